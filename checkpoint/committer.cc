@@ -1,0 +1,188 @@
+#include "checkpoint/committer.h"
+
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+
+#include "common/error.h"
+
+namespace varscope {
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
+}
+
+}  // namespace
+
+void CheckpointDirectory::require_lock() const {
+  if (lock_ == nullptr)
+    fail(ErrorKind::argument, "lock() the checkpoint directory {} before changing it", dir_);
+}
+
+std::string CheckpointDirectory::tmp_path(const std::string& id) const {
+  const bool good = !id.empty() && std::all_of(id.begin(), id.end(), [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  });
+  if (!good)
+    fail(ErrorKind::argument, "checkpoint id \"{}\" is not made of letters, digits, '.', '_', '-'", id);
+  return join_path(dir_, kTmpPrefix + id);
+}
+
+void CheckpointDirectory::lock(const std::string& run_id) {
+  fs_.make_dirs(dir_);
+  const std::string path = join_path(dir_, kLockName);
+  lock_ = fs_.try_lock(path, fmt::format("run {} pid {} host {}\n", run_id, ::getpid(), host_name()));
+  if (lock_ != nullptr) return;
+  std::string holder = read_whole_file(fs_, path, 4096);
+  while (!holder.empty() && holder.back() == '\n') holder.pop_back();
+  fail(ErrorKind::checkpoint,
+       "the checkpoint directory {} is in use by another job ({}); wait for it or choose another directory",
+       dir_, holder.empty() ? "not known which" : holder);
+}
+
+void CheckpointDirectory::sweep() {
+  require_lock();
+  for (const std::string& name : fs_.list(dir_)) {
+    if (name.starts_with(kTmpPrefix) || name == kTrashName) fs_.remove_all(join_path(dir_, name));
+  }
+  fs_.sync_dir(dir_);
+}
+
+std::string CheckpointDirectory::begin(const std::string& id) {
+  require_lock();
+  const std::string tmp = tmp_path(id);
+  fs_.make_dir(tmp);
+  fs_.sync_dir(dir_);
+  return tmp;
+}
+
+std::string CheckpointDirectory::commit(const std::string& id, Manifest manifest) {
+  require_lock();
+  warnings_.clear();
+  const std::string tmp = tmp_path(id);
+  manifest.id = id;
+  if (manifest.unix_time == 0) manifest.unix_time = std::time(nullptr);
+  manifest.values_hash = values_hash_of(manifest);
+  check_manifest(manifest, fmt::format("checkpoint {}", id));
+  if (const auto problems = file_problems(fs_, tmp, manifest); !problems.empty()) {
+    fail(ErrorKind::checkpoint, "checkpoint {} is not as its servers reported: {}", id,
+         fmt::join(problems, "; "));
+  }
+  const std::string bytes = encode_manifest(manifest);
+  write_whole_file(fs_, join_path(tmp, kManifestName), bytes);
+  write_whole_file(fs_, join_path(tmp, kManifestJsonName), to_json(manifest));
+  fs_.sync_dir(tmp);
+
+  const std::string name = step_name(manifest.step);
+  put_in_place(tmp, name, manifest.unix_time);
+  try {
+    write_latest(latest_text(name, digest_of(std::string_view(bytes))));
+  } catch (const Error& e) {
+    warnings_.push_back(
+        fmt::format("{} is committed, but {} still names an older one: {}", name, kLatestName, e.what()));
+  }
+  return join_path(dir_, name);
+}
+
+void CheckpointDirectory::put_in_place(const std::string& tmp, const std::string& name,
+                                       std::int64_t unix_time) {
+  const std::string path = join_path(dir_, name);
+  if (!fs_.exists(path)) {
+    fs_.rename(tmp, path);
+    fs_.sync_dir(dir_);  // the commit point
+    return;
+  }
+  if (fs_.exchange(tmp, path)) {
+    try {
+      fs_.sync_dir(dir_);  // the commit point
+    } catch (const Error&) {
+      fs_.exchange(tmp, path);  // the old one has the temporary name now; abandon() must not remove it
+      throw;
+    }
+    set_aside(tmp, name, unix_time);
+    return;
+  }
+  // Without an atomic exchange there is a moment in which the step has no checkpoint; a crash there falls
+  // back to the one before it.
+  const std::string aside = superseded_path(name, unix_time);
+  fs_.rename(path, aside);
+  try {
+    fs_.rename(tmp, path);
+  } catch (const Error&) {
+    fs_.rename(aside, path);
+    throw;
+  }
+  fs_.sync_dir(dir_);  // the commit point
+}
+
+std::string CheckpointDirectory::superseded_path(const std::string& name, std::int64_t unix_time) const {
+  std::string path = join_path(dir_, fmt::format("{}{}-{}", kSupersededPrefix, name, unix_time));
+  for (int n = 2; fs_.exists(path); ++n) {
+    path = join_path(dir_, fmt::format("{}{}-{}.{}", kSupersededPrefix, name, unix_time, n));
+  }
+  return path;
+}
+
+void CheckpointDirectory::set_aside(const std::string& path, const std::string& name,
+                                    std::int64_t unix_time) {
+  try {
+    fs_.rename(path, superseded_path(name, unix_time));
+    fs_.sync_dir(dir_);
+  } catch (const Error& e) {
+    warnings_.push_back(
+        fmt::format("{} is committed, but the one it replaces cannot be set aside: {}", name, e.what()));
+  }
+}
+
+void CheckpointDirectory::write_latest(const std::string& text) {
+  const std::string tmp = join_path(dir_, std::string(kTmpPrefix) + kLatestName);
+  fs_.remove_all(tmp);  // of an earlier failure
+  write_whole_file(fs_, tmp, text);
+  fs_.replace_file(tmp, join_path(dir_, kLatestName));
+  fs_.sync_dir(dir_);
+}
+
+void CheckpointDirectory::abandon(const std::string& id) noexcept {
+  try {
+    fs_.remove_all(tmp_path(id));
+  } catch (const std::exception&) {
+    // The save has failed already and that is being reported; the next sweep removes the rest.
+  }
+}
+
+std::vector<std::string> CheckpointDirectory::retain(int keep) {
+  require_lock();
+  if (keep < 0) fail(ErrorKind::argument, "cannot keep {} checkpoints", keep);
+  warnings_.clear();
+  std::vector<std::string> removed;
+  if (keep == 0) return removed;
+  const std::string trash = join_path(dir_, kTrashName);
+  int kept = 0;
+  for (const CheckpointEntry& entry : scan()) {
+    if (kept < keep) {
+      if (entry.state == CheckpointState::committed) ++kept;
+      continue;
+    }
+    if (!fs_.exists(trash)) fs_.make_dir(trash);
+    std::string to = join_path(trash, entry.name);
+    for (int n = 2; fs_.exists(to); ++n) to = join_path(trash, fmt::format("{}.{}", entry.name, n));
+    fs_.rename(entry.path, to);
+    removed.push_back(entry.name);
+  }
+  if (removed.empty()) return removed;
+  fs_.sync_dir(dir_);
+  try {
+    fs_.remove_all(trash);
+  } catch (const Error& e) {
+    warnings_.push_back(fmt::format("removed checkpoints still take space: {}", e.what()));
+  }
+  return removed;
+}
+
+}  // namespace varscope

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/fs.h"
+#include "checkpoint/manifest.h"
+#include "checkpoint/scan.h"
+
+namespace varscope {
+
+// The coordinator's side of the commit protocol (docs/checkpoint_format.md) for one directory of checkpoints.
+// All but the constructor and scan() REQUIRE lock(). Errors: Error(io) of the operation that failed,
+// Error(checkpoint) for reports that do not make a whole. Not thread-safe; borrows the Fs.
+class CheckpointDirectory {
+ public:
+  CheckpointDirectory(Fs& fs, std::string dir) : fs_(fs), dir_(std::move(dir)) {}
+
+  const std::string& dir() const { return dir_; }
+
+  // Makes the directory if need be and takes its LOCK until this object or the process ends. Throws
+  // Error(checkpoint) that names the holder when another job has it.
+  void lock(const std::string& run_id);
+
+  // Removes what earlier runs left behind: .tmp-* and .trash.
+  void sweep();
+
+  // Makes <dir>/.tmp-<id> for the shards and returns its path. The id is a file name: letters, digits, '.',
+  // '_', '-'.
+  std::string begin(const std::string& id);
+
+  // Checks the manifest (one report per server, boxes that cover every variable) and the sizes of the files
+  // in .tmp-<id>, writes the manifest, and renames to step-<step>: the commit point. Fills in the manifest's
+  // id, time, and hash of the values. A checkpoint that has the name already is set aside as
+  // superseded-step-<step>-<unix time>. Returns the new path. Throws only when the checkpoint is not
+  // committed, or not known to be durable; what fails after the commit point is in warnings().
+  std::string commit(const std::string& id, Manifest manifest);
+  // Of the last commit() or retain(); for the log.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+  // Gives up the checkpoint: removes .tmp-<id>. Never throws; what cannot be removed is left to the next
+  // sweep().
+  void abandon(const std::string& id) noexcept;
+
+  // Removes all but the newest `keep` committed checkpoints, and damaged ones older than those. 0 keeps all.
+  // Returns the names of what was removed; throws nothing for a tree that cannot be removed once it is in
+  // .trash.
+  std::vector<std::string> retain(int keep);
+
+  // Newest first.
+  std::vector<CheckpointEntry> scan() const { return scan_checkpoints(fs_, dir_); }
+
+ private:
+  std::string tmp_path(const std::string& id) const;
+  void require_lock() const;
+  void put_in_place(const std::string& tmp, const std::string& name, std::int64_t unix_time);
+  void set_aside(const std::string& path, const std::string& name, std::int64_t unix_time);
+  std::string superseded_path(const std::string& name, std::int64_t unix_time) const;
+  void write_latest(const std::string& text);
+
+  Fs& fs_;
+  std::string dir_;
+  std::unique_ptr<FileLock> lock_;
+  std::vector<std::string> warnings_;
+};
+
+}  // namespace varscope

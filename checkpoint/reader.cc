@@ -1,0 +1,202 @@
+#include "checkpoint/reader.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <tuple>
+
+#include "checkpoint/boxes.h"
+#include "checkpoint/scan.h"
+#include "common/error.h"
+
+namespace varscope {
+namespace {
+
+// Whether the boxes meet; as intersect(), without making the box.
+bool meet(const Slice& a, const Slice& b) {
+  for (std::size_t axis = 0; axis < a.full.rank(); ++axis) {
+    if (a.offset[axis] + a.extent[axis] <= b.offset[axis] ||
+        b.offset[axis] + b.extent[axis] <= a.offset[axis]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void compare_variables(const VariableTable& have, const VariableTable& want,
+                       std::vector<std::string>& differences) {
+  for (const VariableSpec& v : want.variables()) {
+    const VariableSpec* saved = have.find(v.name);
+    if (saved == nullptr) {
+      differences.push_back(fmt::format("variable \"{}\" {} {} is missing in the checkpoint", v.name,
+                                        to_string(v.dtype), v.shape.str()));
+      continue;
+    }
+    if (saved->shape != v.shape) {
+      differences.push_back(fmt::format("variable \"{}\" has shape {} in the checkpoint and {} in the model",
+                                        v.name, saved->shape.str(), v.shape.str()));
+    }
+    if (saved->dtype != v.dtype) {
+      differences.push_back(fmt::format("variable \"{}\" is {} in the checkpoint and {} in the model", v.name,
+                                        to_string(saved->dtype), to_string(v.dtype)));
+    }
+  }
+  for (const VariableSpec& v : have.variables()) {
+    if (want.find(v.name) == nullptr) {
+      differences.push_back(fmt::format("variable \"{}\" {} {} is in the checkpoint but not in the model",
+                                        v.name, to_string(v.dtype), v.shape.str()));
+    }
+  }
+}
+
+}  // namespace
+
+CheckpointReader CheckpointReader::open(Fs& fs, const std::string& path) {
+  Manifest manifest = load_manifest(fs, path).manifest;
+  if (const auto problems = file_problems(fs, path, manifest); !problems.empty()) {
+    fail(ErrorKind::checkpoint, "checkpoint {} is damaged: {}", path, fmt::join(problems, "; "));
+  }
+  return {fs, path, std::move(manifest)};
+}
+
+CheckpointReader::CheckpointReader(Fs& fs, std::string path, Manifest manifest)
+    : fs_(&fs), path_(std::move(path)), manifest_(std::move(manifest)), files_(manifest_.files.size()) {
+  for (const TensorRecord& t : manifest_.tensors) {
+    saved_[{t.variable, t.slot}].push_back({Slice::from_spec(t.box), &t});
+  }
+  for (auto& [key, saved] : saved_) {
+    std::sort(saved.begin(), saved.end(), [](const Saved& a, const Saved& b) {
+      return std::tie(a.record->file, a.record->begin) < std::tie(b.record->file, b.record->begin);
+    });
+  }
+}
+
+std::vector<std::string> CheckpointReader::verify() const { return verify_files(*fs_, path_, manifest_); }
+
+void CheckpointReader::check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
+                                   const std::string& optimizer) const {
+  std::vector<std::string> differences;
+  if (optimizer != manifest_.optimizer) {
+    differences.push_back(fmt::format("the optimizer is \"{}\" in the checkpoint and \"{}\" in the job",
+                                      manifest_.optimizer, optimizer));
+  }
+  const std::set<std::string> have(manifest_.slots.begin(), manifest_.slots.end()),
+      want(slots.begin(), slots.end());
+  for (const std::string& slot : want) {
+    if (!have.contains(slot))
+      differences.push_back(fmt::format("optimizer slot \"{}\" is missing in the checkpoint", slot));
+  }
+  for (const std::string& slot : have) {
+    if (!want.contains(slot)) {
+      differences.push_back(
+          fmt::format("optimizer slot \"{}\" is in the checkpoint but not in the job", slot));
+    }
+  }
+  compare_variables(manifest_.variables, wanted, differences);
+  if (differences.empty()) return;
+  fail(ErrorKind::checkpoint,
+       "checkpoint {} does not fit the model ({} difference{}):\n  {}\nnothing was restored; use the config "
+       "it was made "
+       "with, or start without resuming",
+       path_, differences.size(), differences.size() == 1 ? "" : "s", fmt::join(differences, "\n  "));
+}
+
+bool CheckpointReader::has(const std::string& variable, const std::string& slot) const {
+  return saved_.contains({variable, slot});
+}
+
+const std::vector<CheckpointReader::Saved>& CheckpointReader::find(const std::string& variable,
+                                                                   const std::string& slot) const {
+  const auto it = saved_.find({variable, slot});
+  if (it == saved_.end()) {
+    fail(ErrorKind::checkpoint, "checkpoint {} has no values of variable \"{}\"{}", path_, variable,
+         slot.empty() ? "" : fmt::format(" slot \"{}\"", slot));
+  }
+  return it->second;
+}
+
+DType CheckpointReader::dtype(const std::string& variable, const std::string& slot) const {
+  return find(variable, slot).front().record->dtype;
+}
+
+void CheckpointReader::read(const std::string& variable, const std::string& slot, const Slice& box,
+                            TensorView out) {
+  const std::vector<Saved>& saved = find(variable, slot);
+  const TensorRecord& first = *saved.front().record;
+  if (box.full != saved.front().box.full) {
+    fail(ErrorKind::argument, "a box of a variable of shape {} was asked of \"{}\", which has {}",
+         box.full.str(), variable, saved.front().box.full.str());
+  }
+  if (out.dtype() != first.dtype || out.n_elements() != box.n_elements()) {
+    fail(ErrorKind::argument, "memory for {} {} was given for {} {} of \"{}\"", out.n_elements(),
+         to_string(out.dtype()), box.n_elements(), to_string(first.dtype), variable);
+  }
+  const std::size_t item = size_of(first.dtype);
+  std::int64_t copied = 0;
+  for (const Saved& s : saved) {
+    if (!meet(s.box, box)) continue;
+    const auto common = intersect(s.box, box);
+    if (!common) continue;
+    for_each_run(*common, s.box, box, [&](std::int64_t from, std::int64_t to, std::int64_t n) {
+      read_bytes(s.record->file, s.record->begin + static_cast<std::uint64_t>(from) * item,
+                 {out.bytes() + static_cast<std::size_t>(to) * item, static_cast<std::size_t>(n) * item});
+    });
+    copied += common->n_elements();
+  }
+  if (copied != box.n_elements()) {
+    fail(ErrorKind::checkpoint, "checkpoint {} holds {} of the {} elements of box \"{}\" of \"{}\"", path_,
+         copied, box.n_elements(), box.spec(), variable);
+  }
+}
+
+std::string CheckpointReader::read_file(const std::string& name) {
+  for (std::size_t i = 0; i < manifest_.files.size(); ++i) {
+    const FileRecord& f = manifest_.files[i];
+    if (f.name != name) continue;
+    std::string bytes(static_cast<std::size_t>(f.size), '\0');
+    read_bytes(static_cast<std::uint32_t>(i), 0, std::as_writable_bytes(std::span(bytes)));
+    if (digest_of(std::string_view(bytes)) != f.digest) {
+      fail(ErrorKind::checkpoint, "{} is damaged: its hash is not the manifest's", join_path(path_, name));
+    }
+    return bytes;
+  }
+  fail(ErrorKind::checkpoint, "checkpoint {} has no file {}", path_, name);
+}
+
+void CheckpointReader::read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out) {
+  const std::uint64_t chunk_bytes = manifest_.files[file].chunk_bytes;
+  while (!out.empty()) {
+    const Chunk& chunk = load_chunk(file, begin / chunk_bytes);
+    const std::size_t at = static_cast<std::size_t>(begin % chunk_bytes);
+    const std::size_t n = std::min(out.size(), chunk.bytes.size() - at);
+    std::memcpy(out.data(), chunk.bytes.data() + at, n);
+    begin += n;
+    out = out.subspan(n);
+  }
+}
+
+const CheckpointReader::Chunk& CheckpointReader::load_chunk(std::uint32_t file, std::uint64_t index) {
+  for (const Chunk& c : cache_) {
+    if (!c.bytes.empty() && c.file == file && c.index == index) return c;
+  }
+  const FileRecord& record = manifest_.files[file];
+  const std::string path = join_path(path_, record.name);
+  if (files_[file] == nullptr) files_[file] = fs_->open(path);
+  const std::uint64_t begin = index * record.chunk_bytes;
+  Chunk loaded{file, index,
+               std::vector<std::byte>(std::min<std::uint64_t>(record.chunk_bytes, record.size - begin))};
+  files_[file]->read_at(begin, loaded.bytes);
+  const std::uint32_t crc = crc32c(loaded.bytes);
+  if (crc != record.crc32c[index]) {
+    fail(ErrorKind::checkpoint, "{} is damaged: chunk {} (from byte {}) has crc32c {:08x} instead of {:08x}",
+         path, index, begin, crc, record.crc32c[index]);
+  }
+  Chunk& slot = cache_[next_victim_];
+  next_victim_ = (next_victim_ + 1) % cache_.size();
+  slot = std::move(loaded);
+  return slot;
+}
+
+}  // namespace varscope

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/fs.h"
+#include "checkpoint/manifest.h"
+#include "common/slice.h"
+#include "common/tensor.h"
+
+namespace varscope {
+
+// One checkpoint, open for reading: any box of any variable, whatever boxes it was saved in. Every byte it
+// hands out has been checked against its chunk's crc32c. Not thread-safe; borrows the Fs. Errors are
+// Error(checkpoint) when the bytes are wrong and Error(io) when they cannot be read.
+class CheckpointReader {
+ public:
+  // Reads and checks the manifest and the sizes of the files.
+  static CheckpointReader open(Fs& fs, const std::string& path);
+
+  const Manifest& manifest() const { return manifest_; }
+  const std::string& path() const { return path_; }
+  Digest values_hash() const { return manifest_.values_hash; }
+
+  // Checks every byte of every file: chunk checksums, file digests, tensor digests. A line for each problem,
+  // which names the file and the chunk; none when all is well.
+  std::vector<std::string> verify() const;
+
+  // Throws one Error(checkpoint) with every difference between the checkpoint and what a job wants: variables
+  // that are missing or extra, other shapes or dtypes (both values), slots, optimizer.
+  void check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
+                   const std::string& optimizer) const;
+
+  bool has(const std::string& variable, const std::string& slot) const;
+  // Of the stored values. Throws Error(checkpoint) when there are none.
+  DType dtype(const std::string& variable, const std::string& slot) const;
+
+  // Fills `out` (row-major, the elements of `box`, of the stored dtype) by intersecting the saved boxes with
+  // `box`. Throws Error(argument) for a box or memory that does not fit the variable. When it throws, `out`
+  // may be half filled.
+  void read(const std::string& variable, const std::string& slot, const Slice& box, TensorView out);
+
+  // A whole file, for worker-00007.state; checked against its checksums.
+  std::string read_file(const std::string& name);
+
+ private:
+  struct Saved {
+    Slice box;
+    const TensorRecord*
+        record;  // into manifest_, which never changes and whose vectors keep their memory when moved
+  };
+  struct Chunk {
+    std::uint32_t file = 0;
+    std::uint64_t index = 0;
+    std::vector<std::byte> bytes;  // empty: nothing is cached here
+  };
+
+  CheckpointReader(Fs& fs, std::string path, Manifest manifest);
+  const std::vector<Saved>& find(const std::string& variable, const std::string& slot) const;
+  void read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out);
+  const Chunk& load_chunk(std::uint32_t file, std::uint64_t index);
+
+  Fs* fs_;
+  std::string path_;
+  Manifest manifest_;
+  std::map<std::pair<std::string, std::string>, std::vector<Saved>> saved_;  // sorted by place on disk
+  std::vector<std::unique_ptr<ReadFile>> files_;                             // opened when first read
+  std::array<Chunk, 8> cache_;
+  std::size_t next_victim_ = 0;
+};
+
+// The same as CheckpointReader::verify, also for a checkpoint that cannot be opened.
+std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path);
+std::vector<std::string> verify_files(Fs& fs, const std::string& path, const Manifest& manifest);
+
+struct FoundCheckpoint {
+  std::string path;
+  std::vector<std::string> warnings;  // newer ones that cannot be used and why; a bad LATEST
+};
+// The newest checkpoint of the directory that verifies to the last byte. Throws Error(checkpoint) with what
+// is wrong with each when none does, or saying that there are none and what to do.
+FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir);
+
+}  // namespace varscope

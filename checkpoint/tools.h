@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "checkpoint/fs.h"
+
+namespace varscope {
+
+// What `varscope checkpoint list|inspect|verify` print; they need no cluster and take no lock.
+
+// A line per checkpoint, newest first: name, step, time, bytes, state, parent; then what was set aside.
+std::string list_text(Fs& fs, const std::string& dir);
+
+// The facts of one checkpoint, a table of its variables with minimum, maximum and Euclidean norm of their
+// values, and as the last line "values hash  <hex>". Throws as CheckpointReader does.
+std::string inspect_text(Fs& fs, const std::string& path);
+
+// Verifies one checkpoint, or all of a directory; `out` gets a line per checkpoint and per problem. Returns 0
+// or ExitCode::difference. Throws Error(checkpoint) when there is no checkpoint at all.
+int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out);
+
+}  // namespace varscope

@@ -1,0 +1,47 @@
+# The flags of every target, and the functions that make them.
+include_guard()
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+endif()
+
+add_library(varscope_flags INTERFACE)
+# Contraction of a*b+c into one rounding would make an element's bits depend on where the vectoriser's remainder
+# loop begins, that is on slices and chunks; and no bit of ours depends on errno or on floating-point traps.
+target_compile_options(varscope_flags INTERFACE -Wall -Wextra -Wnon-virtual-dtor -Woverloaded-virtual
+  -ffp-contract=off -fno-math-errno -fno-trapping-math $<$<CONFIG:Release>:-O3>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 sees overlaps in std::string that are not there (GCC bug 105651).
+  target_compile_options(varscope_flags INTERFACE -Wno-restrict)
+endif()
+if(VARSCOPE_WERROR)
+  target_compile_options(varscope_flags INTERFACE -Werror)
+endif()
+if(VARSCOPE_SANITIZE)
+  target_compile_options(varscope_flags INTERFACE -fsanitize=${VARSCOPE_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
+  target_compile_definitions(varscope_flags INTERFACE VARSCOPE_SANITIZED=1)
+  target_link_options(varscope_flags INTERFACE -fsanitize=${VARSCOPE_SANITIZE})
+endif()
+if(VARSCOPE_COVERAGE)
+  target_compile_options(varscope_flags INTERFACE --coverage -O0)
+  target_link_options(varscope_flags INTERFACE --coverage)
+endif()
+
+# varscope_add_library(NAME SOURCES ... LIBS ...): one library of the product, with root-relative includes.
+function(varscope_add_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;LIBS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  add_library(varscope::${name} ALIAS ${name})
+  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/varscope>)
+  target_compile_features(${name} PUBLIC cxx_std_20)
+  target_link_libraries(${name} PUBLIC ${A_LIBS} PRIVATE $<BUILD_INTERFACE:varscope_flags>)
+  set_property(GLOBAL APPEND PROPERTY VARSCOPE_LIBRARIES ${name})
+endfunction()

@@ -1,0 +1,270 @@
+#include "common/config/binder.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "common/config/suggest.h"
+
+namespace varscope {
+
+namespace {
+
+bool is_in_list(std::string_view list, std::string_view word) {
+  while (!list.empty()) {
+    const std::size_t comma = std::min(list.find(','), list.size());
+    std::string_view item = list.substr(0, comma);
+    item.remove_prefix(std::min(item.find_first_not_of(' '), item.size()));
+    if (item == word) return true;
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return false;
+}
+
+// The names of one section's keys, or with `deep` the dotted names of all.
+class KeyLister final : public Keys {
+ public:
+  enum class Reach { one_section, all };
+  KeyLister(Reach reach, std::string prefix, std::vector<std::string>& names)
+      : reach_(reach), prefix_(std::move(prefix)), names_(names) {}
+
+ private:
+  void on_value(const KeyInfo& info, const ValueRef&) override {
+    names_.push_back(join_keys(prefix_, info.name));
+  }
+  void on_choice(const KeyInfo& info, const ChoiceRef&) override {
+    names_.push_back(join_keys(prefix_, info.name));
+  }
+  void on_section(const KeyInfo& info, const SectionRef& section) override {
+    names_.push_back(join_keys(prefix_, info.name));
+    // Describing an absent optional section would make it.
+    if (reach_ == Reach::one_section || !section.present) return;
+    KeyLister inner(reach_, names_.back(), names_);
+    section.describe(inner);
+  }
+
+  Reach reach_;
+  std::string prefix_;
+  std::vector<std::string>& names_;
+};
+
+// Reads one section.
+class Reader final : public Keys {
+ public:
+  // `where` is what a missing key is reported at: the section's own key.
+  Reader(const ConfigNode& node, const Mark& where, std::string_view file, std::string path,
+         const std::vector<std::string>& everywhere)
+      : node_(node), where_(where), file_(file), path_(std::move(path)), everywhere_(everywhere) {}
+
+  // Unknown keys first: a misspelt key is the reason why another one is missing.
+  void read(const Describe& describe, const std::vector<std::string>& also_allowed) {
+    if (!node_.is_map() && !node_.is_null()) {
+      fail_at(node_, file_, path_, fmt::format("expected a section (key: value), got {}", node_.describe()));
+    }
+    std::vector<std::string> known = also_allowed;
+    KeyLister lister(KeyLister::Reach::one_section, "", known);
+    describe(lister);
+    for (const ConfigEntry& entry : node_.entries) {
+      if (std::ranges::find(known, entry.key) == known.end()) fail_unknown(entry, known);
+    }
+    describe(*this);
+  }
+
+ private:
+  void on_value(const KeyInfo& info, const ValueRef& value) override {
+    const ConfigNode* given = find(info, type_text(value));
+    if (!given) return;
+    const std::string path = join_keys(path_, info.name);
+    std::visit([&](auto* target) { read_value(*given, path, info.rule, *target); }, value);
+  }
+
+  void on_choice(const KeyInfo& info, const ChoiceRef& choice) override {
+    const ConfigNode* given = find(info, fmt::format("one of {}", comma_list(choice.names)));
+    if (!given) return;
+    const auto found =
+        given->is_scalar() ? std::ranges::find(choice.names, given->scalar) : choice.names.end();
+    if (found != choice.names.end())
+      return choice.set(static_cast<std::size_t>(found - choice.names.begin()));
+    const std::string near = given->is_scalar() ? nearest(given->scalar, choice.names) : "";
+    const std::string hint = near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near);
+    fail_at(*given, file_, join_keys(path_, info.name),
+            fmt::format("expected one of {}, got {}{}", comma_list(choice.names), given->describe(), hint));
+  }
+
+  void on_section(const KeyInfo& info, const SectionRef& section) override {
+    static const ConfigNode kEmpty = ConfigNode::map();
+    const ConfigEntry* entry = node_.find_entry(info.name);
+    if (!entry && info.required) fail_missing(info, "a section");
+    const bool absent = !entry || entry->value.is_null();
+    if (absent && info.optional) return;
+    // An absent section is read as an empty one: its defaults may not satisfy its own required keys.
+    Reader inner(entry ? entry->value : kEmpty, entry ? entry->key_mark : where_, file_,
+                 join_keys(path_, info.name), everywhere_);
+    inner.read(section.describe, {});
+  }
+
+  // The value of a key, or null when it is not there and need not be.
+  const ConfigNode* find(const KeyInfo& info, std::string_view type) const {
+    const ConfigEntry* entry = node_.find_entry(info.name);
+    if (!applies(info)) {
+      if (entry) fail_not_used(*entry, info);
+      return nullptr;
+    }
+    if (!entry && info.required) fail_missing(info, type);
+    return entry ? &entry->value : nullptr;
+  }
+
+  [[noreturn]] void fail_unknown(const ConfigEntry& entry, std::vector<std::string> known) const {
+    std::ranges::sort(known);
+    std::string hint;
+    const std::string near = nearest(entry.key, known);
+    if (!near.empty()) {
+      hint = fmt::format("; did you mean \"{}\"?", near);
+    } else {
+      for (const std::string& full : everywhere_) {
+        if (full.ends_with("." + entry.key)) {
+          hint = fmt::format("; did you mean \"{}\"?", full);
+          break;
+        }
+      }
+    }
+    fail_at(entry.key_mark, file_, "",
+            fmt::format("{}: unknown key{}{} Allowed here: {}", join_keys(path_, shown_key(entry.key)), hint,
+                        hint.empty() ? "." : "", known.empty() ? "nothing" : comma_list(known)));
+  }
+
+  static std::string shown_key(const std::string& key) {
+    const std::string quoted = ConfigNode::plain(key).describe();  // cut, on one line
+    return key.empty() ? quoted : quoted.substr(1, quoted.size() - 2);
+  }
+
+  [[noreturn]] void fail_missing(const KeyInfo& info, std::string_view type) const {
+    std::string owner = path_.empty() ? "the file" : fmt::format("section {}", path_);
+    if (*info.rule.only_for) owner = fmt::format("{} {}", selector_name(), selected());
+    fail_at(where_, file_, join_keys(path_, info.name),
+            fmt::format("missing; {} needs this key ({}: {})", owner, type, info.doc));
+  }
+
+  [[noreturn]] void fail_not_used(const ConfigEntry& entry, const KeyInfo& info) const {
+    fail_at(entry.key_mark, file_, join_keys(path_, entry.key),
+            fmt::format("not used by {} {} (only by {}); remove it or change {}", selector_name(), selected(),
+                        info.rule.only_for, join_keys(path_, selector_name())));
+  }
+
+  [[noreturn]] void fail_type(const ConfigNode& given, const std::string& path,
+                              std::string_view expected) const {
+    std::string hint;
+    if (given.is_scalar() && given.quoted && !given.scalar.empty()) hint = " in quotes";
+    if (given.is_null()) hint = " (the value is empty)";
+    fail_at(given, file_, path, fmt::format("expected {}, got {}{}", expected, given.describe(), hint));
+  }
+
+  void check_range(const ConfigNode& given, const std::string& path, const Rule& rule, double value) const {
+    const bool ok = !(rule.min && value < *rule.min) && !(rule.max && value > *rule.max) &&
+                    !(rule.above && value <= *rule.above) && !(rule.below && value >= *rule.below);
+    if (!ok)
+      fail_at(given, file_, path,
+              fmt::format("{} is out of range; allowed: {}", given.scalar, range_text(rule)));
+  }
+
+  void read_value(const ConfigNode& given, const std::string& path, const Rule&, bool& target) const {
+    const bool valid =
+        given.is_scalar() && !given.quoted && (given.scalar == "true" || given.scalar == "false");
+    if (!valid) fail_type(given, path, "true or false");
+    target = given.scalar == "true";
+  }
+
+  template <class Number>
+  requires(std::is_same_v<Number, std::int64_t> ||
+           std::is_same_v<Number, double>) void read_value(const ConfigNode& given, const std::string& path,
+                                                           const Rule& rule, Number& target) const {
+    Number value{};
+    if (!given.is_scalar() || given.quoted || !parse_number(given.scalar, value)) {
+      fail_type(given, path, type_text(ValueRef(&target)));
+    }
+    check_range(given, path, rule, static_cast<double>(value));
+    target = value;
+  }
+
+  void read_value(const ConfigNode& given, const std::string& path, const Rule&, std::string& target) const {
+    if (!given.is_scalar()) fail_type(given, path, "a text");
+    target = given.scalar;
+  }
+
+  template <class T>
+  void read_value(const ConfigNode& given, const std::string& path, const Rule& rule,
+                  std::vector<T>& target) const {
+    if (!given.is_list()) fail_type(given, path, type_text(ValueRef(&target)));
+    std::vector<T> values(given.items.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      read_value(given.items[i], join_keys(path, std::to_string(i)), rule, values[i]);
+    }
+    target = std::move(values);
+  }
+
+  void read_value(const ConfigNode& given, const std::string&, const Rule&, ConfigNode& target) const {
+    target = given;
+  }
+
+  const ConfigNode& node_;
+  const Mark& where_;
+  std::string_view file_;
+  std::string path_;
+  const std::vector<std::string>& everywhere_;
+};
+
+}  // namespace
+
+void Keys::choice(std::string_view name, std::string& value, const std::vector<std::string>& names,
+                  std::string_view doc, const Rule& rule) {
+  on_choice({name, doc, rule, false},
+            {.names = names, .current = value, .set = [&](std::size_t i) { value = names[i]; }});
+}
+
+void Keys::select(const KeyInfo& info, const ChoiceRef& ref) {
+  selector_name_ = info.name;
+  on_choice(info, ref);
+}
+
+bool Keys::applies(const KeyInfo& info) const {
+  return !*info.rule.only_for || is_in_list(info.rule.only_for, selected_);
+}
+
+void bind_node(const ConfigNode& node, std::string_view file, std::string_view path, const Describe& describe,
+               const std::vector<std::string>& also_allowed) {
+  const std::vector<std::string> everywhere = list_keys(describe);
+  Reader reader(node, node.mark, file, std::string(path), everywhere);
+  reader.read(describe, also_allowed);
+}
+
+std::vector<std::string> list_keys(const Describe& describe) {
+  std::vector<std::string> names;
+  KeyLister lister(KeyLister::Reach::all, "", names);
+  describe(lister);
+  return names;
+}
+
+std::string range_text(const Rule& rule) {
+  std::string text;
+  if (rule.min && rule.max) {
+    text = fmt::format("{} to {}", *rule.min, *rule.max);
+  } else {
+    const auto add = [&](const char* before, const std::optional<double>& bound, const char* after) {
+      if (bound) text += fmt::format("{}{}{}{}", text.empty() ? "" : ", ", before, *bound, after);
+    };
+    add("", rule.min, " or more");
+    add("more than ", rule.above, "");
+    add("at most ", rule.max, "");
+    add("less than ", rule.below, "");
+  }
+  if (!text.empty() && *rule.unit) text += fmt::format(" ({})", rule.unit);
+  return text;
+}
+
+const char* type_text(const ValueRef& value) {
+  static constexpr std::array<const char*, std::variant_size_v<ValueRef>> kNames = {
+      "true or false",      "an integer",        "a number",        "a text",
+      "a list of integers", "a list of numbers", "a list of texts", "free-form YAML"};
+  return kNames[value.index()];
+}
+
+}  // namespace varscope

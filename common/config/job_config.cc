@@ -1,0 +1,217 @@
+#include "common/config/job_config.h"
+
+#include <algorithm>
+
+namespace varscope {
+
+namespace {
+
+constexpr std::int64_t kTrainDigits = 10000;
+constexpr std::int64_t kTestDigits = 2000;
+
+bool is_job_name(std::string_view name) {
+  const auto valid = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
+  };
+  return !name.empty() && name.front() != '.' && name.front() != '-' && std::ranges::all_of(name, valid);
+}
+
+// What the position in the file decides.
+void settle(DataSourceConfig& source, DataSplit position) {
+  if (source.split == DataSplit::automatic) source.split = position;
+  if (source.type == DataType::digits && source.samples == 0) {
+    source.samples = position == DataSplit::train ? kTrainDigits : kTestDigits;
+  }
+}
+
+void check_not_empty(const ConfigNode& root, const std::string& file, std::string_view path) {
+  const ConfigNode* node = root.find_path(path);
+  if (node && node->is_scalar() && node->scalar.empty()) fail_at(*node, file, path, "must not be empty");
+}
+
+void check_job(const JobConfig& config) {
+  if (!is_job_name(config.job.name)) {
+    fail_at(*config.root.find_path("job.name"), config.file, "job.name",
+            fmt::format("{} is not a name: letters, digits, _, - and . only, and not beginning with - or .",
+                        ConfigNode::plain(config.job.name).describe()));
+  }
+  for (const char* path : {"data.train.folder", "data.train.images", "data.train.labels", "data.test.folder",
+                           "data.test.images", "data.test.labels"}) {
+    check_not_empty(config.root, config.file, path);
+  }
+}
+
+void check_model(const JobConfig& config) {
+  const ConfigNode& layers = config.model.layers;
+  const std::string path = "model.layers";
+  if (!layers.is_list()) {
+    fail_at(layers, config.file, path,
+            fmt::format("expected a list of layers (- type: dense), got {}", layers.describe()));
+  }
+  if (layers.items.empty()) fail_at(layers, config.file, path, "a model needs at least one layer");
+  for (std::size_t i = 0; i < layers.items.size(); ++i) {
+    const ConfigNode& layer = layers.items[i];
+    const std::string layer_path = join_keys(path, std::to_string(i));
+    if (!layer.is_map()) {
+      fail_at(layer, config.file, layer_path,
+              fmt::format("expected a layer (type: dense, units: 10), got {}", layer.describe()));
+    }
+    const ConfigNode* type = layer.find("type");
+    if (!type) fail_at(layer, config.file, join_keys(layer_path, "type"), "missing; every layer has a type");
+    if (!type->is_scalar()) {
+      fail_at(*type, config.file, join_keys(layer_path, "type"),
+              fmt::format("expected a text, got {}", type->describe()));
+    }
+  }
+}
+
+}  // namespace
+
+void JobSection::describe(Keys& b) {
+  b.required_key("name", name, "name of the job; letters, digits, _ - and .");
+  b.key("seed", seed, "seed of every random draw: initial values, shuffling, dropout", {.min = 0});
+  b.key("run_dir", run_dir, "folder for metrics and checkpoints; empty means runs/<name>");
+}
+
+void ClusterConfig::describe(Keys& b) {
+  b.key("servers", servers, "parameter server ranks; the other ranks are workers",
+        {.unit = "ranks", .min = 1});
+  b.key("logical_workers", logical_workers,
+        "equal parts of the global batch whose gradients are summed in a fixed order; 0 means the number of "
+        "workers. "
+        "Set it to get the same bits on any number of workers",
+        {.min = 0});
+  b.choice("consistency", consistency, kConsistencies,
+           "when a worker may read values; bsp waits for all of them");
+  b.key("stall_timeout_s", stall_timeout_s, "a rank that does not answer for this long ends the job",
+        {.unit = "seconds", .min = 1});
+  b.key("blas_threads", blas_threads, "threads of OpenBLAS in each rank", {.unit = "threads", .min = 1});
+}
+
+void DataSourceConfig::describe(Keys& b) {
+  b.required_selector("type", type, kDataTypes,
+                      "where samples come from: idx files, the Fashion-MNIST folder, or generated digits");
+  b.key("folder", folder, "folder with the four files of Fashion-MNIST", {.only_for = "fashion_mnist"});
+  b.choice("split", split, kDataSplits,
+           "which part to read; auto is train for data.train and test for data.test",
+           {.only_for = "fashion_mnist"});
+  b.required_key("images", images, "IDX file with the images", {.only_for = "idx"});
+  b.required_key("labels", labels, "IDX file with the labels", {.only_for = "idx"});
+  b.key("samples", samples,
+        "use the first n samples. 0 means all of the files; for digits 10000 in data.train and 2000 in "
+        "data.test",
+        {.unit = "samples", .min = 0});
+  b.key("noise", noise, "how much noise the generated images have",
+        {.min = 0, .max = 1, .only_for = "digits"});
+  b.key("size", size, "side of the generated images",
+        {.unit = "pixels", .min = 8, .max = 64, .only_for = "digits"});
+  b.key("seed", seed, "seed of the generator", {.min = 0, .only_for = "digits"});
+}
+
+void DataConfig::describe(Keys& b) {
+  b.required_section("train", train, "samples to learn from");
+  b.optional_section("test", test, "samples to evaluate on; without it nothing is evaluated");
+}
+
+void ModelConfig::describe(Keys& b) {
+  b.required_key("layers", layers, "the layers, first to last; each has a type and that type's keys",
+                 {.type_name = "a list of layers"});
+  b.required_choice("loss", loss, kLossTypes, "what training makes small");
+  b.choice("dtype", dtype, kModelDTypes, "element type of variables and activations");
+  b.key("initializer", initializer, "default initializer of the variables; without it each layer has its own",
+        {.type_name = "an initializer"});
+}
+
+void OptimizerConfig::describe(Keys& b) {
+  b.selector("type", type, kOptimizerTypes, "the update rule");
+  b.key("learning_rate", learning_rate, "size of a step", {.above = 0});
+  b.key("momentum", momentum, "decay of the velocity per step",
+        {.min = 0, .below = 1, .only_for = "momentum, nesterov"});
+  b.key("beta1", beta1, "decay of the mean of gradients per step",
+        {.min = 0, .below = 1, .only_for = "adam, adamw"});
+  b.key("beta2", beta2, "decay of the mean of squared gradients per step",
+        {.min = 0, .below = 1, .only_for = "adam, adamw"});
+  b.key("epsilon", epsilon, "added to the root of the mean square",
+        {.above = 0, .only_for = "adagrad, rmsprop, adam, adamw"});
+  b.key("rho", rho, "decay of the mean of squared gradients per step",
+        {.min = 0, .below = 1, .only_for = "rmsprop"});
+  b.key("weight_decay", weight_decay, "pulls values to 0: adamw takes this times the learning rate off each step, the others add it times the value to "
+        "the gradient",
+        {.min = 0});
+  b.key("initial_accumulator", initial_accumulator, "initial sum of squared gradients",
+        {.above = 0, .only_for = "adagrad"});
+}
+
+void TrainConfig::describe(Keys& b) {
+  b.key("epochs", epochs, "passes over the training data", {.unit = "epochs", .min = 1});
+  b.key("batch", batch, "samples in the global batch, over all workers", {.unit = "samples", .min = 1});
+  b.key("max_steps", max_steps, "stop after this many steps; 0 means no limit", {.unit = "steps", .min = 0});
+  b.key("shuffle", shuffle, "new order of the samples in each epoch");
+  b.key("log_every_steps", log_every_steps, "steps between two lines of metrics; 0 means never",
+        {.unit = "steps", .min = 0});
+  b.key("eval_every_epochs", eval_every_epochs, "epochs between two evaluations on data.test; 0 means never",
+        {.unit = "epochs", .min = 0});
+  b.key("eval_batch", eval_batch, "samples evaluated at once by a worker", {.unit = "samples", .min = 1});
+}
+
+void CheckpointConfig::describe(Keys& b) {
+  b.key("dir", dir, "folder of the checkpoints; empty means checkpoints in the run directory");
+  b.key("every_steps", every_steps, "steps between two checkpoints; 0 means off",
+        {.unit = "steps", .min = 0});
+  b.key("every_seconds", every_seconds, "time between two checkpoints; 0 means off",
+        {.unit = "seconds", .min = 0});
+  b.key("keep", keep, "newest checkpoints that are kept", {.unit = "checkpoints", .min = 1});
+  b.key("at_end", at_end, "write a checkpoint when training ends");
+  b.key("timeout_s", timeout_s, "a checkpoint that takes longer is given up",
+        {.unit = "seconds", .above = 0});
+  b.key("max_failures", max_failures, "checkpoints in a row that may fail before the job ends",
+        {.unit = "checkpoints", .min = 0});
+}
+
+void OutputConfig::describe(Keys& b) {
+  b.key("metrics", metrics, "write metrics as JSON lines into the run directory");
+  b.choice("progress", progress, kProgressModes,
+           "progress on the terminal; auto is on where there is a terminal");
+}
+
+void JobConfig::describe(Keys& b) {
+  b.required_section("job", job, "what this run is called and where it writes");
+  b.section("cluster", cluster, "how the ranks work together");
+  b.required_section("data", data, "the samples");
+  b.required_section("model", model, "the network");
+  b.section("optimizer", optimizer, "how servers update variables");
+  b.section("train", train, "how long and how to train");
+  b.section("checkpoint", checkpoint, "when to save, and where");
+  b.section("output", output, "what the user sees");
+}
+
+std::string JobConfig::run_dir() const { return job.run_dir.empty() ? "runs/" + job.name : job.run_dir; }
+
+std::string JobConfig::checkpoint_dir() const {
+  return checkpoint.dir.empty() ? run_dir() + "/checkpoints" : checkpoint.dir;
+}
+
+bool operator==(const JobConfig& a, const JobConfig& b) {
+  return a.job == b.job && a.cluster == b.cluster && a.data == b.data && a.model == b.model &&
+         a.optimizer == b.optimizer && a.train == b.train && a.checkpoint == b.checkpoint &&
+         a.output == b.output;
+}
+
+JobConfig parse_job(const ConfigNode& root, const std::string& file) {
+  if (root.is_null()) fail(ErrorKind::config, "{}: the file is empty; a job needs job, data and model", file);
+  auto config = bind_keys<JobConfig>(root, file, "");
+  config.file = file;
+  config.root = root;
+  check_job(config);
+  check_model(config);
+  settle(config.data.train, DataSplit::train);
+  if (config.data.test) settle(*config.data.test, DataSplit::test);
+  return config;
+}
+
+std::string explain_job_config() { return explain_keys<JobConfig>(""); }
+
+std::string dump(const JobConfig& config) { return dump_keys(config).to_yaml(); }
+
+}  // namespace varscope

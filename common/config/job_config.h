@@ -1,0 +1,183 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/config/binder.h"
+#include "common/config/config_node.h"
+#include "common/tensor.h"
+
+namespace varscope {
+
+// The typed form of a job's YAML. Defaults are the member initialisers; the keys, their rules and their
+// meaning are in the `describe` functions (job_config.cc), which also make `varscope explain` and the dump.
+// Plain value types.
+
+struct JobSection {
+  std::string name;
+  std::int64_t seed = 1;
+  std::string run_dir;  // empty: see JobConfig::run_dir()
+  void describe(Keys& b);
+  bool operator==(const JobSection&) const = default;
+};
+
+enum class Consistency : std::uint8_t { bsp };
+inline constexpr Choice<Consistency> kConsistencies[] = {{Consistency::bsp, "bsp"}};
+
+struct ClusterConfig {
+  std::int64_t servers = 1;
+  std::int64_t logical_workers = 0;  // 0: as many as workers
+  Consistency consistency = Consistency::bsp;
+  double stall_timeout_s = 60;
+  std::int64_t blas_threads = 1;
+  void describe(Keys& b);
+  bool operator==(const ClusterConfig&) const = default;
+};
+
+enum class DataType : std::uint8_t { idx, fashion_mnist, digits };
+inline constexpr Choice<DataType> kDataTypes[] = {
+    {DataType::idx, "idx"}, {DataType::fashion_mnist, "fashion_mnist"}, {DataType::digits, "digits"}};
+
+// parse_job replaces `automatic` by the position: data.train or data.test. Digits of equal seed must differ
+// by it too.
+enum class DataSplit : std::uint8_t { automatic, train, test };
+inline constexpr Choice<DataSplit> kDataSplits[] = {
+    {DataSplit::automatic, "auto"}, {DataSplit::train, "train"}, {DataSplit::test, "test"}};
+
+struct DataSourceConfig {
+  DataType type = DataType::digits;
+  DataSplit split = DataSplit::automatic;
+  std::string folder = "fashion-mnist";  // fashion_mnist
+  std::string images;                    // idx
+  std::string labels;                    // idx
+  std::int64_t samples = 0;              // 0 after parse_job only for files: all of them
+  double noise = 0.25;                   // digits
+  std::int64_t size = 16;                // digits: pixels of a side
+  std::int64_t seed = 7;                 // digits
+  void describe(Keys& b);
+  bool operator==(const DataSourceConfig&) const = default;
+};
+
+struct DataConfig {
+  DataSourceConfig train;
+  std::optional<DataSourceConfig> test;
+  void describe(Keys& b);
+  bool operator==(const DataConfig&) const = default;
+};
+
+enum class LossType : std::uint8_t { softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error };
+inline constexpr Choice<LossType> kLossTypes[] = {{LossType::softmax_cross_entropy, "softmax_cross_entropy"},
+                                                  {LossType::sigmoid_cross_entropy, "sigmoid_cross_entropy"},
+                                                  {LossType::mean_squared_error, "mean_squared_error"}};
+inline constexpr Choice<DType> kModelDTypes[] = {{DType::float32, "float32"}, {DType::float64, "float64"}};
+
+struct ModelConfig {
+  // A non-empty list of maps, each with a scalar `type`; worker/layers binds the rest, path
+  // "model.layers.<i>".
+  ConfigNode layers;
+  LossType loss = LossType::softmax_cross_entropy;
+  DType dtype = DType::float32;
+  ConfigNode initializer;  // null when absent; worker/layers binds it, path "model.initializer"
+  void describe(Keys& b);
+  bool operator==(const ModelConfig&) const = default;
+};
+
+enum class OptimizerType : std::uint8_t { sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw };
+inline constexpr Choice<OptimizerType> kOptimizerTypes[] = {
+    {OptimizerType::sgd, "sgd"},           {OptimizerType::momentum, "momentum"},
+    {OptimizerType::nesterov, "nesterov"}, {OptimizerType::adagrad, "adagrad"},
+    {OptimizerType::rmsprop, "rmsprop"},   {OptimizerType::adam, "adam"},
+    {OptimizerType::adamw, "adamw"}};
+
+struct OptimizerConfig {
+  OptimizerType type = OptimizerType::sgd;
+  double learning_rate = 0.01;
+  double momentum = 0.9;             // momentum, nesterov
+  double beta1 = 0.9;                // adam, adamw
+  double beta2 = 0.999;              // adam, adamw
+  double epsilon = 1e-8;             // adagrad, rmsprop, adam, adamw
+  double rho = 0.9;                  // rmsprop
+  double weight_decay = 0;           // decoupled in adamw
+  double initial_accumulator = 0.1;  // adagrad
+  void describe(Keys& b);
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+struct TrainConfig {
+  std::int64_t epochs = 1;
+  std::int64_t batch = 128;    // samples in the global batch
+  std::int64_t max_steps = 0;  // 0: no limit
+  bool shuffle = true;
+  std::int64_t log_every_steps = 100;
+  std::int64_t eval_every_epochs = 1;  // 0: never
+  std::int64_t eval_batch = 1000;
+  void describe(Keys& b);
+  bool operator==(const TrainConfig&) const = default;
+};
+
+struct CheckpointConfig {
+  std::string dir;               // empty: see JobConfig::checkpoint_dir()
+  std::int64_t every_steps = 0;  // 0: off
+  double every_seconds = 0;      // 0: off
+  std::int64_t keep = 5;
+  bool at_end = true;
+  double timeout_s = 60;
+  std::int64_t max_failures = 3;
+  void describe(Keys& b);
+  bool operator==(const CheckpointConfig&) const = default;
+};
+
+enum class Progress : std::uint8_t { automatic, on, off };
+inline constexpr Choice<Progress> kProgressModes[] = {
+    {Progress::automatic, "auto"}, {Progress::on, "on"}, {Progress::off, "off"}};
+
+struct OutputConfig {
+  bool metrics = true;
+  Progress progress = Progress::automatic;
+  void describe(Keys& b);
+  bool operator==(const OutputConfig&) const = default;
+};
+
+struct JobConfig;
+// Throws Error(config), one message for the first problem. `file` is what messages call the source. Opens no
+// data files.
+JobConfig parse_job(const ConfigNode& root, const std::string& file);
+
+struct JobConfig {
+  JobSection job;
+  ClusterConfig cluster;
+  DataConfig data;
+  ModelConfig model;
+  OptimizerConfig optimizer;
+  TrainConfig train;
+  CheckpointConfig checkpoint;
+  OutputConfig output;
+
+  std::string file;  // for messages
+  ConfigNode root;   // as written, with overrides and marks: for messages and config_hash
+
+  std::string run_dir() const;         // job.run_dir, or runs/<name>
+  std::string checkpoint_dir() const;  // checkpoint.dir, or <run_dir>/checkpoints
+
+  void describe(Keys& b);
+
+  // Equal settings; the file name and the way they were written do not count.
+  friend bool operator==(const JobConfig& a, const JobConfig& b);
+
+  // Travels as the tree it was parsed from: the receiver parses it again and cannot come to another result.
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& file& root;
+    if constexpr (Archive::is_loading::value) *this = parse_job(ConfigNode(root), std::string(file));
+  }
+};
+
+// All keys with type, default, unit, allowed values and meaning; for `varscope explain`.
+std::string explain_job_config();
+
+// The effective settings as YAML, defaults included; parse_job reads it back to an equal JobConfig.
+std::string dump(const JobConfig& config);
+
+}  // namespace varscope

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace varscope {
+
+// Edits that turn a into b: insert, delete, replace, swap two neighbours. Case counts.
+std::size_t edit_distance(std::string_view a, std::string_view b);
+
+// The candidate that was probably meant, or an empty text. Case, `-` and `_` do not count; at most one edit
+// for each three characters, and not for words so short that anything is near.
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
+
+// "a, b, c"
+std::string comma_list(const std::vector<std::string>& words);
+
+}  // namespace varscope

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/hash.h"
+
+namespace varscope {
+
+// What travels between workers, servers and the coordinator as Boost archives (binary; one job, one program version).
+
+// Where a worker's time went, in nanoseconds since the last report.
+struct WorkerTimes {
+  std::int64_t compute_ns = 0;
+  std::int64_t communicate_ns = 0;  // posting and polling
+  std::int64_t wait_ns = 0;         // for values or for the go
+  std::int64_t data_ns = 0;         // filling batches
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & compute_ns & communicate_ns & wait_ns & data_ns;
+  }
+  WorkerTimes& operator+=(const WorkerTimes& o) {
+    compute_ns += o.compute_ns;
+    communicate_ns += o.communicate_ns;
+    wait_ns += o.wait_ns;
+    data_ns += o.data_ns;
+    return *this;
+  }
+};
+
+// Sums over the samples of one logical worker, or of one chunk of the test set.
+struct BatchSums {
+  double loss = 0;
+  std::int64_t correct = 0;
+  std::int64_t samples = 0;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & loss & correct & samples;
+  }
+  // Adding in a fixed order keeps the bits of `loss`.
+  BatchSums& operator+=(const BatchSums& o) {
+    loss += o.loss;
+    correct += o.correct;
+    samples += o.samples;
+    return *this;
+  }
+};
+
+// worker -> coordinator after the last push of a step.
+struct StepReport {
+  std::vector<BatchSums> leaves;  // of this worker's logical workers, in order
+  WorkerTimes times;
+  std::string state;  // a WorkerState as text, when this step is a cut
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & leaves & times & state;
+  }
+};
+
+// What a worker needs to go on exactly: its place in the data.
+struct WorkerState {
+  int worker = 0;
+  std::int64_t clock = 0;
+  std::int64_t epoch = 0;           // of the next batch
+  std::int64_t position = 0;        // samples of that epoch already used
+  std::int64_t dataset_size = 0;
+  std::uint64_t seed = 0;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & worker & clock & epoch & position & dataset_size & seed;
+  }
+};
+
+// worker -> coordinator: its share of one pass over the test set.
+struct EvalReport {
+  std::vector<std::int64_t> chunks;  // indices of the chunks below
+  std::vector<BatchSums> sums;
+  std::int64_t n_chunks = 0;         // of the whole pass
+  std::int64_t eval_ns = 0;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & chunks & sums & n_chunks & eval_ns;
+  }
+};
+
+// server -> coordinator.
+struct HashReport {
+  struct Entry {
+    std::string variable;
+    std::int64_t slice = 0;
+    Digest digest;
+    template <class Archive>
+    void serialize(Archive& ar, unsigned) {
+      ar & variable & slice & digest;
+    }
+  };
+  std::vector<Entry> entries;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & entries;
+  }
+};
+
+}  // namespace varscope

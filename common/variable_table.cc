@@ -1,0 +1,57 @@
+#include "common/variable_table.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+#include "common/error.h"
+#include "common/serialize.h"
+
+namespace varscope {
+
+VariableTable::VariableTable(std::vector<VariableSpec> variables) : variables_(std::move(variables)) {
+  std::set<std::string_view> names;
+  for (const VariableSpec& v : variables_) {
+    if (!names.insert(v.name).second) fail(ErrorKind::argument, "two variables have the name \"{}\"", v.name);
+  }
+}
+
+const VariableSpec* VariableTable::find(std::string_view name) const {
+  for (const VariableSpec& v : variables_) {
+    if (v.name == name) return &v;
+  }
+  return nullptr;
+}
+
+std::int64_t VariableTable::n_parameters() const {
+  std::int64_t n = 0;
+  for (const VariableSpec& v : variables_) n += v.shape.n_elements();
+  return n;
+}
+
+std::int64_t VariableTable::n_bytes() const {
+  std::int64_t n = 0;
+  for (const VariableSpec& v : variables_) n += v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
+  return n;
+}
+
+Digest VariableTable::digest() const { return digest_of(to_text(*this)); }
+
+void ValuesHash::add(const std::string& variable, std::int64_t slice, const Digest& digest) {
+  entries_.push_back({variable, slice, digest});
+}
+
+Digest ValuesHash::finish() const {
+  std::vector<Entry> sorted = entries_;
+  std::sort(sorted.begin(), sorted.end(), [](const Entry& x, const Entry& y) {
+    return std::tie(x.variable, x.slice) < std::tie(y.variable, y.slice);
+  });
+  Digester digester;
+  for (const Entry& e : sorted) {
+    digester.update(e.variable + "\n" + std::to_string(e.slice) + "\n");
+    digester.update(std::as_bytes(std::span(e.digest.bytes)));
+  }
+  return digester.finish();
+}
+
+}  // namespace varscope

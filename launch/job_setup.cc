@@ -1,0 +1,143 @@
+#include "launch/job_setup.h"
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+#include <random>
+
+#include "checkpoint/scan.h"
+#include "common/config/config_override.h"
+#include "common/config/yaml_reader.h"
+#include "common/error.h"
+#include "common/serialize.h"
+#include "worker/data/dataset_factory.h"
+#include "worker/data/order.h"
+
+namespace varscope {
+namespace {
+
+std::string new_run_id() {
+  std::random_device device;
+  return fmt::format("{:08x}", device());
+}
+
+// An earlier run's files are never mixed with a new run's, and never deleted.
+void set_aside(const std::string& path) {
+  if (!std::filesystem::exists(path)) return;
+  std::string to = fmt::format("{}.old-{}", path, std::time(nullptr));
+  for (int i = 2; std::filesystem::exists(to); ++i) to = fmt::format("{}.old-{}.{}", path, std::time(nullptr), i);
+  std::filesystem::rename(path, to);
+}
+
+void make_run_dir(const JobConfig& job) {
+  std::error_code error;
+  std::filesystem::create_directories(job.run_dir(), error);
+  if (error) {
+    fail(ErrorKind::io, "cannot make the run's directory {}: {}; choose another with job.run_dir", job.run_dir(),
+         error.message());
+  }
+}
+
+void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs) {
+  const std::string dir = packet.job.checkpoint_dir();
+  packet.run_id = new_run_id();
+  if (options.fresh) {
+    set_aside(dir);
+    set_aside(packet.job.run_dir() + "/metrics.jsonl");
+    return;
+  }
+  const std::vector<CheckpointEntry> found = scan_checkpoints(fs, dir);
+  if (found.empty()) return;
+  fail(ErrorKind::checkpoint,
+       "{} holds checkpoints of an earlier run (the newest is {}): add --resume to go on from it, or --fresh to set it "
+       "aside and start from initial values",
+       dir, found.front().name);
+}
+
+void start_resumed(const TrainOptions& options, StartPacket& packet, Fs& fs, std::vector<std::string>& warnings) {
+  if (options.resume_from.empty()) {
+    FoundCheckpoint found = newest_checkpoint(fs, packet.job.checkpoint_dir());
+    packet.resume_path = std::move(found.path);
+    warnings = std::move(found.warnings);
+  } else {
+    packet.resume_path = options.resume_from;
+    while (packet.resume_path.size() > 1 && packet.resume_path.back() == '/') packet.resume_path.pop_back();
+    const std::vector<std::string> problems = verify_checkpoint(fs, packet.resume_path);
+    if (!problems.empty()) {
+      std::string text;
+      for (const std::string& p : problems) text += "\n  " + p;
+      fail(ErrorKind::checkpoint, "cannot resume from {}:{}", packet.resume_path, text);
+    }
+  }
+  const Manifest manifest = load_manifest(fs, packet.resume_path).manifest;
+  packet.run_id = manifest.run_id;
+  packet.attempt = manifest.attempt + 1;
+}
+
+}  // namespace
+
+JobConfig load_config(const std::string& file, const std::vector<std::string>& overrides) {
+  ConfigNode root = read_yaml_file(file);
+  for (const std::string& o : overrides) apply_override(root, o);
+  return parse_job(root, file);
+}
+
+StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>& warnings) {
+  StartPacket packet;
+  packet.job = load_config(options.config, options.overrides);
+  PosixFs fs;
+  make_run_dir(packet.job);
+  if (options.resume) {
+    start_resumed(options, packet, fs, warnings);
+  } else {
+    start_new(options, packet, fs);
+  }
+  return packet;
+}
+
+std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job) {
+  auto m = std::make_unique<WorkerModel>();
+  m->train = make_dataset(job.data.train, DataSplit::train);
+  if (m->train->size() == 0) fail(ErrorKind::data, "data.train has no samples");
+  if (job.data.test) {
+    m->test = make_dataset(*job.data.test, DataSplit::test);
+    if (m->test->sample_shape() != m->train->sample_shape()) {
+      fail(ErrorKind::data, "samples of data.test have shape {}, those of data.train {}", m->test->sample_shape().str(),
+           m->train->sample_shape().str());
+    }
+  }
+  m->model = build_model(m->store, job, m->train->sample_shape(), m->train->n_classes());
+  m->variables = m->store.collection(collections::kGlobal);
+  m->table = m->store.table();
+  return m;
+}
+
+TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
+                          CoordinatorState& state) {
+  TrainPlan plan;
+  plan.steps_per_epoch = steps_per_epoch(facts.train_samples, job.train.batch);
+  plan.last = Clock(job.train.epochs * plan.steps_per_epoch);
+  if (job.train.max_steps > 0) plan.last = std::min(plan.last, Clock(job.train.max_steps));
+  const CoordinatorState now{{}, facts.train_samples, job.train.batch, job.job.seed};
+  state = now;
+  if (resumed == nullptr) return plan;
+  plan.first = Clock(resumed->step);
+  plan.last = std::max(plan.last, plan.first);
+  state = from_text<CoordinatorState>(resumed->coordinator_state, "the coordinator's state in the checkpoint");
+  std::string differences;
+  const auto compare = [&](const char* name, std::int64_t saved, std::int64_t wanted) {
+    if (saved != wanted) differences += fmt::format("\n  {}: {} in the checkpoint, {} in the config", name, saved, wanted);
+  };
+  compare("train.batch", state.batch, now.batch);
+  compare("job.seed", state.seed, now.seed);
+  compare("samples in data.train", state.dataset_size, now.dataset_size);
+  if (!differences.empty()) {
+    fail(ErrorKind::checkpoint,
+         "cannot resume: the run would not go on where it stopped in its data:{}\nSet them back, or start a new run in "
+         "another job.run_dir",
+         differences);
+  }
+  return plan;
+}
+
+}  // namespace varscope

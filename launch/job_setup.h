@@ -1,0 +1,72 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/reader.h"
+#include "common/cluster.h"
+#include "common/config/job_config.h"
+#include "common/variable_scope.h"
+#include "ps/coordinator.h"
+#include "worker/data/dataset.h"
+#include "worker/layers/model.h"
+
+namespace varscope {
+
+// What the command line asks of `varscope train`.
+struct TrainOptions {
+  std::string config;
+  std::vector<std::string> overrides;  // KEY=VALUE
+  bool resume = false;
+  std::string resume_from;  // empty: the newest
+  bool fresh = false;       // set an earlier run's files aside
+};
+
+// Reads, overrides and checks a config. Throws Error(config).
+JobConfig load_config(const std::string& file, const std::vector<std::string>& overrides);
+
+// What rank 0 decides before anything starts, for everyone.
+struct StartPacket {
+  JobConfig job;
+  std::string resume_path;  // empty: from initial values
+  std::string run_id;
+  int attempt = 1;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & job & resume_path & run_id & attempt;
+  }
+};
+// Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets a line for
+// each checkpoint that had to be passed over. Throws Error(config, checkpoint, io).
+StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>& warnings);
+
+// A worker's data and model. The model's variables live in `store`.
+struct WorkerModel {
+  std::unique_ptr<Dataset> train, test;
+  VariableStore store;
+  Model model;
+  std::vector<const Variable*> variables;  // those on servers, in the order of `table`
+  VariableTable table;
+};
+// Throws Error(config, data).
+std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job);
+
+// What the workers tell the servers, which load no data: the same on every worker.
+struct ModelFacts {
+  VariableTable table;
+  std::int64_t train_samples = 0;
+  std::int64_t test_samples = 0;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & table & train_samples & test_samples;
+  }
+};
+
+// Where to start and where to end. `resumed` may be null. Throws Error(checkpoint) when the checkpoint's data order is not
+// the config's (another batch, seed or data set).
+TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
+                          CoordinatorState& state);
+
+}  // namespace varscope

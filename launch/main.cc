@@ -1,0 +1,235 @@
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "checkpoint/tools.h"
+#include "common/config/job_config.h"
+#include "common/error.h"
+#include "common/loopback_transport.h"
+#include "common/mpi/mpi_job.h"
+#include "launch/evaluate.h"
+#include "launch/failure.h"
+#include "launch/job_setup.h"
+#include "launch/plan.h"
+#include "launch/train.h"
+#include "launch/version.h"
+
+namespace varscope {
+namespace {
+
+constexpr const char* kFooter =
+    "Exit codes: 0 success; 2 command line or config; 3 data; 4 checkpoint (none, or another model); 5 a verification "
+    "found differences; 10 protocol, 11 file system, 12 MPI, 13 a rank fell silent; 1 anything else. Codes of 10 and "
+    "above, and death by a signal, can be restarted with --resume.\n"
+    "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
+
+// Runs what is not collective; one line per failure.
+int run_alone(const std::function<int()>& work) {
+  try {
+    return work();
+  } catch (const Error& e) {
+    FailureReport::print(e.what());
+    return static_cast<int>(exit_code(e.kind()));
+  } catch (const std::exception& e) {
+    FailureReport::print(fmt::format("internal error: {}", e.what()));
+    return static_cast<int>(ExitCode::internal);
+  }
+}
+
+int train_alone(const TrainOptions& options) {
+  return run_alone([&] {
+    train_in_one_process(options);
+    return 0;
+  });
+}
+
+// Until training starts, ranks agree on errors: rank 0 prints, all leave cleanly. After that the rank that fails prints
+// and ends the job.
+int train_as_rank(const TrainOptions& options, MpiJob& mpi) {
+  bool started = false;
+  try {
+    train_in_mpi_job(options, mpi, started);
+    return 0;
+  } catch (const Error& e) {
+    if (started || mpi.rank() == Rank(0)) FailureReport::print(e.what());
+    const int code = static_cast<int>(exit_code(e.kind()));
+    if (started) MpiJob::abort(code);
+    return code;
+  } catch (const std::exception& e) {
+    FailureReport::print(fmt::format("internal error: {}", e.what()));
+    MpiJob::abort(static_cast<int>(ExitCode::internal));
+  }
+}
+
+// Open MPI ends the whole job, with a banner, when one rank leaves with a non-zero code; all of ours leave with the same.
+int train(const TrainOptions& options, int* argc, char*** argv) {
+  if (!launched_by_mpi()) return train_alone(options);
+  MpiJob mpi(argc, argv);
+  if (mpi.size() == 1) return train_alone(options);
+  const int code = train_as_rank(options, mpi);
+  mpi.barrier();
+  return code;
+}
+
+int print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  return 0;
+}
+
+void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
+  command->add_option("--set", overrides, "Override a key of the config: --set train.epochs=3. May be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
+}
+
+// The parsed command line; the one subcommand that was given sets `action`.
+class CommandLine {
+ public:
+  CommandLine() : app_("varscope: a distributed parameter server over MPI", "varscope") {
+    app_.set_version_flag("--version", std::string("varscope ") + kVersion);
+    app_.footer(kFooter);
+    app_.require_subcommand(1);
+    app_.get_formatter()->column_width(34);
+    add_train();
+    add_eval();
+    add_plan();
+    add_config();
+    add_checkpoint();
+  }
+
+  int run(int argc, char** argv) {
+    argc_ = argc;
+    argv_ = argv;
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+      if (e.get_exit_code() == 0) return app_.exit(e);
+      std::fputs(fmt::format("varscope: {}; see varscope --help\n", e.what()).c_str(), stderr);
+      return static_cast<int>(ExitCode::usage);
+    }
+    return action_();
+  }
+
+ private:
+  void add_train() {
+    CLI::App* c = app_.add_subcommand("train", "Train the model a config describes; alone, or as one rank under mpirun");
+    c->add_option("config", train_.config, "YAML file")->required();
+    add_overrides(c, train_.overrides);
+    resume_ = c->add_option("--resume", train_.resume_from,
+                            "Go on from the newest whole checkpoint of the run, or from PATH (--resume=PATH)")
+                  ->type_name("[=PATH]")
+                  ->expected(0, 1);
+    CLI::Option* fresh = c->add_flag("--fresh", train_.fresh, "Set an earlier run's checkpoints and metrics aside, and start anew");
+    fresh->excludes(resume_);
+    c->callback([this] {
+      action_ = [this] {
+        train_.resume = resume_->count() > 0;
+        return train(train_, &argc_, &argv_);
+      };
+    });
+  }
+  void add_eval() {
+    CLI::App* c = app_.add_subcommand("eval", "Loss and accuracy of a checkpoint on data.test");
+    c->add_option("config", config_, "YAML file")->required();
+    c->add_option("--checkpoint", path_, "A checkpoint, or a directory of them (default: the config's)");
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          evaluate_checkpoint(config_, overrides_, path_);
+          return 0;
+        });
+      };
+    });
+  }
+  void add_plan() {
+    CLI::App* c = app_.add_subcommand("plan", "Show scopes, slices, servers, traffic and memory of a job, without running it");
+    c->add_option("config", config_, "YAML file")->required();
+    c->add_option("--servers", servers_, "Number of servers (default: cluster.servers)")->check(CLI::Range(1, 1 << 20));
+    c->add_option("--workers", workers_, "Number of workers (default: 1)")->check(CLI::Range(1, 1 << 20));
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          const JobConfig job = load_config(config_, overrides_);
+          return print(plan_text(job, servers_ > 0 ? servers_ : static_cast<int>(job.cluster.servers), workers_));
+        });
+      };
+    });
+  }
+  void add_config() {
+    CLI::App* c = app_.add_subcommand("config", "Check a config and print it with all defaults, or explain the keys");
+    c->add_option("config", config_, "YAML file");
+    CLI::Option* explain = c->add_flag("--explain", explain_, "List every key with type, default, unit and meaning");
+    (void)explain;
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          if (explain_) return print(explain_job_config() + explain_layers());
+          if (config_.empty()) fail(ErrorKind::config, "config: name a YAML file, or say --explain");
+          return print(dump(load_config(config_, overrides_)));
+        });
+      };
+    });
+  }
+  void add_checkpoint() {
+    CLI::App* c = app_.add_subcommand("checkpoint", "List, inspect and verify checkpoints");
+    c->require_subcommand(1);
+    const auto add = [&](const char* name, const char* text, std::function<int(Fs&)> work) {
+      CLI::App* sub = c->add_subcommand(name, text);
+      sub->add_option("path", path_, "A checkpoint, or a directory of them")->required();
+      sub->callback([this, work] {
+        action_ = [work] {
+          return run_alone([&work] {
+            PosixFs fs;
+            return work(fs);
+          });
+        };
+      });
+    };
+    add("list", "One line per checkpoint of a directory", [this](Fs& fs) { return print(list_text(fs, path_)); });
+    add("inspect", "Facts, variables and values hash of one checkpoint (of a directory: the newest)", [this](Fs& fs) {
+      const bool is_one = fs.exists(path_ + "/" + kManifestName);
+      return print(inspect_text(fs, is_one ? path_ : newest_checkpoint(fs, path_).path));
+    });
+    add("verify", "Check every byte; non-zero when anything is wrong", [this](Fs& fs) {
+      std::string out;
+      const int code = verify_tool(fs, path_, out);
+      print(out);
+      return code;
+    });
+  }
+
+  CLI::App app_;
+  std::function<int()> action_;
+  int argc_ = 0;
+  char** argv_ = nullptr;
+  TrainOptions train_;
+  CLI::Option* resume_ = nullptr;
+  std::string config_, path_;
+  std::vector<std::string> overrides_;
+  int servers_ = 0;
+  int workers_ = 1;
+  bool explain_ = false;
+};
+
+}  // namespace
+}  // namespace varscope
+
+int main(int argc, char** argv) {
+  try {
+    return varscope::CommandLine().run(argc, argv);
+  } catch (const std::exception& e) {
+    varscope::FailureReport::print(e.what());
+    return static_cast<int>(varscope::ExitCode::internal);
+  }
+}

@@ -1,0 +1,340 @@
+#include "launch/train.h"
+
+#include <cblas.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "common/error.h"
+#include "common/loopback_transport.h"
+#include "common/mpi/mpi_job.h"
+#include "common/serialize.h"
+#include "launch/console.h"
+#include "launch/failure.h"
+#include "launch/version.h"
+#include "ps/server.h"
+#include "worker/trainer.h"
+
+namespace varscope {
+namespace {
+
+// Everything a rank needs to know to play its role.
+struct JobContext {
+  StartPacket start;
+  ClusterMap cluster;
+  std::vector<std::string> hosts;
+  ModelFacts facts;
+  BucketPlan plan;
+  std::optional<Manifest> resumed;
+  TrainPlan train;
+  CoordinatorState state;
+  bool one_process = false;
+
+  const JobConfig& job() const { return start.job; }
+  bool saves() const {
+    const CheckpointConfig& c = job().checkpoint;
+    return c.every_steps > 0 || c.every_seconds > 0 || c.at_end;
+  }
+};
+
+void complete_context(JobContext& context) {
+  context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers());
+  if (!context.start.resume_path.empty()) {
+    PosixFs fs;
+    context.resumed = load_manifest(fs, context.start.resume_path).manifest;
+  }
+  context.train = make_train_plan(context.job(), context.facts, context.resumed ? &*context.resumed : nullptr, context.state);
+}
+
+Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
+  Manifest m;
+  m.program_version = kVersion;
+  m.parent = c.start.resume_path.empty() ? "" : std::filesystem::path(c.start.resume_path).filename().string();
+  m.run_id = c.start.run_id;
+  m.attempt = c.start.attempt;
+  m.config_hash = config_hash(c.job().root).hex();
+  m.servers = c.cluster.n_servers();
+  m.workers = c.cluster.n_workers();
+  m.logical_workers = c.cluster.logical_workers;
+  m.variables = c.facts.table;
+  m.optimizer = to_string(optimizer.config().type);
+  m.slots = optimizer.slots();
+  return m;
+}
+
+// A server rank from its first byte of memory to the coordinator's shutdown; two steps, so that what the first one throws
+// can be agreed on.
+class ServerRole {
+ public:
+  ServerRole(const JobContext& context, ServerId id, Transport& transport)
+      : context_(context),
+        optimizer_(context.job().optimizer),
+        shard_(context.facts.table, context.plan, id, optimizer_) {
+    load_values();
+    if (context.saves()) {
+      checkpointer_.emplace(shard_, fs_, context.job().checkpoint_dir(), context.cluster.n_servers(),
+                            context.cluster.n_workers());
+    }
+    if (id == ServerId(0)) make_coordinator(transport);
+    server_.emplace(Server::Parts{transport, context.cluster, context.plan, optimizer_, shard_,
+                                  checkpointer_ ? &*checkpointer_ : nullptr, coordinator_ ? &*coordinator_ : nullptr,
+                                  context.start.run_id, context.start.attempt, context.job().cluster.stall_timeout_s,
+                                  context.hosts});
+  }
+  void run() {
+    if (console_) console_->print_header();
+    server_->run();
+  }
+
+ private:
+  void load_values() {
+    if (!context_.resumed) return shard_.initialize(static_cast<std::uint64_t>(context_.job().job.seed));
+    CheckpointReader reader = CheckpointReader::open(fs_, context_.start.resume_path);
+    reader.check_model(context_.facts.table, optimizer_.slots(), to_string(optimizer_.config().type));
+    shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView out) {
+      reader.read(v.name, slot, slice.box, out);
+    });
+    for (BucketId b : shard_.buckets()) shard_.set_clock(b, context_.train.first);
+  }
+  void make_coordinator(Transport& transport) {
+    const JobConfig& job = context_.job();
+    console_.emplace(Console::Facts{job, context_.cluster, context_.facts.table, context_.hosts, context_.train,
+                                    context_.facts.train_samples, context_.facts.test_samples, context_.start.run_id,
+                                    context_.start.attempt, context_.start.resume_path, context_.one_process});
+    if (context_.saves()) {
+      std::vector<ServerId> writers;
+      for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
+      saver_.emplace(fs_, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_), std::move(writers),
+                     *console_);
+    }
+    coordinator_.emplace(transport, context_.cluster, context_.plan, context_.train, job.checkpoint,
+                         saver_ ? &*saver_ : nullptr, context_.state, *console_);
+  }
+
+  const JobContext& context_;
+  PosixFs fs_;
+  Optimizer optimizer_;
+  ParameterShard shard_;
+  std::optional<ShardCheckpointer> checkpointer_;
+  std::optional<Console> console_;
+  std::optional<CheckpointCoordinator> saver_;
+  std::optional<Coordinator> coordinator_;
+  std::optional<Server> server_;
+};
+
+void run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport) {
+  openblas_set_num_threads(static_cast<int>(context.job().cluster.blas_threads));
+  const LocalSumPlan sum_plan = LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers);
+  VariableMemory memory(context.facts.table, sum_plan.n_buffers);
+  PsClient client(transport, context.cluster, context.plan, id, memory,
+                  {context.job().cluster.stall_timeout_s, context.hosts});
+  Trainer(Trainer::Parts{context.job(), context.cluster, model.model, model.variables, *model.train, model.test.get(),
+                         client, memory, sum_plan, context.train.first, context.train.last})
+      .run();
+}
+
+void warn(const std::vector<std::string>& warnings) {
+  for (const std::string& w : warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
+}
+
+std::string failure_file(const StartPacket& start) {
+  return fmt::format("{}/failure-{}-{}-{}.txt", start.job.run_dir(), start.run_id, start.attempt, std::time(nullptr));
+}
+
+void watch_for_sigterm(const StartPacket& start) {
+  FailureReport::on_sigterm(
+      fmt::format("ended by SIGTERM: another rank has died, or the launcher ended the job; go on with: varscope train {} "
+                  "--resume (checkpoints are in {})",
+                  start.job.file, start.job.checkpoint_dir()));
+}
+
+ModelFacts facts_of(const WorkerModel& model) {
+  return {model.table, model.train->size(), model.test ? model.test->size() : 0};
+}
+
+// Runs `work`; the first of several failing threads wins, the others leave by Aborted.
+class FirstError {
+ public:
+  explicit FirstError(LoopbackHub& hub) : hub_(hub) {}
+  template <class Work>
+  void guard(Work work) {
+    try {
+      work();
+    } catch (...) {
+      {
+        const std::lock_guard lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
+      hub_.abort();
+    }
+  }
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  LoopbackHub& hub_;
+  std::mutex mutex_;
+  std::exception_ptr error_;
+};
+
+}  // namespace
+
+void train_in_one_process(const TrainOptions& options) {
+  std::vector<std::string> warnings;
+  JobContext context;
+  context.start = prepare_start(options, warnings);
+  warn(warnings);
+  context.one_process = true;
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  const int n_servers = static_cast<int>(context.job().cluster.servers);
+  context.hosts.assign(static_cast<std::size_t>(n_servers) + 1, host);
+  context.cluster = assign_roles(context.hosts, n_servers, static_cast<int>(context.job().cluster.logical_workers));
+  FailureReport::set_file(failure_file(context.start));
+  watch_for_sigterm(context.start);
+  const auto model = load_worker_model(context.job());
+  context.facts = facts_of(*model);
+  complete_context(context);
+
+  LoopbackHub hub(n_servers + 1);
+  std::vector<std::unique_ptr<Transport>> ends;
+  std::vector<std::unique_ptr<ServerRole>> servers;
+  for (int r = 0; r <= n_servers; ++r) ends.push_back(hub.endpoint(Rank(r)));
+  for (int s = 0; s < n_servers; ++s) {
+    const Rank r = context.cluster.rank_of(ServerId(s));
+    servers.push_back(std::make_unique<ServerRole>(context, ServerId(s), *ends[static_cast<std::size_t>(r.value)]));
+  }
+  FirstError first(hub);
+  {
+    std::vector<std::jthread> threads;
+    for (auto& server : servers) threads.emplace_back([&first, &server] { first.guard([&] { server->run(); }); });
+    const Rank r = context.cluster.rank_of(WorkerId(0));
+    first.guard([&] { run_worker(context, *model, WorkerId(0), *ends[static_cast<std::size_t>(r.value)]); });
+  }
+  first.rethrow();
+}
+
+namespace {
+
+// Runs `work` on this rank and agrees with all others whether it threw. Collective over the job.
+template <class Work>
+void together(MpiJob& mpi, Work work) {
+  std::optional<Error> mine;
+  try {
+    work();
+  } catch (const Error& e) {
+    mine = e;
+  } catch (const std::exception& e) {
+    mine = Error(ErrorKind::argument, e.what());
+  }
+  mpi.agree(mine);
+}
+
+// Version and command line must be the same everywhere: a rank of another installation, or started by another line of an
+// application file, would train another model. Collective over the job.
+void agree_on_program(const TrainOptions& options, MpiJob& mpi) {
+  std::string asked = "train " + options.config;
+  for (const std::string& o : options.overrides) asked += " --set " + o;
+  if (options.resume) asked += " --resume" + (options.resume_from.empty() ? "" : "=" + options.resume_from);
+  if (options.fresh) asked += " --fresh";
+  const char* version = std::getenv("VARSCOPE_PRETEND_VERSION");  // lets a test be a rank of another version
+  const std::vector<std::string> versions = mpi.all_gather(version != nullptr ? version : kVersion);
+  const std::vector<std::string> lines = mpi.all_gather(asked);
+  together(mpi, [&] {
+    for (std::size_t r = 1; r < versions.size() && mpi.rank() == Rank(0); ++r) {
+      if (versions[r] != versions[0]) {
+        fail(ErrorKind::protocol, "rank {} runs varscope {}, rank 0 runs {}: install the same version on every host", r,
+             versions[r], versions[0]);
+      }
+      if (lines[r] != lines[0]) {
+        fail(ErrorKind::config, "rank {} was started with \"{}\", rank 0 with \"{}\": start all ranks alike", r, lines[r],
+             lines[0]);
+      }
+    }
+  });
+}
+
+void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) {
+  std::string packet;
+  together(mpi, [&] {
+    if (mpi.rank() != Rank(0)) return;
+    std::vector<std::string> warnings;
+    const StartPacket start = prepare_start(options, warnings);
+    assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi.size()), "host"), static_cast<int>(start.job.cluster.servers),
+                 static_cast<int>(start.job.cluster.logical_workers));
+    warn(warnings);
+    packet = to_binary(start);
+  });
+  mpi.broadcast(packet);
+  std::string file;
+  together(mpi, [&] {
+    context.start = from_binary<StartPacket>(packet, "the start packet");
+    file = failure_file(context.start);
+  });
+  mpi.broadcast(file);  // rank 0's: the name holds a time
+  FailureReport::set_file(file);
+  watch_for_sigterm(context.start);
+}
+
+// Workers load data and build the model; servers learn what they need from them. Collective over the job.
+std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context) {
+  std::unique_ptr<WorkerModel> model;
+  std::string mine;
+  together(mpi, [&] {
+    if (!context.cluster.worker_at(mpi.rank())) return;
+    model = load_worker_model(context.job());
+    mine = to_binary(facts_of(*model));
+  });
+  const std::vector<std::string> all = mpi.all_gather(mine);
+  together(mpi, [&] {
+    const Rank first = context.cluster.rank_of(WorkerId(0));
+    context.facts = from_binary<ModelFacts>(all[static_cast<std::size_t>(first.value)], "the model's facts");
+    for (Rank w : context.cluster.workers) {
+      const auto theirs = from_binary<ModelFacts>(all[static_cast<std::size_t>(w.value)], "the model's facts");
+      if (theirs.table.digest() != context.facts.table.digest() || theirs.train_samples != context.facts.train_samples ||
+          theirs.test_samples != context.facts.test_samples) {
+        fail(ErrorKind::protocol,
+             "rank {} ({}) sees another model or data set than rank {} ({}): {} against {} training samples; make the files "
+             "under VARSCOPE_DATA the same on every host",
+             w.value, context.hosts[static_cast<std::size_t>(w.value)], first.value,
+             context.hosts[static_cast<std::size_t>(first.value)], theirs.train_samples, context.facts.train_samples);
+      }
+    }
+    complete_context(context);
+  });
+  return model;
+}
+
+std::string who_text(const JobContext& context, Rank rank, const std::string& host) {
+  if (const auto s = context.cluster.server_at(rank)) return fmt::format("rank {} (server {} on {})", rank.value, s->value, host);
+  return fmt::format("rank {} (worker {} on {})", rank.value, context.cluster.worker_at(rank)->value, host);
+}
+
+}  // namespace
+
+void train_in_mpi_job(const TrainOptions& options, MpiJob& mpi, bool& started) {
+  JobContext context;
+  agree_on_program(options, mpi);
+  share_start(options, mpi, context);
+  context.hosts = mpi.all_gather(mpi.host());
+  context.cluster = assign_roles(context.hosts, static_cast<int>(context.job().cluster.servers),
+                                 static_cast<int>(context.job().cluster.logical_workers));
+  const auto model = share_model(mpi, context);
+  const auto transport = mpi.make_transport();
+  std::unique_ptr<ServerRole> server;
+  const auto id = context.cluster.server_at(mpi.rank());
+  together(mpi, [&] {
+    if (id) server = std::make_unique<ServerRole>(context, *id, *transport);
+  });
+  FailureReport::set_who(who_text(context, mpi.rank(), mpi.host()));
+  started = true;
+  if (id) return server->run();
+  run_worker(context, *model, *context.cluster.worker_at(mpi.rank()), *transport);
+}
+
+}  // namespace varscope

@@ -1,0 +1,169 @@
+#include "ps/aggregator.h"
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "common/wire.h"
+#include "ps/optimizer_kernels.h"
+
+namespace varscope {
+namespace {
+
+void add_into(DType dtype, std::byte* into, const std::byte* from, std::size_t n_bytes) {
+  const auto n = static_cast<std::int64_t>(n_bytes / size_of(dtype));
+  if (dtype == DType::float32) {
+    kernels::add(reinterpret_cast<float*>(into), reinterpret_cast<const float*>(from), n);
+  } else if (dtype == DType::float64) {
+    kernels::add(reinterpret_cast<double*>(into), reinterpret_cast<const double*>(from), n);
+  } else {
+    fail(ErrorKind::protocol, "gradients of dtype {} cannot be summed", to_string(dtype));
+  }
+}
+
+}  // namespace
+
+Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server,
+                       Limits limits)
+    : transport_(transport),
+      plan_(plan),
+      cluster_(cluster),
+      server_(server),
+      limits_(limits),
+      tree_(all_contributions(cluster), cluster.logical_workers),
+      rounds_(static_cast<std::size_t>(plan.size())) {
+  int first = 0;
+  for (int w = 0; w < cluster.n_workers(); ++w) {
+    const auto nodes = maximal_nodes(cluster.leaves_of(WorkerId(w)), cluster.logical_workers);
+    nodes_of_worker_.emplace_back(first, first + static_cast<int>(nodes.size()));
+    first = nodes_of_worker_.back().second;
+  }
+}
+
+Aggregator::Round& Aggregator::round_of(BucketId id) { return rounds_[static_cast<std::size_t>(id.value)]; }
+
+std::size_t Aggregator::chunk_bytes(const Bucket& bucket, int chunk) const {
+  return static_cast<std::size_t>(std::min(kWireChunkBytes, bucket.n_bytes() - chunk * kWireChunkBytes));
+}
+
+std::byte* Aggregator::buffer(Round& round, int contribution, int chunk) {
+  return round.ring[static_cast<std::size_t>(contribution * round.window + chunk % round.window)].get();
+}
+
+std::size_t Aggregator::ring_bytes(const Bucket& bucket, int window) const {
+  return static_cast<std::size_t>(tree_.n_contributions() * window) * BufferPool::class_of(chunk_bytes(bucket, 0));
+}
+
+void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
+  const BucketId id(push.bucket);
+  if (push.bucket < 0 || push.bucket >= plan_.size() || plan_[id].server != server_ || !plan_[id].trainable) {
+    fail(ErrorKind::protocol, "worker {} pushed bucket {}, which server {} does not take", worker.value, push.bucket,
+         server_.value);
+  }
+  const Bucket& bucket = plan_[id];
+  const auto [first, last] = nodes_of_worker_[static_cast<std::size_t>(worker.value)];
+  const auto expected = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(last - first);
+  if (push.n_bytes != expected || push.n_nodes != last - first ||
+      push.leaf_begin != cluster_.leaves_of(worker).begin) {
+    fail(ErrorKind::protocol, "worker {} pushed {} bytes in {} nodes of bucket {} ({}), expected {} bytes in {} nodes",
+         worker.value, push.n_bytes, push.n_nodes, push.bucket, bucket.scope, expected, last - first);
+  }
+  Round& round = round_of(id);
+  if (!round.open) {
+    round.open = true;
+    round.streams.assign(nodes_of_worker_.size(), {});
+    round.done.assign(static_cast<std::size_t>(bucket.n_chunks()), false);
+    round.chunks_done = 0;
+    if (!waiting_.empty() || !try_admit(bucket, round)) waiting_.push_back(id);
+  }
+  Stream& stream = round.streams[static_cast<std::size_t>(worker.value)];
+  if (stream.announced) fail(ErrorKind::protocol, "worker {} pushed bucket {} twice in one step", worker.value, id.value);
+  stream.announced = true;
+  if (round.admitted) post_receives(bucket, round, worker.value);
+}
+
+bool Aggregator::try_admit(const Bucket& bucket, Round& round) {
+  int window = std::min(limits_.max_window, bucket.n_chunks());
+  while (window > 1 && in_use_ + ring_bytes(bucket, window) > limits_.max_bytes) window /= 2;
+  const std::size_t bytes = ring_bytes(bucket, window);
+  if (in_use_ > 0 && in_use_ + bytes > limits_.max_bytes) return false;
+  in_use_ += bytes;
+  most_in_use_ = std::max(most_in_use_, in_use_);
+  round.window = window;
+  round.admitted = true;
+  const auto n_buffers = static_cast<std::size_t>(tree_.n_contributions() * window);
+  for (std::size_t i = 0; i < n_buffers; ++i) round.ring.push_back(pool_.take(chunk_bytes(bucket, 0)));
+  round.arrived.assign(tree_.merges().size() * static_cast<std::size_t>(window), 0);
+  return true;
+}
+
+void Aggregator::post_receives(const Bucket& bucket, Round& round, int worker) {
+  Stream& stream = round.streams[static_cast<std::size_t>(worker)];
+  const auto [first, last] = nodes_of_worker_[static_cast<std::size_t>(worker)];
+  const Rank from = cluster_.rank_of(WorkerId(worker));
+  while (stream.announced && stream.next_chunk < bucket.n_chunks() &&
+         stream.next_chunk < round.chunks_done + round.window) {
+    const int chunk = stream.next_chunk++;
+    for (int c = first; c < last; ++c) {
+      const Piece piece{buffer(round, c, chunk), chunk_bytes(bucket, chunk)};
+      transport_.post_receive(from, push_tag(bucket.id), std::span(&piece, 1), {kReceive, bucket.id.value, c, chunk});
+    }
+  }
+}
+
+bool Aggregator::on_received(const Completion& completion, ReadyChunk& ready) {
+  const auto [what, bucket_id, contribution, chunk] = completion.key;
+  const Bucket& bucket = plan_[BucketId(bucket_id)];
+  Round& round = round_of(bucket.id);
+  if (completion.n_bytes != chunk_bytes(bucket, chunk)) {
+    fail(ErrorKind::protocol, "chunk {} of bucket {} ({}) has {} bytes instead of {}", chunk, bucket_id, bucket.scope,
+         completion.n_bytes, chunk_bytes(bucket, chunk));
+  }
+  if (!merge_upwards(bucket, round, contribution, chunk)) return false;
+  ready = {bucket.id, chunk, buffer(round, 0, chunk), chunk_bytes(bucket, chunk)};
+  return true;
+}
+
+// Adds along the path to the root as far as both operands are there; true when the root is reached.
+bool Aggregator::merge_upwards(const Bucket& bucket, Round& round, int contribution, int chunk) {
+  for (int m = tree_.first_merge(contribution); m >= 0;) {
+    const ReductionTree::Merge& merge = tree_.merges()[static_cast<std::size_t>(m)];
+    auto& seen = round.arrived[static_cast<std::size_t>(m * round.window + chunk % round.window)];
+    if (++seen < 2) return false;
+    seen = 0;
+    add_into(bucket.dtype, buffer(round, merge.left, chunk), buffer(round, merge.right, chunk),
+             chunk_bytes(bucket, chunk));
+    m = merge.next;
+  }
+  return true;
+}
+
+bool Aggregator::release_chunk(const ReadyChunk& chunk) {
+  const Bucket& bucket = plan_[chunk.bucket];
+  Round& round = round_of(chunk.bucket);
+  round.done[static_cast<std::size_t>(chunk.chunk)] = true;
+  while (round.chunks_done < bucket.n_chunks() && round.done[static_cast<std::size_t>(round.chunks_done)]) {
+    ++round.chunks_done;
+  }
+  if (round.chunks_done == bucket.n_chunks()) {
+    close(bucket, round);
+    return true;
+  }
+  for (std::size_t w = 0; w < round.streams.size(); ++w) post_receives(bucket, round, static_cast<int>(w));
+  return false;
+}
+
+void Aggregator::close(const Bucket& bucket, Round& round) {
+  for (AlignedBytes& b : round.ring) pool_.give(std::move(b), chunk_bytes(bucket, 0));
+  round.ring.clear();
+  in_use_ -= ring_bytes(bucket, round.window);
+  round.open = round.admitted = false;
+  while (!waiting_.empty()) {
+    const Bucket& next = plan_[waiting_.front()];
+    Round& admitted = round_of(next.id);
+    if (!try_admit(next, admitted)) return;
+    waiting_.pop_front();
+    for (std::size_t w = 0; w < admitted.streams.size(); ++w) post_receives(next, admitted, static_cast<int>(w));
+  }
+}
+
+}  // namespace varscope

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "common/bucket_plan.h"
+#include "common/canonical_sum.h"
+#include "common/transport.h"
+#include "ps/buffer_pool.h"
+
+namespace varscope {
+
+// Receives the gradients of one clock, chunk by chunk, and sums each chunk in the canonical order while it is in cache.
+//
+// A bucket's round opens with the first announced push and ends when its last chunk is summed. A round owns a ring of
+// `window` chunk buffers per contribution, all taken at admission: every admitted round can finish by itself, whatever
+// the others do, so that the byte limit can hold producers back but never deadlock. Rounds over the limit wait in line.
+//
+// Not thread-safe. Throws Error(protocol) on a push that does not fit (unknown bucket, wrong size or nodes, twice).
+class Aggregator {
+ public:
+  struct Limits {
+    std::size_t max_bytes = std::size_t{32} << 20;  // of ring buffers; one round is always admitted
+    int max_window = 8;                             // chunks in flight per contribution
+  };
+  // A chunk whose sum is complete: `sum` (in place, may be overwritten until release_chunk) of n_bytes.
+  struct ReadyChunk {
+    BucketId bucket;
+    int chunk;
+    std::byte* sum;
+    std::size_t n_bytes;
+  };
+
+  Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server, Limits limits);
+  Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server)
+      : Aggregator(transport, plan, cluster, server, Limits{}) {}
+
+  // A push has been announced. REQUIRES: the bucket's previous round has ended.
+  void announce(WorkerId worker, const MessageHeader& push);
+  // One posted receive has completed (key.what == kReceive). Returns true and fills `ready` when it finishes a chunk.
+  bool on_received(const Completion& completion, ReadyChunk& ready);
+  // The chunk's sum has been used. Returns true when it was the round's last.
+  bool release_chunk(const ReadyChunk& chunk);
+
+  static constexpr std::int32_t kReceive = 1;
+  std::size_t bytes_in_use() const { return in_use_; }
+  std::size_t most_bytes_in_use() const { return most_in_use_; }
+
+ private:
+  struct Stream {  // one worker's push of one bucket: its contributions, interleaved chunk by chunk
+    bool announced = false;
+    int next_chunk = 0;  // to post a receive for
+  };
+  struct Round {
+    bool open = false;
+    bool admitted = false;
+    int window = 1;
+    int chunks_done = 0;  // all chunks below this are done
+    std::vector<bool> done;
+    std::vector<Stream> streams;          // by worker
+    std::vector<AlignedBytes> ring;       // [contribution * window + chunk % window]
+    std::vector<std::uint8_t> arrived;    // operands seen, [merge * window + chunk % window]
+  };
+  Round& round_of(BucketId id);
+  std::size_t chunk_bytes(const Bucket& bucket, int chunk) const;
+  std::byte* buffer(Round& round, int contribution, int chunk);
+  std::size_t ring_bytes(const Bucket& bucket, int window) const;
+  bool try_admit(const Bucket& bucket, Round& round);
+  void post_receives(const Bucket& bucket, Round& round, int worker);
+  bool merge_upwards(const Bucket& bucket, Round& round, int contribution, int chunk);
+  void close(const Bucket& bucket, Round& round);
+
+  Transport& transport_;
+  const BucketPlan& plan_;
+  const ClusterMap& cluster_;
+  ServerId server_;
+  Limits limits_;
+  ReductionTree tree_;
+  std::vector<std::pair<int, int>> nodes_of_worker_;  // [first, last) contribution of each worker
+  std::vector<Round> rounds_;                         // by BucketId
+  std::deque<BucketId> waiting_;
+  BufferPool pool_;
+  std::size_t in_use_ = 0;
+  std::size_t most_in_use_ = 0;
+};
+
+}  // namespace varscope

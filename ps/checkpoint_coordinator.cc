@@ -1,0 +1,139 @@
+#include "ps/checkpoint_coordinator.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "common/error.h"
+#include "common/transport.h"
+
+namespace varscope {
+
+CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config, Manifest base,
+                                             std::vector<ServerId> writers, RunObserver& observer)
+    : fs_(fs),
+      dir_(std::move(dir)),
+      config_(config),
+      base_(std::move(base)),
+      writers_(std::move(writers)),
+      observer_(observer),
+      directory_(fs, dir_) {
+  directory_.lock(base_.run_id);
+  directory_.sweep();
+}
+
+CheckpointCoordinator::~CheckpointCoordinator() {
+  if (commit_.valid()) commit_.wait();
+}
+
+bool CheckpointCoordinator::begin(Clock clock) {
+  pending_ = Pending{clock, checkpoint_id(clock, base_.run_id, base_.attempt), now_ns(), {}, false, {}, "", false};
+  pending_->outcomes.resize(writers_.size());
+  try {
+    directory_.begin(pending_->id);
+    return true;
+  } catch (const Error& e) {
+    give_up(e.what());
+    return false;
+  }
+}
+
+void CheckpointCoordinator::set_states(const std::vector<std::string>& worker_states,
+                                       const std::string& coordinator_state) {
+  if (!pending_) return;
+  pending_->worker_states = worker_states;
+  pending_->coordinator_state = coordinator_state;
+  pending_->have_states = true;
+}
+
+void CheckpointCoordinator::on_outcome(ShardOutcome outcome) {
+  // A server that was given up on may still report: its save is over.
+  if (!pending_ || outcome.checkpoint_id != pending_->id) return;
+  stall_s_ += static_cast<double>(outcome.stall_ns) * 1e-9 / static_cast<double>(writers_.size());
+  if (!outcome.error.empty()) return give_up(outcome.error);
+  const auto found = std::find(writers_.begin(), writers_.end(), ServerId(outcome.report.server));
+  if (found == writers_.end()) {
+    fail(ErrorKind::protocol, "server {} reports a shard, but owns no slice", outcome.report.server);
+  }
+  pending_->outcomes[static_cast<std::size_t>(found - writers_.begin())] = std::move(outcome);
+}
+
+void CheckpointCoordinator::tick() {
+  if (!pending_) return;
+  if (pending_->committing) {
+    if (commit_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) finish_commit();
+    return;
+  }
+  const bool complete = pending_->have_states && std::all_of(pending_->outcomes.begin(), pending_->outcomes.end(),
+                                                             [](const auto& o) { return o.has_value(); });
+  if (complete) return start_commit();
+  if (static_cast<double>(now_ns() - pending_->started_ns) * 1e-9 > config_.timeout_s) {
+    give_up(fmt::format("no report from {} within {:g} s (checkpoint.timeout_s)", missing(), config_.timeout_s));
+  }
+}
+
+std::string CheckpointCoordinator::missing() const {
+  std::string names;
+  for (std::size_t i = 0; i < writers_.size(); ++i) {
+    if (!pending_->outcomes[i]) names += fmt::format("{}server {}", names.empty() ? "" : ", ", writers_[i].value);
+  }
+  return names.empty() ? "the workers" : names;
+}
+
+void CheckpointCoordinator::start_commit() {
+  pending_->committing = true;
+  Manifest manifest = base_;
+  manifest.id = pending_->id;
+  manifest.step = pending_->clock.value;
+  manifest.coordinator_state = pending_->coordinator_state;
+  for (const auto& outcome : pending_->outcomes) {
+    if (manifest.cut.empty()) manifest.cut = outcome->report.cut;
+    if (manifest.cut != outcome->report.cut || manifest.step != outcome->report.step) {
+      return give_up(fmt::format("server {} cut at step {}, not {}", outcome->report.server, outcome->report.step,
+                                 manifest.step));
+    }
+    add_report(manifest, outcome->report);
+  }
+  commit_ = std::async(std::launch::async, [this, manifest = std::move(manifest), states = pending_->worker_states,
+                                            id = pending_->id]() mutable {
+    for (std::size_t w = 0; w < states.size(); ++w) {
+      manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id), worker_state_name(static_cast<int>(w)),
+                                          seal(kWorkerStateMagic, states[w])));
+    }
+    const std::string path = directory_.commit(id, manifest);
+    directory_.retain(static_cast<int>(config_.keep));
+    return path;
+  });
+}
+
+void CheckpointCoordinator::finish_commit() {
+  std::string path;
+  try {
+    path = commit_.get();
+  } catch (const Error& e) {
+    return give_up(e.what());
+  }
+  CheckpointSummary summary{pending_->clock, path, 0, 0, static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
+  for (const auto& outcome : pending_->outcomes) {
+    summary.bytes += static_cast<std::int64_t>(outcome->report.file.size);
+    summary.stall_s = std::max(summary.stall_s, static_cast<double>(outcome->stall_ns) * 1e-9);
+  }
+  last_committed_ = pending_->clock;
+  pending_.reset();
+  ++n_committed_;
+  failures_in_a_row_ = 0;
+  observer_.on_checkpoint(summary);
+}
+
+void CheckpointCoordinator::give_up(const std::string& why) {
+  const Clock clock = pending_->clock;
+  directory_.abandon(pending_->id);
+  pending_.reset();
+  ++n_failed_;
+  observer_.on_checkpoint_failed(clock, why);
+  if (++failures_in_a_row_ >= config_.max_failures) {
+    fail(ErrorKind::io, "{} checkpoints in a row have failed (checkpoint.max_failures); the last, of step {}: {}",
+         failures_in_a_row_, clock.value, why);
+  }
+}
+
+}  // namespace varscope

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/committer.h"
+#include "checkpoint/manifest.h"
+#include "common/config/job_config.h"
+#include "common/types.h"
+#include "ps/run_observer.h"
+#include "ps/shard_checkpointer.h"
+
+namespace varscope {
+
+// Server 0's part of a save: makes the temporary directory, collects what servers and workers report, commits on a disk
+// thread, applies retention; gives a save up on any error or when its time is over. One save at a time; after
+// `max_failures` in a row it throws Error(io). Used by the coordinator's thread.
+class CheckpointCoordinator {
+ public:
+  // `base` has everything that is the same for all checkpoints of this run. `writers` are the servers that own slices.
+  CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config, Manifest base,
+                        std::vector<ServerId> writers, RunObserver& observer);
+  ~CheckpointCoordinator();
+  CheckpointCoordinator(const CheckpointCoordinator&) = delete;
+  CheckpointCoordinator& operator=(const CheckpointCoordinator&) = delete;
+
+  bool idle() const { return !pending_; }
+  std::optional<Clock> last_committed() const { return last_committed_; }
+  const std::vector<ServerId>& writers() const { return writers_; }
+
+  // Opens a save of the state after step `clock`. REQUIRES idle(). False when it failed at once (reported).
+  bool begin(Clock clock);
+  // `worker_states`: by WorkerId, text archives.
+  void set_states(const std::vector<std::string>& worker_states, const std::string& coordinator_state);
+  void on_outcome(ShardOutcome outcome);
+  void tick();
+
+  int committed() const { return n_committed_; }
+  int failed() const { return n_failed_; }
+  double stall_s() const { return stall_s_; }
+  const std::string& id() const { return pending_->id; }
+
+ private:
+  struct Pending {
+    Clock clock;
+    std::string id;
+    std::int64_t started_ns;
+    std::vector<std::optional<ShardOutcome>> outcomes;  // by position in writers_
+    bool have_states = false;
+    std::vector<std::string> worker_states;
+    std::string coordinator_state;
+    bool committing = false;
+  };
+  void start_commit();
+  void finish_commit();
+  void give_up(const std::string& why);
+  std::string missing() const;
+
+  Fs& fs_;
+  std::string dir_;
+  CheckpointConfig config_;
+  Manifest base_;
+  std::vector<ServerId> writers_;
+  RunObserver& observer_;
+  CheckpointDirectory directory_;
+  std::optional<Pending> pending_;
+  std::future<std::string> commit_;  // the path; throws what the commit threw
+  std::optional<Clock> last_committed_;
+  int n_committed_ = 0;
+  int n_failed_ = 0;
+  int failures_in_a_row_ = 0;
+  double stall_s_ = 0;
+};
+
+}  // namespace varscope

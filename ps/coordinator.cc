@@ -1,0 +1,196 @@
+#include "ps/coordinator.h"
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "common/serialize.h"
+#include "common/wire.h"
+
+namespace varscope {
+namespace {
+
+WorkerId sender_of(const Message& message, const ClusterMap& cluster) {
+  const auto worker = cluster.worker_at(message.from);
+  if (!worker || worker->value != message.header.sender) {
+    fail(ErrorKind::protocol, "rank {} sent a {} as worker {}", message.from.value, to_string(type_of(message.header)),
+         message.header.sender);
+  }
+  return *worker;
+}
+
+}  // namespace
+
+Coordinator::Coordinator(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan,
+                         const TrainPlan& train, const CheckpointConfig& checkpoint, CheckpointCoordinator* saver,
+                         const CoordinatorState& state, RunObserver& observer)
+    : transport_(transport),
+      cluster_(cluster),
+      train_(train),
+      checkpoint_(checkpoint),
+      saver_(saver),
+      observer_(observer),
+      state_(state),
+      current_(train.first),
+      reports_(static_cast<std::size_t>(cluster.n_workers())),
+      final_states_(static_cast<std::size_t>(cluster.n_workers())),
+      last_save_ns_(now_ns()) {
+  for (int s = 0; s < cluster.n_servers(); ++s) {
+    (plan.has_buckets(ServerId(s)) ? owners_ : idle_).push_back(ServerId(s));
+  }
+}
+
+void Coordinator::start() { release(Clock(train_.first.value + 1)); }
+
+bool Coordinator::cut_is_due(Clock clock) const {
+  if (saver_ == nullptr || (clock == train_.last && checkpoint_.at_end)) return false;
+  if (checkpoint_.every_steps > 0 && clock.value % checkpoint_.every_steps == 0) return true;
+  return checkpoint_.every_seconds > 0 &&
+         static_cast<double>(now_ns() - last_save_ns_) * 1e-9 >= checkpoint_.every_seconds;
+}
+
+// Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every push, so that
+// all servers cut at the same step without another round of messages.
+void Coordinator::release(Clock clock) {
+  if (clock > train_.last) return;
+  current_ = clock;
+  current_is_cut_ = cut_is_due(clock);
+  if (current_is_cut_ && !saver_->idle()) {
+    ++skipped_;
+    current_is_cut_ = false;
+  }
+  if (current_is_cut_) {
+    last_save_ns_ = now_ns();
+    current_is_cut_ = saver_->begin(clock);
+  }
+  MessageHeader go = make_header(MessageType::go, 0, clock);
+  go.flags = current_is_cut_ ? kFlagCut : 0;
+  for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
+}
+
+void Coordinator::on_message(const Message& message) {
+  switch (type_of(message.header)) {
+    case MessageType::step_report: return on_step_report(sender_of(message, cluster_), message);
+    case MessageType::eval_report: return on_eval_report(message);
+    case MessageType::finished:
+      final_states_[static_cast<std::size_t>(sender_of(message, cluster_).value)] = message.body;
+      if (++n_finished_ == cluster_.n_workers()) begin_final_save();
+      return;
+    case MessageType::shard_report:
+      if (saver_ != nullptr) saver_->on_outcome(from_binary<ShardOutcome>(message.body, "a shard's outcome"));
+      return;
+    case MessageType::hash_report: return on_hash_report(message);
+    default:
+      fail(ErrorKind::protocol, "rank {} sent the coordinator a {}", message.from.value,
+           to_string(type_of(message.header)));
+  }
+}
+
+void Coordinator::on_step_report(WorkerId worker, const Message& message) {
+  auto& report = reports_[static_cast<std::size_t>(worker.value)];
+  if (message.header.clock != current_.value || report) {
+    fail(ErrorKind::protocol, "worker {} reports step {} while step {} is under way", worker.value,
+         message.header.clock, current_.value);
+  }
+  report = from_binary<StepReport>(message.body, "a step report");
+  if (report->leaves.size() != static_cast<std::size_t>(cluster_.leaves_of(worker).size())) {
+    fail(ErrorKind::protocol, "worker {} reports {} logical workers", worker.value, report->leaves.size());
+  }
+  if (std::all_of(reports_.begin(), reports_.end(), [](const auto& r) { return r.has_value(); })) complete_step();
+}
+
+void Coordinator::complete_step() {
+  StepSummary step{current_, (current_.value - 1) / train_.steps_per_epoch + 1, {}, {}};
+  std::vector<std::string> states;
+  for (auto& report : reports_) {  // in worker order, that is in the order of the logical workers
+    for (const BatchSums& leaf : report->leaves) step.sums += leaf;
+    step.times += report->times;
+    states.push_back(std::move(report->state));
+    report.reset();
+  }
+  times_ += step.times;
+  state_.epoch += step.sums;
+  observer_.on_step(step);
+  if (current_.value % train_.steps_per_epoch == 0) {
+    observer_.on_epoch({current_, step.epoch, state_.epoch});
+    state_.epoch = {};
+  }
+  if (current_is_cut_) {
+    saver_->set_states(states, state_text());
+    send_to(idle_, MessageType::cut);
+  }
+  release(Clock(current_.value + 1));
+}
+
+std::string Coordinator::state_text() const { return to_text(state_); }
+
+void Coordinator::on_eval_report(const Message& message) {
+  const auto report = from_binary<EvalReport>(message.body, "an evaluation report");
+  const Clock clock(message.header.clock);
+  auto found = std::find_if(evaluations_.begin(), evaluations_.end(), [&](const auto& e) { return e.clock == clock; });
+  if (found == evaluations_.end()) {
+    if (report.n_chunks < 0 || report.n_chunks > (1 << 24)) {
+      fail(ErrorKind::protocol, "rank {} reports an evaluation of {} chunks", message.from.value, report.n_chunks);
+    }
+    const auto n = static_cast<std::size_t>(report.n_chunks);
+    evaluations_.push_back({clock, std::vector<std::optional<BatchSums>>(n), n});
+    found = std::prev(evaluations_.end());
+  }
+  for (std::size_t i = 0; i < report.chunks.size() && i < report.sums.size(); ++i) {
+    const auto chunk = static_cast<std::size_t>(report.chunks[i]);
+    if (chunk >= found->chunks.size() || found->chunks[chunk]) {
+      fail(ErrorKind::protocol, "rank {} reports evaluation chunk {} of {}, or twice", message.from.value, chunk,
+           found->chunks.size());
+    }
+    found->chunks[chunk] = report.sums[i];
+    --found->missing;
+  }
+  if (found->missing > 0) return;
+  EvalSummary summary{clock, (clock.value + train_.steps_per_epoch - 1) / train_.steps_per_epoch, {}};
+  for (const auto& chunk : found->chunks) summary.sums += *chunk;
+  evaluations_.erase(found);
+  observer_.on_eval(summary);
+}
+
+void Coordinator::begin_final_save() { phase_ = Phase::final_save; }
+
+void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type) {
+  for (ServerId s : servers) transport_.send_message(cluster_.rank_of(s), make_header(type, 0, current_));
+}
+
+void Coordinator::tick() {
+  if (saver_ != nullptr) saver_->tick();
+  if (phase_ != Phase::final_save || (saver_ != nullptr && !saver_->idle())) return;
+  const bool save = saver_ != nullptr && checkpoint_.at_end && current_ > train_.first &&
+                    saver_->last_committed() != std::optional(current_);
+  if (!save) return request_hashes();
+  // Nobody trains any more: the state stays as it is until every server has copied it.
+  if (saver_->begin(current_)) {
+    saver_->set_states(final_states_, state_text());
+    send_to(owners_, MessageType::cut);
+    send_to(idle_, MessageType::cut);
+  }
+}
+
+void Coordinator::request_hashes() {
+  phase_ = Phase::hashing;
+  send_to(owners_, MessageType::hash_request);
+}
+
+void Coordinator::on_hash_report(const Message& message) {
+  const auto report = from_binary<HashReport>(message.body, "a hash report");
+  for (const auto& e : report.entries) hash_.add(e.variable, e.slice, e.digest);
+  if (++hash_reports_ < static_cast<int>(owners_.size())) return;
+  phase_ = Phase::done;
+  FinishSummary finish{current_, hash_.finish(), times_, 0, 0, 0, skipped_};
+  if (saver_ != nullptr) {
+    finish.checkpoint_stall_s = saver_->stall_s();
+    finish.checkpoints = saver_->committed();
+    finish.failed_checkpoints = saver_->failed();
+  }
+  observer_.on_finish(finish);
+  for (const auto* ranks : {&cluster_.workers, &cluster_.servers}) {
+    for (Rank r : *ranks) transport_.send_message(r, make_header(MessageType::shutdown, 0, current_));
+  }
+}
+
+}  // namespace varscope

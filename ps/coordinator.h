@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/bucket_plan.h"
+#include "common/reports.h"
+#include "common/transport.h"
+#include "common/wire.h"
+#include "ps/checkpoint_coordinator.h"
+#include "ps/run_observer.h"
+
+namespace varscope {
+
+// Where in the data a run is; the same on every rank.
+struct TrainPlan {
+  Clock first;  // of the values the run starts from: the next step is first + 1
+  Clock last;   // the run ends after this step
+  std::int64_t steps_per_epoch = 1;
+};
+
+// What the coordinator must remember over a restart (Manifest::coordinator_state, a text archive).
+struct CoordinatorState {
+  BatchSums epoch;  // so far
+  std::int64_t dataset_size = 0;
+  std::int64_t batch = 0;
+  std::int64_t seed = 0;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar & epoch & dataset_size & batch & seed;
+  }
+};
+
+// Server 0's control plane, the step barrier of BSP: collects the workers' step reports, lets the next step go, decides
+// which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends the run. It never touches
+// values or gradients. Messages only; driven by the server's loop; not thread-safe.
+class Coordinator {
+ public:
+  // `saver` may be null: no checkpoints.
+  Coordinator(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, const TrainPlan& train,
+              const CheckpointConfig& checkpoint, CheckpointCoordinator* saver, const CoordinatorState& state,
+              RunObserver& observer);
+
+  void start();
+  // Takes step_report, eval_report, finished, shard_report and hash_report; others throw Error(protocol).
+  void on_message(const Message& message);
+  void tick();
+
+ private:
+  enum class Phase : std::uint8_t { training, final_save, hashing, done };
+  void release(Clock clock);
+  bool cut_is_due(Clock clock) const;
+  void on_step_report(WorkerId worker, const Message& message);
+  void complete_step();
+  void on_eval_report(const Message& message);
+  void on_hash_report(const Message& message);
+  void begin_final_save();
+  void request_hashes();
+  std::string state_text() const;
+  void send_to(const std::vector<ServerId>& servers, MessageType type);
+
+  struct Evaluation {
+    Clock clock;
+    std::vector<std::optional<BatchSums>> chunks;
+    std::size_t missing = 0;
+  };
+
+  Transport& transport_;
+  const ClusterMap& cluster_;
+  std::vector<ServerId> owners_;  // servers that own slices: pushes tell them when to cut
+  std::vector<ServerId> idle_;    // the others: told by message, they write empty shards
+  TrainPlan train_;
+  CheckpointConfig checkpoint_;
+  CheckpointCoordinator* saver_;
+  RunObserver& observer_;
+  CoordinatorState state_;
+  Phase phase_ = Phase::training;
+  Clock current_;  // the step that has been let go
+  bool current_is_cut_ = false;
+  std::vector<std::optional<StepReport>> reports_;
+  std::vector<std::string> final_states_;
+  int n_finished_ = 0;
+  std::vector<Evaluation> evaluations_;
+  WorkerTimes times_;
+  ValuesHash hash_;
+  int hash_reports_ = 0;
+  int skipped_ = 0;
+  std::int64_t last_save_ns_;
+};
+
+}  // namespace varscope

@@ -1,0 +1,88 @@
+#include "ps/parameter_shard.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "common/error.h"
+
+namespace varscope {
+namespace {
+
+AlignedBytes touched(std::int64_t n_bytes) {
+  AlignedBytes memory = allocate_aligned(static_cast<std::size_t>(n_bytes));
+  std::memset(memory.get(), 0, static_cast<std::size_t>(n_bytes));
+  return memory;
+}
+
+}  // namespace
+
+ParameterShard::ParameterShard(const VariableTable& variables, const BucketPlan& plan, ServerId server,
+                               const Optimizer& optimizer)
+    : variables_(variables), server_(server), optimizer_(optimizer), ids_(plan.of_server(server)) {
+  position_.assign(static_cast<std::size_t>(plan.size()), -1);
+  for (BucketId id : ids_) {
+    const Bucket& bucket = plan[id];
+    Entry e{&bucket, touched(bucket.n_bytes()), {}, Clock(0)};
+    n_bytes_ += bucket.n_bytes();
+    for (std::size_t s = 0; bucket.trainable && s < optimizer.slots().size(); ++s) {
+      e.slots.push_back(touched(bucket.n_bytes()));
+      n_bytes_ += bucket.n_bytes();
+    }
+    position_[static_cast<std::size_t>(id.value)] = static_cast<int>(entries_.size());
+    entries_.push_back(std::move(e));
+  }
+}
+
+bool ParameterShard::has(BucketId id) const {
+  return id.value >= 0 && static_cast<std::size_t>(id.value) < position_.size() &&
+         position_[static_cast<std::size_t>(id.value)] >= 0;
+}
+
+const ParameterShard::Entry& ParameterShard::entry(BucketId id) const {
+  if (!has(id)) fail(ErrorKind::argument, "bucket {} is not on server {}", id.value, server_.value);
+  return entries_[static_cast<std::size_t>(position_[static_cast<std::size_t>(id.value)])];
+}
+
+std::vector<std::byte*> ParameterShard::slots(BucketId id) {
+  std::vector<std::byte*> all;
+  for (const AlignedBytes& s : entry(id).slots) all.push_back(s.get());
+  return all;
+}
+
+void ParameterShard::for_each_slice(const Loader& visit) {
+  for (Entry& e : entries_) {
+    const auto item = static_cast<std::int64_t>(size_of(e.bucket->dtype));
+    for (const BucketSlice& slice : e.bucket->slices) {
+      const VariableSpec& variable = variables_[static_cast<std::size_t>(slice.variable)];
+      const auto view = [&](const AlignedBytes& memory) {
+        return TensorView(e.bucket->dtype, slice.box.extent, memory.get() + slice.bucket_begin * item);
+      };
+      visit(variable, "", slice, view(e.value));
+      for (std::size_t s = 0; s < e.slots.size(); ++s) visit(variable, optimizer_.slots()[s], slice, view(e.slots[s]));
+    }
+  }
+}
+
+void ParameterShard::initialize(std::uint64_t seed) {
+  for_each_slice([&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView out) {
+    if (slot.empty()) {
+      variable.initializer.fill(out, seed, variable.name, slice.variable_begin);
+    } else {
+      const auto found = std::find(optimizer_.slots().begin(), optimizer_.slots().end(), slot);
+      const auto index = static_cast<std::size_t>(found - optimizer_.slots().begin());
+      Initializer::constant(optimizer_.initial_value(index)).fill(out, seed, variable.name, slice.variable_begin);
+    }
+  });
+}
+
+HashReport ParameterShard::hashes() {
+  HashReport report;
+  for_each_slice([&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView data) {
+    if (!slot.empty()) return;
+    report.entries.push_back({variable.name, slice.index, digest_of(std::span(data.bytes(), data.n_bytes()))});
+  });
+  return report;
+}
+
+}  // namespace varscope

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <string>
+#include <vector>
+
+#include "common/bucket_plan.h"
+#include "common/reports.h"
+#include "common/tensor.h"
+#include "ps/optimizer.h"
+
+namespace varscope {
+
+// The slices of the variables that one server owns, with their optimizer slots. Each bucket's values, and each of its
+// slots, are one contiguous, 64-byte-aligned run of memory in the order of Bucket::slices.
+// Throws Error(argument) for a bucket that is not here. Not thread-safe; owns its memory.
+class ParameterShard {
+ public:
+  // Allocates everything (touching every page) but sets no value; see initialize() and load().
+  ParameterShard(const VariableTable& variables, const BucketPlan& plan, ServerId server, const Optimizer& optimizer);
+
+  ServerId server() const { return server_; }
+  const std::vector<BucketId>& buckets() const { return ids_; }
+  bool has(BucketId id) const;
+  std::byte* value(BucketId id) { return entry(id).value.get(); }
+  // slots(id)[i] is the memory of the optimizer's i-th slot; empty for buckets that are not trainable.
+  std::vector<std::byte*> slots(BucketId id);
+  Clock clock(BucketId id) const { return entry(id).clock; }
+  void set_clock(BucketId id, Clock clock) { entry(id).clock = clock; }
+  std::int64_t n_bytes() const { return n_bytes_; }  // values and slots
+
+  // Sets values by the variables' initializers and slots by the optimizer.
+  void initialize(std::uint64_t seed);
+  // Calls load(variable, slot name ("" is the value), slice, memory) for every slice of value and slots.
+  using Loader = std::function<void(const VariableSpec&, const std::string& slot, const BucketSlice&, TensorView)>;
+  void for_each_slice(const Loader& visit);
+  // XXH3-128 of every slice's values.
+  HashReport hashes();
+
+ private:
+  struct Entry {
+    const Bucket* bucket;
+    AlignedBytes value;
+    std::vector<AlignedBytes> slots;
+    Clock clock;
+  };
+  const Entry& entry(BucketId id) const;
+  Entry& entry(BucketId id) { return const_cast<Entry&>(std::as_const(*this).entry(id)); }
+
+  const VariableTable& variables_;
+  ServerId server_;
+  const Optimizer& optimizer_;
+  std::vector<BucketId> ids_;
+  std::vector<Entry> entries_;
+  std::vector<int> position_;  // by BucketId; -1 when not here
+  std::int64_t n_bytes_ = 0;
+};
+
+}  // namespace varscope

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/hash.h"
+#include "common/reports.h"
+#include "common/types.h"
+
+namespace varscope {
+
+struct StepSummary {
+  Clock clock;
+  std::int64_t epoch;  // 1-based
+  BatchSums sums;      // over the global batch
+  WorkerTimes times;   // of all workers together
+};
+struct EpochSummary {
+  Clock clock;
+  std::int64_t epoch;
+  BatchSums sums;  // over the epoch's training samples, each seen with the values of its own step
+};
+struct EvalSummary {
+  Clock clock;
+  std::int64_t epoch;
+  BatchSums sums;  // over the whole test set
+};
+struct CheckpointSummary {
+  Clock clock;
+  std::string path;
+  std::int64_t bytes = 0;
+  double stall_s = 0;  // the longest copy on a server: training waited for it
+  double total_s = 0;  // from the cut to the commit
+};
+struct FinishSummary {
+  Clock clock;
+  Digest values_hash;
+  WorkerTimes times;
+  double checkpoint_stall_s = 0;
+  int checkpoints = 0;
+  int failed_checkpoints = 0;
+  int skipped_checkpoints = 0;
+};
+
+// What the coordinator tells the outside: a console, a metrics file, a test. Called on the coordinator's thread.
+class RunObserver {
+ public:
+  virtual ~RunObserver() = default;
+  virtual void on_step(const StepSummary&) {}
+  virtual void on_epoch(const EpochSummary&) {}
+  virtual void on_eval(const EvalSummary&) {}
+  virtual void on_checkpoint(const CheckpointSummary&) {}
+  virtual void on_checkpoint_failed(Clock, const std::string& /*why*/) {}
+  virtual void on_finish(const FinishSummary&) {}
+};
+
+}  // namespace varscope

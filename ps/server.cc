@@ -1,0 +1,231 @@
+#include "ps/server.h"
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "common/serialize.h"
+#include "common/wire.h"
+
+namespace varscope {
+namespace {
+
+std::vector<PeerMonitor::Peer> peers_of(const Server::Parts& parts) {
+  const auto host = [&](Rank r) {
+    const auto i = static_cast<std::size_t>(r.value);
+    return i < parts.hosts.size() ? " on host " + parts.hosts[i] : std::string();
+  };
+  std::vector<PeerMonitor::Peer> peers;
+  for (int w = 0; w < parts.cluster.n_workers(); ++w) {
+    const Rank r = parts.cluster.rank_of(WorkerId(w));
+    peers.push_back({r, fmt::format("worker {}{}", w, host(r))});
+  }
+  for (int s = 0; s < parts.cluster.n_servers(); ++s) {
+    const Rank r = parts.cluster.rank_of(ServerId(s));
+    const bool mine = parts.shard.server() == ServerId(s);
+    // The coordinator watches every server, the others watch the coordinator.
+    if (!mine && (s == 0 || parts.coordinator != nullptr)) peers.push_back({r, fmt::format("server {}{}", s, host(r))});
+  }
+  return peers;
+}
+
+std::int64_t chunk_begin(int chunk) { return chunk * kWireChunkBytes; }
+
+}  // namespace
+
+Server::Server(const Parts& parts)
+    : parts_(parts),
+      transport_(parts.transport),
+      shard_(parts.shard),
+      aggregator_(parts.transport, parts.plan, parts.cluster, parts.shard.server(), parts.limits),
+      monitor_(parts.transport, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
+      buckets_(static_cast<std::size_t>(parts.plan.size())),
+      sequence_(static_cast<std::size_t>(parts.cluster.n_workers()), 0) {
+  for (BucketId id : shard_.buckets()) n_trainable_ += parts.plan[id].trainable ? 1 : 0;
+}
+
+void Server::run() {
+  if (parts_.coordinator != nullptr) parts_.coordinator->start();
+  while (!shutdown_) {
+    if (step()) {
+      transport_.busy();
+    } else {
+      transport_.idle();
+    }
+    monitor_.tick("serving its slices");
+  }
+  transport_.flush(10);
+}
+
+// One round of polling; true when there was something to do.
+bool Server::step() {
+  bool worked = false;
+  Message message;
+  while (!shutdown_ && transport_.poll_message(message)) {
+    monitor_.heard(message.from);
+    on_message(message);
+    worked = true;
+  }
+  completions_.clear();
+  transport_.poll_completions(completions_);
+  for (const Completion& c : completions_) on_completion(c);
+  worked |= !completions_.empty();
+  if (parts_.checkpointer != nullptr) report_outcome();
+  if (parts_.coordinator != nullptr) parts_.coordinator->tick();
+  return worked;
+}
+
+void Server::on_message(const Message& message) {
+  const MessageHeader& h = message.header;
+  const auto worker = parts_.cluster.worker_at(message.from);
+  switch (type_of(h)) {
+    case MessageType::heartbeat: return;
+    case MessageType::push:
+    case MessageType::pull:
+      if (!worker) fail(ErrorKind::protocol, "rank {} is no worker but sent a {}", message.from.value, to_string(type_of(h)));
+      return type_of(h) == MessageType::push ? on_push(*worker, h) : on_pull(*worker, h);
+    case MessageType::cut: return cut(Clock(h.clock));
+    case MessageType::hash_request: return report_hashes();
+    case MessageType::shutdown: shutdown_ = true; return;
+    default:
+      if (parts_.coordinator == nullptr) {
+        fail(ErrorKind::protocol, "rank {} sent server {} a {}", message.from.value, shard_.server().value,
+             to_string(type_of(h)));
+      }
+      parts_.coordinator->on_message(message);
+  }
+}
+
+void Server::on_push(WorkerId worker, const MessageHeader& push) {
+  auto& sequence = sequence_[static_cast<std::size_t>(worker.value)];
+  if (push.sequence != ++sequence) {
+    fail(ErrorKind::protocol, "push {} of worker {} arrived where push {} was due", push.sequence, worker.value, sequence);
+  }
+  if (push.bucket < 0 || push.bucket >= parts_.plan.size() || !shard_.has(BucketId(push.bucket))) {
+    fail(ErrorKind::protocol, "worker {} pushed bucket {}, which is not on server {}", worker.value, push.bucket,
+         shard_.server().value);
+  }
+  const BucketId id(push.bucket);
+  if (push.clock != shard_.clock(id).value + 1) {
+    fail(ErrorKind::protocol, "worker {} pushed step {} of bucket {} ({}), which is at step {}", worker.value, push.clock,
+         push.bucket, parts_.plan[id].scope, shard_.clock(id).value);
+  }
+  BucketState& state = state_of(id);
+  // The value is still being sent to somebody: it must not change under MPI's hands.
+  if (state.sends_in_flight > 0 && !state.in_round) {
+    state.deferred.emplace_back(worker, push);
+  } else {
+    announce(worker, push);
+  }
+}
+
+void Server::announce(WorkerId worker, const MessageHeader& push) {
+  BucketState& state = state_of(BucketId(push.bucket));
+  if (!state.in_round) {
+    state.in_round = true;
+    state.flags = push.flags;
+  } else if (state.flags != push.flags) {
+    fail(ErrorKind::protocol, "worker {} pushed bucket {} with flags {}, another with {}", worker.value, push.bucket,
+         push.flags, state.flags);
+  }
+  aggregator_.announce(worker, push);
+}
+
+void Server::on_pull(WorkerId worker, const MessageHeader& pull) {
+  if (pull.bucket < 0 || pull.bucket >= parts_.plan.size() || !shard_.has(BucketId(pull.bucket))) {
+    fail(ErrorKind::protocol, "worker {} pulled bucket {}, which is not on server {}", worker.value, pull.bucket,
+         shard_.server().value);
+  }
+  const BucketId id(pull.bucket);
+  if (state_of(id).in_round || !gate_.may_read(Clock(pull.clock), shard_.clock(id))) {
+    held_pulls_.emplace_back(worker, pull);
+    return;
+  }
+  const Rank to = parts_.cluster.rank_of(worker);
+  send_value_header(id, shard_.clock(id), to);
+  for (int chunk = 0; chunk < parts_.plan[id].n_chunks(); ++chunk) send_value_chunk(id, chunk, to);
+}
+
+void Server::send_value_header(BucketId id, Clock clock, Rank to) {
+  MessageHeader header = make_header(MessageType::value, shard_.server().value, clock);
+  header.bucket = id.value;
+  header.n_bytes = static_cast<std::uint64_t>(parts_.plan[id].n_bytes());
+  transport_.send_message(to, header);
+}
+
+void Server::send_value_chunk(BucketId id, int chunk, Rank to) {
+  const std::int64_t n = std::min(kWireChunkBytes, parts_.plan[id].n_bytes() - chunk_begin(chunk));
+  const ConstPiece piece{shard_.value(id) + chunk_begin(chunk), static_cast<std::size_t>(n)};
+  transport_.post_send(to, value_tag(id), std::span(&piece, 1), {kValueSend, id.value, 0, chunk});
+  ++state_of(id).sends_in_flight;
+}
+
+void Server::on_completion(const Completion& completion) {
+  const BucketId id(completion.key.bucket);
+  if (completion.key.what == Aggregator::kReceive) {
+    Aggregator::ReadyChunk ready{};
+    if (aggregator_.on_received(completion, ready)) apply(ready);
+    return;
+  }
+  BucketState& state = state_of(id);
+  if (--state.sends_in_flight > 0 || state.in_round) return;
+  for (const auto& [worker, push] : std::exchange(state.deferred, {})) announce(worker, push);
+}
+
+// The chunk is in cache, and so will its values be: update and answer at once.
+void Server::apply(const Aggregator::ReadyChunk& chunk) {
+  const Bucket& bucket = parts_.plan[chunk.bucket];
+  BucketState& state = state_of(chunk.bucket);
+  const std::int64_t begin = chunk_begin(chunk.chunk);
+  const auto n = static_cast<std::int64_t>(chunk.n_bytes / size_of(bucket.dtype));
+  const Clock clock(shard_.clock(chunk.bucket).value + 1);
+  std::vector<std::byte*> slots = shard_.slots(chunk.bucket);
+  for (std::byte*& slot : slots) slot += begin;
+  parts_.optimizer.update(bucket.dtype, shard_.value(chunk.bucket) + begin, chunk.sum, slots, n, clock);
+  if ((state.flags & kFlagAck) == 0) {
+    for (Rank worker : parts_.cluster.workers) {
+      if (chunk.chunk == 0) send_value_header(chunk.bucket, clock, worker);
+      send_value_chunk(chunk.bucket, chunk.chunk, worker);
+    }
+  }
+  if (aggregator_.release_chunk(chunk)) finish_round(chunk.bucket);
+}
+
+void Server::finish_round(BucketId id) {
+  BucketState& state = state_of(id);
+  const Clock clock(shard_.clock(id).value + 1);
+  shard_.set_clock(id, clock);
+  state.in_round = false;
+  if ((state.flags & kFlagAck) != 0) {
+    MessageHeader ack = make_header(MessageType::ack, shard_.server().value, clock);
+    ack.bucket = id.value;
+    for (Rank worker : parts_.cluster.workers) transport_.send_message(worker, ack);
+  }
+  if (++n_finished_in_step_ == n_trainable_) {
+    n_finished_in_step_ = 0;
+    if ((state.flags & kFlagCut) != 0) cut(clock);
+  }
+  for (const auto& [worker, pull] : std::exchange(held_pulls_, {})) on_pull(worker, pull);
+}
+
+// Every bucket here has step `clock` applied, and none has more: no worker pushes the next step before it has all values
+// of this one.
+void Server::cut(Clock clock) {
+  if (parts_.checkpointer == nullptr) fail(ErrorKind::protocol, "a checkpoint of step {} was asked for, but none are configured", clock.value);
+  parts_.checkpointer->cut(clock, checkpoint_id(clock, parts_.run_id, parts_.attempt));
+}
+
+void Server::report_outcome() {
+  const auto outcome = parts_.checkpointer->poll();
+  if (!outcome) return;
+  transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
+                          make_header(MessageType::shard_report, shard_.server().value, Clock(outcome->report.step)),
+                          to_binary(*outcome));
+}
+
+void Server::report_hashes() {
+  transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
+                          make_header(MessageType::hash_report, shard_.server().value, Clock(0)),
+                          to_binary(shard_.hashes()));
+}
+
+}  // namespace varscope

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "common/peer_monitor.h"
+#include "ps/aggregator.h"
+#include "ps/consistency_gate.h"
+#include "ps/coordinator.h"
+#include "ps/parameter_shard.h"
+
+namespace varscope {
+
+// A server rank: receives pushes, sums them in the canonical order, applies the optimizer chunk by chunk, and answers
+// each chunk with its new value as soon as it has one. Server 0 also drives the coordinator. See docs/data_path.md.
+// One thread; borrows everything it is given.
+class Server {
+ public:
+  struct Parts {
+    Transport& transport;
+    const ClusterMap& cluster;
+    const BucketPlan& plan;
+    const Optimizer& optimizer;
+    ParameterShard& shard;
+    ShardCheckpointer* checkpointer;  // null: no checkpoints
+    Coordinator* coordinator;         // server 0 only
+    std::string run_id;
+    int attempt = 0;
+    double stall_timeout_s = 60;
+    std::vector<std::string> hosts = {};  // by rank; for messages
+    Aggregator::Limits limits = {};
+  };
+  explicit Server(const Parts& parts);
+
+  // Serves until the coordinator says shutdown. Throws Error(protocol, stall, io, mpi).
+  void run();
+
+ private:
+  static constexpr std::int32_t kValueSend = 2;
+  struct BucketState {
+    int sends_in_flight = 0;
+    bool in_round = false;
+    bool ack = false;
+    std::uint32_t flags = 0;
+    std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends
+  };
+  bool step();
+  void on_message(const Message& message);
+  void on_push(WorkerId worker, const MessageHeader& push);
+  void announce(WorkerId worker, const MessageHeader& push);
+  void on_pull(WorkerId worker, const MessageHeader& pull);
+  void on_completion(const Completion& completion);
+  void apply(const Aggregator::ReadyChunk& chunk);
+  void send_value_header(BucketId id, Clock clock, Rank to);
+  void send_value_chunk(BucketId id, int chunk, Rank to);
+  void finish_round(BucketId id);
+  void cut(Clock clock);
+  void report_outcome();
+  void report_hashes();
+  BucketState& state_of(BucketId id) { return buckets_[static_cast<std::size_t>(id.value)]; }
+
+  Parts parts_;
+  Transport& transport_;
+  ParameterShard& shard_;
+  Aggregator aggregator_;
+  ConsistencyGate gate_ = ConsistencyGate::bsp();
+  PeerMonitor monitor_;
+  std::vector<BucketState> buckets_;
+  std::vector<std::int64_t> sequence_;  // by worker: its last push
+  std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
+  int n_trainable_ = 0;
+  int n_finished_in_step_ = 0;
+  std::vector<Completion> completions_;
+  bool shutdown_ = false;
+};
+
+}  // namespace varscope

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "common/tensor.h"
+
+namespace varscope {
+
+// Labelled samples by index. What a sample is never changes while the program runs; the order in which
+// samples are visited is EpochOrder's. Immutable after construction: safe from any thread.
+class Dataset {
+ public:
+  Dataset() = default;
+  Dataset(const Dataset&) = delete;
+  Dataset& operator=(const Dataset&) = delete;
+  virtual ~Dataset() = default;
+
+  virtual std::int64_t size() const = 0;
+  virtual const Shape& sample_shape() const = 0;  // of one sample: [28, 28]
+  virtual std::int64_t n_classes() const = 0;     // labels are 0 .. n_classes - 1
+  static constexpr DType kLabelDType = DType::int32;
+
+  // Row i of x and y becomes sample indices[i]. x: float32 or float64, [n, sample shape ...]; y: int32 [n].
+  // Does not allocate. Throws Error(argument) on a wrong shape or dtype, or an index outside 0 .. size() - 1.
+  virtual void fill(std::span<const std::int64_t> indices, const TensorView& x,
+                    const TensorView& y) const = 0;
+};
+
+// Images kept as bytes, converted to byte / 255 while filling.
+class ByteImages : public Dataset {
+ public:
+  std::int64_t size() const override { return size_; }
+  const Shape& sample_shape() const override { return sample_shape_; }
+  std::int64_t n_classes() const override { return n_classes_; }
+  void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
+
+  std::span<const std::uint8_t> pixels(std::int64_t i) const;
+  std::int32_t label(std::int64_t i) const { return labels_[static_cast<std::size_t>(i)]; }
+
+ protected:
+  ByteImages() = default;
+  std::int64_t size_ = 0;
+  std::int64_t n_classes_ = 0;
+  Shape sample_shape_;
+  std::vector<std::uint8_t> pixels_;  // size_ samples
+  std::vector<std::uint8_t> labels_;
+};
+
+}  // namespace varscope

@@ -1,0 +1,49 @@
+#include "worker/data/dataset_factory.h"
+
+#include <cstdlib>
+
+#include "worker/data/digits.h"
+#include "worker/data/idx.h"
+
+namespace varscope {
+namespace {
+
+// Plain when only the unpacked file is there, else the name as it is downloaded.
+std::filesystem::path packed_or_plain(const std::filesystem::path& plain) {
+  const std::filesystem::path packed = plain.string() + ".gz";
+  return std::filesystem::exists(plain) && !std::filesystem::exists(packed) ? plain : packed;
+}
+
+}  // namespace
+
+std::filesystem::path data_root() {
+  const char* folder = std::getenv("VARSCOPE_DATA");
+  return folder != nullptr && *folder != '\0' ? folder : "data";
+}
+
+std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit split,
+                                      const std::filesystem::path& root) {
+  const DataSplit part = source.split == DataSplit::automatic ? split : source.split;
+  switch (source.type) {
+    case DataType::idx:
+      return std::make_unique<IdxDataset>(root / source.images, root / source.labels, source.samples);
+    case DataType::fashion_mnist: {
+      const char* prefix = part == DataSplit::test ? "t10k" : "train";
+      const std::filesystem::path folder = root / source.folder;
+      return std::make_unique<IdxDataset>(
+          packed_or_plain(folder / fmt::format("{}-images-idx3-ubyte", prefix)),
+          packed_or_plain(folder / fmt::format("{}-labels-idx1-ubyte", prefix)), source.samples);
+    }
+    case DataType::digits: {
+      DigitsOptions options;
+      options.samples = source.samples > 0 ? source.samples : options.samples;
+      options.size = source.size;
+      options.noise = source.noise;
+      options.seed = static_cast<std::uint64_t>(source.seed);
+      return std::make_unique<DigitsDataset>(options, part == DataSplit::test ? Split::test : Split::train);
+    }
+  }
+  fail(ErrorKind::config, "data set type {} does not exist", static_cast<int>(source.type));
+}
+
+}  // namespace varscope

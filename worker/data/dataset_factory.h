@@ -1,0 +1,19 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "common/config/job_config.h"
+#include "worker/data/dataset.h"
+
+namespace varscope {
+
+// The folder in which data sets are searched: the environment's VARSCOPE_DATA, or "data".
+std::filesystem::path data_root();
+
+// Reads or draws a data set. Relative files and folders are under `root`. `split` counts where the config
+// leaves it "automatic". Throws Error(data) as IdxDataset does.
+std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit split,
+                                      const std::filesystem::path& root = data_root());
+
+}  // namespace varscope

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace varscope {
+
+enum class Shuffle : std::uint8_t { no, yes };
+
+// The order in which an epoch visits n samples: a permutation that is a pure function of (seed, epoch), by
+// Fisher and Yates in Durstenfeld's form (1964). Every worker makes the same one and takes its own part.
+class EpochOrder {
+ public:
+  EpochOrder() = default;
+  // REQUIRES n >= 0, epoch >= 0.
+  EpochOrder(std::uint64_t seed, std::int64_t epoch, std::int64_t n, Shuffle shuffle);
+  std::int64_t epoch() const { return epoch_; }
+  std::int64_t size() const { return static_cast<std::int64_t>(indices_.size()); }
+  // Positions [begin, end) of the epoch, as sample indices.
+  std::span<const std::int64_t> part(std::int64_t begin, std::int64_t end) const;
+
+ private:
+  std::int64_t epoch_ = -1;
+  std::vector<std::int64_t> indices_;
+};
+
+// A global batch: positions [begin, end) of the epoch's order.
+struct BatchRange {
+  std::int64_t epoch;
+  std::int64_t step_in_epoch;
+  std::int64_t begin, end;
+  std::int64_t size() const { return end - begin; }
+  friend bool operator==(const BatchRange&, const BatchRange&) = default;
+};
+
+// Steps of one epoch; the last batch may be short, and is kept. Throw Error(argument) if n or batch is
+// below 1.
+std::int64_t steps_per_epoch(std::int64_t n, std::int64_t batch);
+// The batch of global step `step`, counted from 0 over all epochs: the whole position of a run in its data.
+BatchRange batch_at(std::int64_t step, std::int64_t n, std::int64_t batch);
+
+struct Range {
+  std::int64_t begin, end;
+  std::int64_t size() const { return end - begin; }
+  friend bool operator==(const Range&, const Range&) = default;
+};
+// Part v of V contiguous parts of [begin, end), whose sizes differ by at most 1, the larger ones first. A
+// part is empty where there are fewer elements than parts. Throws Error(argument) unless 0 <= v < V.
+Range logical_range(std::int64_t begin, std::int64_t end, std::int64_t v, std::int64_t n_parts);
+
+}  // namespace varscope

@@ -1,0 +1,284 @@
+#include "worker/graph/executor.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <utility>
+
+namespace varscope {
+namespace {
+
+std::size_t index_of(NodeId id) { return static_cast<std::size_t>(id.value); }
+
+void add_once(std::vector<const Variable*>& list, const Variable* v) {
+  if (std::find(list.begin(), list.end(), v) == list.end()) list.push_back(v);
+}
+
+}  // namespace
+
+Executor::Executor(const Graph& graph, NodeId target, std::int64_t max_batch, ExecutorOptions options)
+    : graph_(&graph),
+      target_(target),
+      options_(std::move(options)),
+      max_batch_(max_batch),
+      batch_(max_batch),
+      slots_(graph.size()) {
+  const Graph::Node& node = graph.node(target);
+  if (max_batch < 1) fail(ErrorKind::argument, "an executor for {} rows; it needs at least 1", max_batch);
+  if (!options_.forward_only && (!is_floating(node.type.dtype) || node.type.shape.rank() != 0)) {
+    fail(ErrorKind::argument, "the gradient of node \"{}\" ({}) was asked for; a loss is a floating scalar",
+         node.name, node.type.str());
+  }
+  mark_needed(target);
+  for (const NodeId id : options_.also) mark_needed(id);
+  if (!options_.forward_only) mark_gradients(target);
+  plan_forward();
+  if (!options_.forward_only) {
+    plan_backward();
+    plan_finished(target);
+  }
+  allocate(max_batch);
+}
+
+std::size_t Executor::root_of(NodeId id) const {
+  std::size_t i = index_of(id);
+  while (slots_[i].alias) i = *slots_[i].alias;
+  return i;
+}
+
+bool Executor::is_trainable(const Graph::Node& node) const {
+  return node.kind == Graph::Kind::variable && node.variable->trainable() && is_floating(node.type.dtype);
+}
+
+void Executor::mark_needed(NodeId target) {
+  graph_->node(target);  // checks the id
+  slot(target).needed = true;
+  for (int i = target.value; i >= 0; --i) {
+    const NodeId id(i);
+    if (!slot(id).needed) continue;
+    for (const NodeId input : graph_->node(id).inputs) slot(input).needed = true;
+  }
+}
+
+// A node has a gradient if a trainable variable is below it and the target above it, both by differentiable
+// edges.
+void Executor::mark_gradients(NodeId target) {
+  std::vector<bool> below(slots_.size(), false);
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
+    below[i] = is_trainable(node);
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      if (below[index_of(node.inputs[k])] && node.op->differentiable(k)) below[i] = true;
+    }
+  }
+  slot(target).has_gradient = below[index_of(target)];
+  for (int i = target.value; i >= 0; --i) {
+    const Graph::Node& node = graph_->node(NodeId(i));
+    if (!slot(NodeId(i)).has_gradient) continue;
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      if (below[index_of(node.inputs[k])] && node.op->differentiable(k))
+        slot(node.inputs[k]).has_gradient = true;
+    }
+  }
+}
+
+void Executor::plan_forward() {
+  for (int i = 0; i < static_cast<int>(slots_.size()); ++i) {
+    const NodeId id(i);
+    const Graph::Node& node = graph_->node(id);
+    if (!slot(id).needed || node.kind != Graph::Kind::op) continue;
+    if (node.op->is_reshape()) slot(id).alias = index_of(node.inputs[0]);
+    ForwardStep step{id, {}};
+    for (const NodeId input : node.inputs) {
+      slot(id).inputs.push_back(&slot(input).value);
+      const Graph::Node& source = graph_->node(NodeId(static_cast<int>(root_of(input))));
+      if (source.kind == Graph::Kind::variable) add_once(step.reads, source.variable);
+    }
+    forward_steps_.push_back(std::move(step));
+  }
+}
+
+void Executor::plan_backward() {
+  std::vector<bool> written(slots_.size(), false);
+  for (int i = target_.value; i >= 0; --i) {
+    const NodeId id(i);
+    const Graph::Node& node = graph_->node(id);
+    if (node.kind != Graph::Kind::op || !slot(id).has_gradient) continue;
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      const NodeId input = node.inputs[k];
+      InputGradient g;
+      if (slot(input).has_gradient && node.op->differentiable(k)) {
+        g.contribution = written[index_of(input)] ? Contribution::later : Contribution::first;
+        g.gradient = &slot(input).gradient;
+        written[index_of(input)] = true;
+      }
+      slot(id).input_gradients.push_back(g);
+    }
+    backward_steps_.push_back({id, {}});
+  }
+}
+
+void Executor::plan_finished(NodeId target) {
+  std::map<const Variable*, std::size_t> last_step;
+  for (std::size_t s = 0; s < backward_steps_.size(); ++s) {
+    const Graph::Node& node = graph_->node(backward_steps_[s].node);
+    for (const NodeId input : node.inputs) {
+      for (const std::size_t i : {index_of(input), root_of(input)}) {
+        const Graph::Node& source = graph_->node(NodeId(static_cast<int>(i)));
+        if (is_trainable(source)) last_step[source.variable] = s;
+      }
+    }
+  }
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
+    if (!is_trainable(node)) continue;
+    const bool is_target = i == index_of(target);  // the seed is its gradient
+    if (!slots_[i].has_gradient && !is_target) without_gradient_.push_back(node.variable);
+    if (backward_steps_.empty())
+      backward_steps_.push_back({target, {}});  // a step without work, to carry the list
+    backward_steps_[last_step.contains(node.variable) ? last_step[node.variable] : 0].finished.push_back(
+        node.variable);
+  }
+}
+
+void Executor::allocate(std::int64_t max_batch) {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    Slot& s = slots_[i];
+    const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
+    const Shape shape = with_batch(node.type.shape, max_batch);
+    const std::size_t n_bytes = static_cast<std::size_t>(shape.n_elements()) * size_of(node.type.dtype);
+    const bool owned = s.needed && node.kind == Graph::Kind::op;
+    if (owned && !s.alias) s.value_memory = allocate_aligned(n_bytes);
+    s.value = TensorView(node.type.dtype, shape, s.value_memory.get());
+    if (owned && s.has_gradient) s.gradient_memory = allocate_aligned(n_bytes);
+    s.gradient = TensorView(node.type.dtype, shape, s.gradient_memory.get());
+    if (!owned) continue;
+    std::vector<const TensorType*> inputs;
+    for (const NodeId input : node.inputs) inputs.push_back(&graph_->node(input).type);
+    if (const auto type = node.op->workspace(inputs)) {
+      const Shape extent = with_batch(type->shape, max_batch);
+      s.workspace_memory =
+          allocate_aligned(static_cast<std::size_t>(extent.n_elements()) * size_of(type->dtype));
+      s.workspace = TensorView(type->dtype, extent, s.workspace_memory.get());
+    }
+  }
+}
+
+void Executor::bind(const Variable& variable, const TensorView& value, const TensorView& gradient) {
+  const auto id = graph_->find(variable);
+  if (!id) return;  // a variable of the store that this graph does not use
+  const Graph::Node& node = graph_->node(*id);
+  const auto check = [&](const TensorView& view, const char* what) {
+    if (view.dtype() == node.type.dtype && view.shape() == node.type.shape) return;
+    fail(ErrorKind::argument, "variable \"{}\" is {}; its {} was bound to {} {}", variable.name(),
+         node.type.str(), what, to_string(view.dtype()), view.shape().str());
+  };
+  check(value, "value");
+  slot(*id).value = value;
+  slot(*id).ready = true;
+  if (options_.forward_only || !is_trainable(node)) return;
+  if (gradient.empty() && node.type.shape.n_elements() > 0) {
+    fail(ErrorKind::argument, "variable \"{}\" is trainable; bind memory for its gradient", variable.name());
+  }
+  check(gradient, "gradient");
+  slot(*id).gradient = gradient;
+}
+
+void Executor::set_batch(std::int64_t n) {
+  if (n == batch_) return;
+  if (n < 0 || n > max_batch_) {
+    fail(ErrorKind::argument, "a run of {} rows in an executor for at most {}", n, max_batch_);
+  }
+  batch_ = n;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    Slot& s = slots_[i];
+    const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
+    if (node.kind == Graph::Kind::variable) continue;
+    if (node.kind == Graph::Kind::placeholder && !node.type.shape.fully_known()) s.ready = false;
+    const Shape shape = with_batch(node.type.shape, n);
+    s.value = TensorView(node.type.dtype, shape, s.value.bytes());
+    s.gradient = TensorView(node.type.dtype, shape, s.gradient.bytes());
+    if (s.workspace.empty()) continue;
+    std::vector<const TensorType*> inputs;
+    for (const NodeId input : node.inputs) inputs.push_back(&graph_->node(input).type);
+    const auto type = node.op->workspace(inputs);
+    s.workspace = TensorView(type->dtype, with_batch(type->shape, n), s.workspace.bytes());
+  }
+}
+
+void Executor::feed(NodeId placeholder, const TensorView& value) {
+  const Graph::Node& node = graph_->node(placeholder);
+  if (node.kind != Graph::Kind::placeholder) {
+    fail(ErrorKind::argument, "node \"{}\" was fed; it is not a placeholder", node.name);
+  }
+  Slot& s = slot(placeholder);
+  if (value.dtype() != node.type.dtype || !(value.shape() == s.value.shape())) {
+    fail(ErrorKind::argument, "placeholder \"{}\" is {} with {} rows; it was fed {} {}", node.name,
+         node.type.str(), batch_, to_string(value.dtype()), value.shape().str());
+  }
+  s.value = value;
+  s.ready = true;
+}
+
+void Executor::check_ready(NodeId reader) const {
+  for (const NodeId input : graph_->node(reader).inputs) {
+    const Graph::Node& node = graph_->node(input);
+    if (node.kind == Graph::Kind::op || slot(input).ready) continue;
+    fail(ErrorKind::argument, "{} \"{}\" has no value, and node \"{}\" reads it; {} it first",
+         node.kind == Graph::Kind::variable ? "variable" : "placeholder", node.name,
+         graph_->node(reader).name, node.kind == Graph::Kind::variable ? "bind" : "feed");
+  }
+}
+
+void Executor::forward(const ForwardStep& step) {
+  check_ready(step.node);
+  Slot& s = slot(step.node);
+  if (s.alias) {
+    // Only the pointer changes; assigning a whole view would copy the shape on every step.
+    if (s.value.bytes() != slots_[*s.alias].value.bytes()) {
+      s.value = TensorView(s.value.dtype(), s.value.shape(), slots_[*s.alias].value.bytes());
+    }
+    return;
+  }
+  graph_->node(step.node).op->forward({s.inputs, s.value, s.workspace});
+}
+
+void Executor::start_backward(double seed) {
+  for (const Variable* v : without_gradient_) {
+    const TensorView& gradient = slot(*graph_->find(*v)).gradient;
+    if (!gradient.empty()) std::memset(gradient.bytes(), 0, gradient.n_bytes());
+  }
+  const TensorView& g = slot(target_).gradient;
+  if (g.empty()) return;  // nothing trainable below the target
+  if (g.dtype() == DType::float32) {
+    *g.data<float>() = static_cast<float>(seed);
+  } else {
+    *g.data<double>() = seed;
+  }
+}
+
+void Executor::backward(const BackwardStep& step) {
+  Slot& s = slot(step.node);
+  if (graph_->node(step.node).kind != Graph::Kind::op || !s.has_gradient)
+    return;  // it only carries `finished`
+  for (const InputGradient& g : s.input_gradients) {
+    if (g.contribution != Contribution::none && g.gradient->empty() && g.gradient->n_elements() > 0) {
+      fail(ErrorKind::argument,
+           "node \"{}\": a trainable variable that it reads has no memory for its gradient; bind it",
+           graph_->node(step.node).name);
+    }
+  }
+  graph_->node(step.node).op->backward({s.inputs, s.value, s.workspace, s.gradient, s.input_gradients});
+}
+
+const TensorView& Executor::value(NodeId node) const {
+  const Graph::Node& n = graph_->node(node);
+  const Slot& s = slot(node);
+  if (n.kind == Graph::Kind::op ? !s.needed : !s.ready) {
+    fail(ErrorKind::argument, "node \"{}\" has no value here: the executor for \"{}\" does not compute it",
+         n.name, graph_->node(target_).name);
+  }
+  return s.value;
+}
+
+}  // namespace varscope

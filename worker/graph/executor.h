@@ -1,0 +1,107 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "worker/graph/graph.h"
+
+namespace varscope {
+
+struct ExecutorOptions {
+  // Nodes to compute besides the target's ancestors, for example the count of correct answers beside the
+  // loss.
+  std::vector<NodeId> also;
+  // Evaluation needs no gradients: no memory for them, and no backward steps.
+  bool forward_only = false;
+};
+
+// Runs a graph up to a target, and back, in explicit steps, so that the trainer can wait for a layer's values
+// before its forward step, and send a layer's gradient right after the backward step that finishes it.
+//
+//   executor.set_batch(n); executor.feed(x, images); executor.feed(y, labels);
+//   for (const auto& step : executor.forward_steps()) executor.forward(step);
+//   executor.start_backward(1.0 / global_batch);
+//   for (const auto& step : executor.backward_steps()) executor.backward(step);
+//
+// Owns activations and their gradients, allocated once for max_batch rows; borrows the graph, the variables'
+// values and gradients, and what is fed. Gradients of variables are written by the ops straight into the
+// bound memory: the first contribution of a run overwrites, later ones add. A run with the batch of the run
+// before does not allocate. Errors are Error(argument) that names the node or variable. Not thread-safe;
+// holds no state shared between executors.
+class Executor {
+ public:
+  // Throws Error(argument) if max_batch < 1, or if the target of a backward run is not a floating scalar.
+  Executor(const Graph& graph, NodeId target, std::int64_t max_batch, ExecutorOptions options = {});
+  Executor(Executor&&) = default;
+  Executor(const Executor&) = delete;
+
+  // Where a variable's value is read and its gradient written; both may be bound anew between runs.
+  // `gradient` is empty() for variables that are not trainable, and in forward_only executors.
+  void bind(const Variable& variable, const TensorView& value, const TensorView& gradient = {});
+  // Rows of the coming runs, 0 <= n <= max_batch. When n changes, everything must be fed anew.
+  void set_batch(std::int64_t n);
+  std::int64_t batch() const { return batch_; }
+  // Borrowed until the last backward step of the run.
+  void feed(NodeId placeholder, const TensorView& value);
+
+  struct ForwardStep {
+    NodeId node;
+    std::vector<const Variable*> reads;
+  };
+  struct BackwardStep {
+    NodeId node;
+    // Trainable variables whose gradient is final after this step and whose value no later backward step
+    // reads.
+    std::vector<const Variable*> finished;
+  };
+  std::span<const ForwardStep> forward_steps() const { return forward_steps_; }
+  std::span<const BackwardStep> backward_steps() const { return backward_steps_; }
+  // Trainable variables of the graph that the target does not depend on. Their gradient is zero; they are
+  // finished in the first backward step (or the last one that reads them).
+  std::span<const Variable* const> without_gradient() const { return without_gradient_; }
+
+  void forward(const ForwardStep& step);
+  // d target = seed. The trainer passes 1 / global batch, since losses are sums over the rows.
+  void start_backward(double seed);
+  void backward(const BackwardStep& step);
+
+  // The value of a node that this executor computes, or that was fed or bound.
+  const TensorView& value(NodeId node) const;
+
+ private:
+  struct Slot {                        // one node of the graph
+    bool needed = false;               // the target or `also` depends on it
+    bool has_gradient = false;         // the target's gradient flows through it to a trainable variable
+    bool ready = false;                // a placeholder was fed, or a variable bound
+    std::optional<std::size_t> alias;  // shares the memory of that node
+    TensorView value, gradient, workspace;
+    AlignedBytes value_memory, gradient_memory, workspace_memory;
+    std::vector<const TensorView*> inputs;
+    std::vector<InputGradient> input_gradients;
+  };
+  Slot& slot(NodeId id) { return slots_[static_cast<std::size_t>(id.value)]; }
+  const Slot& slot(NodeId id) const { return slots_[static_cast<std::size_t>(id.value)]; }
+  std::size_t root_of(NodeId id) const;
+  bool is_trainable(const Graph::Node& node) const;
+  void mark_needed(NodeId target);
+  void mark_gradients(NodeId target);
+  void plan_forward();
+  void plan_backward();
+  void plan_finished(NodeId target);
+  void allocate(std::int64_t max_batch);
+  void check_ready(NodeId reader) const;
+
+  const Graph* graph_;
+  NodeId target_;
+  ExecutorOptions options_;
+  std::int64_t max_batch_;
+  std::int64_t batch_;
+  std::vector<Slot> slots_;  // one per node; never resized, since contexts point into it
+  std::vector<ForwardStep> forward_steps_;
+  std::vector<BackwardStep> backward_steps_;
+  std::vector<const Variable*> without_gradient_;
+};
+
+}  // namespace varscope

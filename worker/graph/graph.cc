@@ -1,0 +1,155 @@
+#include "worker/graph/graph.h"
+
+#include <utility>
+
+namespace varscope {
+
+std::string TensorType::str() const { return fmt::format("{} {}", to_string(dtype), shape.str()); }
+
+Shape with_batch(const Shape& shape, std::int64_t batch) {
+  std::vector<std::int64_t> dims(shape.dims().begin(), shape.dims().end());
+  for (auto& d : dims) {
+    if (d == Shape::kUnknown) d = batch;
+  }
+  return Shape(std::move(dims));
+}
+
+void InferContext::fail(const std::string& what) const {
+  const std::string message = fmt::format("node \"{}\" ({}): {}", node_, op_, what);
+  if (made_at_.empty()) throw Error(ErrorKind::argument, message);
+  throw Error(ErrorKind::config, fmt::format("{}: {}", made_at_, message));
+}
+
+void InferContext::fail_shapes(std::size_t a, std::size_t b, const std::string& what) const {
+  fail(fmt::format("shapes {} of \"{}\" and {} of \"{}\" {}", shape(a).str(), name(a), shape(b).str(),
+                   name(b), what));
+}
+
+void InferContext::require_inputs(std::size_t n) const {
+  if (n_inputs() != n) fail(fmt::format("takes {} inputs, got {}", n, n_inputs()));
+}
+
+void InferContext::require_rank(std::size_t input, std::size_t rank) const {
+  if (shape(input).rank() == rank) return;
+  fail(fmt::format("needs rank {} for \"{}\", which has shape {}", rank, name(input), shape(input).str()));
+}
+
+void InferContext::require_floating(std::size_t input) const {
+  if (dtype(input) == DType::float32 || dtype(input) == DType::float64) return;
+  fail(fmt::format("needs float32 or float64 for \"{}\", which is {}", name(input), type(input).str()));
+}
+
+void InferContext::require_dtype(std::size_t input, DType wanted) const {
+  if (dtype(input) == wanted) return;
+  fail(fmt::format("needs dtype {} for \"{}\", which is {}", to_string(wanted), name(input),
+                   type(input).str()));
+}
+
+void InferContext::require_same_dtype(std::size_t a, std::size_t b) const {
+  if (dtype(a) == dtype(b)) return;
+  fail(fmt::format("dtypes differ: {} of \"{}\" and {} of \"{}\"", type(a).str(), name(a), type(b).str(),
+                   name(b)));
+}
+
+std::optional<TensorType> Op::workspace(std::span<const TensorType* const>) const { return std::nullopt; }
+bool Op::differentiable(std::size_t) const { return true; }
+
+std::int64_t Op::flops(std::span<const TensorType* const> inputs, std::int64_t batch) const {
+  return inputs.empty() ? 0 : with_batch(inputs[0]->shape, batch).n_elements();
+}
+
+NodeId Graph::placeholder(std::string name, DType dtype, Shape shape) {
+  if (name.empty()) fail(ErrorKind::argument, "a placeholder needs a name");
+  if (by_name_.contains(name))
+    fail(ErrorKind::argument, "placeholder \"{}\": the graph has a node of this name", name);
+  Node node;
+  node.kind = Kind::placeholder;
+  node.name = std::move(name);
+  node.type = {dtype, std::move(shape)};
+  return append(std::move(node));
+}
+
+NodeId Graph::variable(const Variable& variable) {
+  if (const auto it = by_variable_.find(&variable); it != by_variable_.end()) return it->second;
+  Node node;
+  node.kind = Kind::variable;
+  node.name = unique_name(variable.name());
+  node.made_at = variable.made_at();
+  node.type = {variable.dtype(), variable.shape()};
+  node.variable = &variable;
+  const NodeId id = append(std::move(node));
+  by_variable_[&variable] = id;
+  return id;
+}
+
+NodeId Graph::add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, const NodeOptions& options) {
+  Node node;
+  node.kind = Kind::op;
+  node.name = unique_name(options.name.empty() ? op->type() : options.name);
+  node.made_at = options.made_at;
+  std::vector<InferContext::Input> seen;
+  for (const NodeId id : inputs) {
+    if (id.value < 0 || static_cast<std::size_t>(id.value) >= nodes_.size()) {
+      fail(ErrorKind::argument, "node \"{}\" ({}): its input {} is not in the graph, which has {} nodes",
+           node.name, op->type(), id.value, nodes_.size());
+    }
+    const Node& input = nodes_[static_cast<std::size_t>(id.value)];
+    seen.push_back({&input.type, input.name});
+  }
+  node.type = op->infer(InferContext(node.name, op->type(), node.made_at, seen));
+  node.op = std::move(op);
+  node.inputs = std::move(inputs);
+  return append(std::move(node));
+}
+
+const Graph::Node& Graph::node(NodeId id) const {
+  if (id.value < 0 || static_cast<std::size_t>(id.value) >= nodes_.size()) {
+    fail(ErrorKind::argument, "node {} is not in the graph, which has {} nodes", id.value, nodes_.size());
+  }
+  return nodes_[static_cast<std::size_t>(id.value)];
+}
+
+std::optional<NodeId> Graph::find(std::string_view name) const {
+  const auto it = by_name_.find(name);
+  if (it == by_name_.end()) return std::nullopt;
+  return it->second;
+}
+
+std::optional<NodeId> Graph::find(const Variable& variable) const {
+  const auto it = by_variable_.find(&variable);
+  if (it == by_variable_.end()) return std::nullopt;
+  return it->second;
+}
+
+std::vector<const Variable*> Graph::variables() const {
+  std::vector<const Variable*> found;
+  for (const Node& n : nodes_) {
+    if (n.kind == Kind::variable) found.push_back(n.variable);
+  }
+  return found;
+}
+
+std::int64_t Graph::flops(NodeId id, std::int64_t batch) const {
+  const Node& n = node(id);
+  if (n.kind != Kind::op) return 0;
+  std::vector<const TensorType*> inputs;
+  for (const NodeId input : n.inputs) inputs.push_back(&node(input).type);
+  return n.op->flops(inputs, batch);
+}
+
+NodeId Graph::append(Node node) {
+  const NodeId id(static_cast<int>(nodes_.size()));
+  by_name_[node.name] = id;
+  nodes_.push_back(std::move(node));
+  return id;
+}
+
+std::string Graph::unique_name(const std::string& wanted) const {
+  if (!by_name_.contains(wanted)) return wanted;
+  for (int i = 1;; ++i) {
+    std::string candidate = fmt::format("{}_{}", wanted, i);
+    if (!by_name_.contains(candidate)) return candidate;
+  }
+}
+
+}  // namespace varscope

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/variable_scope.h"
+#include "worker/graph/op.h"
+
+namespace varscope {
+
+// How a node is called in messages. An empty name takes the op's type; a taken name gets "_1", "_2", ...
+// `made_at` is the position in YAML ("job.yaml:14:5"), empty for nodes made in C++.
+struct NodeOptions {
+  std::string name;
+  std::string made_at;
+};
+
+// A dataflow graph: placeholders, variables and ops, in the order in which they were added, which is a
+// topological order. A value (it moves, ops are not copied); immutable while executors use it. Variables are
+// borrowed: the VariableStore outlives the graph. Not thread-safe while nodes are added.
+class Graph {
+ public:
+  enum class Kind : std::uint8_t { placeholder, variable, op };
+  struct Node {
+    Kind kind = Kind::placeholder;
+    std::string name;  // full: "hidden1/dense", "x", "hidden1/weights"
+    std::string made_at;
+    TensorType type;
+    const Variable* variable = nullptr;
+    std::unique_ptr<const Op> op;
+    std::vector<NodeId> inputs;
+  };
+
+  // Fed at run time. Unknown extents take the batch of the run. Throws Error(argument) if the name is taken.
+  NodeId placeholder(std::string name, DType dtype, Shape shape);
+  // The node of a variable; one variable has one node however often it is asked for.
+  NodeId variable(const Variable& variable);
+  // Infers the type at once. Throws Error(argument) for an input that is not in the graph, and what Op::infer
+  // throws for shapes and dtypes that do not fit.
+  NodeId add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, const NodeOptions& options = {});
+
+  std::size_t size() const { return nodes_.size(); }
+  const Node& node(NodeId id) const;  // throws Error(argument)
+  std::optional<NodeId> find(std::string_view name) const;
+  std::optional<NodeId> find(const Variable& variable) const;
+  std::vector<const Variable*> variables() const;  // that have a node, in order of nodes
+  // Floating-point operations of one forward call of this node; 0 for placeholders and variables.
+  std::int64_t flops(NodeId id, std::int64_t batch) const;
+
+ private:
+  NodeId append(Node node);
+  std::string unique_name(const std::string& wanted) const;
+
+  std::vector<Node> nodes_;
+  std::map<std::string, NodeId, std::less<>> by_name_;
+  std::map<const Variable*, NodeId> by_variable_;
+};
+
+}  // namespace varscope

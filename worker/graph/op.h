@@ -1,0 +1,118 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "common/tensor.h"
+#include "common/types.h"
+
+namespace varscope {
+
+using NodeId = StrongId<struct NodeTag, int>;  // position in the graph; inputs come before their readers
+
+// What a node yields. An extent of Shape::kUnknown is the batch: the executor puts the number of rows of the
+// run there.
+struct TensorType {
+  DType dtype = DType::float32;
+  Shape shape;
+  std::string str() const;  // "float32 [?, 784]"
+  friend bool operator==(const TensorType&, const TensorType&) = default;
+};
+
+// What an op sees while its node is being added. Borrowed; lives only during Op::infer.
+class InferContext {
+ public:
+  struct Input {
+    const TensorType* type;
+    std::string_view name;
+  };
+  InferContext(std::string_view node, std::string_view op, std::string_view made_at,
+               std::span<const Input> inputs)
+      : node_(node), op_(op), made_at_(made_at), inputs_(inputs) {}
+
+  std::size_t n_inputs() const { return inputs_.size(); }
+  const TensorType& type(std::size_t input) const { return *inputs_[input].type; }
+  const Shape& shape(std::size_t input) const { return inputs_[input].type->shape; }
+  DType dtype(std::size_t input) const { return inputs_[input].type->dtype; }
+  std::string_view name(std::size_t input) const { return inputs_[input].name; }
+
+  // Throws "<made_at>: node "<name>" (<op>): <what>"; Error(config) when the node comes from YAML, else
+  // Error(argument).
+  [[noreturn]] void fail(const std::string& what) const;
+  // "shapes [?, 784] of "x" and [256, 10] of "w" <what>".
+  [[noreturn]] void fail_shapes(std::size_t a, std::size_t b, const std::string& what) const;
+
+  void require_inputs(std::size_t n) const;
+  void require_rank(std::size_t input, std::size_t rank) const;
+  void require_floating(std::size_t input) const;  // float32 or float64
+  void require_dtype(std::size_t input, DType dtype) const;
+  void require_same_dtype(std::size_t a, std::size_t b) const;
+
+ private:
+  std::string_view node_, op_, made_at_;
+  std::span<const Input> inputs_;
+};
+
+struct ForwardContext {
+  std::span<const TensorView* const> inputs;
+  const TensorView& output;
+  const TensorView& workspace;  // see Op::workspace; empty() when not asked for
+};
+
+// Whether an op must write, add to, or leave alone the gradient of one of its inputs.
+enum class Contribution : std::uint8_t {
+  none,   // nobody wants it
+  first,  // overwrite (beta = 0): the memory holds rubbish
+  later,  // add (beta = 1)
+};
+
+struct InputGradient {
+  Contribution contribution = Contribution::none;
+  const TensorView* gradient =
+      nullptr;  // a variable's own gradient memory, or an activation's; null when not wanted
+};
+
+// An op must serve its inputs in ascending order: if one node is two inputs, the first is `first` and the
+// second `later`.
+struct BackwardContext {
+  std::span<const TensorView* const> inputs;
+  const TensorView& output;
+  const TensorView& workspace;
+  const TensorView& output_gradient;  // final, and read by nobody else: the op may overwrite it
+  std::span<const InputGradient> input_gradients;
+};
+
+// One operation: shapes, values and gradients, without state of its own. All memory belongs to the executor,
+// so one graph can run in several executors at once. An op does not allocate in forward and backward. Sums
+// run in an order that depends on shapes only.
+class Op {
+ public:
+  Op() = default;
+  Op(const Op&) = delete;
+  Op& operator=(const Op&) = delete;
+  virtual ~Op() = default;
+
+  virtual const char* type() const = 0;  // "matmul"
+  virtual TensorType infer(const InferContext& context) const = 0;
+  // Memory that lives from forward to backward of one run, for example pre-activations. Same batch as the
+  // output.
+  virtual std::optional<TensorType> workspace(std::span<const TensorType* const> inputs) const;
+  // False for inputs such as labels, through which no gradient flows.
+  virtual bool differentiable(std::size_t input) const;
+  // True if the output is input 0 under another shape: the executor then shares the memory and does not call
+  // forward.
+  virtual bool is_reshape() const { return false; }
+  // Floating-point operations of one forward call; an unknown extent counts as `batch`.
+  virtual std::int64_t flops(std::span<const TensorType* const> inputs, std::int64_t batch) const;
+
+  virtual void forward(const ForwardContext& context) const = 0;
+  virtual void backward(const BackwardContext& context) const = 0;
+};
+
+// The shape with every unknown extent set to `batch`.
+Shape with_batch(const Shape& shape, std::int64_t batch);
+
+}  // namespace varscope

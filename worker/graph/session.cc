@@ -1,0 +1,117 @@
+#include "worker/graph/session.h"
+
+#include <cstring>
+#include <optional>
+
+namespace varscope {
+namespace {
+
+void run_forward(Executor& executor, std::int64_t batch, const Feeds& feeds) {
+  executor.set_batch(batch);
+  for (const auto& [placeholder, value] : feeds) executor.feed(placeholder, value);
+  for (const auto& step : executor.forward_steps()) executor.forward(step);
+}
+
+Tensor copy_of(const TensorView& view) {
+  Tensor t(view.dtype(), view.shape());
+  if (t.n_bytes() > 0) std::memcpy(t.view().bytes(), view.bytes(), t.n_bytes());
+  return t;
+}
+
+}  // namespace
+
+Session::Session(const Graph& graph, std::uint64_t seed) : graph_(&graph) {
+  for (const Variable* v : graph.variables()) {
+    Tensor value(v->dtype(), v->shape());
+    v->spec().initializer.fill(value.view(), seed, v->name(), 0);
+    values_.emplace(v, std::move(value));
+  }
+}
+
+std::int64_t Session::batch_of(const Feeds& feeds) const {
+  std::optional<std::int64_t> batch;
+  std::string first;
+  for (const auto& [placeholder, value] : feeds) {
+    const Graph::Node& node = graph_->node(placeholder);
+    const Shape& wanted = node.type.shape;
+    for (std::size_t axis = 0; axis < wanted.rank() && axis < value.shape().rank(); ++axis) {
+      if (wanted[axis] != Shape::kUnknown) continue;
+      const std::int64_t n = value.shape()[axis];
+      if (batch && *batch != n) {
+        fail(ErrorKind::argument, "placeholder \"{}\" was fed {} rows, \"{}\" {}", first, *batch, node.name,
+             n);
+      }
+      batch = n;
+      first = node.name;
+    }
+  }
+  return batch.value_or(1);
+}
+
+Executor& Session::prepare(const std::vector<NodeId>& fetches, const Feeds& feeds) {
+  const std::int64_t batch = batch_of(feeds);
+  auto it = plans_.find(fetches);
+  if (it == plans_.end() || it->second.max_batch < batch) {
+    if (it != plans_.end()) plans_.erase(it);
+    const std::int64_t max_batch = std::max<std::int64_t>(1, batch);
+    Executor executor(*graph_, fetches.front(), max_batch, {.also = fetches, .forward_only = true});
+    it = plans_.emplace(fetches, Plan{max_batch, std::move(executor)}).first;
+  }
+  Executor& executor = it->second.executor;
+  for (const auto& [variable, value] : values_) executor.bind(*variable, value.view());
+  run_forward(executor, batch, feeds);
+  return executor;
+}
+
+std::vector<Tensor> Session::run(const std::vector<NodeId>& fetches, const Feeds& feeds) {
+  std::vector<Tensor> results;
+  if (fetches.empty()) return results;
+  const Executor& executor = prepare(fetches, feeds);
+  for (const NodeId fetch : fetches) results.push_back(copy_of(executor.value(fetch)));
+  return results;
+}
+
+std::map<std::string, Tensor, std::less<>> Session::gradients(NodeId loss, const Feeds& feeds) {
+  const std::int64_t batch = batch_of(feeds);
+  auto it = gradient_plans_.find(loss);
+  if (it == gradient_plans_.end() || it->second.plan.max_batch < batch) {
+    if (it != gradient_plans_.end()) gradient_plans_.erase(it);
+    const std::int64_t max_batch = std::max<std::int64_t>(1, batch);
+    GradientPlan made{{max_batch, Executor(*graph_, loss, max_batch)}, {}};
+    for (const auto& [variable, value] : values_) {
+      if (!variable->trainable() || !is_floating(variable->dtype())) {
+        made.plan.executor.bind(*variable, value.view());
+        continue;
+      }
+      const Tensor& g = made.gradients.emplace(variable, Tensor(value.dtype(), value.shape())).first->second;
+      made.plan.executor.bind(*variable, value.view(), g.view());
+    }
+    it = gradient_plans_.emplace(loss, std::move(made)).first;
+  }
+  Executor& executor = it->second.plan.executor;
+  run_forward(executor, batch, feeds);
+  executor.start_backward(1.0);
+  for (const auto& step : executor.backward_steps()) executor.backward(step);
+  std::map<std::string, Tensor, std::less<>> result;
+  for (const auto& [variable, gradient] : it->second.gradients)
+    result.emplace(variable->name(), gradient.clone());
+  return result;
+}
+
+const TensorView& Session::value(const Variable& variable) const {
+  const auto it = values_.find(&variable);
+  if (it == values_.end())
+    fail(ErrorKind::argument, "variable \"{}\" is not in the session's graph", variable.name());
+  return it->second.view();
+}
+
+void Session::assign(const Variable& variable, const TensorView& value) {
+  const TensorView& own = this->value(variable);
+  if (own.dtype() != value.dtype() || !(own.shape() == value.shape())) {
+    fail(ErrorKind::argument, "variable \"{}\" is {} {}; it was assigned {} {}", variable.name(),
+         to_string(own.dtype()), own.shape().str(), to_string(value.dtype()), value.shape().str());
+  }
+  if (own.n_bytes() > 0) std::memcpy(own.bytes(), value.bytes(), own.n_bytes());
+}
+
+}  // namespace varscope

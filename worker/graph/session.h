@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/graph/executor.h"
+
+namespace varscope {
+
+// Values for placeholders, borrowed for one call.
+using Feeds = std::vector<std::pair<NodeId, TensorView>>;
+
+// Runs a graph in one process, without servers: the C++ way in, for tests, notebooks and evaluation.
+//
+//   Session session(graph, seed);
+//   std::vector<Tensor> out = session.run({logits}, {{x, images.view()}});
+//
+// Owns the values of the graph's variables, initialised as the servers would: by global element index.
+// Borrows the graph and the variables, which must outlive it. Throws Error(argument) that names the node. Not
+// thread-safe.
+class Session {
+ public:
+  Session(const Graph& graph, std::uint64_t seed);
+  Session(Session&&) = default;
+
+  // The values of `fetches`, in their order. Unknown extents take their value from the feeds, which must
+  // agree on it; 1 when no placeholder with an unknown extent is fed.
+  std::vector<Tensor> run(const std::vector<NodeId>& fetches, const Feeds& feeds);
+  // d loss / d variable for every trainable variable of the graph, by name; zero where the loss does not
+  // depend on it.
+  std::map<std::string, Tensor, std::less<>> gradients(NodeId loss, const Feeds& feeds);
+
+  // The variable's own memory: writing to it changes the variable.
+  const TensorView& value(const Variable& variable) const;
+  void assign(const Variable& variable, const TensorView& value);
+
+ private:
+  std::int64_t batch_of(const Feeds& feeds) const;
+  Executor& prepare(const std::vector<NodeId>& fetches, const Feeds& feeds);
+
+  const Graph* graph_;
+  std::map<const Variable*, Tensor> values_;
+  struct Plan {
+    std::int64_t max_batch;
+    Executor executor;
+  };
+  std::map<std::vector<NodeId>, Plan>
+      plans_;  // forward only, by fetches; kept, since loops fetch the same again
+  struct GradientPlan {
+    Plan plan;
+    std::map<const Variable*, Tensor> gradients;
+  };
+  std::map<NodeId, GradientPlan> gradient_plans_;  // by loss
+};
+
+}  // namespace varscope

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace varscope {
+
+enum class Transpose : std::uint8_t { no, yes };
+
+namespace detail {
+inline CBLAS_TRANSPOSE to_cblas(Transpose t) { return t == Transpose::yes ? CblasTrans : CblasNoTrans; }
+inline blasint to_blas(std::int64_t n) { return static_cast<blasint>(n); }
+inline blasint leading(std::int64_t columns) { return to_blas(std::max<std::int64_t>(1, columns)); }
+inline void call_gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, blasint m, blasint n, blasint k, const float* a,
+                      blasint lda, const float* b, blasint ldb, float beta, float* c, blasint ldc) {
+  cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1.0F, a, lda, b, ldb, beta, c, ldc);
+}
+inline void call_gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, blasint m, blasint n, blasint k,
+                      const double* a, blasint lda, const double* b, blasint ldb, double beta, double* c,
+                      blasint ldc) {
+  cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1.0, a, lda, b, ldb, beta, c, ldc);
+}
+}  // namespace detail
+
+// c = op(a) * op(b) + beta * c, row-major and dense: op(a) is m x k, op(b) k x n, c m x n. With beta 0 c is
+// not read. Extents fit int: shapes are limited by memory, and a variable axis beyond 2^31 fails in
+// Op::infer.
+template <class T>
+void gemm(Transpose ta, Transpose tb, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
+          T beta, T* c) {
+  if (m == 0 || n == 0) return;
+  if (k == 0) {  // an empty batch: some BLAS return without touching c
+    if (beta == T{0}) std::fill_n(c, m * n, T{0});
+    return;
+  }
+  using detail::leading;
+  using detail::to_blas;
+  detail::call_gemm(detail::to_cblas(ta), detail::to_cblas(tb), to_blas(m), to_blas(n), to_blas(k), a,
+                    leading(ta == Transpose::yes ? m : k), b, leading(tb == Transpose::yes ? k : n), beta, c,
+                    leading(n));
+}
+
+// Threads that BLAS calls of this process use. The bits of a result may depend on it.
+inline void set_blas_threads(int n) { openblas_set_num_threads(n); }
+
+}  // namespace varscope

@@ -1,0 +1,214 @@
+#include "worker/ps_client.h"
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "common/wire.h"
+
+namespace varscope {
+namespace {
+
+std::vector<PeerMonitor::Peer> servers_of(const ClusterMap& cluster, const std::vector<std::string>& hosts) {
+  std::vector<PeerMonitor::Peer> peers;
+  for (int s = 0; s < cluster.n_servers(); ++s) {
+    const Rank r = cluster.rank_of(ServerId(s));
+    const auto i = static_cast<std::size_t>(r.value);
+    peers.push_back({r, fmt::format("server {}{}", s, i < hosts.size() ? " on host " + hosts[i] : "")});
+  }
+  return peers;
+}
+
+std::int64_t chunk_begin(int chunk) { return chunk * kWireChunkBytes; }
+std::int64_t chunk_size(const Bucket& bucket, int chunk) {
+  return std::min(kWireChunkBytes, bucket.n_bytes() - chunk_begin(chunk));
+}
+
+}  // namespace
+
+// A server looks for silent peers too, and knows better which worker it is: let it speak first.
+PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, WorkerId worker,
+                   VariableMemory& memory, const Options& options)
+    : transport_(transport),
+      cluster_(cluster),
+      plan_(plan),
+      worker_(worker),
+      memory_(memory),
+      contributions_(maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers)),
+      monitor_(transport, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
+      states_(static_cast<std::size_t>(plan.size())),
+      sequence_(static_cast<std::size_t>(cluster.n_servers()), 0) {}
+
+void PsClient::post_value_receives(const Bucket& bucket, Clock clock) {
+  State& state = state_of(bucket.id);
+  const Rank server = cluster_.rank_of(bucket.server);
+  for (int chunk = 0; chunk < bucket.n_chunks(); ++chunk) {
+    value_pieces_.clear();
+    memory_.value_pieces(bucket, chunk_begin(chunk), chunk_size(bucket, chunk), value_pieces_);
+    transport_.post_receive(server, value_tag(bucket.id), value_pieces_, {kValueReceive, bucket.id.value, 0, chunk});
+    ++state.receives;
+  }
+  state.header_due = true;
+  state.wanted = clock;
+}
+
+void PsClient::pull_all(Clock clock) {
+  for (const Bucket& bucket : plan_.buckets()) {
+    post_value_receives(bucket, clock);
+    ++n_busy_;
+    MessageHeader header = make_header(MessageType::pull, worker_.value, clock);
+    header.bucket = bucket.id.value;
+    transport_.send_message(cluster_.rank_of(bucket.server), header);
+  }
+}
+
+void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  State& state = state_of(id);
+  if (!ready(id)) fail(ErrorKind::argument, "bucket {} ({}) is pushed while its value is under way", id.value, bucket.scope);
+  const Rank server = cluster_.rank_of(bucket.server);
+  state.ack_only = (flags & kFlagAck) != 0;
+  if (state.ack_only) {
+    state.header_due = true;
+    state.wanted = clock;
+  } else {
+    post_value_receives(bucket, clock);
+  }
+  const auto n_nodes = static_cast<int>(contributions_.size());
+  MessageHeader header = make_header(MessageType::push, worker_.value, clock);
+  header.bucket = id.value;
+  header.sequence = ++sequence_[static_cast<std::size_t>(bucket.server.value)];
+  header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(n_nodes);
+  header.leaf_begin = cluster_.leaves_of(worker_).begin;
+  header.n_nodes = n_nodes;
+  header.flags = flags;
+  transport_.send_message(server, header);
+  for (int chunk = 0; chunk < bucket.n_chunks(); ++chunk) {
+    for (int node = 0; node < n_nodes; ++node) {
+      gradient_pieces_.clear();
+      memory_.gradient_pieces(bucket, node, chunk_begin(chunk), chunk_size(bucket, chunk), gradient_pieces_);
+      transport_.post_send(server, push_tag(id), gradient_pieces_, {kGradientSend, id.value, node, chunk});
+      ++state.sends;
+    }
+  }
+  ++n_busy_;
+  communicate_ns_ += now_ns() - started;
+}
+
+bool PsClient::ready(BucketId id) const {
+  const State& s = states_[static_cast<std::size_t>(id.value)];
+  return s.sends == 0 && s.receives == 0 && !s.header_due;
+}
+
+void PsClient::on_message(const Message& message) {
+  const MessageHeader& h = message.header;
+  switch (type_of(h)) {
+    case MessageType::heartbeat: return;
+    case MessageType::go:
+      if (go_) fail(ErrorKind::protocol, "step {} was let go twice", h.clock);
+      go_ = h;
+      return;
+    case MessageType::shutdown: shutdown_ = true; return;
+    case MessageType::value:
+    case MessageType::ack: break;
+    default:
+      fail(ErrorKind::protocol, "rank {} sent worker {} a {}", message.from.value, worker_.value, to_string(type_of(h)));
+  }
+  if (h.bucket < 0 || h.bucket >= plan_.size()) {
+    fail(ErrorKind::protocol, "server {} answered for bucket {}, which does not exist", h.sender, h.bucket);
+  }
+  const Bucket& bucket = plan_[BucketId(h.bucket)];
+  State& state = state_of(bucket.id);
+  const bool is_ack = type_of(h) == MessageType::ack;
+  if (!state.header_due || h.clock < state.wanted.value || is_ack != state.ack_only ||
+      (!is_ack && h.n_bytes != static_cast<std::uint64_t>(bucket.n_bytes()))) {
+    fail(ErrorKind::protocol, "server {} sent a {} of step {} ({} bytes) of bucket {} ({}), where step {} was due", h.sender,
+         to_string(type_of(h)), h.clock, h.n_bytes, h.bucket, bucket.scope, state.wanted.value);
+  }
+  state.header_due = false;
+  if (ready(bucket.id)) --n_busy_;
+}
+
+void PsClient::on_completion(const Completion& completion) {
+  const Bucket& bucket = plan_[BucketId(completion.key.bucket)];
+  State& state = state_of(bucket.id);
+  if (completion.key.what == kGradientSend) {
+    --state.sends;
+  } else {
+    const auto expected = static_cast<std::size_t>(chunk_size(bucket, completion.key.chunk));
+    if (completion.n_bytes != expected) {
+      fail(ErrorKind::protocol, "server {} sent {} bytes of chunk {} of bucket {} ({}), not {}", bucket.server.value,
+           completion.n_bytes, completion.key.chunk, bucket.id.value, bucket.scope, expected);
+    }
+    --state.receives;
+  }
+  if (ready(bucket.id)) --n_busy_;
+}
+
+bool PsClient::poll() {
+  bool worked = false;
+  Message message;
+  while (transport_.poll_message(message)) {
+    monitor_.heard(message.from);
+    on_message(message);
+    worked = true;
+  }
+  completions_.clear();
+  transport_.poll_completions(completions_);
+  for (const Completion& c : completions_) on_completion(c);
+  return worked || !completions_.empty();
+}
+
+void PsClient::progress() {
+  const std::int64_t started = now_ns();
+  poll();
+  monitor_.tick("computing");
+  communicate_ns_ += now_ns() - started;
+}
+
+template <class Done>
+void PsClient::wait_until(const char* doing, Done done) {
+  if (done()) return;
+  const std::int64_t started = now_ns();
+  transport_.busy();
+  while (!done()) {
+    if (poll()) {
+      transport_.busy();
+    } else {
+      transport_.idle();
+    }
+    monitor_.tick(doing);
+  }
+  wait_ns_ += now_ns() - started;
+}
+
+void PsClient::wait(BucketId bucket) {
+  wait_until("waiting for values", [&] { return ready(bucket); });
+}
+
+void PsClient::wait_all() {
+  wait_until("waiting for values", [&] { return n_busy_ == 0; });
+}
+
+std::uint32_t PsClient::wait_go(Clock clock) {
+  wait_until("waiting for the step barrier", [&] { return go_.has_value(); });
+  const MessageHeader go = *std::exchange(go_, std::nullopt);
+  if (go.clock != clock.value) {
+    fail(ErrorKind::protocol, "the coordinator let step {} go, where worker {} is at step {}", go.clock, worker_.value,
+         clock.value);
+  }
+  return go.flags;
+}
+
+void PsClient::send_to_coordinator(MessageHeader header, const std::string& body) {
+  const std::int64_t started = now_ns();
+  transport_.send_message(cluster_.rank_of(ServerId(0)), header, body);
+  communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::wait_shutdown() {
+  wait_until("waiting for the end of the job", [&] { return shutdown_; });
+  transport_.flush(10);
+}
+
+}  // namespace varscope

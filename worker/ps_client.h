@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/bucket_plan.h"
+#include "common/canonical_sum.h"
+#include "common/peer_monitor.h"
+#include "common/transport.h"
+#include "worker/variable_memory.h"
+
+namespace varscope {
+
+// A worker's side of push and pull. push() posts the sends from the gradients' own memory and the receives of the next
+// value into the variables' own memory, and returns; wait() returns when a bucket's next value is there. Nothing is
+// serialised or staged. Call progress() between ops: nothing moves otherwise.
+// One thread; borrows everything. Throws Error(stall, protocol, mpi).
+class PsClient {
+ public:
+  struct Options {
+    double stall_timeout_s = 60;
+    std::vector<std::string> hosts = {};  // by rank; for messages
+  };
+  PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, WorkerId worker,
+           VariableMemory& memory, const Options& options);
+
+  // Asks for every bucket's value at `clock` or later. Does not wait.
+  void pull_all(Clock clock);
+  // Pushes one bucket's gradients of step `clock`: contributions()[i] of the canonical sum from gradient buffer i.
+  // REQUIRES ready(bucket). Neither its gradients nor its values may be touched until it is ready again.
+  void push(BucketId bucket, Clock clock, std::uint32_t flags);
+  // Polls once: takes what has arrived, hands on what can leave.
+  void progress();
+  bool ready(BucketId bucket) const;
+  // Until the value is there and the gradients' memory is free again.
+  void wait(BucketId bucket);
+  void wait_all();
+  // The coordinator's flags for step `clock`: waits until it is let go.
+  std::uint32_t wait_go(Clock clock);
+  void send_to_coordinator(MessageHeader header, const std::string& body);
+  // Waits for the coordinator to end the job.
+  void wait_shutdown();
+
+  const std::vector<TreeNode>& contributions() const { return contributions_; }
+  WorkerId worker() const { return worker_; }
+  const BucketPlan& plan() const { return plan_; }
+  // Nanoseconds spent waiting, and in posting and polling, since the last call.
+  std::int64_t take_wait_ns() { return std::exchange(wait_ns_, 0); }
+  std::int64_t take_communicate_ns() { return std::exchange(communicate_ns_, 0); }
+
+ private:
+  enum What : std::int32_t { kGradientSend = 1, kValueReceive = 2 };
+  struct State {
+    int sends = 0;
+    int receives = 0;
+    bool header_due = false;
+    bool ack_only = false;
+    Clock wanted;
+  };
+  State& state_of(BucketId id) { return states_[static_cast<std::size_t>(id.value)]; }
+  void post_value_receives(const Bucket& bucket, Clock clock);
+  void on_message(const Message& message);
+  void on_completion(const Completion& completion);
+  bool poll();
+  template <class Done>
+  void wait_until(const char* doing, Done done);
+
+  Transport& transport_;
+  const ClusterMap& cluster_;
+  const BucketPlan& plan_;
+  WorkerId worker_;
+  VariableMemory& memory_;
+  std::vector<TreeNode> contributions_;
+  PeerMonitor monitor_;
+  std::vector<State> states_;
+  int n_busy_ = 0;                      // buckets that are not ready
+  std::vector<std::int64_t> sequence_;  // by server: of the last push
+  std::optional<MessageHeader> go_;
+  bool shutdown_ = false;
+  std::vector<Completion> completions_;
+  std::vector<Piece> value_pieces_;
+  std::vector<ConstPiece> gradient_pieces_;
+  std::int64_t wait_ns_ = 0;
+  std::int64_t communicate_ns_ = 0;
+};
+
+}  // namespace varscope

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/config/job_config.h"
+#include "common/reports.h"
+#include "worker/data/dataset.h"
+#include "worker/data/order.h"
+#include "worker/graph/executor.h"
+#include "worker/layers/model.h"
+#include "worker/ps_client.h"
+#include "worker/variable_memory.h"
+
+namespace varscope {
+
+// A worker rank's training loop in BSP: for each step, its logical workers' parts of the global batch forward and
+// backward; each bucket is pushed as soon as backward has finished it, and waited for only when forward reads it.
+// The numbered path is in docs/data_path.md. One thread; borrows everything.
+class Trainer {
+ public:
+  struct Parts {
+    const JobConfig& job;
+    const ClusterMap& cluster;
+    const Model& model;
+    const std::vector<const Variable*>& variables;  // in the order of the VariableTable
+    const Dataset& train;
+    const Dataset* test;  // may be null
+    PsClient& client;
+    VariableMemory& memory;
+    const LocalSumPlan& sum_plan;
+    Clock first;  // of the values to start from
+    Clock last;
+  };
+  explicit Trainer(const Parts& parts);
+
+  // From the first pull to the coordinator's shutdown.
+  void run();
+
+ private:
+  struct PendingBucket {  // which variables of a bucket backward has not finished yet
+    int n_variables = 0;
+    int n_missing = 0;
+  };
+  void train_step(Clock clock);
+  BatchSums run_leaf(std::size_t leaf, const BatchRange& batch, Clock clock);
+  void forward(bool wait_for_values);
+  void backward(std::size_t leaf, Clock clock, double scale);
+  void finish_variable(const Variable& variable, std::size_t leaf, Clock clock);
+  void finish_bucket(const Bucket& bucket, std::size_t leaf, Clock clock);
+  void bind_gradients(int buffer);
+  void fill(const Dataset& data, std::span<const std::int64_t> indices);
+  BatchSums sums_of_batch(std::int64_t samples);
+  void evaluate(Clock clock);
+  void report_step(Clock clock, std::vector<BatchSums> leaves);
+  std::string state_text(Clock clock) const;
+  bool evaluates_after(Clock clock) const;
+  int table_index(const Variable& v) const { return table_index_[static_cast<std::size_t>(v.index())]; }
+
+  Parts p_;
+  std::int64_t steps_per_epoch_;
+  EpochOrder order_;
+  Executor executor_;
+  Tensor x_, y_;
+  std::vector<int> table_index_;                       // by Variable::index()
+  std::vector<std::vector<BucketId>> reads_;           // by forward step: the buckets it needs
+  std::vector<PendingBucket> pending_;                 // by BucketId
+  std::uint32_t flags_ = 0;                            // of the step under way, once it has been let go
+  bool released_ = false;
+  std::int64_t data_ns_ = 0;
+  std::int64_t step_started_ns_ = 0;
+};
+
+}  // namespace varscope

@@ -1,0 +1,94 @@
+#include "worker/variable_memory.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/error.h"
+
+namespace varscope {
+namespace {
+
+AlignedBytes zeroed(std::int64_t n_bytes) {
+  AlignedBytes memory = allocate_aligned(static_cast<std::size_t>(n_bytes));
+  std::memset(memory.get(), 0, static_cast<std::size_t>(n_bytes));
+  return memory;
+}
+
+template <class T>
+void add(std::byte* into, const std::byte* from, std::int64_t n) {
+  T* a = reinterpret_cast<T*>(into);
+  const T* b = reinterpret_cast<const T*>(from);
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < n; ++i) a[i] += b[i];
+}
+
+}  // namespace
+
+VariableMemory::VariableMemory(const VariableTable& variables, int n_gradient_buffers) : variables_(variables) {
+  for (const VariableSpec& v : variables.variables()) {
+    offsets_.push_back(n_bytes_);
+    const std::int64_t n = v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
+    n_bytes_ += (n + static_cast<std::int64_t>(kAlignment) - 1) / static_cast<std::int64_t>(kAlignment) *
+                static_cast<std::int64_t>(kAlignment);
+  }
+  values_ = zeroed(n_bytes_);
+  for (int i = 0; i < n_gradient_buffers; ++i) gradients_.push_back(zeroed(n_bytes_));
+}
+
+TensorView VariableMemory::view(const AlignedBytes& arena, int variable) const {
+  const VariableSpec& v = variables_[static_cast<std::size_t>(variable)];
+  return {v.dtype, v.shape, arena.get() + offsets_[static_cast<std::size_t>(variable)]};
+}
+
+TensorView VariableMemory::gradient(int buffer, int variable) const {
+  if (!variables_[static_cast<std::size_t>(variable)].trainable) return {};
+  return view(gradients_[static_cast<std::size_t>(buffer)], variable);
+}
+
+void VariableMemory::add_gradients(const Bucket& bucket, int into, int from) {
+  const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
+  for (const BucketSlice& s : bucket.slices) {
+    const std::int64_t at = offsets_[static_cast<std::size_t>(s.variable)] + s.variable_begin * item;
+    std::byte* a = gradients_[static_cast<std::size_t>(into)].get() + at;
+    const std::byte* b = gradients_[static_cast<std::size_t>(from)].get() + at;
+    bucket.dtype == DType::float64 ? add<double>(a, b, s.n_elements) : add<float>(a, b, s.n_elements);
+  }
+}
+
+void VariableMemory::zero_gradients(int buffer) {
+  std::memset(gradients_[static_cast<std::size_t>(buffer)].get(), 0, static_cast<std::size_t>(n_bytes_));
+}
+
+template <class P>
+void VariableMemory::pieces(const Bucket& bucket, std::byte* arena, std::int64_t begin, std::int64_t n,
+                            std::vector<P>& out) const {
+  const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
+  const std::int64_t end = begin + n;
+  // The first slice that reaches past `begin`: slices lie in the bucket in order and without gaps.
+  auto it = std::partition_point(bucket.slices.begin(), bucket.slices.end(), [&](const BucketSlice& s) {
+    return (s.bucket_begin + s.n_elements) * item <= begin;
+  });
+  for (; it != bucket.slices.end() && it->bucket_begin * item < end; ++it) {
+    const std::int64_t from = std::max(begin, it->bucket_begin * item);
+    const std::int64_t to = std::min(end, (it->bucket_begin + it->n_elements) * item);
+    std::byte* at = arena + offsets_[static_cast<std::size_t>(it->variable)] + it->variable_begin * item +
+                    (from - it->bucket_begin * item);
+    if (!out.empty() && out.back().data + out.back().n_bytes == at) {
+      out.back().n_bytes += static_cast<std::size_t>(to - from);
+    } else {
+      out.push_back({at, static_cast<std::size_t>(to - from)});
+    }
+  }
+}
+
+void VariableMemory::value_pieces(const Bucket& bucket, std::int64_t begin, std::int64_t n,
+                                  std::vector<Piece>& out) const {
+  pieces(bucket, values_.get(), begin, n, out);
+}
+
+void VariableMemory::gradient_pieces(const Bucket& bucket, int buffer, std::int64_t begin, std::int64_t n,
+                                     std::vector<ConstPiece>& out) const {
+  pieces(bucket, gradients_[static_cast<std::size_t>(buffer)].get(), begin, n, out);
+}
+
+}  // namespace varscope

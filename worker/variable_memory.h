@@ -1,0 +1,43 @@
+#pragma once
+
+#include <vector>
+
+#include "common/bucket_plan.h"
+#include "common/tensor.h"
+
+namespace varscope {
+
+// A worker's memory for the variables that live on servers: one arena of values, into which pulls land and from which
+// ops read, and `n_gradient_buffers` arenas of gradients with the same layout, into which backward writes and from which
+// pushes are sent. Each variable starts on a 64-byte boundary. Owns its memory; not thread-safe.
+class VariableMemory {
+ public:
+  VariableMemory(const VariableTable& variables, int n_gradient_buffers);
+
+  TensorView value(int variable) const { return view(values_, variable); }
+  // Empty for a variable that is not trainable.
+  TensorView gradient(int buffer, int variable) const;
+  int n_gradient_buffers() const { return static_cast<int>(gradients_.size()); }
+  // Adds gradient buffer `from` to `into`, for the elements of one bucket only.
+  void add_gradients(const Bucket& bucket, int into, int from);
+  void zero_gradients(int buffer);
+
+  // The memory of bytes [begin, begin + n) of a bucket, in order; adjacent runs are joined.
+  void value_pieces(const Bucket& bucket, std::int64_t begin, std::int64_t n, std::vector<Piece>& out) const;
+  void gradient_pieces(const Bucket& bucket, int buffer, std::int64_t begin, std::int64_t n,
+                       std::vector<ConstPiece>& out) const;
+  std::int64_t n_bytes() const { return n_bytes_ * (1 + n_gradient_buffers()); }
+
+ private:
+  TensorView view(const AlignedBytes& arena, int variable) const;
+  template <class P>
+  void pieces(const Bucket& bucket, std::byte* arena, std::int64_t begin, std::int64_t n, std::vector<P>& out) const;
+
+  const VariableTable& variables_;
+  std::vector<std::int64_t> offsets_;  // bytes, by variable
+  std::int64_t n_bytes_ = 0;
+  AlignedBytes values_;
+  std::vector<AlignedBytes> gradients_;
+};
+
+}  // namespace varscope
