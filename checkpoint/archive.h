@@ -4,7 +4,6 @@
 #include <sstream>
 #include <string>
 
-#include <boost/archive/impl/archive_serializer_map.ipp>
 #include <boost/archive/impl/basic_text_iarchive.ipp>
 #include <boost/archive/impl/text_iarchive_impl.ipp>
 

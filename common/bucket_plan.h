@@ -11,16 +11,17 @@ namespace varscope {
 
 // A contiguous run of one variable inside a bucket: one slice.
 struct BucketSlice {
-  int variable;                  // index into the VariableTable
-  std::int64_t index;            // of the slice in cut()
+  int variable;        // index into the VariableTable
+  std::int64_t index;  // of the slice in cut()
   Slice box;
-  std::int64_t variable_begin;   // elements, row-major
-  std::int64_t bucket_begin;     // elements
+  std::int64_t variable_begin;  // elements, row-major
+  std::int64_t bucket_begin;    // elements
   std::int64_t n_elements;
 };
 
-// What travels as one push or one value: the slices of one scope's variables (of one dtype) that one server owns. On the
-// server a bucket is contiguous memory; on a worker it is gathered from and scattered into the variables' own memory.
+// What travels as one push or one value: the slices of one scope's variables (of one dtype) that one server
+// owns. On the server a bucket is contiguous memory; on a worker it is gathered from and scattered into the
+// variables' own memory.
 struct Bucket {
   BucketId id;
   std::string scope;
@@ -35,11 +36,12 @@ struct Bucket {
   int n_chunks() const;
 };
 
-// 512 KiB: beyond it messages leave the cache and slow down, below it the cost per message shows (docs/performance.md).
+// 512 KiB: beyond it messages leave the cache and slow down, below it the cost per message shows
+// (docs/performance.md).
 inline constexpr std::int64_t kWireChunkBytes = 512 << 10;
 
-// All buckets of a job, in order of the scopes' first variables: a pure function of (variables, number of servers), the
-// same on every rank.
+// All buckets of a job, in order of the scopes' first variables: a pure function of (variables, number of
+// servers), the same on every rank.
 class BucketPlan {
  public:
   static BucketPlan make(const VariableTable& variables, int n_servers);
@@ -48,7 +50,9 @@ class BucketPlan {
   const Bucket& operator[](BucketId id) const { return buckets_[static_cast<std::size_t>(id.value)]; }
   int size() const { return static_cast<int>(buckets_.size()); }
   std::vector<BucketId> of_server(ServerId server) const;
-  std::vector<BucketId> of_variable(int variable) const { return by_variable_[static_cast<std::size_t>(variable)]; }
+  std::vector<BucketId> of_variable(int variable) const {
+    return by_variable_[static_cast<std::size_t>(variable)];
+  }
   bool has_buckets(ServerId server) const { return !of_server(server).empty(); }
   std::int64_t server_bytes(ServerId server) const;
 

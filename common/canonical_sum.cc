@@ -22,7 +22,8 @@ bool is_left_child(TreeNode node) { return (node.first >> node.level) % 2 == 0; 
 
 // A left child whose right sibling has no leaves has the same sum as its parent: climb.
 TreeNode climb(TreeNode node, int n_leaves) {
-  while (node.level < root_level(n_leaves) && is_left_child(node) && end_of(node, n_leaves) == n_leaves) ++node.level;
+  while (node.level < root_level(n_leaves) && is_left_child(node) && end_of(node, n_leaves) == n_leaves)
+    ++node.level;
   return node;
 }
 
@@ -59,7 +60,8 @@ ReductionTree::ReductionTree(std::vector<TreeNode> contributions, int n_leaves)
   int covered = 0;
   for (const TreeNode& node : contributions_) {
     if (node.first != covered) {
-      fail(ErrorKind::protocol, "gradient contributions leave a gap or overlap at logical worker {}", covered);
+      fail(ErrorKind::protocol, "gradient contributions leave a gap or overlap at logical worker {}",
+           covered);
     }
     covered = end_of(node, n_leaves);
   }

@@ -7,9 +7,10 @@
 
 namespace varscope {
 
-// The fixed binary tree over V leaves (logical workers) in which gradients are summed, so that a sum's bits depend on V
-// and not on who adds what, or when. The node (first, level) covers the leaves [first, min(first + 2^level, V)), `first`
-// being a multiple of 2^level; its sum is left + right, or just left where the right half has no leaves.
+// The fixed binary tree over V leaves (logical workers) in which gradients are summed, so that a sum's bits
+// depend on V and not on who adds what, or when. The node (first, level) covers the leaves [first, min(first
+// + 2^level, V)), `first` being a multiple of 2^level; its sum is left + right, or just left where the right
+// half has no leaves.
 struct TreeNode {
   int first = 0;
   int level = 0;
@@ -19,8 +20,9 @@ struct TreeNode {
 // The largest tree nodes that lie wholly inside `leaves`, from left to right: what a worker pushes.
 std::vector<TreeNode> maximal_nodes(LeafRange leaves, int n_leaves);
 
-// How a worker sums its own leaves with few buffers. Leaf k (in order) writes its gradient into buffer `leaves[k].buffer`;
-// then each merge adds buffer `from` to buffer `into`. At the end buffer i holds the node contributions[i].
+// How a worker sums its own leaves with few buffers. Leaf k (in order) writes its gradient into buffer
+// `leaves[k].buffer`; then each merge adds buffer `from` to buffer `into`. At the end buffer i holds the node
+// contributions[i].
 struct LocalSumPlan {
   struct Merge {
     int into;
@@ -37,8 +39,9 @@ struct LocalSumPlan {
   static LocalSumPlan make(LeafRange leaves, int n_leaves);
 };
 
-// How a server completes the tree from the workers' contributions. Contribution i arrives in buffer i, in any order; when
-// both buffers of a merge are complete, buffer `right` is added to buffer `left`, which then holds the parent.
+// How a server completes the tree from the workers' contributions. Contribution i arrives in buffer i, in any
+// order; when both buffers of a merge are complete, buffer `right` is added to buffer `left`, which then
+// holds the parent.
 class ReductionTree {
  public:
   struct Merge {
@@ -46,7 +49,8 @@ class ReductionTree {
     int right;
     int next;  // the merge that needs this one's result; -1 at the root
   };
-  // `contributions` of all workers, in leaf order. Throws Error(protocol) unless they cover the leaves exactly once.
+  // `contributions` of all workers, in leaf order. Throws Error(protocol) unless they cover the leaves
+  // exactly once.
   ReductionTree(std::vector<TreeNode> contributions, int n_leaves);
 
   int n_contributions() const { return static_cast<int>(contributions_.size()); }

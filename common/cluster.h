@@ -10,8 +10,8 @@
 
 namespace varscope {
 
-// Which server owns a slice: (hash(scope) + index of the slice in its variable) mod S. Pure: the same on every rank and in
-// every run. Small variables of one scope share a server; a large one spreads over all.
+// Which server owns a slice: (hash(scope) + index of the slice in its variable) mod S. Pure: the same on
+// every rank and in every run. Small variables of one scope share a server; a large one spreads over all.
 struct Placement {
   static ServerId owner(std::string_view scope, std::int64_t slice_index, int n_servers);
 };
@@ -44,17 +44,18 @@ struct ClusterMap {
     for (auto* list : {&servers, &workers}) {
       std::vector<int> ranks;
       for (Rank r : *list) ranks.push_back(r.value);
-      ar & ranks;
+      ar& ranks;
       list->clear();
       for (int r : ranks) list->push_back(Rank(r));
     }
-    ar & logical_workers;
+    ar& logical_workers;
   }
 };
 
-// Spreads `n_servers` server ranks over the hosts: first the lowest rank of each host in order of first appearance, then
-// the second lowest, and so on. `hosts` has one name per rank. `logical_workers` 0 means one per worker.
-// Throws Error(config) when no worker would be left, or when there are fewer logical workers than workers.
+// Spreads `n_servers` server ranks over the hosts: first the lowest rank of each host in order of first
+// appearance, then the second lowest, and so on. `hosts` has one name per rank. `logical_workers` 0 means one
+// per worker. Throws Error(config) when no worker would be left, or when there are fewer logical workers than
+// workers.
 ClusterMap assign_roles(const std::vector<std::string>& hosts, int n_servers, int logical_workers);
 
 }  // namespace varscope

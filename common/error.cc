@@ -4,14 +4,22 @@ namespace varscope {
 
 const char* to_string(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::config: return "config";
-    case ErrorKind::argument: return "argument";
-    case ErrorKind::data: return "data";
-    case ErrorKind::checkpoint: return "checkpoint";
-    case ErrorKind::protocol: return "protocol";
-    case ErrorKind::io: return "io";
-    case ErrorKind::mpi: return "mpi";
-    case ErrorKind::stall: return "stall";
+    case ErrorKind::config:
+      return "config";
+    case ErrorKind::argument:
+      return "argument";
+    case ErrorKind::data:
+      return "data";
+    case ErrorKind::checkpoint:
+      return "checkpoint";
+    case ErrorKind::protocol:
+      return "protocol";
+    case ErrorKind::io:
+      return "io";
+    case ErrorKind::mpi:
+      return "mpi";
+    case ErrorKind::stall:
+      return "stall";
   }
   return "unknown";
 }
@@ -19,13 +27,20 @@ const char* to_string(ErrorKind kind) {
 ExitCode exit_code(ErrorKind kind) {
   switch (kind) {
     case ErrorKind::config:
-    case ErrorKind::argument: return ExitCode::usage;
-    case ErrorKind::data: return ExitCode::data;
-    case ErrorKind::checkpoint: return ExitCode::checkpoint;
-    case ErrorKind::protocol: return ExitCode::protocol;
-    case ErrorKind::io: return ExitCode::io;
-    case ErrorKind::mpi: return ExitCode::mpi;
-    case ErrorKind::stall: return ExitCode::stall;
+    case ErrorKind::argument:
+      return ExitCode::usage;
+    case ErrorKind::data:
+      return ExitCode::data;
+    case ErrorKind::checkpoint:
+      return ExitCode::checkpoint;
+    case ErrorKind::protocol:
+      return ExitCode::protocol;
+    case ErrorKind::io:
+      return ExitCode::io;
+    case ErrorKind::mpi:
+      return ExitCode::mpi;
+    case ErrorKind::stall:
+      return ExitCode::stall;
   }
   return ExitCode::internal;
 }

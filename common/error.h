@@ -9,7 +9,8 @@
 
 namespace varscope {
 
-// What kind of thing went wrong; it decides the exit code, and with it whether a launcher may restart the job.
+// What kind of thing went wrong; it decides the exit code, and with it whether a launcher may restart the
+// job.
 enum class ErrorKind : std::uint8_t {
   config,      // the YAML file or the command line: the user must edit something
   argument,    // a wrong call of the C++ interface
@@ -23,8 +24,8 @@ enum class ErrorKind : std::uint8_t {
 
 const char* to_string(ErrorKind kind);
 
-// The one exception type. Thrown inside a rank; caught only in the rank's outermost function, which prints one line
-// and ends the job. The message says what, where (file:line, rank, variable) and what to do.
+// The one exception type. Thrown inside a rank; caught only in the rank's outermost function, which prints
+// one line and ends the job. The message says what, where (file:line, rank, variable) and what to do.
 class Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& message,
@@ -43,16 +44,16 @@ class Error : public std::runtime_error {
 // The process exit codes; documented in docs/failures.md and in `varscope --help`.
 enum class ExitCode : int {
   ok = 0,
-  internal = 1,          // a defect of varscope, or MPI ended the rank
-  usage = 2,             // command line or config; do not restart
-  data = 3,              // data set missing or malformed; do not restart
-  checkpoint = 4,        // nothing to resume from, or it does not fit; do not restart
-  difference = 5,        // a comparison or verification found a difference
-  protocol = 10,         // restartable from here on
+  internal = 1,    // a defect of varscope, or MPI ended the rank
+  usage = 2,       // command line or config; do not restart
+  data = 3,        // data set missing or malformed; do not restart
+  checkpoint = 4,  // nothing to resume from, or it does not fit; do not restart
+  difference = 5,  // a comparison or verification found a difference
+  protocol = 10,   // restartable from here on
   io = 11,
   mpi = 12,
   stall = 13,
-  stopped_early = 75,    // checkpointed on request; restart with --resume
+  stopped_early = 75,  // checkpointed on request; restart with --resume
 };
 
 ExitCode exit_code(ErrorKind kind);
@@ -71,7 +72,8 @@ struct LocatedFormat {
 
 // Throws Error(kind) with an fmt-formatted message.
 template <class... Args>
-[[noreturn]] void fail(ErrorKind kind, detail::LocatedFormat<std::type_identity_t<Args>...> f, Args&&... args) {
+[[noreturn]] void fail(ErrorKind kind, detail::LocatedFormat<std::type_identity_t<Args>...> f,
+                       Args&&... args) {
   throw Error(kind, fmt::format(f.format, std::forward<Args>(args)...), f.where);
 }
 

@@ -1,8 +1,8 @@
 #include "common/hash.h"
 
-#include <cstring>
-
 #include <xxhash.h>
+
+#include <cstring>
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
@@ -44,7 +44,8 @@ std::uint32_t crc_portable(const unsigned char* p, std::size_t n, std::uint32_t 
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) std::uint32_t crc_sse42(const unsigned char* p, std::size_t n, std::uint32_t c) {
+__attribute__((target("sse4.2"))) std::uint32_t crc_sse42(const unsigned char* p, std::size_t n,
+                                                          std::uint32_t c) {
   std::uint64_t c64 = c;
   for (; n >= 8; p += 8, n -= 8) {
     std::uint64_t word;
@@ -73,7 +74,8 @@ std::string Digest::hex() const {
 
 Digest Digest::from_hex(std::string_view hex) {
   Digest d;
-  if (hex.size() != 2 * d.bytes.size()) fail(ErrorKind::data, "\"{}\" is not a 128-bit hash in hexadecimal", hex);
+  if (hex.size() != 2 * d.bytes.size())
+    fail(ErrorKind::data, "\"{}\" is not a 128-bit hash in hexadecimal", hex);
   for (std::size_t i = 0; i < d.bytes.size(); ++i) {
     const int high = hex_value(hex[2 * i]), low = hex_value(hex[2 * i + 1]);
     if (high < 0 || low < 0) fail(ErrorKind::data, "\"{}\" is not a 128-bit hash in hexadecimal", hex);
@@ -82,7 +84,9 @@ Digest Digest::from_hex(std::string_view hex) {
   return d;
 }
 
-Digest digest_of(std::span<const std::byte> bytes) { return to_digest(XXH3_128bits(bytes.data(), bytes.size())); }
+Digest digest_of(std::span<const std::byte> bytes) {
+  return to_digest(XXH3_128bits(bytes.data(), bytes.size()));
+}
 Digest digest_of(std::string_view text) { return to_digest(XXH3_128bits(text.data(), text.size())); }
 
 Digester::Digester() : state_(XXH3_createState()) {

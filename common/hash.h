@@ -20,7 +20,7 @@ struct Digest {
   friend auto operator<=>(const Digest&, const Digest&) = default;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    for (auto& b : bytes) ar & b;
+    for (auto& b : bytes) ar& b;
   }
 };
 Digest digest_of(std::span<const std::byte> bytes);
@@ -41,7 +41,8 @@ class Digester {
   void* state_;
 };
 
-// CRC-32C (Castagnoli, RFC 3720), with the processor's instruction where there is one. `crc` continues a previous value.
+// CRC-32C (Castagnoli, RFC 3720), with the processor's instruction where there is one. `crc` continues a
+// previous value.
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
 }  // namespace varscope

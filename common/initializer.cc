@@ -13,11 +13,15 @@ void fill_as(const Initializer& init, std::span<T> out, const RandomStream& stre
   for (std::size_t i = 0; i < out.size(); ++i) {
     const std::uint64_t element = static_cast<std::uint64_t>(begin) + i;
     switch (init.kind) {
-      case Initializer::Kind::constant: out[i] = static_cast<T>(init.a); break;
+      case Initializer::Kind::constant:
+        out[i] = static_cast<T>(init.a);
+        break;
       case Initializer::Kind::uniform:
         out[i] = static_cast<T>(init.a + (init.b - init.a) * stream.uniform(element));
         break;
-      case Initializer::Kind::normal: out[i] = static_cast<T>(init.a + init.b * stream.normal(element)); break;
+      case Initializer::Kind::normal:
+        out[i] = static_cast<T>(init.a + init.b * stream.normal(element));
+        break;
     }
   }
 }
@@ -29,7 +33,8 @@ Fans fans_of(const Shape& shape) {
   if (shape.rank() == 1) return {static_cast<double>(shape[0]), static_cast<double>(shape[0])};
   double field = 1;
   for (std::size_t axis = 0; axis + 2 < shape.rank(); ++axis) field *= static_cast<double>(shape[axis]);
-  return {field * static_cast<double>(shape[shape.rank() - 2]), field * static_cast<double>(shape[shape.rank() - 1])};
+  return {field * static_cast<double>(shape[shape.rank() - 2]),
+          field * static_cast<double>(shape[shape.rank() - 1])};
 }
 
 Initializer Initializer::glorot_uniform(const Shape& shape) {
@@ -57,11 +62,14 @@ Initializer Initializer::fan_in_uniform(std::int64_t fan_in) {
   return uniform(-limit, limit);
 }
 
-void Initializer::fill(TensorView out, std::uint64_t seed, const std::string& variable, std::int64_t begin) const {
+void Initializer::fill(TensorView out, std::uint64_t seed, const std::string& variable,
+                       std::int64_t begin) const {
   const RandomStream stream(seed, RandomPurpose::initializer, hash64(variable));
   switch (out.dtype()) {
-    case DType::float32: return fill_as(*this, out.as<float>(), stream, begin);
-    case DType::float64: return fill_as(*this, out.as<double>(), stream, begin);
+    case DType::float32:
+      return fill_as(*this, out.as<float>(), stream, begin);
+    case DType::float64:
+      return fill_as(*this, out.as<double>(), stream, begin);
     case DType::int32:
     case DType::int64:
       if (kind == Kind::constant) {
@@ -69,7 +77,8 @@ void Initializer::fill(TensorView out, std::uint64_t seed, const std::string& va
                                            : fill_as(*this, out.as<std::int64_t>(), stream, begin);
       }
       break;
-    default: break;
+    default:
+      break;
   }
   fail(ErrorKind::argument, "variable \"{}\" of dtype {} cannot be initialized with {}", variable,
        to_string(out.dtype()), str());
@@ -77,9 +86,12 @@ void Initializer::fill(TensorView out, std::uint64_t seed, const std::string& va
 
 std::string Initializer::str() const {
   switch (kind) {
-    case Kind::constant: return fmt::format("constant({:g})", a);
-    case Kind::uniform: return fmt::format("uniform({:.4g}, {:.4g})", a, b);
-    case Kind::normal: return fmt::format("normal({:.4g}, {:.4g})", a, b);
+    case Kind::constant:
+      return fmt::format("constant({:g})", a);
+    case Kind::uniform:
+      return fmt::format("uniform({:.4g}, {:.4g})", a, b);
+    case Kind::normal:
+      return fmt::format("normal({:.4g}, {:.4g})", a, b);
   }
   return "unknown";
 }

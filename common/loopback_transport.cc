@@ -47,8 +47,8 @@ class LoopbackTransport : public Transport {
   void send_message(Rank to, MessageHeader header, std::string_view body) override {
     check_peer(to);
     if (body.size() > kMaxBodyBytes) {
-      fail(ErrorKind::protocol, "a message of {} bytes to rank {} is over the limit of {}", body.size(), to.value,
-           kMaxBodyBytes);
+      fail(ErrorKind::protocol, "a message of {} bytes to rank {} is over the limit of {}", body.size(),
+           to.value, kMaxBodyBytes);
     }
     header.n_body = static_cast<std::uint32_t>(body.size());
     const std::lock_guard lock(hub_.mutex_);

@@ -28,8 +28,8 @@ class Aborted : public std::exception {
   const char* what() const noexcept override { return "another rank has failed"; }
 };
 
-// Connects the ranks of a job that are threads of one process. Data is copied once, from the sender's memory into the
-// receiver's. Thread-safe; outlives its endpoints.
+// Connects the ranks of a job that are threads of one process. Data is copied once, from the sender's memory
+// into the receiver's. Thread-safe; outlives its endpoints.
 class LoopbackHub {
  public:
   explicit LoopbackHub(int n_ranks, LoopbackFaults faults = {});

@@ -20,8 +20,8 @@ void PeerMonitor::heard(Rank rank) { heard_ns_[static_cast<std::size_t>(rank.val
 void PeerMonitor::tick(const char* doing) {
   const std::int64_t now = now_ns();
   if (now < next_tick_ns_) return;
-  // If it was this rank that did not run for a while (stopped and continued, or a slow step), the peers' messages are
-  // still unread: give them the benefit of the doubt.
+  // If it was this rank that did not run for a while (stopped and continued, or a slow step), the peers'
+  // messages are still unread: give them the benefit of the doubt.
   if (now - last_tick_ns_ > timeout_ns_ / 2) {
     for (std::int64_t& heard : heard_ns_) heard = std::max(heard, now - timeout_ns_ / 2);
   }
@@ -31,7 +31,8 @@ void PeerMonitor::tick(const char* doing) {
     const std::int64_t silent = now - heard_ns_[static_cast<std::size_t>(peer.rank.value)];
     if (silent > timeout_ns_) {
       fail(ErrorKind::stall,
-           "no sign of life from {} (rank {}) for {:.1f} s while {}; it is stopped, cut off or overloaded. Look at that "
+           "no sign of life from {} (rank {}) for {:.1f} s while {}; it is stopped, cut off or overloaded. "
+           "Look at that "
            "host, then restart with --resume (the limit is cluster.stall_timeout_s)",
            peer.name, peer.rank.value, static_cast<double>(silent) * 1e-9, doing);
     }

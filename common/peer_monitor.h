@@ -8,9 +8,9 @@
 
 namespace varscope {
 
-// Notices a peer that has gone silent (stopped, cut off, stuck): every rank sends a heartbeat to each of its peers four
-// times per time-out, from the loop that also does its work, and throws Error(stall) that names the first peer it has not
-// heard of for the whole time-out. Not thread-safe.
+// Notices a peer that has gone silent (stopped, cut off, stuck): every rank sends a heartbeat to each of its
+// peers four times per time-out, from the loop that also does its work, and throws Error(stall) that names
+// the first peer it has not heard of for the whole time-out. Not thread-safe.
 class PeerMonitor {
  public:
   struct Peer {

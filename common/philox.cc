@@ -1,10 +1,10 @@
 #include "common/philox.h"
 
+#include <xxhash.h>
+
 #include <cmath>
 #include <cstring>
 #include <numbers>
-
-#include <xxhash.h>
 
 namespace varscope {
 
@@ -32,8 +32,9 @@ RandomStream::RandomStream(std::uint64_t seed, RandomPurpose purpose, std::uint6
 }
 
 std::array<std::uint32_t, 4> RandomStream::words(std::uint64_t element) const {
-  return philox4x32({static_cast<std::uint32_t>(element), static_cast<std::uint32_t>(element >> 32), high_[0], high_[1]},
-                    key_);
+  return philox4x32(
+      {static_cast<std::uint32_t>(element), static_cast<std::uint32_t>(element >> 32), high_[0], high_[1]},
+      key_);
 }
 
 double RandomStream::uniform(std::uint64_t element) const {
@@ -43,7 +44,8 @@ double RandomStream::uniform(std::uint64_t element) const {
 
 double RandomStream::normal(std::uint64_t element) const {
   const auto w = words(element);
-  const double u = (static_cast<double>((std::uint64_t{w[0]} << 21) ^ (w[1] >> 11)) + 1.0) * 0x1p-53;  // (0, 1]
+  const double u =
+      (static_cast<double>((std::uint64_t{w[0]} << 21) ^ (w[1] >> 11)) + 1.0) * 0x1p-53;  // (0, 1]
   const double v = static_cast<double>((std::uint64_t{w[2]} << 21) ^ (w[3] >> 11)) * 0x1p-53;
   return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
 }

@@ -5,15 +5,17 @@
 
 namespace varscope {
 
-// Counter-based random numbers: Philox4x32-10 of Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
-// 1, 2, 3" (SC 2011). A draw is a pure function of (key, counter): no state, so any rank may draw any element.
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
+// Counter-based random numbers: Philox4x32-10 of Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as
+// easy as 1, 2, 3" (SC 2011). A draw is a pure function of (key, counter): no state, so any rank may draw any
+// element.
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                        std::array<std::uint32_t, 2> key);
 
 // What a draw is for; part of the key, so that purposes never share a stream.
 enum class RandomPurpose : std::uint32_t { initializer = 1, shuffle = 2, digits = 3, dropout = 4, test = 5 };
 
-// The stream of (seed, purpose, stream): element i has 4 independent 32-bit words. `stream` is, for example, the hash
-// of a variable's name, an epoch, or a step and logical worker. Pure; safe from any thread.
+// The stream of (seed, purpose, stream): element i has 4 independent 32-bit words. `stream` is, for example,
+// the hash of a variable's name, an epoch, or a step and logical worker. Pure; safe from any thread.
 class RandomStream {
  public:
   RandomStream(std::uint64_t seed, RandomPurpose purpose, std::uint64_t stream);
@@ -23,7 +25,8 @@ class RandomStream {
   double uniform(std::uint64_t element) const;
   // Standard normal by Box and Muller (1958), from all words of `element`.
   double normal(std::uint64_t element) const;
-  // Uniform in 0 .. bound-1 by Lemire's multiplication (2019); REQUIRES bound > 0. Bias below 2^-32 for our bounds.
+  // Uniform in 0 .. bound-1 by Lemire's multiplication (2019); REQUIRES bound > 0. Bias below 2^-32 for our
+  // bounds.
   std::uint64_t below(std::uint64_t element, std::uint64_t bound) const;
 
  private:

@@ -8,7 +8,8 @@
 
 namespace varscope {
 
-// What travels between workers, servers and the coordinator as Boost archives (binary; one job, one program version).
+// What travels between workers, servers and the coordinator as Boost archives (binary; one job, one program
+// version).
 
 // Where a worker's time went, in nanoseconds since the last report.
 struct WorkerTimes {
@@ -18,7 +19,7 @@ struct WorkerTimes {
   std::int64_t data_ns = 0;         // filling batches
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & compute_ns & communicate_ns & wait_ns & data_ns;
+    ar& compute_ns& communicate_ns& wait_ns& data_ns;
   }
   WorkerTimes& operator+=(const WorkerTimes& o) {
     compute_ns += o.compute_ns;
@@ -36,7 +37,7 @@ struct BatchSums {
   std::int64_t samples = 0;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & loss & correct & samples;
+    ar& loss& correct& samples;
   }
   // Adding in a fixed order keeps the bits of `loss`.
   BatchSums& operator+=(const BatchSums& o) {
@@ -54,7 +55,7 @@ struct StepReport {
   std::string state;  // a WorkerState as text, when this step is a cut
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & leaves & times & state;
+    ar& leaves& times& state;
   }
 };
 
@@ -62,13 +63,13 @@ struct StepReport {
 struct WorkerState {
   int worker = 0;
   std::int64_t clock = 0;
-  std::int64_t epoch = 0;           // of the next batch
-  std::int64_t position = 0;        // samples of that epoch already used
+  std::int64_t epoch = 0;     // of the next batch
+  std::int64_t position = 0;  // samples of that epoch already used
   std::int64_t dataset_size = 0;
   std::uint64_t seed = 0;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & worker & clock & epoch & position & dataset_size & seed;
+    ar& worker& clock& epoch& position& dataset_size& seed;
   }
 };
 
@@ -76,11 +77,11 @@ struct WorkerState {
 struct EvalReport {
   std::vector<std::int64_t> chunks;  // indices of the chunks below
   std::vector<BatchSums> sums;
-  std::int64_t n_chunks = 0;         // of the whole pass
+  std::int64_t n_chunks = 0;  // of the whole pass
   std::int64_t eval_ns = 0;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & chunks & sums & n_chunks & eval_ns;
+    ar& chunks& sums& n_chunks& eval_ns;
   }
 };
 
@@ -92,13 +93,13 @@ struct HashReport {
     Digest digest;
     template <class Archive>
     void serialize(Archive& ar, unsigned) {
-      ar & variable & slice & digest;
+      ar& variable& slice& digest;
     }
   };
   std::vector<Entry> entries;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & entries;
+    ar& entries;
   }
 };
 

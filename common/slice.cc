@@ -53,7 +53,11 @@ Slice Slice::from_spec(std::string_view spec) {
       fail(ErrorKind::data, "slice \"{}\" reaches outside its variable on axis {}", spec, axis);
     }
   }
-  return {Shape(std::move(full)), Shape(std::move(offset)), Shape(std::move(extent))};
+  Slice slice{Shape(std::move(full)), Shape(std::move(offset)), Shape(std::move(extent))};
+  // One text per slice: no leading zero, nothing at the end.
+  if (slice.spec() != spec)
+    fail(ErrorKind::data, "slice \"{}\" is malformed; it should read \"{}\"", spec, slice.spec());
+  return slice;
 }
 
 std::vector<Slice> cut(const Shape& shape, DType dtype) {
@@ -64,7 +68,8 @@ std::vector<Slice> cut(const Shape& shape, DType dtype) {
   const std::int64_t target =
       std::clamp(n * item / kSlicesPerVariable, kMinSliceBytes, kMaxSliceBytes) / item;  // elements
 
-  // The axis to split: the outermost whose sub-tensors fit the target; everything outside it is taken one by one.
+  // The axis to split: the outermost whose sub-tensors fit the target; everything outside it is taken one by
+  // one.
   std::size_t axis = 0;
   std::int64_t inner = n / shape[0];
   while (inner > target && axis + 1 < shape.rank()) inner /= shape[++axis];

@@ -1,44 +1,55 @@
 #include "common/tensor.h"
 
+#include <fmt/ranges.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <new>
-
-#include <fmt/ranges.h>
 
 namespace varscope {
 
 std::size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::float32:
-    case DType::int32: return 4;
+    case DType::int32:
+      return 4;
     case DType::float64:
-    case DType::int64: return 8;
-    case DType::bfloat16: return 2;
-    case DType::uint8: return 1;
+    case DType::int64:
+      return 8;
+    case DType::bfloat16:
+      return 2;
+    case DType::uint8:
+      return 1;
   }
   fail(ErrorKind::argument, "dtype {} is not one of ours", static_cast<int>(dtype));
 }
 
 const char* to_string(DType dtype) {
   switch (dtype) {
-    case DType::float32: return "float32";
-    case DType::float64: return "float64";
-    case DType::int32: return "int32";
-    case DType::int64: return "int64";
-    case DType::bfloat16: return "bfloat16";
-    case DType::uint8: return "uint8";
+    case DType::float32:
+      return "float32";
+    case DType::float64:
+      return "float64";
+    case DType::int32:
+      return "int32";
+    case DType::int64:
+      return "int64";
+    case DType::bfloat16:
+      return "bfloat16";
+    case DType::uint8:
+      return "uint8";
   }
   return "unknown";
 }
 
 DType dtype_from_string(std::string_view name) {
-  for (DType d : {DType::float32, DType::float64, DType::int32, DType::int64, DType::bfloat16, DType::uint8}) {
+  for (DType d :
+       {DType::float32, DType::float64, DType::int32, DType::int64, DType::bfloat16, DType::uint8}) {
     if (name == to_string(d)) return d;
   }
-  fail(ErrorKind::argument, "dtype \"{}\" is unknown; it is one of float32, float64, int32, int64, bfloat16, uint8",
-       name);
+  fail(ErrorKind::argument,
+       "dtype \"{}\" is unknown; it is one of float32, float64, int32, int64, bfloat16, uint8", name);
 }
 
 bool is_floating(DType dtype) {

@@ -15,26 +15,36 @@ namespace varscope {
 
 enum class DType : std::uint8_t { float32 = 1, float64 = 2, int32 = 3, int64 = 4, bfloat16 = 5, uint8 = 6 };
 
-std::size_t size_of(DType dtype);          // bytes of one element
-const char* to_string(DType dtype);        // "float32", ...
+std::size_t size_of(DType dtype);           // bytes of one element
+const char* to_string(DType dtype);         // "float32", ...
 DType dtype_from_string(std::string_view);  // throws Error(argument) that lists the names
 bool is_floating(DType dtype);
 
 template <class T>
 constexpr DType dtype_of();
 template <>
-constexpr DType dtype_of<float>() { return DType::float32; }
+constexpr DType dtype_of<float>() {
+  return DType::float32;
+}
 template <>
-constexpr DType dtype_of<double>() { return DType::float64; }
+constexpr DType dtype_of<double>() {
+  return DType::float64;
+}
 template <>
-constexpr DType dtype_of<std::int32_t>() { return DType::int32; }
+constexpr DType dtype_of<std::int32_t>() {
+  return DType::int32;
+}
 template <>
-constexpr DType dtype_of<std::int64_t>() { return DType::int64; }
+constexpr DType dtype_of<std::int64_t>() {
+  return DType::int64;
+}
 template <>
-constexpr DType dtype_of<std::uint8_t>() { return DType::uint8; }
+constexpr DType dtype_of<std::uint8_t>() {
+  return DType::uint8;
+}
 
-// The extents of a tensor, row-major, outermost first. The empty shape is a scalar with one element. An extent of
-// kUnknown stands for a batch size not known until the graph runs.
+// The extents of a tensor, row-major, outermost first. The empty shape is a scalar with one element. An
+// extent of kUnknown stands for a batch size not known until the graph runs.
 class Shape {
  public:
   static constexpr std::int64_t kUnknown = -1;
@@ -59,7 +69,8 @@ class Shape {
 class TensorView {
  public:
   TensorView() = default;
-  TensorView(DType dtype, Shape shape, std::byte* data) : dtype_(dtype), shape_(std::move(shape)), data_(data) {}
+  TensorView(DType dtype, Shape shape, std::byte* data)
+      : dtype_(dtype), shape_(std::move(shape)), data_(data) {}
 
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
@@ -74,7 +85,9 @@ class TensorView {
     return {reinterpret_cast<T*>(data_), static_cast<std::size_t>(n_elements())};
   }
   template <class T>
-  T* data() const { return as<T>().data(); }
+  T* data() const {
+    return as<T>().data();
+  }
 
  private:
   [[noreturn]] void fail_dtype(DType asked) const;
@@ -100,7 +113,8 @@ class Tensor {
   template <class T>
   static Tensor of(Shape shape, std::initializer_list<T> values) {
     Tensor t(dtype_of<T>(), std::move(shape));
-    if (values.size() != t.view().template as<T>().size()) fail(ErrorKind::argument, "{} values for {}", values.size(), t.shape().str());
+    if (values.size() != t.view().template as<T>().size())
+      fail(ErrorKind::argument, "{} values for {}", values.size(), t.shape().str());
     std::copy(values.begin(), values.end(), t.view().template data<T>());
     return t;
   }
@@ -111,7 +125,9 @@ class Tensor {
   std::size_t n_bytes() const { return view_.n_bytes(); }
   const TensorView& view() const { return view_; }
   template <class T>
-  std::span<T> as() const { return view_.as<T>(); }
+  std::span<T> as() const {
+    return view_.as<T>();
+  }
   Tensor clone() const;
 
  private:

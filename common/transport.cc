@@ -36,20 +36,34 @@ void Backoff::pause() {
 
 const char* to_string(MessageType type) {
   switch (type) {
-    case MessageType::push: return "push";
-    case MessageType::value: return "value";
-    case MessageType::pull: return "pull";
-    case MessageType::ack: return "ack";
-    case MessageType::heartbeat: return "heartbeat";
-    case MessageType::step_report: return "step report";
-    case MessageType::go: return "go";
-    case MessageType::eval_report: return "evaluation report";
-    case MessageType::finished: return "finished";
-    case MessageType::cut: return "cut";
-    case MessageType::shard_report: return "shard report";
-    case MessageType::hash_request: return "hash request";
-    case MessageType::hash_report: return "hash report";
-    case MessageType::shutdown: return "shutdown";
+    case MessageType::push:
+      return "push";
+    case MessageType::value:
+      return "value";
+    case MessageType::pull:
+      return "pull";
+    case MessageType::ack:
+      return "ack";
+    case MessageType::heartbeat:
+      return "heartbeat";
+    case MessageType::step_report:
+      return "step report";
+    case MessageType::go:
+      return "go";
+    case MessageType::eval_report:
+      return "evaluation report";
+    case MessageType::finished:
+      return "finished";
+    case MessageType::cut:
+      return "cut";
+    case MessageType::shard_report:
+      return "shard report";
+    case MessageType::hash_request:
+      return "hash request";
+    case MessageType::hash_report:
+      return "hash report";
+    case MessageType::shutdown:
+      return "shutdown";
   }
   return "unknown message";
 }
@@ -66,8 +80,9 @@ MessageHeader make_header(MessageType type, int sender, Clock clock) {
 
 void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
   if (header.magic != kMessageMagic || header.version != kWireVersion) {
-    fail(ErrorKind::protocol, "rank {} sent a message of another program or version (magic {:#x}, wire version {})",
-         from.value, header.magic, header.version);
+    fail(ErrorKind::protocol,
+         "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
+         header.magic, header.version);
   }
   if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::shutdown)) {
     fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);

@@ -76,14 +76,15 @@ void VariableStore::pop(std::size_t depth) noexcept {
 
 void VariableStore::check_nesting() const {
   if (improperly_nested_) {
-    fail(ErrorKind::argument, "improper nesting: a variable scope was closed while a scope inside it was open");
+    fail(ErrorKind::argument,
+         "improper nesting: a variable scope was closed while a scope inside it was open");
   }
 }
 
 std::string VariableStore::full_name(std::string_view name) const { return join(frames_.back().path, name); }
 
-Variable& VariableStore::get_variable(std::string_view name, const Shape& shape, const VariableOptions& options,
-                                      std::source_location where) {
+Variable& VariableStore::get_variable(std::string_view name, const Shape& shape,
+                                      const VariableOptions& options, std::source_location where) {
   check_nesting();
   check_name(name, frames_.back().path.empty(), "variable");
   std::string full = full_name(name);
@@ -92,28 +93,32 @@ Variable& VariableStore::get_variable(std::string_view name, const Shape& shape,
   if (found == by_name_.end()) {
     if (reuse == Reuse::yes) {
       fail(ErrorKind::argument,
-           "variable \"{}\" does not exist, or was not created with get_variable; open its scope without reuse, or "
+           "variable \"{}\" does not exist, or was not created with get_variable; open its scope without "
+           "reuse, or "
            "with reuse automatic",
            full);
     }
-    return make(std::move(full), shape, options, options.made_at.empty() ? location_text(where) : options.made_at);
+    return make(std::move(full), shape, options,
+                options.made_at.empty() ? location_text(where) : options.made_at);
   }
   if (reuse == Reuse::no) {
     fail(ErrorKind::argument,
-         "variable \"{}\" already exists (made at {}); to share it, open its scope with reuse yes or automatic", full,
-         found->second->made_at());
+         "variable \"{}\" already exists (made at {}); to share it, open its scope with reuse yes or "
+         "automatic",
+         full, found->second->made_at());
   }
   return reuse_existing(*found->second, shape, options);
 }
 
-Variable& VariableStore::reuse_existing(Variable& v, const Shape& shape, const VariableOptions& options) const {
+Variable& VariableStore::reuse_existing(Variable& v, const Shape& shape,
+                                        const VariableOptions& options) const {
   if (v.shape() != shape) {
-    fail(ErrorKind::argument, "variable \"{}\" has shape {} (made at {}), but is reused with shape {}", v.name(),
-         v.shape().str(), v.made_at(), shape.str());
+    fail(ErrorKind::argument, "variable \"{}\" has shape {} (made at {}), but is reused with shape {}",
+         v.name(), v.shape().str(), v.made_at(), shape.str());
   }
   if (options.dtype && *options.dtype != v.dtype()) {
-    fail(ErrorKind::argument, "variable \"{}\" has dtype {} (made at {}), but is reused with dtype {}", v.name(),
-         to_string(v.dtype()), v.made_at(), to_string(*options.dtype));
+    fail(ErrorKind::argument, "variable \"{}\" has dtype {} (made at {}), but is reused with dtype {}",
+         v.name(), to_string(v.dtype()), v.made_at(), to_string(*options.dtype));
   }
   return v;
 }
@@ -121,8 +126,8 @@ Variable& VariableStore::reuse_existing(Variable& v, const Shape& shape, const V
 Variable& VariableStore::make(std::string name, const Shape& shape, const VariableOptions& options,
                               std::string made_at) {
   if (!shape.fully_known()) {
-    fail(ErrorKind::argument, "variable \"{}\" cannot be made with shape {}: every extent must be known", name,
-         shape.str());
+    fail(ErrorKind::argument, "variable \"{}\" cannot be made with shape {}: every extent must be known",
+         name, shape.str());
   }
   const Frame& frame = frames_.back();
   VariableSpec spec;
@@ -158,7 +163,8 @@ const Variable* VariableStore::find(std::string_view full_name) const {
   return found == by_name_.end() ? nullptr : found->second;
 }
 
-std::vector<const Variable*> VariableStore::collection(std::string_view collection, std::string_view scope) const {
+std::vector<const Variable*> VariableStore::collection(std::string_view collection,
+                                                       std::string_view scope) const {
   const auto found = collections_.find(collection);
   if (found == collections_.end()) return {};
   if (scope.empty()) return found->second;

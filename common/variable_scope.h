@@ -15,8 +15,9 @@
 
 namespace varscope {
 
-// Variable scopes with the semantics of TensorFlow's variable_scope and get_variable (graph mode). A VariableStore holds
-// the variables of one model; scopes are opened as RAII guards and give names, reuse and inherited defaults:
+// Variable scopes with the semantics of TensorFlow's variable_scope and get_variable (graph mode). A
+// VariableStore holds the variables of one model; scopes are opened as RAII guards and give names, reuse and
+// inherited defaults:
 //
 //   VariableStore store;
 //   auto layer1 = store.scope("layer1", {.initializer = Initializer::constant(0)});
@@ -64,26 +65,27 @@ class Variable {
 
 // What a scope hands down to the variables and scopes inside it. Unset fields are inherited.
 struct ScopeOptions {
-  std::optional<Reuse> reuse;  // unset or no: inherit
-  std::optional<InitializerChoice> initializer;
-  std::optional<DType> dtype;
-  std::optional<bool> trainable;
+  std::optional<Reuse> reuse = {};  // unset or no: inherit
+  std::optional<InitializerChoice> initializer = {};
+  std::optional<DType> dtype = {};
+  std::optional<bool> trainable = {};
 };
 
 // What one get_variable asks for; unset fields come from the scope.
 struct VariableOptions {
-  std::optional<InitializerChoice> initializer;
-  std::optional<DType> dtype;
-  std::optional<bool> trainable;
+  std::optional<InitializerChoice> initializer = {};
+  std::optional<DType> dtype = {};
+  std::optional<bool> trainable = {};
   // Replaces collections::kGlobal; a trainable variable is added to collections::kTrainable all the same.
-  std::optional<std::vector<std::string>> collections;
-  std::string made_at;  // overrides the caller's source location, for variables made from YAML
+  std::optional<std::vector<std::string>> collections = {};
+  std::string made_at = {};  // overrides the caller's source location, for variables made from YAML
 };
 
 class VariableStore;
 
-// An open scope. Closes on destruction; scopes must close in the reverse order of opening (Error(argument) "improper
-// nesting" at the next use of the store otherwise). Moves, so that factories can return it; does not copy.
+// An open scope. Closes on destruction; scopes must close in the reverse order of opening (Error(argument)
+// "improper nesting" at the next use of the store otherwise). Moves, so that factories can return it; does
+// not copy.
 class VariableScope {
  public:
   VariableScope(VariableScope&& other) noexcept;
@@ -93,7 +95,8 @@ class VariableScope {
 
   const std::string& name() const { return name_; }  // full path; "" is the root
   Reuse reuse() const;
-  // From now on, until the scope closes, get_variable in it (and in scopes opened inside) returns existing variables.
+  // From now on, until the scope closes, get_variable in it (and in scopes opened inside) returns existing
+  // variables.
   void reuse_variables();
 
  private:

@@ -31,7 +31,8 @@ std::int64_t VariableTable::n_parameters() const {
 
 std::int64_t VariableTable::n_bytes() const {
   std::int64_t n = 0;
-  for (const VariableSpec& v : variables_) n += v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
+  for (const VariableSpec& v : variables_)
+    n += v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
   return n;
 }
 

@@ -23,12 +23,12 @@ struct VariableSpec {
   template <class Archive>
   void save(Archive& ar, unsigned) const {
     const std::vector<std::int64_t> dims(shape.dims().begin(), shape.dims().end());
-    ar & name & scope & dtype & dims & initializer & trainable;
+    ar& name& scope& dtype& dims& initializer& trainable;
   }
   template <class Archive>
   void load(Archive& ar, unsigned) {
     std::vector<std::int64_t> dims;
-    ar & name & scope & dtype & dims & initializer & trainable;
+    ar& name& scope& dtype& dims& initializer& trainable;
     shape = Shape(std::move(dims));
     size_of(dtype);  // throws on a dtype that does not exist
   }
@@ -60,15 +60,16 @@ class VariableTable {
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & variables_;
+    ar& variables_;
   }
 
  private:
   std::vector<VariableSpec> variables_;
 };
 
-// The hash of a whole model's values, printed at the end of a run and by `varscope checkpoint inspect`. Add every slice's
-// digest under (variable, index of the slice in cut()); the result depends on values only, not on servers or order.
+// The hash of a whole model's values, printed at the end of a run and by `varscope checkpoint inspect`. Add
+// every slice's digest under (variable, index of the slice in cut()); the result depends on values only, not
+// on servers or order.
 class ValuesHash {
  public:
   void add(const std::string& variable, std::int64_t slice, const Digest& digest);

@@ -8,8 +8,8 @@
 
 namespace varscope {
 
-// The types of messages. Pushes, values and step messages have no body (their payload, if any, travels on a data tag);
-// the others carry a Boost archive of the struct named in docs/wire_format.md.
+// The types of messages. Pushes, values and step messages have no body (their payload, if any, travels on a
+// data tag); the others carry a Boost archive of the struct named in docs/wire_format.md.
 enum class MessageType : std::uint16_t {
   push = 1,           // worker -> server: a gradient of `n_bytes` follows on the bucket's push tag
   value = 2,          // server -> worker: a value of `n_bytes` follows on the bucket's value tag
@@ -30,15 +30,15 @@ enum class MessageType : std::uint16_t {
 const char* to_string(MessageType type);
 
 // Flags of push and go.
-inline constexpr std::uint32_t kFlagCut = 1;    // a checkpoint is cut after this step
-inline constexpr std::uint32_t kFlagAck = 2;    // push: answer with ack instead of the value
-inline constexpr std::uint32_t kFlagStop = 4;   // go: there is no such step, stop training
+inline constexpr std::uint32_t kFlagCut = 1;   // a checkpoint is cut after this step
+inline constexpr std::uint32_t kFlagAck = 2;   // push: answer with ack instead of the value
+inline constexpr std::uint32_t kFlagStop = 4;  // go: there is no such step, stop training
 
 inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
 inline constexpr std::uint16_t kWireVersion = 1;
 
-// All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per bucket and
-// direction, so that a receiver may take buckets in the order that suits it.
+// All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per
+// bucket and direction, so that a receiver may take buckets in the order that suits it.
 inline constexpr int kTagMessage = 1;
 inline constexpr int kTagFirstData = 16;
 constexpr DataTag push_tag(BucketId b) { return DataTag{kTagFirstData + 2 * b.value}; }

@@ -22,7 +22,9 @@ double accuracy(const BatchSums& s) {
 }
 double seconds_since(std::int64_t ns) { return static_cast<double>(now_ns() - ns) * 1e-9; }
 
-std::string plural(std::int64_t n, const char* one) { return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s"); }
+std::string plural(std::int64_t n, const char* one) {
+  return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s");
+}
 
 std::string roles_text(const Console::Facts& f) {
   std::map<std::string, std::vector<std::string>> by_host;
@@ -30,8 +32,10 @@ std::string roles_text(const Console::Facts& f) {
   for (std::size_t r = 0; r < f.hosts.size(); ++r) {
     if (!by_host.contains(f.hosts[r])) order.push_back(f.hosts[r]);
     const Rank rank(static_cast<int>(r));
-    if (const auto s = f.cluster.server_at(rank)) by_host[f.hosts[r]].push_back(fmt::format("server {}", s->value));
-    if (const auto w = f.cluster.worker_at(rank)) by_host[f.hosts[r]].push_back(fmt::format("worker {}", w->value));
+    if (const auto s = f.cluster.server_at(rank))
+      by_host[f.hosts[r]].push_back(fmt::format("server {}", s->value));
+    if (const auto w = f.cluster.worker_at(rank))
+      by_host[f.hosts[r]].push_back(fmt::format("worker {}", w->value));
   }
   std::string text;
   for (std::size_t i = 0; i < order.size(); ++i) {
@@ -53,7 +57,8 @@ std::string roles_text(const Console::Facts& f) {
 std::string checkpoint_text(const JobConfig& job) {
   std::string when;
   const auto add = [&](const std::string& s) { when += (when.empty() ? "" : ", ") + s; };
-  if (job.checkpoint.every_steps > 0) add(fmt::format("every {}", plural(job.checkpoint.every_steps, "step")));
+  if (job.checkpoint.every_steps > 0)
+    add(fmt::format("every {}", plural(job.checkpoint.every_steps, "step")));
   if (job.checkpoint.every_seconds > 0) add(fmt::format("every {:g} s", job.checkpoint.every_seconds));
   if (job.checkpoint.at_end) add("at the end");
   if (when.empty()) return "none (set checkpoint.every_steps, every_seconds or at_end)";
@@ -64,7 +69,8 @@ std::string checkpoint_text(const JobConfig& job) {
 
 std::string with_commas(std::int64_t n) {
   std::string s = std::to_string(n);
-  for (int i = static_cast<int>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3) s.insert(static_cast<std::size_t>(i), ",");
+  for (int i = static_cast<int>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3)
+    s.insert(static_cast<std::size_t>(i), ",");
   return s;
 }
 
@@ -93,8 +99,8 @@ Console::Console(const Facts& facts)
   const std::string path = facts_.job.run_dir() + "/metrics.jsonl";
   metrics_.open(path, std::ios::app);
   if (!metrics_) {
-    fail(ErrorKind::io, "cannot write {}: {}; choose another job.run_dir, or set output.metrics to false", path,
-         std::strerror(errno));
+    fail(ErrorKind::io, "cannot write {}: {}; choose another job.run_dir, or set output.metrics to false",
+         path, std::strerror(errno));
   }
 }
 
@@ -113,7 +119,10 @@ void Console::clear_progress() {
 template <class Json>
 void Console::metric(const char* event, Clock clock, Json fields) {
   if (!metrics_.is_open()) return;
-  Json j = {{"event", event}, {"step", clock.value}, {"time", std::time(nullptr)}, {"run", facts_.run_id},
+  Json j = {{"event", event},
+            {"step", clock.value},
+            {"time", std::time(nullptr)},
+            {"run", facts_.run_id},
             {"attempt", facts_.attempt}};
   j.update(fields);
   metrics_ << j.dump() << '\n';
@@ -127,10 +136,13 @@ void Console::print_header() {
   std::vector<std::string> hosts = facts_.hosts;
   std::sort(hosts.begin(), hosts.end());
   const auto n_hosts = std::unique(hosts.begin(), hosts.end()) - hosts.begin();
-  line(fmt::format("varscope {}  {}  (run {}, attempt {})", kVersion, job.job.name, facts_.run_id, facts_.attempt));
+  line(fmt::format("varscope {}  {}  (run {}, attempt {})", kVersion, job.job.name, facts_.run_id,
+                   facts_.attempt));
   line(fmt::format("  config       {}", job.file));
   line(fmt::format("  ranks        {}: {}, {}, {}; {}",
-                   facts_.one_process ? "one process" : fmt::format("{} on {}", plural(c.n_servers() + c.n_workers(), "rank"), plural(n_hosts, "host")),
+                   facts_.one_process ? "one process"
+                                      : fmt::format("{} on {}", plural(c.n_servers() + c.n_workers(), "rank"),
+                                                    plural(n_hosts, "host")),
                    plural(c.n_servers(), "server"), plural(c.n_workers(), "worker"),
                    plural(c.logical_workers, "logical worker"), "BSP"));
   line(fmt::format("  hosts        {}", roles_text(facts_)));
@@ -146,11 +158,12 @@ void Console::print_header() {
                                             ? fmt::format("from initial values, seed {}", job.job.seed)
                                             : fmt::format("resumed from {} at step {}", facts_.resumed_from,
                                                           with_commas(facts_.train.first.value))));
-  metric("start", facts_.train.first, nlohmann::json{{"servers", c.n_servers()},
-                                                     {"workers", c.n_workers()},
-                                                     {"logical_workers", c.logical_workers},
-                                                     {"parameters", facts_.variables.n_parameters()},
-                                                     {"version", kVersion}});
+  metric("start", facts_.train.first,
+         nlohmann::json{{"servers", c.n_servers()},
+                        {"workers", c.n_workers()},
+                        {"logical_workers", c.logical_workers},
+                        {"parameters", facts_.variables.n_parameters()},
+                        {"version", kVersion}});
 }
 
 void Console::on_step(const StepSummary& step) {
@@ -169,16 +182,17 @@ void Console::on_step(const StepSummary& step) {
 void Console::log_step(const StepSummary& step) {
   const double rate = static_cast<double>(window_.samples) / seconds_since(window_started_ns_);
   if (!live_) {
-    std::fputs(fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} samples/s\n", step.clock.value,
-                           facts_.train.last.value, step.epoch, mean_loss(window_),
-                           with_commas(std::llround(rate)))
-                   .c_str(),
-               stderr);
+    std::fputs(
+        fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} samples/s\n", step.clock.value,
+                    facts_.train.last.value, step.epoch, mean_loss(window_), with_commas(std::llround(rate)))
+            .c_str(),
+        stderr);
   }
-  metric("step", step.clock, nlohmann::json{{"epoch", step.epoch},
-                                            {"loss", mean_loss(window_)},
-                                            {"accuracy", accuracy(window_)},
-                                            {"samples_per_s", rate}});
+  metric("step", step.clock,
+         nlohmann::json{{"epoch", step.epoch},
+                        {"loss", mean_loss(window_)},
+                        {"accuracy", accuracy(window_)},
+                        {"samples_per_s", rate}});
   window_ = {};
   window_started_ns_ = now_ns();
 }
@@ -190,8 +204,8 @@ void Console::progress(const StepSummary& step) {
   const double left = seconds_since(started_ns_) / static_cast<double>(done) *
                       static_cast<double>(facts_.train.last.value - step.clock.value);
   std::fputs(fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {:.4f}  {} samples/s  {} left", step.clock.value,
-                         facts_.train.last.value, step.epoch, mean_loss(step.sums), with_commas(std::llround(rate)),
-                         duration_text(left))
+                         facts_.train.last.value, step.epoch, mean_loss(step.sums),
+                         with_commas(std::llround(rate)), duration_text(left))
                  .c_str(),
              stderr);
   on_line_ = true;
@@ -201,32 +215,35 @@ void Console::on_epoch(const EpochSummary& epoch) {
   last_epoch_ = epoch;
   line(fmt::format("epoch {}  step {}  training loss {:.4f}  accuracy {:.4f}", epoch.epoch, epoch.clock.value,
                    mean_loss(epoch.sums), accuracy(epoch.sums)));
-  metric("epoch", epoch.clock, nlohmann::json{{"epoch", epoch.epoch},
-                                              {"loss", mean_loss(epoch.sums)},
-                                              {"accuracy", accuracy(epoch.sums)},
-                                              {"samples", epoch.sums.samples}});
+  metric("epoch", epoch.clock,
+         nlohmann::json{{"epoch", epoch.epoch},
+                        {"loss", mean_loss(epoch.sums)},
+                        {"accuracy", accuracy(epoch.sums)},
+                        {"samples", epoch.sums.samples}});
 }
 
 void Console::on_eval(const EvalSummary& eval) {
   last_eval_ = eval;
   line(fmt::format("evaluation after step {}  test loss {:.4f}  accuracy {:.4f}", eval.clock.value,
                    mean_loss(eval.sums), accuracy(eval.sums)));
-  metric("eval", eval.clock, nlohmann::json{{"loss", mean_loss(eval.sums)},
-                                            {"accuracy", accuracy(eval.sums)},
-                                            {"samples", eval.sums.samples}});
+  metric(
+      "eval", eval.clock,
+      nlohmann::json{
+          {"loss", mean_loss(eval.sums)}, {"accuracy", accuracy(eval.sums)}, {"samples", eval.sums.samples}});
 }
 
 void Console::on_checkpoint(const CheckpointSummary& c) {
-  line(fmt::format("checkpoint of step {}  {}  {}  training stopped {:.1f} ms, written in {:.2f} s", c.clock.value,
-                   c.path, bytes_text(c.bytes), c.stall_s * 1e3, c.total_s));
-  metric("checkpoint", c.clock,
-         nlohmann::json{{"path", c.path}, {"bytes", c.bytes}, {"stall_s", c.stall_s}, {"total_s", c.total_s}});
+  line(fmt::format("checkpoint of step {}  {}  {}  training stopped {:.1f} ms, written in {:.2f} s",
+                   c.clock.value, c.path, bytes_text(c.bytes), c.stall_s * 1e3, c.total_s));
+  metric(
+      "checkpoint", c.clock,
+      nlohmann::json{{"path", c.path}, {"bytes", c.bytes}, {"stall_s", c.stall_s}, {"total_s", c.total_s}});
 }
 
 void Console::on_checkpoint_failed(Clock clock, const std::string& why) {
   clear_progress();
-  std::fputs(fmt::format("varscope: warning: the checkpoint of step {} was given up: {}; training goes on\n", clock.value,
-                         why)
+  std::fputs(fmt::format("varscope: warning: the checkpoint of step {} was given up: {}; training goes on\n",
+                         clock.value, why)
                  .c_str(),
              stderr);
   metric("checkpoint_failed", clock, nlohmann::json{{"why", why}});
@@ -234,7 +251,8 @@ void Console::on_checkpoint_failed(Clock clock, const std::string& why) {
 
 void Console::print_times(const FinishSummary& finish) {
   const WorkerTimes& t = finish.times;
-  const double all = std::max(1.0, static_cast<double>(t.compute_ns + t.communicate_ns + t.wait_ns + t.data_ns));
+  const double all =
+      std::max(1.0, static_cast<double>(t.compute_ns + t.communicate_ns + t.wait_ns + t.data_ns));
   const auto share = [&](std::int64_t ns) { return 100.0 * static_cast<double>(ns) / all; };
   line(fmt::format("  workers      compute {:.0f} %, data {:.0f} %, communication {:.0f} %, waiting {:.0f} %",
                    share(t.compute_ns), share(t.data_ns), share(t.communicate_ns), share(t.wait_ns)));
@@ -242,13 +260,15 @@ void Console::print_times(const FinishSummary& finish) {
 
 void Console::on_finish(const FinishSummary& finish) {
   const double seconds = seconds_since(started_ns_);
-  const double rate = first_step_ns_ == 0 ? 0 : static_cast<double>(samples_) / std::max(1e-9, seconds_since(first_step_ns_));
+  const double rate =
+      first_step_ns_ == 0 ? 0 : static_cast<double>(samples_) / std::max(1e-9, seconds_since(first_step_ns_));
   line(fmt::format("finished at step {} after {}", finish.clock.value, duration_text(seconds)));
   if (finish.clock == facts_.train.first) {
     line("  nothing to do: the checkpoint is at the last step already; raise train.epochs to go on");
   }
   if (last_epoch_) {
-    line(fmt::format("  training     loss {:.4f} over epoch {}", mean_loss(last_epoch_->sums), last_epoch_->epoch));
+    line(fmt::format("  training     loss {:.4f} over epoch {}", mean_loss(last_epoch_->sums),
+                     last_epoch_->epoch));
   }
   if (last_eval_) {
     line(fmt::format("  test         loss {:.4f}, accuracy {:.4f}", mean_loss(last_eval_->sums),

@@ -16,9 +16,9 @@
 
 namespace varscope {
 
-// What a person sees of a run, and its metrics. Header, epochs, evaluations, checkpoints and summary go to standard
-// output; progress goes to standard error: one line that is rewritten on a terminal, a plain line every
-// train.log_every_steps otherwise. Metrics are JSON lines in <run dir>/metrics.jsonl (docs/metrics.md).
+// What a person sees of a run, and its metrics. Header, epochs, evaluations, checkpoints and summary go to
+// standard output; progress goes to standard error: one line that is rewritten on a terminal, a plain line
+// every train.log_every_steps otherwise. Metrics are JSON lines in <run dir>/metrics.jsonl (docs/metrics.md).
 // Used by the coordinator's thread.
 class Console final : public RunObserver {
  public:
@@ -57,14 +57,14 @@ class Console final : public RunObserver {
 
   Facts facts_;
   std::ofstream metrics_;
-  bool live_;            // progress is a terminal line
+  bool live_;             // progress is a terminal line
   bool on_line_ = false;  // the cursor stands behind a progress line
   std::int64_t started_ns_;
   std::int64_t first_step_ns_ = 0;  // when the first step was complete: rates start there
   std::int64_t samples_ = 0;        // since then
   std::int64_t total_samples_ = 0;
   std::int64_t last_draw_ns_ = 0;
-  BatchSums window_;               // since the last periodic line
+  BatchSums window_;  // since the last periodic line
   std::int64_t window_started_ns_;
   std::optional<EpochSummary> last_epoch_;
   std::optional<EvalSummary> last_eval_;

@@ -9,7 +9,6 @@
 #include "checkpoint/reader.h"
 #include "common/error.h"
 #include "launch/job_setup.h"
-#include "worker/data/dataset_factory.h"
 #include "worker/graph/executor.h"
 #include "worker/layers/model.h"
 
@@ -33,11 +32,12 @@ std::vector<std::int64_t> batch_dims(const Shape& sample, std::int64_t n) {
 void evaluate_checkpoint(const std::string& config, const std::vector<std::string>& overrides,
                          const std::string& checkpoint) {
   const JobConfig job = load_config(config, overrides);
-  if (!job.data.test) fail(ErrorKind::config, "{}: data.test is missing: there is nothing to evaluate on", config);
+  if (!job.data.test)
+    fail(ErrorKind::config, "{}: data.test is missing: there is nothing to evaluate on", config);
   openblas_set_num_threads(static_cast<int>(job.cluster.blas_threads));
   PosixFs fs;
   CheckpointReader reader = CheckpointReader::open(fs, find_checkpoint(fs, job, checkpoint));
-  const auto test = make_dataset(*job.data.test, DataSplit::test);
+  const auto test = load_dataset(job, *job.data.test, DataSplit::test);
   VariableStore store;
   const Model model = build_model(store, job, test->sample_shape(), test->n_classes());
   reader.check_model(store.table(), reader.manifest().slots, reader.manifest().optimizer);
@@ -70,8 +70,9 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
     correct += executor.value(model.correct).as<std::int64_t>()[0];
   }
   const auto n = static_cast<double>(test->size());
-  std::fputs(fmt::format("{} (step {})\n  test samples  {}\n  loss          {:.4f}\n  accuracy      {:.4f}\n", reader.path(),
-                         reader.manifest().step, test->size(), loss / n, static_cast<double>(correct) / n)
+  std::fputs(fmt::format("{} (step {})\n  test samples  {}\n  loss          {:.4f}\n  accuracy      {:.4f}\n",
+                         reader.path(), reader.manifest().step, test->size(), loss / n,
+                         static_cast<double>(correct) / n)
                  .c_str(),
              stdout);
 }

@@ -4,18 +4,20 @@
 
 namespace varscope {
 
-// One failure, one message: of all ranks that fail for the same reason at about the same time, the first one prints. They
-// settle it by creating a file in the run's directory, which keeps the message for later.
+// One failure, one message: of all ranks that fail for the same reason at about the same time, the first one
+// prints. They settle it by creating a file in the run's directory, which keeps the message for later.
 class FailureReport {
  public:
-  // Until set_file(), every rank that fails prints for itself. `who` begins the line: "rank 2 (worker 1 on host n3)".
+  // Until set_file(), every rank that fails prints for itself. `who` begins the line: "rank 2 (worker 1 on
+  // host n3)".
   static void set_who(const std::string& who);
   // `file` is the same for all ranks of this attempt; nobody has made it yet.
   static void set_file(const std::string& file);
-  // Prints "varscope: <who>: <message>" on standard error, in one write(2), unless another rank has already reported.
+  // Prints "varscope: <who>: <message>" on standard error, in one write(2), unless another rank has already
+  // reported.
   static void print(const std::string& message);
-  // From now on SIGTERM (which mpirun sends to the survivors when a rank has died) prints `message` in the same way, once
-  // per job, and ends the process.
+  // From now on SIGTERM (which mpirun sends to the survivors when a rank has died) prints `message` in the
+  // same way, once per job, and ends the process.
   static void on_sigterm(const std::string& message);
 };
 

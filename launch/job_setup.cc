@@ -25,7 +25,8 @@ std::string new_run_id() {
 void set_aside(const std::string& path) {
   if (!std::filesystem::exists(path)) return;
   std::string to = fmt::format("{}.old-{}", path, std::time(nullptr));
-  for (int i = 2; std::filesystem::exists(to); ++i) to = fmt::format("{}.old-{}.{}", path, std::time(nullptr), i);
+  for (int i = 2; std::filesystem::exists(to); ++i)
+    to = fmt::format("{}.old-{}.{}", path, std::time(nullptr), i);
   std::filesystem::rename(path, to);
 }
 
@@ -33,8 +34,8 @@ void make_run_dir(const JobConfig& job) {
   std::error_code error;
   std::filesystem::create_directories(job.run_dir(), error);
   if (error) {
-    fail(ErrorKind::io, "cannot make the run's directory {}: {}; choose another with job.run_dir", job.run_dir(),
-         error.message());
+    fail(ErrorKind::io, "cannot make the run's directory {}: {}; choose another with job.run_dir",
+         job.run_dir(), error.message());
   }
 }
 
@@ -49,12 +50,14 @@ void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs) {
   const std::vector<CheckpointEntry> found = scan_checkpoints(fs, dir);
   if (found.empty()) return;
   fail(ErrorKind::checkpoint,
-       "{} holds checkpoints of an earlier run (the newest is {}): add --resume to go on from it, or --fresh to set it "
+       "{} holds checkpoints of an earlier run (the newest is {}): add --resume to go on from it, or --fresh "
+       "to set it "
        "aside and start from initial values",
        dir, found.front().name);
 }
 
-void start_resumed(const TrainOptions& options, StartPacket& packet, Fs& fs, std::vector<std::string>& warnings) {
+void start_resumed(const TrainOptions& options, StartPacket& packet, Fs& fs,
+                   std::vector<std::string>& warnings) {
   if (options.resume_from.empty()) {
     FoundCheckpoint found = newest_checkpoint(fs, packet.job.checkpoint_dir());
     packet.resume_path = std::move(found.path);
@@ -95,15 +98,27 @@ StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>&
   return packet;
 }
 
+std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split) {
+  const char* path = split == DataSplit::train ? "data.train" : "data.test";
+  try {
+    auto data = make_dataset(source, split);
+    if (data->size() == 0) fail(ErrorKind::data, "has no samples");
+    return data;
+  } catch (const Error& e) {
+    const ConfigNode* node = job.root.find_path(path);
+    const std::string position = node == nullptr ? job.file + ": " : position_of(node->mark, job.file);
+    throw Error(e.kind(), fmt::format("{}{}: {}", position, path, e.what()), e.where());
+  }
+}
+
 std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job) {
   auto m = std::make_unique<WorkerModel>();
-  m->train = make_dataset(job.data.train, DataSplit::train);
-  if (m->train->size() == 0) fail(ErrorKind::data, "data.train has no samples");
+  m->train = load_dataset(job, job.data.train, DataSplit::train);
   if (job.data.test) {
-    m->test = make_dataset(*job.data.test, DataSplit::test);
+    m->test = load_dataset(job, *job.data.test, DataSplit::test);
     if (m->test->sample_shape() != m->train->sample_shape()) {
-      fail(ErrorKind::data, "samples of data.test have shape {}, those of data.train {}", m->test->sample_shape().str(),
-           m->train->sample_shape().str());
+      fail(ErrorKind::data, "samples of data.test have shape {}, those of data.train {}",
+           m->test->sample_shape().str(), m->train->sample_shape().str());
     }
   }
   m->model = build_model(m->store, job, m->train->sample_shape(), m->train->n_classes());
@@ -123,17 +138,20 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);
   plan.last = std::max(plan.last, plan.first);
-  state = from_text<CoordinatorState>(resumed->coordinator_state, "the coordinator's state in the checkpoint");
+  state =
+      from_text<CoordinatorState>(resumed->coordinator_state, "the coordinator's state in the checkpoint");
   std::string differences;
   const auto compare = [&](const char* name, std::int64_t saved, std::int64_t wanted) {
-    if (saved != wanted) differences += fmt::format("\n  {}: {} in the checkpoint, {} in the config", name, saved, wanted);
+    if (saved != wanted)
+      differences += fmt::format("\n  {}: {} in the checkpoint, {} in the config", name, saved, wanted);
   };
   compare("train.batch", state.batch, now.batch);
   compare("job.seed", state.seed, now.seed);
   compare("samples in data.train", state.dataset_size, now.dataset_size);
   if (!differences.empty()) {
     fail(ErrorKind::checkpoint,
-         "cannot resume: the run would not go on where it stopped in its data:{}\nSet them back, or start a new run in "
+         "cannot resume: the run would not go on where it stopped in its data:{}\nSet them back, or start a "
+         "new run in "
          "another job.run_dir",
          differences);
   }

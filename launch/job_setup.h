@@ -35,12 +35,15 @@ struct StartPacket {
   int attempt = 1;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & job & resume_path & run_id & attempt;
+    ar& job& resume_path& run_id& attempt;
   }
 };
-// Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets a line for
-// each checkpoint that had to be passed over. Throws Error(config, checkpoint, io).
+// Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets
+// a line for each checkpoint that had to be passed over. Throws Error(config, checkpoint, io).
 StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>& warnings);
+
+// Reads or draws data.train or data.test. Throws Error(data) that begins with the place in the config.
+std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split);
 
 // A worker's data and model. The model's variables live in `store`.
 struct WorkerModel {
@@ -60,12 +63,12 @@ struct ModelFacts {
   std::int64_t test_samples = 0;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & table & train_samples & test_samples;
+    ar& table& train_samples& test_samples;
   }
 };
 
-// Where to start and where to end. `resumed` may be null. Throws Error(checkpoint) when the checkpoint's data order is not
-// the config's (another batch, seed or data set).
+// Where to start and where to end. `resumed` may be null. Throws Error(checkpoint) when the checkpoint's data
+// order is not the config's (another batch, seed or data set).
 TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
                           CoordinatorState& state);
 

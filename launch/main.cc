@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -10,7 +11,9 @@
 
 #include "checkpoint/tools.h"
 #include "common/config/job_config.h"
+#include "common/config/suggest.h"
 #include "common/error.h"
+#include "common/log.h"
 #include "common/loopback_transport.h"
 #include "common/mpi/mpi_job.h"
 #include "launch/evaluate.h"
@@ -24,17 +27,24 @@ namespace varscope {
 namespace {
 
 constexpr const char* kFooter =
-    "Exit codes: 0 success; 2 command line or config; 3 data; 4 checkpoint (none, or another model); 5 a verification "
-    "found differences; 10 protocol, 11 file system, 12 MPI, 13 a rank fell silent; 1 anything else. Codes of 10 and "
+    "Exit codes: 0 success; 2 command line or config; 3 data; 4 checkpoint (none, or another model); 5 a "
+    "verification "
+    "found differences; 10 protocol, 11 file system, 12 MPI, 13 a rank fell silent; 1 anything else. Codes "
+    "of 10 and "
     "above, and death by a signal, can be restarted with --resume.\n"
     "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
+
+void tell(const Error& e) {
+  FailureReport::print(e.what());
+  spdlog::debug("{} error thrown at {}:{}", to_string(e.kind()), e.where().file_name(), e.where().line());
+}
 
 // Runs what is not collective; one line per failure.
 int run_alone(const std::function<int()>& work) {
   try {
     return work();
   } catch (const Error& e) {
-    FailureReport::print(e.what());
+    tell(e);
     return static_cast<int>(exit_code(e.kind()));
   } catch (const std::exception& e) {
     FailureReport::print(fmt::format("internal error: {}", e.what()));
@@ -49,15 +59,15 @@ int train_alone(const TrainOptions& options) {
   });
 }
 
-// Until training starts, ranks agree on errors: rank 0 prints, all leave cleanly. After that the rank that fails prints
-// and ends the job.
+// Until training starts, ranks agree on errors: rank 0 prints, all leave cleanly. After that the rank that
+// fails prints and ends the job.
 int train_as_rank(const TrainOptions& options, MpiJob& mpi) {
   bool started = false;
   try {
     train_in_mpi_job(options, mpi, started);
     return 0;
   } catch (const Error& e) {
-    if (started || mpi.rank() == Rank(0)) FailureReport::print(e.what());
+    if (started || mpi.rank() == Rank(0)) tell(e);
     const int code = static_cast<int>(exit_code(e.kind()));
     if (started) MpiJob::abort(code);
     return code;
@@ -67,10 +77,12 @@ int train_as_rank(const TrainOptions& options, MpiJob& mpi) {
   }
 }
 
-// Open MPI ends the whole job, with a banner, when one rank leaves with a non-zero code; all of ours leave with the same.
+// Open MPI ends the whole job, with a banner, when one rank leaves with a non-zero code; all of ours leave
+// with the same.
 int train(const TrainOptions& options, int* argc, char*** argv) {
   if (!launched_by_mpi()) return train_alone(options);
   MpiJob mpi(argc, argv);
+  start_log(fmt::format("rank {}", mpi.rank().value));
   if (mpi.size() == 1) return train_alone(options);
   const int code = train_as_rank(options, mpi);
   mpi.barrier();
@@ -83,7 +95,8 @@ int print(const std::string& text) {
 }
 
 void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
-  command->add_option("--set", overrides, "Override a key of the config: --set train.epochs=3. May be repeated")
+  command
+      ->add_option("--set", overrides, "Override a key of the config: --set train.epochs=3. May be repeated")
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->allow_extra_args(false)
@@ -109,25 +122,61 @@ class CommandLine {
     argc_ = argc;
     argv_ = argv;
     try {
+      check_commands(app_, 1);
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return app_.exit(e);
       std::fputs(fmt::format("varscope: {}; see varscope --help\n", e.what()).c_str(), stderr);
       return static_cast<int>(ExitCode::usage);
+    } catch (const Error& e) {
+      tell(e);
+      return static_cast<int>(exit_code(e.kind()));
     }
     return action_();
   }
 
  private:
+  // A command or option that does not exist is answered with the nearest one that does.
+  void check_commands(CLI::App& app, int at) const {
+    if (at >= argc_) return;
+    const std::string word = argv_[at];
+    if (!app.get_subcommands({}).empty()) {
+      if (word.starts_with("-")) return;
+      std::vector<std::string> names;
+      for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
+      if (std::find(names.begin(), names.end(), word) == names.end()) {
+        fail(ErrorKind::config, "\"{}\" is not a command{}; {} has {}", word, did_you_mean(word, names),
+             app.get_name(), comma_list(names));
+      }
+      return check_commands(*app.get_subcommand(word), at + 1);
+    }
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app.get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+    for (int i = at; i < argc_; ++i) {
+      const std::string name = std::string(argv_[i]).substr(0, std::string_view(argv_[i]).find('='));
+      if (!name.starts_with("--") || std::find(names.begin(), names.end(), name) != names.end()) continue;
+      fail(ErrorKind::config, "\"{}\" is not an option of varscope {}{}; it has {}", name, app.get_name(),
+           did_you_mean(name, names), comma_list(names));
+    }
+  }
+  static std::string did_you_mean(const std::string& word, const std::vector<std::string>& names) {
+    const std::string close = nearest(word, names);
+    return close.empty() ? "" : "; did you mean \"" + close + "\"?";
+  }
+
   void add_train() {
-    CLI::App* c = app_.add_subcommand("train", "Train the model a config describes; alone, or as one rank under mpirun");
+    CLI::App* c = app_.add_subcommand(
+        "train", "Train the model a config describes; alone, or as one rank under mpirun");
     c->add_option("config", train_.config, "YAML file")->required();
     add_overrides(c, train_.overrides);
     resume_ = c->add_option("--resume", train_.resume_from,
                             "Go on from the newest whole checkpoint of the run, or from PATH (--resume=PATH)")
                   ->type_name("[=PATH]")
                   ->expected(0, 1);
-    CLI::Option* fresh = c->add_flag("--fresh", train_.fresh, "Set an earlier run's checkpoints and metrics aside, and start anew");
+    CLI::Option* fresh = c->add_flag("--fresh", train_.fresh,
+                                     "Set an earlier run's checkpoints and metrics aside, and start anew");
     fresh->excludes(resume_);
     c->callback([this] {
       action_ = [this] {
@@ -151,24 +200,29 @@ class CommandLine {
     });
   }
   void add_plan() {
-    CLI::App* c = app_.add_subcommand("plan", "Show scopes, slices, servers, traffic and memory of a job, without running it");
+    CLI::App* c = app_.add_subcommand(
+        "plan", "Show scopes, slices, servers, traffic and memory of a job, without running it");
     c->add_option("config", config_, "YAML file")->required();
-    c->add_option("--servers", servers_, "Number of servers (default: cluster.servers)")->check(CLI::Range(1, 1 << 20));
+    c->add_option("--servers", servers_, "Number of servers (default: cluster.servers)")
+        ->check(CLI::Range(1, 1 << 20));
     c->add_option("--workers", workers_, "Number of workers (default: 1)")->check(CLI::Range(1, 1 << 20));
     add_overrides(c, overrides_);
     c->callback([this] {
       action_ = [this] {
         return run_alone([this] {
           const JobConfig job = load_config(config_, overrides_);
-          return print(plan_text(job, servers_ > 0 ? servers_ : static_cast<int>(job.cluster.servers), workers_));
+          return print(
+              plan_text(job, servers_ > 0 ? servers_ : static_cast<int>(job.cluster.servers), workers_));
         });
       };
     });
   }
   void add_config() {
-    CLI::App* c = app_.add_subcommand("config", "Check a config and print it with all defaults, or explain the keys");
+    CLI::App* c =
+        app_.add_subcommand("config", "Check a config and print it with all defaults, or explain the keys");
     c->add_option("config", config_, "YAML file");
-    CLI::Option* explain = c->add_flag("--explain", explain_, "List every key with type, default, unit and meaning");
+    CLI::Option* explain =
+        c->add_flag("--explain", explain_, "List every key with type, default, unit and meaning");
     (void)explain;
     add_overrides(c, overrides_);
     c->callback([this] {
@@ -196,11 +250,13 @@ class CommandLine {
         };
       });
     };
-    add("list", "One line per checkpoint of a directory", [this](Fs& fs) { return print(list_text(fs, path_)); });
-    add("inspect", "Facts, variables and values hash of one checkpoint (of a directory: the newest)", [this](Fs& fs) {
-      const bool is_one = fs.exists(path_ + "/" + kManifestName);
-      return print(inspect_text(fs, is_one ? path_ : newest_checkpoint(fs, path_).path));
-    });
+    add("list", "One line per checkpoint of a directory",
+        [this](Fs& fs) { return print(list_text(fs, path_)); });
+    add("inspect", "Facts, variables and values hash of one checkpoint (of a directory: the newest)",
+        [this](Fs& fs) {
+          const bool is_one = fs.exists(path_ + "/" + kManifestName);
+          return print(inspect_text(fs, is_one ? path_ : newest_checkpoint(fs, path_).path));
+        });
     add("verify", "Check every byte; non-zero when anything is wrong", [this](Fs& fs) {
       std::string out;
       const int code = verify_tool(fs, path_, out);
@@ -227,6 +283,7 @@ class CommandLine {
 
 int main(int argc, char** argv) {
   try {
+    varscope::start_log("varscope");
     return varscope::CommandLine().run(argc, argv);
   } catch (const std::exception& e) {
     varscope::FailureReport::print(e.what());

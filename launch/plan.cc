@@ -22,14 +22,15 @@ std::string servers_text(const std::set<int>& servers) {
     const int first = *it;
     int last = first;
     while (++it != servers.end() && *it == last + 1) last = *it;
-    text += (text.empty() ? "" : ",") + (first == last ? std::to_string(first) : fmt::format("{}-{}", first, last));
+    text += (text.empty() ? "" : ",") +
+            (first == last ? std::to_string(first) : fmt::format("{}-{}", first, last));
   }
   return text;
 }
 
 std::string tree_text(const VariableTable& table, int n_servers) {
-  std::string out = fmt::format("{:<34} {:<16} {:>9} {:>10} {:>7}  {}\n", "scope / variable", "shape", "dtype", "bytes",
-                                "slices", "servers");
+  std::string out = fmt::format("{:<34} {:<16} {:>9} {:>10} {:>7}  {}\n", "scope / variable", "shape",
+                                "dtype", "bytes", "slices", "servers");
   std::vector<std::string> open;  // the path printed so far
   for (const VariableSpec& v : table.variables()) {
     std::vector<std::string> path;
@@ -40,7 +41,9 @@ std::string tree_text(const VariableTable& table, int n_servers) {
     }
     const std::size_t depth = path.size() - 1;
     for (std::size_t i = 0; i < depth; ++i) {
-      if (i < open.size() && std::equal(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(i) + 1, open.begin())) continue;
+      if (i < open.size() &&
+          std::equal(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(i) + 1, open.begin()))
+        continue;
       out += fmt::format("{}{}/\n", std::string(2 * i, ' '), path[i]);
     }
     open.assign(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(depth));
@@ -48,20 +51,21 @@ std::string tree_text(const VariableTable& table, int n_servers) {
     std::set<int> servers;
     for (std::int64_t i = 0; i < slices; ++i) servers.insert(Placement::owner(v.scope, i, n_servers).value);
     const std::int64_t bytes = v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
-    out += fmt::format("{:<34} {:<16} {:>9} {:>10} {:>7}  {}{}\n", std::string(2 * depth, ' ') + path.back(), v.shape.str(),
-                       to_string(v.dtype), bytes_text(bytes), slices, servers_text(servers),
+    out += fmt::format("{:<34} {:<16} {:>9} {:>10} {:>7}  {}{}\n", std::string(2 * depth, ' ') + path.back(),
+                       v.shape.str(), to_string(v.dtype), bytes_text(bytes), slices, servers_text(servers),
                        v.trainable ? "" : "  (not trained)");
   }
   return out;
 }
 
 std::string load_text(const BucketPlan& plan, std::int64_t model_bytes, int n_servers) {
-  std::string out = fmt::format("\n{:<10} {:>12} {:>8} {:>14}\n", "server", "bytes", "buckets", "share of mean");
+  std::string out =
+      fmt::format("\n{:<10} {:>12} {:>8} {:>14}\n", "server", "bytes", "buckets", "share of mean");
   const double mean = static_cast<double>(model_bytes) / n_servers;
   for (int s = 0; s < n_servers; ++s) {
     const std::int64_t bytes = plan.server_bytes(ServerId(s));
-    out += fmt::format("{:<10} {:>12} {:>8} {:>14.2f}\n", s, bytes_text(bytes), plan.of_server(ServerId(s)).size(),
-                       mean > 0 ? static_cast<double>(bytes) / mean : 0);
+    out += fmt::format("{:<10} {:>12} {:>8} {:>14.2f}\n", s, bytes_text(bytes),
+                       plan.of_server(ServerId(s)).size(), mean > 0 ? static_cast<double>(bytes) / mean : 0);
   }
   return out;
 }
@@ -77,10 +81,11 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers) {
   const auto slots = static_cast<std::int64_t>(optimizer.slots().size());
   const std::int64_t model_bytes = model->table.n_bytes();
 
-  std::string out = fmt::format("{}: {} servers, {} workers, {} logical workers\n\n", job.job.name, n_servers, n_workers,
-                                cluster.logical_workers);
+  std::string out = fmt::format("{}: {} servers, {} workers, {} logical workers\n\n", job.job.name, n_servers,
+                                n_workers, cluster.logical_workers);
   out += tree_text(model->table, n_servers);
-  out += fmt::format("total: {} parameters, {}\n", with_commas(model->table.n_parameters()), bytes_text(model_bytes));
+  out += fmt::format("total: {} parameters, {}\n", with_commas(model->table.n_parameters()),
+                     bytes_text(model_bytes));
   out += load_text(plan, model_bytes, n_servers);
 
   std::int64_t chunks = 0, pushed = 0, trainable = 0, nodes = 0, buffers = 0, contributions = 0;
@@ -96,20 +101,23 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers) {
     buffers = std::max<std::int64_t>(buffers, sums.n_buffers);
     contributions += static_cast<std::int64_t>(sums.contributions.size());
   }
-  out += fmt::format("\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", trainable,
-                     bytes_text(pushed * nodes), chunks * nodes + trainable, bytes_text(pushed), chunks + trainable);
+  out += fmt::format(
+      "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", trainable,
+      bytes_text(pushed * nodes), chunks * nodes + trainable, bytes_text(pushed), chunks + trainable);
   std::int64_t largest = 0;
   for (int s = 0; s < n_servers; ++s) largest = std::max(largest, plan.server_bytes(ServerId(s)));
   const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);
   std::int64_t receive = 0;
   for (const Bucket& b : plan.buckets()) {
-    receive += contributions * std::min<std::int64_t>(b.n_chunks(), 8) * std::min(b.n_bytes(), kWireChunkBytes);
+    receive +=
+        contributions * std::min<std::int64_t>(b.n_chunks(), 8) * std::min(b.n_bytes(), kWireChunkBytes);
   }
   out += fmt::format(
-      "memory: a server up to {} (values and {} slots) + {} (receive buffers) + {} (checkpoint snapshot); a worker {} "
+      "memory: a server up to {} (values and {} slots) + {} (receive buffers) + {} (checkpoint snapshot); a "
+      "worker {} "
       "(values and {} gradient buffers) + activations and data\n",
-      bytes_text(largest * (1 + slots)), slots, bytes_text(std::min(ring, receive)), bytes_text(largest * (1 + slots)),
-      bytes_text(model_bytes * (1 + buffers)), buffers);
+      bytes_text(largest * (1 + slots)), slots, bytes_text(std::min(ring, receive)),
+      bytes_text(largest * (1 + slots)), bytes_text(model_bytes * (1 + buffers)), buffers);
   return out;
 }
 

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "common/loopback_transport.h"
 #include "common/mpi/mpi_job.h"
 #include "common/serialize.h"
@@ -47,13 +48,15 @@ void complete_context(JobContext& context) {
     PosixFs fs;
     context.resumed = load_manifest(fs, context.start.resume_path).manifest;
   }
-  context.train = make_train_plan(context.job(), context.facts, context.resumed ? &*context.resumed : nullptr, context.state);
+  context.train = make_train_plan(context.job(), context.facts, context.resumed ? &*context.resumed : nullptr,
+                                  context.state);
 }
 
 Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
   Manifest m;
   m.program_version = kVersion;
-  m.parent = c.start.resume_path.empty() ? "" : std::filesystem::path(c.start.resume_path).filename().string();
+  m.parent =
+      c.start.resume_path.empty() ? "" : std::filesystem::path(c.start.resume_path).filename().string();
   m.run_id = c.start.run_id;
   m.attempt = c.start.attempt;
   m.config_hash = config_hash(c.job().root).hex();
@@ -66,8 +69,8 @@ Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
   return m;
 }
 
-// A server rank from its first byte of memory to the coordinator's shutdown; two steps, so that what the first one throws
-// can be agreed on.
+// A server rank from its first byte of memory to the coordinator's shutdown; two steps, so that what the
+// first one throws can be agreed on.
 class ServerRole {
  public:
   ServerRole(const JobContext& context, ServerId id, Transport& transport)
@@ -80,10 +83,10 @@ class ServerRole {
                             context.cluster.n_workers());
     }
     if (id == ServerId(0)) make_coordinator(transport);
-    server_.emplace(Server::Parts{transport, context.cluster, context.plan, optimizer_, shard_,
-                                  checkpointer_ ? &*checkpointer_ : nullptr, coordinator_ ? &*coordinator_ : nullptr,
-                                  context.start.run_id, context.start.attempt, context.job().cluster.stall_timeout_s,
-                                  context.hosts});
+    server_.emplace(Server::Parts{
+        transport, context.cluster, context.plan, optimizer_, shard_,
+        checkpointer_ ? &*checkpointer_ : nullptr, coordinator_ ? &*coordinator_ : nullptr,
+        context.start.run_id, context.start.attempt, context.job().cluster.stall_timeout_s, context.hosts});
   }
   void run() {
     if (console_) console_->print_header();
@@ -95,21 +98,21 @@ class ServerRole {
     if (!context_.resumed) return shard_.initialize(static_cast<std::uint64_t>(context_.job().job.seed));
     CheckpointReader reader = CheckpointReader::open(fs_, context_.start.resume_path);
     reader.check_model(context_.facts.table, optimizer_.slots(), to_string(optimizer_.config().type));
-    shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView out) {
-      reader.read(v.name, slot, slice.box, out);
-    });
+    shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
+                              TensorView out) { reader.read(v.name, slot, slice.box, out); });
     for (BucketId b : shard_.buckets()) shard_.set_clock(b, context_.train.first);
   }
   void make_coordinator(Transport& transport) {
     const JobConfig& job = context_.job();
-    console_.emplace(Console::Facts{job, context_.cluster, context_.facts.table, context_.hosts, context_.train,
-                                    context_.facts.train_samples, context_.facts.test_samples, context_.start.run_id,
-                                    context_.start.attempt, context_.start.resume_path, context_.one_process});
+    console_.emplace(Console::Facts{job, context_.cluster, context_.facts.table, context_.hosts,
+                                    context_.train, context_.facts.train_samples, context_.facts.test_samples,
+                                    context_.start.run_id, context_.start.attempt, context_.start.resume_path,
+                                    context_.one_process});
     if (context_.saves()) {
       std::vector<ServerId> writers;
       for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
-      saver_.emplace(fs_, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_), std::move(writers),
-                     *console_);
+      saver_.emplace(fs_, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
+                     std::move(writers), *console_);
     }
     coordinator_.emplace(transport, context_.cluster, context_.plan, context_.train, job.checkpoint,
                          saver_ ? &*saver_ : nullptr, context_.state, *console_);
@@ -128,12 +131,14 @@ class ServerRole {
 
 void run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport) {
   openblas_set_num_threads(static_cast<int>(context.job().cluster.blas_threads));
-  const LocalSumPlan sum_plan = LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers);
+  const LocalSumPlan sum_plan =
+      LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers);
   VariableMemory memory(context.facts.table, sum_plan.n_buffers);
-  PsClient client(transport, context.cluster, context.plan, id, memory,
-                  {context.job().cluster.stall_timeout_s, context.hosts});
-  Trainer(Trainer::Parts{context.job(), context.cluster, model.model, model.variables, *model.train, model.test.get(),
-                         client, memory, sum_plan, context.train.first, context.train.last})
+  PsClient client(
+      transport, context.cluster, context.plan, id, memory,
+      {context.job().cluster.stall_timeout_s, context.hosts, context.job().cluster.step_timeout_s});
+  Trainer(Trainer::Parts{context.job(), context.cluster, model.model, model.variables, *model.train,
+                         model.test.get(), client, memory, sum_plan, context.train.first, context.train.last})
       .run();
 }
 
@@ -142,14 +147,15 @@ void warn(const std::vector<std::string>& warnings) {
 }
 
 std::string failure_file(const StartPacket& start) {
-  return fmt::format("{}/failure-{}-{}-{}.txt", start.job.run_dir(), start.run_id, start.attempt, std::time(nullptr));
+  return fmt::format("{}/failure-{}-{}-{}.txt", start.job.run_dir(), start.run_id, start.attempt,
+                     std::time(nullptr));
 }
 
 void watch_for_sigterm(const StartPacket& start) {
-  FailureReport::on_sigterm(
-      fmt::format("ended by SIGTERM: another rank has died, or the launcher ended the job; go on with: varscope train {} "
-                  "--resume (checkpoints are in {})",
-                  start.job.file, start.job.checkpoint_dir()));
+  FailureReport::on_sigterm(fmt::format(
+      "ended by SIGTERM: another rank has died, or the launcher ended the job; go on with: varscope train {} "
+      "--resume (checkpoints are in {})",
+      start.job.file, start.job.checkpoint_dir()));
 }
 
 ModelFacts facts_of(const WorkerModel& model) {
@@ -194,7 +200,8 @@ void train_in_one_process(const TrainOptions& options) {
   gethostname(host, sizeof host - 1);
   const int n_servers = static_cast<int>(context.job().cluster.servers);
   context.hosts.assign(static_cast<std::size_t>(n_servers) + 1, host);
-  context.cluster = assign_roles(context.hosts, n_servers, static_cast<int>(context.job().cluster.logical_workers));
+  context.cluster =
+      assign_roles(context.hosts, n_servers, static_cast<int>(context.job().cluster.logical_workers));
   FailureReport::set_file(failure_file(context.start));
   watch_for_sigterm(context.start);
   const auto model = load_worker_model(context.job());
@@ -207,12 +214,14 @@ void train_in_one_process(const TrainOptions& options) {
   for (int r = 0; r <= n_servers; ++r) ends.push_back(hub.endpoint(Rank(r)));
   for (int s = 0; s < n_servers; ++s) {
     const Rank r = context.cluster.rank_of(ServerId(s));
-    servers.push_back(std::make_unique<ServerRole>(context, ServerId(s), *ends[static_cast<std::size_t>(r.value)]));
+    servers.push_back(
+        std::make_unique<ServerRole>(context, ServerId(s), *ends[static_cast<std::size_t>(r.value)]));
   }
   FirstError first(hub);
   {
     std::vector<std::jthread> threads;
-    for (auto& server : servers) threads.emplace_back([&first, &server] { first.guard([&] { server->run(); }); });
+    for (auto& server : servers)
+      threads.emplace_back([&first, &server] { first.guard([&] { server->run(); }); });
     const Rank r = context.cluster.rank_of(WorkerId(0));
     first.guard([&] { run_worker(context, *model, WorkerId(0), *ends[static_cast<std::size_t>(r.value)]); });
   }
@@ -235,8 +244,8 @@ void together(MpiJob& mpi, Work work) {
   mpi.agree(mine);
 }
 
-// Version and command line must be the same everywhere: a rank of another installation, or started by another line of an
-// application file, would train another model. Collective over the job.
+// Version and command line must be the same everywhere: a rank of another installation, or started by another
+// line of an application file, would train another model. Collective over the job.
 void agree_on_program(const TrainOptions& options, MpiJob& mpi) {
   std::string asked = "train " + options.config;
   for (const std::string& o : options.overrides) asked += " --set " + o;
@@ -248,12 +257,13 @@ void agree_on_program(const TrainOptions& options, MpiJob& mpi) {
   together(mpi, [&] {
     for (std::size_t r = 1; r < versions.size() && mpi.rank() == Rank(0); ++r) {
       if (versions[r] != versions[0]) {
-        fail(ErrorKind::protocol, "rank {} runs varscope {}, rank 0 runs {}: install the same version on every host", r,
+        fail(ErrorKind::protocol,
+             "rank {} runs varscope {}, rank 0 runs {}: install the same version on every host", r,
              versions[r], versions[0]);
       }
       if (lines[r] != lines[0]) {
-        fail(ErrorKind::config, "rank {} was started with \"{}\", rank 0 with \"{}\": start all ranks alike", r, lines[r],
-             lines[0]);
+        fail(ErrorKind::config, "rank {} was started with \"{}\", rank 0 with \"{}\": start all ranks alike",
+             r, lines[r], lines[0]);
       }
     }
   });
@@ -265,7 +275,8 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
     if (mpi.rank() != Rank(0)) return;
     std::vector<std::string> warnings;
     const StartPacket start = prepare_start(options, warnings);
-    assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi.size()), "host"), static_cast<int>(start.job.cluster.servers),
+    assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi.size()), "host"),
+                 static_cast<int>(start.job.cluster.servers),
                  static_cast<int>(start.job.cluster.logical_workers));
     warn(warnings);
     packet = to_binary(start);
@@ -295,14 +306,18 @@ std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context) {
     const Rank first = context.cluster.rank_of(WorkerId(0));
     context.facts = from_binary<ModelFacts>(all[static_cast<std::size_t>(first.value)], "the model's facts");
     for (Rank w : context.cluster.workers) {
-      const auto theirs = from_binary<ModelFacts>(all[static_cast<std::size_t>(w.value)], "the model's facts");
-      if (theirs.table.digest() != context.facts.table.digest() || theirs.train_samples != context.facts.train_samples ||
+      const auto theirs =
+          from_binary<ModelFacts>(all[static_cast<std::size_t>(w.value)], "the model's facts");
+      if (theirs.table.digest() != context.facts.table.digest() ||
+          theirs.train_samples != context.facts.train_samples ||
           theirs.test_samples != context.facts.test_samples) {
         fail(ErrorKind::protocol,
-             "rank {} ({}) sees another model or data set than rank {} ({}): {} against {} training samples; make the files "
+             "rank {} ({}) sees another model or data set than rank {} ({}): {} against {} training samples; "
+             "make the files "
              "under VARSCOPE_DATA the same on every host",
              w.value, context.hosts[static_cast<std::size_t>(w.value)], first.value,
-             context.hosts[static_cast<std::size_t>(first.value)], theirs.train_samples, context.facts.train_samples);
+             context.hosts[static_cast<std::size_t>(first.value)], theirs.train_samples,
+             context.facts.train_samples);
       }
     }
     complete_context(context);
@@ -311,7 +326,8 @@ std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context) {
 }
 
 std::string who_text(const JobContext& context, Rank rank, const std::string& host) {
-  if (const auto s = context.cluster.server_at(rank)) return fmt::format("rank {} (server {} on {})", rank.value, s->value, host);
+  if (const auto s = context.cluster.server_at(rank))
+    return fmt::format("rank {} (server {} on {})", rank.value, s->value, host);
   return fmt::format("rank {} (worker {} on {})", rank.value, context.cluster.worker_at(rank)->value, host);
 }
 
@@ -332,7 +348,9 @@ void train_in_mpi_job(const TrainOptions& options, MpiJob& mpi, bool& started) {
     if (id) server = std::make_unique<ServerRole>(context, *id, *transport);
   });
   FailureReport::set_who(who_text(context, mpi.rank(), mpi.host()));
+  watch_for_sigterm(context.start);
   started = true;
+  spdlog::debug("starts as {}", who_text(context, mpi.rank(), mpi.host()));
   if (id) return server->run();
   run_worker(context, *model, *context.cluster.worker_at(mpi.rank()), *transport);
 }

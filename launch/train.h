@@ -6,13 +6,13 @@ namespace varscope {
 
 class MpiJob;
 
-// `varscope train` with one process: a server thread for each of cluster.servers and one worker, over LoopbackTransport.
-// Throws the error of the rank that failed first.
+// `varscope train` with one process: a server thread for each of cluster.servers and one worker, over
+// LoopbackTransport. Throws the error of the rank that failed first.
 void train_in_one_process(const TrainOptions& options);
 
-// `varscope train` as one rank of an MPI job. Collective over the job until training starts; errors found until then are
-// agreed on and thrown by all ranks; later ones are thrown by the rank that meets them, which must end the job.
-// Sets `started` when agreement ends.
+// `varscope train` as one rank of an MPI job. Collective over the job until training starts; errors found
+// until then are agreed on and thrown by all ranks; later ones are thrown by the rank that meets them, which
+// must end the job. Sets `started` when agreement ends.
 void train_in_mpi_job(const TrainOptions& options, MpiJob& mpi, bool& started);
 
 }  // namespace varscope

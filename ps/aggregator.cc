@@ -22,8 +22,8 @@ void add_into(DType dtype, std::byte* into, const std::byte* from, std::size_t n
 
 }  // namespace
 
-Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server,
-                       Limits limits)
+Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
+                       ServerId server, Limits limits)
     : transport_(transport),
       plan_(plan),
       cluster_(cluster),
@@ -50,21 +50,24 @@ std::byte* Aggregator::buffer(Round& round, int contribution, int chunk) {
 }
 
 std::size_t Aggregator::ring_bytes(const Bucket& bucket, int window) const {
-  return static_cast<std::size_t>(tree_.n_contributions() * window) * BufferPool::class_of(chunk_bytes(bucket, 0));
+  return static_cast<std::size_t>(tree_.n_contributions() * window) *
+         BufferPool::class_of(chunk_bytes(bucket, 0));
 }
 
 void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
   const BucketId id(push.bucket);
   if (push.bucket < 0 || push.bucket >= plan_.size() || plan_[id].server != server_ || !plan_[id].trainable) {
-    fail(ErrorKind::protocol, "worker {} pushed bucket {}, which server {} does not take", worker.value, push.bucket,
-         server_.value);
+    fail(ErrorKind::protocol, "worker {} pushed bucket {}, which server {} does not take", worker.value,
+         push.bucket, server_.value);
   }
   const Bucket& bucket = plan_[id];
   const auto [first, last] = nodes_of_worker_[static_cast<std::size_t>(worker.value)];
-  const auto expected = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(last - first);
+  const auto expected =
+      static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(last - first);
   if (push.n_bytes != expected || push.n_nodes != last - first ||
       push.leaf_begin != cluster_.leaves_of(worker).begin) {
-    fail(ErrorKind::protocol, "worker {} pushed {} bytes in {} nodes of bucket {} ({}), expected {} bytes in {} nodes",
+    fail(ErrorKind::protocol,
+         "worker {} pushed {} bytes in {} nodes of bucket {} ({}), expected {} bytes in {} nodes",
          worker.value, push.n_bytes, push.n_nodes, push.bucket, bucket.scope, expected, last - first);
   }
   Round& round = round_of(id);
@@ -76,7 +79,8 @@ void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
     if (!waiting_.empty() || !try_admit(bucket, round)) waiting_.push_back(id);
   }
   Stream& stream = round.streams[static_cast<std::size_t>(worker.value)];
-  if (stream.announced) fail(ErrorKind::protocol, "worker {} pushed bucket {} twice in one step", worker.value, id.value);
+  if (stream.announced)
+    fail(ErrorKind::protocol, "worker {} pushed bucket {} twice in one step", worker.value, id.value);
   stream.announced = true;
   if (round.admitted) post_receives(bucket, round, worker.value);
 }
@@ -105,7 +109,8 @@ void Aggregator::post_receives(const Bucket& bucket, Round& round, int worker) {
     const int chunk = stream.next_chunk++;
     for (int c = first; c < last; ++c) {
       const Piece piece{buffer(round, c, chunk), chunk_bytes(bucket, chunk)};
-      transport_.post_receive(from, push_tag(bucket.id), std::span(&piece, 1), {kReceive, bucket.id.value, c, chunk});
+      transport_.post_receive(from, push_tag(bucket.id), std::span(&piece, 1),
+                              {kReceive, bucket.id.value, c, chunk});
     }
   }
 }
@@ -115,8 +120,8 @@ bool Aggregator::on_received(const Completion& completion, ReadyChunk& ready) {
   const Bucket& bucket = plan_[BucketId(bucket_id)];
   Round& round = round_of(bucket.id);
   if (completion.n_bytes != chunk_bytes(bucket, chunk)) {
-    fail(ErrorKind::protocol, "chunk {} of bucket {} ({}) has {} bytes instead of {}", chunk, bucket_id, bucket.scope,
-         completion.n_bytes, chunk_bytes(bucket, chunk));
+    fail(ErrorKind::protocol, "chunk {} of bucket {} ({}) has {} bytes instead of {}", chunk, bucket_id,
+         bucket.scope, completion.n_bytes, chunk_bytes(bucket, chunk));
   }
   if (!merge_upwards(bucket, round, contribution, chunk)) return false;
   ready = {bucket.id, chunk, buffer(round, 0, chunk), chunk_bytes(bucket, chunk)};
@@ -162,7 +167,8 @@ void Aggregator::close(const Bucket& bucket, Round& round) {
     Round& admitted = round_of(next.id);
     if (!try_admit(next, admitted)) return;
     waiting_.pop_front();
-    for (std::size_t w = 0; w < admitted.streams.size(); ++w) post_receives(next, admitted, static_cast<int>(w));
+    for (std::size_t w = 0; w < admitted.streams.size(); ++w)
+      post_receives(next, admitted, static_cast<int>(w));
   }
 }
 

@@ -11,13 +11,16 @@
 
 namespace varscope {
 
-// Receives the gradients of one clock, chunk by chunk, and sums each chunk in the canonical order while it is in cache.
+// Receives the gradients of one clock, chunk by chunk, and sums each chunk in the canonical order while it is
+// in cache.
 //
-// A bucket's round opens with the first announced push and ends when its last chunk is summed. A round owns a ring of
-// `window` chunk buffers per contribution, all taken at admission: every admitted round can finish by itself, whatever
-// the others do, so that the byte limit can hold producers back but never deadlock. Rounds over the limit wait in line.
+// A bucket's round opens with the first announced push and ends when its last chunk is summed. A round owns a
+// ring of `window` chunk buffers per contribution, all taken at admission: every admitted round can finish by
+// itself, whatever the others do, so that the byte limit can hold producers back but never deadlock. Rounds
+// over the limit wait in line.
 //
-// Not thread-safe. Throws Error(protocol) on a push that does not fit (unknown bucket, wrong size or nodes, twice).
+// Not thread-safe. Throws Error(protocol) on a push that does not fit (unknown bucket, wrong size or nodes,
+// twice).
 class Aggregator {
  public:
   struct Limits {
@@ -32,13 +35,15 @@ class Aggregator {
     std::size_t n_bytes;
   };
 
-  Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server, Limits limits);
+  Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server,
+             Limits limits);
   Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server)
       : Aggregator(transport, plan, cluster, server, Limits{}) {}
 
   // A push has been announced. REQUIRES: the bucket's previous round has ended.
   void announce(WorkerId worker, const MessageHeader& push);
-  // One posted receive has completed (key.what == kReceive). Returns true and fills `ready` when it finishes a chunk.
+  // One posted receive has completed (key.what == kReceive). Returns true and fills `ready` when it finishes
+  // a chunk.
   bool on_received(const Completion& completion, ReadyChunk& ready);
   // The chunk's sum has been used. Returns true when it was the round's last.
   bool release_chunk(const ReadyChunk& chunk);
@@ -58,9 +63,9 @@ class Aggregator {
     int window = 1;
     int chunks_done = 0;  // all chunks below this are done
     std::vector<bool> done;
-    std::vector<Stream> streams;          // by worker
-    std::vector<AlignedBytes> ring;       // [contribution * window + chunk % window]
-    std::vector<std::uint8_t> arrived;    // operands seen, [merge * window + chunk % window]
+    std::vector<Stream> streams;        // by worker
+    std::vector<AlignedBytes> ring;     // [contribution * window + chunk % window]
+    std::vector<std::uint8_t> arrived;  // operands seen, [merge * window + chunk % window]
   };
   Round& round_of(BucketId id);
   std::size_t chunk_bytes(const Bucket& bucket, int chunk) const;

@@ -10,10 +10,13 @@
 
 namespace varscope {
 
-// Keeps receive buffers warm between uses, by power-of-two size classes. Not thread-safe; owns idle buffers only.
+// Keeps receive buffers warm between uses, by power-of-two size classes. Not thread-safe; owns idle buffers
+// only.
 class BufferPool {
  public:
-  static std::size_t class_of(std::size_t n_bytes) { return std::bit_ceil(std::max<std::size_t>(n_bytes, 4096)); }
+  static std::size_t class_of(std::size_t n_bytes) {
+    return std::bit_ceil(std::max<std::size_t>(n_bytes, 4096));
+  }
 
   AlignedBytes take(std::size_t n_bytes) {
     auto& idle = idle_[class_of(n_bytes)];
@@ -22,7 +25,9 @@ class BufferPool {
     idle.pop_back();
     return buffer;
   }
-  void give(AlignedBytes buffer, std::size_t n_bytes) { idle_[class_of(n_bytes)].push_back(std::move(buffer)); }
+  void give(AlignedBytes buffer, std::size_t n_bytes) {
+    idle_[class_of(n_bytes)].push_back(std::move(buffer));
+  }
 
  private:
   std::map<std::size_t, std::vector<AlignedBytes>> idle_;

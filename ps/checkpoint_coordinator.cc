@@ -8,8 +8,9 @@
 
 namespace varscope {
 
-CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config, Manifest base,
-                                             std::vector<ServerId> writers, RunObserver& observer)
+CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config,
+                                             Manifest base, std::vector<ServerId> writers,
+                                             RunObserver& observer)
     : fs_(fs),
       dir_(std::move(dir)),
       config_(config),
@@ -26,7 +27,8 @@ CheckpointCoordinator::~CheckpointCoordinator() {
 }
 
 bool CheckpointCoordinator::begin(Clock clock) {
-  pending_ = Pending{clock, checkpoint_id(clock, base_.run_id, base_.attempt), now_ns(), {}, false, {}, "", false};
+  pending_ =
+      Pending{clock, checkpoint_id(clock, base_.run_id, base_.attempt), now_ns(), {}, false, {}, "", false};
   pending_->outcomes.resize(writers_.size());
   try {
     directory_.begin(pending_->id);
@@ -63,18 +65,21 @@ void CheckpointCoordinator::tick() {
     if (commit_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) finish_commit();
     return;
   }
-  const bool complete = pending_->have_states && std::all_of(pending_->outcomes.begin(), pending_->outcomes.end(),
-                                                             [](const auto& o) { return o.has_value(); });
+  const bool complete =
+      pending_->have_states && std::all_of(pending_->outcomes.begin(), pending_->outcomes.end(),
+                                           [](const auto& o) { return o.has_value(); });
   if (complete) return start_commit();
   if (static_cast<double>(now_ns() - pending_->started_ns) * 1e-9 > config_.timeout_s) {
-    give_up(fmt::format("no report from {} within {:g} s (checkpoint.timeout_s)", missing(), config_.timeout_s));
+    give_up(
+        fmt::format("no report from {} within {:g} s (checkpoint.timeout_s)", missing(), config_.timeout_s));
   }
 }
 
 std::string CheckpointCoordinator::missing() const {
   std::string names;
   for (std::size_t i = 0; i < writers_.size(); ++i) {
-    if (!pending_->outcomes[i]) names += fmt::format("{}server {}", names.empty() ? "" : ", ", writers_[i].value);
+    if (!pending_->outcomes[i])
+      names += fmt::format("{}server {}", names.empty() ? "" : ", ", writers_[i].value);
   }
   return names.empty() ? "the workers" : names;
 }
@@ -88,15 +93,16 @@ void CheckpointCoordinator::start_commit() {
   for (const auto& outcome : pending_->outcomes) {
     if (manifest.cut.empty()) manifest.cut = outcome->report.cut;
     if (manifest.cut != outcome->report.cut || manifest.step != outcome->report.step) {
-      return give_up(fmt::format("server {} cut at step {}, not {}", outcome->report.server, outcome->report.step,
-                                 manifest.step));
+      return give_up(fmt::format("server {} cut at step {}, not {}", outcome->report.server,
+                                 outcome->report.step, manifest.step));
     }
     add_report(manifest, outcome->report);
   }
-  commit_ = std::async(std::launch::async, [this, manifest = std::move(manifest), states = pending_->worker_states,
-                                            id = pending_->id]() mutable {
+  commit_ = std::async(std::launch::async, [this, manifest = std::move(manifest),
+                                            states = pending_->worker_states, id = pending_->id]() mutable {
     for (std::size_t w = 0; w < states.size(); ++w) {
-      manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id), worker_state_name(static_cast<int>(w)),
+      manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id),
+                                          worker_state_name(static_cast<int>(w)),
                                           seal(kWorkerStateMagic, states[w])));
     }
     const std::string path = directory_.commit(id, manifest);
@@ -112,7 +118,8 @@ void CheckpointCoordinator::finish_commit() {
   } catch (const Error& e) {
     return give_up(e.what());
   }
-  CheckpointSummary summary{pending_->clock, path, 0, 0, static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
+  CheckpointSummary summary{pending_->clock, path, 0, 0,
+                            static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
   for (const auto& outcome : pending_->outcomes) {
     summary.bytes += static_cast<std::int64_t>(outcome->report.file.size);
     summary.stall_s = std::max(summary.stall_s, static_cast<double>(outcome->stall_ns) * 1e-9);
@@ -131,7 +138,8 @@ void CheckpointCoordinator::give_up(const std::string& why) {
   ++n_failed_;
   observer_.on_checkpoint_failed(clock, why);
   if (++failures_in_a_row_ >= config_.max_failures) {
-    fail(ErrorKind::io, "{} checkpoints in a row have failed (checkpoint.max_failures); the last, of step {}: {}",
+    fail(ErrorKind::io,
+         "{} checkpoints in a row have failed (checkpoint.max_failures); the last, of step {}: {}",
          failures_in_a_row_, clock.value, why);
   }
 }

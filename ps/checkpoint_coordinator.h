@@ -16,12 +16,13 @@
 
 namespace varscope {
 
-// Server 0's part of a save: makes the temporary directory, collects what servers and workers report, commits on a disk
-// thread, applies retention; gives a save up on any error or when its time is over. One save at a time; after
-// `max_failures` in a row it throws Error(io). Used by the coordinator's thread.
+// Server 0's part of a save: makes the temporary directory, collects what servers and workers report, commits
+// on a disk thread, applies retention; gives a save up on any error or when its time is over. One save at a
+// time; after `max_failures` in a row it throws Error(io). Used by the coordinator's thread.
 class CheckpointCoordinator {
  public:
-  // `base` has everything that is the same for all checkpoints of this run. `writers` are the servers that own slices.
+  // `base` has everything that is the same for all checkpoints of this run. `writers` are the servers that
+  // own slices.
   CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config, Manifest base,
                         std::vector<ServerId> writers, RunObserver& observer);
   ~CheckpointCoordinator();

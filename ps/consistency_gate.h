@@ -7,8 +7,9 @@
 
 namespace varscope {
 
-// May a worker at clock c read a value that holds the steps up to `applied`? Stale synchronous parallel (Ho et al., NIPS
-// 2013) lets it read when applied >= c - staleness; BSP is staleness 0, ASP is unbounded. A value type.
+// May a worker at clock c read a value that holds the steps up to `applied`? Stale synchronous parallel (Ho
+// et al., NIPS 2013) lets it read when applied >= c - staleness; BSP is staleness 0, ASP is unbounded. A
+// value type.
 class ConsistencyGate {
  public:
   static ConsistencyGate bsp() { return ConsistencyGate(0); }

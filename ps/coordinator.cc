@@ -12,8 +12,8 @@ namespace {
 WorkerId sender_of(const Message& message, const ClusterMap& cluster) {
   const auto worker = cluster.worker_at(message.from);
   if (!worker || worker->value != message.header.sender) {
-    fail(ErrorKind::protocol, "rank {} sent a {} as worker {}", message.from.value, to_string(type_of(message.header)),
-         message.header.sender);
+    fail(ErrorKind::protocol, "rank {} sent a {} as worker {}", message.from.value,
+         to_string(type_of(message.header)), message.header.sender);
   }
   return *worker;
 }
@@ -21,8 +21,8 @@ WorkerId sender_of(const Message& message, const ClusterMap& cluster) {
 }  // namespace
 
 Coordinator::Coordinator(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan,
-                         const TrainPlan& train, const CheckpointConfig& checkpoint, CheckpointCoordinator* saver,
-                         const CoordinatorState& state, RunObserver& observer)
+                         const TrainPlan& train, const CheckpointConfig& checkpoint,
+                         CheckpointCoordinator* saver, const CoordinatorState& state, RunObserver& observer)
     : transport_(transport),
       cluster_(cluster),
       train_(train),
@@ -48,8 +48,8 @@ bool Coordinator::cut_is_due(Clock clock) const {
          static_cast<double>(now_ns() - last_save_ns_) * 1e-9 >= checkpoint_.every_seconds;
 }
 
-// Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every push, so that
-// all servers cut at the same step without another round of messages.
+// Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every
+// push, so that all servers cut at the same step without another round of messages.
 void Coordinator::release(Clock clock) {
   if (clock > train_.last) return;
   current_ = clock;
@@ -69,8 +69,10 @@ void Coordinator::release(Clock clock) {
 
 void Coordinator::on_message(const Message& message) {
   switch (type_of(message.header)) {
-    case MessageType::step_report: return on_step_report(sender_of(message, cluster_), message);
-    case MessageType::eval_report: return on_eval_report(message);
+    case MessageType::step_report:
+      return on_step_report(sender_of(message, cluster_), message);
+    case MessageType::eval_report:
+      return on_eval_report(message);
     case MessageType::finished:
       final_states_[static_cast<std::size_t>(sender_of(message, cluster_).value)] = message.body;
       if (++n_finished_ == cluster_.n_workers()) begin_final_save();
@@ -78,7 +80,8 @@ void Coordinator::on_message(const Message& message) {
     case MessageType::shard_report:
       if (saver_ != nullptr) saver_->on_outcome(from_binary<ShardOutcome>(message.body, "a shard's outcome"));
       return;
-    case MessageType::hash_report: return on_hash_report(message);
+    case MessageType::hash_report:
+      return on_hash_report(message);
     default:
       fail(ErrorKind::protocol, "rank {} sent the coordinator a {}", message.from.value,
            to_string(type_of(message.header)));
@@ -95,7 +98,8 @@ void Coordinator::on_step_report(WorkerId worker, const Message& message) {
   if (report->leaves.size() != static_cast<std::size_t>(cluster_.leaves_of(worker).size())) {
     fail(ErrorKind::protocol, "worker {} reports {} logical workers", worker.value, report->leaves.size());
   }
-  if (std::all_of(reports_.begin(), reports_.end(), [](const auto& r) { return r.has_value(); })) complete_step();
+  if (std::all_of(reports_.begin(), reports_.end(), [](const auto& r) { return r.has_value(); }))
+    complete_step();
 }
 
 void Coordinator::complete_step() {
@@ -126,10 +130,12 @@ std::string Coordinator::state_text() const { return to_text(state_); }
 void Coordinator::on_eval_report(const Message& message) {
   const auto report = from_binary<EvalReport>(message.body, "an evaluation report");
   const Clock clock(message.header.clock);
-  auto found = std::find_if(evaluations_.begin(), evaluations_.end(), [&](const auto& e) { return e.clock == clock; });
+  auto found =
+      std::find_if(evaluations_.begin(), evaluations_.end(), [&](const auto& e) { return e.clock == clock; });
   if (found == evaluations_.end()) {
     if (report.n_chunks < 0 || report.n_chunks > (1 << 24)) {
-      fail(ErrorKind::protocol, "rank {} reports an evaluation of {} chunks", message.from.value, report.n_chunks);
+      fail(ErrorKind::protocol, "rank {} reports an evaluation of {} chunks", message.from.value,
+           report.n_chunks);
     }
     const auto n = static_cast<std::size_t>(report.n_chunks);
     evaluations_.push_back({clock, std::vector<std::optional<BatchSums>>(n), n});
@@ -138,8 +144,8 @@ void Coordinator::on_eval_report(const Message& message) {
   for (std::size_t i = 0; i < report.chunks.size() && i < report.sums.size(); ++i) {
     const auto chunk = static_cast<std::size_t>(report.chunks[i]);
     if (chunk >= found->chunks.size() || found->chunks[chunk]) {
-      fail(ErrorKind::protocol, "rank {} reports evaluation chunk {} of {}, or twice", message.from.value, chunk,
-           found->chunks.size());
+      fail(ErrorKind::protocol, "rank {} reports evaluation chunk {} of {}, or twice", message.from.value,
+           chunk, found->chunks.size());
     }
     found->chunks[chunk] = report.sums[i];
     --found->missing;

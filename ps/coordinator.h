@@ -30,13 +30,13 @@ struct CoordinatorState {
   std::int64_t seed = 0;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & epoch & dataset_size & batch & seed;
+    ar& epoch& dataset_size& batch& seed;
   }
 };
 
-// Server 0's control plane, the step barrier of BSP: collects the workers' step reports, lets the next step go, decides
-// which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends the run. It never touches
-// values or gradients. Messages only; driven by the server's loop; not thread-safe.
+// Server 0's control plane, the step barrier of BSP: collects the workers' step reports, lets the next step
+// go, decides which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends
+// the run. It never touches values or gradients. Messages only; driven by the server's loop; not thread-safe.
 class Coordinator {
  public:
   // `saver` may be null: no checkpoints.

@@ -10,13 +10,18 @@ namespace {
 
 std::vector<std::string> slots_of(OptimizerType type) {
   switch (type) {
-    case OptimizerType::sgd: return {};
+    case OptimizerType::sgd:
+      return {};
     case OptimizerType::momentum:
-    case OptimizerType::nesterov: return {"momentum"};
-    case OptimizerType::adagrad: return {"accumulator"};
-    case OptimizerType::rmsprop: return {"mean_square"};
+    case OptimizerType::nesterov:
+      return {"momentum"};
+    case OptimizerType::adagrad:
+      return {"accumulator"};
+    case OptimizerType::rmsprop:
+      return {"mean_square"};
     case OptimizerType::adam:
-    case OptimizerType::adamw: return {"m", "v"};
+    case OptimizerType::adamw:
+      return {"m", "v"};
   }
   return {};
 }
@@ -26,7 +31,8 @@ void require(bool good, const char* name, double value, const char* range) {
 }
 
 template <class T>
-void update_as(const OptimizerConfig& s, T* v, T* g, const std::vector<std::byte*>& slots, std::int64_t n, Clock clock) {
+void update_as(const OptimizerConfig& s, T* v, T* g, const std::vector<std::byte*>& slots, std::int64_t n,
+               Clock clock) {
   const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots.at(i)); };
   const T lr = static_cast<T>(s.learning_rate), eps = static_cast<T>(s.epsilon);
   if (s.weight_decay != 0) {
@@ -37,17 +43,23 @@ void update_as(const OptimizerConfig& s, T* v, T* g, const std::vector<std::byte
     }
   }
   switch (s.type) {
-    case OptimizerType::sgd: return kernels::sgd(v, g, lr, n);
-    case OptimizerType::momentum: return kernels::momentum(v, g, slot(0), lr, static_cast<T>(s.momentum), n);
-    case OptimizerType::nesterov: return kernels::nesterov(v, g, slot(0), lr, static_cast<T>(s.momentum), n);
-    case OptimizerType::adagrad: return kernels::adagrad(v, g, slot(0), lr, eps, n);
-    case OptimizerType::rmsprop: return kernels::rmsprop(v, g, slot(0), lr, static_cast<T>(s.rho), eps, n);
+    case OptimizerType::sgd:
+      return kernels::sgd(v, g, lr, n);
+    case OptimizerType::momentum:
+      return kernels::momentum(v, g, slot(0), lr, static_cast<T>(s.momentum), n);
+    case OptimizerType::nesterov:
+      return kernels::nesterov(v, g, slot(0), lr, static_cast<T>(s.momentum), n);
+    case OptimizerType::adagrad:
+      return kernels::adagrad(v, g, slot(0), lr, eps, n);
+    case OptimizerType::rmsprop:
+      return kernels::rmsprop(v, g, slot(0), lr, static_cast<T>(s.rho), eps, n);
     case OptimizerType::adam:
     case OptimizerType::adamw: {
       const auto t = static_cast<double>(clock.value);
       const double correction1 = 1 - std::pow(s.beta1, t), correction2 = 1 / (1 - std::pow(s.beta2, t));
       return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(s.learning_rate / correction1),
-                           static_cast<T>(s.beta1), static_cast<T>(s.beta2), static_cast<T>(correction2), eps, n);
+                           static_cast<T>(s.beta1), static_cast<T>(s.beta2), static_cast<T>(correction2), eps,
+                           n);
     }
   }
 }
@@ -63,7 +75,9 @@ const char* to_string(OptimizerType type) {
 
 Optimizer::Optimizer(const OptimizerConfig& config) : config_(config), slots_(slots_of(config.type)) {
   require(config.learning_rate > 0, "learning_rate", config.learning_rate, "above 0");
-  for (const auto& [name, value] : {std::pair{"momentum", config.momentum}, {"beta1", config.beta1}, {"beta2", config.beta2},
+  for (const auto& [name, value] : {std::pair{"momentum", config.momentum},
+                                    {"beta1", config.beta1},
+                                    {"beta2", config.beta2},
                                     {"rho", config.rho}}) {
     require(value >= 0 && value < 1, name, value, "in [0, 1)");
   }
@@ -76,13 +90,15 @@ double Optimizer::initial_value(std::size_t) const {
   return config_.type == OptimizerType::adagrad ? config_.initial_accumulator : 0;
 }
 
-void Optimizer::update(DType dtype, std::byte* value, std::byte* gradient, const std::vector<std::byte*>& slots,
-                       std::int64_t n, Clock clock) const {
+void Optimizer::update(DType dtype, std::byte* value, std::byte* gradient,
+                       const std::vector<std::byte*>& slots, std::int64_t n, Clock clock) const {
   if (dtype == DType::float32) {
-    return update_as(config_, reinterpret_cast<float*>(value), reinterpret_cast<float*>(gradient), slots, n, clock);
+    return update_as(config_, reinterpret_cast<float*>(value), reinterpret_cast<float*>(gradient), slots, n,
+                     clock);
   }
   if (dtype == DType::float64) {
-    return update_as(config_, reinterpret_cast<double*>(value), reinterpret_cast<double*>(gradient), slots, n, clock);
+    return update_as(config_, reinterpret_cast<double*>(value), reinterpret_cast<double*>(gradient), slots, n,
+                     clock);
   }
   fail(ErrorKind::argument, "optimizer {} cannot update a variable of dtype {}", to_string(config_.type),
        to_string(dtype));

@@ -59,29 +59,34 @@ void ParameterShard::for_each_slice(const Loader& visit) {
         return TensorView(e.bucket->dtype, slice.box.extent, memory.get() + slice.bucket_begin * item);
       };
       visit(variable, "", slice, view(e.value));
-      for (std::size_t s = 0; s < e.slots.size(); ++s) visit(variable, optimizer_.slots()[s], slice, view(e.slots[s]));
+      for (std::size_t s = 0; s < e.slots.size(); ++s)
+        visit(variable, optimizer_.slots()[s], slice, view(e.slots[s]));
     }
   }
 }
 
 void ParameterShard::initialize(std::uint64_t seed) {
-  for_each_slice([&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView out) {
-    if (slot.empty()) {
-      variable.initializer.fill(out, seed, variable.name, slice.variable_begin);
-    } else {
-      const auto found = std::find(optimizer_.slots().begin(), optimizer_.slots().end(), slot);
-      const auto index = static_cast<std::size_t>(found - optimizer_.slots().begin());
-      Initializer::constant(optimizer_.initial_value(index)).fill(out, seed, variable.name, slice.variable_begin);
-    }
-  });
+  for_each_slice(
+      [&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView out) {
+        if (slot.empty()) {
+          variable.initializer.fill(out, seed, variable.name, slice.variable_begin);
+        } else {
+          const auto found = std::find(optimizer_.slots().begin(), optimizer_.slots().end(), slot);
+          const auto index = static_cast<std::size_t>(found - optimizer_.slots().begin());
+          Initializer::constant(optimizer_.initial_value(index))
+              .fill(out, seed, variable.name, slice.variable_begin);
+        }
+      });
 }
 
 HashReport ParameterShard::hashes() {
   HashReport report;
-  for_each_slice([&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView data) {
-    if (!slot.empty()) return;
-    report.entries.push_back({variable.name, slice.index, digest_of(std::span(data.bytes(), data.n_bytes()))});
-  });
+  for_each_slice(
+      [&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView data) {
+        if (!slot.empty()) return;
+        report.entries.push_back(
+            {variable.name, slice.index, digest_of(std::span(data.bytes(), data.n_bytes()))});
+      });
   return report;
 }
 

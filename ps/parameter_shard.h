@@ -2,8 +2,8 @@
 
 #include <cstdint>
 #include <functional>
-#include <utility>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/bucket_plan.h"
@@ -13,13 +13,14 @@
 
 namespace varscope {
 
-// The slices of the variables that one server owns, with their optimizer slots. Each bucket's values, and each of its
-// slots, are one contiguous, 64-byte-aligned run of memory in the order of Bucket::slices.
-// Throws Error(argument) for a bucket that is not here. Not thread-safe; owns its memory.
+// The slices of the variables that one server owns, with their optimizer slots. Each bucket's values, and
+// each of its slots, are one contiguous, 64-byte-aligned run of memory in the order of Bucket::slices. Throws
+// Error(argument) for a bucket that is not here. Not thread-safe; owns its memory.
 class ParameterShard {
  public:
   // Allocates everything (touching every page) but sets no value; see initialize() and load().
-  ParameterShard(const VariableTable& variables, const BucketPlan& plan, ServerId server, const Optimizer& optimizer);
+  ParameterShard(const VariableTable& variables, const BucketPlan& plan, ServerId server,
+                 const Optimizer& optimizer);
 
   ServerId server() const { return server_; }
   const std::vector<BucketId>& buckets() const { return ids_; }
@@ -34,7 +35,8 @@ class ParameterShard {
   // Sets values by the variables' initializers and slots by the optimizer.
   void initialize(std::uint64_t seed);
   // Calls load(variable, slot name ("" is the value), slice, memory) for every slice of value and slots.
-  using Loader = std::function<void(const VariableSpec&, const std::string& slot, const BucketSlice&, TensorView)>;
+  using Loader =
+      std::function<void(const VariableSpec&, const std::string& slot, const BucketSlice&, TensorView)>;
   void for_each_slice(const Loader& visit);
   // XXH3-128 of every slice's values.
   HashReport hashes();

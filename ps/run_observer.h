@@ -42,7 +42,8 @@ struct FinishSummary {
   int skipped_checkpoints = 0;
 };
 
-// What the coordinator tells the outside: a console, a metrics file, a test. Called on the coordinator's thread.
+// What the coordinator tells the outside: a console, a metrics file, a test. Called on the coordinator's
+// thread.
 class RunObserver {
  public:
   virtual ~RunObserver() = default;

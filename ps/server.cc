@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "common/serialize.h"
 #include "common/wire.h"
 
@@ -23,7 +24,8 @@ std::vector<PeerMonitor::Peer> peers_of(const Server::Parts& parts) {
     const Rank r = parts.cluster.rank_of(ServerId(s));
     const bool mine = parts.shard.server() == ServerId(s);
     // The coordinator watches every server, the others watch the coordinator.
-    if (!mine && (s == 0 || parts.coordinator != nullptr)) peers.push_back({r, fmt::format("server {}{}", s, host(r))});
+    if (!mine && (s == 0 || parts.coordinator != nullptr))
+      peers.push_back({r, fmt::format("server {}{}", s, host(r))});
   }
   return peers;
 }
@@ -44,6 +46,7 @@ Server::Server(const Parts& parts)
 }
 
 void Server::run() {
+  shutdown_ = false;
   if (parts_.coordinator != nullptr) parts_.coordinator->start();
   while (!shutdown_) {
     if (step()) {
@@ -78,14 +81,21 @@ void Server::on_message(const Message& message) {
   const MessageHeader& h = message.header;
   const auto worker = parts_.cluster.worker_at(message.from);
   switch (type_of(h)) {
-    case MessageType::heartbeat: return;
+    case MessageType::heartbeat:
+      return;
     case MessageType::push:
     case MessageType::pull:
-      if (!worker) fail(ErrorKind::protocol, "rank {} is no worker but sent a {}", message.from.value, to_string(type_of(h)));
+      if (!worker)
+        fail(ErrorKind::protocol, "rank {} is no worker but sent a {}", message.from.value,
+             to_string(type_of(h)));
       return type_of(h) == MessageType::push ? on_push(*worker, h) : on_pull(*worker, h);
-    case MessageType::cut: return cut(Clock(h.clock));
-    case MessageType::hash_request: return report_hashes();
-    case MessageType::shutdown: shutdown_ = true; return;
+    case MessageType::cut:
+      return cut(Clock(h.clock));
+    case MessageType::hash_request:
+      return report_hashes();
+    case MessageType::shutdown:
+      shutdown_ = true;
+      return;
     default:
       if (parts_.coordinator == nullptr) {
         fail(ErrorKind::protocol, "rank {} sent server {} a {}", message.from.value, shard_.server().value,
@@ -98,20 +108,22 @@ void Server::on_message(const Message& message) {
 void Server::on_push(WorkerId worker, const MessageHeader& push) {
   auto& sequence = sequence_[static_cast<std::size_t>(worker.value)];
   if (push.sequence != ++sequence) {
-    fail(ErrorKind::protocol, "push {} of worker {} arrived where push {} was due", push.sequence, worker.value, sequence);
+    fail(ErrorKind::protocol, "push {} of worker {} arrived where push {} was due", push.sequence,
+         worker.value, sequence);
   }
   if (push.bucket < 0 || push.bucket >= parts_.plan.size() || !shard_.has(BucketId(push.bucket))) {
-    fail(ErrorKind::protocol, "worker {} pushed bucket {}, which is not on server {}", worker.value, push.bucket,
-         shard_.server().value);
+    fail(ErrorKind::protocol, "worker {} pushed bucket {}, which is not on server {}", worker.value,
+         push.bucket, shard_.server().value);
   }
   const BucketId id(push.bucket);
   if (push.clock != shard_.clock(id).value + 1) {
-    fail(ErrorKind::protocol, "worker {} pushed step {} of bucket {} ({}), which is at step {}", worker.value, push.clock,
-         push.bucket, parts_.plan[id].scope, shard_.clock(id).value);
+    fail(ErrorKind::protocol, "worker {} pushed step {} of bucket {} ({}), which is at step {}", worker.value,
+         push.clock, push.bucket, parts_.plan[id].scope, shard_.clock(id).value);
   }
   BucketState& state = state_of(id);
-  // The value is still being sent to somebody: it must not change under MPI's hands.
-  if (state.sends_in_flight > 0 && !state.in_round) {
+  // The value is still being sent to somebody, and this push might complete the round that changes it: not
+  // under MPI's hands. (The values of a round itself leave only when all its pushes have been announced.)
+  if (state.sends_in_flight > 0) {
     state.deferred.emplace_back(worker, push);
   } else {
     announce(worker, push);
@@ -124,19 +136,21 @@ void Server::announce(WorkerId worker, const MessageHeader& push) {
     state.in_round = true;
     state.flags = push.flags;
   } else if (state.flags != push.flags) {
-    fail(ErrorKind::protocol, "worker {} pushed bucket {} with flags {}, another with {}", worker.value, push.bucket,
-         push.flags, state.flags);
+    fail(ErrorKind::protocol, "worker {} pushed bucket {} with flags {}, another with {}", worker.value,
+         push.bucket, push.flags, state.flags);
   }
   aggregator_.announce(worker, push);
 }
 
 void Server::on_pull(WorkerId worker, const MessageHeader& pull) {
   if (pull.bucket < 0 || pull.bucket >= parts_.plan.size() || !shard_.has(BucketId(pull.bucket))) {
-    fail(ErrorKind::protocol, "worker {} pulled bucket {}, which is not on server {}", worker.value, pull.bucket,
-         shard_.server().value);
+    fail(ErrorKind::protocol, "worker {} pulled bucket {}, which is not on server {}", worker.value,
+         pull.bucket, shard_.server().value);
   }
   const BucketId id(pull.bucket);
-  if (state_of(id).in_round || !gate_.may_read(Clock(pull.clock), shard_.clock(id))) {
+  // A round that others have begun does not matter: it cannot change the value without this worker's push,
+  // which follows its pull. Holding the pull back for it would be a deadlock.
+  if (!gate_.may_read(Clock(pull.clock), shard_.clock(id))) {
     held_pulls_.emplace_back(worker, pull);
     return;
   }
@@ -167,7 +181,7 @@ void Server::on_completion(const Completion& completion) {
     return;
   }
   BucketState& state = state_of(id);
-  if (--state.sends_in_flight > 0 || state.in_round) return;
+  if (--state.sends_in_flight > 0) return;
   for (const auto& [worker, push] : std::exchange(state.deferred, {})) announce(worker, push);
 }
 
@@ -207,19 +221,22 @@ void Server::finish_round(BucketId id) {
   for (const auto& [worker, pull] : std::exchange(held_pulls_, {})) on_pull(worker, pull);
 }
 
-// Every bucket here has step `clock` applied, and none has more: no worker pushes the next step before it has all values
-// of this one.
+// Every bucket here has step `clock` applied, and none has more: no worker pushes the next step before it has
+// all values of this one.
 void Server::cut(Clock clock) {
-  if (parts_.checkpointer == nullptr) fail(ErrorKind::protocol, "a checkpoint of step {} was asked for, but none are configured", clock.value);
+  if (parts_.checkpointer == nullptr)
+    fail(ErrorKind::protocol, "a checkpoint of step {} was asked for, but none are configured", clock.value);
+  spdlog::debug("server {} cuts at step {}", shard_.server().value, clock.value);
   parts_.checkpointer->cut(clock, checkpoint_id(clock, parts_.run_id, parts_.attempt));
 }
 
 void Server::report_outcome() {
   const auto outcome = parts_.checkpointer->poll();
   if (!outcome) return;
-  transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
-                          make_header(MessageType::shard_report, shard_.server().value, Clock(outcome->report.step)),
-                          to_binary(*outcome));
+  transport_.send_message(
+      parts_.cluster.rank_of(ServerId(0)),
+      make_header(MessageType::shard_report, shard_.server().value, Clock(outcome->report.step)),
+      to_binary(*outcome));
 }
 
 void Server::report_hashes() {

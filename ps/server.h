@@ -13,9 +13,9 @@
 
 namespace varscope {
 
-// A server rank: receives pushes, sums them in the canonical order, applies the optimizer chunk by chunk, and answers
-// each chunk with its new value as soon as it has one. Server 0 also drives the coordinator. See docs/data_path.md.
-// One thread; borrows everything it is given.
+// A server rank: receives pushes, sums them in the canonical order, applies the optimizer chunk by chunk, and
+// answers each chunk with its new value as soon as it has one. Server 0 also drives the coordinator. See
+// docs/data_path.md. One thread; borrows everything it is given.
 class Server {
  public:
   struct Parts {
@@ -34,7 +34,8 @@ class Server {
   };
   explicit Server(const Parts& parts);
 
-  // Serves until the coordinator says shutdown. Throws Error(protocol, stall, io, mpi).
+  // Serves until a message says shutdown; may be called again after that. Throws Error(protocol, stall, io,
+  // mpi).
   void run();
 
  private:

@@ -22,18 +22,18 @@ struct ShardOutcome {
   std::int64_t stall_ns = 0;  // the copy, while training waited
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar & checkpoint_id & error & report & stall_ns;
+    ar& checkpoint_id& error& report& stall_ns;
   }
 };
 
-// What a save is called, everywhere: unique per step and attempt, so that a rank of an earlier attempt that lives on
-// cannot write into a later one's files.
+// What a save is called, everywhere: unique per step and attempt, so that a rank of an earlier attempt that
+// lives on cannot write into a later one's files.
 std::string checkpoint_id(Clock clock, const std::string& run_id, int attempt);
 std::string temporary_path(const std::string& dir, const std::string& id);
 
-// Saves one server's shard: cut() copies values and slots into a buffer that is kept (and was touched) beforehand, and a
-// disk thread writes the copy; training goes on meanwhile. One save at a time.
-// Used by the server's thread; the disk thread sees only the copy and never calls MPI.
+// Saves one server's shard: cut() copies values and slots into a buffer that is kept (and was touched)
+// beforehand, and a disk thread writes the copy; training goes on meanwhile. One save at a time. Used by the
+// server's thread; the disk thread sees only the copy and never calls MPI.
 class ShardCheckpointer {
  public:
   ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers, int n_workers);
@@ -41,7 +41,8 @@ class ShardCheckpointer {
   ShardCheckpointer(const ShardCheckpointer&) = delete;
   ShardCheckpointer& operator=(const ShardCheckpointer&) = delete;
 
-  // Copies the shard as it is. If an earlier save still writes, nothing is copied and the next poll() says so.
+  // Copies the shard as it is. If an earlier save still writes, nothing is copied and the next poll() says
+  // so.
   void cut(Clock clock, const std::string& id);
   // The outcome of a save that has ended since the last call.
   std::optional<ShardOutcome> poll();

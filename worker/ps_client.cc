@@ -25,7 +25,6 @@ std::int64_t chunk_size(const Bucket& bucket, int chunk) {
 
 }  // namespace
 
-// A server looks for silent peers too, and knows better which worker it is: let it speak first.
 PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, WorkerId worker,
                    VariableMemory& memory, const Options& options)
     : transport_(transport),
@@ -33,6 +32,7 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
       plan_(plan),
       worker_(worker),
       memory_(memory),
+      step_timeout_s_(options.step_timeout_s),
       contributions_(maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers)),
       monitor_(transport, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
       states_(static_cast<std::size_t>(plan.size())),
@@ -44,10 +44,12 @@ void PsClient::post_value_receives(const Bucket& bucket, Clock clock) {
   for (int chunk = 0; chunk < bucket.n_chunks(); ++chunk) {
     value_pieces_.clear();
     memory_.value_pieces(bucket, chunk_begin(chunk), chunk_size(bucket, chunk), value_pieces_);
-    transport_.post_receive(server, value_tag(bucket.id), value_pieces_, {kValueReceive, bucket.id.value, 0, chunk});
+    transport_.post_receive(server, value_tag(bucket.id), value_pieces_,
+                            {kValueReceive, bucket.id.value, 0, chunk});
     ++state.receives;
   }
   state.header_due = true;
+  state.ack_only = false;
   state.wanted = clock;
 }
 
@@ -65,7 +67,9 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
   const std::int64_t started = now_ns();
   const Bucket& bucket = plan_[id];
   State& state = state_of(id);
-  if (!ready(id)) fail(ErrorKind::argument, "bucket {} ({}) is pushed while its value is under way", id.value, bucket.scope);
+  if (!ready(id))
+    fail(ErrorKind::argument, "bucket {} ({}) is pushed while its value is under way", id.value,
+         bucket.scope);
   const Rank server = cluster_.rank_of(bucket.server);
   state.ack_only = (flags & kFlagAck) != 0;
   if (state.ack_only) {
@@ -103,16 +107,21 @@ bool PsClient::ready(BucketId id) const {
 void PsClient::on_message(const Message& message) {
   const MessageHeader& h = message.header;
   switch (type_of(h)) {
-    case MessageType::heartbeat: return;
+    case MessageType::heartbeat:
+      return;
     case MessageType::go:
       if (go_) fail(ErrorKind::protocol, "step {} was let go twice", h.clock);
       go_ = h;
       return;
-    case MessageType::shutdown: shutdown_ = true; return;
+    case MessageType::shutdown:
+      shutdown_ = true;
+      return;
     case MessageType::value:
-    case MessageType::ack: break;
+    case MessageType::ack:
+      break;
     default:
-      fail(ErrorKind::protocol, "rank {} sent worker {} a {}", message.from.value, worker_.value, to_string(type_of(h)));
+      fail(ErrorKind::protocol, "rank {} sent worker {} a {}", message.from.value, worker_.value,
+           to_string(type_of(h)));
   }
   if (h.bucket < 0 || h.bucket >= plan_.size()) {
     fail(ErrorKind::protocol, "server {} answered for bucket {}, which does not exist", h.sender, h.bucket);
@@ -122,7 +131,8 @@ void PsClient::on_message(const Message& message) {
   const bool is_ack = type_of(h) == MessageType::ack;
   if (!state.header_due || h.clock < state.wanted.value || is_ack != state.ack_only ||
       (!is_ack && h.n_bytes != static_cast<std::uint64_t>(bucket.n_bytes()))) {
-    fail(ErrorKind::protocol, "server {} sent a {} of step {} ({} bytes) of bucket {} ({}), where step {} was due", h.sender,
+    fail(ErrorKind::protocol,
+         "server {} sent a {} of step {} ({} bytes) of bucket {} ({}), where step {} was due", h.sender,
          to_string(type_of(h)), h.clock, h.n_bytes, h.bucket, bucket.scope, state.wanted.value);
   }
   state.header_due = false;
@@ -137,8 +147,9 @@ void PsClient::on_completion(const Completion& completion) {
   } else {
     const auto expected = static_cast<std::size_t>(chunk_size(bucket, completion.key.chunk));
     if (completion.n_bytes != expected) {
-      fail(ErrorKind::protocol, "server {} sent {} bytes of chunk {} of bucket {} ({}), not {}", bucket.server.value,
-           completion.n_bytes, completion.key.chunk, bucket.id.value, bucket.scope, expected);
+      fail(ErrorKind::protocol, "server {} sent {} bytes of chunk {} of bucket {} ({}), not {}",
+           bucket.server.value, completion.n_bytes, completion.key.chunk, bucket.id.value, bucket.scope,
+           expected);
     }
     --state.receives;
   }
@@ -178,8 +189,25 @@ void PsClient::wait_until(const char* doing, Done done) {
       transport_.idle();
     }
     monitor_.tick(doing);
+    if (static_cast<double>(now_ns() - started) * 1e-9 > step_timeout_s_) {
+      fail(ErrorKind::stall,
+           "worker {} is {} for {:g} s{}, though every server lives: another worker is stuck or very slow; "
+           "restart with --resume, or raise cluster.step_timeout_s",
+           worker_.value, doing, step_timeout_s_, missing_text());
+    }
   }
   wait_ns_ += now_ns() - started;
+}
+
+// What is still due, and from whom.
+std::string PsClient::missing_text() const {
+  for (const Bucket& bucket : plan_.buckets()) {
+    if (ready(bucket.id)) continue;
+    const State& s = states_[static_cast<std::size_t>(bucket.id.value)];
+    return fmt::format(" (step {} of scope \"{}\" from server {}: {} sends, {} receives open)",
+                       s.wanted.value, bucket.scope, bucket.server.value, s.sends, s.receives);
+  }
+  return "";
 }
 
 void PsClient::wait(BucketId bucket) {
@@ -194,8 +222,8 @@ std::uint32_t PsClient::wait_go(Clock clock) {
   wait_until("waiting for the step barrier", [&] { return go_.has_value(); });
   const MessageHeader go = *std::exchange(go_, std::nullopt);
   if (go.clock != clock.value) {
-    fail(ErrorKind::protocol, "the coordinator let step {} go, where worker {} is at step {}", go.clock, worker_.value,
-         clock.value);
+    fail(ErrorKind::protocol, "the coordinator let step {} go, where worker {} is at step {}", go.clock,
+         worker_.value, clock.value);
   }
   return go.flags;
 }

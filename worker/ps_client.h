@@ -14,23 +14,25 @@
 
 namespace varscope {
 
-// A worker's side of push and pull. push() posts the sends from the gradients' own memory and the receives of the next
-// value into the variables' own memory, and returns; wait() returns when a bucket's next value is there. Nothing is
-// serialised or staged. Call progress() between ops: nothing moves otherwise.
-// One thread; borrows everything. Throws Error(stall, protocol, mpi).
+// A worker's side of push and pull. push() posts the sends from the gradients' own memory and the receives of
+// the next value into the variables' own memory, and returns; wait() returns when a bucket's next value is
+// there. Nothing is serialised or staged. Call progress() between ops: nothing moves otherwise. One thread;
+// borrows everything. Throws Error(stall, protocol, mpi).
 class PsClient {
  public:
   struct Options {
     double stall_timeout_s = 60;
     std::vector<std::string> hosts = {};  // by rank; for messages
+    double step_timeout_s = 1800;         // the longest wait for one thing, though all peers live
   };
   PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, WorkerId worker,
            VariableMemory& memory, const Options& options);
 
   // Asks for every bucket's value at `clock` or later. Does not wait.
   void pull_all(Clock clock);
-  // Pushes one bucket's gradients of step `clock`: contributions()[i] of the canonical sum from gradient buffer i.
-  // REQUIRES ready(bucket). Neither its gradients nor its values may be touched until it is ready again.
+  // Pushes one bucket's gradients of step `clock`: contributions()[i] of the canonical sum from gradient
+  // buffer i. REQUIRES ready(bucket). Neither its gradients nor its values may be touched until it is ready
+  // again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
   // Polls once: takes what has arrived, hands on what can leave.
   void progress();
@@ -67,12 +69,14 @@ class PsClient {
   bool poll();
   template <class Done>
   void wait_until(const char* doing, Done done);
+  std::string missing_text() const;
 
   Transport& transport_;
   const ClusterMap& cluster_;
   const BucketPlan& plan_;
   WorkerId worker_;
   VariableMemory& memory_;
+  double step_timeout_s_;
   std::vector<TreeNode> contributions_;
   PeerMonitor monitor_;
   std::vector<State> states_;

@@ -50,7 +50,8 @@ Trainer::Trainer(const Parts& parts)
     for (const BucketSlice& s : bucket.slices) variables.push_back(s.variable);
     std::sort(variables.begin(), variables.end());
     const auto end = std::unique(variables.begin(), variables.end());
-    pending_[static_cast<std::size_t>(bucket.id.value)].n_variables = static_cast<int>(end - variables.begin());
+    pending_[static_cast<std::size_t>(bucket.id.value)].n_variables =
+        static_cast<int>(end - variables.begin());
   }
   bind_gradients(0);
 }
@@ -80,7 +81,8 @@ void Trainer::run() {
 bool Trainer::evaluates_after(Clock clock) const {
   const std::int64_t every = p_.job.train.eval_every_epochs;
   if (p_.test == nullptr || every == 0) return false;
-  return clock == p_.last || (clock.value % steps_per_epoch_ == 0 && clock.value / steps_per_epoch_ % every == 0);
+  return clock == p_.last ||
+         (clock.value % steps_per_epoch_ == 0 && clock.value / steps_per_epoch_ % every == 0);
 }
 
 void Trainer::train_step(Clock clock) {
@@ -93,7 +95,8 @@ void Trainer::train_step(Clock clock) {
   released_ = false;
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
   std::vector<BatchSums> leaves;
-  for (std::size_t leaf = 0; leaf < p_.sum_plan.leaves.size(); ++leaf) leaves.push_back(run_leaf(leaf, batch, clock));
+  for (std::size_t leaf = 0; leaf < p_.sum_plan.leaves.size(); ++leaf)
+    leaves.push_back(run_leaf(leaf, batch, clock));
   report_step(clock, std::move(leaves));
 }
 
@@ -102,7 +105,8 @@ BatchSums Trainer::run_leaf(std::size_t leaf, const BatchRange& batch, Clock clo
   const Range part = logical_range(batch.begin, batch.end, v, p_.cluster.logical_workers);
   bind_gradients(p_.sum_plan.leaves[leaf].buffer);
   if (part.size() == 0) {
-    // A last short batch may leave a logical worker without samples: its gradient is zero, and is pushed like any other.
+    // A last short batch may leave a logical worker without samples: its gradient is zero, and is pushed like
+    // any other.
     p_.client.wait_all();
     p_.memory.zero_gradients(p_.sum_plan.leaves[leaf].buffer);
     for (const Variable* variable : p_.variables) {
@@ -142,10 +146,8 @@ void Trainer::forward(bool wait_for_values) {
 }
 
 BatchSums Trainer::sums_of_batch(std::int64_t samples) {
-  const TensorView& loss = executor_.value(p_.model.loss);
-  const double sum = loss.dtype() == DType::float64 ? loss.as<double>()[0] : static_cast<double>(loss.as<float>()[0]);
-  const TensorView& correct = executor_.value(p_.model.correct);
-  return {sum, static_cast<std::int64_t>(correct.as<std::int64_t>()[0]), samples};
+  return {executor_.value(p_.model.loss).as<double>()[0],
+          executor_.value(p_.model.correct).as<std::int64_t>()[0], samples};
 }
 
 void Trainer::backward(std::size_t leaf, Clock clock, double scale) {
@@ -158,7 +160,8 @@ void Trainer::backward(std::size_t leaf, Clock clock, double scale) {
   }
 }
 
-// Only the last logical worker's gradient completes a bucket; the earlier ones are summed when their backward is over.
+// Only the last logical worker's gradient completes a bucket; the earlier ones are summed when their backward
+// is over.
 void Trainer::finish_variable(const Variable& variable, std::size_t leaf, Clock clock) {
   const bool last_leaf = leaf + 1 == p_.sum_plan.leaves.size();
   if (!last_leaf && p_.sum_plan.leaves[leaf].merges.empty()) return;
@@ -171,7 +174,8 @@ void Trainer::finish_variable(const Variable& variable, std::size_t leaf, Clock 
 }
 
 void Trainer::finish_bucket(const Bucket& bucket, std::size_t leaf, Clock clock) {
-  for (const LocalSumPlan::Merge& m : p_.sum_plan.leaves[leaf].merges) p_.memory.add_gradients(bucket, m.into, m.from);
+  for (const LocalSumPlan::Merge& m : p_.sum_plan.leaves[leaf].merges)
+    p_.memory.add_gradients(bucket, m.into, m.from);
   if (leaf + 1 < p_.sum_plan.leaves.size()) return;
   if (!released_) {
     flags_ = p_.client.wait_go(clock);
@@ -194,7 +198,11 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> leaves) {
 
 std::string Trainer::state_text(Clock clock) const {
   const BatchRange next = batch_at(clock.value, p_.train.size(), p_.job.train.batch);
-  WorkerState state{p_.client.worker().value, clock.value, next.epoch, next.begin, p_.train.size(),
+  WorkerState state{p_.client.worker().value,
+                    clock.value,
+                    next.epoch,
+                    next.begin,
+                    p_.train.size(),
                     static_cast<std::uint64_t>(p_.job.job.seed)};
   return to_text(state);
 }
@@ -207,7 +215,8 @@ void Trainer::evaluate(Clock clock) {
   report.n_chunks = (n + size - 1) / size;
   p_.client.wait_all();
   std::vector<std::int64_t> indices;
-  for (std::int64_t chunk = p_.client.worker().value; chunk < report.n_chunks; chunk += p_.cluster.n_workers()) {
+  for (std::int64_t chunk = p_.client.worker().value; chunk < report.n_chunks;
+       chunk += p_.cluster.n_workers()) {
     const std::int64_t begin = chunk * size, end = std::min(n, begin + size);
     indices.resize(static_cast<std::size_t>(end - begin));
     std::iota(indices.begin(), indices.end(), begin);

@@ -17,9 +17,9 @@
 
 namespace varscope {
 
-// A worker rank's training loop in BSP: for each step, its logical workers' parts of the global batch forward and
-// backward; each bucket is pushed as soon as backward has finished it, and waited for only when forward reads it.
-// The numbered path is in docs/data_path.md. One thread; borrows everything.
+// A worker rank's training loop in BSP: for each step, its logical workers' parts of the global batch forward
+// and backward; each bucket is pushed as soon as backward has finished it, and waited for only when forward
+// reads it. The numbered path is in docs/data_path.md. One thread; borrows everything.
 class Trainer {
  public:
   struct Parts {
@@ -65,10 +65,10 @@ class Trainer {
   EpochOrder order_;
   Executor executor_;
   Tensor x_, y_;
-  std::vector<int> table_index_;                       // by Variable::index()
-  std::vector<std::vector<BucketId>> reads_;           // by forward step: the buckets it needs
-  std::vector<PendingBucket> pending_;                 // by BucketId
-  std::uint32_t flags_ = 0;                            // of the step under way, once it has been let go
+  std::vector<int> table_index_;              // by Variable::index()
+  std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs
+  std::vector<PendingBucket> pending_;        // by BucketId
+  std::uint32_t flags_ = 0;                   // of the step under way, once it has been let go
   bool released_ = false;
   std::int64_t data_ns_ = 0;
   std::int64_t step_started_ns_ = 0;

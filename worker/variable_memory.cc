@@ -24,7 +24,8 @@ void add(std::byte* into, const std::byte* from, std::int64_t n) {
 
 }  // namespace
 
-VariableMemory::VariableMemory(const VariableTable& variables, int n_gradient_buffers) : variables_(variables) {
+VariableMemory::VariableMemory(const VariableTable& variables, int n_gradient_buffers)
+    : variables_(variables) {
   for (const VariableSpec& v : variables.variables()) {
     offsets_.push_back(n_bytes_);
     const std::int64_t n = v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));

@@ -7,9 +7,10 @@
 
 namespace varscope {
 
-// A worker's memory for the variables that live on servers: one arena of values, into which pulls land and from which
-// ops read, and `n_gradient_buffers` arenas of gradients with the same layout, into which backward writes and from which
-// pushes are sent. Each variable starts on a 64-byte boundary. Owns its memory; not thread-safe.
+// A worker's memory for the variables that live on servers: one arena of values, into which pulls land and
+// from which ops read, and `n_gradient_buffers` arenas of gradients with the same layout, into which backward
+// writes and from which pushes are sent. Each variable starts on a 64-byte boundary. Owns its memory; not
+// thread-safe.
 class VariableMemory {
  public:
   VariableMemory(const VariableTable& variables, int n_gradient_buffers);
@@ -31,7 +32,8 @@ class VariableMemory {
  private:
   TensorView view(const AlignedBytes& arena, int variable) const;
   template <class P>
-  void pieces(const Bucket& bucket, std::byte* arena, std::int64_t begin, std::int64_t n, std::vector<P>& out) const;
+  void pieces(const Bucket& bucket, std::byte* arena, std::int64_t begin, std::int64_t n,
+              std::vector<P>& out) const;
 
   const VariableTable& variables_;
   std::vector<std::int64_t> offsets_;  // bytes, by variable

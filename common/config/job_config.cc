@@ -86,6 +86,9 @@ void ClusterConfig::describe(Keys& b) {
            "when a worker may read values; bsp waits for all of them");
   b.key("stall_timeout_s", stall_timeout_s, "a rank that does not answer for this long ends the job",
         {.unit = "seconds", .min = 1});
+  b.key("step_timeout_s", step_timeout_s,
+        "a step that takes longer than this ends the job, though all ranks answer",
+        {.unit = "seconds", .min = 1});
   b.key("blas_threads", blas_threads, "threads of OpenBLAS in each rank", {.unit = "threads", .min = 1});
 }
 
@@ -136,7 +139,9 @@ void OptimizerConfig::describe(Keys& b) {
         {.above = 0, .only_for = "adagrad, rmsprop, adam, adamw"});
   b.key("rho", rho, "decay of the mean of squared gradients per step",
         {.min = 0, .below = 1, .only_for = "rmsprop"});
-  b.key("weight_decay", weight_decay, "pulls values to 0: adamw takes this times the learning rate off each step, the others add it times the value to "
+  b.key("weight_decay", weight_decay,
+        "pulls values to 0: adamw takes this times the learning rate off each step, the others add it times "
+        "the value to "
         "the gradient",
         {.min = 0});
   b.key("initial_accumulator", initial_accumulator, "initial sum of squared gradients",

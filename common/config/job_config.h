@@ -31,6 +31,7 @@ struct ClusterConfig {
   std::int64_t logical_workers = 0;  // 0: as many as workers
   Consistency consistency = Consistency::bsp;
   double stall_timeout_s = 60;
+  double step_timeout_s = 1800;
   std::int64_t blas_threads = 1;
   void describe(Keys& b);
   bool operator==(const ClusterConfig&) const = default;

@@ -67,7 +67,8 @@ std::vector<std::string> MpiJob::all_gather(const std::string& bytes) {
     total += lengths[r];
   }
   std::string all(static_cast<std::size_t>(total), '\0');
-  check_mpi(MPI_Allgatherv(bytes.data(), n, MPI_BYTE, all.data(), lengths.data(), offsets.data(), MPI_BYTE, state_->comm),
+  check_mpi(MPI_Allgatherv(bytes.data(), n, MPI_BYTE, all.data(), lengths.data(), offsets.data(), MPI_BYTE,
+                           state_->comm),
             "MPI_Allgatherv");
   std::vector<std::string> parts;
   for (std::size_t r = 0; r < ranks; ++r) {

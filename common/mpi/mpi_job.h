@@ -13,8 +13,8 @@ namespace varscope {
 // Whether a launcher has started this process as one rank of a job (Open MPI's mpirun, Slurm's PMIx or PMI).
 bool launched_by_mpi();
 
-// MPI from start to end, and the few collective calls of start-up. Main thread only; at most one per process. Every
-// collective must be called by all ranks in the same order.
+// MPI from start to end, and the few collective calls of start-up. Main thread only; at most one per process.
+// Every collective must be called by all ranks in the same order.
 class MpiJob {
  public:
   // Initialises MPI with MPI_THREAD_FUNNELED. Collective over all ranks of the job.
@@ -32,8 +32,9 @@ class MpiJob {
   void broadcast(std::string& bytes);
   // Collective over the job. One entry per rank, in rank order.
   std::vector<std::string> all_gather(const std::string& bytes);
-  // Collective over the job. If any rank brings an error, every rank throws the lowest failing rank's, so that all leave
-  // together. The message begins with "rank r: " unless that rank is the only one that could have failed (rank 0).
+  // Collective over the job. If any rank brings an error, every rank throws the lowest failing rank's, so
+  // that all leave together. The message begins with "rank r: " unless that rank is the only one that could
+  // have failed (rank 0).
   void agree(const std::optional<Error>& mine);
   void barrier();
   // Collective over the job.

@@ -11,7 +11,8 @@
 namespace varscope {
 namespace {
 
-// A datatype for scattered memory, relative to MPI_BOTTOM; freed as soon as the request is posted (MPI keeps it alive).
+// A datatype for scattered memory, relative to MPI_BOTTOM; freed as soon as the request is posted (MPI keeps
+// it alive).
 class PiecesType {
  public:
   template <class P>
@@ -28,8 +29,8 @@ class PiecesType {
       addresses.push_back(address);
       lengths.push_back(static_cast<int>(p.n_bytes));
     }
-    check_mpi(MPI_Type_create_hindexed(static_cast<int>(lengths.size()), lengths.data(), addresses.data(), MPI_BYTE,
-                                       &type_),
+    check_mpi(MPI_Type_create_hindexed(static_cast<int>(lengths.size()), lengths.data(), addresses.data(),
+                                       MPI_BYTE, &type_),
               "MPI_Type_create_hindexed");
     check_mpi(MPI_Type_commit(&type_), "MPI_Type_commit");
   }
@@ -53,7 +54,8 @@ std::size_t total_bytes(std::span<const P> pieces) {
 }
 
 // As check_mpi, naming the peer; the text is made only when there is an error to tell.
-void check_peer(int code, const char* call, int peer, std::source_location where = std::source_location::current()) {
+void check_peer(int code, const char* call, int peer,
+                std::source_location where = std::source_location::current()) {
   if (code != MPI_SUCCESS) check_mpi(code, call, fmt::format("with rank {}", peer), where);
 }
 
@@ -82,8 +84,8 @@ void MpiTransport::add(MPI_Request request, Pending pending) {
 
 void MpiTransport::send_message(Rank to, MessageHeader header, std::string_view body) {
   if (body.size() > kMaxBodyBytes) {
-    fail(ErrorKind::protocol, "a message of {} bytes to rank {} is over the limit of {}", body.size(), to.value,
-         kMaxBodyBytes);
+    fail(ErrorKind::protocol, "a message of {} bytes to rank {} is over the limit of {}", body.size(),
+         to.value, kMaxBodyBytes);
   }
   header.n_body = static_cast<std::uint32_t>(body.size());
   const std::size_t n = sizeof header + body.size();
@@ -91,23 +93,24 @@ void MpiTransport::send_message(Rank to, MessageHeader header, std::string_view 
   std::memcpy(buffer.get(), &header, sizeof header);
   if (!body.empty()) std::memcpy(buffer.get() + sizeof header, body.data(), body.size());
   MPI_Request request = MPI_REQUEST_NULL;
-  check_peer(MPI_Isend(buffer.get(), static_cast<int>(n), MPI_BYTE, to.value, kTagMessage, comm_, &request), "MPI_Isend",
-            to.value);
+  check_peer(MPI_Isend(buffer.get(), static_cast<int>(n), MPI_BYTE, to.value, kTagMessage, comm_, &request),
+             "MPI_Isend", to.value);
   ++stats_.messages_sent;
   add(request, {{}, n, to.value, Pending::Kind::message, std::move(buffer)});
 }
 
 void MpiTransport::post_send(Rank to, DataTag tag, std::span<const ConstPiece> pieces, RequestKey key) {
   const std::size_t n = total_bytes(pieces);
-  if (tag.value > max_tag_) fail(ErrorKind::mpi, "tag {} is over this MPI's limit of {}", tag.value, max_tag_);
+  if (tag.value > max_tag_)
+    fail(ErrorKind::mpi, "tag {} is over this MPI's limit of {}", tag.value, max_tag_);
   MPI_Request request = MPI_REQUEST_NULL;
   if (pieces.size() == 1) {
     check_peer(MPI_Isend(pieces[0].data, static_cast<int>(n), MPI_BYTE, to.value, tag.value, comm_, &request),
-              "MPI_Isend", to.value);
+               "MPI_Isend", to.value);
   } else {
     const PiecesType type(pieces);
     check_peer(MPI_Isend(MPI_BOTTOM, 1, type.get(), to.value, tag.value, comm_, &request), "MPI_Isend",
-              to.value);
+               to.value);
   }
   ++stats_.data_sends;
   stats_.bytes_sent += n;
@@ -118,12 +121,13 @@ void MpiTransport::post_receive(Rank from, DataTag tag, std::span<const Piece> p
   const std::size_t n = total_bytes(pieces);
   MPI_Request request = MPI_REQUEST_NULL;
   if (pieces.size() == 1) {
-    check_peer(MPI_Irecv(pieces[0].data, static_cast<int>(n), MPI_BYTE, from.value, tag.value, comm_, &request),
-              "MPI_Irecv", from.value);
+    check_peer(
+        MPI_Irecv(pieces[0].data, static_cast<int>(n), MPI_BYTE, from.value, tag.value, comm_, &request),
+        "MPI_Irecv", from.value);
   } else {
     const PiecesType type(pieces);
     check_peer(MPI_Irecv(MPI_BOTTOM, 1, type.get(), from.value, tag.value, comm_, &request), "MPI_Irecv",
-              from.value);
+               from.value);
   }
   ++stats_.data_receives;
   add(request, {key, n, from.value, Pending::Kind::receive, nullptr});
@@ -136,18 +140,19 @@ bool MpiTransport::poll_message(Message& out) {
   if (found == 0) return false;
   int n = 0;
   check_mpi(MPI_Get_count(&status, MPI_BYTE, &n), "MPI_Get_count");
-  if (n < static_cast<int>(sizeof(MessageHeader)) || static_cast<std::size_t>(n) > kMaxBodyBytes + sizeof(MessageHeader)) {
+  if (n < static_cast<int>(sizeof(MessageHeader)) ||
+      static_cast<std::size_t>(n) > kMaxBodyBytes + sizeof(MessageHeader)) {
     fail(ErrorKind::protocol, "rank {} sent a message of {} bytes", status.MPI_SOURCE, n);
   }
   out.from = Rank(status.MPI_SOURCE);
   out.body.clear();
   if (n == static_cast<int>(sizeof(MessageHeader))) {
-    check_peer(MPI_Recv(&out.header, n, MPI_BYTE, status.MPI_SOURCE, kTagMessage, comm_, MPI_STATUS_IGNORE), "MPI_Recv",
-              status.MPI_SOURCE);
+    check_peer(MPI_Recv(&out.header, n, MPI_BYTE, status.MPI_SOURCE, kTagMessage, comm_, MPI_STATUS_IGNORE),
+               "MPI_Recv", status.MPI_SOURCE);
   } else {
     std::string buffer(static_cast<std::size_t>(n), '\0');
     check_peer(MPI_Recv(buffer.data(), n, MPI_BYTE, status.MPI_SOURCE, kTagMessage, comm_, MPI_STATUS_IGNORE),
-              "MPI_Recv", status.MPI_SOURCE);
+               "MPI_Recv", status.MPI_SOURCE);
     std::memcpy(&out.header, buffer.data(), sizeof(MessageHeader));
     out.body = buffer.substr(sizeof(MessageHeader));
   }
@@ -176,8 +181,8 @@ void MpiTransport::poll_completions(std::vector<Completion>& out) {
   done_indices_.resize(requests_.size());
   done_statuses_.resize(requests_.size());
   int n_done = 0;
-  const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &n_done, done_indices_.data(),
-                                done_statuses_.data());
+  const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &n_done,
+                                done_indices_.data(), done_statuses_.data());
   if (code == MPI_ERR_IN_STATUS) {
     for (int k = 0; k < n_done; ++k) {
       const auto i = static_cast<std::size_t>(done_indices_[static_cast<std::size_t>(k)]);

@@ -9,9 +9,10 @@
 
 namespace varscope {
 
-// Transport over MPI point-to-point: messages by Iprobe and Recv, data by Isend and Irecv between the callers' own memory
-// (several pieces become one derived datatype, so MPI gathers and scatters them without our staging).
-// Works on a duplicate of the communicator. Main thread only (MPI_THREAD_FUNNELED). Construction is collective.
+// Transport over MPI point-to-point: messages by Iprobe and Recv, data by Isend and Irecv between the
+// callers' own memory (several pieces become one derived datatype, so MPI gathers and scatters them without
+// our staging). Works on a duplicate of the communicator. Main thread only (MPI_THREAD_FUNNELED).
+// Construction is collective.
 class MpiTransport final : public Transport {
  public:
   // Collective over `comm`.

@@ -209,7 +209,8 @@ std::string explain_layers() {
     text += fmt::format("type: {}\n  {}\n{}", t.name, t.summary,
                         explain_node(fmt::format("model.layers[type={}]", t.name), t.describe));
   }
-  return text;
+  return text + "an initializer: a name, a number, or a map\n" +
+         explain_keys<InitializerConfig>("initializer");
 }
 
 }  // namespace varscope

@@ -50,7 +50,7 @@ struct LayerType {
 std::span<const LayerType> layer_types();
 // Throws Error(config) at `type`, with the nearest name, for one that does not exist.
 const LayerType& find_layer_type(const ConfigNode& layer, std::string_view file, std::string_view path);
-// Every layer type with its keys, as text.
+// Every layer type with its keys, and the initializers, as text.
 std::string explain_layers();
 
 }  // namespace varscope

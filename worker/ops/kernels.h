@@ -20,7 +20,7 @@ inline constexpr double kLeakyReluSlope = 0.01;
 
 // Elementwise loops over contiguous memory, vectorised for the processor that runs them. An element's bits
 // depend on its own operands only: not on its position, on the length, or on the instruction set (no
-// contraction, own exp and tanh, within 2 ulp for float32). Column sums add rows in ascending order. Pointers
+// contraction, own exp and tanh, within a few ulp). Column sums add rows in ascending order. Pointers
 // of one call do not overlap unless said so.
 namespace kernels {
 

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/transport.h"
+
+namespace varscope::bench {
+
+// Median, least and greatest of several takes of one figure.
+struct Spread {
+  double median = 0, min = 0, max = 0;
+  static Spread of(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    if (values.empty()) return {};
+    const std::size_t n = values.size();
+    const double middle = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+    return {middle, values.front(), values.back()};
+  }
+};
+
+template <class Work>
+double seconds_of(Work work) {
+  const std::int64_t started = now_ns();
+  work();
+  return static_cast<double>(now_ns() - started) * 1e-9;
+}
+
+}  // namespace varscope::bench

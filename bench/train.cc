@@ -1,0 +1,175 @@
+// Training speed of the 784-256-128-10 perceptron (batch 128, momentum) beside a loop of the same GEMM calls
+// and nothing else, on the same ranks in the same run (docs/performance.md, P3). One server, the other ranks
+// are workers:
+//   mpirun -n 2 --bind-to none train [--json FILE] [--trials N] [--steps N]
+#include <cblas.h>
+#include <fmt/format.h>
+
+#include <fstream>
+#include <optional>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "bench/bench.h"
+#include "common/config/yaml_reader.h"
+#include "common/mpi/mpi_job.h"
+#include "launch/job_setup.h"
+#include "ps/server.h"
+#include "worker/trainer.h"
+
+namespace varscope::bench {
+namespace {
+
+constexpr const char* kJob = R"(
+job: {name: bench}
+data: {train: {type: digits, size: 28, samples: 12800}}
+model:
+  layers:
+    - {type: dense, scope: hidden1, units: 256, activation: relu, initializer: fan_in_uniform}
+    - {type: dense, scope: hidden2, units: 128, activation: relu, initializer: fan_in_uniform}
+    - {type: dense, scope: output, units: 10, initializer: fan_in_uniform}
+  loss: softmax_cross_entropy
+optimizer: {type: momentum, learning_rate: 0.01, momentum: 0.9}
+train: {batch: 128}
+)";
+constexpr int kWidths[] = {784, 256, 128, 10};
+
+// What forward and backward ask of BLAS for one step of `batch` samples.
+class GemmLoop {
+ public:
+  explicit GemmLoop(int batch) : batch_(batch) {
+    for (int w : kWidths) {
+      activations_.emplace_back(static_cast<std::size_t>(batch * w), 0.01F);
+      gradients_.emplace_back(static_cast<std::size_t>(batch * w), 0.01F);
+    }
+    for (int i = 0; i < 3; ++i) {
+      weights_.emplace_back(static_cast<std::size_t>(kWidths[i] * kWidths[i + 1]), 0.01F);
+      weight_gradients_.push_back(weights_.back());
+    }
+  }
+  void step() {
+    for (std::size_t i = 0; i < 3; ++i) {
+      gemm(CblasNoTrans, CblasNoTrans, batch_, kWidths[i + 1], kWidths[i], activations_[i], weights_[i],
+           activations_[i + 1]);
+    }
+    for (std::size_t i = 3; i-- > 0;) {
+      gemm(CblasTrans, CblasNoTrans, kWidths[i], kWidths[i + 1], batch_, activations_[i], gradients_[i + 1],
+           weight_gradients_[i]);
+      if (i > 0)
+        gemm(CblasNoTrans, CblasTrans, batch_, kWidths[i], kWidths[i + 1], gradients_[i + 1], weights_[i],
+             gradients_[i]);
+    }
+  }
+
+ private:
+  static void gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, const std::vector<float>& a,
+                   const std::vector<float>& b, std::vector<float>& c) {
+    cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1.0F, a.data(), ta == CblasNoTrans ? k : m, b.data(),
+                tb == CblasNoTrans ? n : k, 0.0F, c.data(), n);
+  }
+  int batch_;
+  std::vector<std::vector<float>> activations_, gradients_, weights_, weight_gradients_;
+};
+
+// Where the workers' time went, over the whole job.
+class Times : public RunObserver {
+ public:
+  void on_finish(const FinishSummary& finish) override { times = finish.times; }
+  WorkerTimes times;
+};
+
+// One training run; seconds from the first pull to the last value, as the worker sees them. On the server, 0.
+double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster, WorkerModel& model,
+                    int steps, WorkerTimes& times) {
+  const auto transport = mpi.make_transport();
+  const BucketPlan plan = BucketPlan::make(model.table, 1);
+  const Clock last(steps);
+  if (cluster.server_at(mpi.rank())) {
+    const Optimizer optimizer(job.optimizer);
+    ParameterShard shard(model.table, plan, ServerId(0), optimizer);
+    shard.initialize(1);
+    Times observer;
+    Coordinator coordinator(*transport, cluster, plan, {Clock(0), last, 100}, job.checkpoint, nullptr, {},
+                            observer);
+    Server server({*transport, cluster, plan, optimizer, shard, nullptr, &coordinator, "bench", 1, 600});
+    mpi.barrier();
+    server.run();
+    times = observer.times;
+    return 0;
+  }
+  const WorkerId id = *cluster.worker_at(mpi.rank());
+  const LocalSumPlan sums = LocalSumPlan::make(cluster.leaves_of(id), cluster.logical_workers);
+  VariableMemory memory(model.table, sums.n_buffers);
+  PsClient client(*transport, cluster, plan, id, memory, {600, {}});
+  Trainer trainer({job, cluster, model.model, model.variables, *model.train, nullptr, client, memory, sums,
+                   Clock(0), last});
+  mpi.barrier();
+  return seconds_of([&] { trainer.run(); });
+}
+
+int run(int argc, char** argv) {
+  int trials = 5, steps = 600;
+  std::string json_file;
+  CLI::App app("Training speed beside the same GEMM calls");
+  app.add_option("--trials", trials, "Takes of each figure")->check(CLI::Range(1, 1000));
+  app.add_option("--steps", steps, "Steps of a take")->check(CLI::Range(1, 1000000));
+  app.add_option("--json", json_file, "Also write the figures to this file");
+  CLI11_PARSE(app, argc, argv);
+  MpiJob mpi(&argc, &argv);
+  openblas_set_num_threads(1);
+  const JobConfig job = parse_job(read_yaml_text(kJob, "bench"), "bench");
+  const ClusterMap cluster =
+      assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi.size()), "host"), 1, 0);
+  const auto model = load_worker_model(job);
+  const bool works = cluster.worker_at(mpi.rank()).has_value();
+  const int workers = cluster.n_workers(), batch = static_cast<int>(job.train.batch) / workers;
+  GemmLoop gemm(batch);
+  const auto ceiling = [&] {  // samples/s of this rank; all workers at once
+    mpi.barrier();
+    return works ? batch * steps / seconds_of([&] {
+                     for (int i = 0; i < steps; ++i) gemm.step();
+                   })
+                 : 0.0;
+  };
+  std::vector<double> ours, bare, ratio;
+  WorkerTimes times;
+  for (int t = -1; t < trials; ++t) {
+    const double before = ceiling();
+    const double seconds = run_training(mpi, job, cluster, *model, steps, times);
+    const double after = ceiling();
+    if (t < 0 || !works) continue;
+    ours.push_back(static_cast<double>(job.train.batch) * steps / seconds);
+    bare.push_back((before + after) / 2 * workers);
+    ratio.push_back(ours.back() / bare.back());
+  }
+  if (cluster.server_at(mpi.rank())) {
+    const double all =
+        static_cast<double>(times.compute_ns + times.communicate_ns + times.wait_ns + times.data_ns);
+    fmt::print("workers' time: compute {:.0f} %, data {:.0f} %, communication {:.0f} %, waiting {:.0f} %\n",
+               100 * static_cast<double>(times.compute_ns) / all,
+               100 * static_cast<double>(times.data_ns) / all,
+               100 * static_cast<double>(times.communicate_ns) / all,
+               100 * static_cast<double>(times.wait_ns) / all);
+  }
+  if (cluster.worker_at(mpi.rank()) == std::optional(WorkerId(0))) {
+    const Spread o = Spread::of(ours), b = Spread::of(bare), r = Spread::of(ratio);
+    fmt::print(
+        "{} worker(s), 1 server: {:.0f} samples/s; the same GEMM calls alone {:.0f}; ratio {:.2f} [{:.2f} .. "
+        "{:.2f}]\n",
+        workers, o.median, b.median, r.median, r.min, r.max);
+    if (!json_file.empty()) {
+      const nlohmann::json j{{"workers", workers},
+                             {"samples_per_s", o.median},
+                             {"gemm_samples_per_s", b.median},
+                             {"ratio", {{"median", r.median}, {"min", r.min}, {"max", r.max}}}};
+      std::ofstream(json_file) << j.dump(2) << '\n';
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace varscope::bench
+
+int main(int argc, char** argv) { return varscope::bench::run(argc, argv); }
