@@ -128,8 +128,8 @@ class Ours {
     if (mpi.rank() == Rank(kServer)) {
       shard_.emplace(table_, plan_, ServerId(0), *optimizer_);
       shard_->initialize(1);
-      server_.emplace(Server::Parts{*transport_, cluster_, plan_, *optimizer_, *shard_, nullptr, nullptr,
-                                    "bench", 1, 600});
+      server_.emplace(
+          Server::Parts{*transport_, cluster_, plan_, *optimizer_, *shard_, nullptr, nullptr, "bench", 600});
     } else {
       memory_.emplace(table_, 1);
       client_.emplace(*transport_, cluster_, plan_, WorkerId(0), *memory_, PsClient::Options{600, {}});

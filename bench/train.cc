@@ -92,7 +92,7 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
     Times observer;
     Coordinator coordinator(*transport, cluster, plan, {Clock(0), last, 100}, job.checkpoint, nullptr, {},
                             observer);
-    Server server({*transport, cluster, plan, optimizer, shard, nullptr, &coordinator, "bench", 1, 600});
+    Server server({*transport, cluster, plan, optimizer, shard, nullptr, &coordinator, "bench", 600});
     mpi.barrier();
     server.run();
     times = observer.times;

@@ -140,6 +140,18 @@ void CheckpointDirectory::set_aside(const std::string& path, const std::string& 
   }
 }
 
+std::vector<std::string> CheckpointDirectory::set_aside_after(std::int64_t step) {
+  require_lock();
+  std::vector<std::string> names;
+  for (const CheckpointEntry& entry : scan()) {
+    if (entry.step <= step) continue;
+    fs_.rename(entry.path, superseded_path(entry.name, static_cast<std::int64_t>(std::time(nullptr))));
+    names.push_back(entry.name);
+  }
+  if (!names.empty()) fs_.sync_dir(dir_);
+  return names;
+}
+
 void CheckpointDirectory::write_latest(const std::string& text) {
   const std::string tmp = join_path(dir_, std::string(kTmpPrefix) + kLatestName);
   fs_.remove_all(tmp);  // of an earlier failure

@@ -49,6 +49,10 @@ class CheckpointDirectory {
   // .trash.
   std::vector<std::string> retain(int keep);
 
+  // Sets every checkpoint of a step after `step` aside, whole or damaged, as superseded-step-<step>-<unix
+  // time>: for a run that goes on from an older one. Returns their names. Throws Error(io).
+  std::vector<std::string> set_aside_after(std::int64_t step);
+
   // Newest first.
   std::vector<CheckpointEntry> scan() const { return scan_checkpoints(fs_, dir_); }
 

@@ -53,7 +53,6 @@ enum class ExitCode : int {
   io = 11,
   mpi = 12,
   stall = 13,
-  stopped_early = 75,  // checkpointed on request; restart with --resume
 };
 
 ExitCode exit_code(ErrorKind kind);

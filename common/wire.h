@@ -30,9 +30,8 @@ enum class MessageType : std::uint16_t {
 const char* to_string(MessageType type);
 
 // Flags of push and go.
-inline constexpr std::uint32_t kFlagCut = 1;   // a checkpoint is cut after this step
-inline constexpr std::uint32_t kFlagAck = 2;   // push: answer with ack instead of the value
-inline constexpr std::uint32_t kFlagStop = 4;  // go: there is no such step, stop training
+inline constexpr std::uint32_t kFlagCut = 1;  // a checkpoint is cut after this step
+inline constexpr std::uint32_t kFlagAck = 2;  // push: answer with ack instead of the value
 
 inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
 inline constexpr std::uint16_t kWireVersion = 1;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <random>
 
+#include "checkpoint/committer.h"
 #include "checkpoint/scan.h"
 #include "common/config/config_override.h"
 #include "common/config/yaml_reader.h"
@@ -16,7 +17,7 @@
 namespace varscope {
 namespace {
 
-std::string new_run_id() {
+std::string new_id() {
   std::random_device device;
   return fmt::format("{:08x}", device());
 }
@@ -41,12 +42,8 @@ void make_run_dir(const JobConfig& job) {
 
 void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs) {
   const std::string dir = packet.job.checkpoint_dir();
-  packet.run_id = new_run_id();
-  if (options.fresh) {
-    set_aside(dir);
-    set_aside(packet.job.run_dir() + "/metrics.jsonl");
-    return;
-  }
+  packet.run_id = new_id();
+  if (options.fresh) return;
   const std::vector<CheckpointEntry> found = scan_checkpoints(fs, dir);
   if (found.empty()) return;
   fail(ErrorKind::checkpoint,
@@ -85,11 +82,22 @@ JobConfig load_config(const std::string& file, const std::vector<std::string>& o
   return parse_job(root, file);
 }
 
+void set_earlier_run_aside(const JobConfig& job) {
+  set_aside(job.checkpoint_dir());
+  set_aside(job.run_dir() + "/metrics.jsonl");
+}
+
 StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>& warnings) {
   StartPacket packet;
   packet.job = load_config(options.config, options.overrides);
   PosixFs fs;
+  packet.start_id = new_id();
   make_run_dir(packet.job);
+  if (fs.is_directory(packet.job.checkpoint_dir())) {
+    // Not under the feet of a job that still writes there; released at once, taken again when training
+    // starts.
+    CheckpointDirectory(fs, packet.job.checkpoint_dir()).lock(packet.start_id);
+  }
   if (options.resume) {
     start_resumed(options, packet, fs, warnings);
   } else {

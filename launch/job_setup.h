@@ -33,9 +33,10 @@ struct StartPacket {
   std::string resume_path;  // empty: from initial values
   std::string run_id;
   int attempt = 1;
+  std::string start_id;  // random: tells this start from every other, whatever their run and attempt
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& job& resume_path& run_id& attempt;
+    ar& job& resume_path& run_id& attempt& start_id;
   }
 };
 // Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets
@@ -44,6 +45,10 @@ StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>&
 
 // Reads or draws data.train or data.test. Throws Error(data) that begins with the place in the config.
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split);
+
+// For --fresh, once everything else is known to be right: renames an earlier run's checkpoints and metrics.
+// Rank 0 only.
+void set_earlier_run_aside(const JobConfig& job);
 
 // A worker's data and model. The model's variables live in `store`.
 struct WorkerModel {

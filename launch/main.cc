@@ -107,7 +107,6 @@ void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
 class CommandLine {
  public:
   CommandLine() : app_("varscope: a distributed parameter server over MPI", "varscope") {
-    app_.set_version_flag("--version", std::string("varscope ") + kVersion);
     app_.footer(kFooter);
     app_.require_subcommand(1);
     app_.get_formatter()->column_width(34);
@@ -116,6 +115,7 @@ class CommandLine {
     add_plan();
     add_config();
     add_checkpoint();
+    add_version(app_);
   }
 
   int run(int argc, char** argv) {
@@ -126,16 +126,34 @@ class CommandLine {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return app_.exit(e);
-      std::fputs(fmt::format("varscope: {}; see varscope --help\n", e.what()).c_str(), stderr);
-      return static_cast<int>(ExitCode::usage);
+      return refuse(Error(ErrorKind::config, fmt::format("{}; see varscope --help", e.what())));
     } catch (const Error& e) {
-      tell(e);
-      return static_cast<int>(exit_code(e.kind()));
+      return refuse(e);
     }
     return action_();
   }
 
  private:
+  // Under mpirun every rank reads the command line: they agree on what is wrong with it, and one of them
+  // speaks.
+  int refuse(const Error& e) {
+    if (launched_by_mpi()) {
+      MpiJob mpi(&argc_, &argv_);
+      try {
+        mpi.agree(e);
+      } catch (const Error& agreed) {
+        if (mpi.rank() == Rank(0)) tell(agreed);
+      }
+      mpi.barrier();
+    } else {
+      tell(e);
+    }
+    return static_cast<int>(exit_code(e.kind()));
+  }
+  static void add_version(CLI::App& app) {
+    app.set_version_flag("--version", std::string("varscope ") + kVersion);
+    for (CLI::App* sub : app.get_subcommands({})) add_version(*sub);
+  }
   // A command or option that does not exist is answered with the nearest one that does.
   void check_commands(CLI::App& app, int at) const {
     if (at >= argc_) return;
@@ -206,13 +224,15 @@ class CommandLine {
     c->add_option("--servers", servers_, "Number of servers (default: cluster.servers)")
         ->check(CLI::Range(1, 1 << 20));
     c->add_option("--workers", workers_, "Number of workers (default: 1)")->check(CLI::Range(1, 1 << 20));
+    c->add_flag("--slices", slices_, "List each slice with its box and server");
     add_overrides(c, overrides_);
     c->callback([this] {
       action_ = [this] {
         return run_alone([this] {
           const JobConfig job = load_config(config_, overrides_);
-          return print(
-              plan_text(job, servers_ > 0 ? servers_ : static_cast<int>(job.cluster.servers), workers_));
+          const PlanDetail detail = slices_ ? PlanDetail::slices : PlanDetail::summary;
+          return print(plan_text(job, servers_ > 0 ? servers_ : static_cast<int>(job.cluster.servers),
+                                 workers_, detail));
         });
       };
     });
@@ -276,6 +296,7 @@ class CommandLine {
   int servers_ = 0;
   int workers_ = 1;
   bool explain_ = false;
+  bool slices_ = false;
 };
 
 }  // namespace

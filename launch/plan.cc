@@ -58,6 +58,19 @@ std::string tree_text(const VariableTable& table, int n_servers) {
   return out;
 }
 
+std::string slices_text(const VariableTable& table, int n_servers) {
+  std::string out = fmt::format("\n{:<34} {:>6} {:>7}  {}\n", "variable", "slice", "server",
+                                "shape, then offset,extent of each axis");
+  for (const VariableSpec& v : table.variables()) {
+    const std::vector<Slice> slices = cut(v.shape, v.dtype);
+    for (std::size_t i = 0; i < slices.size(); ++i) {
+      const ServerId owner = Placement::owner(v.scope, static_cast<std::int64_t>(i), n_servers);
+      out += fmt::format("{:<34} {:>6} {:>7}  {}\n", v.name, i, owner.value, slices[i].spec());
+    }
+  }
+  return out;
+}
+
 std::string load_text(const BucketPlan& plan, std::int64_t model_bytes, int n_servers) {
   std::string out =
       fmt::format("\n{:<10} {:>12} {:>8} {:>14}\n", "server", "bytes", "buckets", "share of mean");
@@ -72,7 +85,7 @@ std::string load_text(const BucketPlan& plan, std::int64_t model_bytes, int n_se
 
 }  // namespace
 
-std::string plan_text(const JobConfig& job, int n_servers, int n_workers) {
+std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDetail detail) {
   const std::vector<std::string> hosts(static_cast<std::size_t>(n_servers + n_workers), "host");
   const ClusterMap cluster = assign_roles(hosts, n_servers, static_cast<int>(job.cluster.logical_workers));
   const auto model = load_worker_model(job);
@@ -86,6 +99,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers) {
   out += tree_text(model->table, n_servers);
   out += fmt::format("total: {} parameters, {}\n", with_commas(model->table.n_parameters()),
                      bytes_text(model_bytes));
+  if (detail == PlanDetail::slices) out += slices_text(model->table, n_servers);
   out += load_text(plan, model_bytes, n_servers);
 
   std::int64_t chunks = 0, pushed = 0, trainable = 0, nodes = 0, buffers = 0, contributions = 0;
@@ -109,8 +123,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers) {
   const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);
   std::int64_t receive = 0;
   for (const Bucket& b : plan.buckets()) {
-    receive +=
-        contributions * std::min<std::int64_t>(b.n_chunks(), 8) * std::min(b.n_bytes(), kWireChunkBytes);
+    receive += contributions * std::min(b.n_chunks(), Aggregator::Limits{}.max_window) *
+               std::min(b.n_bytes(), kWireChunkBytes);
   }
   out += fmt::format(
       "memory: a server up to {} (values and {} slots) + {} (receive buffers) + {} (checkpoint snapshot); a "

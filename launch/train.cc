@@ -3,6 +3,7 @@
 #include <cblas.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -83,10 +84,10 @@ class ServerRole {
                             context.cluster.n_workers());
     }
     if (id == ServerId(0)) make_coordinator(transport);
-    server_.emplace(Server::Parts{
-        transport, context.cluster, context.plan, optimizer_, shard_,
-        checkpointer_ ? &*checkpointer_ : nullptr, coordinator_ ? &*coordinator_ : nullptr,
-        context.start.run_id, context.start.attempt, context.job().cluster.stall_timeout_s, context.hosts});
+    server_.emplace(Server::Parts{transport, context.cluster, context.plan, optimizer_, shard_,
+                                  checkpointer_ ? &*checkpointer_ : nullptr,
+                                  coordinator_ ? &*coordinator_ : nullptr, context.start.start_id,
+                                  context.job().cluster.stall_timeout_s, context.hosts});
   }
   void run() {
     if (console_) console_->print_header();
@@ -112,7 +113,7 @@ class ServerRole {
       std::vector<ServerId> writers;
       for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
       saver_.emplace(fs_, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
-                     std::move(writers), *console_);
+                     context_.start.start_id, std::move(writers), context_.train.first, *console_);
     }
     coordinator_.emplace(transport, context_.cluster, context_.plan, context_.train, job.checkpoint,
                          saver_ ? &*saver_ : nullptr, context_.state, *console_);
@@ -146,9 +147,20 @@ void warn(const std::vector<std::string>& warnings) {
   for (const std::string& w : warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
 }
 
+// The process id too: the same command may fail twice in one second, with the same run and attempt.
 std::string failure_file(const StartPacket& start) {
   return fmt::format("{}/failure-{}-{}-{}.txt", start.job.run_dir(), start.run_id, start.attempt,
-                     std::time(nullptr));
+                     start.start_id);
+}
+
+// For rank 0: a resumed run may be valid and yet not end in the bits of an uninterrupted one.
+void warn_of_other_bits(const JobContext& context) {
+  if (!context.resumed || context.resumed->logical_workers == context.cluster.logical_workers) return;
+  warn({fmt::format(
+      "the checkpoint was made with {} logical workers, this job has {}: gradients are summed in another "
+      "order, so the bits will differ from an uninterrupted run's; set cluster.logical_workers: {} to keep "
+      "them",
+      context.resumed->logical_workers, context.cluster.logical_workers, context.resumed->logical_workers)});
 }
 
 void watch_for_sigterm(const StartPacket& start) {
@@ -207,6 +219,8 @@ void train_in_one_process(const TrainOptions& options) {
   const auto model = load_worker_model(context.job());
   context.facts = facts_of(*model);
   complete_context(context);
+  warn_of_other_bits(context);
+  if (options.fresh) set_earlier_run_aside(context.job());
 
   LoopbackHub hub(n_servers + 1);
   std::vector<std::unique_ptr<Transport>> ends;
@@ -251,8 +265,11 @@ void agree_on_program(const TrainOptions& options, MpiJob& mpi) {
   for (const std::string& o : options.overrides) asked += " --set " + o;
   if (options.resume) asked += " --resume" + (options.resume_from.empty() ? "" : "=" + options.resume_from);
   if (options.fresh) asked += " --fresh";
+  mpi.agree(std::nullopt);  // a rank whose command line makes no sense says so here
   const char* version = std::getenv("VARSCOPE_PRETEND_VERSION");  // lets a test be a rank of another version
-  const std::vector<std::string> versions = mpi.all_gather(version != nullptr ? version : kVersion);
+  const char* order = std::endian::native == std::endian::little ? "" : " (big-endian)";
+  const std::vector<std::string> versions =
+      mpi.all_gather(std::string(version != nullptr ? version : kVersion) + order);
   const std::vector<std::string> lines = mpi.all_gather(asked);
   together(mpi, [&] {
     for (std::size_t r = 1; r < versions.size() && mpi.rank() == Rank(0); ++r) {
@@ -282,13 +299,8 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
     packet = to_binary(start);
   });
   mpi.broadcast(packet);
-  std::string file;
-  together(mpi, [&] {
-    context.start = from_binary<StartPacket>(packet, "the start packet");
-    file = failure_file(context.start);
-  });
-  mpi.broadcast(file);  // rank 0's: the name holds a time
-  FailureReport::set_file(file);
+  together(mpi, [&] { context.start = from_binary<StartPacket>(packet, "the start packet"); });
+  FailureReport::set_file(failure_file(context.start));
   watch_for_sigterm(context.start);
 }
 
@@ -345,12 +357,14 @@ void train_in_mpi_job(const TrainOptions& options, MpiJob& mpi, bool& started) {
   std::unique_ptr<ServerRole> server;
   const auto id = context.cluster.server_at(mpi.rank());
   together(mpi, [&] {
+    if (options.fresh && mpi.rank() == Rank(0)) set_earlier_run_aside(context.job());
     if (id) server = std::make_unique<ServerRole>(context, *id, *transport);
   });
   FailureReport::set_who(who_text(context, mpi.rank(), mpi.host()));
   watch_for_sigterm(context.start);
   started = true;
   spdlog::debug("starts as {}", who_text(context, mpi.rank(), mpi.host()));
+  if (mpi.rank() == Rank(0)) warn_of_other_bits(context);
   if (id) return server->run();
   run_worker(context, *model, *context.cluster.worker_at(mpi.rank()), *transport);
 }

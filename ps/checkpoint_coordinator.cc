@@ -9,26 +9,28 @@
 namespace varscope {
 
 CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config,
-                                             Manifest base, std::vector<ServerId> writers,
+                                             Manifest base, std::string start_id,
+                                             std::vector<ServerId> writers, Clock first,
                                              RunObserver& observer)
     : fs_(fs),
       dir_(std::move(dir)),
       config_(config),
       base_(std::move(base)),
+      start_id_(std::move(start_id)),
       writers_(std::move(writers)),
       observer_(observer),
       directory_(fs, dir_) {
   directory_.lock(base_.run_id);
   directory_.sweep();
+  directory_.set_aside_after(first.value);
 }
 
 CheckpointCoordinator::~CheckpointCoordinator() {
   if (commit_.valid()) commit_.wait();
 }
 
-bool CheckpointCoordinator::begin(Clock clock) {
-  pending_ =
-      Pending{clock, checkpoint_id(clock, base_.run_id, base_.attempt), now_ns(), {}, false, {}, "", false};
+bool CheckpointCoordinator::begin(Clock clock, std::int64_t retry) {
+  pending_ = Pending{clock, checkpoint_id(clock, start_id_, retry), now_ns(), {}, false, {}, "", false};
   pending_->outcomes.resize(writers_.size());
   try {
     directory_.begin(pending_->id);

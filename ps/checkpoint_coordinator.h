@@ -21,10 +21,12 @@ namespace varscope {
 // time; after `max_failures` in a row it throws Error(io). Used by the coordinator's thread.
 class CheckpointCoordinator {
  public:
-  // `base` has everything that is the same for all checkpoints of this run. `writers` are the servers that
-  // own slices.
+  // `base` has everything that is the same for all checkpoints of this run; all servers are `writers`. Takes
+  // the directory's lock, sweeps it, and sets checkpoints of steps after `first` aside: the run goes another
+  // way from here.
   CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config, Manifest base,
-                        std::vector<ServerId> writers, RunObserver& observer);
+                        std::string start_id, std::vector<ServerId> writers, Clock first,
+                        RunObserver& observer);
   ~CheckpointCoordinator();
   CheckpointCoordinator(const CheckpointCoordinator&) = delete;
   CheckpointCoordinator& operator=(const CheckpointCoordinator&) = delete;
@@ -34,7 +36,8 @@ class CheckpointCoordinator {
   const std::vector<ServerId>& writers() const { return writers_; }
 
   // Opens a save of the state after step `clock`. REQUIRES idle(). False when it failed at once (reported).
-  bool begin(Clock clock);
+  // `retry` counts the tries of one step, from 0.
+  bool begin(Clock clock, std::int64_t retry = 0);
   // `worker_states`: by WorkerId, text archives.
   void set_states(const std::vector<std::string>& worker_states, const std::string& coordinator_state);
   void on_outcome(ShardOutcome outcome);
@@ -65,6 +68,7 @@ class CheckpointCoordinator {
   std::string dir_;
   CheckpointConfig config_;
   Manifest base_;
+  std::string start_id_;
   std::vector<ServerId> writers_;
   RunObserver& observer_;
   CheckpointDirectory directory_;

@@ -35,7 +35,11 @@ Coordinator::Coordinator(Transport& transport, const ClusterMap& cluster, const 
       final_states_(static_cast<std::size_t>(cluster.n_workers())),
       last_save_ns_(now_ns()) {
   for (int s = 0; s < cluster.n_servers(); ++s) {
-    (plan.has_buckets(ServerId(s)) ? owners_ : idle_).push_back(ServerId(s));
+    const std::vector<BucketId> buckets = plan.of_server(ServerId(s));
+    const bool trains =
+        std::any_of(buckets.begin(), buckets.end(), [&](BucketId b) { return plan[b].trainable; });
+    if (!buckets.empty()) owners_.push_back(ServerId(s));
+    (trains ? trained_ : told_).push_back(ServerId(s));
   }
 }
 
@@ -120,7 +124,7 @@ void Coordinator::complete_step() {
   }
   if (current_is_cut_) {
     saver_->set_states(states, state_text());
-    send_to(idle_, MessageType::cut);
+    send_to(told_, MessageType::cut);
   }
   release(Clock(current_.value + 1));
 }
@@ -128,6 +132,7 @@ void Coordinator::complete_step() {
 std::string Coordinator::state_text() const { return to_text(state_); }
 
 void Coordinator::on_eval_report(const Message& message) {
+  sender_of(message, cluster_);
   const auto report = from_binary<EvalReport>(message.body, "an evaluation report");
   const Clock clock(message.header.clock);
   auto found =
@@ -159,8 +164,10 @@ void Coordinator::on_eval_report(const Message& message) {
 
 void Coordinator::begin_final_save() { phase_ = Phase::final_save; }
 
-void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type) {
-  for (ServerId s : servers) transport_.send_message(cluster_.rank_of(s), make_header(type, 0, current_));
+void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type, std::int64_t retry) {
+  MessageHeader header = make_header(type, 0, current_);
+  header.sequence = retry;
+  for (ServerId s : servers) transport_.send_message(cluster_.rank_of(s), header);
 }
 
 void Coordinator::tick() {
@@ -170,10 +177,11 @@ void Coordinator::tick() {
                     saver_->last_committed() != std::optional(current_);
   if (!save) return request_hashes();
   // Nobody trains any more: the state stays as it is until every server has copied it.
-  if (saver_->begin(current_)) {
+  const std::int64_t retry = final_tries_++;
+  if (saver_->begin(current_, retry)) {
     saver_->set_states(final_states_, state_text());
-    send_to(owners_, MessageType::cut);
-    send_to(idle_, MessageType::cut);
+    send_to(trained_, MessageType::cut, retry);
+    send_to(told_, MessageType::cut, retry);
   }
 }
 

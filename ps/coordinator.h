@@ -60,7 +60,7 @@ class Coordinator {
   void begin_final_save();
   void request_hashes();
   std::string state_text() const;
-  void send_to(const std::vector<ServerId>& servers, MessageType type);
+  void send_to(const std::vector<ServerId>& servers, MessageType type, std::int64_t retry = 0);
 
   struct Evaluation {
     Clock clock;
@@ -70,8 +70,9 @@ class Coordinator {
 
   Transport& transport_;
   const ClusterMap& cluster_;
-  std::vector<ServerId> owners_;  // servers that own slices: pushes tell them when to cut
-  std::vector<ServerId> idle_;    // the others: told by message, they write empty shards
+  std::vector<ServerId> owners_;   // servers that own slices
+  std::vector<ServerId> trained_;  // those among them whose slices are pushed: pushes tell them when to cut
+  std::vector<ServerId> told_;     // all others: told by message
   TrainPlan train_;
   CheckpointConfig checkpoint_;
   CheckpointCoordinator* saver_;
@@ -83,6 +84,7 @@ class Coordinator {
   std::vector<std::optional<StepReport>> reports_;
   std::vector<std::string> final_states_;
   int n_finished_ = 0;
+  std::int64_t final_tries_ = 0;
   std::vector<Evaluation> evaluations_;
   WorkerTimes times_;
   ValuesHash hash_;

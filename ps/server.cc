@@ -90,7 +90,7 @@ void Server::on_message(const Message& message) {
              to_string(type_of(h)));
       return type_of(h) == MessageType::push ? on_push(*worker, h) : on_pull(*worker, h);
     case MessageType::cut:
-      return cut(Clock(h.clock));
+      return cut(Clock(h.clock), h.sequence);
     case MessageType::hash_request:
       return report_hashes();
     case MessageType::shutdown:
@@ -150,12 +150,15 @@ void Server::on_pull(WorkerId worker, const MessageHeader& pull) {
   const BucketId id(pull.bucket);
   // A round that others have begun does not matter: it cannot change the value without this worker's push,
   // which follows its pull. Holding the pull back for it would be a deadlock.
-  if (!gate_.may_read(Clock(pull.clock), shard_.clock(id))) {
+  // What is never pushed is as new as anybody asks for.
+  const Clock clock =
+      parts_.plan[id].trainable ? shard_.clock(id) : std::max(shard_.clock(id), Clock(pull.clock));
+  if (!gate_.may_read(Clock(pull.clock), clock)) {
     held_pulls_.emplace_back(worker, pull);
     return;
   }
   const Rank to = parts_.cluster.rank_of(worker);
-  send_value_header(id, shard_.clock(id), to);
+  send_value_header(id, clock, to);
   for (int chunk = 0; chunk < parts_.plan[id].n_chunks(); ++chunk) send_value_chunk(id, chunk, to);
 }
 
@@ -216,18 +219,18 @@ void Server::finish_round(BucketId id) {
   }
   if (++n_finished_in_step_ == n_trainable_) {
     n_finished_in_step_ = 0;
-    if ((state.flags & kFlagCut) != 0) cut(clock);
+    if ((state.flags & kFlagCut) != 0) cut(clock, 0);
   }
   for (const auto& [worker, pull] : std::exchange(held_pulls_, {})) on_pull(worker, pull);
 }
 
 // Every bucket here has step `clock` applied, and none has more: no worker pushes the next step before it has
 // all values of this one.
-void Server::cut(Clock clock) {
+void Server::cut(Clock clock, std::int64_t retry) {
   if (parts_.checkpointer == nullptr)
     fail(ErrorKind::protocol, "a checkpoint of step {} was asked for, but none are configured", clock.value);
   spdlog::debug("server {} cuts at step {}", shard_.server().value, clock.value);
-  parts_.checkpointer->cut(clock, checkpoint_id(clock, parts_.run_id, parts_.attempt));
+  parts_.checkpointer->cut(clock, checkpoint_id(clock, parts_.start_id, retry));
 }
 
 void Server::report_outcome() {

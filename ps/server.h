@@ -26,8 +26,7 @@ class Server {
     ParameterShard& shard;
     ShardCheckpointer* checkpointer;  // null: no checkpoints
     Coordinator* coordinator;         // server 0 only
-    std::string run_id;
-    int attempt = 0;
+    std::string start_id;             // of this start of the job; names its saves
     double stall_timeout_s = 60;
     std::vector<std::string> hosts = {};  // by rank; for messages
     Aggregator::Limits limits = {};
@@ -43,7 +42,6 @@ class Server {
   struct BucketState {
     int sends_in_flight = 0;
     bool in_round = false;
-    bool ack = false;
     std::uint32_t flags = 0;
     std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends
   };
@@ -57,7 +55,7 @@ class Server {
   void send_value_header(BucketId id, Clock clock, Rank to);
   void send_value_chunk(BucketId id, int chunk, Rank to);
   void finish_round(BucketId id);
-  void cut(Clock clock);
+  void cut(Clock clock, std::int64_t retry);
   void report_outcome();
   void report_hashes();
   BucketState& state_of(BucketId id) { return buckets_[static_cast<std::size_t>(id.value)]; }

@@ -9,8 +9,8 @@
 
 namespace varscope {
 
-std::string checkpoint_id(Clock clock, const std::string& run_id, int attempt) {
-  return fmt::format("{:09d}-{}-{}", clock.value, run_id, attempt);
+std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t retry) {
+  return fmt::format("{:09d}-{}-{}", clock.value, start_id, retry);
 }
 
 std::string temporary_path(const std::string& dir, const std::string& id) { return dir + "/.tmp-" + id; }

@@ -26,9 +26,9 @@ struct ShardOutcome {
   }
 };
 
-// What a save is called, everywhere: unique per step and attempt, so that a rank of an earlier attempt that
-// lives on cannot write into a later one's files.
-std::string checkpoint_id(Clock clock, const std::string& run_id, int attempt);
+// What a save is called, everywhere: unique per start of the job, step and try, so that a rank of an earlier
+// start that lives on, or a server that was given up on, cannot write into a later save's files.
+std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t retry);
 std::string temporary_path(const std::string& dir, const std::string& id);
 
 // Saves one server's shard: cut() copies values and slots into a buffer that is kept (and was touched)

@@ -171,7 +171,7 @@ void CheckpointConfig::describe(Keys& b) {
   b.key("timeout_s", timeout_s, "a checkpoint that takes longer is given up",
         {.unit = "seconds", .above = 0});
   b.key("max_failures", max_failures, "checkpoints in a row that may fail before the job ends",
-        {.unit = "checkpoints", .min = 0});
+        {.unit = "checkpoints", .min = 1});
 }
 
 void OutputConfig::describe(Keys& b) {
