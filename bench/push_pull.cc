@@ -19,8 +19,8 @@
 #include "bench/bench.h"
 #include "common/bucket_plan.h"
 #include "common/mpi/mpi_job.h"
+#include "common/sum.h"
 #include "common/wire.h"
-#include "ps/optimizer_kernels.h"
 #include "ps/server.h"
 #include "worker/ps_client.h"
 
@@ -90,9 +90,7 @@ class Raw {
       MPI_Wait(&receives[slot], MPI_STATUS_IGNORE);
       MPI_Wait(&sends[slot], MPI_STATUS_IGNORE);
       if (add) {
-        kernels::add(reinterpret_cast<float*>(stores_[slot].get()),
-                     reinterpret_cast<float*>(buffers_[slot].get()),
-                     static_cast<std::int64_t>(n_ / sizeof(float)));
+        add_into(DType::float32, stores_[slot].get(), buffers_[slot].get(), n_);
       }
       if (i + depth < n_messages) post(slot);
       MPI_Isend(value ? stores_[slot].get() : &acks_[slot], value ? static_cast<int>(n_) : 1, MPI_BYTE,

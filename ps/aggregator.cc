@@ -3,25 +3,10 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/sum.h"
 #include "common/wire.h"
-#include "ps/optimizer_kernels.h"
 
 namespace varscope {
-namespace {
-
-void add_into(DType dtype, std::byte* into, const std::byte* from, std::size_t n_bytes) {
-  const auto n = static_cast<std::int64_t>(n_bytes / size_of(dtype));
-  if (dtype == DType::float32) {
-    kernels::add(reinterpret_cast<float*>(into), reinterpret_cast<const float*>(from), n);
-  } else if (dtype == DType::float64) {
-    kernels::add(reinterpret_cast<double*>(into), reinterpret_cast<const double*>(from), n);
-  } else {
-    fail(ErrorKind::protocol, "gradients of dtype {} cannot be summed", to_string(dtype));
-  }
-}
-
-}  // namespace
-
 Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
                        ServerId server, Limits limits)
     : transport_(transport),

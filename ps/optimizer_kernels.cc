@@ -9,9 +9,6 @@
 #define VARSCOPE_LOOP _Pragma("GCC ivdep") for (std::int64_t i = 0; i < n; ++i)
 
 #define VARSCOPE_DEFINE_KERNELS(T)                                                                        \
-  VARSCOPE_VECTOR_CLONES void add(T* into, const T* from, std::int64_t n) {                               \
-    VARSCOPE_LOOP into[i] += from[i];                                                                     \
-  }                                                                                                       \
   VARSCOPE_VECTOR_CLONES void add_scaled(T* into, const T* from, T scale, std::int64_t n) {               \
     VARSCOPE_LOOP into[i] += scale * from[i];                                                             \
   }                                                                                                       \

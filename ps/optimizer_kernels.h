@@ -7,7 +7,6 @@ namespace varscope::kernels {
 // Element-wise loops over n elements, for float32 and float64; no element depends on another.
 // Compiled once per vector width on x86-64, all with the same bits: see common/vector_clones.h.
 #define VARSCOPE_DECLARE_KERNELS(T)                                                                        \
-  void add(T* into, const T* from, std::int64_t n);                                                        \
   void add_scaled(T* into, const T* from, T scale, std::int64_t n);                                        \
   void sgd(T* v, const T* g, T lr, std::int64_t n);                                                        \
   void momentum(T* v, const T* g, T* m, T lr, T mu, std::int64_t n);                                       \

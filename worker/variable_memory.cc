@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/error.h"
+#include "common/sum.h"
 
 namespace varscope {
 namespace {
@@ -12,14 +13,6 @@ AlignedBytes zeroed(std::int64_t n_bytes) {
   AlignedBytes memory = allocate_aligned(static_cast<std::size_t>(n_bytes));
   std::memset(memory.get(), 0, static_cast<std::size_t>(n_bytes));
   return memory;
-}
-
-template <class T>
-void add(std::byte* into, const std::byte* from, std::int64_t n) {
-  T* a = reinterpret_cast<T*>(into);
-  const T* b = reinterpret_cast<const T*>(from);
-#pragma GCC ivdep
-  for (std::int64_t i = 0; i < n; ++i) a[i] += b[i];
 }
 
 }  // namespace
@@ -52,7 +45,7 @@ void VariableMemory::add_gradients(const Bucket& bucket, int into, int from) {
     const std::int64_t at = offsets_[static_cast<std::size_t>(s.variable)] + s.variable_begin * item;
     std::byte* a = gradients_[static_cast<std::size_t>(into)].get() + at;
     const std::byte* b = gradients_[static_cast<std::size_t>(from)].get() + at;
-    bucket.dtype == DType::float64 ? add<double>(a, b, s.n_elements) : add<float>(a, b, s.n_elements);
+    add_into(bucket.dtype, a, b, static_cast<std::size_t>(s.n_elements * item));
   }
 }
 
