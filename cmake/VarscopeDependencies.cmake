@@ -1,9 +1,9 @@
-# Every dependency comes from the system's packages; nothing is downloaded. Shared with the installed package.
+# Every dependency comes from the system's packages; nothing is downloaded. Shared with the installed package, so that its
+# users find the libraries where their system has them.
 find_package(Threads REQUIRED)
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(Boost REQUIRED COMPONENTS serialization)
 find_package(yaml-cpp REQUIRED)
-find_package(CLI11 REQUIRED)
 find_package(fmt REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(ZLIB REQUIRED)
@@ -12,11 +12,16 @@ find_package(nlohmann_json REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 
+if(NOT CMAKE_FIND_PACKAGE_NAME STREQUAL "varscope")  # for building varscope itself
+  find_package(CLI11 REQUIRED)
+endif()
+
+# Imported, so that the installed package names them instead of paths of the machine it was built on.
 if(NOT TARGET varscope_openblas)
-  add_library(varscope_openblas INTERFACE)
+  add_library(varscope_openblas INTERFACE IMPORTED)
   target_include_directories(varscope_openblas SYSTEM INTERFACE ${OpenBLAS_INCLUDE_DIRS})
   target_link_libraries(varscope_openblas INTERFACE ${OpenBLAS_LIBRARIES})
   # Debian ships yaml-cpp 0.7 with a bare target name.
-  add_library(varscope_yaml INTERFACE)
+  add_library(varscope_yaml INTERFACE IMPORTED)
   target_link_libraries(varscope_yaml INTERFACE yaml-cpp)
 endif()

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 
 namespace varscope {
@@ -14,6 +15,7 @@ char g_who[256] = "";
 char g_file[4096] = "";
 char g_sigterm_line[4096] = "";
 std::size_t g_sigterm_length = 0;
+std::atomic_flag g_reporting;
 
 template <std::size_t N>
 void set(char (&to)[N], const std::string& from) {
@@ -35,7 +37,10 @@ void report(const char* line, std::size_t length) {
   [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, line, length);
 }
 
+// mpirun sends SIGTERM twice, and any thread may get it: the process must not end under the hands of the one
+// that speaks.
 void handle_sigterm(int) {
+  if (g_reporting.test_and_set()) return;
   report(g_sigterm_line, g_sigterm_length);
   _exit(128 + SIGTERM);
 }
@@ -55,6 +60,7 @@ void FailureReport::set_file(const std::string& file) { set(g_file, file); }
 
 void FailureReport::print(const std::string& message) {
   const std::string line = line_of(message);
+  g_reporting.test_and_set();  // the process is about to end: SIGTERM shall not be quicker
   report(line.data(), line.size());
 }
 

@@ -147,7 +147,7 @@ void warn(const std::vector<std::string>& warnings) {
   for (const std::string& w : warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
 }
 
-// The process id too: the same command may fail twice in one second, with the same run and attempt.
+// Named after this start: the same command may fail twice in one second, with the same run and attempt.
 std::string failure_file(const StartPacket& start) {
   return fmt::format("{}/failure-{}-{}-{}.txt", start.job.run_dir(), start.run_id, start.attempt,
                      start.start_id);

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Fetches data sets from their official homes and checks every file's sha256.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: launch/get_data.sh NAME...     fetch these data sets
+       launch/get_data.sh --list      what there is
+Files go to $VARSCOPE_DATA/NAME (default: data/NAME); files that are there and whole are left alone.
+VARSCOPE_DATA_MIRROR: fetch $VARSCOPE_DATA_MIRROR/NAME/FILE instead, for example file:///srv/data or https://host/data.
+TEXT
+}
+
+die() {
+  echo "get_data.sh: $1" >&2
+  exit 1
+}
+
+# The homes of a data set, the first one tried first. A file's name is appended.
+declare -A homes=(
+  [fashion-mnist]="https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/
+http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+)
+declare -A about=(
+  [fashion-mnist]="70,000 images of clothes, 28 x 28, 10 classes; 30 MB; MIT licence, Zalando SE"
+)
+# set, file, sha256
+files="
+fashion-mnist train-images-idx3-ubyte.gz 3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84
+fashion-mnist train-labels-idx1-ubyte.gz a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845
+fashion-mnist t10k-images-idx3-ubyte.gz 346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073
+fashion-mnist t10k-labels-idx1-ubyte.gz 67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5
+"
+
+is_whole() { [[ -f $1 && $(sha256sum <"$1") == "$2  -" ]]; }
+
+# download URL FILE: false when it cannot be had.
+download() {
+  if [[ $1 == file://* ]]; then
+    cp --no-preserve=mode -- "${1#file://}" "$2" 2>/dev/null
+  elif command -v curl >/dev/null; then
+    curl --fail --silent --location --retry 2 --connect-timeout 15 --speed-limit 1000 --speed-time 60 --output "$2" "$1"
+  elif command -v wget >/dev/null; then
+    wget --quiet --tries=3 --timeout=60 --output-document="$2" "$1"
+  else
+    die "needs curl or wget: apt-get install curl"
+  fi
+}
+
+# fetch SET FILE SHA256: under a temporary name first, so that a file with its own name is always whole.
+fetch() {
+  local set=$1 file=$2 sha256=$3 path="$folder/$1/$2" url wrong=''
+  if is_whole "$path" "$sha256"; then
+    echo "$path: there already"
+    return
+  fi
+  part="$path.part"
+  for url in ${VARSCOPE_DATA_MIRROR:+"${VARSCOPE_DATA_MIRROR%/}/$set/"} \
+    $([[ -n ${VARSCOPE_DATA_MIRROR:-} ]] || echo "${homes[$set]}"); do
+    rm -f "$part"
+    echo "$path: fetching $url$file"
+    download "$url$file" "$part" || continue
+    if is_whole "$part" "$sha256"; then
+      mv -f "$part" "$path"
+      part=''
+      return
+    fi
+    wrong=" ($url$file has another sha256 than $sha256)"
+  done
+  die "cannot get $set/$file$wrong: check the network, or set VARSCOPE_DATA_MIRROR, or put the file at $path yourself"
+}
+
+case ${1:-} in
+  -h | --help) usage; exit 0 ;;
+  --list)
+    for name in "${!about[@]}"; do printf '%-16s %s\n' "$name" "${about[$name]}"; done
+    exit 0 ;;
+  '') usage >&2; exit 2 ;;
+esac
+
+folder=${VARSCOPE_DATA:-data}
+part=''
+trap 'rm -f ${part:+"$part"}' EXIT
+for name in "$@"; do
+  [[ -n ${homes[$name]:-} ]] || die "no data set '$name'; --list shows: ${!homes[*]}"
+done
+for name in "$@"; do
+  mkdir -p "$folder/$name" 2>/dev/null || die "cannot make $folder/$name; choose another folder with VARSCOPE_DATA"
+  while read -r set file sha256; do
+    [[ $set != "$name" ]] || fetch "$set" "$file" "$sha256"
+  done <<<"$files"
+done

@@ -1,0 +1,458 @@
+// The commands that do not train, on the bundled configs and on real runs; and what a run writes for other
+// programs.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <regex>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "common/bucket_plan.h"
+#include "common/cluster.h"
+#include "common/config/yaml_reader.h"
+#include "common/slice.h"
+#include "tests/support/job.h"
+
+namespace varscope::testing {
+namespace {
+
+const std::string kDigits = config_file("digits_mlp.yaml");
+
+std::vector<std::string> bundled_configs() {
+  std::vector<std::string> files;
+  for (const std::string& name : names_in(VARSCOPE_CONFIGS)) {
+    if (name.ends_with(".yaml")) files.push_back(config_file(name));
+  }
+  return files;
+}
+
+// Reads a data set that has to be fetched first.
+bool needs_data(const std::string& config) {
+  return read_text(config).find("type: digits") == std::string::npos;
+}
+
+std::string output_of(const Args& args) {
+  const Ended ended = run(varscope(args));
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_EQ(ended.err, "") << ended.all();
+  return ended.out;
+}
+
+// --- help
+// -------------------------------------------------------------------------------------------------------------
+
+struct Subcommand {
+  Args words;
+  std::vector<std::string> options;
+};
+const Subcommand kSubcommands[] = {
+    {{}, {"train", "eval", "plan", "config", "checkpoint", "VARSCOPE_DATA", "Exit codes"}},
+    {{"train"}, {"config", "--set", "--resume", "--fresh", "Exit codes"}},
+    {{"eval"}, {"config", "--set", "--checkpoint"}},
+    {{"plan"}, {"config", "--set", "--servers", "--workers"}},
+    {{"config"}, {"config", "--set", "--explain"}},
+    {{"checkpoint"}, {"list", "inspect", "verify"}},
+    {{"checkpoint", "list"}, {"path"}},
+    {{"checkpoint", "inspect"}, {"path"}},
+    {{"checkpoint", "verify"}, {"path"}},
+};
+
+TEST(Help, EverySubcommandListsItsOptions) {
+  for (const Subcommand& c : kSubcommands) {
+    const std::string help = output_of(c.words + Args{"--help"});
+    EXPECT_EQ(output_of(c.words + Args{"-h"}), help);
+    for (const std::string& option : c.options)
+      EXPECT_NE(help.find(option), std::string::npos) << option << "\n" << help;
+    for (const char* option : {"--help", "--version"})
+      EXPECT_NE(help.find(option), std::string::npos) << help;
+  }
+}
+
+TEST(Help, EverySubcommandTellsTheVersion) {
+  for (const Subcommand& c : kSubcommands) {
+    EXPECT_TRUE(std::regex_match(output_of(c.words + Args{"--version"}),
+                                 std::regex("varscope \\d+\\.\\d+\\.\\d+\n")));
+  }
+}
+
+TEST(Help, EveryKnownSubcommandIsCheckedHere) {
+  std::set<std::string> named;
+  for (const Subcommand& c : kSubcommands) {
+    if (c.words.size() == 1) named.insert(c.words[0]);
+  }
+  static const std::regex row("  ([a-z]+) {2,}.*");
+  bool in_list = false;
+  std::size_t listed = 0;
+  for (const std::string& line : lines_of(output_of({"--help"}))) {
+    std::smatch m;
+    if (line.starts_with("Subcommands:")) in_list = true;
+    if (in_list && std::regex_match(line, m, row)) {
+      EXPECT_TRUE(named.contains(m[1])) << m[1];
+      ++listed;
+    }
+  }
+  EXPECT_EQ(listed, named.size());
+}
+
+// --- config
+// -----------------------------------------------------------------------------------------------------------
+
+// The paths of all scalars, lists and empty maps: "train.batch". Layers and initializers have their own keys.
+void leaves_of(const ConfigNode& node, const std::string& path, std::set<std::string>& out) {
+  if (!node.is_map()) {
+    out.insert(path);
+    return;
+  }
+  for (const ConfigEntry& e : node.entries)
+    leaves_of(e.value, path.empty() ? e.key : path + "." + e.key, out);
+}
+
+TEST(Config, ExplainListsEveryKey) {
+  const std::string explained = "\n" + output_of({"config", "--explain"});
+  const auto lists = [&](const std::string& key) {
+    return explained.find("\n" + key + ": ") != std::string::npos;
+  };
+  // Those of a dump, which has all keys with their defaults ...
+  const ScratchDir dir;
+  for (const std::string& config : bundled_configs()) {
+    write_text(dir / "dump.yaml", output_of({"config", config}));
+    std::set<std::string> keys;
+    leaves_of(read_yaml_file(dir / "dump.yaml"), "", keys);
+    EXPECT_GT(keys.size(), 30U);
+    for (const std::string& key : keys) EXPECT_TRUE(lists(key)) << key;
+  }
+  // ... and some by name, of every section and of the layers.
+  for (const char* key : {"job.name",
+                          "job.seed",
+                          "job.run_dir",
+                          "cluster.servers",
+                          "cluster.logical_workers",
+                          "cluster.stall_timeout_s",
+                          "data.train.type",
+                          "data.train.images",
+                          "data.test.samples",
+                          "model.layers",
+                          "model.loss",
+                          "model.dtype",
+                          "model.layers[type=dense].units",
+                          "model.layers[type=dense].reuse",
+                          "model.layers[type=activation].kind",
+                          "initializer.type",
+                          "optimizer.type",
+                          "optimizer.beta1",
+                          "optimizer.weight_decay",
+                          "train.epochs",
+                          "train.batch",
+                          "train.max_steps",
+                          "train.eval_every_epochs",
+                          "checkpoint.every_steps",
+                          "checkpoint.every_seconds",
+                          "checkpoint.keep",
+                          "checkpoint.timeout_s",
+                          "checkpoint.max_failures",
+                          "output.metrics",
+                          "output.progress"}) {
+    EXPECT_TRUE(lists(key)) << key;
+  }
+}
+
+TEST(Config, AcceptsEveryBundledConfigAndItsOwnDump) {
+  const ScratchDir dir;
+  ASSERT_GE(bundled_configs().size(), 2U);
+  for (const std::string& config : bundled_configs()) {
+    const std::string dumped = output_of({"config", config});
+    write_text(dir / "dump.yaml", dumped);
+    EXPECT_EQ(output_of({"config", dir / "dump.yaml"}), dumped) << config;
+  }
+  EXPECT_NE(output_of({"config", kDigits, "--set", "train.batch=77"}).find("batch: 77"), std::string::npos);
+}
+
+// --- plan
+// -------------------------------------------------------------------------------------------------------------
+
+struct PlannedVariable {
+  std::string name, scope;
+  Shape shape;
+  std::int64_t slices;
+  std::string servers;
+};
+struct Plan {
+  std::vector<PlannedVariable> variables;
+  std::vector<double> bytes, shares;  // by server
+  double total_bytes = -1;
+};
+
+double bytes_of(const std::string& number, const std::string& unit) {
+  static const std::map<std::string, double> units = {
+      {"B", 1}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}};
+  return std::stod(number) * units.at(unit);
+}
+
+Shape shape_of(const std::string& text) {
+  std::vector<std::int64_t> dims;
+  static const std::regex number("\\d+");
+  for (std::sregex_iterator it(text.begin(), text.end(), number), end; it != end; ++it)
+    dims.push_back(std::stoll(it->str()));
+  return Shape(dims);
+}
+
+Plan plan_of(const std::string& text) {
+  static const std::regex scope("( *)([^ /]+)/");
+  static const std::regex variable(
+      "( *)([^ ]+) +(\\[[0-9, ]*\\]) +float32 +[0-9.]+ [KMG]?i?B +(\\d+)  ([0-9,-]+).*");
+  static const std::regex server("(\\d+) +([0-9.]+) ([KMG]?i?B) +\\d+ +([0-9.]+)");
+  static const std::regex total("total: .* parameters, ([0-9.]+) ([KMG]?i?B)");
+  Plan plan;
+  std::vector<std::string> path;
+  for (const std::string& line : lines_of(text)) {
+    std::smatch m;
+    if (std::regex_match(line, m, scope)) {
+      path.resize(static_cast<std::size_t>(m[1].length()) / 2);
+      path.push_back(m[2]);
+    } else if (std::regex_match(line, m, variable)) {
+      path.resize(static_cast<std::size_t>(m[1].length()) / 2);
+      std::string in;
+      for (const std::string& p : path) in += (in.empty() ? "" : "/") + p;
+      plan.variables.push_back(
+          {in.empty() ? m[2].str() : in + "/" + m[2].str(), in, shape_of(m[3]), std::stoll(m[4]), m[5]});
+    } else if (std::regex_match(line, m, server)) {
+      EXPECT_EQ(std::stoul(m[1]), plan.bytes.size());
+      plan.bytes.push_back(bytes_of(m[2], m[3]));
+      plan.shares.push_back(std::stod(m[4]));
+    } else if (std::regex_match(line, m, total)) {
+      plan.total_bytes = bytes_of(m[1], m[2]);
+    }
+  }
+  return plan;
+}
+
+// "0-2,5" as numbers.
+std::set<int> servers_of(const std::string& text) {
+  std::set<int> servers;
+  static const std::regex range("(\\d+)(?:-(\\d+))?");
+  for (std::sregex_iterator it(text.begin(), text.end(), range), end; it != end; ++it) {
+    const int first = std::stoi((*it)[1]), last = (*it)[2].matched ? std::stoi((*it)[2]) : first;
+    for (int s = first; s <= last; ++s) servers.insert(s);
+  }
+  return servers;
+}
+
+class PlanOfBundledConfig : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(PlanOfBundledConfig, IsEvenCompleteAndAsPlaced) {
+  if (needs_data(GetParam()) && !has_fashion_mnist())
+    GTEST_SKIP() << "the data set is not under VARSCOPE_DATA";
+  for (const int n : {1, 2, 3, 4, 8}) {
+    SCOPED_TRACE(n);
+    const std::string text = output_of({"plan", GetParam(), "--servers", std::to_string(n)});
+    const Plan plan = plan_of(text);
+    ASSERT_EQ(plan.bytes.size(), static_cast<std::size_t>(n)) << text;
+    ASSERT_FALSE(plan.variables.empty()) << text;
+
+    double sum = 0, model = 0;
+    std::vector<double> placed(plan.bytes.size(), 0.0);
+    for (const PlannedVariable& v : plan.variables) {
+      const std::vector<Slice> slices = cut(v.shape, DType::float32);
+      EXPECT_EQ(v.slices, std::ssize(slices)) << v.name;
+      std::set<int> servers;
+      for (std::size_t i = 0; i < slices.size(); ++i) {
+        const int s = Placement::owner(v.scope, static_cast<std::int64_t>(i), n).value;
+        servers.insert(s);
+        placed[static_cast<std::size_t>(s)] += 4.0 * static_cast<double>(slices[i].n_elements());
+      }
+      EXPECT_EQ(servers_of(v.servers), servers) << v.name;
+      model += 4.0 * static_cast<double>(v.shape.n_elements());
+    }
+    const double rounding = 0.051 * (model < (1 << 20) ? 1 << 10 : 1 << 20);
+    EXPECT_NEAR(plan.total_bytes, model, rounding) << text;
+    for (std::size_t s = 0; s < plan.bytes.size(); ++s) {
+      EXPECT_NEAR(plan.bytes[s], placed[s], rounding) << "server " << s << "\n" << text;
+      EXPECT_NEAR(plan.shares[s], placed[s] / (model / n), 0.0051) << "server " << s << "\n" << text;
+      sum += plan.bytes[s];
+    }
+    EXPECT_NEAR(sum, model, n * rounding) << text;
+    // Slices are not cut below kMinSliceBytes: of a model of a few slices per server, one server may have one
+    // more.
+    const double mean = model / n;
+    const double allowed = std::max(1.25 * mean, mean + static_cast<double>(kMinSliceBytes));
+    EXPECT_LE(*std::max_element(placed.begin(), placed.end()), allowed) << text;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Configs, PlanOfBundledConfig, ::testing::ValuesIn(bundled_configs()),
+                         [](const auto& info) { return std::filesystem::path(info.param).stem().string(); });
+
+// --- a real run
+// -------------------------------------------------------------------------------------------------------
+
+// Two epochs on two servers and two workers, with checkpoints at steps 3, 6, ...
+class RealRun : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = std::make_unique<ScratchDir>();
+    const Ended ended =
+        run(mpirun(4, Args{"train", kDigits} + overrides() +
+                          set({"cluster.servers=2", "train.epochs=2", "train.log_every_steps=2"})));
+    ASSERT_EQ(ended.code, 0) << ended.all();
+    out_ = ended.out;
+    err_ = ended.err;
+    summary_ = summary_of(out_);
+  }
+  static void TearDownTestSuite() { dir_.reset(); }
+
+  static Args overrides() {
+    return set({"job.run_dir=" + (*dir_ / "run"), "data.train.samples=640", "data.test.samples=500",
+                "checkpoint.every_steps=9", "checkpoint.keep=2"});
+  }
+  static std::string checkpoints() { return *dir_ / "run/checkpoints"; }
+  static std::string newest() { return checkpoints() + "/step-000000020"; }
+
+  static std::unique_ptr<ScratchDir> dir_;
+  static std::string out_, err_;
+  static Summary summary_;
+};
+std::unique_ptr<ScratchDir> RealRun::dir_;
+std::string RealRun::out_, RealRun::err_;
+Summary RealRun::summary_;
+
+TEST_F(RealRun, EvalAgreesWithTheTrainingSummary) {
+  ASSERT_GE(summary_.test_accuracy, 0) << out_;
+  for (const Args& where : {Args{}, Args{"--checkpoint", checkpoints()}, Args{"--checkpoint", newest()}}) {
+    const std::string text = output_of(Args{"eval", kDigits} + overrides() + where);
+    std::smatch m;
+    static const std::regex numbers(
+        "[^]*test samples  500\n  loss          ([0-9.]+)\n  accuracy      ([0-9.]+)\n");
+    ASSERT_TRUE(std::regex_match(text, m, numbers)) << text;
+    EXPECT_NE(text.find("step 20"), std::string::npos) << text;
+    EXPECT_EQ(std::stod(m[2]), summary_.test_accuracy);
+    EXPECT_NEAR(std::stod(m[1]), summary_.test_loss, 2e-4);  // summed over other chunks, and printed rounded
+  }
+}
+
+TEST_F(RealRun, ListShowsWhatIsThere) {
+  const std::string text = output_of({"checkpoint", "list", checkpoints()});
+  std::vector<std::string> names;
+  for (const std::string& name : names_in(checkpoints())) {
+    if (name.starts_with("step-")) names.push_back(name);
+  }
+  ASSERT_EQ(names.size(), 2U) << "checkpoint.keep is 2\n" << text;
+  EXPECT_EQ(names.back(), "step-000000020");
+  for (const std::string& name : names) EXPECT_NE(text.find(name), std::string::npos) << text;
+  EXPECT_NE(text.find("committed"), std::string::npos) << text;
+  EXPECT_EQ(text.find("damaged"), std::string::npos) << text;
+  EXPECT_LT(text.find(names.back()), text.find(names.front())) << "newest first\n" << text;
+}
+
+TEST_F(RealRun, InspectShowsTheRunsValues) {
+  const std::string text = output_of({"checkpoint", "inspect", newest()});
+  EXPECT_EQ(output_of({"checkpoint", "inspect", checkpoints()}), text) << "of a directory: the newest";
+  EXPECT_NE(text.find("values hash  " + summary_.hash + "\n"), std::string::npos) << text << out_;
+  for (const char* name : {"hidden1/weights", "hidden2/bias", "output/weights", "[256, 128]", "float32"}) {
+    EXPECT_NE(text.find(name), std::string::npos) << text;
+  }
+}
+
+TEST_F(RealRun, VerifyFindsOneFlippedByteInEachFile) {
+  EXPECT_NE(output_of({"checkpoint", "verify", newest()}).find("step-000000020"), std::string::npos);
+  output_of({"checkpoint", "verify", checkpoints()});
+  const ScratchDir dir;
+  int flips = 0;
+  for (const std::string& name : names_in(newest())) {
+    if (name == "manifest.json") continue;  // for other programs; never read back
+    const std::uintmax_t size = std::filesystem::file_size(newest() + "/" + name);
+    for (const std::uintmax_t at : {std::uintmax_t{0}, size / 2, size - 1}) {
+      SCOPED_TRACE(::testing::Message() << name << " byte " << at);
+      const std::string copy = dir / "step-000000020";
+      std::filesystem::remove_all(copy);
+      std::filesystem::copy(newest(), copy, std::filesystem::copy_options::recursive);
+      flip_byte(copy + "/" + name, at);
+      ++flips;
+      for (const std::string& path : {copy, dir.path()}) {
+        const Ended ended = run(varscope({"checkpoint", "verify", path}));
+        EXPECT_EQ(ended.code, 5) << ended.all();
+        EXPECT_NE(ended.out.find(name), std::string::npos) << ended.all();
+      }
+    }
+  }
+  EXPECT_EQ(flips, 3 * (1 + 2 + 2)) << "the manifest, two shards, two workers' states";
+}
+
+TEST_F(RealRun, VerifyFindsMissingAndTruncatedFiles) {
+  const ScratchDir dir;
+  const std::string copy = dir / "step-000000020", shard = copy + "/shard-00001-of-00002.safetensors";
+  std::filesystem::copy(newest(), copy, std::filesystem::copy_options::recursive);
+  std::filesystem::resize_file(shard, std::filesystem::file_size(shard) - 1);
+  EXPECT_EQ(run(varscope({"checkpoint", "verify", copy})).code, 5);
+  std::filesystem::remove(shard);
+  const Ended ended = run(varscope({"checkpoint", "verify", copy}));
+  EXPECT_EQ(ended.code, 5) << ended.all();
+  EXPECT_NE(ended.out.find("shard-00001-of-00002.safetensors"), std::string::npos) << ended.all();
+}
+
+TEST_F(RealRun, MetricsHoldWhatTheConsolePrinted) {
+  std::map<std::string, std::vector<nlohmann::json>> events;
+  for (const std::string& line : lines_of(read_text(*dir_ / "run/metrics.jsonl"))) {
+    const nlohmann::json j = nlohmann::json::parse(line);
+    for (const char* key : {"event", "step", "time", "run", "attempt"}) EXPECT_TRUE(j.contains(key)) << line;
+    events[j.at("event")].push_back(j);
+  }
+  ASSERT_EQ(events["start"].size(), 1U);
+  EXPECT_EQ(events["start"][0].at("servers"), 2);
+  EXPECT_EQ(events["start"][0].at("workers"), 2);
+  EXPECT_EQ(events["start"][0].at("parameters"), 41802);
+  EXPECT_NE(out_.find("run " + events["start"][0].at("run").get<std::string>() + ","), std::string::npos)
+      << out_;
+
+  ASSERT_EQ(events["epoch"].size(), 2U);
+  ASSERT_EQ(summary_.epoch_losses.size(), 2U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_NEAR(events["epoch"][i].at("loss").get<double>(), summary_.epoch_losses[i], 5.1e-5);
+    EXPECT_EQ(events["epoch"][i].at("samples"), 640);
+    EXPECT_EQ(events["epoch"][i].at("step"), 10 * (i + 1));
+  }
+  ASSERT_EQ(events["eval"].size(), 2U);
+  EXPECT_NEAR(events["eval"][1].at("accuracy").get<double>(), summary_.test_accuracy, 5.1e-5);
+  EXPECT_NEAR(events["eval"][1].at("loss").get<double>(), summary_.test_loss, 5.1e-5);
+
+  std::vector<std::int64_t> saved;
+  for (const auto& j : events["checkpoint"]) {
+    saved.push_back(j.at("step"));
+    EXPECT_NE(out_.find(j.at("path").get<std::string>()), std::string::npos) << j;
+  }
+  EXPECT_EQ(saved, summary_.checkpoints);
+  ASSERT_EQ(events["finish"].size(), 1U);
+  EXPECT_EQ(events["finish"][0].at("values_hash"), summary_.hash);
+  EXPECT_EQ(events["finish"][0].at("step"), summary_.step);
+  EXPECT_EQ(events["finish"][0].at("checkpoints"), summary_.checkpoints.size());
+
+  // Periodic lines: on standard error, as it is no terminal here.
+  std::size_t steps = 0;
+  for (const std::string& line : lines_of(err_)) steps += line.starts_with("step ") ? 1 : 0;
+  EXPECT_EQ(steps, 10U) << err_;
+  EXPECT_EQ(events["step"].size(), steps);
+}
+
+TEST(Resumed, MetricsGoOnInTheSameFile) {
+  const ScratchDir dir;
+  const Args args = Args{"train", kDigits} +
+                    set({"job.run_dir=" + (dir / "run"), "data.train.samples=640", "data.test.samples=100"});
+  train(varscope(args + set({"train.max_steps=3"})));
+  train(varscope(args + set({"train.max_steps=5"}) + Args{"--resume"}));
+  std::set<std::string> runs;
+  std::vector<int> attempts;
+  for (const std::string& line : lines_of(read_text(dir / "run/metrics.jsonl"))) {
+    const nlohmann::json j = nlohmann::json::parse(line);
+    runs.insert(j.at("run").get<std::string>());
+    if (j.at("event") == "start") attempts.push_back(j.at("attempt"));
+  }
+  EXPECT_EQ(runs.size(), 1U);
+  EXPECT_EQ(attempts, (std::vector<int>{1, 2}));
+  const std::string text = output_of({"checkpoint", "list", dir / "run/checkpoints"});
+  EXPECT_NE(text.find("step-000000005"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace varscope::testing

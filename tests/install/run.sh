@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Installs a build to a temporary folder; builds and runs an outside project against it; runs the installed program.
+set -euo pipefail
+
+case ${1:-} in
+  -h | --help) echo "usage: tests/install/run.sh [BUILD FOLDER]    checks \`cmake --install\` of it (default build/release)"; exit 0 ;;
+esac
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+build=${1:-$here/../../build/release}
+[[ -f $build/CMakeCache.txt ]] || { echo "install/run.sh: no build in $build: cmake --preset release, and build it" >&2; exit 2; }
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+prefix=$temporary/prefix
+
+cmake --install "$build" --prefix "$prefix" >/dev/null
+# The installed files must not name the folders they were built from.
+if grep -rlF "$(readlink -f "$here/../..")" "$prefix" --include='*.cmake' --include='*.h'; then
+  echo "install/run.sh: these installed files name the source folder" >&2
+  exit 1
+fi
+cmake -S "$here" -B "$temporary/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" >"$temporary/log" ||
+  { cat "$temporary/log" >&2; exit 1; }
+cmake --build "$temporary/build"
+"$temporary/build/varscope_user"
+"$temporary/build/varscope_user_all"
+"$prefix/bin/varscope" --version
+cd "$temporary"
+env -u VARSCOPE "$prefix/share/varscope/launch/run_local.sh" -s 1 -w 2 "$prefix/share/varscope/configs/digits_mlp.yaml" \
+  --set train.epochs=1 --set output.progress=off

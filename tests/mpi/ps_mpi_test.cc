@@ -1,0 +1,69 @@
+// The exchange of ps_test over MPI: the same bits.
+#include <gtest/gtest.h>
+
+#include "tests/support/mpi_main.h"
+#include "tests/support/ps_exchange.h"
+
+namespace varscope {
+namespace {
+
+using testing::default_exchange;
+using testing::Exchange;
+using testing::ExchangeServer;
+using testing::ExchangeWorker;
+using testing::mpi_job;
+using testing::mpi_size;
+
+constexpr int kLogicalWorkers = 6;
+
+void expect_same_as_loopback(const Exchange& e, int n_servers) {
+  const ClusterMap cluster = assign_roles(
+      std::vector<std::string>(static_cast<std::size_t>(mpi_size()), "host"), n_servers, kLogicalWorkers);
+  const auto transport = mpi_job().make_transport();
+  const Digest expected = testing::reference_hash(e, kLogicalWorkers);
+  const Rank me = transport->rank();
+  if (const auto worker = cluster.worker_at(me)) {
+    EXPECT_EQ(ExchangeWorker(*transport, cluster, e, *worker).run().hex(), expected.hex());
+    return;
+  }
+  ExchangeServer server(*transport, cluster, e, *cluster.server_at(me));
+  server.run();
+  EXPECT_EQ(server.finished().has_value(), me == Rank(0));
+  if (!server.finished()) return;
+  EXPECT_EQ(server.finished()->values_hash.hex(), expected.hex());
+  const auto loopback = testing::run_over_loopback(e, n_servers, cluster.n_workers(), kLogicalWorkers);
+  EXPECT_EQ(loopback.error, "");
+  ASSERT_TRUE(loopback.hash);
+  EXPECT_EQ(server.finished()->values_hash.hex(), loopback.hash->hex());
+}
+
+TEST(PsMpi, OneServer) { expect_same_as_loopback(default_exchange(), 1); }
+
+TEST(PsMpi, TwoServers) {
+  if (mpi_size() < 3) GTEST_SKIP() << "needs three ranks";
+  expect_same_as_loopback(default_exchange(), 2);
+}
+
+TEST(PsMpi, AllButOneAreServers) { expect_same_as_loopback(default_exchange(), mpi_size() - 1); }
+
+TEST(PsMpi, AcksAndASmallByteLimit) {
+  Exchange e = default_exchange();
+  e.ack_last = true;
+  e.limits = {.max_bytes = 1, .max_window = 1};
+  expect_same_as_loopback(e, 1);
+}
+
+TEST(PsMpi, ManySmallBuckets) {
+  Exchange e = default_exchange();
+  std::vector<VariableSpec> all;
+  for (int i = 0; i < 150; ++i) {
+    all.push_back(testing::make_spec("layer" + std::to_string(i) + "/w", DType::float32, Shape{1 + i},
+                                     Initializer::normal(0, 1)));
+  }
+  e.variables = VariableTable(std::move(all));
+  e.steps = 10;
+  expect_same_as_loopback(e, 1);
+}
+
+}  // namespace
+}  // namespace varscope

@@ -1,0 +1,11 @@
+# cmake -D "COMMAND=a;b;c" -D "WORDS=regex;regex" -P expect_failure.cmake: the command must fail, and print each of WORDS.
+execute_process(COMMAND ${COMMAND} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+message("${output}\nexit code ${code}")
+if("${code}" STREQUAL "0")
+  message(FATAL_ERROR "expected a failure")
+endif()
+foreach(words IN LISTS WORDS)
+  if(NOT output MATCHES "${words}")
+    message(FATAL_ERROR "expected \"${words}\" in the output")
+  endif()
+endforeach()

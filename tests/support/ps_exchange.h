@@ -1,0 +1,312 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/loopback_transport.h"
+#include "common/serialize.h"
+#include "common/wire.h"
+#include "ps/coordinator.h"
+#include "ps/optimizer.h"
+#include "ps/server.h"
+#include "tests/support/canonical_reference.h"
+#include "tests/support/plan_checks.h"
+#include "worker/ps_client.h"
+#include "worker/variable_memory.h"
+
+// Real servers and clients that exchange synthetic gradients, over any transport, and what must come of it.
+namespace varscope::testing {
+
+struct Exchange {
+  VariableTable variables;
+  OptimizerConfig optimizer;
+  std::uint64_t seed = 5;
+  int steps = 4;
+  bool ack_last = false;  // the last pushes ask for an ack; the values are pulled afterwards
+  double server_stall_s = 60;
+  double worker_stall_s = 60;
+  Aggregator::Limits limits;
+};
+
+// Several chunks, scattered slices, two precisions, a variable that is never pushed, a scalar.
+inline VariableTable exchange_table() {
+  const Initializer random = Initializer::normal(0, 1);
+  return VariableTable({make_spec("large/weights", DType::float32, Shape{600, 401}, random),
+                        make_spec("large/biases", DType::float32, Shape{401}),
+                        make_spec("small/weights", DType::float32, Shape{9, 7}, random),
+                        make_spec("small/frozen", DType::float32, Shape{13}, random, false),
+                        make_spec("double/weights", DType::float64, Shape{5000}, random),
+                        make_spec("scale", DType::float32, Shape{}, Initializer::constant(1))});
+}
+
+inline Exchange default_exchange() {
+  Exchange e;
+  e.variables = exchange_table();
+  e.optimizer.type = OptimizerType::adam;
+  e.optimizer.learning_rate = 0.05;
+  return e;
+}
+
+// Depends on the value, so that a worker with a stale or torn value pushes something else.
+template <class T>
+T synthetic_gradient(int variable, std::int64_t element, int leaf, std::int64_t step, T value) {
+  std::uint64_t x = static_cast<std::uint64_t>(element + 1) * 0x9E3779B97F4A7C15U +
+                    static_cast<std::uint64_t>(variable * 7919 + leaf * 104'729 + step * 1'299'709);
+  x ^= x >> 31;
+  x *= 0xBF58476D1CE4E5B9U;
+  x ^= x >> 29;
+  const T random = static_cast<T>(static_cast<double>(x >> 40) * 0x1p-23 - 1.0);
+  return random + T(0.01) * value;
+}
+
+inline void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash) {
+  const std::vector<Slice> slices = cut(v.shape, v.dtype);
+  for (std::size_t i = 0; i < slices.size(); ++i) {
+    const std::byte* begin = memory + static_cast<std::size_t>(slices[i].linear_begin()) * size_of(v.dtype);
+    const auto n = static_cast<std::size_t>(slices[i].n_elements()) * size_of(v.dtype);
+    hash.add(v.name, static_cast<std::int64_t>(i), digest_of(std::span(begin, n)));
+  }
+}
+
+template <class T>
+void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
+  const Optimizer optimizer(e.optimizer);
+  std::vector<Tensor> slots;
+  std::vector<std::byte*> memory;
+  for (std::size_t s = 0; s < optimizer.slots().size(); ++s) {
+    slots.emplace_back(value.dtype(), value.shape());
+    for (T& x : slots.back().as<T>()) x = static_cast<T>(optimizer.initial_value(s));
+  }
+  for (Tensor& s : slots) memory.push_back(s.view().bytes());
+  Tensor gradient(value.dtype(), value.shape());
+  std::vector<T> leaves(static_cast<std::size_t>(n_leaves));
+  for (int step = 1; step <= e.steps; ++step) {
+    const auto v = value.as<T>(), g = gradient.as<T>();
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      for (int leaf = 0; leaf < n_leaves; ++leaf) {
+        leaves[static_cast<std::size_t>(leaf)] =
+            synthetic_gradient<T>(variable, static_cast<std::int64_t>(i), leaf, step, v[i]);
+      }
+      g[i] = canonical_sum(leaves);
+    }
+    optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
+                     Clock(step));
+  }
+}
+
+// The run by definition: one process, whole variables, no slices, buckets, chunks or messages.
+inline Digest reference_hash(const Exchange& e, int n_leaves) {
+  ValuesHash hash;
+  for (std::size_t i = 0; i < e.variables.size(); ++i) {
+    const VariableSpec& v = e.variables[i];
+    Tensor value(v.dtype, v.shape);
+    v.initializer.fill(value.view(), e.seed, v.name, 0);
+    if (v.trainable && v.dtype == DType::float32) train_alone<float>(e, static_cast<int>(i), n_leaves, value);
+    if (v.trainable && v.dtype == DType::float64)
+      train_alone<double>(e, static_cast<int>(i), n_leaves, value);
+    add_values(v, value.view().bytes(), hash);
+  }
+  return hash.finish();
+}
+
+// What a worker's graph would do: one logical worker's gradients of one bucket, from the values in memory.
+inline void compute_gradients(const Bucket& bucket, VariableMemory& memory, int buffer, int leaf,
+                              Clock clock) {
+  const auto fill = [&]<class T>(T) {
+    for (const BucketSlice& s : bucket.slices) {
+      const auto value = memory.value(s.variable).as<T>(),
+                 gradient = memory.gradient(buffer, s.variable).as<T>();
+      for (std::int64_t i = s.variable_begin; i < s.variable_begin + s.n_elements; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        gradient[at] = synthetic_gradient<T>(s.variable, i, leaf, clock.value, value[at]);
+      }
+    }
+  };
+  bucket.dtype == DType::float64 ? fill(double()) : fill(float());
+}
+
+class ExchangeWorker {
+ public:
+  ExchangeWorker(Transport& transport, const ClusterMap& cluster, const Exchange& e, WorkerId worker)
+      : exchange_(e),
+        plan_(BucketPlan::make(e.variables, cluster.n_servers())),
+        leaves_(cluster.leaves_of(worker)),
+        sums_(LocalSumPlan::make(leaves_, cluster.logical_workers)),
+        memory_(e.variables, sums_.n_buffers),
+        client_(transport, cluster, plan_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {}
+
+  PsClient& client() { return client_; }
+
+  void push_step(Clock clock, std::uint32_t extra_flags = 0) {
+    const int n = plan_.size();
+    for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
+      const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
+      if (!bucket.trainable) continue;
+      client_.wait(bucket.id);
+      for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) {
+        compute_gradients(bucket, memory_, sums_.leaves[leaf].buffer, leaves_.begin + static_cast<int>(leaf),
+                          clock);
+        for (const auto& [into, from] : sums_.leaves[leaf].merges) memory_.add_gradients(bucket, into, from);
+      }
+      client_.progress();
+      if (clock > released_) {
+        flags_ = client_.wait_go(clock);
+        released_ = clock;
+      }
+      client_.push(bucket.id, clock, flags_ | extra_flags);
+    }
+    StepReport report;
+    for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf) report.leaves.push_back({leaf + 0.5, leaf, 2});
+    client_.send_to_coordinator(make_header(MessageType::step_report, client_.worker().value, clock),
+                                to_binary(report));
+  }
+
+  // Returns the hash of the values it has at the end.
+  Digest run() {
+    client_.pull_all(Clock(0));
+    client_.wait_all();
+    for (Clock clock(1); clock.value <= exchange_.steps; ++clock.value) {
+      push_step(clock, exchange_.ack_last && clock.value == exchange_.steps ? kFlagAck : 0);
+    }
+    return finish();
+  }
+
+  Digest finish() {
+    client_.wait_all();
+    if (exchange_.ack_last) {
+      client_.pull_all(Clock(exchange_.steps));
+      client_.wait_all();
+    }
+    ValuesHash hash;
+    for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
+      add_values(exchange_.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
+    }
+    client_.send_to_coordinator(
+        make_header(MessageType::finished, client_.worker().value, Clock(exchange_.steps)), "");
+    client_.wait_shutdown();
+    return hash.finish();
+  }
+
+ private:
+  const Exchange& exchange_;
+  BucketPlan plan_;
+  LeafRange leaves_;
+  LocalSumPlan sums_;
+  VariableMemory memory_;
+  PsClient client_;
+  Clock released_;
+  std::uint32_t flags_ = 0;
+};
+
+class ExchangeServer : private RunObserver {
+ public:
+  ExchangeServer(Transport& transport, const ClusterMap& cluster, const Exchange& e, ServerId server)
+      : plan_(BucketPlan::make(e.variables, cluster.n_servers())),
+        optimizer_(e.optimizer),
+        shard_(e.variables, plan_, server, optimizer_) {
+    shard_.initialize(e.seed);
+    if (server == ServerId(0)) {
+      coordinator_.emplace(transport, cluster, plan_, TrainPlan{Clock(0), Clock(e.steps), 2},
+                           CheckpointConfig{}, nullptr, CoordinatorState{}, static_cast<RunObserver&>(*this));
+    }
+    server_.emplace(Server::Parts{.transport = transport,
+                                  .cluster = cluster,
+                                  .plan = plan_,
+                                  .optimizer = optimizer_,
+                                  .shard = shard_,
+                                  .checkpointer = nullptr,
+                                  .coordinator = coordinator_ ? &*coordinator_ : nullptr,
+                                  .start_id = "test",
+                                  .stall_timeout_s = e.server_stall_s,
+                                  .limits = e.limits});
+  }
+  void run() { server_->run(); }
+  const std::optional<FinishSummary>& finished() const { return finished_; }  // server 0 only
+  const std::vector<StepSummary>& steps() const { return steps_; }
+
+ private:
+  void on_step(const StepSummary& s) override { steps_.push_back(s); }
+  void on_finish(const FinishSummary& f) override { finished_ = f; }
+  BucketPlan plan_;
+  Optimizer optimizer_;
+  ParameterShard shard_;
+  std::optional<Coordinator> coordinator_;
+  std::optional<Server> server_;
+  std::optional<FinishSummary> finished_;
+  std::vector<StepSummary> steps_;
+};
+
+struct ExchangeResult {
+  std::string error;                // the first rank's; empty when all went well
+  std::optional<Digest> hash;       // as the coordinator tells it
+  std::vector<Digest> worker_hash;  // by worker
+  std::vector<StepSummary> steps;
+};
+
+// All ranks as threads of this process. A run that does not end is aborted, and `error` says "stuck".
+inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers, int n_leaves,
+                                        LoopbackFaults faults = {}) {
+  const ClusterMap cluster = assign_roles(
+      std::vector<std::string>(static_cast<std::size_t>(n_servers + n_workers), "host"), n_servers, n_leaves);
+  LoopbackHub hub(n_servers + n_workers, faults);
+  ExchangeResult result;
+  result.worker_hash.resize(static_cast<std::size_t>(n_workers));
+  std::mutex mutex;
+  std::condition_variable wake;
+  int n_running = n_servers + n_workers;
+  // A rank that is stopped notices nothing.
+  Exchange stopped = e;
+  stopped.server_stall_s = stopped.worker_stall_s = 3600;
+  const auto run_rank = [&](Rank rank) {
+    const Exchange& mine = faults.silent_rank == rank ? stopped : e;
+    const auto transport = hub.endpoint(rank);
+    if (const auto worker = cluster.worker_at(rank)) {
+      result.worker_hash[static_cast<std::size_t>(worker->value)] =
+          ExchangeWorker(*transport, cluster, mine, *worker).run();
+      return;
+    }
+    ExchangeServer server(*transport, cluster, mine, *cluster.server_at(rank));
+    server.run();
+    if (!server.finished()) return;
+    result.hash = server.finished()->values_hash;
+    result.steps = server.steps();
+  };
+  std::vector<std::thread> threads;
+  for (int r = 0; r < n_servers + n_workers; ++r) {
+    threads.emplace_back([&, r] {
+      std::string error;
+      try {
+        run_rank(Rank(r));
+      } catch (const Aborted&) {
+      } catch (const Error& failure) {
+        error = std::string(to_string(failure.kind())) + ": " + failure.what();
+      } catch (const std::exception& failure) {
+        error = failure.what();
+      }
+      const std::lock_guard lock(mutex);
+      if (!error.empty() && result.error.empty()) result.error = error;
+      if (!error.empty()) hub.abort();
+      --n_running;
+      wake.notify_all();
+    });
+  }
+  {
+    std::unique_lock lock(mutex);
+    if (!wake.wait_for(lock, std::chrono::seconds(40), [&] { return n_running == 0; })) {
+      result.error = "stuck";
+      hub.abort();
+    }
+  }
+  for (std::thread& t : threads) t.join();
+  return result;
+}
+
+}  // namespace varscope::testing

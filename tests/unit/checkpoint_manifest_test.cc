@@ -1,0 +1,291 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/archive.h"
+#include "checkpoint/boxes.h"
+#include "checkpoint/manifest.h"
+#include "common/serialize.h"
+#include "tests/support/checkpoint_fixture.h"
+
+namespace varscope {
+namespace {
+
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::make_manifest;
+using testing::make_variable;
+using testing::small_model;
+using testing::TempDir;
+using testing::tiny_model;
+
+// A whole manifest of a saved model, as the committer would complete it.
+Manifest saved_manifest(const testing::Model& model, int servers = 2) {
+  TempDir dir;
+  PosixFs fs;
+  Manifest m = make_manifest(model, 7, servers);
+  m.id = "id-7";
+  m.unix_time = 1'700'000'000;
+  for (int s = 0; s < servers; ++s)
+    add_report(m, testing::write_part(fs, dir.path(), model, 7, s, servers, m.id));
+  m.values_hash = values_hash_of(m);
+  return m;
+}
+
+TEST(Manifest, RoundTrips) {
+  const Manifest m = saved_manifest(small_model(1), 3);
+  const std::string bytes = encode_manifest(m);
+  const Manifest back = decode_manifest(bytes, "MANIFEST");
+  EXPECT_EQ(encode_manifest(back), bytes);
+  EXPECT_EQ(back.files, m.files);
+  EXPECT_EQ(back.tensors, m.tensors);
+  EXPECT_EQ(back.cut, m.cut);
+  EXPECT_EQ(back.variables.digest(), m.variables.digest());
+  EXPECT_EQ(back.coordinator_state, "epoch 3");
+  EXPECT_EQ(back.values_hash, testing::values_hash_of(small_model(1)));
+}
+
+TEST(Manifest, HashOfTheValuesDoesNotDependOnServersOrSlots) {
+  const Digest one = saved_manifest(small_model(1), 1).values_hash;
+  EXPECT_EQ(saved_manifest(small_model(1), 8).values_hash, one);
+  EXPECT_NE(saved_manifest(small_model(2), 1).values_hash, one);
+}
+
+TEST(Manifest, ReportSurvivesTheNetwork) {
+  TempDir dir;
+  PosixFs fs;
+  const ShardReport report = testing::write_part(fs, dir.path(), small_model(1), 7, 1, 2, "id");
+  const auto back = from_binary<ShardReport>(to_binary(report), "a report");
+  EXPECT_EQ(back.server, 1);
+  EXPECT_EQ(back.cut, report.cut);
+  EXPECT_EQ(back.file, report.file);
+  EXPECT_EQ(back.tensors, report.tensors);
+}
+
+TEST(Manifest, RefusesReportsOfAnotherState) {
+  Manifest m = make_manifest(tiny_model(1), 7, 2);
+  m.id = "id-7";
+  ShardReport report;
+  report.server = 1;
+  report.step = 7;
+  report.cut = {7, 6};
+  EXPECT_EQ(error_of([&] { add_report(m, report); }),
+            "checkpoint: checkpoint id-7: server 1 cut at step 7 with worker clocks [7, 6], the coordinator "
+            "at step 7 with "
+            "[7, 7]; the servers are not of one state");
+  report.cut = {7, 7};
+  report.file.name = "shard";
+  add_report(m, report);
+  EXPECT_EQ(error_of([&] { add_report(m, report); }), "checkpoint: checkpoint id-7: two reports of shard");
+  report.step = 8;
+  EXPECT_THAT(error_of([&] { add_report(m, report); }), HasSubstr("cut at step 8"));
+}
+
+TEST(Manifest, JsonHasTheByteRanges) {
+  const Manifest m = saved_manifest(small_model(1), 2);
+  const nlohmann::json json = nlohmann::json::parse(to_json(m));
+  EXPECT_EQ(json["step"], 7);
+  EXPECT_EQ(json["format"], "1.0");
+  EXPECT_EQ(json["values_hash"], m.values_hash.hex());
+  ASSERT_EQ(json["tensors"].size(), m.tensors.size());
+  EXPECT_EQ(json["tensors"][0]["bytes"][0], m.tensors[0].begin);
+  EXPECT_EQ(json["tensors"][0]["bytes"][1], m.tensors[0].end);
+  EXPECT_EQ(json["tensors"][0]["file"], m.files[m.tensors[0].file].name);
+  EXPECT_EQ(json["files"][1]["crc32c"][0], m.files[1].crc32c[0]);
+  EXPECT_EQ(json["variables"][0]["shape"], (std::vector<int>{90, 61}));
+}
+
+TEST(Manifest, EveryFlippedBitIsDetected) {
+  const std::string good = encode_manifest(saved_manifest(tiny_model(1), 1));
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ (1 << (i % 8)));
+    EXPECT_THROW(decode_manifest(bad, "MANIFEST"), Error) << "byte " << i;
+  }
+  for (std::size_t n = 0; n < good.size(); ++n) EXPECT_THROW(decode_manifest(good.substr(0, n), "M"), Error);
+}
+
+struct Damage {
+  const char* words;
+  std::function<void(Manifest&)> apply;
+};
+
+TEST(Manifest, NothingThatDoesNotHoldTogetherIsAccepted) {
+  const std::vector<Damage> damages = {
+      {"big-endian machine", [](Manifest& m) { m.endianness = "big"; }},
+      {"negative step -1", [](Manifest& m) { m.step = -1; }},
+      {"has 0 servers", [](Manifest& m) { m.servers = 0; }},
+      {"2 workers but the clocks of 1", [](Manifest& m) { m.cut.pop_back(); }},
+      {"names a file \"../x\"", [](Manifest& m) { m.files[0].name = "../x"; }},
+      {"names a file \"..\"", [](Manifest& m) { m.files[0].name = ".."; }},
+      {"names a file \"MANIFEST\"", [](Manifest& m) { m.files[0].name = "MANIFEST"; }},
+      {"names a file \"\"", [](Manifest& m) { m.files[0].name.clear(); }},
+      {"names the file shard-00000-of-00002.safetensors twice",
+       [](Manifest& m) { m.files[1].name = m.files[0].name; }},
+      {"has no shard-00001-of-00002.safetensors", [](Manifest& m) { m.files[1].name = "other"; }},
+      {"chunks of 0 bytes", [](Manifest& m) { m.files[0].chunk_bytes = 0; }},
+      {"2 checksums for the 1 chunks", [](Manifest& m) { m.files[0].crc32c.push_back(0); }},
+      {"checksums for the", [](Manifest& m) { m.files[0].size = ~std::uint64_t{0}; }},
+      {"unknown variable \"x\"", [](Manifest& m) { m.tensors[0].variable = "x"; }},
+      {"unknown slot \"v\"", [](Manifest& m) { m.tensors[0].slot = "v"; }},
+      {"into file 2 of 2", [](Manifest& m) { m.tensors[0].file = 2; }},
+      {"of shard-", [](Manifest& m) { m.tensors[0].begin = m.tensors[0].end + 1; }},
+      {"of shard-", [](Manifest& m) { m.tensors[0].end = ~std::uint64_t{0}; }},
+      {"bytes for", [](Manifest& m) { m.tensors[0].end -= 4; }},
+      {"as int32, the variable is float32", [](Manifest& m) { m.tensors[0].dtype = DType::int32; }},
+      {"malformed", [](Manifest& m) { m.tensors[0].box = "90 61 0,x:0,61"; }},
+      {"a box of shape [91, 61]", [](Manifest& m) { m.tensors[0].box = "91 61 0,1:0,61"; }},
+      {"an empty box", [](Manifest& m) { m.tensors[0].box = "90 61 0,0:0,61"; }},
+      {"numbers the slices", [](Manifest& m) { m.tensors[0].slice = 77; }},
+      {"is not whole: variable \"hidden/weights\"",
+       [](Manifest& m) {
+         const auto last = index_tensors(m).at({"hidden/weights", ""}).back();
+         m.tensors.erase(m.tensors.begin() + static_cast<std::ptrdiff_t>(last));
+       }},
+      {"it has no values of variable \"counts\"",
+       [](Manifest& m) {
+         std::erase_if(m.tensors, [](const TensorRecord& t) { return t.variable == "counts"; });
+       }},
+      {"it has no slot \"m\" of variable \"scale\"",
+       [](Manifest& m) {
+         std::erase_if(m.tensors,
+                       [](const TensorRecord& t) { return t.variable == "scale" && t.slot == "m"; });
+       }},
+      {"into the same bytes",
+       [](Manifest& m) {
+         for (TensorRecord& t : m.tensors) {
+           if (t.slot != "m" || t.variable != "scale") continue;
+           const TensorRecord& value = m.tensors[index_tensors(m).at({"scale", ""})[0]];
+           t.begin = value.begin;
+           t.end = value.end;
+         }
+       }},
+      {"hash of the values",
+       [](Manifest& m) { m.tensors[0].digest.bytes[0] ^= 1, m.values_hash.bytes[0] ^= 1; }},
+      {"of shape [?]",
+       [](Manifest& m) {
+         auto variables = m.variables.variables();
+         variables.push_back(make_variable("u", DType::float32, Shape(std::vector<std::int64_t>{-1})));
+         m.variables = VariableTable(variables);
+       }},
+  };
+  const Manifest good = saved_manifest(small_model(1), 2);
+  ASSERT_EQ(error_of([&] { decode_manifest(encode_manifest(good), "M"); }), "no error");
+  for (const Damage& damage : damages) {
+    Manifest bad = good;
+    damage.apply(bad);
+    const std::string words = error_of([&] { decode_manifest(encode_manifest(bad), "dir/MANIFEST"); });
+    EXPECT_THAT(words, HasSubstr(damage.words));
+    EXPECT_TRUE(words.starts_with("checkpoint: dir/MANIFEST ")) << words;
+  }
+}
+
+TEST(Manifest, NewerFormats) {
+  const std::string payload = to_disk_text(saved_manifest(tiny_model(1), 1));
+  const std::string minor = seal(kManifestMagic, payload + " 17 more fields", {.major = 1, .minor = 3});
+  EXPECT_EQ(decode_manifest(minor, "M").step, 7);
+  const std::string major = seal(kManifestMagic, "whatever", {.major = 2, .minor = 0, .min_reader = "2.0.0"});
+  EXPECT_EQ(error_of([&] { decode_manifest(major, "M"); }),
+            "checkpoint: M has format 2 and needs varscope >= 2.0.0");
+}
+
+// The checksum is recomputed after each mutation, so these bytes reach Boost and the checks behind it.
+TEST(Manifest, DecoderSurvivesMutations) {
+  std::mt19937 random(20240117);
+  const std::string payload = to_disk_text(saved_manifest(small_model(3), 2));
+  int accepted = 0;
+  const std::string digits = "0123456789- .";
+  for (int round = 0; round < 6000; ++round) {
+    std::string mutated = payload;
+    for (unsigned n = 1 + random() % 4; n > 0 && !mutated.empty(); --n) {
+      const std::size_t at = random() % mutated.size();
+      switch (random() % 6) {
+        case 0:
+          mutated[at] = static_cast<char>(random());
+          break;
+        case 1:
+          mutated[at] = digits[random() % digits.size()];
+          break;
+        case 2:
+          mutated.insert(at, "999999999999999999");
+          break;
+        case 3:
+          mutated.erase(at, 1 + random() % 20);
+          break;
+        case 4:
+          mutated.resize(at);
+          break;
+        case 5:
+          mutated.insert(at, payload.substr(random() % payload.size(), 40));
+          break;
+      }
+    }
+    try {
+      decode_manifest(seal(kManifestMagic, mutated), "MANIFEST");
+      ++accepted;  // a changed time, say
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::checkpoint) << e.what();
+    }
+  }
+  EXPECT_LT(accepted, 3000);
+}
+
+TEST(BoundedArchive, ChecksCountsBeforeAllocating) {
+  const std::string numbers = to_disk_text(std::vector<std::int64_t>{1, 2, 3});
+  EXPECT_EQ(from_disk_text<std::vector<std::int64_t>>(numbers, "f"), (std::vector<std::int64_t>{1, 2, 3}));
+  std::string hostile = numbers;
+  hostile.replace(hostile.find(" 3 "), 3, " 3000000000000 ");
+  EXPECT_THAT(error_of([&] { from_disk_text<std::vector<std::int64_t>>(hostile, "f"); }),
+              HasSubstr("checkpoint: f cannot be read: 3000000000000 items are announced where only"));
+  std::string text = to_disk_text(std::string("abc"));
+  EXPECT_EQ(from_disk_text<std::string>(text, "f"), "abc");
+  text.replace(text.rfind("3 abc"), 1, "9999999999");
+  EXPECT_THAT(error_of([&] { from_disk_text<std::string>(text, "f"); }),
+              HasSubstr("9999999999 items are announced"));
+}
+
+Slice box(const char* spec) { return Slice::from_spec(spec); }
+
+TEST(Boxes, Coverage) {
+  const Shape shape{4, 6};
+  const auto words = [&](std::vector<Slice> boxes) { return coverage_problem(shape, boxes); };
+  EXPECT_EQ(words({box("4 6 0,4:0,6")}), "");
+  EXPECT_EQ(words({box("4 6 2,2:0,6"), box("4 6 0,2:0,6")}), "");
+  EXPECT_EQ(words({box("4 6 0,4:0,2"), box("4 6 0,1:2,4"), box("4 6 1,3:2,4")}), "");
+  EXPECT_EQ(words({}), "has a hole: 24 of its 24 elements are in no slice");
+  EXPECT_EQ(words({box("4 6 0,2:0,6")}), "has a hole: 12 of its 24 elements are in no slice");
+  EXPECT_EQ(words({box("4 6 0,3:0,6"), box("4 6 2,2:0,6")}),
+            "has overlapping slices \"4 6 0,3:0,6\" and \"4 6 2,2:0,6\"");
+  EXPECT_EQ(words({box("4 6 0,3:0,6"), box("4 6 2,1:0,6")}),
+            "has overlapping slices \"4 6 0,3:0,6\" and \"4 6 2,1:0,6\"");
+  // Volumes that add up, but with an overlap and a hole.
+  EXPECT_EQ(words({box("4 6 0,4:0,4"), box("4 6 0,4:3,2")}),
+            "has overlapping slices \"4 6 0,4:0,4\" and \"4 6 0,4:3,2\"");
+  EXPECT_EQ(coverage_problem(Shape{}, std::vector<Slice>{Slice{}}), "");
+  EXPECT_EQ(coverage_problem(Shape{}, std::vector<Slice>{Slice{}, Slice{}}),
+            "has overlapping slices \"\" and \"\"");
+}
+
+TEST(Boxes, Intersection) {
+  EXPECT_EQ(intersect(box("4 6 0,3:1,5"), box("4 6 2,2:0,4")), box("4 6 2,1:1,3"));
+  EXPECT_EQ(intersect(box("4 6 0,2:0,6"), box("4 6 2,2:0,6")), std::nullopt);
+  EXPECT_EQ(intersect(Slice{}, Slice{}), Slice{});
+}
+
+TEST(Boxes, RunsAreAsLongAsBothSidesAllow) {
+  const auto count = [](const char* from, const char* to) {
+    int runs = 0;
+    for_each_run(*intersect(box(from), box(to)), box(from), box(to), [&](auto, auto, auto) { ++runs; });
+    return runs;
+  };
+  EXPECT_EQ(count("4 6 0,4:0,6", "4 6 1,2:0,6"), 1);
+  EXPECT_EQ(count("4 6 0,4:0,6", "4 6 1,2:0,5"), 2);
+  EXPECT_EQ(count("4 6 0,4:0,3", "4 6 0,4:0,3"), 1);
+  EXPECT_EQ(count("", ""), 1);
+}
+
+}  // namespace
+}  // namespace varscope

@@ -1,0 +1,252 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/shard.h"
+#include "tests/support/checkpoint_fixture.h"
+#include "tests/support/fault_fs.h"
+
+namespace varscope {
+namespace {
+
+using testing::error_of;
+using testing::FaultFs;
+using testing::FsOp;
+using ::testing::HasSubstr;
+using testing::slurp;
+using testing::TempDir;
+
+// A reader of safetensors that knows nothing of varscope: 8 bytes of length, a JSON object that begins with
+// '{', then the data, which the tensors' offsets must cover without hole or overlap.
+struct Safetensors {
+  struct Tensor {
+    std::string dtype;
+    std::vector<std::int64_t> shape;
+    std::string bytes;
+  };
+  std::map<std::string, Tensor> tensors;
+  std::map<std::string, std::string> metadata;
+  std::size_t data_begin = 0;
+
+  explicit Safetensors(const std::string& file) {
+    std::size_t n = 0;
+    for (std::size_t i = 8; i-- > 0;) n = n * 256 + static_cast<unsigned char>(file.at(i));
+    require(n <= 100'000'000 && 8 + n <= file.size(), "header length");
+    require(file[8] == '{', "header begins with {");
+    data_begin = 8 + n;
+    const std::string data = file.substr(data_begin);
+    std::map<std::size_t, std::size_t> ranges;
+    const nlohmann::json header = parse(file.substr(8, n));
+    for (const auto& [name, entry] : header.items()) {
+      if (name == "__metadata__") {
+        for (const auto& [key, value] : entry.items()) metadata[key] = value.get<std::string>();
+        continue;
+      }
+      require(entry.size() == 3, "three fields");
+      Tensor t{entry.at("dtype"), entry.at("shape"), ""};
+      const std::size_t begin = entry.at("data_offsets").at(0), end = entry.at("data_offsets").at(1);
+      require(begin <= end && end <= data.size(), "offsets inside the data");
+      std::size_t due = item(t.dtype);
+      for (const std::int64_t d : t.shape) due *= static_cast<std::size_t>(d);
+      require(due == end - begin, "bytes of the shape");
+      require(ranges.emplace(begin, end).second, "one tensor per offset");
+      t.bytes = data.substr(begin, end - begin);
+      tensors.emplace(name, std::move(t));
+    }
+    std::size_t at = 0;
+    for (const auto& [begin, end] : ranges) {
+      require(begin == at, "no holes");
+      at = end;
+    }
+    require(at == data.size(), "nothing behind the last tensor");
+  }
+
+  static void require(bool good, const char* what) {
+    if (!good) throw std::runtime_error(what);
+  }
+  static std::size_t item(const std::string& dtype) {
+    const std::map<std::string, std::size_t> sizes = {{"F32", 4}, {"F64", 8},  {"I32", 4},
+                                                      {"I64", 8}, {"BF16", 2}, {"U8", 1}};
+    return sizes.at(dtype);
+  }
+  // Duplicate keys are forbidden by the format, and parsers swallow them.
+  static nlohmann::json parse(const std::string& text) {
+    std::vector<std::set<std::string>> keys;
+    return nlohmann::json::parse(text, [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+      if (event == nlohmann::json::parse_event_t::object_start) keys.emplace_back();
+      if (event == nlohmann::json::parse_event_t::object_end) keys.pop_back();
+      if (event == nlohmann::json::parse_event_t::key) {
+        require(keys.back().insert(value.get<std::string>()).second, "unique keys");
+      }
+      return true;
+    });
+  }
+};
+
+struct Memory {
+  std::vector<std::vector<std::byte>> blocks;
+  ConstPiece make(std::size_t n, unsigned seed) {
+    std::mt19937 random(seed);
+    auto& block = blocks.emplace_back(n);
+    for (auto& b : block) b = static_cast<std::byte>(random());
+    return {block.data(), n};
+  }
+};
+
+Slice whole(Shape shape) { return {shape, Shape(std::vector<std::int64_t>(shape.rank(), 0)), shape}; }
+
+std::string text_of(ConstPiece p) { return {reinterpret_cast<const char*>(p.data), p.n_bytes}; }
+
+TEST(Shard, IsAValidSafetensorsFile) {
+  TempDir dir;
+  PosixFs fs;
+  Memory memory;
+  const Slice part = Slice::from_spec("20 43 4,6:0,43");
+  const std::vector<ShardTensor> tensors = {
+      {"hidden/w", "", 3, DType::float32, part, memory.make(6 * 43 * 4, 1)},
+      {"hidden/w", "m", 3, DType::float32, part, memory.make(6 * 43 * 4, 2)},
+      {"scale", "", 0, DType::uint8, Slice{}, memory.make(1, 3)},
+      {"d", "", 0, DType::float64, whole({2, 3}), memory.make(48, 4)},
+      {"i", "", 0, DType::int32, whole({5}), memory.make(20, 5)},
+      {"l", "", 0, DType::int64, whole({1, 1, 1}), memory.make(8, 6)},
+      {"quote\"\\ name", "", 0, DType::bfloat16, whole({7}), memory.make(14, 7)},
+  };
+  const ShardReport report = write_shard(fs, dir.path(), 3, 8, 12, {12, 12}, "id-1", tensors);
+  EXPECT_EQ(report.file.name, "shard-00003-of-00008.safetensors");
+  const std::string bytes = slurp(dir / report.file.name);
+  const Safetensors read(bytes);
+  EXPECT_EQ(read.data_begin % 4096, 0U);
+  ASSERT_EQ(read.tensors.size(), tensors.size());
+  EXPECT_EQ(read.tensors.at("hidden/w@3").shape, (std::vector<std::int64_t>{6, 43}));
+  EXPECT_EQ(read.tensors.at("hidden/w@3").bytes, text_of(tensors[0].data));
+  EXPECT_EQ(read.tensors.at("hidden/w/.slot-m@3").bytes, text_of(tensors[1].data));
+  EXPECT_EQ(read.tensors.at("scale@0").shape, (std::vector<std::int64_t>{}));
+  EXPECT_EQ(read.tensors.at("d@0").dtype, "F64");
+  EXPECT_EQ(read.tensors.at("i@0").dtype, "I32");
+  EXPECT_EQ(read.tensors.at("l@0").dtype, "I64");
+  EXPECT_EQ(read.tensors.at("quote\"\\ name@0").dtype, "BF16");
+  EXPECT_EQ(read.metadata.at("box:hidden/w/.slot-m@3"), "20 43 4,6:0,43");
+  EXPECT_EQ(read.metadata.at("box:scale@0"), "");
+  EXPECT_EQ(read.metadata.at("varscope.checkpoint"), "id-1");
+  EXPECT_EQ(read.metadata.at("varscope.step"), "12");
+  EXPECT_EQ(read.metadata.at("varscope.format"), "1.0");
+}
+
+TEST(Shard, ReportDescribesTheFile) {
+  TempDir dir;
+  PosixFs fs;
+  Memory memory;
+  // Three chunks, pieces both smaller and larger than the writer's buffer, and boundaries inside pieces.
+  std::vector<ShardTensor> tensors;
+  const std::vector<std::int64_t> sizes = {700'001, 3, 300'000, 262'144, 1'000'000, 9};
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    tensors.push_back({fmt::format("v{}", i), "", 0, DType::uint8, whole({sizes[i]}),
+                       memory.make(static_cast<std::size_t>(sizes[i]), static_cast<unsigned>(i))});
+  }
+  const ShardReport report = write_shard(fs, dir.path(), 0, 1, 5, {5}, "id", tensors);
+  const std::string bytes = slurp(dir / report.file.name);
+  EXPECT_EQ(report.file.size, bytes.size());
+  EXPECT_EQ(report.file.digest, digest_of(std::string_view(bytes)));
+  ASSERT_EQ(report.file.crc32c.size(), (bytes.size() + kChunkBytes - 1) / kChunkBytes);
+  for (std::size_t i = 0; i < report.file.crc32c.size(); ++i) {
+    const std::string chunk = bytes.substr(i * kChunkBytes, kChunkBytes);
+    EXPECT_EQ(report.file.crc32c[i], crc32c(std::as_bytes(std::span(chunk)))) << "chunk " << i;
+  }
+  ASSERT_EQ(report.tensors.size(), tensors.size());
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const TensorRecord& t = report.tensors[i];
+    EXPECT_EQ(bytes.substr(t.begin, t.end - t.begin), text_of(tensors[i].data));
+    EXPECT_EQ(t.digest, digest_of(std::string_view(text_of(tensors[i].data))));
+  }
+  EXPECT_EQ(Safetensors(bytes).tensors.size(), tensors.size());
+}
+
+TEST(Shard, OfAServerWithoutSlicesIsValidToo) {
+  TempDir dir;
+  PosixFs fs;
+  const ShardReport report = write_shard(fs, dir.path(), 0, 1, 5, {5}, "id", {});
+  const Safetensors read(slurp(dir / report.file.name));
+  EXPECT_TRUE(read.tensors.empty());
+  EXPECT_EQ(report.file.size, 4096U);
+}
+
+TEST(Shard, ChunkBoundaryIsExact) {
+  TempDir dir;
+  PosixFs fs;
+  for (const std::size_t n : {kChunkBytes - 1, kChunkBytes, kChunkBytes + 1}) {
+    const std::string bytes(n, 'x');
+    const FileRecord record = write_blob(fs, dir.path(), "blob-" + std::to_string(n), bytes);
+    EXPECT_EQ(record.crc32c.size(), n > kChunkBytes ? 2U : 1U);
+    EXPECT_EQ(record.size, n);
+  }
+  EXPECT_TRUE(write_blob(fs, dir.path(), "empty", "").crc32c.empty());
+}
+
+TEST(Shard, RefusesTensorsThatMakeNoSense) {
+  TempDir dir;
+  PosixFs fs;
+  Memory memory;
+  const auto words = [&](std::vector<ShardTensor> tensors) {
+    return error_of([&] { write_shard(fs, dir.path(), 0, 1, 5, {5}, "id", tensors); });
+  };
+  EXPECT_EQ(
+      words({{"w", "m", 2, DType::float32, whole({3}), memory.make(8, 1)}}),
+      "argument: slice 2 of \"w\" slot \"m\" has 8 bytes of memory for the 12 bytes of its box \"3 0,3\"");
+  EXPECT_THAT(words({{"w", "", 0, DType::float32, whole({0}), {}}}), HasSubstr("0 bytes of its box"));
+  const ShardTensor good{"w", "", 0, DType::uint8, whole({3}), memory.make(3, 1)};
+  EXPECT_EQ(words({good, good}), "argument: two tensors are named \"w@0\"");
+  EXPECT_TRUE(fs.list(dir.path()).empty());
+}
+
+TEST(Shard, NeverWritesIntoAnExistingFile) {
+  TempDir dir;
+  PosixFs fs;
+  write_shard(fs, dir.path(), 0, 1, 5, {5}, "id", {});
+  EXPECT_THAT(error_of([&] { write_shard(fs, dir.path(), 0, 1, 5, {5}, "id", {}); }),
+              HasSubstr("File exists"));
+}
+
+TEST(Shard, EveryFailedOperationIsReported) {
+  TempDir dir;
+  PosixFs posix;
+  int n = 0;
+  for (const FsOp op : {FsOp::create, FsOp::write, FsOp::sync, FsOp::close}) {
+    FaultFs fs(posix);
+    fs.fail_nth(op, 1, EIO);
+    const std::string sub = dir / std::to_string(n++);
+    posix.make_dir(sub);
+    const std::string words = error_of([&] { write_shard(fs, sub, 0, 1, 5, {5}, "id", {}); });
+    EXPECT_EQ(words, std::string("io: cannot ") + to_string(op) + " " + sub +
+                         "/shard-00000-of-00001.safetensors: Input/output error");
+    EXPECT_LE(fs.count(FsOp::sync), 1) << "a failed fsync is never retried";
+  }
+}
+
+TEST(Shard, NamesAreFixed) {
+  EXPECT_EQ(worker_state_name(7), "worker-00007.state");
+  EXPECT_EQ(step_name(12000), "step-000012000");
+  EXPECT_EQ(server_of_shard(shard_name(123, 456)), 123);
+  for (const char* other : {"worker-00007.state", "shard-", "shard-x-of-3", "shard--1-of-3", "shard-3"}) {
+    EXPECT_EQ(server_of_shard(other), -1) << other;
+  }
+}
+
+TEST(Shard, IdCanBeReadBackForMessages) {
+  TempDir dir;
+  PosixFs fs;
+  const std::string path = dir / write_shard(fs, dir.path(), 0, 1, 5, {5}, "id-9", {}).file.name;
+  EXPECT_EQ(checkpoint_id_of_shard(fs, path), "id-9");
+  for (const std::string& bytes :
+       {std::string(), std::string("abc"), std::string(8, '\xff'), std::string(8, '\0'),
+        std::string("\2\0\0\0\0\0\0\0[]", 10), std::string("\2\0\0\0\0\0\0\0{}", 10)}) {
+    testing::spit(path, bytes);
+    EXPECT_EQ(checkpoint_id_of_shard(fs, path), "");
+  }
+}
+
+}  // namespace
+}  // namespace varscope

@@ -1,0 +1,567 @@
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "common/config/binder.h"
+#include "common/config/config_node.h"
+#include "common/config/config_override.h"
+#include "common/config/job_config.h"
+#include "common/config/suggest.h"
+#include "common/config/yaml_reader.h"
+#include "common/serialize.h"
+
+namespace varscope {
+namespace {
+
+// Lines 1 to 12; cases append to it or replace one line.
+const std::vector<std::string> kJobLines = {
+    "job:",                            // 1
+    "  name: fashion",                 // 2
+    "data:",                           // 3
+    "  train:",                        // 4
+    "    type: digits",                // 5
+    "model:",                          // 6
+    "  loss: softmax_cross_entropy",   // 7
+    "  layers:",                       // 8
+    "    - {type: dense, units: 32}",  // 9
+    "    - {type: dense, units: 10}",  // 10
+    "train:",                          // 11
+    "  epochs: 3",                     // 12
+};
+
+std::string job_text(std::size_t replaced_line = 0, const std::string& with = "") {
+  std::string text;
+  for (std::size_t i = 0; i < kJobLines.size(); ++i)
+    text += (i + 1 == replaced_line ? with : kJobLines[i]) + "\n";
+  return text;
+}
+
+JobConfig parse(const std::string& text) { return parse_job(read_yaml_text(text, "job.yaml"), "job.yaml"); }
+
+template <class Call>
+std::string message_of(Call&& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::config) << e.what();
+    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
+    return e.what();
+  }
+  return "no error";
+}
+
+JobConfig with_override(const std::string& assignment) {
+  ConfigNode root = read_yaml_text(job_text(), "job.yaml");
+  apply_override(root, assignment);
+  return parse_job(root, "job.yaml");
+}
+
+// --- messages
+// ---------------------------------------------------------------------------------------------------------
+
+struct LineCase {
+  std::size_t line;  // of kJobLines, replaced; 13 appends
+  std::string text;
+  std::string message;
+};
+
+void PrintTo(const LineCase& c, std::ostream* out) { *out << testing::PrintToString(c.text); }
+
+class JobErrors : public testing::TestWithParam<LineCase> {};
+
+TEST_P(JobErrors, SayWhereWhatAndWhatIsAllowed) {
+  const LineCase& c = GetParam();
+  const std::string text = c.line > kJobLines.size() ? job_text() + c.text : job_text(c.line, c.text);
+  EXPECT_EQ(message_of([&] { parse(text); }), c.message);
+}
+
+const std::string kTrainKeys =
+    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, shuffle";
+const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train";
+
+INSTANTIATE_TEST_SUITE_P(
+    UnknownKeys, JobErrors,
+    testing::Values(
+        LineCase{
+            12, "  epohcs: 3",
+            "job.yaml:12:3: train.epohcs: unknown key; did you mean \"epochs\"? Allowed here: " + kTrainKeys},
+        LineCase{12, "  learning_rate: 3",
+                 "job.yaml:12:3: train.learning_rate: unknown key; did you mean \"optimizer.learning_rate\"? "
+                 "Allowed here: " +
+                     kTrainKeys},
+        LineCase{12, "  zzz: 3", "job.yaml:12:3: train.zzz: unknown key. Allowed here: " + kTrainKeys},
+        LineCase{12, "  \"\": 3", "job.yaml:12:3: train.\"\": unknown key. Allowed here: " + kTrainKeys},
+        LineCase{11, "trian:",
+                 "job.yaml:11:1: trian: unknown key; did you mean \"train\"? Allowed here: " + kSections},
+        // The misspelling is named, not the required key that is missing because of it.
+        LineCase{2, "  nmae: x",
+                 "job.yaml:2:3: job.nmae: unknown key; did you mean \"name\"? Allowed here: name, run_dir, "
+                 "seed"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    WrongTypes, JobErrors,
+    testing::Values(
+        LineCase{12, "  epochs: 3x", "job.yaml:12:11: train.epochs: expected an integer, got \"3x\""},
+        LineCase{12, "  epochs: 1.5", "job.yaml:12:11: train.epochs: expected an integer, got \"1.5\""},
+        LineCase{12, "  epochs: 1e3", "job.yaml:12:11: train.epochs: expected an integer, got \"1e3\""},
+        LineCase{12, "  epochs: '3'",
+                 "job.yaml:12:11: train.epochs: expected an integer, got \"3\" in quotes"},
+        LineCase{12, "  epochs: 9223372036854775808",
+                 "job.yaml:12:11: train.epochs: expected an integer, got \"9223372036854775808\""},
+        LineCase{12, "  epochs:",
+                 "job.yaml:12:3: train.epochs: expected an integer, got nothing (the value is empty)"},
+        LineCase{12, "  epochs: ~",
+                 "job.yaml:12:11: train.epochs: expected an integer, got nothing (the value is empty)"},
+        LineCase{12, "  epochs: [3]", "job.yaml:12:11: train.epochs: expected an integer, got a list"},
+        LineCase{12, "  epochs: {a: 3}", "job.yaml:12:11: train.epochs: expected an integer, got a section"},
+        LineCase{12, "  shuffle: yes", "job.yaml:12:12: train.shuffle: expected true or false, got \"yes\""},
+        LineCase{12, "  shuffle: 'true'",
+                 "job.yaml:12:12: train.shuffle: expected true or false, got \"true\" in quotes"},
+        LineCase{13, "cluster: {stall_timeout_s: .nan}\n",
+                 "job.yaml:13:28: cluster.stall_timeout_s: expected a number, got \".nan\""},
+        LineCase{13, "cluster: {stall_timeout_s: inf}\n",
+                 "job.yaml:13:28: cluster.stall_timeout_s: expected a number, got \"inf\""},
+        LineCase{13, "cluster: {stall_timeout_s: 1e999}\n",
+                 "job.yaml:13:28: cluster.stall_timeout_s: expected a number, got \"1e999\""},
+        LineCase{13, "cluster: 4\n", "job.yaml:13:10: cluster: expected a section (key: value), got \"4\""},
+        LineCase{2, "  name: [a]", "job.yaml:2:9: job.name: expected a text, got a list"},
+        LineCase{
+            12, "  epochs: " + std::string(70, 'x'),
+            "job.yaml:12:11: train.epochs: expected an integer, got \"" + std::string(60, 'x') + "...\""}));
+
+INSTANTIATE_TEST_SUITE_P(
+    WrongValues, JobErrors,
+    testing::Values(
+        LineCase{12, "  epochs: 0",
+                 "job.yaml:12:11: train.epochs: 0 is out of range; allowed: 1 or more (epochs)"},
+        LineCase{5, "    {type: digits, noise: 1.5}",
+                 "job.yaml:5:27: data.train.noise: 1.5 is out of range; allowed: 0 to 1"},
+        LineCase{5, "    {type: digits, size: 65}",
+                 "job.yaml:5:26: data.train.size: 65 is out of range; allowed: 8 to 64 (pixels)"},
+        LineCase{13, "optimizer: {learning_rate: 0}\n",
+                 "job.yaml:13:28: optimizer.learning_rate: 0 is out of range; allowed: more than 0"},
+        LineCase{13, "optimizer: {type: adam, beta1: 1}\n",
+                 "job.yaml:13:32: optimizer.beta1: 1 is out of range; allowed: 0 or more, less than 1"},
+        LineCase{13, "optimizer: {type: adma}\n",
+                 "job.yaml:13:19: optimizer.type: expected one of sgd, momentum, nesterov, adagrad, rmsprop, "
+                 "adam, adamw, "
+                 "got \"adma\"; did you mean \"adam\"?"},
+        LineCase{13, "output: {progress: [on]}\n",
+                 "job.yaml:13:20: output.progress: expected one of auto, on, off, got a list"},
+        LineCase{2, "  name: ../x",
+                 "job.yaml:2:9: job.name: \"../x\" is not a name: letters, digits, _, - and . only, and not "
+                 "beginning with "
+                 "- or ."},
+        LineCase{5, "    {type: fashion_mnist, folder: ''}",
+                 "job.yaml:5:35: data.train.folder: must not be empty"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    MissingAndMisplaced, JobErrors,
+    testing::Values(
+        LineCase{2, "  seed: 3",
+                 "job.yaml:1:1: job.name: missing; section job needs this key (a text: name of the job; "
+                 "letters, digits, "
+                 "_ - and .)"},
+        LineCase{
+            7, "",
+            "job.yaml:6:1: model.loss: missing; section model needs this key (one of softmax_cross_entropy, "
+            "sigmoid_cross_entropy, mean_squared_error: what training makes small)"},
+        LineCase{5, "    {type: idx, images: a}",
+                 "job.yaml:4:3: data.train.labels: missing; type idx needs this key (a text: IDX file with "
+                 "the labels)"},
+        LineCase{
+            5, "    {type: idx, images: a, labels: b, noise: 0.5}",
+            "job.yaml:5:39: data.train.noise: not used by type idx (only by digits); remove it or change "
+            "data.train.type"},
+        LineCase{13, "optimizer:\n  momentum: 0.9\n",
+                 "job.yaml:14:3: optimizer.momentum: not used by type sgd (only by momentum, nesterov); "
+                 "remove it or "
+                 "change optimizer.type"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Layers, JobErrors,
+    testing::Values(
+        LineCase{8, "  layers: []\n  initializer:",
+                 "job.yaml:8:11: model.layers: a model needs at least one layer"},
+        LineCase{8, "  layers: 3\n  initializer:",
+                 "job.yaml:8:11: model.layers: expected a list of layers (- type: dense), got \"3\""},
+        LineCase{9, "    - dense",
+                 "job.yaml:9:7: model.layers.0: expected a layer (type: dense, units: 10), got \"dense\""},
+        LineCase{9, "    - {units: 3}", "job.yaml:9:7: model.layers.0.type: missing; every layer has a type"},
+        LineCase{9, "    - {type: [a]}", "job.yaml:9:14: model.layers.0.type: expected a text, got a list"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Syntax, JobErrors,
+    testing::Values(
+        LineCase{12, "  epochs: 3\n  epochs: 4",
+                 "job.yaml:13:3: the key \"epochs\" is there twice; first at line 12"},
+        LineCase{12, "  ? [a]\n  : 4", "job.yaml:12:5: a key must be a plain text"},
+        LineCase{12, "  epochs: !mine 3", "job.yaml:12:11: the tag \"!mine\" means nothing here; remove it"},
+        LineCase{12, "  epochs: *nobody",
+                 "job.yaml:12:11: not valid YAML: the referenced anchor is not defined"},
+        LineCase{12, "  <<: 3", "job.yaml:12:3: << takes a section or a list of sections"},
+        LineCase{12, "  epochs: &a [*a]", "job.yaml:12:15: an alias stands inside the value it names"},
+        LineCase{12, "  epochs: \xff", "job.yaml:12:11: not UTF-8 text (byte 0xFF)"},
+        LineCase{12, std::string("  epochs: \0", 11),
+                 "job.yaml:12:11: not a text file (control character 0x00)"},
+        LineCase{13, "---\na: 1\n",
+                 "job.yaml:13:1: content after the end of the first document; one is allowed"}));
+
+TEST(ParseJob, NamesTheFileWhenItIsEmptyOrNotASection) {
+  EXPECT_EQ(message_of([] { parse(""); }), "job.yaml: the file is empty; a job needs job, data and model");
+  EXPECT_EQ(message_of([] { parse("# only this\n"); }),
+            "job.yaml: the file is empty; a job needs job, data and model");
+  EXPECT_EQ(message_of([] { parse("- a\n"); }), "job.yaml:1:1: expected a section (key: value), got a list");
+  EXPECT_EQ(message_of([] { parse("job: {name: a}\n"); }),
+            "job.yaml:1:1: data: missing; the file needs this key (a section: the samples)");
+}
+
+TEST(ReadYaml, NamesAMissingFileAFolderAndATabInTheIndentation) {
+  EXPECT_EQ(message_of([] { read_yaml_file("/nowhere/job.yaml"); }),
+            "/nowhere/job.yaml: cannot be opened: No such file or directory");
+  EXPECT_EQ(message_of([] { read_yaml_file("/"); }), "/: cannot be read: Is a directory");
+  EXPECT_EQ(message_of([] { read_yaml_text(std::string((1 << 20) + 1, ' '), "f"); }),
+            "f: larger than 1 MiB; this is not a job description");
+  const std::string tab = message_of([] { read_yaml_text("a:\n\tb: 1\n", "t.yaml"); });
+  EXPECT_NE(tab.find("t.yaml:2:"), std::string::npos) << tab;
+  EXPECT_NE(tab.find("a tab stands in the indentation; YAML wants spaces"), std::string::npos) << tab;
+}
+
+// --- reading
+// ----------------------------------------------------------------------------------------------------------
+
+TEST(ReadYaml, KeepsOrderMarksAndQuotes) {
+  const ConfigNode root = read_yaml_text("b: '3'\na:\n  - x\n  - null\n", "f");
+  ASSERT_EQ(root.entries.size(), 2u);
+  EXPECT_EQ(root.entries[0].key, "b");
+  EXPECT_TRUE(root.find("b")->quoted);
+  EXPECT_EQ(root.find("b")->mark.column, 4);
+  const ConfigNode* second = root.find_path("a.1");
+  ASSERT_NE(second, nullptr);
+  EXPECT_TRUE(second->is_null());
+  EXPECT_EQ(second->mark.line, 4);
+  EXPECT_EQ(root.find_path("a.2"), nullptr);
+  EXPECT_EQ(root.find_path("b.c"), nullptr);
+}
+
+TEST(ReadYaml, ExpandsAliasesAndMergeKeys) {
+  const ConfigNode root = read_yaml_text(
+      "base: &b {x: 1, y: 2}\nother: &o {y: 5, z: 6}\none: {<<: *b, y: 3}\ntwo: {<<: [*b, *o], w: *b}\n",
+      "f");
+  EXPECT_EQ(*root.find("one"), read_yaml_text("{x: 1, y: 3}", "f"));
+  EXPECT_EQ(*root.find("two"), read_yaml_text("{x: 1, y: 2, z: 6, w: {x: 1, y: 2}}", "f"));
+}
+
+TEST(ReadYaml, BoundsDepthAndAliasBombs) {
+  const auto nested = [](int n) { return std::string(n, '[') + std::string(n, ']'); };
+  EXPECT_NO_THROW(read_yaml_text(nested(ConfigNode::kMaxDepth), "f"));
+  EXPECT_EQ(message_of([&] { read_yaml_text(nested(ConfigNode::kMaxDepth + 1), "f"); }),
+            "f:1:65: nested deeper than 64 levels");
+  for (const char* unit :
+       {"[", "{", "- ", "? ", "a: ", "{a: ", "[[", "&a ", "!x ", "'", "\"", "|\n", "*a ", "<<: "}) {
+    std::string text;
+    while (text.size() < 20000) text += unit;
+    EXPECT_NE(message_of([&] { read_yaml_text(text, "f"); }), "") << unit;
+  }
+
+  std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 12; ++i) {
+    bomb += fmt::format("a{0}: &a{0} [*a{1}, *a{1}, *a{1}, *a{1}, *a{1}, *a{1}, *a{1}, *a{1}, *a{1}]\n", i,
+                        i - 1);
+  }
+  const std::string too_many = message_of([&] { read_yaml_text(bomb, "f"); });
+  EXPECT_NE(too_many.find("more than 100000 values or 16 MiB once aliases are expanded"), std::string::npos)
+      << too_many;
+
+  std::string fat = fmt::format("a: &a {}\nb: [*a", std::string(1 << 19, 'x'));
+  for (int i = 0; i < 40; ++i) fat += ", *a";
+  EXPECT_NE(message_of([&] { read_yaml_text(fat + "]\n", "f"); }).find("16 MiB"), std::string::npos);
+
+  std::string deep = "a0: &a0 [x]\n";
+  for (int i = 1; i < 80; ++i) deep += fmt::format("a{0}: &a{0} [*a{1}]\n", i, i - 1);
+  EXPECT_NE(message_of([&] { read_yaml_text(deep, "f"); }).find("nested deeper than 64"), std::string::npos);
+}
+
+TEST(ReadYaml, NeverCrashesOnDamagedFiles) {
+  std::string text =
+      job_text() + "extra: &e {a: [1, 'b', \"c\\n\"], d: |\n    x\n  }\nmore: {<<: *e, \"q\": !!str 3}\n";
+  for (std::size_t n = 0; n <= text.size(); ++n) {
+    message_of([&] { parse(text.substr(0, n)); });
+  }
+  std::mt19937 random(1);
+  const std::string alphabet = "{}[]:,-?&*!|>'\"%@`#<~ \n\t.0a\\\xc3\xa9";
+  for (int round = 0; round < 5000; ++round) {
+    std::string damaged = text;
+    for (int edits = 1 + static_cast<int>(random() % 4); edits > 0; --edits) {
+      const std::size_t at = random() % damaged.size();
+      switch (random() % 4) {
+        case 0:
+          damaged[at] = static_cast<char>(random() % 256);
+          break;
+        case 1:
+          damaged[at] = alphabet[random() % alphabet.size()];
+          break;
+        case 2:
+          damaged.insert(at, 1, alphabet[random() % alphabet.size()]);
+          break;
+        default:
+          damaged.erase(at, 1 + random() % 3);
+          break;
+      }
+      if (damaged.empty()) damaged.assign(1, ' ');
+    }
+    message_of([&] { parse(damaged); });
+  }
+}
+
+// --- overrides
+// --------------------------------------------------------------------------------------------------------
+
+TEST(Override, ReplacesAddsAndStepsIntoLists) {
+  EXPECT_EQ(with_override("train.epochs=7").train.epochs, 7);
+  EXPECT_EQ(with_override("checkpoint.every_steps=50").checkpoint.every_steps, 50);
+  EXPECT_EQ(with_override("job.run_dir=").job.run_dir, "");
+  EXPECT_EQ(with_override("job.run_dir=a=b").job.run_dir, "a=b");
+  EXPECT_EQ(with_override("optimizer={type: adam, beta1: 0.5}").optimizer.beta1, 0.5);
+  EXPECT_EQ(with_override("model.layers.0.units=64").model.layers.find_path("0.units")->scalar, "64");
+  EXPECT_EQ(with_override("data.test.type=digits").data.test->samples, 2000);
+}
+
+TEST(Override, IsNamedInLaterMessagesInsteadOfThePlaceInTheFile) {
+  EXPECT_EQ(message_of([] { with_override("train.epochs=x"); }),
+            "--set train.epochs=x: train.epochs: expected an integer, got \"x\"");
+  EXPECT_EQ(message_of([] { with_override("train.epohcs=3"); }),
+            "--set train.epohcs=3: train.epohcs: unknown key; did you mean \"epochs\"? Allowed here: " +
+                kTrainKeys);
+  EXPECT_EQ(message_of([] { with_override("train.epochs="); }),
+            "--set train.epochs=: train.epochs: expected an integer, got \"\"");
+  const std::string cut = message_of([] { with_override("train.epochs=" + std::string(500, 'y')); });
+  EXPECT_LT(cut.size(), 300u);
+}
+
+TEST(Override, ShowsTheRightFormWhenItIsMalformed) {
+  const std::string form = "; expected --set KEY=VALUE, for example --set train.epochs=3";
+  const auto check = [&](const std::string& assignment, const std::string& why) {
+    EXPECT_EQ(message_of([&] { with_override(assignment); }),
+              fmt::format("--set {}: {}{}", assignment, why, form));
+  };
+  check("train.epochs", "there is no =");
+  check("=3", "\"\" is not a key");
+  check("train..epochs=3", "\"train..epochs\" is not a key");
+  check(".=3", "\".\" is not a key");
+  check("train epochs=3", "\"train epochs\" is not a key");
+  check("train.epochs=[1", "the value:1:1: not valid YAML: end of sequence flow not found");
+  check("model.layers.2.units=3",
+        "model.layers is a list of 2, \"2\" is not one of its positions (they begin at 0)");
+  check("model.layers.x=3",
+        "model.layers is a list of 2, \"x\" is not one of its positions (they begin at 0)");
+  check("train.epochs.x=3", "train.epochs is \"3\" and has no keys");
+}
+
+// --- suggestions
+// ------------------------------------------------------------------------------------------------------
+
+TEST(Suggest, CountsSwapsAsOneEdit) {
+  EXPECT_EQ(edit_distance("", ""), 0u);
+  EXPECT_EQ(edit_distance("", "abc"), 3u);
+  EXPECT_EQ(edit_distance("epohcs", "epochs"), 1u);
+  EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
+}
+
+TEST(Suggest, IgnoresCaseAndDashesAndGivesUpWhenNothingIsNear) {
+  const std::vector<std::string> words = {"epochs", "batch", "max_steps", "on"};
+  EXPECT_EQ(nearest("Batch", words), "batch");
+  EXPECT_EQ(nearest("max-steps", words), "max_steps");
+  EXPECT_EQ(nearest("epoch", words), "epochs");
+  EXPECT_EQ(nearest("no", words), "");
+  EXPECT_EQ(nearest("momentum", words), "");
+  EXPECT_EQ(nearest("", words), "");
+  EXPECT_EQ(nearest(std::string(100000, 'x'), words), "");
+}
+
+// --- explain and dump
+// -------------------------------------------------------------------------------------------------
+
+TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
+  const std::string text = fmt::format("\n{}", explain_job_config());
+  JobConfig config;
+  config.data.test.emplace();
+  for (const std::string& key : list_keys([&](Keys& k) { config.describe(k); })) {
+    EXPECT_NE(text.find(fmt::format("\n{}: ", key)), std::string::npos) << key;
+  }
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.empty() || line.starts_with(' ') || line.find(": section") != std::string::npos) continue;
+    EXPECT_TRUE(line.find(", default ") != std::string::npos || line.find(", required") != std::string::npos)
+        << line;
+  }
+  const auto has = [&](const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << part; };
+  has("train.batch: an integer, default 128; allowed: 1 or more (samples)\n    samples in the global batch");
+  has("job.name: a text, required\n");
+  has("job.run_dir: a text, default \"\"\n");
+  has("optimizer.epsilon: a number, default 1e-08; allowed: more than 0; only for type rmsprop, adam, "
+      "adamw\n");
+  has("output.progress: one of auto, on, off, default auto\n");
+  has("model.layers: a list of layers, required\n");
+  has("data.test: section (optional)\n");
+}
+
+TEST(Dump, ReadsBackToAnEqualConfig) {
+  const std::vector<std::vector<std::string>> variants = {
+      {},
+      {"data.test.type=digits", "data.train.noise=0.1"},
+      {"data.train={type: fashion_mnist, samples: 100}", "data.test={type: fashion_mnist, split: train}"},
+      {"data.train={type: idx, images: 'a: b', labels: '#x'}"},
+      {"optimizer={type: adamw, learning_rate: 1.0e-3, weight_decay: 0.1}", "train.shuffle=false"},
+      {"optimizer={type: nesterov, learning_rate: 0.1, momentum: 0.30000000000000004}"},
+      {"model.initializer={type: normal, stddev: 0.02}", "model.dtype=float64"},
+      {"model.layers.0.note=\"3\"",
+       "model.layers.1.nested=[[1, 2], [{a: 1, b: [x]}, ~], {}, [], '', \"l1\\nl2\\t\\\"\"]"},
+      {"job.name=12", "job.run_dir=null_", "checkpoint.dir='null'", "job.seed=9223372036854775807"},
+  };
+  for (const auto& overrides : variants) {
+    ConfigNode root = read_yaml_text(job_text(), "job.yaml");
+    for (const std::string& o : overrides) apply_override(root, o);
+    const JobConfig config = parse_job(root, "job.yaml");
+    const std::string text = dump(config);
+    const JobConfig again = parse_job(read_yaml_text(text, "dump"), "dump");
+    EXPECT_TRUE(again == config) << text;
+    EXPECT_EQ(dump(again), text);
+    // The tree itself survives its YAML too.
+    EXPECT_EQ(read_yaml_text(root.to_yaml(), "tree"), root);
+  }
+}
+
+TEST(JobConfig, HasTheDocumentedDefaults) {
+  const JobConfig config = parse(job_text());
+  EXPECT_EQ(config.run_dir(), "runs/fashion");
+  EXPECT_EQ(config.checkpoint_dir(), "runs/fashion/checkpoints");
+  EXPECT_EQ(config.data.train.samples, 10000);
+  EXPECT_EQ(config.data.train.split, DataSplit::train);
+  EXPECT_FALSE(config.data.test);
+  EXPECT_EQ(config.optimizer, OptimizerConfig{});
+  EXPECT_EQ(config.cluster, ClusterConfig{});
+  EXPECT_EQ(with_override("job.run_dir=/x").checkpoint_dir(), "/x/checkpoints");
+  EXPECT_FALSE(with_override("data.test=~").data.test);
+}
+
+TEST(JobConfig, TravelsInBinary) {
+  const JobConfig config = with_override("train.epochs=9");
+  const auto copy = from_binary<JobConfig>(to_binary(config), "the job");
+  EXPECT_TRUE(copy == config);
+  EXPECT_EQ(copy.file, "job.yaml");
+  EXPECT_EQ(config_hash(copy.root), config_hash(config.root));
+  EXPECT_EQ(copy.root.find_path("train.epochs")->mark.origin, "--set train.epochs=9");
+  EXPECT_EQ(copy.model.layers.items[1].mark.line, 10);
+}
+
+TEST(ConfigNode, SurvivesArchivesAndRefusesDamagedOnes) {
+  const ConfigNode root = read_yaml_text(job_text(), "job.yaml");
+  EXPECT_EQ(from_text<ConfigNode>(to_text(root), "a tree"), root);
+  const std::string bytes = to_binary(root);
+  EXPECT_EQ(from_binary<ConfigNode>(bytes, "a tree"), root);
+  for (std::size_t n = 0; n < bytes.size(); n += 7) {
+    EXPECT_THROW(from_binary<ConfigNode>(std::string_view(bytes).substr(0, n), "a tree"), Error);
+  }
+  ConfigNode deep;
+  for (int i = 0; i <= ConfigNode::kMaxDepth; ++i) {
+    std::vector<ConfigNode> items;
+    items.push_back(std::move(deep));
+    deep = ConfigNode::list(std::move(items));
+  }
+  EXPECT_THROW(to_binary(deep), Error);
+}
+
+TEST(ConfigHash, DependsOnTheMeaningOnly) {
+  const auto hash = [](const std::string& text) { return config_hash(read_yaml_text(text, "f")); };
+  EXPECT_EQ(hash("a: 1\nb: [x, 'y']\n"), hash("# note\n{b: ['x', y],   a: 1}"));
+  EXPECT_NE(hash("a: 1"), hash("a: 2"));
+  EXPECT_NE(hash("a: 1"), hash("a: '1'"));
+  EXPECT_NE(hash("a: [b, c]"), hash("a: [c, b]"));
+  EXPECT_NE(hash("a: [b, c]"), hash("a: ['b,\"c']"));
+  EXPECT_NE(hash("a:"), hash("a: ''"));
+  ConfigNode root = read_yaml_text("train: {epochs: 1}", "f");
+  apply_override(root, "train.epochs=3");
+  EXPECT_EQ(config_hash(root), hash("train: {epochs: 3}"));
+}
+
+// --- the binder, as a layer uses it
+// -----------------------------------------------------------------------------------
+
+enum class Activation { none, relu };
+constexpr Choice<Activation> kActivations[] = {{Activation::none, "none"}, {Activation::relu, "relu"}};
+
+struct DenseKeys {
+  std::int64_t units = 0;
+  Activation activation = Activation::none;
+  std::vector<std::int64_t> kernel = {3, 3};
+  std::vector<double> scales;
+  std::vector<std::string> tags;
+  std::string padding = "same";
+  template <class B>
+  void describe(B& b) {
+    b.required_key("units", units, "outputs of the layer", {.unit = "neurons", .min = 1});
+    b.choice("activation", activation, kActivations, "applied to the output");
+    b.key("kernel", kernel, "extents", {.unit = "pixels", .min = 1, .max = 9});
+    b.key("scales", scales, "factors");
+    b.key("tags", tags, "labels");
+    b.choice("padding", padding, {"same", "valid"}, "edges");
+  }
+};
+
+DenseKeys bind_dense(const std::string& text) {
+  return bind_keys<DenseKeys>(read_yaml_text(text, "f"), "f", "model.layers.0", {"type", "name"});
+}
+
+TEST(Binder, ReadsLists) {
+  const DenseKeys keys = bind_dense(
+      "{type: dense, name: d, units: 4, activation: relu, kernel: [1, +5], scales: [.5, 2], tags: [a, 3], "
+      "padding: valid}");
+  EXPECT_EQ(keys.units, 4);
+  EXPECT_EQ(keys.activation, Activation::relu);
+  EXPECT_EQ(keys.kernel, (std::vector<std::int64_t>{1, 5}));
+  EXPECT_EQ(keys.scales, (std::vector<double>{0.5, 2}));
+  EXPECT_EQ(keys.tags, (std::vector<std::string>{"a", "3"}));
+  EXPECT_EQ(keys.padding, "valid");
+}
+
+TEST(Binder, SpeaksOfLayersAsOfSections) {
+  const auto check = [](const std::string& text, const std::string& message) {
+    EXPECT_EQ(message_of([&] { bind_dense(text); }), message);
+  };
+  check("{type: dense, unist: 3}",
+        "f:1:15: model.layers.0.unist: unknown key; did you mean \"units\"? Allowed here: activation, "
+        "kernel, name, "
+        "padding, scales, tags, type, units");
+  check("{type: dense}",
+        "f:1:1: model.layers.0.units: missing; section model.layers.0 needs this key (an integer: outputs of "
+        "the layer)");
+  check("{units: 3, kernel: [3, 10]}",
+        "f:1:24: model.layers.0.kernel.1: 10 is out of range; allowed: 1 to 9 (pixels)");
+  check("{units: 3, kernel: 3}", "f:1:20: model.layers.0.kernel: expected a list of integers, got \"3\"");
+  check("{units: 3, scales: [x]}", "f:1:21: model.layers.0.scales.0: expected a number, got \"x\"");
+  check("{units: 3, padding: full}",
+        "f:1:21: model.layers.0.padding: expected one of same, valid, got \"full\"");
+  const ConfigNode node = read_yaml_text("\n  units: 3\n", "f");
+  EXPECT_EQ(message_of([&] { fail_at(*node.find("units"), "f", "model.layers.0.units", "must be even"); }),
+            "f:2:10: model.layers.0.units: must be even");
+}
+
+TEST(Binder, ExplainsLayers) {
+  const std::string text = explain_keys<DenseKeys>("model.layers[type=dense]");
+  EXPECT_TRUE(
+      text.starts_with("model.layers[type=dense].units: an integer, required; allowed: 1 or more (neurons)\n"
+                       "    outputs of the layer\n"))
+      << text;
+  EXPECT_NE(text.find(".kernel: a list of integers, default [3, 3]; allowed: 1 to 9 (pixels)"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find(".scales: a list of numbers, default []\n"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace varscope
