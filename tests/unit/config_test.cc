@@ -403,7 +403,8 @@ TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
   has("train.batch: an integer, default 128; allowed: 1 or more (samples)\n    samples in the global batch");
   has("job.name: a text, required\n");
   has("job.run_dir: a text, default \"\"\n");
-  has("optimizer.epsilon: a number, default 1e-08; allowed: more than 0; only for type rmsprop, adam, "
+  has("optimizer.epsilon: a number, default 1e-08; allowed: more than 0; only for type adagrad, rmsprop, "
+      "adam, "
       "adamw\n");
   has("output.progress: one of auto, on, off, default auto\n");
   has("model.layers: a list of layers, required\n");
