@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -38,10 +39,13 @@ void report(const char* line, std::size_t length) {
 }
 
 // mpirun sends SIGTERM twice, and any thread may get it: the process must not end under the hands of the one
-// that speaks.
+// that speaks. And it sends SIGKILL to all as soon as the first rank has ended (its sleep() before SIGKILL is
+// cut short by SIGCHLD): nobody ends before the one that speaks can have spoken.
 void handle_sigterm(int) {
   if (g_reporting.test_and_set()) return;
   report(g_sigterm_line, g_sigterm_length);
+  const timespec nap{0, 300'000'000};
+  nanosleep(&nap, nullptr);
   _exit(128 + SIGTERM);
 }
 

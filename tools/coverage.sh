@@ -4,15 +4,21 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: tools/coverage.sh [CTEST ARGUMENTS]
+usage: tools/coverage.sh [--html] [CTEST ARGUMENTS]
 Builds preset coverage, runs its unit, mpi and fault tests, and prints line coverage of common, ps, worker and checkpoint.
-Needs gcov (part of build-essential). With gcovr (tools/install_packages.sh --dev) it also writes
-build/coverage/report/index.html.
+Needs gcov (part of build-essential).
+  --html   also writes build/coverage/report/index.html with every line; takes minutes, and gcovr (install_packages.sh --dev)
 VARSCOPE_JOBS: compilers, and cores for tests, at a time (default: all cores).
 TEXT
 }
 
 [[ ${1:-} != -h && ${1:-} != --help ]] || { usage; exit 0; }
+html=no
+if [[ ${1:-} == --html ]]; then
+  html=yes
+  shift
+  command -v gcovr >/dev/null || { echo "coverage.sh: --html needs gcovr; run tools/install_packages.sh --dev" >&2; exit 1; }
+fi
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 root=$PWD
 jobs=${VARSCOPE_JOBS:-$(nproc)}
@@ -29,7 +35,7 @@ ctest --preset coverage -j "$jobs" -L '^(unit|mpi|fault)$' "${arguments[@]}" || 
 # A rank that is killed writes no counts; what the others and the next run wrote is merged by gcov's run-time.
 lines=$(mktemp -d)
 trap 'rm -rf "$lines"' EXIT
-# One JSON line per line of code becomes "file:line reached"; a header's lines count once, however many files include it.
+# A line counts once, however many files include its header and however many times a template is compiled.
 find "$root/build/coverage" -name '*.gcda' -print0 >"$lines/list"
 [[ -s $lines/list ]] || { echo "coverage.sh: no test wrote any counts" >&2; exit 1; }
 (cd "$lines" && xargs -0 -r -n 20 gcov --stdout --preserve-paths --demangled-names <list 2>/dev/null) |
@@ -47,10 +53,10 @@ find "$root/build/coverage" -name '*.gcda' -print0 >"$lines/list"
         if (all[f]) printf "%-12s %8d %8d %7.1f%%\n", f, all[f], reached[f], 100 * reached[f] / all[f] }
       if (a) printf "%-12s %8d %8d %7.1f%%\n", "total", a, r, 100 * r / a
     }'
-if command -v gcovr >/dev/null; then
+if [[ $html == yes ]]; then
   mkdir -p build/coverage/report
-  gcovr --root . --filter '(common|ps|worker|checkpoint)/' --html-details build/coverage/report/index.html build/coverage >/dev/null 2>&1 &&
-    echo "details: build/coverage/report/index.html"
+  gcovr -j "$jobs" --root . --filter '(common|ps|worker|checkpoint)/' --html-details build/coverage/report/index.html build/coverage
+  echo "every line: build/coverage/report/index.html"
 fi
 [[ $status -eq 0 ]] || echo "coverage.sh: some tests failed" >&2
 exit "$status"
