@@ -1,10 +1,12 @@
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -134,20 +136,17 @@ class CommandLine {
   }
 
  private:
-  // Under mpirun every rank reads the command line: they agree on what is wrong with it, and one of them
-  // speaks.
-  int refuse(const Error& e) {
-    if (launched_by_mpi()) {
-      MpiJob mpi(&argc_, &argv_);
-      try {
-        mpi.agree(e);
-      } catch (const Error& agreed) {
-        if (mpi.rank() == Rank(0)) tell(agreed);
-      }
-      mpi.barrier();
-    } else {
-      tell(e);
+  // Under mpirun every rank reads the command line, and MPI is not up yet: rank 0 speaks for all. Its exit
+  // ends the others while they wait; one that is still there was started with another command line, and
+  // speaks for itself.
+  static int refuse(const Error& e) {
+    const char* rank = nullptr;
+    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
+      if (rank == nullptr) rank = std::getenv(name);
     }
+    if (rank != nullptr && std::string_view(rank) != "0")
+      std::this_thread::sleep_for(std::chrono::seconds(4));
+    tell(e);
     return static_cast<int>(exit_code(e.kind()));
   }
   static void add_version(CLI::App& app) {

@@ -286,6 +286,19 @@ void agree_on_program(const TrainOptions& options, MpiJob& mpi) {
   });
 }
 
+// The bits of a product depend on the kernels OpenBLAS picks for the processor. Collective over the job.
+void warn_of_other_kernels(MpiJob& mpi) {
+  const std::vector<std::string> names = mpi.all_gather(openblas_get_corename());
+  for (std::size_t r = 1; r < names.size() && mpi.rank() == Rank(0); ++r) {
+    if (names[r] == names[0]) continue;
+    warn({fmt::format(
+        "rank {} computes with OpenBLAS's kernels for {}, rank 0 with those for {}: the bits of the result "
+        "depend on who computes what; set OPENBLAS_CORETYPE to one name on every host",
+        r, names[r], names[0])});
+    return;
+  }
+}
+
 void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) {
   std::string packet;
   together(mpi, [&] {
@@ -348,6 +361,7 @@ std::string who_text(const JobContext& context, Rank rank, const std::string& ho
 void train_in_mpi_job(const TrainOptions& options, MpiJob& mpi, bool& started) {
   JobContext context;
   agree_on_program(options, mpi);
+  warn_of_other_kernels(mpi);
   share_start(options, mpi, context);
   context.hosts = mpi.all_gather(mpi.host());
   context.cluster = assign_roles(context.hosts, static_cast<int>(context.job().cluster.servers),
