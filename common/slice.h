@@ -28,7 +28,7 @@ struct Slice {
   friend bool operator==(const Slice&, const Slice&) = default;
 };
 
-inline constexpr std::int64_t kMinSliceBytes = 16 << 10;
+inline constexpr std::int64_t kMinSliceBytes = 4 << 10;
 inline constexpr std::int64_t kMaxSliceBytes = 1 << 20;
 inline constexpr std::int64_t kSlicesPerVariable = 64;
 

@@ -274,11 +274,7 @@ TEST_P(PlanOfBundledConfig, IsEvenCompleteAndAsPlaced) {
       sum += plan.bytes[s];
     }
     EXPECT_NEAR(sum, model, n * rounding) << text;
-    // Slices are not cut below kMinSliceBytes: of a model of a few slices per server, one server may have one
-    // more.
-    const double mean = model / n;
-    const double allowed = std::max(1.25 * mean, mean + static_cast<double>(kMinSliceBytes));
-    EXPECT_LE(*std::max_element(placed.begin(), placed.end()), allowed) << text;
+    EXPECT_LE(*std::max_element(placed.begin(), placed.end()), 1.25 * model / n) << text;
   }
 }
 
