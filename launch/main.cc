@@ -140,12 +140,7 @@ class CommandLine {
   // ends the others while they wait; one that is still there was started with another command line, and
   // speaks for itself.
   static int refuse(const Error& e) {
-    const char* rank = nullptr;
-    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
-      if (rank == nullptr) rank = std::getenv(name);
-    }
-    if (rank != nullptr && std::string_view(rank) != "0")
-      std::this_thread::sleep_for(std::chrono::seconds(4));
+    if (launched_rank().value_or(0) != 0) std::this_thread::sleep_for(std::chrono::seconds(4));
     tell(e);
     return static_cast<int>(exit_code(e.kind()));
   }

@@ -17,6 +17,13 @@ bool launched_by_mpi() {
   return false;
 }
 
+std::optional<int> launched_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
+    if (const char* rank = std::getenv(name)) return std::atoi(rank);
+  }
+  return std::nullopt;
+}
+
 struct MpiJob::State {
   MPI_Comm comm = MPI_COMM_NULL;
   int rank = 0;

@@ -12,6 +12,8 @@ namespace varscope {
 
 // Whether a launcher has started this process as one rank of a job (Open MPI's mpirun, Slurm's PMIx or PMI).
 bool launched_by_mpi();
+// The rank it gave this process, known before MPI is up; nothing without a launcher.
+std::optional<int> launched_rank();
 
 // MPI from start to end, and the few collective calls of start-up. Main thread only; at most one per process.
 // Every collective must be called by all ranks in the same order.
