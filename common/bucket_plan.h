@@ -19,18 +19,21 @@ struct BucketSlice {
   std::int64_t n_elements;
 };
 
-// What travels as one push or one value: the slices of one scope's variables (of one dtype) that one server
-// owns. On the server a bucket is contiguous memory; on a worker it is gathered from and scattered into the
-// variables' own memory.
+// What travels as one push or one value: the slices of one scope's variables (of one dtype and one way of
+// updating) that one server owns. On the server a bucket is contiguous memory; on a worker it is gathered
+// from and scattered into the variables' own memory.
 struct Bucket {
   BucketId id;
   std::string scope;
   ServerId server;
   DType dtype = DType::float32;
-  bool trainable = true;  // false: never pushed, pulled once
+  bool trainable = true;      // updated by the optimizer
+  double average_decay = -1;  // not negative: moving averages, see VariableSpec
   std::int64_t n_elements = 0;
   std::vector<BucketSlice> slices;
 
+  // False: constants, pulled once.
+  bool is_pushed() const { return trainable || average_decay >= 0; }
   std::int64_t n_bytes() const { return n_elements * static_cast<std::int64_t>(size_of(dtype)); }
   // A bucket travels in chunks of kWireChunkBytes, each its own MPI message; the last may be shorter.
   int n_chunks() const;

@@ -50,6 +50,7 @@ class Variable {
   DType dtype() const { return spec_.dtype; }
   const Shape& shape() const { return spec_.shape; }
   bool trainable() const { return spec_.trainable; }
+  bool is_pushed() const { return spec_.is_pushed(); }  // trainable, or a moving average
   const VariableSpec& spec() const { return spec_; }
   const std::string& made_at() const { return made_at_; }
   int index() const { return index_; }  // position in order of creation, over the whole store

@@ -4,10 +4,40 @@
 #include <set>
 #include <tuple>
 
+#include "common/cluster.h"
 #include "common/error.h"
 #include "common/serialize.h"
 
 namespace varscope {
+
+ServerId VariableSpec::owner(std::int64_t slice, int n_servers) const {
+  return Placement::owner(scope, slice + part.index, n_servers);
+}
+
+void VariableSpec::fill(TensorView out, std::uint64_t seed, std::int64_t begin) const {
+  if (!is_part()) return initializer.fill(out, seed, name, begin);
+  // Runs of elements that are contiguous in the whole variable: from the last axis that is cut on.
+  const auto item = static_cast<std::int64_t>(size_of(out.dtype()));
+  std::size_t axis = shape.rank();
+  std::int64_t run = 1;
+  while (axis > 0) {
+    --axis;
+    run *= shape[axis];
+    if (shape[axis] != part.full_shape[axis]) break;
+  }
+  for (std::int64_t i = begin, end = begin + out.n_elements(); i < end;) {
+    const std::int64_t n = std::min(run - i % run, end - i);
+    std::int64_t rest = i, global = 0, stride = 1;
+    for (std::size_t a = shape.rank(); a-- > 0;) {
+      global += (rest % shape[a] + part.offset[a]) * stride;
+      rest /= shape[a];
+      stride *= part.full_shape[a];
+    }
+    initializer.fill(TensorView(out.dtype(), Shape{n}, out.bytes() + (i - begin) * item), seed,
+                     part.full_name, global);
+    i += n;
+  }
+}
 
 VariableTable::VariableTable(std::vector<VariableSpec> variables) : variables_(std::move(variables)) {
   std::set<std::string_view> names;

@@ -5,32 +5,71 @@
 #include <string_view>
 #include <vector>
 
+#include <boost/serialization/version.hpp>
+
+#include "common/constraint.h"
 #include "common/hash.h"
 #include "common/initializer.h"
 #include "common/slice.h"
+#include "common/types.h"
 
 namespace varscope {
 
+// The place of a variable that is one part of a partitioned variable.
+struct Part {
+  std::string full_name;  // "scope0/name0"; empty: the variable is whole
+  Shape full_shape;
+  Shape offset;   // of the part's first element, one extent per axis
+  int index = 0;  // 0 .. n_parts - 1, in row-major order of the parts
+  int n_parts = 1;
+};
+
 // One variable as the cluster sees it: what servers, checkpoints and `varscope plan` need to know.
 struct VariableSpec {
-  std::string name;   // "hidden1/weights"
-  std::string scope;  // "hidden1"; "" is the root. Decides the server.
+  std::string name;   // "hidden1/weights"; a part's is "hidden1/weights/part_0"
+  std::string scope;  // "hidden1", of parts too; "" is the root. Decides the server.
   DType dtype = DType::float32;
   Shape shape;
   Initializer initializer;
   bool trainable = true;
+  // Not negative: not trained by the optimizer but a moving average. What workers push for it are samples of
+  // the global batch; the server sets value = decay * value + (1 - decay) * sample. REQUIRES !trainable.
+  double average_decay = -1;
+  Constraint constraint = {};  // the server applies it after each update
+  Part part = {};
+
+  bool is_average() const { return average_decay >= 0; }
+  // Whether workers push anything for it.
+  bool is_pushed() const { return trainable || is_average(); }
+  bool is_part() const { return !part.full_name.empty(); }
+  // The name and shape under which initial values are drawn and checkpoints can be read: the whole
+  // variable's.
+  const std::string& full_name() const { return is_part() ? part.full_name : name; }
+  const Shape& full_shape() const { return is_part() ? part.full_shape : shape; }
+  // The server of slice `slice` (index in cut()). Parts of one variable start on different servers.
+  ServerId owner(std::int64_t slice, int n_servers) const;
+  // Fills `out` with the first values of elements [begin, begin + n) of this variable's row-major order; the
+  // bits are those of the same elements of the whole variable.
+  void fill(TensorView out, std::uint64_t seed, std::int64_t begin) const;
 
   template <class Archive>
   void save(Archive& ar, unsigned) const {
-    const std::vector<std::int64_t> dims(shape.dims().begin(), shape.dims().end());
+    const std::vector<std::int64_t> dims = to_vector(shape), full = to_vector(part.full_shape),
+                                    offset = to_vector(part.offset);
     ar& name& scope& dtype& dims& initializer& trainable;
+    ar& average_decay& constraint& part.full_name& full& offset& part.index& part.n_parts;
   }
+  // Class version 0 (checkpoint format 1.0) knows whole variables only.
   template <class Archive>
-  void load(Archive& ar, unsigned) {
-    std::vector<std::int64_t> dims;
+  void load(Archive& ar, unsigned version) {
+    std::vector<std::int64_t> dims, full, offset;
     ar& name& scope& dtype& dims& initializer& trainable;
     shape = Shape(std::move(dims));
     size_of(dtype);  // throws on a dtype that does not exist
+    if (version == 0) return;
+    ar& average_decay& constraint& part.full_name& full& offset& part.index& part.n_parts;
+    part.full_shape = Shape(std::move(full));
+    part.offset = Shape(std::move(offset));
   }
   template <class Archive>
   void serialize(Archive& ar, unsigned version) {
@@ -40,6 +79,9 @@ struct VariableSpec {
       load(ar, version);
     }
   }
+
+ private:
+  static std::vector<std::int64_t> to_vector(const Shape& s) { return {s.dims().begin(), s.dims().end()}; }
 };
 
 // All variables of a job that live on servers, in order of creation: the same on every rank.
@@ -85,3 +127,5 @@ class ValuesHash {
 };
 
 }  // namespace varscope
+
+BOOST_CLASS_VERSION(varscope::VariableSpec, 1)

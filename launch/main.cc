@@ -140,7 +140,11 @@ class CommandLine {
   // ends the others while they wait; one that is still there was started with another command line, and
   // speaks for itself.
   static int refuse(const Error& e) {
-    if (launched_rank().value_or(0) != 0) std::this_thread::sleep_for(std::chrono::seconds(4));
+    const int rank = launched_rank().value_or(0);
+    if (rank != 0) {
+      std::this_thread::sleep_for(std::chrono::seconds(4));
+      FailureReport::set_who(fmt::format("rank {}", rank));
+    }
     tell(e);
     return static_cast<int>(exit_code(e.kind()));
   }

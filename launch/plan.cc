@@ -49,7 +49,7 @@ std::string tree_text(const VariableTable& table, int n_servers) {
     open.assign(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(depth));
     const auto slices = static_cast<std::int64_t>(cut(v.shape, v.dtype).size());
     std::set<int> servers;
-    for (std::int64_t i = 0; i < slices; ++i) servers.insert(Placement::owner(v.scope, i, n_servers).value);
+    for (std::int64_t i = 0; i < slices; ++i) servers.insert(v.owner(i, n_servers).value);
     const std::int64_t bytes = v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
     out += fmt::format("{:<34} {:<16} {:>9} {:>10} {:>7}  {}{}\n", std::string(2 * depth, ' ') + path.back(),
                        v.shape.str(), to_string(v.dtype), bytes_text(bytes), slices, servers_text(servers),
@@ -64,7 +64,7 @@ std::string slices_text(const VariableTable& table, int n_servers) {
   for (const VariableSpec& v : table.variables()) {
     const std::vector<Slice> slices = cut(v.shape, v.dtype);
     for (std::size_t i = 0; i < slices.size(); ++i) {
-      const ServerId owner = Placement::owner(v.scope, static_cast<std::int64_t>(i), n_servers);
+      const ServerId owner = v.owner(static_cast<std::int64_t>(i), n_servers);
       out += fmt::format("{:<34} {:>6} {:>7}  {}\n", v.name, i, owner.value, slices[i].spec());
     }
   }
@@ -102,10 +102,10 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   if (detail == PlanDetail::slices) out += slices_text(model->table, n_servers);
   out += load_text(plan, model_bytes, n_servers);
 
-  std::int64_t chunks = 0, pushed = 0, trainable = 0, nodes = 0, buffers = 0, contributions = 0;
+  std::int64_t chunks = 0, pushed = 0, n_pushed = 0, nodes = 0, buffers = 0, contributions = 0;
   for (const Bucket& b : plan.buckets()) {
-    if (!b.trainable) continue;
-    ++trainable;
+    if (!b.is_pushed()) continue;
+    ++n_pushed;
     chunks += b.n_chunks();
     pushed += b.n_bytes();
   }
@@ -116,8 +116,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
     contributions += static_cast<std::int64_t>(sums.contributions.size());
   }
   out += fmt::format(
-      "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", trainable,
-      bytes_text(pushed * nodes), chunks * nodes + trainable, bytes_text(pushed), chunks + trainable);
+      "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", n_pushed,
+      bytes_text(pushed * nodes), chunks * nodes + n_pushed, bytes_text(pushed), chunks + n_pushed);
   std::int64_t largest = 0;
   for (int s = 0; s < n_servers; ++s) largest = std::max(largest, plan.server_bytes(ServerId(s)));
   const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);

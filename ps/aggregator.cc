@@ -41,7 +41,8 @@ std::size_t Aggregator::ring_bytes(const Bucket& bucket, int window) const {
 
 void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
   const BucketId id(push.bucket);
-  if (push.bucket < 0 || push.bucket >= plan_.size() || plan_[id].server != server_ || !plan_[id].trainable) {
+  if (push.bucket < 0 || push.bucket >= plan_.size() || plan_[id].server != server_ ||
+      !plan_[id].is_pushed()) {
     fail(ErrorKind::protocol, "worker {} pushed bucket {}, which server {} does not take", worker.value,
          push.bucket, server_.value);
   }

@@ -37,7 +37,7 @@ Coordinator::Coordinator(Transport& transport, const ClusterMap& cluster, const 
   for (int s = 0; s < cluster.n_servers(); ++s) {
     const std::vector<BucketId> buckets = plan.of_server(ServerId(s));
     const bool trains =
-        std::any_of(buckets.begin(), buckets.end(), [&](BucketId b) { return plan[b].trainable; });
+        std::any_of(buckets.begin(), buckets.end(), [&](BucketId b) { return plan[b].is_pushed(); });
     if (!buckets.empty()) owners_.push_back(ServerId(s));
     (trains ? trained_ : told_).push_back(ServerId(s));
   }

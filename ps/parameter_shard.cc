@@ -69,7 +69,7 @@ void ParameterShard::initialize(std::uint64_t seed) {
   for_each_slice(
       [&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView out) {
         if (slot.empty()) {
-          variable.initializer.fill(out, seed, variable.name, slice.variable_begin);
+          variable.fill(out, seed, slice.variable_begin);
         } else {
           const auto found = std::find(optimizer_.slots().begin(), optimizer_.slots().end(), slot);
           const auto index = static_cast<std::size_t>(found - optimizer_.slots().begin());

@@ -42,7 +42,7 @@ Server::Server(const Parts& parts)
       monitor_(parts.transport, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
       buckets_(static_cast<std::size_t>(parts.plan.size())),
       sequence_(static_cast<std::size_t>(parts.cluster.n_workers()), 0) {
-  for (BucketId id : shard_.buckets()) n_trainable_ += parts.plan[id].trainable ? 1 : 0;
+  for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
 }
 
 void Server::run() {
@@ -152,7 +152,7 @@ void Server::on_pull(WorkerId worker, const MessageHeader& pull) {
   // which follows its pull. Holding the pull back for it would be a deadlock.
   // What is never pushed is as new as anybody asks for.
   const Clock clock =
-      parts_.plan[id].trainable ? shard_.clock(id) : std::max(shard_.clock(id), Clock(pull.clock));
+      parts_.plan[id].is_pushed() ? shard_.clock(id) : std::max(shard_.clock(id), Clock(pull.clock));
   if (!gate_.may_read(Clock(pull.clock), clock)) {
     held_pulls_.emplace_back(worker, pull);
     return;
@@ -217,7 +217,7 @@ void Server::finish_round(BucketId id) {
     ack.bucket = id.value;
     for (Rank worker : parts_.cluster.workers) transport_.send_message(worker, ack);
   }
-  if (++n_finished_in_step_ == n_trainable_) {
+  if (++n_finished_in_step_ == n_pushed_) {
     n_finished_in_step_ = 0;
     if ((state.flags & kFlagCut) != 0) cut(clock, 0);
   }

@@ -69,7 +69,7 @@ class Server {
   std::vector<BucketState> buckets_;
   std::vector<std::int64_t> sequence_;  // by worker: its last push
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
-  int n_trainable_ = 0;
+  int n_pushed_ = 0;
   int n_finished_in_step_ = 0;
   std::vector<Completion> completions_;
   bool shutdown_ = false;

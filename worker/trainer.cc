@@ -110,7 +110,7 @@ BatchSums Trainer::run_leaf(std::size_t leaf, const BatchRange& batch, Clock clo
     p_.client.wait_all();
     p_.memory.zero_gradients(p_.sum_plan.leaves[leaf].buffer);
     for (const Variable* variable : p_.variables) {
-      if (variable->trainable()) finish_variable(*variable, leaf, clock);
+      if (variable->spec().is_pushed()) finish_variable(*variable, leaf, clock);
     }
     return {};
   }

@@ -35,7 +35,7 @@ TensorView VariableMemory::view(const AlignedBytes& arena, int variable) const {
 }
 
 TensorView VariableMemory::gradient(int buffer, int variable) const {
-  if (!variables_[static_cast<std::size_t>(variable)].trainable) return {};
+  if (!variables_[static_cast<std::size_t>(variable)].is_pushed()) return {};
   return view(gradients_[static_cast<std::size_t>(buffer)], variable);
 }
 

@@ -16,7 +16,7 @@ class VariableMemory {
   VariableMemory(const VariableTable& variables, int n_gradient_buffers);
 
   TensorView value(int variable) const { return view(values_, variable); }
-  // Empty for a variable that is not trainable.
+  // Empty for a variable that is not pushed.
   TensorView gradient(int buffer, int variable) const;
   int n_gradient_buffers() const { return static_cast<int>(gradients_.size()); }
   // Adds gradient buffer `from` to `into`, for the elements of one bucket only.

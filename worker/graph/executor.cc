@@ -46,8 +46,8 @@ std::size_t Executor::root_of(NodeId id) const {
   return i;
 }
 
-bool Executor::is_trainable(const Graph::Node& node) const {
-  return node.kind == Graph::Kind::variable && node.variable->trainable() && is_floating(node.type.dtype);
+bool Executor::is_pushed(const Graph::Node& node) const {
+  return node.kind == Graph::Kind::variable && node.variable->is_pushed() && is_floating(node.type.dtype);
 }
 
 void Executor::mark_needed(NodeId target) {
@@ -60,13 +60,13 @@ void Executor::mark_needed(NodeId target) {
   }
 }
 
-// A node has a gradient if a trainable variable is below it and the target above it, both by differentiable
-// edges.
+// A node has a gradient if a variable that is pushed is below it and the target above it, both by
+// differentiable edges.
 void Executor::mark_gradients(NodeId target) {
   std::vector<bool> below(slots_.size(), false);
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
-    below[i] = is_trainable(node);
+    below[i] = is_pushed(node);
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       if (below[index_of(node.inputs[k])] && node.op->differentiable(k)) below[i] = true;
     }
@@ -91,6 +91,7 @@ void Executor::plan_forward() {
     ForwardStep step{id, {}};
     for (const NodeId input : node.inputs) {
       slot(id).inputs.push_back(&slot(input).value);
+      slot(id).next_states.push_back(&slot(input).next);
       const Graph::Node& source = graph_->node(NodeId(static_cast<int>(root_of(input))));
       if (source.kind == Graph::Kind::variable) add_once(step.reads, source.variable);
     }
@@ -125,13 +126,13 @@ void Executor::plan_finished(NodeId target) {
     for (const NodeId input : node.inputs) {
       for (const std::size_t i : {index_of(input), root_of(input)}) {
         const Graph::Node& source = graph_->node(NodeId(static_cast<int>(i)));
-        if (is_trainable(source)) last_step[source.variable] = s;
+        if (is_pushed(source)) last_step[source.variable] = s;
       }
     }
   }
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
-    if (!is_trainable(node)) continue;
+    if (!is_pushed(node)) continue;
     const bool is_target = i == index_of(target);  // the seed is its gradient
     if (!slots_[i].has_gradient && !is_target) without_gradient_.push_back(node.variable);
     if (backward_steps_.empty())
@@ -176,12 +177,32 @@ void Executor::bind(const Variable& variable, const TensorView& value, const Ten
   check(value, "value");
   slot(*id).value = value;
   slot(*id).ready = true;
-  if (options_.forward_only || !is_trainable(node)) return;
+  if (options_.forward_only || !is_pushed(node)) return;
   if (gradient.empty() && node.type.shape.n_elements() > 0) {
-    fail(ErrorKind::argument, "variable \"{}\" is trainable; bind memory for its gradient", variable.name());
+    fail(ErrorKind::argument,
+         "variable \"{}\" is trainable or a moving average; bind memory for its gradient", variable.name());
   }
   check(gradient, "gradient");
   slot(*id).gradient = gradient;
+}
+
+void Executor::bind_state(const Variable& variable, const TensorView& value, const TensorView& next) {
+  const auto id = graph_->find(variable);
+  if (!id) return;
+  const Graph::Node& node = graph_->node(*id);
+  const Shape most = with_batch(node.type.shape, max_batch_);
+  for (const TensorView* view : {&value, &next}) {
+    const bool fits = view->dtype() == node.type.dtype && view->shape().rank() == most.rank() &&
+                      view->n_elements() >= most.n_elements();
+    if (!fits) {
+      fail(ErrorKind::argument, "local variable \"{}\" is {} of at most {} rows; it was bound to {} {}",
+           variable.name(), node.type.str(), max_batch_, to_string(view->dtype()), view->shape().str());
+    }
+  }
+  const Shape shape = with_batch(node.type.shape, batch_);
+  slot(*id).value = TensorView(node.type.dtype, shape, value.bytes());
+  slot(*id).next = TensorView(node.type.dtype, shape, next.bytes());
+  slot(*id).ready = true;
 }
 
 void Executor::set_batch(std::int64_t n) {
@@ -193,11 +214,12 @@ void Executor::set_batch(std::int64_t n) {
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     Slot& s = slots_[i];
     const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
-    if (node.kind == Graph::Kind::variable) continue;
+    if (node.kind == Graph::Kind::variable && node.type.shape.fully_known()) continue;
     if (node.kind == Graph::Kind::placeholder && !node.type.shape.fully_known()) s.ready = false;
     const Shape shape = with_batch(node.type.shape, n);
     s.value = TensorView(node.type.dtype, shape, s.value.bytes());
     s.gradient = TensorView(node.type.dtype, shape, s.gradient.bytes());
+    s.next = TensorView(node.type.dtype, shape, s.next.bytes());
     if (s.workspace.empty()) continue;
     std::vector<const TensorType*> inputs;
     for (const NodeId input : node.inputs) inputs.push_back(&graph_->node(input).type);
@@ -240,7 +262,7 @@ void Executor::forward(const ForwardStep& step) {
     }
     return;
   }
-  graph_->node(step.node).op->forward({s.inputs, s.value, s.workspace});
+  graph_->node(step.node).op->forward({s.inputs, s.value, s.workspace, run_, s.next_states});
 }
 
 void Executor::start_backward(double seed) {
@@ -249,7 +271,7 @@ void Executor::start_backward(double seed) {
     if (!gradient.empty()) std::memset(gradient.bytes(), 0, gradient.n_bytes());
   }
   const TensorView& g = slot(target_).gradient;
-  if (g.empty()) return;  // nothing trainable below the target
+  if (g.empty()) return;  // nothing that is pushed below the target
   if (g.dtype() == DType::float32) {
     *g.data<float>() = static_cast<float>(seed);
   } else {
@@ -264,11 +286,11 @@ void Executor::backward(const BackwardStep& step) {
   for (const InputGradient& g : s.input_gradients) {
     if (g.contribution != Contribution::none && g.gradient->empty() && g.gradient->n_elements() > 0) {
       fail(ErrorKind::argument,
-           "node \"{}\": a trainable variable that it reads has no memory for its gradient; bind it",
+           "node \"{}\": a variable that it reads has no memory for its gradient; bind it",
            graph_->node(step.node).name);
     }
   }
-  graph_->node(step.node).op->backward({s.inputs, s.value, s.workspace, s.gradient, s.input_gradients});
+  graph_->node(step.node).op->backward({s.inputs, s.value, s.workspace, s.gradient, s.input_gradients, run_});
 }
 
 const TensorView& Executor::value(NodeId node) const {

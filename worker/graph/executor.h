@@ -39,8 +39,13 @@ class Executor {
   Executor(const Executor&) = delete;
 
   // Where a variable's value is read and its gradient written; both may be bound anew between runs.
-  // `gradient` is empty() for variables that are not trainable, and in forward_only executors.
+  // `gradient` is empty() for variables that are not pushed, and in forward_only executors.
   void bind(const Variable& variable, const TensorView& value, const TensorView& gradient = {});
+  // A local variable that carries state from run to run, of shape [?, ...]: where its value is read and where
+  // ops write the next one. Both have at least max_batch rows, of which a run uses as many as it has.
+  void bind_state(const Variable& variable, const TensorView& value, const TensorView& next);
+  // Which run the coming ones are, for ops that ask.
+  void set_run(const RunInfo& run) { run_ = run; }
   // Rows of the coming runs, 0 <= n <= max_batch. When n changes, everything must be fed anew.
   void set_batch(std::int64_t n);
   std::int64_t batch() const { return batch_; }
@@ -53,14 +58,14 @@ class Executor {
   };
   struct BackwardStep {
     NodeId node;
-    // Trainable variables whose gradient is final after this step and whose value no later backward step
-    // reads.
+    // Variables that are pushed whose gradient is final after this step and whose value no later backward
+    // step reads.
     std::vector<const Variable*> finished;
   };
   std::span<const ForwardStep> forward_steps() const { return forward_steps_; }
   std::span<const BackwardStep> backward_steps() const { return backward_steps_; }
-  // Trainable variables of the graph that the target does not depend on. Their gradient is zero; they are
-  // finished in the first backward step (or the last one that reads them).
+  // Variables of the graph that are pushed but that the target does not depend on. Their gradient is zero;
+  // they are finished in the first backward step (or the last one that reads them).
   std::span<const Variable* const> without_gradient() const { return without_gradient_; }
 
   void forward(const ForwardStep& step);
@@ -74,18 +79,20 @@ class Executor {
  private:
   struct Slot {                        // one node of the graph
     bool needed = false;               // the target or `also` depends on it
-    bool has_gradient = false;         // the target's gradient flows through it to a trainable variable
+    bool has_gradient = false;         // the target's gradient flows through it to a variable that is pushed
     bool ready = false;                // a placeholder was fed, or a variable bound
     std::optional<std::size_t> alias;  // shares the memory of that node
     TensorView value, gradient, workspace;
+    TensorView next;  // of a local variable with state
     AlignedBytes value_memory, gradient_memory, workspace_memory;
     std::vector<const TensorView*> inputs;
     std::vector<InputGradient> input_gradients;
+    std::vector<const TensorView*> next_states;  // by input; empty when no input has state
   };
   Slot& slot(NodeId id) { return slots_[static_cast<std::size_t>(id.value)]; }
   const Slot& slot(NodeId id) const { return slots_[static_cast<std::size_t>(id.value)]; }
   std::size_t root_of(NodeId id) const;
-  bool is_trainable(const Graph::Node& node) const;
+  bool is_pushed(const Graph::Node& node) const;
   void mark_needed(NodeId target);
   void mark_gradients(NodeId target);
   void plan_forward();
@@ -99,6 +106,7 @@ class Executor {
   ExecutorOptions options_;
   std::int64_t max_batch_;
   std::int64_t batch_;
+  RunInfo run_;
   std::vector<Slot> slots_;  // one per node; never resized, since contexts point into it
   std::vector<ForwardStep> forward_steps_;
   std::vector<BackwardStep> backward_steps_;

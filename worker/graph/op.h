@@ -56,10 +56,23 @@ class InferContext {
   std::span<const Input> inputs_;
 };
 
+// Which run this is, for ops whose result depends on more than their inputs: dropout draws its mask as a pure
+// function of these, batch normalisation weights its statistics.
+struct RunInfo {
+  std::uint64_t seed = 0;           // of the job
+  std::int64_t step = 0;            // global, from 1
+  std::int64_t logical_worker = 0;  // whose part of the global batch this is
+  double weight = 1;                // rows of this run / rows of the global batch
+};
+
 struct ForwardContext {
   std::span<const TensorView* const> inputs;
   const TensorView& output;
   const TensorView& workspace;  // see Op::workspace; empty() when not asked for
+  RunInfo run = {};
+  // By input. Not empty() for a local variable that carries state from run to run (Executor::bind_state): the
+  // op writes its next value there, with as many rows as the run has; the input stays as it is.
+  std::span<const TensorView* const> next_states = {};
 };
 
 // Whether an op must write, add to, or leave alone the gradient of one of its inputs.
@@ -83,6 +96,7 @@ struct BackwardContext {
   const TensorView& workspace;
   const TensorView& output_gradient;  // final, and read by nobody else: the op may overwrite it
   std::span<const InputGradient> input_gradients;
+  RunInfo run = {};
 };
 
 // One operation: shapes, values and gradients, without state of its own. All memory belongs to the executor,
@@ -105,6 +119,10 @@ class Op {
   // True if the output is input 0 under another shape: the executor then shares the memory and does not call
   // forward.
   virtual bool is_reshape() const { return false; }
+  // True if what backward writes for this input is not a gradient but a sample of a moving average: the
+  // statistics of this run's rows times RunInfo::weight, so that the sum over the logical workers is their
+  // mean over the global batch. The input is a variable with VariableSpec::average_decay.
+  virtual bool is_statistic(std::size_t) const { return false; }
   // Floating-point operations of one forward call; an unknown extent counts as `batch`.
   virtual std::int64_t flops(std::span<const TensorType* const> inputs, std::int64_t batch) const;
 

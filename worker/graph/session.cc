@@ -23,7 +23,7 @@ Tensor copy_of(const TensorView& view) {
 Session::Session(const Graph& graph, std::uint64_t seed) : graph_(&graph) {
   for (const Variable* v : graph.variables()) {
     Tensor value(v->dtype(), v->shape());
-    v->spec().initializer.fill(value.view(), seed, v->name(), 0);
+    v->spec().fill(value.view(), seed, 0);
     values_.emplace(v, std::move(value));
   }
 }
@@ -79,7 +79,7 @@ std::map<std::string, Tensor, std::less<>> Session::gradients(NodeId loss, const
     const std::int64_t max_batch = std::max<std::int64_t>(1, batch);
     GradientPlan made{{max_batch, Executor(*graph_, loss, max_batch)}, {}};
     for (const auto& [variable, value] : values_) {
-      if (!variable->trainable() || !is_floating(variable->dtype())) {
+      if (!variable->is_pushed() || !is_floating(variable->dtype())) {
         made.plan.executor.bind(*variable, value.view());
         continue;
       }
@@ -93,8 +93,9 @@ std::map<std::string, Tensor, std::less<>> Session::gradients(NodeId loss, const
   executor.start_backward(1.0);
   for (const auto& step : executor.backward_steps()) executor.backward(step);
   std::map<std::string, Tensor, std::less<>> result;
-  for (const auto& [variable, gradient] : it->second.gradients)
-    result.emplace(variable->name(), gradient.clone());
+  for (const auto& [variable, gradient] : it->second.gradients) {
+    if (variable->trainable()) result.emplace(variable->name(), gradient.clone());
+  }
   return result;
 }
 
