@@ -10,8 +10,8 @@
 
 namespace varscope::testing {
 
-// One row of the table of variable scopes (docs/variable_scopes.md): a test of its own, named
-// "Row11_AlreadyExists".
+// One row of the table of variable scopes (TensorFlow's observable behaviour, numbered), or a case of it: a
+// test of its own, named "Row11_AlreadyExists".
 struct ScopeRow {
   int number;
   const char* name;
@@ -41,7 +41,7 @@ inline void expect_words(const std::string& error, const std::vector<std::string
 
 }  // namespace varscope::testing
 
-// Registers the rows as tests of suite `table`; REQUIRES namespace varscope::testing to be used.
+// Registers an array of rows as the tests of suite `table`.
 #define VARSCOPE_SCOPE_ROWS(table, rows)                     \
   class table : public ::varscope::testing::ScopeRowTest {}; \
   TEST_P(table, Holds) { GetParam().check(); }               \
