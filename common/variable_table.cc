@@ -14,8 +14,21 @@ ServerId VariableSpec::owner(std::int64_t slice, int n_servers) const {
   return Placement::owner(scope, slice + part.index, n_servers);
 }
 
+Slice VariableSpec::box() const {
+  if (is_part()) return {part.full_shape, part.offset, shape};
+  return {shape, Shape(std::vector<std::int64_t>(shape.rank(), 0)), shape};
+}
+
+InitialValues VariableSpec::initial_values(std::uint64_t seed) const {
+  return {initializer, seed, full_name(), full_shape()};
+}
+
 void VariableSpec::fill(TensorView out, std::uint64_t seed, std::int64_t begin) const {
-  if (!is_part()) return initializer.fill(out, seed, name, begin);
+  fill(out, initial_values(seed), begin);
+}
+
+void VariableSpec::fill(TensorView out, const InitialValues& values, std::int64_t begin) const {
+  if (!is_part()) return values.fill(out, begin);
   // Runs of elements that are contiguous in the whole variable: from the last axis that is cut on.
   const auto item = static_cast<std::int64_t>(size_of(out.dtype()));
   std::size_t axis = shape.rank();
@@ -33,8 +46,7 @@ void VariableSpec::fill(TensorView out, std::uint64_t seed, std::int64_t begin) 
       rest /= shape[a];
       stride *= part.full_shape[a];
     }
-    initializer.fill(TensorView(out.dtype(), Shape{n}, out.bytes() + (i - begin) * item), seed,
-                     part.full_name, global);
+    values.fill(TensorView(out.dtype(), Shape{n}, out.bytes() + (i - begin) * item), global);
     i += n;
   }
 }

@@ -51,6 +51,11 @@ struct VariableSpec {
   // Fills `out` with the first values of elements [begin, begin + n) of this variable's row-major order; the
   // bits are those of the same elements of the whole variable.
   void fill(TensorView out, std::uint64_t seed, std::int64_t begin) const;
+  // For many fills: what they share, and one of them. The values borrow this variable's initializer.
+  InitialValues initial_values(std::uint64_t seed) const;
+  void fill(TensorView out, const InitialValues& values, std::int64_t begin) const;
+  // The box of the whole variable that it is.
+  Slice box() const;
 
   template <class Archive>
   void save(Archive& ar, unsigned) const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "common/error.h"
@@ -66,10 +67,15 @@ void ParameterShard::for_each_slice(const Loader& visit) {
 }
 
 void ParameterShard::initialize(std::uint64_t seed) {
+  // A variable's slices follow each other: what their initial values share is computed once.
+  const VariableSpec* current = nullptr;
+  std::optional<InitialValues> values;
   for_each_slice(
       [&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView out) {
         if (slot.empty()) {
-          variable.fill(out, seed, slice.variable_begin);
+          if (current != &variable) values.emplace(variable.initial_values(seed));
+          current = &variable;
+          variable.fill(out, *values, slice.variable_begin);
         } else {
           const auto found = std::find(optimizer_.slots().begin(), optimizer_.slots().end(), slot);
           const auto index = static_cast<std::size_t>(found - optimizer_.slots().begin());

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace varscope {
+
+// Throws Error(argument), calling the thing a `what`, unless `name` matches [A-Za-z0-9.][A-Za-z0-9_.\/>-]*;
+// not at the root it may also start with '_' or '-'.
+void check_scoped_name(std::string_view name, bool at_root, const char* what);
+
+// "path/name", or "name" where the path is empty.
+std::string join_scope(std::string_view path, std::string_view name);
+
+// The names of operations and name scopes that are taken, as TensorFlow's Graph.unique_name counts them:
+// without regard to case. Not thread-safe.
+class UniqueNames {
+ public:
+  // The name itself if it is free, else the first free "<name>_<i>", i from 1, in the caller's case. Taken
+  // from then on. The search goes on where that of the same name has stopped before.
+  std::string take(std::string name);
+  // Takes exactly this name, whether it is free or not.
+  void mark(std::string_view name);
+
+ private:
+  std::map<std::string, int> in_use_;  // lower-case name -> how often asked for
+};
+
+}  // namespace varscope
