@@ -22,29 +22,13 @@ VARSCOPE_INLINE void copy_run(T* to, const T* from, std::int64_t n, bool ahead) 
   }
 }
 
-// Position of an output pixel, and the step to the next one.
-struct Pixel {
-  std::int64_t image, y, x;
-  Pixel(const Window2d& w, std::int64_t number)
-      : image(number / w.outputs()),
-        y(number % w.outputs() / w.x.output),
-        x(number % w.outputs() % w.x.output) {}
-  void next(const Window2d& w) {
-    if (++x < w.x.output) return;
-    x = 0;
-    if (++y < w.y.output) return;
-    y = 0;
-    ++image;
-  }
-};
-
 // Rows are written in ascending order: what a copy writes too much, the next one overwrites.
 template <class T>
 VARSCOPE_INLINE void im2col_loop(T* __restrict columns, const T* __restrict images, std::int64_t n_images,
                                  const Window2d w, PixelRange pixels) {
   const std::int64_t run = w.x.window * w.channels;  // one row of the window
   const T* const end = images + n_images * w.image_size();
-  Pixel p(w, pixels.begin);
+  OutputPixel p(w, pixels.begin);
   for (std::int64_t number = pixels.begin; number < pixels.end; ++number, p.next(w)) {
     const T* const image = images + p.image * w.image_size();
     const std::int64_t x0 = w.x.begin(p.x), first = w.x.first(p.x), last = w.x.last(p.x);
@@ -67,7 +51,7 @@ template <class T>
 VARSCOPE_INLINE void col2im_loop(T* __restrict images, const T* __restrict columns, const Window2d w,
                                  PixelRange pixels) {
   const std::int64_t run = w.x.window * w.channels;
-  Pixel p(w, pixels.begin);
+  OutputPixel p(w, pixels.begin);
   for (std::int64_t number = pixels.begin; number < pixels.end; ++number, p.next(w)) {
     T* const image = images + p.image * w.image_size();
     const std::int64_t x0 = w.x.begin(p.x), first = w.x.first(p.x), last = w.x.last(p.x);

@@ -22,4 +22,16 @@ struct Conv2dOptions {
 NodeId conv2d(Graph& graph, NodeId x, NodeId filter, std::optional<NodeId> bias, Activation f,
               const Conv2dOptions& conv = {}, const NodeOptions& options = {});
 
+struct Pool2dOptions {
+  std::int64_t window_h = 2, window_w = 2;
+  std::int64_t stride_h = 2, stride_w = 2;
+  Padding padding = Padding::valid;
+};
+// [n, h, w, c] to [n, h', w', c]. Cells outside the image count for nothing: they are no maximum, and an
+// average divides by the number of cells inside. The gradient of a maximum goes to its first cell in
+// row-major order; not-a-number is the maximum.
+NodeId max_pool2d(Graph& graph, NodeId x, const Pool2dOptions& pool = {}, const NodeOptions& options = {});
+NodeId average_pool2d(Graph& graph, NodeId x, const Pool2dOptions& pool = {},
+                      const NodeOptions& options = {});
+
 }  // namespace varscope::ops

@@ -41,6 +41,26 @@ struct Window2d {
   }
 };
 
+// One output of a window, and the step to the next, row-major over all images.
+struct OutputPixel {
+  std::int64_t image, y, x;
+  OutputPixel(const Window2d& w, std::int64_t number)
+      : image(number / w.outputs()),
+        y(number % w.outputs() / w.x.output),
+        x(number % w.outputs() % w.x.output) {}
+  void next(const Window2d& w) {
+    if (++x < w.x.output) return;
+    x = 0;
+    if (++y < w.y.output) return;
+    y = 0;
+    ++image;
+  }
+  // Where cell (i, j) of its window begins in [n, h, w, c]. REQUIRES a cell that exists.
+  std::int64_t cell(const Window2d& w, std::int64_t i, std::int64_t j) const {
+    return image * w.image_size() + ((w.y.begin(y) + i) * w.x.input + w.x.begin(x) + j) * w.channels;
+  }
+};
+
 struct WindowSize {
   std::int64_t height, width, stride_h, stride_w;
 };
