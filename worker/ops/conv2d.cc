@@ -125,11 +125,16 @@ class Conv2d final : public Op {
   void backward_of(const BackwardContext& ctx) const {
     const TensorView& x = *ctx.inputs[0];
     const Blocks b(x.shape(), ctx.inputs[1]->shape(), options_, x.dtype());
-    const InputGradient& dx = ctx.input_gradients[0];
+    InputGradient dx = ctx.input_gradients[0];
     const InputGradient& dw = ctx.input_gradients[1];
     const InputGradient bias = ctx.inputs.size() == 3 ? ctx.input_gradients[2] : InputGradient{};
-    // In this order, since one variable can be the images and the filter.
-    for (const InputGradient* g : {&dx, &dw, &bias}) zero_if_first<T>(*g);
+    // One variable can be the images and the filter: then all of it is zero before the first block adds.
+    if (wanted(dx) && wanted(dw) && dx.gradient->bytes() == dw.gradient->bytes()) {
+      zero_if_first<T>(dx);
+      dx.contribution = Contribution::later;
+    }
+    zero_if_first<T>(dw);
+    zero_if_first<T>(bias);
     b.for_each(x.shape()[0], [&](PixelRange pixels) {
       T* dz = preactivation_gradient<T>(ctx, b, bias, pixels);
       const std::int64_t rows = pixels.end - pixels.begin, cells = b.window.cells();
@@ -138,7 +143,7 @@ class Conv2d final : public Op {
         gemm<T>(Transpose::yes, Transpose::no, cells, b.filters, rows, columns_of(x, b, buffer, pixels), dz,
                 T(1), dw.gradient->data<T>());
       }
-      if (wanted(dx)) add_image_gradient<T>(ctx, b, dz, buffer, pixels);
+      if (wanted(dx)) add_image_gradient<T>(b, ctx.inputs[1]->data<T>(), dz, buffer, pixels, dx);
     });
   }
 
@@ -155,18 +160,23 @@ class Conv2d final : public Op {
     return dz;
   }
 
+  // The first contribution makes an image's gradient zero when it comes to its first pixel.
   template <class T>
-  static void add_image_gradient(const BackwardContext& ctx, const Blocks& b, const T* dz, T* buffer,
-                                 PixelRange pixels) {
-    T* dx = ctx.input_gradients[0].gradient->data<T>();
-    const T* filter = ctx.inputs[1]->data<T>();
+  static void add_image_gradient(const Blocks& b, const T* filter, const T* dz, T* buffer, PixelRange pixels,
+                                 const InputGradient& g) {
+    T* dx = g.gradient->data<T>();
     const std::int64_t rows = pixels.end - pixels.begin, cells = b.window.cells();
     if (b.window.is_pointwise()) {
-      gemm<T>(Transpose::no, Transpose::yes, rows, cells, b.filters, dz, filter, T(1),
+      gemm<T>(Transpose::no, Transpose::yes, rows, cells, b.filters, dz, filter, beta_of<T>(g),
               dx + pixels.begin * cells);
       return;
     }
     gemm<T>(Transpose::no, Transpose::yes, rows, cells, b.filters, dz, filter, T(0), buffer);
+    const std::int64_t outputs = b.window.outputs(), size = b.window.image_size();
+    if (g.contribution == Contribution::first) {
+      std::int64_t image = (pixels.begin + outputs - 1) / outputs;
+      for (; image * outputs < pixels.end; ++image) kernels::fill(dx + image * size, T(0), size);
+    }
     kernels::col2im(dx, buffer, b.window, pixels);
   }
 

@@ -6,10 +6,12 @@
 namespace varscope::kernels {
 namespace {
 
-// Whether `v` takes the maximum from an earlier cell's `best`. Not-a-number does, and keeps it.
+// The maximum so far and its cell, with the next cell's value v. Not-a-number is taken, and kept.
 template <class T>
-VARSCOPE_INLINE bool wins(T v, T best) {
-  return (v > best) | ((v != v) & (best == best));
+VARSCOPE_INLINE void take(T& best, std::int32_t& where, T v, std::int32_t number) {
+  const bool better = !(v <= best) & (best == best);
+  best = better ? v : best;
+  where = better ? number : where;
 }
 
 // 2 x 2 with stride 2, and no window beyond the border.
@@ -20,7 +22,8 @@ bool is_whole_2x2(const Window2d& w) {
   return whole(w.y) && whole(w.x);
 }
 
-// The common case: four cells at once.
+// The common case: four cells at once. Without branches, which would keep it from vectorising: a sum with
+// not-a-number is not a number.
 template <class T>
 VARSCOPE_INLINE void max_pool_2x2(T* __restrict y, std::int32_t* __restrict cell, const T* __restrict x,
                                   std::int64_t n, const Window2d w) {
@@ -28,14 +31,15 @@ VARSCOPE_INLINE void max_pool_2x2(T* __restrict y, std::int32_t* __restrict cell
   OutputPixel p(w, 0);
   for (std::int64_t o = 0; o < n * w.outputs(); ++o, p.next(w), y += c, cell += c) {
     const T* __restrict a = x + p.cell(w, 0, 0);
+    const T* __restrict low = a + row;
     for (std::int64_t k = 0; k < c; ++k) {
-      const T v0 = a[k], v1 = a[c + k], v2 = a[row + k], v3 = a[row + c + k];
-      const bool right = wins(v1, v0), low_right = wins(v3, v2);
-      const T top = right ? v1 : v0, low = low_right ? v3 : v2;
-      const bool below = wins(low, top);
-      const std::int32_t top_cell = right ? 1 : 0, low_cell = low_right ? 3 : 2;
-      y[k] = below ? low : top;
-      cell[k] = below ? low_cell : top_cell;
+      const T v0 = a[k], v1 = a[c + k], v2 = low[k], v3 = low[c + k];
+      const T top = v1 > v0 ? v1 : v0, bottom = v3 > v2 ? v3 : v2;
+      const std::int32_t top_cell = v1 > v0 ? 1 : 0, bottom_cell = v3 > v2 ? 3 : 2;
+      const T largest = bottom > top ? bottom : top;
+      const T sum = (v0 + v1) + (v2 + v3);
+      y[k] = (v0 != v0) | (v1 != v1) | (v2 != v2) | (v3 != v3) ? sum : largest;
+      cell[k] = bottom > top ? bottom_cell : top_cell;
     }
   }
 }
@@ -57,9 +61,11 @@ VARSCOPE_INLINE void max_pool_any(T* __restrict y, std::int32_t* __restrict cell
         const T* __restrict from = x + p.cell(w, i, j);
         const auto number = static_cast<std::int32_t>(i * w.x.window + j);
         for (std::int64_t k = 0; k < c; ++k) {
-          const bool better = wins(from[k], y[k]);
-          y[k] = better ? from[k] : y[k];
-          cell[k] = better ? number : cell[k];
+          T best = y[k];
+          std::int32_t where = cell[k];
+          take(best, where, from[k], number);
+          y[k] = best;
+          cell[k] = where;
         }
       }
     }
