@@ -1,7 +1,7 @@
 // Training speed of the 784-256-128-10 perceptron (batch 128, momentum) beside a loop of the same GEMM calls
 // and nothing else, on the same ranks in the same run (docs/performance.md, P3). One server, the other ranks
-// are workers:
-//   mpirun -n 2 --bind-to none train [--json FILE] [--trials N] [--steps N]
+// are workers. Then forward and backward of a convolutional network on one worker (bench/train_conv.h):
+//   mpirun -n 2 --bind-to none train [--json FILE] [--trials N] [--steps N] [--conv-steps N]
 #include <cblas.h>
 #include <fmt/format.h>
 
@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/bench.h"
+#include "bench/train_conv.h"
 #include "common/config/yaml_reader.h"
 #include "common/mpi/mpi_job.h"
 #include "launch/job_setup.h"
@@ -108,12 +109,48 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
   return seconds_of([&] { trainer.run(); });
 }
 
+void print_times(const WorkerTimes& times) {
+  const double all =
+      static_cast<double>(times.compute_ns + times.communicate_ns + times.wait_ns + times.data_ns);
+  fmt::print(
+      "workers' time: compute {:.0f} %, data {:.0f} %, communication {:.0f} %, waiting {:.0f} %\n",
+      100 * static_cast<double>(times.compute_ns) / all, 100 * static_cast<double>(times.data_ns) / all,
+      100 * static_cast<double>(times.communicate_ns) / all, 100 * static_cast<double>(times.wait_ns) / all);
+}
+
+struct PerceptronFigures {
+  int workers;
+  Spread samples_per_s, gemm_samples_per_s, ratio;
+};
+
+// Prints both figures, and writes them to json_file if that is not empty.
+void report(const PerceptronFigures& p, const ConvFigures& c, const std::string& json_file) {
+  const auto line = [](const std::string& what, const Spread& ours, const Spread& bare, const Spread& ratio) {
+    fmt::print("{}: {:.0f} samples/s; the same GEMM calls alone {:.0f}; ratio {:.2f} [{:.2f} .. {:.2f}]\n",
+               what, ours.median, bare.median, ratio.median, ratio.min, ratio.max);
+  };
+  const auto json = [](const Spread& ours, const Spread& bare, const Spread& ratio) {
+    return nlohmann::json{{"samples_per_s", ours.median},
+                          {"gemm_samples_per_s", bare.median},
+                          {"ratio", {{"median", ratio.median}, {"min", ratio.min}, {"max", ratio.max}}}};
+  };
+  line(fmt::format("{} worker(s), 1 server", p.workers), p.samples_per_s, p.gemm_samples_per_s, p.ratio);
+  line("convolutions, 1 thread", c.samples_per_s, c.gemm_samples_per_s, c.ratio);
+  if (json_file.empty()) return;
+  nlohmann::json j = json(p.samples_per_s, p.gemm_samples_per_s, p.ratio);
+  j["workers"] = p.workers;
+  j["convolutions"] = json(c.samples_per_s, c.gemm_samples_per_s, c.ratio);
+  std::ofstream(json_file) << j.dump(2) << '\n';
+}
+
 int run(int argc, char** argv) {
-  int trials = 5, steps = 600;
+  int trials = 5, steps = 600, conv_steps = 10;
   std::string json_file;
   CLI::App app("Training speed beside the same GEMM calls");
   app.add_option("--trials", trials, "Takes of each figure")->check(CLI::Range(1, 1000));
   app.add_option("--steps", steps, "Steps of a take")->check(CLI::Range(1, 1000000));
+  app.add_option("--conv-steps", conv_steps, "Steps of a take of the convolutional network")
+      ->check(CLI::Range(1, 1000000));
   app.add_option("--json", json_file, "Also write the figures to this file");
   CLI11_PARSE(app, argc, argv);
   MpiJob mpi(&argc, &argv);
@@ -143,29 +180,12 @@ int run(int argc, char** argv) {
     bare.push_back((before + after) / 2 * workers);
     ratio.push_back(ours.back() / bare.back());
   }
-  if (cluster.server_at(mpi.rank())) {
-    const double all =
-        static_cast<double>(times.compute_ns + times.communicate_ns + times.wait_ns + times.data_ns);
-    fmt::print("workers' time: compute {:.0f} %, data {:.0f} %, communication {:.0f} %, waiting {:.0f} %\n",
-               100 * static_cast<double>(times.compute_ns) / all,
-               100 * static_cast<double>(times.data_ns) / all,
-               100 * static_cast<double>(times.communicate_ns) / all,
-               100 * static_cast<double>(times.wait_ns) / all);
-  }
+  if (cluster.server_at(mpi.rank())) print_times(times);
   if (cluster.worker_at(mpi.rank()) == std::optional(WorkerId(0))) {
-    const Spread o = Spread::of(ours), b = Spread::of(bare), r = Spread::of(ratio);
-    fmt::print(
-        "{} worker(s), 1 server: {:.0f} samples/s; the same GEMM calls alone {:.0f}; ratio {:.2f} [{:.2f} .. "
-        "{:.2f}]\n",
-        workers, o.median, b.median, r.median, r.min, r.max);
-    if (!json_file.empty()) {
-      const nlohmann::json j{{"workers", workers},
-                             {"samples_per_s", o.median},
-                             {"gemm_samples_per_s", b.median},
-                             {"ratio", {{"median", r.median}, {"min", r.min}, {"max", r.max}}}};
-      std::ofstream(json_file) << j.dump(2) << '\n';
-    }
+    report({workers, Spread::of(ours), Spread::of(bare), Spread::of(ratio)}, run_conv(trials, conv_steps),
+           json_file);
   }
+  mpi.barrier();
   return 0;
 }
 

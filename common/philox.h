@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 namespace varscope {
 
@@ -21,6 +22,8 @@ class RandomStream {
   RandomStream(std::uint64_t seed, RandomPurpose purpose, std::uint64_t stream);
 
   std::array<std::uint32_t, 4> words(std::uint64_t element) const;
+  // The words of the elements from `first` on, many at once: to[4 * i + j] = words(first + i)[j].
+  void words(std::uint64_t first, std::span<std::uint32_t> to) const;
   // Uniform in [0, 1), 53 bits, from the first two words of `element`.
   double uniform(std::uint64_t element) const;
   // Standard normal by Box and Muller (1958), from all words of `element`.

@@ -1,108 +1,41 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <functional>
 #include <vector>
 
-#include "common/philox.h"
-#include "worker/graph/session.h"
-#include "worker/ops/ops.h"
+#include "tests/support/gradient_check.h"
 
-// Every op against central finite differences in float64: d loss / d v is compared for every element of every
-// trainable variable, with a relative error of 1e-6 (and an absolute one where the derivative is near zero).
+// Every op against central finite differences in float64.
 namespace varscope {
 namespace {
 
+using testing::GradientCheck;
+
 constexpr std::int64_t kAny = Shape::kUnknown;
 
-struct Bench {
-  VariableStore store;
-  Graph graph;
-  int n_labels = 0;
-  std::vector<std::pair<NodeId, Tensor>> fed;
-
-  // Values in (-1.5, 1.5), away from the kinks at 0.
-  NodeId variable(const char* name, const Shape& shape) {
-    VariableOptions options;
-    options.dtype = DType::float64;
-    options.initializer = Initializer::uniform(-1.5, 1.5);
-    return graph.variable(store.get_variable(name, shape, options));
-  }
-  NodeId labels(std::int64_t n, std::int32_t n_classes) {
-    Tensor t(DType::int32, {n});
-    for (std::int64_t i = 0; i < n; ++i)
-      t.as<std::int32_t>()[static_cast<std::size_t>(i)] = static_cast<std::int32_t>((i * 7 + 1) % n_classes);
-    return feed(fmt::format("labels{}", n_labels++), {n}, std::move(t));
-  }
-  static Tensor random(const Shape& shape) {
-    Tensor t(DType::float64, shape);
-    const RandomStream stream(3, RandomPurpose::test, 1);
-    for (std::size_t i = 0; i < t.as<double>().size(); ++i) t.as<double>()[i] = 2 * stream.uniform(i) - 1;
-    return t;
-  }
-  NodeId feed(std::string name, const Shape& shape, Tensor value) {
-    const NodeId id = graph.placeholder(std::move(name), value.dtype(), shape);
-    fed.emplace_back(id, std::move(value));
-    return id;
-  }
-  // A scalar that weighs the elements of `x` differently.
-  NodeId scalar(NodeId x) {
-    const Shape& shape = graph.node(x).type.shape;
-    const NodeId weights = feed(fmt::format("weights{}", graph.size()), shape, random(shape));
-    return ops::reduce_sum(graph, ops::multiply(graph, x, weights));
-  }
-  Feeds feeds() const {
-    Feeds f;
-    for (const auto& [id, tensor] : fed) f.emplace_back(id, tensor.view());
-    return f;
-  }
-
-  void check(NodeId loss) {
-    Session session(graph, 17);
-    const auto gradients = session.gradients(loss, feeds());
-    const auto loss_at = [&] { return session.run({loss}, feeds())[0].as<double>()[0]; };
-    for (const Variable* v : graph.variables()) {
-      const auto values = session.value(*v).as<double>();
-      const auto analytic = gradients.at(v->name()).as<double>();
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        const double kept = values[i];
-        const double h = 1e-5;
-        values[i] = kept + h;
-        const double above = loss_at();
-        values[i] = kept - h;
-        const double below = loss_at();
-        values[i] = kept;
-        const double numeric = (above - below) / (2 * h);
-        EXPECT_NEAR(analytic[i], numeric, 1e-6 * std::max(0.05, std::abs(numeric)) + 2e-9 * std::abs(above))
-            << v->name() << "[" << i << "]";
-      }
-    }
-  }
-};
-
 // Batches of 1, odd sizes, and more than a vector register.
-class Batch : public testing::TestWithParam<std::int64_t> {};
-INSTANTIATE_TEST_SUITE_P(OpsGradient, Batch, testing::Values(1, 3, 17));
+class Batch : public ::testing::TestWithParam<std::int64_t> {};
+INSTANTIATE_TEST_SUITE_P(OpsGradient, Batch, ::testing::Values(1, 3, 17));
 
 TEST_P(Batch, Matmul) {
-  Bench b;
+  GradientCheck b;
   b.check(b.scalar(ops::matmul(b.graph, b.variable("a", {GetParam(), 5}), b.variable("w", {5, 3}))));
 }
 
 TEST_P(Batch, AddBias) {
-  Bench b;
+  GradientCheck b;
   b.check(b.scalar(ops::add_bias(b.graph, b.variable("x", {GetParam(), 7}), b.variable("bias", {7}))));
 }
 
 TEST_P(Batch, AddBiasOnHigherRank) {
-  Bench b;
+  GradientCheck b;
   b.check(b.scalar(ops::add_bias(b.graph, b.variable("x", {GetParam(), 2, 3}), b.variable("bias", {3}))));
 }
 
 TEST_P(Batch, Activations) {
   for (const Activation f : kActivations) {
     SCOPED_TRACE(to_string(f));
-    Bench b;
+    GradientCheck b;
     b.check(b.scalar(ops::activation(b.graph, f, b.variable("x", {GetParam(), 9}))));
   }
 }
@@ -110,7 +43,7 @@ TEST_P(Batch, Activations) {
 TEST_P(Batch, DenseWithEveryActivation) {
   for (const Activation f : kActivations) {
     SCOPED_TRACE(to_string(f));
-    Bench b;
+    GradientCheck b;
     const NodeId w = b.variable("w", {4, 11});
     b.check(b.scalar(ops::dense(b.graph, b.variable("x", {GetParam(), 4}), w, b.variable("bias", {11}), f)));
   }
@@ -118,33 +51,33 @@ TEST_P(Batch, DenseWithEveryActivation) {
 
 TEST_P(Batch, DenseWithoutBias) {
   for (const Activation f : {Activation::linear, Activation::tanh, Activation::gelu}) {
-    Bench b;
+    GradientCheck b;
     b.check(b.scalar(
         ops::dense(b.graph, b.variable("x", {GetParam(), 4}), b.variable("w", {4, 3}), std::nullopt, f)));
   }
 }
 
 TEST_P(Batch, AddAndMultiply) {
-  Bench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 3});
   const NodeId y = b.variable("y", {GetParam(), 3});
   b.check(b.scalar(ops::multiply(b.graph, ops::add(b.graph, x, y), y)));
 }
 
 TEST_P(Batch, OneNodeAsBothInputs) {
-  Bench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 3});
   b.check(b.scalar(ops::add(b.graph, ops::multiply(b.graph, x, x), ops::add(b.graph, x, x))));
-  Bench square;
+  GradientCheck square;
   const NodeId w = square.variable("w", {3, 3});
   square.check(square.scalar(ops::matmul(square.graph, w, w)));
-  Bench fused;
+  GradientCheck fused;
   const NodeId v = fused.variable("v", {3, 3});
   fused.check(fused.scalar(ops::dense(fused.graph, v, v, std::nullopt, Activation::tanh)));
 }
 
 TEST_P(Batch, ReshapeAndFlatten) {
-  Bench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 2, 3});
   const NodeId rows = ops::flatten(b.graph, x);
   const NodeId again = ops::reshape(b.graph, ops::multiply(b.graph, rows, rows), {GetParam(), 3, 2});
@@ -153,7 +86,7 @@ TEST_P(Batch, ReshapeAndFlatten) {
 
 TEST_P(Batch, Reductions) {
   for (const auto over : {ops::ReduceOver::all, ops::ReduceOver::last_axis}) {
-    Bench b;
+    GradientCheck b;
     const NodeId x = b.variable("x", {GetParam(), 5});
     const NodeId squares = ops::multiply(b.graph, x, x);
     const NodeId sum = b.scalar(ops::reduce_sum(b.graph, squares, over));
@@ -162,40 +95,41 @@ TEST_P(Batch, Reductions) {
 }
 
 TEST_P(Batch, Softmax) {
-  Bench b;
+  GradientCheck b;
   b.check(b.scalar(ops::softmax(b.graph, b.variable("x", {GetParam(), 6}))));
 }
 
 TEST_P(Batch, SoftmaxCrossEntropy) {
-  Bench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 5});
   b.check(ops::softmax_cross_entropy(b.graph, x, b.labels(GetParam(), 5)));
 }
 
 TEST_P(Batch, SigmoidCrossEntropy) {
-  Bench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 1});
   b.check(ops::sigmoid_cross_entropy(b.graph, x, b.labels(GetParam(), 2)));
-  Bench many;
+  GradientCheck many;
   const NodeId z = many.variable("z", {GetParam(), 4});
-  many.check(ops::sigmoid_cross_entropy(many.graph, z,
-                                        many.feed("t", {GetParam(), 4}, Bench::random({GetParam(), 4}))));
+  many.check(ops::sigmoid_cross_entropy(
+      many.graph, z, many.feed("t", {GetParam(), 4}, GradientCheck::random({GetParam(), 4}))));
 }
 
 TEST_P(Batch, MeanSquaredError) {
-  Bench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 4});
-  b.check(ops::mean_squared_error(b.graph, x, b.feed("t", {GetParam(), 4}, Bench::random({GetParam(), 4}))));
-  Bench one_hot;
+  b.check(ops::mean_squared_error(b.graph, x,
+                                  b.feed("t", {GetParam(), 4}, GradientCheck::random({GetParam(), 4}))));
+  GradientCheck one_hot;
   const NodeId z = one_hot.variable("z", {GetParam(), 3});
   one_hot.check(ops::mean_squared_error(one_hot.graph, z, one_hot.labels(GetParam(), 3)));
-  Bench number;
+  GradientCheck number;
   const NodeId u = number.variable("u", {GetParam(), 1});
   number.check(ops::mean_squared_error(number.graph, u, number.labels(GetParam(), 9)));
 }
 
 TEST_P(Batch, SecondContributionOfALossAdds) {
-  Bench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 3});
   const NodeId labels = b.labels(GetParam(), 3);
   const NodeId a = ops::softmax_cross_entropy(b.graph, x, labels);
@@ -204,8 +138,8 @@ TEST_P(Batch, SecondContributionOfALossAdds) {
 }
 
 TEST_P(Batch, SharedVariablesAccumulate) {
-  Bench b;
-  const NodeId x = b.feed("x", {GetParam(), 4}, Bench::random({GetParam(), 4}));
+  GradientCheck b;
+  const NodeId x = b.feed("x", {GetParam(), 4}, GradientCheck::random({GetParam(), 4}));
   const NodeId w = b.variable("w", {4, 4});
   const NodeId bias = b.variable("bias", {4});
   NodeId h = ops::dense(b.graph, x, w, bias, Activation::tanh);

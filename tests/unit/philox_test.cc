@@ -30,6 +30,19 @@ TEST(RandomStream, IsAPureFunction) {
   EXPECT_EQ(a.words(1000), late);
 }
 
+TEST(RandomStream, ManyWordsAtOnceAreTheSameWords) {
+  const RandomStream stream(9, RandomPurpose::test, 4);
+  for (const std::uint64_t first : {std::uint64_t{0}, std::uint64_t{0xfffffffd}}) {
+    for (const std::size_t n : {0U, 1U, 3U, 4U, 131U}) {
+      std::vector<std::uint32_t> words(n + 1, 7);
+      stream.words(first, std::span(words).first(n));
+      for (std::size_t i = 0; i < n; ++i)
+        ASSERT_EQ(words[i], stream.words(first + i / 4)[i % 4]) << first << " " << i;
+      EXPECT_EQ(words[n], 7U) << "beyond the span";
+    }
+  }
+}
+
 TEST(RandomStream, SeedPurposeStreamAndElementAllCount) {
   std::set<Words> seen;
   int n = 0;

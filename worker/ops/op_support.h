@@ -61,4 +61,32 @@ void contribute_product(const InputGradient& g, const T* a, const T* b, std::int
   }
 }
 
+// gradient = from, or gradient += from, of sums that were accumulated in double.
+template <class T>
+void contribute_columns(const InputGradient& g, const double* from, std::int64_t n) {
+  if (!wanted(g)) return;
+  T* to = g.gradient->data<T>();
+  const bool first = g.contribution == Contribution::first;
+  for (std::int64_t i = 0; i < n; ++i) {
+    to[i] = static_cast<T>(first ? from[i] : static_cast<double>(to[i]) + from[i]);
+  }
+}
+
+// Checks that the last axis of x, input 0, is known and not empty, and that the inputs `begin` .. `end` - 1
+// have an element for each of its entries and the dtype of x.
+inline void require_channels(const InferContext& context, const Shape& x, std::size_t begin,
+                             std::size_t end) {
+  const std::int64_t channels = x[x.rank() - 1];
+  if (channels < 1) {
+    context.fail(fmt::format("needs a known last extent of at least 1 in \"{}\", which has shape {}",
+                             context.name(0), x.str()));
+  }
+  for (std::size_t input = begin; input < end; ++input) {
+    context.require_same_dtype(0, input);
+    context.require_rank(input, 1);
+    if (context.shape(input)[0] == channels) continue;
+    context.fail_shapes(0, input, fmt::format("do not fit: {} elements are needed", channels));
+  }
+}
+
 }  // namespace varscope::op_support
