@@ -6,14 +6,6 @@
 #include "common/error.h"
 #include "worker/ops/vector_math.h"
 
-// One version of each kernel per instruction set, chosen when the program is loaded. Sanitizers run before
-// the resolvers of such functions may, so their builds have the plain version.
-#if defined(VARSCOPE_SANITIZED) || !defined(__x86_64__) || defined(__clang__)
-#define VARSCOPE_CLONES
-#else
-#define VARSCOPE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-
 namespace varscope {
 
 const char* to_string(Activation activation) {

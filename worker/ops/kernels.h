@@ -6,6 +6,15 @@
 
 namespace varscope {
 
+enum class Transpose : std::uint8_t { no, yes };  // of a matrix that is multiplied
+
+// A row-major matrix inside a wider one: `stride` elements from one row to the next.
+template <class T>
+struct Panel {
+  T* data;
+  std::int64_t stride;
+};
+
 // leaky_relu has slope 0.01 below zero (Maas et al., ICML 2013); gelu is exact, x * Phi(x) (Hendrycks and
 // Gimpel, 2016), in float32 by Abramowitz and Stegun 7.1.26 (absolute error below 2e-7).
 enum class Activation : std::uint8_t { linear, relu, leaky_relu, sigmoid, tanh, gelu, softplus };
