@@ -64,8 +64,8 @@ void add_constant(double* to, double value, std::int64_t n);
 void multiply_constant(float* to, const float* from, float value, std::int64_t n);  // to = from * value
 void multiply_constant(double* to, const double* from, double value, std::int64_t n);
 
-// Row by row p = exp(x - max) / sum, the sum in double. Writes log(sum) + max to log_sums where that is not
-// null.
+// Row by row p = exp(x - max) / sum, the sum in double in an order that depends on cols. Writes log(sum) +
+// max to log_sums where that is not null.
 void softmax(float* p, const float* x, double* log_sums, std::int64_t rows, std::int64_t cols);
 void softmax(double* p, const double* x, double* log_sums, std::int64_t rows, std::int64_t cols);
 
