@@ -224,6 +224,28 @@ TEST_P(Cells, AddToTheGradientsOfSharedParameters) {
   b.check(ops::add(b.graph, loss, ops::add(b.graph, b.scalar(x), b.scalar(x))));
 }
 
+// One executor, first for its most rows, then for fewer: a row's values do not depend on the others.
+TEST_P(Cells, RunWithFewerRowsThanTheyHaveRoomFor) {
+  GradientBench b;
+  const auto unknown = [&](const char* name, Shape shape) {
+    return b.graph.placeholder(name, DType::float64, shape);
+  };
+  const NodeId x = unknown("x", {kAny, 3, kInputs}), h = unknown("h", {kAny, kUnits});
+  const std::int64_t width = kInputs + kUnits, gates = (GetParam() == Cell::lstm ? 4 : 2) * kUnits;
+  const NodeId w = b.variable("w", {width, gates}), bias = b.variable("b", {gates});
+  const NodeId cw = b.variable("cw", {width, kUnits}), cb = b.variable("cb", {kUnits});
+  const NodeId y = GetParam() == Cell::lstm ? ops::lstm(b.graph, x, w, bias, h, h)
+                                            : ops::gru(b.graph, x, w, bias, cw, cb, h);
+  const Tensor many = GradientBench::random({4, 3, kInputs}, 1),
+               states = GradientBench::random({4, kUnits}, 2);
+  const TensorView few(DType::float64, {2, 3, kInputs}, many.view().bytes());
+  const TensorView few_states(DType::float64, {2, kUnits}, states.view().bytes());
+  Session session(b.graph, 1);
+  const Tensor all = std::move(session.run({y}, {{x, many.view()}, {h, states.view()}})[0]);
+  const Tensor some = std::move(session.run({y}, {{x, few}, {h, few_states}})[0]);
+  expect_near(some.as<double>(), all.as<double>().first(static_cast<std::size_t>(2 * 3 * kUnits)), 1e-14);
+}
+
 TEST_P(Cells, HaveZeroGradientsOfAnEmptyBatch) {
   GradientBench b;
   const NodeId y = recurrent_of_variables(b, GetParam(), b.feed_random({0, 3, kInputs}), 0);

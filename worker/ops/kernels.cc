@@ -231,6 +231,13 @@ VARSCOPE_INLINE void softmax_loop(T* p, const T* x, double* log_sums, std::int64
   VARSCOPE_CLONES void multiply_constant(T* to, const T* from, T value, std::int64_t n) {                  \
     for (std::int64_t i = 0; i < n; ++i) to[i] = from[i] * value;                                          \
   }                                                                                                        \
+  VARSCOPE_CLONES void log_term(double* __restrict to, const T* __restrict x, std::int64_t n) {            \
+    for (std::int64_t i = 0; i < n; ++i) {                                                                 \
+      const double v = x[i] > 0 ? -static_cast<double>(x[i]) : static_cast<double>(x[i]);                  \
+      const double e = vector_math::exp(v);                                                                \
+      to[i] = vector_math::log1p_of_unit(v < -700 ? 0.0 : e);                                              \
+    }                                                                                                      \
+  }                                                                                                        \
   VARSCOPE_CLONES void softmax(T* p, const T* x, double* log_sums, std::int64_t rows, std::int64_t cols) { \
     softmax_loop(p, x, log_sums, rows, cols);                                                              \
   }                                                                                                        \

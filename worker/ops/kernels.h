@@ -64,6 +64,10 @@ void add_constant(double* to, double value, std::int64_t n);
 void multiply_constant(float* to, const float* from, float value, std::int64_t n);  // to = from * value
 void multiply_constant(double* to, const double* from, double value, std::int64_t n);
 
+// to = log(1 + exp(-|x|)), in double.
+void log_term(double* to, const float* x, std::int64_t n);
+void log_term(double* to, const double* x, std::int64_t n);
+
 // Row by row p = exp(x - max) / sum, the sum in double in an order that depends on cols. Writes log(sum) +
 // max to log_sums where that is not null.
 void softmax(float* p, const float* x, double* log_sums, std::int64_t rows, std::int64_t cols);

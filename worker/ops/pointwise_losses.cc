@@ -42,7 +42,8 @@ class Targets {
   const std::int32_t* labels_ = nullptr;
 };
 
-// A loss that is a sum of terms of one output and one target. Rule gives value and derivative of a term.
+// A loss that is a sum of terms of one output and one target. Rule gives value and derivative of a term;
+// with kLogTerms the value is given log(1 + exp(-|output|)).
 template <class Rule>
 class PointwiseLoss final : public Op {
  public:
@@ -71,12 +72,7 @@ class PointwiseLoss final : public Op {
       }
       double loss = 0;
       for (std::int64_t row = 0; row < r.rows; ++row) {
-        double sum = 0;
-        for (std::int64_t c = 0; c < r.cols; ++c) {
-          sum +=
-              rule_.value(static_cast<double>(x[row * r.cols + c]), static_cast<double>(targets.at(row, c)));
-        }
-        loss += sum * scale(r.cols);
+        loss += row_sum(x + row * r.cols, targets, row, r.cols) * scale(r.cols);
       }
       *ctx.output.data<double>() = loss;
     });
@@ -102,13 +98,28 @@ class PointwiseLoss final : public Op {
   }
 
  private:
+  template <class T>
+  double row_sum(const T* x, const Targets<T>& targets, std::int64_t row, std::int64_t cols) const {
+    constexpr std::int64_t kBlock = 256;  // elements whose log terms fit on the stack
+    double log_terms[kBlock];
+    double sum = 0;
+    for (std::int64_t begin = 0; begin < cols; begin += kBlock) {
+      const std::int64_t n = std::min(kBlock, cols - begin);
+      if (Rule::kLogTerms) kernels::log_term(log_terms, x + begin, n);
+      for (std::int64_t i = 0; i < n; ++i) {
+        sum += rule_.value(static_cast<double>(x[begin + i]), static_cast<double>(targets.at(row, begin + i)),
+                           Rule::kLogTerms ? log_terms[i] : 0.0);
+      }
+    }
+    return sum;
+  }
   static double scale(std::int64_t cols) { return Rule::kMean ? 1.0 / static_cast<double>(cols) : 1.0; }
   Rule rule_;
 };
 
 struct SigmoidRule {
   static constexpr const char* kName = "sigmoid_cross_entropy";
-  static constexpr bool kBinary = true, kMean = false;
+  static constexpr bool kBinary = true, kMean = false, kLogTerms = true;
   ops::SigmoidCrossEntropyOptions options = {};
   void check(const InferContext& context) const {
     if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
@@ -125,8 +136,8 @@ struct SigmoidRule {
   }
   // With u = 1 + (positive_weight - 1) * t: (1 - t) x + u (max(-x, 0) + log(1 + exp(-|x|))), which does not
   // overflow; for u = 1 the usual max(x, 0) - x t + ..., which does not cancel either.
-  double value(double x, double target) const {
-    const double t = smoothed(target), log_term = std::log1p(std::exp(-std::abs(x)));
+  double value(double x, double target, double log_term) const {
+    const double t = smoothed(target);
     if (options.positive_weight == 1) return std::max(x, 0.0) - x * t + log_term;
     return (1 - t) * x + (1 + (options.positive_weight - 1) * t) * (std::max(-x, 0.0) + log_term);
   }
@@ -141,9 +152,9 @@ struct SigmoidRule {
 
 struct SquaredRule {
   static constexpr const char* kName = "mean_squared_error";
-  static constexpr bool kBinary = false, kMean = true;
+  static constexpr bool kBinary = false, kMean = true, kLogTerms = false;
   static void check(const InferContext&) {}
-  static double value(double x, double t) { return (x - t) * (x - t); }
+  static double value(double x, double t, double) { return (x - t) * (x - t); }
   template <class T>
   static T derivative(T x, T t) {
     return T(2) * (x - t);
@@ -152,9 +163,9 @@ struct SquaredRule {
 
 struct AbsoluteRule {
   static constexpr const char* kName = "absolute_error";
-  static constexpr bool kBinary = false, kMean = true;
+  static constexpr bool kBinary = false, kMean = true, kLogTerms = false;
   static void check(const InferContext&) {}
-  static double value(double x, double t) { return std::abs(x - t); }
+  static double value(double x, double t, double) { return std::abs(x - t); }
   template <class T>
   static T derivative(T x, T t) {
     return static_cast<T>((x > t ? 1 : 0) - (x < t ? 1 : 0));
