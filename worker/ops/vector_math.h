@@ -123,11 +123,10 @@ VARSCOPE_INLINE T normal_density(T x) {
 // log(1 + e) for e in [0, 1], as 2 atanh(s) by its Taylor series, with s = e / (2 + e) <= 1/3.
 template <class T>
 VARSCOPE_INLINE T log1p_of_unit(T e) {
-  constexpr int kTerms = sizeof(T) == 4 ? 8 : 18;
+  constexpr int kTerms = sizeof(T) == 4 ? 8 : 17;
   const T s = e / (T(2) + e);
   const T z = s * s;
   T sum = T(1) / T(2 * kTerms - 1);
-#pragma GCC unroll 18
   for (int k = kTerms - 2; k >= 0; --k) sum = sum * z + T(1) / T(2 * k + 1);
   return T(2) * s * sum;
 }
