@@ -2,6 +2,7 @@
 // and nothing else, on the same ranks in the same run (docs/performance.md, P3). One server, the other ranks
 // are workers. Then forward and backward of a convolutional network on one worker (bench/train_conv.h):
 //   mpirun -n 2 --bind-to none train [--json FILE] [--trials N] [--steps N] [--conv-steps N]
+// And of a recurrent language model without servers, in one process: train --lstm (bench/train_lstm.h).
 #include <cblas.h>
 #include <fmt/format.h>
 
@@ -13,6 +14,7 @@
 
 #include "bench/bench.h"
 #include "bench/train_conv.h"
+#include "bench/train_lstm.h"
 #include "common/config/yaml_reader.h"
 #include "common/mpi/mpi_job.h"
 #include "launch/job_setup.h"
@@ -152,7 +154,13 @@ int run(int argc, char** argv) {
   app.add_option("--conv-steps", conv_steps, "Steps of a take of the convolutional network")
       ->check(CLI::Range(1, 1000000));
   app.add_option("--json", json_file, "Also write the figures to this file");
+  bool lstm = false;
+  app.add_flag("--lstm", lstm, "Measure the recurrent language model instead");
   CLI11_PARSE(app, argc, argv);
+  if (lstm) {
+    run_lstm(trials, json_file);
+    return 0;
+  }
   MpiJob mpi(&argc, &argv);
   openblas_set_num_threads(1);
   const JobConfig job = parse_job(read_yaml_text(kJob, "bench"), "bench");

@@ -107,7 +107,7 @@ TEST(Graph, RejectsWhatDoesNotFit) {
   expect_words(error_of([&] { ops::reshape(g, x, {kAny, 4}); }), {"3 elements a row", "[?, 4]"});
   expect_words(error_of([&] { ops::reshape(g, x, {3}); }), {"[?, 3]", "[3]"});
   expect_words(error_of([&] { ops::softmax_cross_entropy(g, x, x); }), {"int32", "\"x\""});
-  expect_words(error_of([&] { ops::sigmoid_cross_entropy(g, x, labels); }), {"[n, 1]"});
+  expect_words(error_of([&] { ops::sigmoid_cross_entropy(g, x, labels); }), {"[..., 1]"});
   expect_words(error_of([&] { ops::mean_squared_error(g, x, bias); }), {"[?, 3]", "[4]"});
   expect_words(error_of([&] { ops::cast(g, x, DType::int32); }), {"int32"});
   const std::size_t n = g.size();

@@ -251,11 +251,30 @@ TEST(Kernels, MatchTheMathLibraryAtEveryPosition) {
       if (f == Activation::sigmoid) {
         EXPECT_NEAR(wide[i], 1 / (1 + std::exp(-v)), 4e-16);
       }
+      if (f == Activation::softplus) {
+        const double exact = std::max(v, 0.0) + std::log1p(std::exp(-std::abs(v)));
+        EXPECT_NEAR(wide[i], exact, 1e-15 * exact);
+      }
       if (f == Activation::gelu) {
         EXPECT_NEAR(wide[i], v * 0.5 * std::erfc(-v / std::sqrt(2.0)), 1e-14);
       }
     }
   }
+}
+
+TEST(Kernels, LogTermsAreThoseOfTheMathLibrary) {
+  std::vector<double> x;
+  for (double v = 1e-9; v < 800; v *= 1.37) x.insert(x.end(), {v, -v});
+  x.push_back(0);
+  std::vector<double> y(x.size());
+  kernels::log_term(y.data(), x.data(), static_cast<std::int64_t>(x.size()));
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double exact = std::abs(x[i]) < 700 ? std::log1p(std::exp(-std::abs(x[i]))) : 0;
+    EXPECT_NEAR(y[i], exact, 1e-15 * exact) << x[i];
+  }
+  const double no_number = std::nan("");
+  kernels::log_term(y.data(), &no_number, 1);
+  EXPECT_TRUE(std::isnan(y[0]));
 }
 
 TEST(Kernels, KeepNotANumber) {

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <cstdint>
 
-namespace varscope {
+#include "common/error.h"
+#include "worker/ops/kernels.h"
 
-enum class Transpose : std::uint8_t { no, yes };
+namespace varscope {
 
 namespace detail {
 inline CBLAS_TRANSPOSE to_cblas(Transpose t) { return t == Transpose::yes ? CblasTrans : CblasNoTrans; }
@@ -24,22 +25,33 @@ inline void call_gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, blasint m, blasint
 }
 }  // namespace detail
 
-// c = op(a) * op(b) + beta * c, row-major and dense: op(a) is m x k, op(b) k x n, c m x n. With beta 0 c is
-// not read. Extents fit int: shapes are limited by memory, and a variable axis beyond 2^31 fails in
-// Op::infer.
+// c = op(a) * op(b) + beta * c, row-major: op(a) is m x k, op(b) k x n, c m x n. With beta 0 c is
+// overwritten, whatever it holds. Throws Error(argument) for extents beyond 2^31 - 1, more than BLAS takes.
 template <class T>
-void gemm(Transpose ta, Transpose tb, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
-          T beta, T* c) {
+void gemm(Transpose ta, Transpose tb, std::int64_t m, std::int64_t n, std::int64_t k, Panel<const T> a,
+          Panel<const T> b, T beta, Panel<T> c) {
   if (m == 0 || n == 0) return;
   if (k == 0) {  // an empty batch: some BLAS return without touching c
-    if (beta == T{0}) std::fill_n(c, m * n, T{0});
+    for (std::int64_t row = 0; beta == T{0} && row < m; ++row) std::fill_n(c.data + row * c.stride, n, T{0});
     return;
+  }
+  if (std::max({m, n, k, a.stride, b.stride, c.stride}) > INT32_MAX) {
+    fail(ErrorKind::argument,
+         "a product of {} x {} and {} x {} elements; BLAS takes extents up to 2^31 - 1: use a smaller batch",
+         m, k, k, n);
   }
   using detail::leading;
   using detail::to_blas;
-  detail::call_gemm(detail::to_cblas(ta), detail::to_cblas(tb), to_blas(m), to_blas(n), to_blas(k), a,
-                    leading(ta == Transpose::yes ? m : k), b, leading(tb == Transpose::yes ? k : n), beta, c,
-                    leading(n));
+  detail::call_gemm(detail::to_cblas(ta), detail::to_cblas(tb), to_blas(m), to_blas(n), to_blas(k), a.data,
+                    leading(a.stride), b.data, leading(b.stride), beta, c.data, leading(c.stride));
+}
+
+// The same for dense matrices.
+template <class T>
+void gemm(Transpose ta, Transpose tb, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
+          T beta, T* c) {
+  gemm<T>(ta, tb, m, n, k, {a, ta == Transpose::yes ? m : k}, {b, tb == Transpose::yes ? k : n}, beta,
+          {c, n});
 }
 
 // Threads that BLAS calls of this process use. The bits of a result may depend on it.

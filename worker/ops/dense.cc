@@ -10,21 +10,25 @@ namespace {
 
 using namespace op_support;
 
-// Checks a [n, k] and b [k, m]; returns [n, m].
-Shape product_shape(const InferContext& context) {
+// Checks a [..., k] and b [k, m], or b [m, k] if it is transposed; returns [..., m].
+Shape product_shape(const InferContext& context, Transpose tb) {
   context.require_floating(0);
   context.require_same_dtype(0, 1);
-  context.require_rank(0, 2);
+  require_rank_from(context, 0, 2);
   context.require_rank(1, 2);
   const Shape& a = context.shape(0);
   const Shape& b = context.shape(1);
-  if (a[1] != b[0] || a[1] == Shape::kUnknown) {
-    context.fail_shapes(0, 1, "cannot be multiplied: the inner extents differ or are unknown");
+  const std::size_t inner = tb == Transpose::yes ? 1 : 0;
+  const std::size_t last = a.rank() - 1;
+  if (a[last] != b[inner] || a[last] == Shape::kUnknown) {
+    context.fail_shapes(0, 1,
+                        fmt::format("cannot be multiplied{}: the inner extents differ or are unknown",
+                                    tb == Transpose::yes ? " (the second transposed)" : ""));
   }
-  for (const std::int64_t extent : {a[0], a[1], b[1]}) {
+  for (const std::int64_t extent : {a[0], a[last], b[1 - inner]}) {
     if (extent > INT32_MAX) context.fail_shapes(0, 1, "have an extent beyond 2^31 - 1, more than BLAS takes");
   }
-  return Shape{a[0], b[1]};
+  return a.with_dim(last, b[1 - inner]);
 }
 
 void check_bias(const InferContext& context, std::size_t x, std::size_t bias, std::int64_t columns) {
@@ -36,20 +40,36 @@ void check_bias(const InferContext& context, std::size_t x, std::size_t bias, st
 }
 
 std::int64_t product_flops(std::span<const TensorType* const> inputs, std::int64_t batch) {
-  return 2 * with_batch(inputs[0]->shape, batch).n_elements() * with_batch(inputs[1]->shape, batch)[1];
+  const Rows a = rows_of(with_batch(inputs[0]->shape, batch));
+  return 2 * a.rows * with_batch(inputs[1]->shape, batch).n_elements();
 }
 
-// da = dc * b^T and db = a^T * dc, each if wanted.
+// y = a * op(b) over all rows of a.
 template <class T>
-void product_gradients(const BackwardContext& ctx, const T* dc) {
+void product(const ForwardContext& ctx, Transpose tb) {
+  const Rows a = rows_of(ctx.inputs[0]->shape());
+  const std::int64_t m = ctx.output.shape()[ctx.output.shape().rank() - 1];
+  gemm<T>(Transpose::no, tb, a.rows, m, a.cols, ctx.inputs[0]->data<T>(), ctx.inputs[1]->data<T>(), T(0),
+          ctx.output.data<T>());
+}
+
+// da = dc * op(b)^T, and db = a^T * dc or, where b is transposed, dc^T * a; each if wanted.
+template <class T>
+void product_gradients(const BackwardContext& ctx, const T* dc, Transpose tb) {
   const TensorView& a = *ctx.inputs[0];
   const TensorView& b = *ctx.inputs[1];
-  const std::int64_t n = a.shape()[0], k = a.shape()[1], m = b.shape()[1];
+  const auto [n, k] = rows_of(a.shape());
+  const std::int64_t m = ctx.output.shape()[ctx.output.shape().rank() - 1];
   if (const InputGradient& g = ctx.input_gradients[0]; wanted(g)) {
-    gemm<T>(Transpose::no, Transpose::yes, n, k, m, dc, b.data<T>(), beta_of<T>(g), g.gradient->data<T>());
+    gemm<T>(Transpose::no, tb == Transpose::yes ? Transpose::no : Transpose::yes, n, k, m, dc, b.data<T>(),
+            beta_of<T>(g), g.gradient->data<T>());
   }
   if (const InputGradient& g = ctx.input_gradients[1]; wanted(g)) {
-    gemm<T>(Transpose::yes, Transpose::no, k, m, n, a.data<T>(), dc, beta_of<T>(g), g.gradient->data<T>());
+    if (tb == Transpose::no) {
+      gemm<T>(Transpose::yes, Transpose::no, k, m, n, a.data<T>(), dc, beta_of<T>(g), g.gradient->data<T>());
+    } else {
+      gemm<T>(Transpose::yes, Transpose::no, m, k, n, dc, a.data<T>(), beta_of<T>(g), g.gradient->data<T>());
+    }
   }
 }
 
@@ -58,25 +78,19 @@ class Matmul final : public Op {
   const char* type() const override { return "matmul"; }
   TensorType infer(const InferContext& context) const override {
     context.require_inputs(2);
-    const Shape shape = product_shape(context);
+    const Shape shape = product_shape(context, Transpose::no);
     return {context.dtype(0), shape};
   }
   std::int64_t flops(std::span<const TensorType* const> inputs, std::int64_t batch) const override {
     return product_flops(inputs, batch);
   }
   void forward(const ForwardContext& ctx) const override {
-    with_floating(ctx.output.dtype(), [&](auto zero) {
-      using T = decltype(zero);
-      const TensorView& a = *ctx.inputs[0];
-      const TensorView& b = *ctx.inputs[1];
-      gemm<T>(Transpose::no, Transpose::no, a.shape()[0], b.shape()[1], a.shape()[1], a.data<T>(),
-              b.data<T>(), zero, ctx.output.data<T>());
-    });
+    with_floating(ctx.output.dtype(), [&](auto zero) { product<decltype(zero)>(ctx, Transpose::no); });
   }
   void backward(const BackwardContext& ctx) const override {
     with_floating(ctx.output.dtype(), [&](auto zero) {
       using T = decltype(zero);
-      product_gradients<T>(ctx, ctx.output_gradient.data<T>());
+      product_gradients<T>(ctx, ctx.output_gradient.data<T>(), Transpose::no);
     });
   }
 };
@@ -120,17 +134,19 @@ class AddBias final : public Op {
 // The output's gradient becomes the pre-activation's in place: nobody reads it after this op.
 class Dense final : public Op {
  public:
-  explicit Dense(Activation f) : f_(f) {}
+  Dense(Transpose transpose, Activation f) : transpose_(transpose), f_(f) {}
   const char* type() const override { return "dense"; }
   TensorType infer(const InferContext& context) const override {
     if (context.n_inputs() != 2) context.require_inputs(3);
-    const Shape shape = product_shape(context);
-    if (context.n_inputs() == 3) check_bias(context, 1, 2, shape[1]);
+    const Shape shape = product_shape(context, transpose_);
+    if (context.n_inputs() == 3) check_bias(context, 1, 2, shape[shape.rank() - 1]);
     return {context.dtype(0), shape};
   }
   std::optional<TensorType> workspace(std::span<const TensorType* const> inputs) const override {
     if (!needs_preactivation(f_)) return std::nullopt;
-    return TensorType{inputs[0]->dtype, Shape{inputs[0]->shape[0], inputs[1]->shape[1]}};
+    const Shape& x = inputs[0]->shape;
+    return TensorType{inputs[0]->dtype,
+                      x.with_dim(x.rank() - 1, inputs[1]->shape[transpose_ == Transpose::yes ? 0 : 1])};
   }
   std::int64_t flops(std::span<const TensorType* const> inputs, std::int64_t batch) const override {
     return product_flops(inputs, batch);
@@ -138,14 +154,11 @@ class Dense final : public Op {
   void forward(const ForwardContext& ctx) const override {
     with_floating(ctx.output.dtype(), [&](auto zero) {
       using T = decltype(zero);
-      const TensorView& x = *ctx.inputs[0];
-      const TensorView& w = *ctx.inputs[1];
-      const std::int64_t n = x.shape()[0], k = x.shape()[1], m = w.shape()[1];
-      T* y = ctx.output.data<T>();
-      gemm<T>(Transpose::no, Transpose::no, n, m, k, x.data<T>(), w.data<T>(), zero, y);
+      product<T>(ctx, transpose_);
+      const Rows r = rows_of(ctx.output.shape());
       const T* bias = ctx.inputs.size() == 3 ? ctx.inputs[2]->data<T>() : nullptr;
       T* z = ctx.workspace.empty() ? nullptr : ctx.workspace.data<T>();
-      kernels::bias_activate(f_, y, bias, z, n, m);
+      kernels::bias_activate(f_, ctx.output.data<T>(), bias, z, r.rows, r.cols);
     });
   }
   void backward(const BackwardContext& ctx) const override {
@@ -157,11 +170,12 @@ class Dense final : public Op {
       const InputGradient bias = ctx.inputs.size() == 3 ? ctx.input_gradients[2] : InputGradient{};
       T* sums = wanted(bias) ? bias.gradient->data<T>() : nullptr;
       kernels::activation_gradient(f_, dz, ctx.output.data<T>(), z, sums, sum_of(bias), r.rows, r.cols);
-      product_gradients<T>(ctx, dz);
+      product_gradients<T>(ctx, dz, transpose_);
     });
   }
 
  private:
+  Transpose transpose_;
   Activation f_;
 };
 
@@ -179,9 +193,14 @@ NodeId add_bias(Graph& graph, NodeId x, NodeId bias, const NodeOptions& options)
 
 NodeId dense(Graph& graph, NodeId x, NodeId w, std::optional<NodeId> bias, Activation f,
              const NodeOptions& options) {
+  return dense(graph, x, w, Transpose::no, bias, f, options);
+}
+
+NodeId dense(Graph& graph, NodeId x, NodeId w, Transpose transpose, std::optional<NodeId> bias, Activation f,
+             const NodeOptions& options) {
   std::vector<NodeId> inputs{x, w};
   if (bias) inputs.push_back(*bias);
-  return graph.add(std::make_unique<Dense>(f), std::move(inputs), options);
+  return graph.add(std::make_unique<Dense>(transpose, f), std::move(inputs), options);
 }
 
 }  // namespace ops

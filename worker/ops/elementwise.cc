@@ -1,4 +1,6 @@
+#include <cmath>
 #include <memory>
+#include <vector>
 
 #include "worker/ops/op_support.h"
 #include "worker/ops/ops.h"
@@ -50,15 +52,28 @@ TensorType infer_pair(const InferContext& context) {
   return context.type(0);
 }
 
+// All operands of the first one's shape and dtype.
 class Add final : public Op {
  public:
-  const char* type() const override { return "add"; }
-  TensorType infer(const InferContext& context) const override { return infer_pair(context); }
+  explicit Add(const char* type) : type_(type) {}
+  const char* type() const override { return type_; }
+  TensorType infer(const InferContext& context) const override {
+    if (context.n_inputs() < 1) context.fail("takes at least one input");
+    context.require_floating(0);
+    for (std::size_t i = 1; i < context.n_inputs(); ++i) {
+      context.require_same_dtype(0, i);
+      if (!(context.shape(0) == context.shape(i))) context.fail_shapes(0, i, "differ; all must be the same");
+    }
+    return context.type(0);
+  }
   void forward(const ForwardContext& ctx) const override {
     with_floating(ctx.output.dtype(), [&](auto zero) {
       using T = decltype(zero);
-      kernels::add(ctx.output.data<T>(), ctx.inputs[0]->data<T>(), ctx.inputs[1]->data<T>(),
-                   ctx.output.n_elements());
+      const std::int64_t n = ctx.output.n_elements();
+      T* y = ctx.output.data<T>();
+      if (ctx.inputs.size() == 1) return kernels::copy(y, ctx.inputs[0]->data<T>(), n);
+      kernels::add(y, ctx.inputs[0]->data<T>(), ctx.inputs[1]->data<T>(), n);
+      for (const TensorView* input : ctx.inputs.subspan(2)) kernels::add(y, input->data<T>(), n);
     });
   }
   void backward(const BackwardContext& ctx) const override {
@@ -67,6 +82,132 @@ class Add final : public Op {
       const T* dy = ctx.output_gradient.data<T>();
       for (const InputGradient& g : ctx.input_gradients) contribute(g, dy, ctx.output.n_elements());
     });
+  }
+
+ private:
+  const char* type_;
+};
+
+class Subtract final : public Op {
+ public:
+  const char* type() const override { return "subtract"; }
+  TensorType infer(const InferContext& context) const override { return infer_pair(context); }
+  void forward(const ForwardContext& ctx) const override {
+    with_floating(ctx.output.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const T* a = ctx.inputs[0]->data<T>();
+      const T* b = ctx.inputs[1]->data<T>();
+      T* y = ctx.output.data<T>();
+      for (std::int64_t i = 0; i < ctx.output.n_elements(); ++i) y[i] = a[i] - b[i];
+    });
+  }
+  void backward(const BackwardContext& ctx) const override {
+    with_floating(ctx.output.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const std::int64_t n = ctx.output.n_elements();
+      T* dy = ctx.output_gradient.data<T>();
+      contribute(ctx.input_gradients[0], dy, n);
+      if (!wanted(ctx.input_gradients[1])) return;
+      kernels::multiply_constant(dy, dy, T(-1), n);
+      contribute(ctx.input_gradients[1], dy, n);
+    });
+  }
+};
+
+// y = f(x) element by element. Rule gives value(x) and derivative(x, y).
+template <class Rule>
+class Unary final : public Op {
+ public:
+  explicit Unary(Rule rule = {}) : rule_(rule) {}
+  const char* type() const override { return Rule::kName; }
+  TensorType infer(const InferContext& context) const override {
+    context.require_inputs(1);
+    context.require_floating(0);
+    return context.type(0);
+  }
+  void forward(const ForwardContext& ctx) const override {
+    with_floating(ctx.output.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const T* x = ctx.inputs[0]->data<T>();
+      T* y = ctx.output.data<T>();
+      for (std::int64_t i = 0; i < ctx.output.n_elements(); ++i) y[i] = rule_.value(x[i]);
+    });
+  }
+  void backward(const BackwardContext& ctx) const override {
+    if (!wanted(ctx.input_gradients[0])) return;
+    with_floating(ctx.output.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const T* x = ctx.inputs[0]->data<T>();
+      const T* y = ctx.output.data<T>();
+      T* dy = ctx.output_gradient.data<T>();
+      const std::int64_t n = ctx.output.n_elements();
+      for (std::int64_t i = 0; i < n; ++i) dy[i] *= rule_.derivative(x[i], y[i]);
+      contribute(ctx.input_gradients[0], dy, n);
+    });
+  }
+
+ private:
+  Rule rule_;
+};
+
+struct AbsoluteRule {
+  static constexpr const char* kName = "absolute";
+  template <class T>
+  static T value(T x) {
+    return std::abs(x);
+  }
+  template <class T>
+  static T derivative(T x, T) {
+    return static_cast<T>((x > T(0) ? 1 : 0) - (x < T(0) ? 1 : 0));
+  }
+};
+
+struct SquareRule {
+  static constexpr const char* kName = "square";
+  template <class T>
+  static T value(T x) {
+    return x * x;
+  }
+  template <class T>
+  static T derivative(T x, T) {
+    return T(2) * x;
+  }
+};
+
+struct SqrtRule {
+  static constexpr const char* kName = "sqrt";
+  template <class T>
+  static T value(T x) {
+    return std::sqrt(x);
+  }
+  template <class T>
+  static T derivative(T, T y) {
+    return T(0.5) / y;
+  }
+};
+
+struct NegativeRule {
+  static constexpr const char* kName = "negative";
+  template <class T>
+  static T value(T x) {
+    return -x;
+  }
+  template <class T>
+  static T derivative(T, T) {
+    return T(-1);
+  }
+};
+
+struct ScaleRule {
+  static constexpr const char* kName = "scale";
+  double factor = 1;
+  template <class T>
+  T value(T x) const {
+    return static_cast<T>(factor) * x;
+  }
+  template <class T>
+  T derivative(T, T) const {
+    return static_cast<T>(factor);
   }
 };
 
@@ -145,11 +286,39 @@ NodeId activation(Graph& graph, Activation f, NodeId x, const NodeOptions& optio
 }
 
 NodeId add(Graph& graph, NodeId a, NodeId b, const NodeOptions& options) {
-  return graph.add(std::make_unique<Add>(), {a, b}, options);
+  return graph.add(std::make_unique<Add>("add"), {a, b}, options);
 }
 
 NodeId multiply(Graph& graph, NodeId a, NodeId b, const NodeOptions& options) {
   return graph.add(std::make_unique<Multiply>(), {a, b}, options);
+}
+
+NodeId subtract(Graph& graph, NodeId a, NodeId b, const NodeOptions& options) {
+  return graph.add(std::make_unique<Subtract>(), {a, b}, options);
+}
+
+NodeId add_n(Graph& graph, const std::vector<NodeId>& inputs, const NodeOptions& options) {
+  return graph.add(std::make_unique<Add>("add_n"), inputs, options);
+}
+
+NodeId absolute(Graph& graph, NodeId x, const NodeOptions& options) {
+  return graph.add(std::make_unique<Unary<AbsoluteRule>>(), {x}, options);
+}
+
+NodeId square(Graph& graph, NodeId x, const NodeOptions& options) {
+  return graph.add(std::make_unique<Unary<SquareRule>>(), {x}, options);
+}
+
+NodeId negative(Graph& graph, NodeId x, const NodeOptions& options) {
+  return graph.add(std::make_unique<Unary<NegativeRule>>(), {x}, options);
+}
+
+NodeId sqrt(Graph& graph, NodeId x, const NodeOptions& options) {
+  return graph.add(std::make_unique<Unary<SqrtRule>>(), {x}, options);
+}
+
+NodeId scale(Graph& graph, NodeId x, double factor, const NodeOptions& options) {
+  return graph.add(std::make_unique<Unary<ScaleRule>>(ScaleRule{factor}), {x}, options);
 }
 
 NodeId cast(Graph& graph, NodeId x, DType dtype, const NodeOptions& options) {

@@ -6,14 +6,6 @@
 #include "common/error.h"
 #include "worker/ops/vector_math.h"
 
-// One version of each kernel per instruction set, chosen when the program is loaded. Sanitizers run before
-// the resolvers of such functions may, so their builds have the plain version.
-#if defined(VARSCOPE_SANITIZED) || !defined(__x86_64__) || defined(__clang__)
-#define VARSCOPE_CLONES
-#else
-#define VARSCOPE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-
 namespace varscope {
 
 const char* to_string(Activation activation) {
@@ -145,13 +137,47 @@ VARSCOPE_INLINE void gradient_any(Activation f, T* g, const T* y, const T* z, T*
   }
 }
 
+// Rows at least this long are summed in kLanes interleaved parts, which are then added in order: one chain of
+// additions would wait for each of them.
+constexpr std::int64_t kLongRow = 64, kLanes = 16;
+
 template <class T>
-VARSCOPE_INLINE void softmax_loop(T* __restrict p, const T* __restrict x, double* __restrict log_sums,
-                                  std::int64_t rows, std::int64_t cols) {
+VARSCOPE_INLINE double row_sum(const T* __restrict row, std::int64_t cols) {
+  double sum = 0;
+  std::int64_t c = 0;
+  if (cols >= kLongRow) {
+    double lanes[kLanes] = {};
+    for (; c + kLanes <= cols; c += kLanes) {
+      for (std::int64_t l = 0; l < kLanes; ++l) lanes[l] += static_cast<double>(row[c + l]);
+    }
+    for (const double lane : lanes) sum += lane;
+  }
+  for (; c < cols; ++c) sum += static_cast<double>(row[c]);
+  return sum;
+}
+
+template <class T>
+VARSCOPE_INLINE T row_max(const T* __restrict row, std::int64_t cols) {
+  T largest = row[0];
+  std::int64_t c = 0;
+  if (cols >= kLongRow) {
+    T lanes[kLanes];
+    for (std::int64_t l = 0; l < kLanes; ++l) lanes[l] = largest;
+    for (; c + kLanes <= cols; c += kLanes) {
+      for (std::int64_t l = 0; l < kLanes; ++l) lanes[l] = row[c + l] > lanes[l] ? row[c + l] : lanes[l];
+    }
+    for (const T lane : lanes) largest = lane > largest ? lane : largest;
+  }
+  for (; c < cols; ++c) largest = row[c] > largest ? row[c] : largest;
+  return largest;
+}
+
+template <class T>
+VARSCOPE_INLINE void softmax_block(T* __restrict p, const T* __restrict x, double* __restrict log_sums,
+                                   std::int64_t rows, std::int64_t cols) {
   for (std::int64_t r = 0; r < rows; ++r) {
     const T* row = x + r * cols;
-    T largest = row[0];
-    for (std::int64_t c = 1; c < cols; ++c) largest = row[c] > largest ? row[c] : largest;
+    const T largest = row_max(row, cols);
     for (std::int64_t c = 0; c < cols; ++c) p[r * cols + c] = row[c] - largest;
     if (log_sums != nullptr) log_sums[r] = static_cast<double>(largest);
   }
@@ -159,11 +185,20 @@ VARSCOPE_INLINE void softmax_loop(T* __restrict p, const T* __restrict x, double
   for (std::int64_t i = 0; i < rows * cols; ++i) p[i] = vector_math::exp(p[i]);
   for (std::int64_t r = 0; r < rows; ++r) {
     T* row = p + r * cols;
-    double sum = 0;
-    for (std::int64_t c = 0; c < cols; ++c) sum += static_cast<double>(row[c]);
+    const double sum = row_sum(row, cols);
     const T scale = static_cast<T>(1.0 / sum);
     for (std::int64_t c = 0; c < cols; ++c) row[c] *= scale;
     if (log_sums != nullptr) log_sums[r] += std::log(sum);
+  }
+}
+
+// In blocks of rows that stay in the first cache.
+template <class T>
+VARSCOPE_INLINE void softmax_loop(T* p, const T* x, double* log_sums, std::int64_t rows, std::int64_t cols) {
+  const std::int64_t block = std::max<std::int64_t>(1, 4096 / std::max<std::int64_t>(1, cols));
+  for (std::int64_t r = 0; r < rows; r += block) {
+    softmax_block(p + r * cols, x + r * cols, log_sums == nullptr ? nullptr : log_sums + r,
+                  std::min(block, rows - r), cols);
   }
 }
 
@@ -195,6 +230,13 @@ VARSCOPE_INLINE void softmax_loop(T* __restrict p, const T* __restrict x, double
   }                                                                                                        \
   VARSCOPE_CLONES void multiply_constant(T* to, const T* from, T value, std::int64_t n) {                  \
     for (std::int64_t i = 0; i < n; ++i) to[i] = from[i] * value;                                          \
+  }                                                                                                        \
+  VARSCOPE_CLONES void log_term(double* __restrict to, const T* __restrict x, std::int64_t n) {            \
+    for (std::int64_t i = 0; i < n; ++i) {                                                                 \
+      const double v = x[i] > 0 ? -static_cast<double>(x[i]) : static_cast<double>(x[i]);                  \
+      const double e = vector_math::exp(v);                                                                \
+      to[i] = vector_math::log1p_of_unit(v < -700 ? 0.0 : e);                                              \
+    }                                                                                                      \
   }                                                                                                        \
   VARSCOPE_CLONES void softmax(T* p, const T* x, double* log_sums, std::int64_t rows, std::int64_t cols) { \
     softmax_loop(p, x, log_sums, rows, cols);                                                              \

@@ -6,6 +6,15 @@
 
 namespace varscope {
 
+enum class Transpose : std::uint8_t { no, yes };  // of a matrix that is multiplied
+
+// A row-major matrix inside a wider one: `stride` elements from one row to the next.
+template <class T>
+struct Panel {
+  T* data;
+  std::int64_t stride;
+};
+
 // leaky_relu has slope 0.01 below zero (Maas et al., ICML 2013); gelu is exact, x * Phi(x) (Hendrycks and
 // Gimpel, 2016), in float32 by Abramowitz and Stegun 7.1.26 (absolute error below 2e-7).
 enum class Activation : std::uint8_t { linear, relu, leaky_relu, sigmoid, tanh, gelu, softplus };
@@ -55,8 +64,12 @@ void add_constant(double* to, double value, std::int64_t n);
 void multiply_constant(float* to, const float* from, float value, std::int64_t n);  // to = from * value
 void multiply_constant(double* to, const double* from, double value, std::int64_t n);
 
-// Row by row p = exp(x - max) / sum, the sum in double. Writes log(sum) + max to log_sums where that is not
-// null.
+// to = log(1 + exp(-|x|)), in double.
+void log_term(double* to, const float* x, std::int64_t n);
+void log_term(double* to, const double* x, std::int64_t n);
+
+// Row by row p = exp(x - max) / sum, the sum in double in an order that depends on cols. Writes log(sum) +
+// max to log_sums where that is not null.
 void softmax(float* p, const float* x, double* log_sums, std::int64_t rows, std::int64_t cols);
 void softmax(double* p, const double* x, double* log_sums, std::int64_t rows, std::int64_t cols);
 

@@ -30,6 +30,13 @@ inline Rows rows_of(const Shape& shape) {
   return {rows, shape[shape.rank() - 1]};
 }
 
+inline void require_rank_from(const InferContext& context, std::size_t input, std::size_t least) {
+  const Shape& shape = context.shape(input);
+  if (shape.rank() >= least) return;
+  context.fail(fmt::format("needs rank {} or more for \"{}\", which has shape {}", least, context.name(input),
+                           shape.str()));
+}
+
 inline bool wanted(const InputGradient& g) { return g.contribution != Contribution::none; }
 inline kernels::Sum sum_of(const InputGradient& g) {
   return g.contribution == Contribution::first ? kernels::Sum::overwrite : kernels::Sum::add;

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <memory>
 
 #include "worker/ops/op_support.h"
@@ -62,63 +61,6 @@ class Reshape final : public Op {
   std::optional<Shape> shape_;
 };
 
-class Reduce final : public Op {
- public:
-  enum class Kind : std::uint8_t { sum, mean };
-  Reduce(Kind kind, ops::ReduceOver over) : kind_(kind), over_(over) {}
-  const char* type() const override { return kind_ == Kind::sum ? "reduce_sum" : "reduce_mean"; }
-  TensorType infer(const InferContext& context) const override {
-    context.require_inputs(1);
-    context.require_floating(0);
-    if (over_ == ops::ReduceOver::all) return {context.dtype(0), Shape{}};
-    const auto dims = context.shape(0).dims();
-    if (dims.empty()) context.fail(fmt::format("\"{}\" is a scalar; it has no last axis", context.name(0)));
-    return {context.dtype(0), Shape(std::vector<std::int64_t>(dims.begin(), dims.end() - 1))};
-  }
-  void forward(const ForwardContext& ctx) const override {
-    with_floating(ctx.output.dtype(), [&](auto zero) {
-      using T = decltype(zero);
-      const Rows r = extent(*ctx.inputs[0]);
-      const T* x = ctx.inputs[0]->data<T>();
-      T* y = ctx.output.data<T>();
-      for (std::int64_t row = 0; row < r.rows; ++row) {
-        double sum = 0;
-        for (std::int64_t c = 0; c < r.cols; ++c) sum += static_cast<double>(x[row * r.cols + c]);
-        y[row] = static_cast<T>(sum / divisor(r));
-      }
-    });
-  }
-  void backward(const BackwardContext& ctx) const override {
-    const InputGradient& g = ctx.input_gradients[0];
-    if (!wanted(g)) return;
-    with_floating(ctx.output.dtype(), [&](auto zero) {
-      using T = decltype(zero);
-      const Rows r = extent(*ctx.inputs[0]);
-      const T* dy = ctx.output_gradient.data<T>();
-      T* dx = g.gradient->data<T>();
-      for (std::int64_t row = 0; row < r.rows; ++row) {
-        const T value = static_cast<T>(static_cast<double>(dy[row]) / divisor(r));
-        if (g.contribution == Contribution::first) {
-          kernels::fill(dx + row * r.cols, value, r.cols);
-        } else {
-          kernels::add_constant(dx + row * r.cols, value, r.cols);
-        }
-      }
-    });
-  }
-
- private:
-  Rows extent(const TensorView& x) const {
-    return over_ == ops::ReduceOver::all ? Rows{1, x.n_elements()} : rows_of(x.shape());
-  }
-  // The mean of nothing is 0, as the sum is.
-  double divisor(const Rows& r) const {
-    return kind_ == Kind::sum ? 1.0 : static_cast<double>(std::max<std::int64_t>(1, r.cols));
-  }
-  Kind kind_;
-  ops::ReduceOver over_;
-};
-
 }  // namespace
 
 namespace ops {
@@ -129,14 +71,6 @@ NodeId reshape(Graph& graph, NodeId x, Shape shape, const NodeOptions& options) 
 
 NodeId flatten(Graph& graph, NodeId x, const NodeOptions& options) {
   return graph.add(std::make_unique<Reshape>(std::nullopt), {x}, options);
-}
-
-NodeId reduce_sum(Graph& graph, NodeId x, ReduceOver over, const NodeOptions& options) {
-  return graph.add(std::make_unique<Reduce>(Reduce::Kind::sum, over), {x}, options);
-}
-
-NodeId reduce_mean(Graph& graph, NodeId x, ReduceOver over, const NodeOptions& options) {
-  return graph.add(std::make_unique<Reduce>(Reduce::Kind::mean, over), {x}, options);
 }
 
 }  // namespace ops

@@ -7,9 +7,17 @@
 
 #include "worker/ops/kernels.h"
 
-// Scalar functions that the compiler can vectorise inside a loop: no branches, no calls (but for softplus and
-// the float64 gelu), only IEEE operations, so that every lane of every instruction set gives the same bits.
+// Scalar functions that the compiler can vectorise inside a loop: no branches, no calls (but for the
+// float64 gelu), only IEEE operations, so that every lane of every instruction set gives the same bits.
 #define VARSCOPE_INLINE __attribute__((always_inline)) inline
+
+// One version of each kernel per instruction set, chosen when the program is loaded. Sanitizers run before
+// the resolvers of such functions may, so their builds have the plain version.
+#if defined(VARSCOPE_SANITIZED) || !defined(__x86_64__) || defined(__clang__)
+#define VARSCOPE_CLONES
+#else
+#define VARSCOPE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 
 namespace varscope::vector_math {
 
@@ -112,10 +120,21 @@ VARSCOPE_INLINE T normal_density(T x) {
   return T(0.39894228040143267794) * vector_math::exp(T(-0.5) * x * x);
 }
 
+// log(1 + e) for e in [0, 1], as 2 atanh(s) by its Taylor series, with s = e / (2 + e) <= 1/3.
+template <class T>
+VARSCOPE_INLINE T log1p_of_unit(T e) {
+  constexpr int kTerms = sizeof(T) == 4 ? 8 : 17;
+  const T s = e / (T(2) + e);
+  const T z = s * s;
+  T sum = T(1) / T(2 * kTerms - 1);
+  for (int k = kTerms - 2; k >= 0; --k) sum = sum * z + T(1) / T(2 * k + 1);
+  return T(2) * s * sum;
+}
+
 // log(1 + exp(x)) without overflow.
 template <class T>
 VARSCOPE_INLINE T softplus(T x) {
-  return (x > T(0) ? x : T(0)) + std::log1p(vector_math::exp(x > T(0) ? -x : x));
+  return (x > T(0) ? x : T(0)) + log1p_of_unit(vector_math::exp(x > T(0) ? -x : x));
 }
 
 template <Activation F, class T>

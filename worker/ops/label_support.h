@@ -1,0 +1,46 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include "worker/ops/op_support.h"
+
+// Checks of outputs and labels that losses and metrics share; private to worker/ops.
+namespace varscope::op_support {
+
+[[noreturn]] inline void fail_label(std::int64_t row, std::int32_t label, std::int64_t n_classes) {
+  fail(ErrorKind::data, "row {} of the batch has label {}; with {} classes labels are 0 .. {}", row, label,
+       n_classes, n_classes - 1);
+}
+
+// Rows count over all axes but the last.
+inline void check_labels(std::span<const std::int32_t> labels, std::int64_t n_classes) {
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    if (labels[i] < 0 || labels[i] >= n_classes) {
+      fail_label(static_cast<std::int64_t>(i), labels[i], n_classes);
+    }
+  }
+}
+
+// Input 1 is int32, of the shape of input 0 without its last axis.
+inline void infer_labels(const InferContext& context) {
+  context.require_dtype(1, DType::int32);
+  const auto outputs = context.shape(0).dims();
+  const auto labels = context.shape(1).dims();
+  if (!std::equal(outputs.begin(), outputs.end() - 1, labels.begin(), labels.end()))
+    context.fail_shapes(0, 1, "do not fit: one label per row is needed");
+}
+
+// Input 0 is floating and has rows of at least one column.
+inline void infer_outputs(const InferContext& context, std::size_t n_inputs) {
+  context.require_inputs(n_inputs);
+  context.require_floating(0);
+  require_rank_from(context, 0, 2);
+  const Shape& shape = context.shape(0);
+  if (shape[shape.rank() - 1] < 1) {
+    context.fail(fmt::format("\"{}\" of shape {} needs at least one column", context.name(0), shape.str()));
+  }
+}
+
+}  // namespace varscope::op_support

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <vector>
+
+#include "worker/graph/graph.h"
+
+// Losses: the SUM over the rows, a float64 scalar whatever the model's dtype is, so that parts of a batch can
+// be added. A row is everything along the last axis: [n, T, k] has n * T rows of k outputs. Labels are int32,
+// of the outputs' shape without its last axis, and must be 0 .. k-1, else forward throws Error(data). See
+// worker/graph/op.h for the errors.
+namespace varscope::ops {
+
+// Smoothing replaces the one-hot target by (1 - label_smoothing) * one_hot + label_smoothing / k (Szegedy et
+// al., CVPR 2016). With class_weights (k of them, or none) a row counts as often as its label's weight says.
+// Throws Error(argument) unless 0 <= label_smoothing <= 1 and all weights are finite and not negative.
+struct SoftmaxCrossEntropyOptions {
+  double label_smoothing = 0;
+  std::vector<double> class_weights = {};
+};
+// -log softmax(logits [..., k])[label].
+NodeId softmax_cross_entropy(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options = {});
+NodeId softmax_cross_entropy(Graph& graph, NodeId logits, NodeId labels, SoftmaxCrossEntropyOptions loss,
+                             const NodeOptions& options = {});
+
+// Smoothing moves the target t to (1 - label_smoothing) * t + label_smoothing / 2; what a positive target
+// contributes is multiplied by positive_weight. Checked as above.
+struct SigmoidCrossEntropyOptions {
+  double label_smoothing = 0;
+  double positive_weight = 1;
+};
+// -positive_weight * t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), summed over the outputs of a row. The
+// targets t are labels 0 and 1 for logits [..., 1], or of the logits' shape and dtype.
+NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, const NodeOptions& options = {});
+NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, SigmoidCrossEntropyOptions loss,
+                             const NodeOptions& options = {});
+
+// (prediction - target)^2 and |prediction - target|, the mean over the outputs of a row. Targets of the
+// predictions' shape and dtype; or labels, which stand for themselves with predictions [..., 1] and for
+// one-hot rows with [..., k]. The derivative of |0| is 0.
+NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options = {});
+NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options = {});
+
+// (l1 * sum |w| + l2 * sum w^2) * the number of rows (the extent of axis 0) of `rows`, whose values do not
+// matter: a loss that is a sum over rows like the others, so that its mean over the global batch is the
+// penalty itself, once. Summed in double in row-major order; the derivative of |0| is 0. Throws
+// Error(argument) unless l1 and l2 are finite and not negative.
+NodeId regularization_loss(Graph& graph, NodeId w, double l1, double l2, NodeId rows,
+                           const NodeOptions& options = {});
+
+}  // namespace varscope::ops

@@ -1,0 +1,285 @@
+#include "worker/ops/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "worker/ops/label_support.h"
+#include "worker/ops/vector_math.h"
+
+namespace varscope {
+namespace {
+
+using namespace op_support;
+
+// Logits [..., 1] tell two classes apart.
+std::int64_t n_classes(std::int64_t cols) { return cols == 1 ? 2 : cols; }
+
+template <class T>
+std::int64_t answer(const T* x, std::int64_t cols) {
+  return cols == 1 ? (x[0] > T(0) ? 1 : 0) : std::max_element(x, x + cols) - x;
+}
+
+// A metric of logits and labels, row by row. Rule has the type of the result, which starts at zero, and
+// add(result, x, cols, label), which counts one row.
+template <class Rule>
+class RowMetric final : public Op {
+ public:
+  explicit RowMetric(Rule rule = {}) : rule_(rule) {}
+  const char* type() const override { return Rule::kName; }
+  TensorType infer(const InferContext& context) const override {
+    infer_outputs(context, 2);
+    infer_labels(context);
+    const Shape& logits = context.shape(0);
+    const std::int64_t cols = logits[logits.rank() - 1];
+    rule_.check(context, cols);
+    return {dtype_of<typename Rule::Result>(), Rule::shape(cols)};
+  }
+  bool differentiable(std::size_t) const override { return false; }
+  void forward(const ForwardContext& ctx) const override {
+    with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const Rows r = rows_of(ctx.inputs[0]->shape());
+      const auto labels = ctx.inputs[1]->as<std::int32_t>();
+      if (Rule::kChecksLabels) check_labels(labels, n_classes(r.cols));
+      const auto result = ctx.output.as<typename Rule::Result>();
+      std::fill(result.begin(), result.end(), typename Rule::Result(0));
+      const T* x = ctx.inputs[0]->data<T>();
+      for (const std::int32_t label : labels) {
+        rule_.add(result.data(), x, r.cols, label);
+        x += r.cols;
+      }
+    });
+  }
+  void backward(const BackwardContext&) const override {}
+
+ private:
+  Rule rule_;
+};
+
+struct CorrectRule {
+  static constexpr const char* kName = "correct_count";
+  static constexpr bool kChecksLabels = false;
+  using Result = std::int64_t;
+  static Shape shape(std::int64_t) { return {}; }
+  static void check(const InferContext&, std::int64_t) {}
+  template <class T>
+  static void add(Result* count, const T* x, std::int64_t cols, std::int32_t label) {
+    *count += answer(x, cols) == label ? 1 : 0;
+  }
+};
+
+struct TopRule {
+  static constexpr const char* kName = "top_k_count";
+  static constexpr bool kChecksLabels = true;
+  using Result = std::int64_t;
+  std::int64_t k = 1;
+  static Shape shape(std::int64_t) { return {}; }
+  void check(const InferContext& context, std::int64_t cols) const {
+    if (cols < 2)
+      context.fail(fmt::format("\"{}\" has one column; top-k needs one per class", context.name(0)));
+    if (k < 1 || k > cols) context.fail(fmt::format("k is {}; with {} classes it is 1 .. {}", k, cols, cols));
+  }
+  template <class T>
+  void add(Result* count, const T* x, std::int64_t cols, std::int32_t label) const {
+    std::int64_t before = 0;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      if (c == label) continue;
+      const bool behind = c < label ? x[c] < x[label] : x[c] <= x[label];
+      before += behind ? 0 : 1;
+    }
+    *count += before < k ? 1 : 0;
+  }
+};
+
+struct ConfusionRule {
+  static constexpr const char* kName = "confusion_matrix";
+  static constexpr bool kChecksLabels = true;
+  using Result = std::int64_t;
+  static Shape shape(std::int64_t cols) { return {n_classes(cols), n_classes(cols)}; }
+  static void check(const InferContext&, std::int64_t) {}
+  template <class T>
+  static void add(Result* counts, const T* x, std::int64_t cols, std::int32_t label) {
+    ++counts[label * n_classes(cols) + answer(x, cols)];
+  }
+};
+
+struct ScoreRule {
+  static constexpr const char* kName = "score_histogram";
+  static constexpr bool kChecksLabels = true;
+  using Result = std::int64_t;
+  static Shape shape(std::int64_t) { return {2, ops::kScoreBins}; }
+  static void check(const InferContext& context, std::int64_t cols) {
+    if (cols == 1) return;
+    context.fail(
+        fmt::format("needs logits [..., 1]; \"{}\" has shape {}", context.name(0), context.shape(0).str()));
+  }
+  template <class T>
+  static void add(Result* counts, const T* x, std::int64_t, std::int32_t label) {
+    const double score =
+        vector_math::sigmoid(static_cast<double>(x[0])) * static_cast<double>(ops::kScoreBins);
+    const std::int64_t bin =
+        score > 0 ? std::min(static_cast<std::int64_t>(score), ops::kScoreBins - 1) : 0;  // NaN is not > 0
+    ++counts[label * ops::kScoreBins + bin];
+  }
+};
+
+struct LogLossRule {
+  static constexpr const char* kName = "log_loss_sum";
+  static constexpr bool kChecksLabels = true;
+  using Result = double;
+  static Shape shape(std::int64_t) { return {}; }
+  static void check(const InferContext&, std::int64_t) {}
+  template <class T>
+  static void add(Result* loss, const T* x, std::int64_t cols, std::int32_t label) {
+    if (cols == 1) {
+      const double margin = static_cast<double>(x[0]) * (label == 1 ? 1 : -1);
+      *loss += std::max(-margin, 0.0) + std::log1p(std::exp(-std::abs(margin)));
+      return;
+    }
+    const double largest = static_cast<double>(*std::max_element(x, x + cols));
+    double sum = 0;
+    for (std::int64_t c = 0; c < cols; ++c) sum += vector_math::exp(static_cast<double>(x[c]) - largest);
+    *loss += largest - static_cast<double>(x[label]) + std::log(sum);
+  }
+};
+
+class SquaredErrorSum final : public Op {
+ public:
+  const char* type() const override { return "squared_error_sum"; }
+  TensorType infer(const InferContext& context) const override {
+    context.require_inputs(2);
+    context.require_floating(0);
+    context.require_same_dtype(0, 1);
+    if (!(context.shape(0) == context.shape(1)))
+      context.fail_shapes(0, 1, "differ; predictions and targets must agree");
+    return {DType::float64, Shape{}};
+  }
+  bool differentiable(std::size_t) const override { return false; }
+  void forward(const ForwardContext& ctx) const override {
+    with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const T* t = ctx.inputs[1]->data<T>();
+      double sum = 0;
+      for (const T p : ctx.inputs[0]->as<T>()) {
+        const double error = static_cast<double>(p) - static_cast<double>(*t++);
+        sum += error * error;
+      }
+      *ctx.output.data<double>() = sum;
+    });
+  }
+  void backward(const BackwardContext&) const override {}
+};
+
+// Right answers, answers and rows of one class.
+struct ClassCounts {
+  std::int64_t right = 0, answers = 0, rows = 0;
+};
+
+std::int64_t side_of(std::span<const std::int64_t> confusion) {
+  const auto side = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(confusion.size()))));
+  if (side >= 1 && side * side == static_cast<std::int64_t>(confusion.size())) return side;
+  fail(ErrorKind::argument, "{} counts are not a confusion matrix, which is a square", confusion.size());
+}
+
+ClassCounts class_counts(std::span<const std::int64_t> confusion, std::int64_t side, std::int64_t c) {
+  ClassCounts counts;
+  for (std::int64_t i = 0; i < side; ++i) {
+    counts.answers += confusion[static_cast<std::size_t>(i * side + c)];
+    counts.rows += confusion[static_cast<std::size_t>(c * side + i)];
+  }
+  counts.right = confusion[static_cast<std::size_t>(c * side + c)];
+  return counts;
+}
+
+double ratio(std::int64_t part, std::int64_t whole) {
+  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+}  // namespace
+
+double auc_of_histogram(std::span<const std::int64_t> counts) {
+  if (counts.size() % 2 != 0 || counts.empty()) {
+    fail(ErrorKind::argument, "{} counts are not a score histogram, which has as many for label 0 as for 1",
+         counts.size());
+  }
+  const std::size_t n_bins = counts.size() / 2;
+  double negatives = 0, positives = 0, ordered = 0;  // pairs in order, ties counted half
+  for (std::size_t bin = 0; bin < n_bins; ++bin) {
+    const double here = static_cast<double>(counts[bin]);
+    const double positive = static_cast<double>(counts[n_bins + bin]);
+    ordered += positive * (negatives + here / 2);
+    negatives += here;
+    positives += positive;
+  }
+  if (negatives == 0 || positives == 0) return std::numeric_limits<double>::quiet_NaN();
+  return ordered / (negatives * positives);
+}
+
+double PrecisionRecall::f1() const {
+  return precision + recall == 0 ? 0.0 : 2 * precision * recall / (precision + recall);
+}
+
+PrecisionRecall precision_recall(std::span<const std::int64_t> confusion, std::int64_t c) {
+  const std::int64_t side = side_of(confusion);
+  if (c < 0 || c >= side) {
+    fail(ErrorKind::argument, "class {} of a confusion matrix of classes 0 .. {}", c, side - 1);
+  }
+  const ClassCounts counts = class_counts(confusion, side, c);
+  return {ratio(counts.right, counts.answers), ratio(counts.right, counts.rows)};
+}
+
+PrecisionRecall macro_precision_recall(std::span<const std::int64_t> confusion) {
+  const std::int64_t side = side_of(confusion);
+  PrecisionRecall sum;
+  int n = 0;
+  for (std::int64_t c = 0; c < side; ++c) {
+    const ClassCounts counts = class_counts(confusion, side, c);
+    if (counts.answers == 0 && counts.rows == 0) continue;
+    sum.precision += ratio(counts.right, counts.answers);
+    sum.recall += ratio(counts.right, counts.rows);
+    ++n;
+  }
+  return n == 0 ? sum : PrecisionRecall{sum.precision / n, sum.recall / n};
+}
+
+double accuracy(std::span<const std::int64_t> confusion) {
+  const std::int64_t side = side_of(confusion);
+  std::int64_t right = 0, rows = 0;
+  for (std::int64_t c = 0; c < side; ++c) {
+    const ClassCounts counts = class_counts(confusion, side, c);
+    right += counts.right;
+    rows += counts.rows;
+  }
+  return ratio(right, rows);
+}
+
+namespace ops {
+
+NodeId correct_count(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options) {
+  return graph.add(std::make_unique<RowMetric<CorrectRule>>(), {logits, labels}, options);
+}
+
+NodeId top_k_count(Graph& graph, NodeId logits, NodeId labels, std::int64_t k, const NodeOptions& options) {
+  return graph.add(std::make_unique<RowMetric<TopRule>>(TopRule{k}), {logits, labels}, options);
+}
+
+NodeId confusion_matrix(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options) {
+  return graph.add(std::make_unique<RowMetric<ConfusionRule>>(), {logits, labels}, options);
+}
+
+NodeId score_histogram(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options) {
+  return graph.add(std::make_unique<RowMetric<ScoreRule>>(), {logits, labels}, options);
+}
+
+NodeId squared_error_sum(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
+  return graph.add(std::make_unique<SquaredErrorSum>(), {predictions, targets}, options);
+}
+
+NodeId log_loss_sum(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options) {
+  return graph.add(std::make_unique<RowMetric<LogLossRule>>(), {logits, labels}, options);
+}
+
+}  // namespace ops
+}  // namespace varscope

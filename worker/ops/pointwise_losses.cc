@@ -1,0 +1,198 @@
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "worker/ops/label_support.h"
+#include "worker/ops/losses.h"
+#include "worker/ops/vector_math.h"
+
+namespace varscope {
+namespace {
+
+using namespace op_support;
+
+// Targets of the outputs' type, or labels.
+void infer_targets(const InferContext& context) {
+  if (context.dtype(1) == DType::int32) return infer_labels(context);
+  context.require_same_dtype(0, 1);
+  if (!(context.shape(0) == context.shape(1)))
+    context.fail_shapes(0, 1, "differ; outputs and targets must agree");
+}
+
+// The target of output (row, c), from float targets, from labels that are numbers, or from one-hot labels.
+template <class T>
+class Targets {
+ public:
+  Targets(const TensorView& view, std::int64_t cols) : cols_(cols) {
+    if (view.dtype() == DType::int32) {
+      labels_ = view.data<std::int32_t>();
+    } else {
+      values_ = view.data<T>();
+    }
+  }
+  T at(std::int64_t row, std::int64_t c) const {
+    if (values_ != nullptr) return values_[row * cols_ + c];
+    if (cols_ == 1) return static_cast<T>(labels_[row]);
+    return labels_[row] == c ? T(1) : T(0);
+  }
+
+ private:
+  std::int64_t cols_;
+  const T* values_ = nullptr;
+  const std::int32_t* labels_ = nullptr;
+};
+
+// A loss that is a sum of terms of one output and one target. Rule gives value and derivative of a term;
+// with kLogTerms the value is given log(1 + exp(-|output|)).
+template <class Rule>
+class PointwiseLoss final : public Op {
+ public:
+  explicit PointwiseLoss(Rule rule = {}) : rule_(rule) {}
+  const char* type() const override { return Rule::kName; }
+  TensorType infer(const InferContext& context) const override {
+    infer_outputs(context, 2);
+    infer_targets(context);
+    const Shape& outputs = context.shape(0);
+    if (Rule::kBinary && context.dtype(1) == DType::int32 && outputs[outputs.rank() - 1] != 1) {
+      context.fail_shapes(0, 1, "do not fit: with int32 targets the logits must be [..., 1]");
+    }
+    rule_.check(context);
+    return {DType::float64, Shape{}};
+  }
+  bool differentiable(std::size_t input) const override { return input == 0; }
+  void forward(const ForwardContext& ctx) const override {
+    with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const Rows r = rows_of(ctx.inputs[0]->shape());
+      const T* x = ctx.inputs[0]->data<T>();
+      const Targets<T> targets(*ctx.inputs[1], r.cols);
+      if (ctx.inputs[1]->dtype() == DType::int32 &&
+          (Rule::kBinary || r.cols > 1)) {  // else a number to predict
+        check_labels(ctx.inputs[1]->as<std::int32_t>(), Rule::kBinary ? 2 : r.cols);
+      }
+      double loss = 0;
+      for (std::int64_t row = 0; row < r.rows; ++row) {
+        loss += row_sum(x + row * r.cols, targets, row, r.cols) * scale(r.cols);
+      }
+      *ctx.output.data<double>() = loss;
+    });
+  }
+  void backward(const BackwardContext& ctx) const override {
+    const InputGradient& g = ctx.input_gradients[0];
+    if (!wanted(g)) return;
+    with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const Rows r = rows_of(ctx.inputs[0]->shape());
+      const T* x = ctx.inputs[0]->data<T>();
+      T* dx = g.gradient->data<T>();
+      const Targets<T> targets(*ctx.inputs[1], r.cols);
+      const T seed = static_cast<T>(*ctx.output_gradient.data<double>() * scale(r.cols));
+      for (std::int64_t row = 0; row < r.rows; ++row) {
+        for (std::int64_t c = 0; c < r.cols; ++c) {
+          const std::int64_t i = row * r.cols + c;
+          const T d = seed * rule_.derivative(x[i], targets.at(row, c));
+          dx[i] = g.contribution == Contribution::first ? d : dx[i] + d;
+        }
+      }
+    });
+  }
+
+ private:
+  template <class T>
+  double row_sum(const T* x, const Targets<T>& targets, std::int64_t row, std::int64_t cols) const {
+    constexpr std::int64_t kBlock = 256;  // elements whose log terms fit on the stack
+    double log_terms[kBlock];
+    double sum = 0;
+    for (std::int64_t begin = 0; begin < cols; begin += kBlock) {
+      const std::int64_t n = std::min(kBlock, cols - begin);
+      if (Rule::kLogTerms) kernels::log_term(log_terms, x + begin, n);
+      for (std::int64_t i = 0; i < n; ++i) {
+        sum += rule_.value(static_cast<double>(x[begin + i]), static_cast<double>(targets.at(row, begin + i)),
+                           Rule::kLogTerms ? log_terms[i] : 0.0);
+      }
+    }
+    return sum;
+  }
+  static double scale(std::int64_t cols) { return Rule::kMean ? 1.0 / static_cast<double>(cols) : 1.0; }
+  Rule rule_;
+};
+
+struct SigmoidRule {
+  static constexpr const char* kName = "sigmoid_cross_entropy";
+  static constexpr bool kBinary = true, kMean = false, kLogTerms = true;
+  ops::SigmoidCrossEntropyOptions options = {};
+  void check(const InferContext& context) const {
+    if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
+      context.fail(fmt::format("label_smoothing is {}; it must be 0 .. 1", options.label_smoothing));
+    }
+    if (!std::isfinite(options.positive_weight) || options.positive_weight < 0) {
+      context.fail(
+          fmt::format("positive_weight is {}; it must be finite and not negative", options.positive_weight));
+    }
+  }
+  template <class T>
+  T smoothed(T t) const {
+    return t * static_cast<T>(1 - options.label_smoothing) + static_cast<T>(options.label_smoothing / 2);
+  }
+  // With u = 1 + (positive_weight - 1) * t: (1 - t) x + u (max(-x, 0) + log(1 + exp(-|x|))), which does not
+  // overflow; for u = 1 the usual max(x, 0) - x t + ..., which does not cancel either.
+  double value(double x, double target, double log_term) const {
+    const double t = smoothed(target);
+    if (options.positive_weight == 1) return std::max(x, 0.0) - x * t + log_term;
+    return (1 - t) * x + (1 + (options.positive_weight - 1) * t) * (std::max(-x, 0.0) + log_term);
+  }
+  template <class T>
+  T derivative(T x, T target) const {
+    const T t = smoothed(target);
+    if (options.positive_weight == 1) return vector_math::sigmoid(x) - t;
+    const T u = T(1) + static_cast<T>(options.positive_weight - 1) * t;
+    return (T(1) - t) - u * vector_math::sigmoid(-x);
+  }
+};
+
+struct SquaredRule {
+  static constexpr const char* kName = "mean_squared_error";
+  static constexpr bool kBinary = false, kMean = true, kLogTerms = false;
+  static void check(const InferContext&) {}
+  static double value(double x, double t, double) { return (x - t) * (x - t); }
+  template <class T>
+  static T derivative(T x, T t) {
+    return T(2) * (x - t);
+  }
+};
+
+struct AbsoluteRule {
+  static constexpr const char* kName = "absolute_error";
+  static constexpr bool kBinary = false, kMean = true, kLogTerms = false;
+  static void check(const InferContext&) {}
+  static double value(double x, double t, double) { return std::abs(x - t); }
+  template <class T>
+  static T derivative(T x, T t) {
+    return static_cast<T>((x > t ? 1 : 0) - (x < t ? 1 : 0));
+  }
+};
+
+}  // namespace
+
+namespace ops {
+
+NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, const NodeOptions& options) {
+  return sigmoid_cross_entropy(graph, logits, targets, SigmoidCrossEntropyOptions(), options);
+}
+
+NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, SigmoidCrossEntropyOptions loss,
+                             const NodeOptions& options) {
+  return graph.add(std::make_unique<PointwiseLoss<SigmoidRule>>(SigmoidRule{loss}), {logits, targets},
+                   options);
+}
+
+NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
+  return graph.add(std::make_unique<PointwiseLoss<SquaredRule>>(), {predictions, targets}, options);
+}
+
+NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
+  return graph.add(std::make_unique<PointwiseLoss<AbsoluteRule>>(), {predictions, targets}, options);
+}
+
+}  // namespace ops
+}  // namespace varscope
