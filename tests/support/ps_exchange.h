@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -87,6 +88,7 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   }
   for (Tensor& s : slots) memory.push_back(s.view().bytes());
   Tensor gradient(value.dtype(), value.shape());
+  const double decay = e.variables[static_cast<std::size_t>(variable)].average_decay;
   std::vector<T> leaves(static_cast<std::size_t>(n_leaves));
   for (int step = 1; step <= e.steps; ++step) {
     const auto v = value.as<T>(), g = gradient.as<T>();
@@ -96,21 +98,25 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
             synthetic_gradient<T>(variable, static_cast<std::int64_t>(i), leaf, step, v[i]);
       }
       g[i] = canonical_sum(leaves);
+      if (decay >= 0) v[i] = static_cast<T>(decay) * v[i] + static_cast<T>(1 - decay) * g[i];
     }
+    if (decay >= 0) continue;
     optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
                      Clock(step));
   }
 }
 
-// The run by definition: one process, whole variables, no slices, buckets, chunks or messages.
+// The run by definition: one process, whole variables, no slices, buckets, chunks or messages. Knows neither
+// clipping nor constraints.
 inline Digest reference_hash(const Exchange& e, int n_leaves) {
   ValuesHash hash;
   for (std::size_t i = 0; i < e.variables.size(); ++i) {
     const VariableSpec& v = e.variables[i];
     Tensor value(v.dtype, v.shape);
-    v.initializer.fill(value.view(), e.seed, v.name, 0);
-    if (v.trainable && v.dtype == DType::float32) train_alone<float>(e, static_cast<int>(i), n_leaves, value);
-    if (v.trainable && v.dtype == DType::float64)
+    v.fill(value.view(), e.seed, 0);
+    if (v.is_pushed() && v.dtype == DType::float32)
+      train_alone<float>(e, static_cast<int>(i), n_leaves, value);
+    if (v.is_pushed() && v.dtype == DType::float64)
       train_alone<double>(e, static_cast<int>(i), n_leaves, value);
     add_values(v, value.view().bytes(), hash);
   }
@@ -144,12 +150,22 @@ class ExchangeWorker {
         client_(transport, cluster, plan_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {}
 
   PsClient& client() { return client_; }
+  // The values it has now, by variable.
+  std::vector<Tensor> values() const {
+    std::vector<Tensor> all;
+    for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
+      const TensorView view = memory_.value(static_cast<int>(i));
+      all.emplace_back(view.dtype(), view.shape());
+      std::memcpy(all.back().view().bytes(), view.bytes(), view.n_bytes());
+    }
+    return all;
+  }
 
   void push_step(Clock clock, std::uint32_t extra_flags = 0) {
     const int n = plan_.size();
     for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
       const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
-      if (!bucket.trainable) continue;
+      if (!bucket.is_pushed()) continue;
       client_.wait(bucket.id);
       for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) {
         compute_gradients(bucket, memory_, sums_.leaves[leaf].buffer, leaves_.begin + static_cast<int>(leaf),
@@ -249,6 +265,7 @@ struct ExchangeResult {
   std::optional<Digest> hash;       // as the coordinator tells it
   std::vector<Digest> worker_hash;  // by worker
   std::vector<StepSummary> steps;
+  std::vector<Tensor> values;  // of worker 0 at the end, by variable
 };
 
 // All ranks as threads of this process. A run that does not end is aborted, and `error` says "stuck".
@@ -269,8 +286,9 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
     const Exchange& mine = faults.silent_rank == rank ? stopped : e;
     const auto transport = hub.endpoint(rank);
     if (const auto worker = cluster.worker_at(rank)) {
-      result.worker_hash[static_cast<std::size_t>(worker->value)] =
-          ExchangeWorker(*transport, cluster, mine, *worker).run();
+      ExchangeWorker exchange(*transport, cluster, mine, *worker);
+      result.worker_hash[static_cast<std::size_t>(worker->value)] = exchange.run();
+      if (worker->value == 0) result.values = exchange.values();
       return;
     }
     ExchangeServer server(*transport, cluster, mine, *cluster.server_at(rank));
