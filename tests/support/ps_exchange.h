@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "checkpoint/reader.h"
 #include "common/loopback_transport.h"
 #include "common/serialize.h"
 #include "common/wire.h"
@@ -35,6 +36,9 @@ struct Exchange {
   double server_stall_s = 60;
   double worker_stall_s = 60;
   Aggregator::Limits limits;
+  std::string checkpoint_dir;  // empty: no checkpoints; else one when `every_steps` are done, one at the end
+  int every_steps = 2;
+  int first = 0;  // not 0: goes on from the checkpoint of this step
 };
 
 // Several chunks, scattered slices, two precisions, a variable that is never pushed, a scalar.
@@ -187,9 +191,9 @@ class ExchangeWorker {
 
   // Returns the hash of the values it has at the end.
   Digest run() {
-    client_.pull_all(Clock(0));
+    client_.pull_all(Clock(exchange_.first));
     client_.wait_all();
-    for (Clock clock(1); clock.value <= exchange_.steps; ++clock.value) {
+    for (Clock clock(exchange_.first + 1); clock.value <= exchange_.steps; ++clock.value) {
       push_step(clock, exchange_.ack_last && clock.value == exchange_.steps ? kFlagAck : 0);
     }
     return finish();
@@ -228,17 +232,27 @@ class ExchangeServer : private RunObserver {
       : plan_(BucketPlan::make(e.variables, cluster.n_servers())),
         optimizer_(e.optimizer),
         shard_(e.variables, plan_, server, optimizer_) {
-    shard_.initialize(e.seed);
+    e.first > 0 ? load(e) : shard_.initialize(e.seed);
+    CheckpointConfig saves;
+    saves.every_steps = e.every_steps;
+    if (!e.checkpoint_dir.empty())
+      checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers());
     if (server == ServerId(0)) {
-      coordinator_.emplace(transport, cluster, plan_, TrainPlan{Clock(0), Clock(e.steps), 2},
-                           CheckpointConfig{}, nullptr, CoordinatorState{}, static_cast<RunObserver&>(*this));
+      if (!e.checkpoint_dir.empty()) {
+        std::vector<ServerId> writers;
+        for (int s = 0; s < cluster.n_servers(); ++s) writers.emplace_back(s);
+        saver_.emplace(fs_, e.checkpoint_dir, saves, base_manifest(e, cluster), "test", writers,
+                       Clock(e.first), static_cast<RunObserver&>(*this));
+      }
+      coordinator_.emplace(transport, cluster, plan_, TrainPlan{Clock(e.first), Clock(e.steps), 2}, saves,
+                           saver_ ? &*saver_ : nullptr, CoordinatorState{}, static_cast<RunObserver&>(*this));
     }
     server_.emplace(Server::Parts{.transport = transport,
                                   .cluster = cluster,
                                   .plan = plan_,
                                   .optimizer = optimizer_,
                                   .shard = shard_,
-                                  .checkpointer = nullptr,
+                                  .checkpointer = checkpointer_ ? &*checkpointer_ : nullptr,
                                   .coordinator = coordinator_ ? &*coordinator_ : nullptr,
                                   .start_id = "test",
                                   .stall_timeout_s = e.server_stall_s,
@@ -249,11 +263,31 @@ class ExchangeServer : private RunObserver {
   const std::vector<StepSummary>& steps() const { return steps_; }
 
  private:
+  void load(const Exchange& e) {
+    CheckpointReader reader = CheckpointReader::open(fs_, e.checkpoint_dir + "/" + step_name(e.first));
+    reader.check_model(e.variables, optimizer_.slots(), to_string(e.optimizer.type));
+    shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
+                              TensorView out) { reader.read(v, slot, slice.box, out); });
+    for (BucketId id : shard_.buckets()) shard_.set_clock(id, Clock(e.first));
+  }
+  Manifest base_manifest(const Exchange& e, const ClusterMap& cluster) const {
+    Manifest m;
+    m.servers = cluster.n_servers();
+    m.workers = cluster.n_workers();
+    m.logical_workers = cluster.logical_workers;
+    m.variables = e.variables;
+    m.optimizer = to_string(e.optimizer.type);
+    m.slots = optimizer_.slots();
+    return m;
+  }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
   BucketPlan plan_;
   Optimizer optimizer_;
   ParameterShard shard_;
+  PosixFs fs_;
+  std::optional<ShardCheckpointer> checkpointer_;
+  std::optional<CheckpointCoordinator> saver_;
   std::optional<Coordinator> coordinator_;
   std::optional<Server> server_;
   std::optional<FinishSummary> finished_;

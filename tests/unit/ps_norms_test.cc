@@ -1,8 +1,10 @@
 // Clipping and constraints by norm, over servers, workers and arrival orders.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <limits>
 
+#include "tests/support/checkpoint_fixture.h"
 #include "tests/support/norms_exchange.h"
 
 namespace varscope {
@@ -91,6 +93,33 @@ TEST(PsNorms, AcksComeWhenTheStepIsFullyApplied) {
     ASSERT_EQ(acked.error, "");
     EXPECT_EQ(acked.hash->hex(), values.hash->hex());
     EXPECT_EQ(acked.worker_hash[1].hex(), values.hash->hex());
+  }
+}
+
+// A checkpoint holds fully applied steps only: from any of them another cluster comes to the same end. Every
+// rank loads while nobody saves: the first run keeps its checkpoint of step 2.
+TEST(PsNorms, ResumesToTheSameBitsFromACutWithinDeferredSteps) {
+  for (ClipType clip : {ClipType::none, ClipType::global_norm}) {
+    const testing::TempDir dir;
+    Exchange e = norms_exchange(clip, 50, constrained_table());  // a moving average among them
+    e.steps = 4;
+    const ExchangeResult whole = run_over_loopback(e, 2, 2, kLeaves);
+    e.checkpoint_dir = dir.path();
+    const ExchangeResult saving =
+        run_over_loopback(e, 3, 2, kLeaves, {.seed = 1, .max_delay_polls = 20, .silent_rank = {}});
+    ASSERT_EQ(saving.error, "");
+    EXPECT_EQ(saving.hash->hex(), whole.hash->hex());
+    PosixFs fs;
+    const std::string last = dir / step_name(4);
+    EXPECT_EQ(CheckpointReader::open(fs, last).values_hash().hex(), whole.hash->hex());
+    e.first = 2;
+    e.every_steps = 1000;
+    for (const auto& [n_servers, n_workers] : {std::pair{1, 3}, {2, 1}, {5, 2}}) {
+      std::filesystem::rename(dir / step_name(4), dir / fmt::format("aside-{}", n_servers));
+      const ExchangeResult resumed = run_over_loopback(e, n_servers, n_workers, kLeaves);
+      ASSERT_EQ(resumed.error, "");
+      EXPECT_EQ(resumed.hash->hex(), whole.hash->hex()) << n_servers << " servers";
+    }
   }
 }
 
