@@ -243,6 +243,21 @@ TEST(Server, TellsWrongMessagesApart) {
             "protocol: rank 1 sent the coordinator a ack");
   EXPECT_EQ(answer([](auto& h) { h.type = static_cast<std::uint16_t>(MessageType::cut); }),
             "protocol: a checkpoint of step 1 was asked for, but none are configured");
+  EXPECT_EQ(answer([](auto& h) {
+              h.type = static_cast<std::uint16_t>(MessageType::norm_sums);
+              h.flags = 7;
+            }),
+            "protocol: rank 1 sent sums of squares of the unknown kind 7");
+  EXPECT_EQ(answer([](auto& h) {
+              h.type = static_cast<std::uint16_t>(MessageType::norm_sums);
+              h.flags = kNormsOfValues;
+            }),
+            "protocol: rank 1 sent norms as server 0");
+  EXPECT_EQ(answer([](auto& h) {
+              h.type = static_cast<std::uint16_t>(MessageType::norm_scales);
+              h.flags = kNormsOfGradients;
+            }),
+            "protocol: rank 1 sent server 0 factors of step 1, which are not due");
 }
 
 TEST(Coordinator, TellsWrongReportsApart) {
