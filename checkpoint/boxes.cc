@@ -58,6 +58,13 @@ std::optional<Slice> intersect(const Slice& a, const Slice& b) {
   return Slice{a.full, Shape(std::move(offset)), Shape(std::move(extent))};
 }
 
+Slice in_whole(const VariableSpec& variable, const Slice& box) {
+  if (!variable.is_part()) return box;
+  std::vector<std::int64_t> offset(box.offset.dims().begin(), box.offset.dims().end());
+  for (std::size_t axis = 0; axis < offset.size(); ++axis) offset[axis] += variable.part.offset[axis];
+  return {variable.part.full_shape, Shape(std::move(offset)), box.extent};
+}
+
 std::string coverage_problem(const Shape& shape, std::span<const Slice> boxes) {
   const std::int64_t total = shape.n_elements();
   std::vector<const Slice*> sorted;

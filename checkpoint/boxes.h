@@ -8,11 +8,16 @@
 #include <vector>
 
 #include "common/slice.h"
+#include "common/variable_table.h"
 
 namespace varscope {
 
 // What two boxes of one variable have in common; nothing when that is empty. REQUIRES: equal `full`.
 std::optional<Slice> intersect(const Slice& a, const Slice& b);
+
+// A box of a part as a box of the whole variable; a box of a whole variable stays as it is. REQUIRES:
+// box.full is variable.shape, and a part lies inside its whole.
+Slice in_whole(const VariableSpec& variable, const Slice& box);
 
 // Whether the boxes cover the shape exactly once. Returns "" or what is wrong, in words that follow the
 // variable's name. REQUIRES: every box has this `full` and at least one element.

@@ -37,12 +37,22 @@ Json to_json(const TensorRecord& t, const std::vector<FileRecord>& files) {
 }
 
 Json to_json(const VariableSpec& v) {
-  return {{"name", v.name},
-          {"scope", v.scope},
-          {"dtype", to_string(v.dtype)},
-          {"shape", v.shape.dims()},
-          {"initializer", v.initializer.str()},
-          {"trainable", v.trainable}};
+  Json json = {{"name", v.name},
+               {"scope", v.scope},
+               {"dtype", to_string(v.dtype)},
+               {"shape", v.shape.dims()},
+               {"initializer", v.initializer.str()},
+               {"trainable", v.trainable}};
+  if (v.is_average()) json["average_decay"] = v.average_decay;
+  if (v.constraint.exists()) json["constraint"] = v.constraint.str();
+  if (v.is_part()) {
+    json["part"] = {{"full_name", v.part.full_name},
+                    {"full_shape", v.part.full_shape.dims()},
+                    {"offset", v.part.offset.dims()},
+                    {"index", v.part.index},
+                    {"n_parts", v.part.n_parts}};
+  }
+  return json;
 }
 
 std::string numbers(const std::vector<std::int64_t>& values) {

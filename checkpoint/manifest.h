@@ -101,8 +101,8 @@ Digest values_hash_of(const Manifest& manifest);
 
 // Throws Error(checkpoint) that begins with `what` unless all of the manifest holds together: names, chunk
 // counts, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of every
-// (variable, slot) covering the variable exactly once, one shard per server, one clock per worker, and the
-// hash of the values.
+// (variable, slot) covering the variable exactly once, parts covering their whole, one shard per server, one
+// clock per worker, and the hash of the values.
 void check_manifest(const Manifest& manifest, std::string_view what);
 
 // The file MANIFEST: a text archive in an envelope. decode throws Error(checkpoint) that begins with `what`;

@@ -115,6 +115,45 @@ void check_group(const Manifest& m, const std::vector<std::size_t>& indices, con
   if (!problem.empty()) bad(fmt::format("is not whole: variable \"{}\"{} {}", first.variable, slot, problem));
 }
 
+Slice box_of_part(const VariableSpec& v) {
+  const Shape zeros(std::vector<std::int64_t>(v.shape.rank(), 0));
+  return in_whole(v, {v.shape, zeros, v.shape});
+}
+
+// A part lies inside its whole.
+void check_part(const VariableSpec& v) {
+  const Part& p = v.part;
+  bool inside = p.full_shape.rank() == v.shape.rank() && p.offset.rank() == v.shape.rank() &&
+                p.full_shape.fully_known() && p.index >= 0 && p.index < p.n_parts;
+  for (std::size_t a = 0; inside && a < v.shape.rank(); ++a) {
+    inside =
+        p.offset[a] >= 0 && p.offset[a] <= p.full_shape[a] && v.shape[a] <= p.full_shape[a] - p.offset[a];
+  }
+  if (inside) return;
+  bad(fmt::format("has the part \"{}\" ({} of {}) of shape {} at {} of \"{}\", which has {}", v.name, p.index,
+                  p.n_parts, v.shape.str(), p.offset.str(), p.full_name, p.full_shape.str()));
+}
+
+// The parts of each whole variable agree on it and cover it.
+void check_wholes(const Manifest& m) {
+  std::map<std::string_view, std::vector<const VariableSpec*>> wholes;
+  for (const VariableSpec& v : m.variables.variables()) {
+    if (v.is_part()) check_part(v);
+    wholes[v.full_name()].push_back(&v);
+  }
+  for (const auto& [name, parts] : wholes) {
+    const VariableSpec& first = *parts.front();
+    std::vector<Slice> boxes;
+    for (const VariableSpec* v : parts) {
+      if (v->full_shape() != first.full_shape() || v->dtype != first.dtype)
+        bad(fmt::format("has parts of \"{}\" that disagree on its shape or dtype", name));
+      if (v->shape.n_elements() > 0) boxes.push_back(box_of_part(*v));
+    }
+    const std::string problem = coverage_problem(first.full_shape(), boxes);
+    if (!problem.empty()) bad(fmt::format("is not whole: variable \"{}\", by its parts, {}", name, problem));
+  }
+}
+
 void check_tensors(const Manifest& m) {
   std::map<std::string_view, const VariableSpec*> by_name;
   for (const VariableSpec& v : m.variables.variables()) {
@@ -122,6 +161,7 @@ void check_tensors(const Manifest& m) {
       bad(fmt::format("has the variable \"{}\" of shape {}", v.name, v.shape.str()));
     by_name[v.name] = &v;
   }
+  check_wholes(m);
   std::vector<Slice> boxes;
   for (const TensorRecord& t : m.tensors) {
     const auto it = by_name.find(t.variable);

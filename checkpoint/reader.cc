@@ -25,29 +25,40 @@ bool meet(const Slice& a, const Slice& b) {
   return true;
 }
 
+// The whole variables of a table; the first part stands for all.
+std::map<std::string_view, const VariableSpec*> wholes(const VariableTable& table) {
+  std::map<std::string_view, const VariableSpec*> all;
+  for (const VariableSpec& v : table.variables()) all.try_emplace(v.full_name(), &v);
+  return all;
+}
+
 void compare_variables(const VariableTable& have, const VariableTable& want,
                        std::vector<std::string>& differences) {
-  for (const VariableSpec& v : want.variables()) {
-    const VariableSpec* saved = have.find(v.name);
-    if (saved == nullptr) {
-      differences.push_back(fmt::format("variable \"{}\" {} {} is missing in the checkpoint", v.name,
-                                        to_string(v.dtype), v.shape.str()));
+  const auto saved = wholes(have), wanted = wholes(want);
+  const auto text = [](const VariableSpec& v) {
+    return fmt::format("variable \"{}\" {} {}", v.full_name(), to_string(v.dtype), v.full_shape().str());
+  };
+  for (const VariableSpec& each : want.variables()) {  // in the model's order
+    const VariableSpec& v = *wanted.at(each.full_name());
+    if (&v != &each) continue;
+    const auto it = saved.find(v.full_name());
+    if (it == saved.end()) {
+      differences.push_back(text(v) + " is missing in the checkpoint");
       continue;
     }
-    if (saved->shape != v.shape) {
+    const VariableSpec& s = *it->second;
+    if (s.full_shape() != v.full_shape()) {
       differences.push_back(fmt::format("variable \"{}\" has shape {} in the checkpoint and {} in the model",
-                                        v.name, saved->shape.str(), v.shape.str()));
+                                        v.full_name(), s.full_shape().str(), v.full_shape().str()));
     }
-    if (saved->dtype != v.dtype) {
-      differences.push_back(fmt::format("variable \"{}\" is {} in the checkpoint and {} in the model", v.name,
-                                        to_string(saved->dtype), to_string(v.dtype)));
+    if (s.dtype != v.dtype) {
+      differences.push_back(fmt::format("variable \"{}\" is {} in the checkpoint and {} in the model",
+                                        v.full_name(), to_string(s.dtype), to_string(v.dtype)));
     }
   }
   for (const VariableSpec& v : have.variables()) {
-    if (want.find(v.name) == nullptr) {
-      differences.push_back(fmt::format("variable \"{}\" {} {} is in the checkpoint but not in the model",
-                                        v.name, to_string(v.dtype), v.shape.str()));
-    }
+    if (saved.at(v.full_name()) == &v && !wanted.contains(v.full_name()))
+      differences.push_back(text(v) + " is in the checkpoint but not in the model");
   }
 }
 
@@ -63,8 +74,11 @@ CheckpointReader CheckpointReader::open(Fs& fs, const std::string& path) {
 
 CheckpointReader::CheckpointReader(Fs& fs, std::string path, Manifest manifest)
     : fs_(&fs), path_(std::move(path)), manifest_(std::move(manifest)), files_(manifest_.files.size()) {
+  std::map<std::string_view, const VariableSpec*> by_name;
+  for (const VariableSpec& v : manifest_.variables.variables()) by_name[v.name] = &v;
   for (const TensorRecord& t : manifest_.tensors) {
-    saved_[{t.variable, t.slot}].push_back({Slice::from_spec(t.box), &t});
+    const VariableSpec& v = *by_name.at(t.variable);  // check_manifest has seen to it
+    saved_[{v.full_name(), t.slot}].push_back({in_whole(v, Slice::from_spec(t.box)), &t});
   }
   for (auto& [key, saved] : saved_) {
     std::sort(saved.begin(), saved.end(), [](const Saved& a, const Saved& b) {
@@ -104,7 +118,17 @@ void CheckpointReader::check_model(const VariableTable& wanted, const std::vecto
 }
 
 bool CheckpointReader::has(const std::string& variable, const std::string& slot) const {
-  return saved_.contains({variable, slot});
+  return saved_.contains({full_name(variable), slot});
+}
+
+const VariableSpec* CheckpointReader::saved_part(const std::string& name) const {
+  const VariableSpec* v = manifest_.variables.find(name);
+  return v != nullptr && v->is_part() ? v : nullptr;
+}
+
+const std::string& CheckpointReader::full_name(const std::string& name) const {
+  const VariableSpec* part = saved_part(name);
+  return part != nullptr ? part->full_name() : name;
 }
 
 const std::vector<CheckpointReader::Saved>& CheckpointReader::find(const std::string& variable,
@@ -118,11 +142,21 @@ const std::vector<CheckpointReader::Saved>& CheckpointReader::find(const std::st
 }
 
 DType CheckpointReader::dtype(const std::string& variable, const std::string& slot) const {
-  return find(variable, slot).front().record->dtype;
+  return find(full_name(variable), slot).front().record->dtype;
+}
+
+void CheckpointReader::read(const VariableSpec& variable, const std::string& slot, const Slice& box,
+                            TensorView out) {
+  if (box.full != variable.shape) {
+    fail(ErrorKind::argument, "a box of a variable of shape {} was asked of \"{}\", which has {}",
+         box.full.str(), variable.name, variable.shape.str());
+  }
+  read(variable.full_name(), slot, in_whole(variable, box), out);
 }
 
 void CheckpointReader::read(const std::string& variable, const std::string& slot, const Slice& box,
                             TensorView out) {
+  if (const VariableSpec* part = saved_part(variable)) return read(*part, slot, box, out);
   const std::vector<Saved>& saved = find(variable, slot);
   const TensorRecord& first = *saved.front().record;
   if (box.full != saved.front().box.full) {

@@ -15,9 +15,10 @@
 
 namespace varscope {
 
-// One checkpoint, open for reading: any box of any variable, whatever boxes it was saved in. Every byte it
-// hands out has been checked against its chunk's crc32c. Not thread-safe; borrows the Fs. Errors are
-// Error(checkpoint) when the bytes are wrong and Error(io) when they cannot be read.
+// One checkpoint, open for reading: any box of any variable, whatever boxes and whatever parts it was saved
+// in. Variables are found by VariableSpec::full_name(): a part is a box of its whole. Every byte it hands out
+// has been checked against its chunk's crc32c. Not thread-safe; borrows the Fs. Errors are Error(checkpoint)
+// when the bytes are wrong and Error(io) when they cannot be read.
 class CheckpointReader {
  public:
   // Reads and checks the manifest and the sizes of the files.
@@ -32,10 +33,12 @@ class CheckpointReader {
   std::vector<std::string> verify() const;
 
   // Throws one Error(checkpoint) with every difference between the checkpoint and what a job wants: variables
-  // that are missing or extra, other shapes or dtypes (both values), slots, optimizer.
+  // that are missing or extra, other shapes or dtypes (both values), slots, optimizer. How a variable is cut
+  // into parts is no difference.
   void check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
                    const std::string& optimizer) const;
 
+  // `variable` is a whole variable's name, or that of a part that was saved.
   bool has(const std::string& variable, const std::string& slot) const;
   // Of the stored values. Throws Error(checkpoint) when there are none.
   DType dtype(const std::string& variable, const std::string& slot) const;
@@ -44,13 +47,15 @@ class CheckpointReader {
   // `box`. Throws Error(argument) for a box or memory that does not fit the variable. When it throws, `out`
   // may be half filled.
   void read(const std::string& variable, const std::string& slot, const Slice& box, TensorView out);
+  // The same for a variable as the reader's job has it: `box` is of variable.shape, be it whole or a part.
+  void read(const VariableSpec& variable, const std::string& slot, const Slice& box, TensorView out);
 
   // A whole file, for worker-00007.state; checked against its checksums.
   std::string read_file(const std::string& name);
 
  private:
   struct Saved {
-    Slice box;
+    Slice box;  // of the whole variable
     const TensorRecord*
         record;  // into manifest_, which never changes and whose vectors keep their memory when moved
   };
@@ -61,6 +66,9 @@ class CheckpointReader {
   };
 
   CheckpointReader(Fs& fs, std::string path, Manifest manifest);
+  // The part that was saved under this name; nullptr when there is none.
+  const VariableSpec* saved_part(const std::string& name) const;
+  const std::string& full_name(const std::string& name) const;
   const std::vector<Saved>& find(const std::string& variable, const std::string& slot) const;
   void read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out);
   const Chunk& load_chunk(std::uint32_t file, std::uint64_t index);
@@ -68,8 +76,9 @@ class CheckpointReader {
   Fs* fs_;
   std::string path_;
   Manifest manifest_;
-  std::map<std::pair<std::string, std::string>, std::vector<Saved>> saved_;  // sorted by place on disk
-  std::vector<std::unique_ptr<ReadFile>> files_;                             // opened when first read
+  std::map<std::pair<std::string, std::string>, std::vector<Saved>>
+      saved_;                                     // by (full name, slot); sorted by place on disk
+  std::vector<std::unique_ptr<ReadFile>> files_;  // opened when first read
   std::array<Chunk, 8> cache_;
   std::size_t next_victim_ = 0;
 };

@@ -64,6 +64,10 @@ const char* to_string(MessageType type) {
       return "hash report";
     case MessageType::shutdown:
       return "shutdown";
+    case MessageType::norm_sums:
+      return "sums of squares";
+    case MessageType::norm_scales:
+      return "norm factors";
   }
   return "unknown message";
 }
@@ -84,7 +88,7 @@ void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
          "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
          header.magic, header.version);
   }
-  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::shutdown)) {
+  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::norm_scales)) {
     fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);
   }
   if (header.n_body != n_body) {

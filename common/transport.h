@@ -20,7 +20,8 @@ struct MessageHeader {
   std::int32_t sender = 0;      // WorkerId or ServerId, by type
   std::int32_t bucket = -1;     // BucketId, or -1
   std::int64_t clock = 0;       // the step this message belongs to
-  std::int64_t sequence = 0;    // pushes: a worker's pushes to one server, from 1; cuts: the try, from 0
+  std::int64_t sequence = 0;    // pushes: a worker's pushes to one server, from 1; cuts: the try, from 0;
+                                // norms: how many doubles came before
   std::uint64_t n_bytes = 0;    // of the payload that follows on a data tag
   std::int32_t leaf_begin = 0;  // pushes: the first logical worker that is contributed
   std::int32_t n_nodes = 0;  // pushes: how many nodes of the canonical sum follow, interleaved chunk by chunk

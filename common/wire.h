@@ -25,6 +25,8 @@ enum class MessageType : std::uint16_t {
   hash_request = 12,  // coordinator -> server: hash your values
   hash_report = 13,   // server -> coordinator: HashReport
   shutdown = 14,      // coordinator -> everyone: leave
+  norm_sums = 15,     // server -> server 0: sums of squares of its slices, raw doubles
+  norm_scales = 16,   // server 0 -> server: what to multiply by, raw doubles
 };
 
 const char* to_string(MessageType type);
@@ -32,9 +34,12 @@ const char* to_string(MessageType type);
 // Flags of push and go.
 inline constexpr std::uint32_t kFlagCut = 1;  // a checkpoint is cut after this step
 inline constexpr std::uint32_t kFlagAck = 2;  // push: answer with ack instead of the value
+// "Flags" of norm_sums and norm_scales: which norms.
+inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for optimizer.clip
+inline constexpr std::uint32_t kNormsOfValues = 2;     // after it, for constraints
 
 inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
-inline constexpr std::uint16_t kWireVersion = 1;
+inline constexpr std::uint16_t kWireVersion = 2;
 
 // All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per
 // bucket and direction, so that a receiver may take buckets in the order that suits it.

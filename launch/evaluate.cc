@@ -48,7 +48,7 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
   for (const Variable* v : store.collection(collections::kGlobal)) {
     values.emplace_back(v->dtype(), v->shape());
     const std::vector<std::int64_t> zeros(v->shape().rank(), 0);
-    reader.read(v->name(), "", Slice{v->shape(), Shape(zeros), v->shape()}, values.back().view());
+    reader.read(v->spec(), "", Slice{v->shape(), Shape(zeros), v->shape()}, values.back().view());
     executor.bind(*v, values.back().view());
   }
   const Tensor x(job.model.dtype, Shape(batch_dims(test->sample_shape(), size)));

@@ -10,6 +10,7 @@
 #include "launch/console.h"
 #include "launch/job_setup.h"
 #include "ps/aggregator.h"
+#include "ps/deferred_update.h"
 #include "ps/optimizer.h"
 
 namespace varscope {
@@ -118,19 +119,25 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   out += fmt::format(
       "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", n_pushed,
       bytes_text(pushed * nodes), chunks * nodes + n_pushed, bytes_text(pushed), chunks + n_pushed);
-  std::int64_t largest = 0;
-  for (int s = 0; s < n_servers; ++s) largest = std::max(largest, plan.server_bytes(ServerId(s)));
+  std::int64_t largest = 0, gradients = 0;
+  for (int s = 0; s < n_servers; ++s) {
+    largest = std::max(largest, plan.server_bytes(ServerId(s)));
+    gradients = std::max(gradients, DeferredUpdate::gradient_bytes(plan, job.optimizer.clip, ServerId(s)));
+  }
   const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);
   std::int64_t receive = 0;
   for (const Bucket& b : plan.buckets()) {
     receive += contributions * std::min(b.n_chunks(), Aggregator::Limits{}.max_window) *
                std::min(b.n_bytes(), kWireChunkBytes);
   }
+  const std::string clipping =
+      gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
   out += fmt::format(
-      "memory: a server up to {} (values and {} slots) + {} (receive buffers) + {} (checkpoint snapshot); a "
+      "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint snapshot); "
+      "a "
       "worker {} "
       "(values and {} gradient buffers) + activations and data\n",
-      bytes_text(largest * (1 + slots)), slots, bytes_text(std::min(ring, receive)),
+      bytes_text(largest * (1 + slots)), slots, bytes_text(std::min(ring, receive)), clipping,
       bytes_text(largest * (1 + slots)), bytes_text(model_bytes * (1 + buffers)), buffers);
   return out;
 }

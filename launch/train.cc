@@ -100,7 +100,7 @@ class ServerRole {
     CheckpointReader reader = CheckpointReader::open(fs_, context_.start.resume_path);
     reader.check_model(context_.facts.table, optimizer_.slots(), to_string(optimizer_.config().type));
     shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
-                              TensorView out) { reader.read(v.name, slot, slice.box, out); });
+                              TensorView out) { reader.read(v, slot, slice.box, out); });
     for (BucketId b : shard_.buckets()) shard_.set_clock(b, context_.train.first);
   }
   void make_coordinator(Transport& transport) {

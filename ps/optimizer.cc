@@ -31,13 +31,13 @@ void require(bool good, const char* name, double value, const char* range) {
 }
 
 template <class T>
-void update_as(const OptimizerConfig& s, T* v, T* g, const std::vector<std::byte*>& slots, std::int64_t n,
-               Clock clock) {
+void update_as(const OptimizerConfig& s, double rate, T* v, T* g, const std::vector<std::byte*>& slots,
+               std::int64_t n, Clock clock) {
   const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots.at(i)); };
-  const T lr = static_cast<T>(s.learning_rate), eps = static_cast<T>(s.epsilon);
+  const T lr = static_cast<T>(rate), eps = static_cast<T>(s.epsilon);
   if (s.weight_decay != 0) {
     if (s.type == OptimizerType::adamw) {
-      kernels::decay(v, static_cast<T>(s.learning_rate * s.weight_decay), n);
+      kernels::decay(v, static_cast<T>(rate * s.weight_decay), n);
     } else {
       kernels::add_scaled(g, v, static_cast<T>(s.weight_decay), n);
     }
@@ -57,7 +57,7 @@ void update_as(const OptimizerConfig& s, T* v, T* g, const std::vector<std::byte
     case OptimizerType::adamw: {
       const auto t = static_cast<double>(clock.value);
       const double correction1 = 1 - std::pow(s.beta1, t), correction2 = 1 / (1 - std::pow(s.beta2, t));
-      return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(s.learning_rate / correction1),
+      return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(rate / correction1),
                            static_cast<T>(s.beta1), static_cast<T>(s.beta2), static_cast<T>(correction2), eps,
                            n);
     }
@@ -73,7 +73,8 @@ const char* to_string(OptimizerType type) {
   return "unknown";
 }
 
-Optimizer::Optimizer(const OptimizerConfig& config) : config_(config), slots_(slots_of(config.type)) {
+Optimizer::Optimizer(const OptimizerConfig& config)
+    : config_(config), schedule_(config), slots_(slots_of(config.type)) {
   require(config.learning_rate > 0, "learning_rate", config.learning_rate, "above 0");
   for (const auto& [name, value] : {std::pair{"momentum", config.momentum},
                                     {"beta1", config.beta1},
@@ -84,6 +85,8 @@ Optimizer::Optimizer(const OptimizerConfig& config) : config_(config), slots_(sl
   require(config.epsilon >= 0, "epsilon", config.epsilon, "0 or above");
   require(config.weight_decay >= 0, "weight_decay", config.weight_decay, "0 or above");
   require(config.initial_accumulator >= 0, "initial_accumulator", config.initial_accumulator, "0 or above");
+  require(config.clip.type == ClipType::none || config.clip.limit > 0, "clip.limit", config.clip.limit,
+          "above 0");
 }
 
 double Optimizer::initial_value(std::size_t) const {
@@ -92,13 +95,14 @@ double Optimizer::initial_value(std::size_t) const {
 
 void Optimizer::update(DType dtype, std::byte* value, std::byte* gradient,
                        const std::vector<std::byte*>& slots, std::int64_t n, Clock clock) const {
+  const double rate = schedule_.rate(clock);
   if (dtype == DType::float32) {
-    return update_as(config_, reinterpret_cast<float*>(value), reinterpret_cast<float*>(gradient), slots, n,
-                     clock);
+    return update_as(config_, rate, reinterpret_cast<float*>(value), reinterpret_cast<float*>(gradient),
+                     slots, n, clock);
   }
   if (dtype == DType::float64) {
-    return update_as(config_, reinterpret_cast<double*>(value), reinterpret_cast<double*>(gradient), slots, n,
-                     clock);
+    return update_as(config_, rate, reinterpret_cast<double*>(value), reinterpret_cast<double*>(gradient),
+                     slots, n, clock);
   }
   fail(ErrorKind::argument, "optimizer {} cannot update a variable of dtype {}", to_string(config_.type),
        to_string(dtype));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
+#include "common/schedule.h"
 #include "common/tensor.h"
 #include "common/types.h"
 
@@ -14,7 +15,7 @@ namespace varscope {
 const char* to_string(OptimizerType type);
 
 // An update rule over contiguous spans. With g the gradient (plus weight_decay * v, but for adamw), t the
-// clock, all per element (hyperparameters by their YAML names):
+// clock, lr the schedule's rate at t, all per element (hyperparameters by their YAML names):
 //   sgd       v -= lr g
 //   momentum  m = mu m + g;  v -= lr m                       (Polyak 1964; Sutskever et al. 2013)
 //   nesterov  m = mu m + g;  v -= lr (g + mu m)
@@ -33,15 +34,17 @@ class Optimizer {
   const OptimizerConfig& config() const { return config_; }
   // Names of the slots, each of the variable's shape and dtype: {"momentum"}, {"m", "v"}, ...
   const std::vector<std::string>& slots() const { return slots_; }
+  const Schedule& schedule() const { return schedule_; }
   double initial_value(std::size_t slot) const;
   // Updates `n` elements in place; slots[i] is the i-th slot's memory. `gradient` may be overwritten.
   // `clock` is the step being applied, from 1. Throws Error(argument) for a dtype other than float32 and
-  // float64.
+  // float64. Does not clip: see Updater.
   void update(DType dtype, std::byte* value, std::byte* gradient, const std::vector<std::byte*>& slots,
               std::int64_t n, Clock clock) const;
 
  private:
   OptimizerConfig config_;
+  Schedule schedule_;
   std::vector<std::string> slots_;
 };
 

@@ -24,6 +24,8 @@ class ParameterShard {
 
   ServerId server() const { return server_; }
   const std::vector<BucketId>& buckets() const { return ids_; }
+  const VariableTable& variables() const { return variables_; }
+  const VariableSpec& variable(int index) const { return variables_[static_cast<std::size_t>(index)]; }
   bool has(BucketId id) const;
   std::byte* value(BucketId id) { return entry(id).value.get(); }
   // slots(id)[i] is the memory of the optimizer's i-th slot; empty for buckets that are not trainable.

@@ -39,6 +39,8 @@ Server::Server(const Parts& parts)
       transport_(parts.transport),
       shard_(parts.shard),
       aggregator_(parts.transport, parts.plan, parts.cluster, parts.shard.server(), parts.limits),
+      updater_(parts.plan, parts.optimizer, parts.shard),
+      deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_),
       monitor_(parts.transport, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
       buckets_(static_cast<std::size_t>(parts.plan.size())),
       sequence_(static_cast<std::size_t>(parts.cluster.n_workers()), 0) {
@@ -72,6 +74,7 @@ bool Server::step() {
   transport_.poll_completions(completions_);
   for (const Completion& c : completions_) on_completion(c);
   worked |= !completions_.empty();
+  worked |= work_on_deferred();
   if (parts_.checkpointer != nullptr) report_outcome();
   if (parts_.coordinator != nullptr) parts_.coordinator->tick();
   return worked;
@@ -93,6 +96,9 @@ void Server::on_message(const Message& message) {
       return cut(Clock(h.clock), h.sequence);
     case MessageType::hash_request:
       return report_hashes();
+    case MessageType::norm_sums:
+    case MessageType::norm_scales:
+      return deferred_.on_message(message);
     case MessageType::shutdown:
       shutdown_ = true;
       return;
@@ -188,23 +194,40 @@ void Server::on_completion(const Completion& completion) {
   for (const auto& [worker, push] : std::exchange(state.deferred, {})) announce(worker, push);
 }
 
-// The chunk is in cache, and so will its values be: update and answer at once.
+// The chunk is in cache, and so will its values be: update and answer at once, unless norms are needed.
 void Server::apply(const Aggregator::ReadyChunk& chunk) {
-  const Bucket& bucket = parts_.plan[chunk.bucket];
-  BucketState& state = state_of(chunk.bucket);
-  const std::int64_t begin = chunk_begin(chunk.chunk);
-  const auto n = static_cast<std::int64_t>(chunk.n_bytes / size_of(bucket.dtype));
-  const Clock clock(shard_.clock(chunk.bucket).value + 1);
-  std::vector<std::byte*> slots = shard_.slots(chunk.bucket);
-  for (std::byte*& slot : slots) slot += begin;
-  parts_.optimizer.update(bucket.dtype, shard_.value(chunk.bucket) + begin, chunk.sum, slots, n, clock);
-  if ((state.flags & kFlagAck) == 0) {
-    for (Rank worker : parts_.cluster.workers) {
-      if (chunk.chunk == 0) send_value_header(chunk.bucket, clock, worker);
-      send_value_chunk(chunk.bucket, chunk.chunk, worker);
-    }
+  const BucketId id = chunk.bucket;
+  const bool is_deferred = deferred_.defers(id);
+  if (deferred_.keeps_gradient(id)) {
+    deferred_.keep(id, chunk.chunk, chunk.sum);
+  } else {
+    const auto item = static_cast<std::int64_t>(size_of(parts_.plan[id].dtype));
+    updater_.update(id, chunk_begin(chunk.chunk) / item, static_cast<std::int64_t>(chunk.n_bytes) / item,
+                    chunk.sum, Clock(shard_.clock(id).value + 1));
+    if (!is_deferred) answer(id, chunk.chunk);
   }
-  if (aggregator_.release_chunk(chunk)) finish_round(chunk.bucket);
+  if (!aggregator_.release_chunk(chunk)) return;
+  is_deferred ? deferred_.round_ended(id) : finish_round(id);
+}
+
+// Sends a chunk with the values after the step that is being applied, unless the pushes asked for an ack.
+void Server::answer(BucketId id, int chunk) {
+  if ((state_of(id).flags & kFlagAck) != 0) return;
+  for (Rank worker : parts_.cluster.workers) {
+    if (chunk == 0) send_value_header(id, Clock(shard_.clock(id).value + 1), worker);
+    send_value_chunk(id, chunk, worker);
+  }
+}
+
+// One task at a time: polling goes on in between.
+bool Server::work_on_deferred() {
+  final_chunks_.clear();
+  if (!deferred_.work(final_chunks_)) return false;
+  for (const auto& [id, chunk] : final_chunks_) {
+    answer(id, chunk);
+    if (chunk + 1 == parts_.plan[id].n_chunks()) finish_round(id);
+  }
+  return true;
 }
 
 void Server::finish_round(BucketId id) {

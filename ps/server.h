@@ -9,12 +9,15 @@
 #include "ps/aggregator.h"
 #include "ps/consistency_gate.h"
 #include "ps/coordinator.h"
+#include "ps/deferred_update.h"
 #include "ps/parameter_shard.h"
+#include "ps/updater.h"
 
 namespace varscope {
 
 // A server rank: receives pushes, sums them in the canonical order, applies the optimizer chunk by chunk, and
-// answers each chunk with its new value as soon as it has one. Server 0 also drives the coordinator. See
+// answers each chunk with its new value as soon as it has one; where norms are needed, DeferredUpdate says
+// when. Server 0 also drives the coordinator. See
 // docs/data_path.md. One thread; borrows everything it is given.
 class Server {
  public:
@@ -34,7 +37,8 @@ class Server {
   explicit Server(const Parts& parts);
 
   // Serves until a message says shutdown; may be called again after that. Throws Error(protocol, stall, io,
-  // mpi).
+  // mpi), and Error(data) for a norm
+  // that is not finite.
   void run();
 
  private:
@@ -52,6 +56,8 @@ class Server {
   void on_pull(WorkerId worker, const MessageHeader& pull);
   void on_completion(const Completion& completion);
   void apply(const Aggregator::ReadyChunk& chunk);
+  void answer(BucketId id, int chunk);
+  bool work_on_deferred();
   void send_value_header(BucketId id, Clock clock, Rank to);
   void send_value_chunk(BucketId id, int chunk, Rank to);
   void finish_round(BucketId id);
@@ -64,6 +70,8 @@ class Server {
   Transport& transport_;
   ParameterShard& shard_;
   Aggregator aggregator_;
+  Updater updater_;
+  DeferredUpdate deferred_;
   ConsistencyGate gate_ = ConsistencyGate::bsp();
   PeerMonitor monitor_;
   std::vector<BucketState> buckets_;
@@ -72,6 +80,7 @@ class Server {
   int n_pushed_ = 0;
   int n_finished_in_step_ = 0;
   std::vector<Completion> completions_;
+  std::vector<DeferredUpdate::FinalChunk> final_chunks_;
   bool shutdown_ = false;
 };
 

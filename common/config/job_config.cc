@@ -42,6 +42,22 @@ void check_job(const JobConfig& config) {
   }
 }
 
+void check_schedule(const JobConfig& config) {
+  const ScheduleConfig& schedule = config.optimizer.schedule;
+  if (schedule.type != ScheduleType::piecewise) return;
+  const std::string path = "optimizer.schedule.";
+  const auto refuse = [&](const char* key, const std::string& problem) {
+    fail_at(*config.root.find_path(path + key), config.file, path + key, problem);
+  };
+  if (!std::ranges::is_sorted(schedule.boundaries, std::ranges::less_equal())) {
+    refuse("boundaries", "each boundary must be greater than the one before it");
+  }
+  if (schedule.factors.size() != schedule.boundaries.size()) {
+    refuse("factors", fmt::format("has {} numbers for the {} boundaries; give one for each",
+                                  schedule.factors.size(), schedule.boundaries.size()));
+  }
+}
+
 void check_model(const JobConfig& config) {
   const ConfigNode& layers = config.model.layers;
   const std::string path = "model.layers";
@@ -146,6 +162,41 @@ void OptimizerConfig::describe(Keys& b) {
         {.min = 0});
   b.key("initial_accumulator", initial_accumulator, "initial sum of squared gradients",
         {.above = 0, .only_for = "adagrad"});
+  b.section("schedule", schedule, "how learning_rate changes from step to step");
+  b.section("clip", clip, "limits on the mean gradient of a step, before weight decay and the update rule");
+}
+
+void ScheduleConfig::describe(Keys& b) {
+  b.selector("type", type, kScheduleTypes, "how the rate changes; steps count from the end of the warm-up");
+  b.required_key("every_steps", every_steps, "steps between two changes of the rate",
+                 {.unit = "steps", .min = 1, .only_for = "step"});
+  b.key("factor", factor, "what each change multiplies the rate by", {.above = 0, .only_for = "step"});
+  b.required_key("boundaries", boundaries, "how many steps are done when the rate changes, in rising order",
+                 {.unit = "steps", .min = 1, .only_for = "piecewise"});
+  b.required_key("factors", factors, "learning_rate times factors[i] is the rate after boundaries[i] steps",
+                 {.min = 0, .only_for = "piecewise"});
+  b.required_key(
+      "decay_steps", decay_steps,
+      "how long the rate falls; exponential multiplies it by `rate` in so many steps, again and again",
+      {.unit = "steps", .min = 1, .only_for = "exponential, polynomial, cosine"});
+  b.key("rate", rate, "what decay_steps steps multiply the rate by", {.above = 0, .only_for = "exponential"});
+  b.key("staircase", staircase, "change the rate only every decay_steps steps", {.only_for = "exponential"});
+  b.key("end_learning_rate", end_learning_rate, "the rate from decay_steps steps on",
+        {.min = 0, .only_for = "polynomial"});
+  b.key("power", power, "exponent of the part of decay_steps that is left",
+        {.above = 0, .only_for = "polynomial"});
+  b.key("alpha", alpha, "the part of learning_rate that is left from decay_steps steps on",
+        {.min = 0, .max = 1, .only_for = "cosine"});
+  b.key("warmup_steps", warmup_steps, "first steps, in which the rate rises evenly from 0 to learning_rate",
+        {.unit = "steps", .min = 0});
+}
+
+void ClipConfig::describe(Keys& b) {
+  b.selector("type", type, kClipTypes,
+             "what is limited: each value, the norm of each variable's gradient, or the norm over all "
+             "variables");
+  b.key("limit", limit, "largest absolute value, or largest Euclidean norm",
+        {.above = 0, .only_for = "value, norm, global_norm"});
 }
 
 void TrainConfig::describe(Keys& b) {
@@ -210,6 +261,7 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   config.root = root;
   check_job(config);
   check_model(config);
+  check_schedule(config);
   settle(config.data.train, DataSplit::train);
   if (config.data.test) settle(*config.data.test, DataSplit::test);
   return config;

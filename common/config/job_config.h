@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
@@ -92,6 +93,46 @@ inline constexpr Choice<OptimizerType> kOptimizerTypes[] = {
     {OptimizerType::rmsprop, "rmsprop"},   {OptimizerType::adam, "adam"},
     {OptimizerType::adamw, "adamw"}};
 
+enum class ScheduleType : std::uint8_t { constant, step, piecewise, exponential, polynomial, cosine };
+inline constexpr Choice<ScheduleType> kScheduleTypes[] = {
+    {ScheduleType::constant, "constant"},     {ScheduleType::step, "step"},
+    {ScheduleType::piecewise, "piecewise"},   {ScheduleType::exponential, "exponential"},
+    {ScheduleType::polynomial, "polynomial"}, {ScheduleType::cosine, "cosine"}};
+
+// The formulas are in common/schedule.h.
+struct ScheduleConfig {
+  ScheduleType type = ScheduleType::constant;
+  std::int64_t every_steps = 0;               // step
+  double factor = 0.1;                        // step
+  std::vector<std::int64_t> boundaries = {};  // piecewise
+  std::vector<double> factors = {};           // piecewise
+  std::int64_t decay_steps = 0;               // exponential, polynomial, cosine
+  double rate = 0.96;                         // exponential
+  bool staircase = false;                     // exponential
+  double end_learning_rate = 1e-4;            // polynomial
+  double power = 1;                           // polynomial
+  double alpha = 0;                           // cosine
+  std::int64_t warmup_steps = 0;
+  void describe(Keys& b);
+  bool operator==(const ScheduleConfig&) const = default;
+};
+
+enum class ClipType : std::uint8_t { none, value, norm, global_norm };
+inline constexpr Choice<ClipType> kClipTypes[] = {{ClipType::none, "none"},
+                                                  {ClipType::value, "value"},
+                                                  {ClipType::norm, "norm"},
+                                                  {ClipType::global_norm, "global_norm"}};
+
+// What is done to the mean gradient of the global batch before weight decay and the update rule.
+struct ClipConfig {
+  ClipType type = ClipType::none;
+  double limit = 5;  // value, norm, global_norm
+  // True if an element's gradient depends on the norm of others.
+  bool needs_norms() const { return type == ClipType::norm || type == ClipType::global_norm; }
+  void describe(Keys& b);
+  bool operator==(const ClipConfig&) const = default;
+};
+
 struct OptimizerConfig {
   OptimizerType type = OptimizerType::sgd;
   double learning_rate = 0.01;
@@ -102,6 +143,8 @@ struct OptimizerConfig {
   double rho = 0.9;                  // rmsprop
   double weight_decay = 0;           // decoupled in adamw
   double initial_accumulator = 0.1;  // adagrad
+  ScheduleConfig schedule;
+  ClipConfig clip;
   void describe(Keys& b);
   bool operator==(const OptimizerConfig&) const = default;
 };

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/mpi_main.h"
+#include "tests/support/norms_exchange.h"
 #include "tests/support/ps_exchange.h"
 
 namespace varscope {
@@ -63,6 +64,31 @@ TEST(PsMpi, ManySmallBuckets) {
   e.variables = VariableTable(std::move(all));
   e.steps = 10;
   expect_same_as_loopback(e, 1);
+}
+
+// The bits of one server and one worker of this process.
+void expect_norms_as_over_loopback(const Exchange& e, int n_servers) {
+  const ClusterMap cluster = assign_roles(
+      std::vector<std::string>(static_cast<std::size_t>(mpi_size()), "host"), n_servers, kLogicalWorkers);
+  const auto transport = mpi_job().make_transport();
+  const auto alone = testing::run_over_loopback(e, 1, 1, kLogicalWorkers);
+  ASSERT_TRUE(alone.hash) << alone.error;
+  if (const auto worker = cluster.worker_at(transport->rank())) {
+    EXPECT_EQ(ExchangeWorker(*transport, cluster, e, *worker).run().hex(), alone.hash->hex());
+    return;
+  }
+  ExchangeServer server(*transport, cluster, e, *cluster.server_at(transport->rank()));
+  server.run();
+  if (!server.finished()) return;
+  EXPECT_EQ(server.finished()->values_hash.hex(), alone.hash->hex());
+}
+
+TEST(PsMpi, ClippingAndConstraintsByNorm) {
+  const Exchange both = testing::norms_exchange(ClipType::global_norm, 50, testing::constrained_table());
+  expect_norms_as_over_loopback(both, 1);
+  if (mpi_size() < 3) return;
+  expect_norms_as_over_loopback(both, 2);
+  expect_norms_as_over_loopback(both, mpi_size() - 1);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "checkpoint/committer.h"
 #include "checkpoint/fs.h"
 #include "checkpoint/manifest.h"
+#include "checkpoint/reader.h"
 #include "checkpoint/shard.h"
 
 namespace varscope::testing {
@@ -208,6 +209,34 @@ inline Digest values_hash_of(const Model& model) {
     }
   }
   return hash.finish();
+}
+
+// A directory with one committed checkpoint.
+struct Saved {
+  TempDir dir;
+  PosixFs fs;
+  CheckpointDirectory directory{fs, dir.path()};
+  std::string path;
+  Saved(const Model& model, int servers, std::int64_t step = 5) {
+    directory.lock("run");
+    path = save(fs, directory, model, step, servers, "id-" + std::to_string(step));
+  }
+  std::string shard(int server, int servers) const { return path + "/" + shard_name(server, servers); }
+};
+
+inline Slice whole(const Shape& shape) {
+  return {shape, Shape(std::vector<std::int64_t>(shape.rank(), 0)), shape};
+}
+
+inline void expect_box(CheckpointReader& reader, const Model& model, const std::string& variable,
+                       const std::string& slot, const Slice& box) {
+  const Tensor& expected = model.value(variable, slot);
+  const Tensor out(expected.dtype(), box.extent);
+  reader.read(variable, slot, box, out.view());
+  const std::vector<std::byte> due = cut_out(expected, box);
+  ASSERT_EQ(due.size(), out.n_bytes());
+  EXPECT_EQ(std::memcmp(due.data(), out.view().bytes(), due.size()), 0)
+      << variable << " " << slot << " " << box.spec();
 }
 
 }  // namespace varscope::testing

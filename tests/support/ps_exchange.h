@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "checkpoint/reader.h"
 #include "common/loopback_transport.h"
 #include "common/serialize.h"
 #include "common/wire.h"
@@ -34,6 +36,9 @@ struct Exchange {
   double server_stall_s = 60;
   double worker_stall_s = 60;
   Aggregator::Limits limits;
+  std::string checkpoint_dir;  // empty: no checkpoints; else one when `every_steps` are done, one at the end
+  int every_steps = 2;
+  int first = 0;  // not 0: goes on from the checkpoint of this step
 };
 
 // Several chunks, scattered slices, two precisions, a variable that is never pushed, a scalar.
@@ -87,6 +92,7 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   }
   for (Tensor& s : slots) memory.push_back(s.view().bytes());
   Tensor gradient(value.dtype(), value.shape());
+  const double decay = e.variables[static_cast<std::size_t>(variable)].average_decay;
   std::vector<T> leaves(static_cast<std::size_t>(n_leaves));
   for (int step = 1; step <= e.steps; ++step) {
     const auto v = value.as<T>(), g = gradient.as<T>();
@@ -96,21 +102,25 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
             synthetic_gradient<T>(variable, static_cast<std::int64_t>(i), leaf, step, v[i]);
       }
       g[i] = canonical_sum(leaves);
+      if (decay >= 0) v[i] = static_cast<T>(decay) * v[i] + static_cast<T>(1 - decay) * g[i];
     }
+    if (decay >= 0) continue;
     optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
                      Clock(step));
   }
 }
 
-// The run by definition: one process, whole variables, no slices, buckets, chunks or messages.
+// The run by definition: one process, whole variables, no slices, buckets, chunks or messages. Knows neither
+// clipping nor constraints.
 inline Digest reference_hash(const Exchange& e, int n_leaves) {
   ValuesHash hash;
   for (std::size_t i = 0; i < e.variables.size(); ++i) {
     const VariableSpec& v = e.variables[i];
     Tensor value(v.dtype, v.shape);
-    v.initializer.fill(value.view(), e.seed, v.name, 0);
-    if (v.trainable && v.dtype == DType::float32) train_alone<float>(e, static_cast<int>(i), n_leaves, value);
-    if (v.trainable && v.dtype == DType::float64)
+    v.fill(value.view(), e.seed, 0);
+    if (v.is_pushed() && v.dtype == DType::float32)
+      train_alone<float>(e, static_cast<int>(i), n_leaves, value);
+    if (v.is_pushed() && v.dtype == DType::float64)
       train_alone<double>(e, static_cast<int>(i), n_leaves, value);
     add_values(v, value.view().bytes(), hash);
   }
@@ -144,12 +154,22 @@ class ExchangeWorker {
         client_(transport, cluster, plan_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {}
 
   PsClient& client() { return client_; }
+  // The values it has now, by variable.
+  std::vector<Tensor> values() const {
+    std::vector<Tensor> all;
+    for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
+      const TensorView view = memory_.value(static_cast<int>(i));
+      all.emplace_back(view.dtype(), view.shape());
+      std::memcpy(all.back().view().bytes(), view.bytes(), view.n_bytes());
+    }
+    return all;
+  }
 
   void push_step(Clock clock, std::uint32_t extra_flags = 0) {
     const int n = plan_.size();
     for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
       const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
-      if (!bucket.trainable) continue;
+      if (!bucket.is_pushed()) continue;
       client_.wait(bucket.id);
       for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) {
         compute_gradients(bucket, memory_, sums_.leaves[leaf].buffer, leaves_.begin + static_cast<int>(leaf),
@@ -171,9 +191,9 @@ class ExchangeWorker {
 
   // Returns the hash of the values it has at the end.
   Digest run() {
-    client_.pull_all(Clock(0));
+    client_.pull_all(Clock(exchange_.first));
     client_.wait_all();
-    for (Clock clock(1); clock.value <= exchange_.steps; ++clock.value) {
+    for (Clock clock(exchange_.first + 1); clock.value <= exchange_.steps; ++clock.value) {
       push_step(clock, exchange_.ack_last && clock.value == exchange_.steps ? kFlagAck : 0);
     }
     return finish();
@@ -212,17 +232,27 @@ class ExchangeServer : private RunObserver {
       : plan_(BucketPlan::make(e.variables, cluster.n_servers())),
         optimizer_(e.optimizer),
         shard_(e.variables, plan_, server, optimizer_) {
-    shard_.initialize(e.seed);
+    e.first > 0 ? load(e) : shard_.initialize(e.seed);
+    CheckpointConfig saves;
+    saves.every_steps = e.every_steps;
+    if (!e.checkpoint_dir.empty())
+      checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers());
     if (server == ServerId(0)) {
-      coordinator_.emplace(transport, cluster, plan_, TrainPlan{Clock(0), Clock(e.steps), 2},
-                           CheckpointConfig{}, nullptr, CoordinatorState{}, static_cast<RunObserver&>(*this));
+      if (!e.checkpoint_dir.empty()) {
+        std::vector<ServerId> writers;
+        for (int s = 0; s < cluster.n_servers(); ++s) writers.emplace_back(s);
+        saver_.emplace(fs_, e.checkpoint_dir, saves, base_manifest(e, cluster), "test", writers,
+                       Clock(e.first), static_cast<RunObserver&>(*this));
+      }
+      coordinator_.emplace(transport, cluster, plan_, TrainPlan{Clock(e.first), Clock(e.steps), 2}, saves,
+                           saver_ ? &*saver_ : nullptr, CoordinatorState{}, static_cast<RunObserver&>(*this));
     }
     server_.emplace(Server::Parts{.transport = transport,
                                   .cluster = cluster,
                                   .plan = plan_,
                                   .optimizer = optimizer_,
                                   .shard = shard_,
-                                  .checkpointer = nullptr,
+                                  .checkpointer = checkpointer_ ? &*checkpointer_ : nullptr,
                                   .coordinator = coordinator_ ? &*coordinator_ : nullptr,
                                   .start_id = "test",
                                   .stall_timeout_s = e.server_stall_s,
@@ -233,11 +263,31 @@ class ExchangeServer : private RunObserver {
   const std::vector<StepSummary>& steps() const { return steps_; }
 
  private:
+  void load(const Exchange& e) {
+    CheckpointReader reader = CheckpointReader::open(fs_, e.checkpoint_dir + "/" + step_name(e.first));
+    reader.check_model(e.variables, optimizer_.slots(), to_string(e.optimizer.type));
+    shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
+                              TensorView out) { reader.read(v, slot, slice.box, out); });
+    for (BucketId id : shard_.buckets()) shard_.set_clock(id, Clock(e.first));
+  }
+  Manifest base_manifest(const Exchange& e, const ClusterMap& cluster) const {
+    Manifest m;
+    m.servers = cluster.n_servers();
+    m.workers = cluster.n_workers();
+    m.logical_workers = cluster.logical_workers;
+    m.variables = e.variables;
+    m.optimizer = to_string(e.optimizer.type);
+    m.slots = optimizer_.slots();
+    return m;
+  }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
   BucketPlan plan_;
   Optimizer optimizer_;
   ParameterShard shard_;
+  PosixFs fs_;
+  std::optional<ShardCheckpointer> checkpointer_;
+  std::optional<CheckpointCoordinator> saver_;
   std::optional<Coordinator> coordinator_;
   std::optional<Server> server_;
   std::optional<FinishSummary> finished_;
@@ -249,6 +299,7 @@ struct ExchangeResult {
   std::optional<Digest> hash;       // as the coordinator tells it
   std::vector<Digest> worker_hash;  // by worker
   std::vector<StepSummary> steps;
+  std::vector<Tensor> values;  // of worker 0 at the end, by variable
 };
 
 // All ranks as threads of this process. A run that does not end is aborted, and `error` says "stuck".
@@ -269,8 +320,9 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
     const Exchange& mine = faults.silent_rank == rank ? stopped : e;
     const auto transport = hub.endpoint(rank);
     if (const auto worker = cluster.worker_at(rank)) {
-      result.worker_hash[static_cast<std::size_t>(worker->value)] =
-          ExchangeWorker(*transport, cluster, mine, *worker).run();
+      ExchangeWorker exchange(*transport, cluster, mine, *worker);
+      result.worker_hash[static_cast<std::size_t>(worker->value)] = exchange.run();
+      if (worker->value == 0) result.values = exchange.values();
       return;
     }
     ExchangeServer server(*transport, cluster, mine, *cluster.server_at(rank));

@@ -18,6 +18,7 @@ using testing::error_of;
 using ::testing::HasSubstr;
 using testing::make_manifest;
 using testing::make_variable;
+using testing::Model;
 using testing::small_model;
 using testing::TempDir;
 using testing::tiny_model;
@@ -88,7 +89,7 @@ TEST(Manifest, JsonHasTheByteRanges) {
   const Manifest m = saved_manifest(small_model(1), 2);
   const nlohmann::json json = nlohmann::json::parse(to_json(m));
   EXPECT_EQ(json["step"], 7);
-  EXPECT_EQ(json["format"], "1.0");
+  EXPECT_EQ(json["format"], "1.1");
   EXPECT_EQ(json["values_hash"], m.values_hash.hex());
   ASSERT_EQ(json["tensors"].size(), m.tensors.size());
   EXPECT_EQ(json["tensors"][0]["bytes"][0], m.tensors[0].begin);
@@ -181,6 +182,103 @@ TEST(Manifest, NothingThatDoesNotHoldTogetherIsAccepted) {
     EXPECT_THAT(words, HasSubstr(damage.words));
     EXPECT_TRUE(words.starts_with("checkpoint: dir/MANIFEST ")) << words;
   }
+}
+
+// Written by varscope 0.1.0 before format 1.1: VariableSpec had class version 0.
+constexpr std::string_view kManifest10 =
+    "22 serialization::archive 18 1 0 5 0.1.0 14 000000007-ab-0 0  5 run-7 1 1700000000 2 00 "
+    "6 little 3 bsp 7 1 0 7 1 1 1 0 0 0 0 2 0 0 0 8 hidden/w 6 hidden 1 1 0 2 0 0 0 "
+    "5.00000000000000000e-01 0.00000000000000000e+00 1 5 steps 0  4 0 0 0 "
+    "0.00000000000000000e+00 0.00000000000000000e+00 0 8 momentum 0 0 1 0 8 momentum 0 0 1 0 "
+    "32 shard-00000-of-00001.safetensors 4120 1048576 1 0 0 0 0 153 170 6 211 1 71 152 216 96 "
+    "1 195 36 70 141 73 127 0 0 3 0 8 hidden/w 0  0 1 5 2 0,2 0 4096 4104 69 51 206 97 196 "
+    "101 91 163 195 224 119 178 93 209 215 105 8 hidden/w 8 momentum 0 1 5 2 0,2 0 4104 4112 "
+    "44 10 138 153 220 20 125 84 69 195 180 157 3 86 101 178 5 steps 0  0 4 0  0 4112 4120 "
+    "187 111 65 73 182 42 50 182 230 25 205 234 228 164 160 244 1 x 211 129 198 145 191 26 "
+    "219 139 36 176 55 7 11 23 85 225";
+
+TEST(Manifest, Format10IsRead) {
+  const Manifest m = decode_manifest(
+      seal(kManifestMagic, kManifest10, {.major = 1, .minor = 0, .min_reader = "0.1.0"}), "M");
+  EXPECT_EQ(m.format_minor, 0);
+  EXPECT_EQ(m.step, 7);
+  ASSERT_EQ(m.variables.size(), 2U);
+  const VariableSpec &w = m.variables[0], &steps = m.variables[1];
+  EXPECT_EQ(w.name, "hidden/w");
+  EXPECT_EQ(w.scope, "hidden");
+  EXPECT_EQ(w.shape, Shape{2});
+  EXPECT_EQ(w.initializer.str(), Initializer::constant(0.5).str());
+  EXPECT_TRUE(w.trainable);
+  EXPECT_EQ(steps.dtype, DType::int64);
+  for (const VariableSpec& v : m.variables.variables()) {
+    EXPECT_FALSE(v.is_part() || v.is_average() || v.constraint.exists());
+    EXPECT_EQ(v.full_name(), v.name);
+  }
+  EXPECT_EQ(m.tensors[1].slot, "momentum");
+  EXPECT_EQ(m.coordinator_state, "x");
+}
+
+TEST(Manifest, CarriesPartsAveragesAndConstraints) {
+  VariableSpec part = make_variable("w/part_0", DType::float32, {4, 3}),
+               mean = make_variable("m", DType::float32, {2}, false);
+  part.part = {"w", Shape{4, 3}, Shape{0, 0}, 0, 1};
+  part.constraint = Constraint::max_norm(3);
+  mean.average_decay = 0.75;
+  const Model model(VariableTable({part, mean}), {"m"}, 1);
+  const Manifest m = decode_manifest(encode_manifest(saved_manifest(model, 2)), "M");
+  const VariableSpec &p = m.variables[0], &a = m.variables[1];
+  EXPECT_EQ(p.full_name(), "w");
+  EXPECT_EQ(p.part.full_shape, (Shape{4, 3}));
+  EXPECT_EQ(p.constraint, Constraint::max_norm(3));
+  EXPECT_EQ(a.average_decay, 0.75);
+  const nlohmann::json json = nlohmann::json::parse(to_json(m));
+  const auto& v = json["variables"];
+  EXPECT_EQ(v[0]["part"]["full_name"], "w");
+  EXPECT_EQ(v[0]["part"]["full_shape"], (std::vector<int>{4, 3}));
+  EXPECT_EQ(v[0]["part"]["offset"], (std::vector<int>{0, 0}));
+  EXPECT_EQ(v[0]["constraint"], "max_norm(3)");
+  EXPECT_EQ(v[1]["average_decay"], 0.75);
+  EXPECT_FALSE(v[1].contains("part"));
+}
+
+TEST(Manifest, PartsMustMakeAWhole) {
+  const auto error = [](const std::function<void(VariableSpec&, VariableSpec&)>& change) {
+    VariableSpec a = make_variable("w/part_0", DType::float32, {4, 3}),
+                 b = make_variable("w/part_1", DType::float32, {2, 3});
+    a.part = {"w", Shape{6, 3}, Shape{0, 0}, 0, 2};
+    b.part = {"w", Shape{6, 3}, Shape{4, 0}, 1, 2};
+    Manifest m = saved_manifest(Model(VariableTable({a, b}), {}, 1), 1);
+    change(a, b);
+    m.variables = VariableTable({a, b});
+    return error_of([&] { decode_manifest(encode_manifest(m), "M"); });
+  };
+  EXPECT_EQ(error([](auto&, auto&) {}), "no error");
+  const std::string odd = "checkpoint: M has the part \"w/part_1\" (1 of 2) of shape [2, 3] at ";
+  EXPECT_EQ(error([](auto&, auto& b) {
+              b.part.offset = Shape{5, 0};
+            }),
+            odd + "[5, 0] of \"w\", which has [6, 3]");
+  EXPECT_EQ(error([](auto&, auto& b) { b.part.offset = Shape{4}; }), odd + "[4] of \"w\", which has [6, 3]");
+  EXPECT_EQ(error([](auto&, auto& b) {
+              b.part.offset = Shape{-1, 0};
+            }),
+            odd + "[?, 0] of \"w\", which has [6, 3]");
+  EXPECT_EQ(error([](auto&, auto& b) { b.part.full_shape = Shape{6}; }),
+            odd + "[4, 0] of \"w\", which has [6]");
+  EXPECT_NE(error([](auto&, auto& b) { b.part.index = 2; }), "no error");
+  EXPECT_EQ(error([](auto&, auto& b) {
+              b.part.full_shape = Shape{7, 3};
+            }),
+            "checkpoint: M has parts of \"w\" that disagree on its shape or dtype");
+  EXPECT_THAT(error([](auto&, auto& b) {
+                b.part.offset = Shape{3, 0};
+              }),
+              HasSubstr("is not whole: variable \"w\", by its parts, has overlapping slices"));
+  EXPECT_EQ(error([](auto& a, auto& b) {
+              a.part.full_shape = b.part.full_shape = Shape{7, 3};
+            }),
+            "checkpoint: M is not whole: variable \"w\", by its parts, has a hole: 3 of its 21 elements are "
+            "in no slice");
 }
 
 TEST(Manifest, NewerFormats) {

@@ -14,9 +14,9 @@ namespace varscope {
 namespace {
 
 using ::testing::AllOf;
-using testing::cut_out;
 using ::testing::ElementsAre;
 using testing::error_of;
+using testing::expect_box;
 using testing::FaultFs;
 using testing::FsOp;
 using ::testing::HasSubstr;
@@ -24,26 +24,13 @@ using ::testing::IsEmpty;
 using testing::make_variable;
 using testing::Model;
 using testing::save;
+using testing::Saved;
 using testing::slurp;
 using testing::small_model;
 using testing::spit;
 using testing::TempDir;
 using testing::tiny_model;
-
-// A directory with one committed checkpoint.
-struct Saved {
-  TempDir dir;
-  PosixFs fs;
-  CheckpointDirectory directory{fs, dir.path()};
-  std::string path;
-  Saved(const Model& model, int servers, std::int64_t step = 5) {
-    directory.lock("run");
-    path = save(fs, directory, model, step, servers, "id-" + std::to_string(step));
-  }
-  std::string shard(int server, int servers) const { return path + "/" + shard_name(server, servers); }
-};
-
-Slice whole(const Shape& shape) { return {shape, Shape(std::vector<std::int64_t>(shape.rank(), 0)), shape}; }
+using testing::whole;
 
 // A random box with at least one element.
 Slice random_box(const Shape& shape, std::mt19937& random) {
@@ -71,17 +58,6 @@ std::vector<Slice> random_grid(const Shape& shape, std::mt19937& random) {
     boxes = std::move(finer);
   }
   return boxes;
-}
-
-void expect_box(CheckpointReader& reader, const Model& model, const std::string& variable,
-                const std::string& slot, const Slice& box) {
-  const Tensor& expected = model.value(variable, slot);
-  const Tensor out(expected.dtype(), box.extent);
-  reader.read(variable, slot, box, out.view());
-  const std::vector<std::byte> due = cut_out(expected, box);
-  ASSERT_EQ(due.size(), out.n_bytes());
-  EXPECT_EQ(std::memcmp(due.data(), out.view().bytes(), due.size()), 0)
-      << variable << " " << slot << " " << box.spec();
 }
 
 TEST(CheckpointReader, RestoresIntoAnySlicing) {

@@ -133,7 +133,7 @@ TEST(Shard, IsAValidSafetensorsFile) {
   EXPECT_EQ(read.metadata.at("box:scale@0"), "");
   EXPECT_EQ(read.metadata.at("varscope.checkpoint"), "id-1");
   EXPECT_EQ(read.metadata.at("varscope.step"), "12");
-  EXPECT_EQ(read.metadata.at("varscope.format"), "1.0");
+  EXPECT_EQ(read.metadata.at("varscope.format"), "1.1");
 }
 
 TEST(Shard, ReportDescribesTheFile) {

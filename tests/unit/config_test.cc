@@ -146,6 +146,27 @@ INSTANTIATE_TEST_SUITE_P(
                  "job.yaml:13:28: optimizer.learning_rate: 0 is out of range; allowed: more than 0"},
         LineCase{13, "optimizer: {type: adam, beta1: 1}\n",
                  "job.yaml:13:32: optimizer.beta1: 1 is out of range; allowed: 0 or more, less than 1"},
+        LineCase{13, "optimizer: {schedule: {type: cosine}}\n",
+                 "job.yaml:13:13: optimizer.schedule.decay_steps: missing; type cosine needs this key (an "
+                 "integer: how long the rate falls; exponential multiplies it by `rate` in so many steps, "
+                 "again and again)"},
+        LineCase{
+            13, "optimizer: {schedule: {type: step, every_steps: 0}}\n",
+            "job.yaml:13:49: optimizer.schedule.every_steps: 0 is out of range; allowed: 1 or more (steps)"},
+        LineCase{13, "optimizer: {schedule: {decay_steps: 5}}\n",
+                 "job.yaml:13:24: optimizer.schedule.decay_steps: not used by type constant (only by "
+                 "exponential, polynomial, cosine); remove it or change optimizer.schedule.type"},
+        LineCase{13, "optimizer: {schedule: {type: piecewise, boundaries: [5, 5], factors: [1, 1]}}\n",
+                 "job.yaml:13:53: optimizer.schedule.boundaries: each boundary must be greater than the one "
+                 "before it"},
+        LineCase{13, "optimizer: {schedule: {type: piecewise, boundaries: [5, 6], factors: [1]}}\n",
+                 "job.yaml:13:70: optimizer.schedule.factors: has 1 numbers for the 2 boundaries; give one "
+                 "for each"},
+        LineCase{13, "optimizer: {clip: {type: norm, limit: 0}}\n",
+                 "job.yaml:13:39: optimizer.clip.limit: 0 is out of range; allowed: more than 0"},
+        LineCase{13, "optimizer: {clip: {limit: 1}}\n",
+                 "job.yaml:13:20: optimizer.clip.limit: not used by type none (only by value, norm, "
+                 "global_norm); remove it or change optimizer.clip.type"},
         LineCase{13, "optimizer: {type: adma}\n",
                  "job.yaml:13:19: optimizer.type: expected one of sgd, momentum, nesterov, adagrad, rmsprop, "
                  "adam, adamw, "
@@ -406,6 +427,10 @@ TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
   has("optimizer.epsilon: a number, default 1e-08; allowed: more than 0; only for type adagrad, rmsprop, "
       "adam, "
       "adamw\n");
+  has("optimizer.schedule.decay_steps: an integer, required; allowed: 1 or more (steps); only for type "
+      "exponential, polynomial, cosine\n");
+  has("optimizer.clip.limit: a number, default 5; allowed: more than 0; only for type value, norm, "
+      "global_norm\n");
   has("output.progress: one of auto, on, off, default auto\n");
   has("model.layers: a list of layers, required\n");
   has("data.test: section (optional)\n");
@@ -419,6 +444,12 @@ TEST(Dump, ReadsBackToAnEqualConfig) {
       {"data.train={type: idx, images: 'a: b', labels: '#x'}"},
       {"optimizer={type: adamw, learning_rate: 1.0e-3, weight_decay: 0.1}", "train.shuffle=false"},
       {"optimizer={type: nesterov, learning_rate: 0.1, momentum: 0.30000000000000004}"},
+      {"optimizer.schedule={type: piecewise, boundaries: [10, 20], factors: [0.1, 0.01], warmup_steps: 3}",
+       "optimizer.clip={type: global_norm, limit: 1.5}"},
+      {"optimizer.schedule={type: step, every_steps: 7}", "optimizer.clip.type=value"},
+      {"optimizer.schedule={type: exponential, decay_steps: 5, rate: 0.5, staircase: true}"},
+      {"optimizer.schedule={type: polynomial, decay_steps: 5, end_learning_rate: 0, power: 2}"},
+      {"optimizer.schedule={type: cosine, decay_steps: 100, alpha: 0.1}", "optimizer.clip.type=norm"},
       {"model.initializer={type: normal, stddev: 0.02}", "model.dtype=float64"},
       {"model.layers.0.note=\"3\"",
        "model.layers.1.nested=[[1, 2], [{a: 1, b: [x]}, ~], {}, [], '', \"l1\\nl2\\t\\\"\"]"},

@@ -247,8 +247,32 @@ TEST(Optimizer, RefusesHyperparametersOutOfRange) {
                              {[](auto& c) { c.epsilon = -1; }},
                              {[](auto& c) { c.weight_decay = -1; }},
                              {[](auto& c) { c.initial_accumulator = -1; }},
+                             {[](auto& c) {
+                               c.clip = {ClipType::norm, 0};
+                             }},
+                             {[](auto& c) { c.schedule.type = ScheduleType::cosine; }},
                              {[](auto& c) { c.learning_rate = std::nan(""); }}}) {
-    EXPECT_TRUE(error_with(change).starts_with("argument: optimizer: ")) << error_with(change);
+    EXPECT_TRUE(error_with(change).starts_with("argument: optimizer")) << error_with(change);
+  }
+}
+
+TEST(Optimizer, TakesItsRateFromTheScheduleAtTheClock) {
+  for (OptimizerType type : kTypes) {
+    OptimizerConfig config = config_of(type, 0.1);
+    config.schedule.type = ScheduleType::step;
+    config.schedule.every_steps = 4;
+    config.schedule.factor = 0.5;
+    OptimizerConfig halved = config_of(type, 0.1);
+    halved.learning_rate = config.learning_rate / 2;
+    const Optimizer scheduled(config), constant(config_of(type, 0.1)), half(halved);
+    State<double> a(scheduled, 5), b(constant, 5), c(scheduled, 5), d(half, 5);
+    for (auto* s : {&a, &b, &c, &d}) s->set_gradient(1);
+    a.update(0, 5, 4);
+    b.update(0, 5, 4);
+    c.update(0, 5, 5);
+    d.update(0, 5, 5);
+    EXPECT_TRUE(a.same_bits(b)) << to_string(type);
+    EXPECT_TRUE(c.same_bits(d)) << to_string(type);
   }
 }
 

@@ -93,6 +93,21 @@ TEST(ParameterShard, BucketsAreAlignedAndApart) {
   EXPECT_EQ(shard.n_bytes(), bytes);
 }
 
+TEST(ParameterShard, MovingAveragesHaveNoSlots) {
+  VariableSpec mean = make_spec("a/mean", DType::float32, Shape{5000}, Initializer::normal(0, 1), false);
+  mean.average_decay = 0.9;
+  const VariableTable variables({make_spec("a/w", DType::float32, Shape{10}), mean});
+  const Optimizer optimizer(adagrad());
+  const BucketPlan plan = BucketPlan::make(variables, 1);
+  ParameterShard shard(variables, plan, ServerId(0), optimizer);
+  shard.initialize(1);
+  EXPECT_EQ(shard.n_bytes(), 4 * (5000 + 2 * 10));
+  for (BucketId id : shard.buckets()) EXPECT_EQ(shard.slots(id).size(), plan[id].trainable ? 1U : 0U);
+  shard.for_each_slice([](const VariableSpec& v, const std::string& slot, const BucketSlice&, TensorView) {
+    EXPECT_TRUE(slot.empty() || v.name == "a/w") << v.name << " " << slot;
+  });
+}
+
 TEST(ParameterShard, RefusesBucketsOfOthers) {
   const VariableTable variables = some_table();
   const Optimizer optimizer(adagrad());

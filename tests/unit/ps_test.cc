@@ -81,6 +81,40 @@ TEST(Ps, EveryOptimizer) {
   }
 }
 
+VariableTable table_with_averages() {
+  std::vector<VariableSpec> all = testing::exchange_table().variables();
+  const Initializer random = Initializer::normal(0, 1);
+  for (const auto& [name, dtype, shape, decay] :
+       {std::tuple{"large/mean", DType::float32, Shape{140'000}, 0.9},
+        {"small/variance", DType::float64, Shape{9}, 0.0},
+        {"small/mean", DType::float32, Shape{9}, 0.99}}) {
+    all.push_back(testing::make_spec(name, dtype, shape, random, false));
+    all.back().average_decay = decay;
+  }
+  return VariableTable(std::move(all));
+}
+
+TEST(Ps, MovingAveragesTakeTheGlobalBatchsSample) {
+  Exchange e = default_exchange();
+  e.variables = table_with_averages();
+  for (int n_servers : {1, 2, 3}) {
+    for (int n_workers : {1, 2, 3}) expect_reference(e, n_servers, n_workers, 6);
+  }
+  e.ack_last = true;
+  e.optimizer.clip = {ClipType::value, 1e9};  // averages are not clipped
+  expect_reference(e, 2, 2, 3);
+}
+
+TEST(Ps, FollowsTheSchedule) {
+  Exchange e = default_exchange();
+  e.optimizer.schedule.type = ScheduleType::step;
+  e.optimizer.schedule.every_steps = 1;
+  const Digest halved = (e.optimizer.schedule.factor = 0.5, reference_hash(e, 3));
+  expect_reference(e, 2, 2, 3);
+  e.optimizer.schedule.factor = 0.25;
+  EXPECT_NE(reference_hash(e, 3), halved);
+}
+
 TEST(Ps, PushesMayAskForAnAckAndPullLater) {
   Exchange e = default_exchange();
   e.ack_last = true;
@@ -209,6 +243,21 @@ TEST(Server, TellsWrongMessagesApart) {
             "protocol: rank 1 sent the coordinator a ack");
   EXPECT_EQ(answer([](auto& h) { h.type = static_cast<std::uint16_t>(MessageType::cut); }),
             "protocol: a checkpoint of step 1 was asked for, but none are configured");
+  EXPECT_EQ(answer([](auto& h) {
+              h.type = static_cast<std::uint16_t>(MessageType::norm_sums);
+              h.flags = 7;
+            }),
+            "protocol: rank 1 sent sums of squares of the unknown kind 7");
+  EXPECT_EQ(answer([](auto& h) {
+              h.type = static_cast<std::uint16_t>(MessageType::norm_sums);
+              h.flags = kNormsOfValues;
+            }),
+            "protocol: rank 1 sent norms as server 0");
+  EXPECT_EQ(answer([](auto& h) {
+              h.type = static_cast<std::uint16_t>(MessageType::norm_scales);
+              h.flags = kNormsOfGradients;
+            }),
+            "protocol: rank 1 sent server 0 factors of step 1, which are not due");
 }
 
 TEST(Coordinator, TellsWrongReportsApart) {

@@ -142,9 +142,9 @@ class SoftmaxCrossEntropy final : public Op {
   ops::SoftmaxCrossEntropyOptions options_;
 };
 
-class RegularizationLoss final : public Op {
+class Penalty final : public Op {
  public:
-  RegularizationLoss(double l1, double l2) : l1_(l1), l2_(l2) {}
+  Penalty(double l1, double l2) : l1_(l1), l2_(l2) {}
   const char* type() const override { return "regularization_loss"; }
   TensorType infer(const InferContext& context) const override {
     context.require_inputs(2);
@@ -213,7 +213,7 @@ NodeId softmax_cross_entropy(Graph& graph, NodeId logits, NodeId labels, Softmax
 
 NodeId regularization_loss(Graph& graph, NodeId w, double l1, double l2, NodeId rows,
                            const NodeOptions& options) {
-  return graph.add(std::make_unique<RegularizationLoss>(l1, l2), {w, rows}, options);
+  return graph.add(std::make_unique<Penalty>(l1, l2), {w, rows}, options);
 }
 
 }  // namespace ops

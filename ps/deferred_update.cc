@@ -1,0 +1,203 @@
+#include "ps/deferred_update.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/error.h"
+#include "common/wire.h"
+#include "ps/update_kernels.h"
+
+namespace varscope {
+namespace {
+
+bool needs_gradient_memory(const Bucket& bucket, const ClipConfig& clip) {
+  return bucket.trainable && clip.needs_norms();
+}
+
+std::byte* element(std::byte* memory, const Bucket& bucket, std::int64_t index) {
+  return memory + index * static_cast<std::int64_t>(size_of(bucket.dtype));
+}
+
+}  // namespace
+
+DeferredUpdate::Wait::Wait(const NormPlan& norms, Transport& transport, const ClusterMap& cluster,
+                           const ParameterShard& shard, NormKind kind)
+    : plan(norms), exchange(transport, cluster, plan, shard.server(), kind) {
+  if (shard.server() == ServerId(0)) reducer.emplace(transport, cluster, shard.variables(), plan, kind);
+  n_terms = std::ranges::count(plan.terms(), shard.server(), &NormTerm::server);
+  n_left = n_terms;
+}
+
+DeferredUpdate::DeferredUpdate(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan,
+                               const Optimizer& optimizer, ParameterShard& shard, Updater& updater)
+    : plan_(plan),
+      shard_(shard),
+      updater_(updater),
+      buckets_(static_cast<std::size_t>(plan.size())),
+      gradients_(NormPlan::of_gradients(shard.variables(), optimizer.config().clip, cluster.n_servers()),
+                 transport, cluster, shard, kNormsOfGradients),
+      values_(NormPlan::of_values(shard.variables(), cluster.n_servers()), transport, cluster, shard,
+              kNormsOfValues) {
+  for (BucketId id : shard.buckets()) {
+    const Bucket& bucket = plan[id];
+    BucketState& state = state_of(id);
+    if (needs_gradient_memory(bucket, optimizer.config().clip)) {
+      state.gradient = allocate_aligned(static_cast<std::size_t>(bucket.n_bytes()));
+      std::memset(state.gradient.get(), 0, static_cast<std::size_t>(bucket.n_bytes()));  // touches the pages
+      gradient_bytes_ += bucket.n_bytes();
+    }
+    for (std::size_t i = 0; i < bucket.slices.size(); ++i) {
+      const BucketSlice& slice = bucket.slices[i];
+      if (values_.plan.find(slice.variable, slice.index) != nullptr)
+        state.held_slices.push_back(static_cast<int>(i));
+    }
+  }
+}
+
+std::int64_t DeferredUpdate::gradient_bytes(const BucketPlan& plan, const ClipConfig& clip, ServerId server) {
+  std::int64_t n = 0;
+  for (BucketId id : plan.of_server(server)) {
+    if (needs_gradient_memory(plan[id], clip)) n += plan[id].n_bytes();
+  }
+  return n;
+}
+
+void DeferredUpdate::keep(BucketId id, int chunk, const std::byte* sum) {
+  const std::int64_t begin = chunk * kWireChunkBytes;
+  std::memcpy(state_of(id).gradient.get() + begin, sum,
+              static_cast<std::size_t>(std::min(kWireChunkBytes, plan_[id].n_bytes() - begin)));
+}
+
+void DeferredUpdate::round_ended(BucketId id) {
+  if (!keeps_gradient(id)) return add_sum_tasks(id);
+  for (std::size_t i = 0; i < plan_[id].slices.size(); ++i)
+    tasks_.push_back({Work::square, id, static_cast<int>(i)});
+}
+
+void DeferredUpdate::add_sum_tasks(BucketId id) {
+  for (int slice : state_of(id).held_slices) tasks_.push_back({Work::sum_groups, id, slice});
+}
+
+void DeferredUpdate::on_message(const Message& message) {
+  const std::uint32_t kind = message.header.flags;
+  const bool is_sums = type_of(message.header) == MessageType::norm_sums;
+  if (kind != kNormsOfGradients && kind != kNormsOfValues) {
+    fail(ErrorKind::protocol, "rank {} sent {} of the unknown kind {}", message.from.value,
+         to_string(type_of(message.header)), kind);
+  }
+  Wait& wait = kind == kNormsOfGradients ? gradients_ : values_;
+  if (is_sums && !wait.reducer) {
+    fail(ErrorKind::protocol, "rank {} sent server {} {}, which go to server 0", message.from.value,
+         shard_.server().value, to_string(type_of(message.header)));
+  }
+  if (is_sums) return wait.reducer->on_sums(message);
+  if (!wait.exchange.on_scales(message)) return;
+  kind == kNormsOfGradients ? start_updates() : start_rescaling();
+}
+
+void DeferredUpdate::start_updates() {
+  for (BucketId id : shard_.buckets()) {
+    if (!keeps_gradient(id)) continue;
+    for (int chunk = 0; chunk < plan_[id].n_chunks(); ++chunk) tasks_.push_back({Work::update, id, chunk});
+  }
+}
+
+void DeferredUpdate::start_rescaling() {
+  for (BucketId id : shard_.buckets()) {
+    state_of(id).rescaled = 0;
+    for (int slice : state_of(id).held_slices) tasks_.push_back({Work::rescale, id, slice});
+  }
+}
+
+bool DeferredUpdate::work(std::vector<FinalChunk>& final_chunks) {
+  if (tasks_.empty()) return false;
+  const Task task = tasks_.front();
+  tasks_.pop_front();
+  const Bucket& bucket = plan_[task.bucket];
+  const auto slice = [&]() -> const BucketSlice& {
+    return bucket.slices[static_cast<std::size_t>(task.index)];
+  };
+  switch (task.work) {
+    case Work::square:
+      square(bucket, slice());
+      break;
+    case Work::update:
+      update(bucket, task.index, final_chunks);
+      break;
+    case Work::sum_groups:
+      sum_groups(bucket, slice());
+      break;
+    case Work::rescale:
+      rescale(bucket, slice(), final_chunks);
+      break;
+  }
+  return true;
+}
+
+void DeferredUpdate::term_is_done(Wait& wait, BucketId bucket) {
+  if (--wait.n_left > 0) return;
+  wait.n_left = wait.n_terms;
+  wait.exchange.send(step_of(bucket));
+}
+
+void DeferredUpdate::square(const Bucket& bucket, const BucketSlice& slice) {
+  const std::byte* gradient = element(state_of(bucket.id).gradient.get(), bucket, slice.bucket_begin);
+  double& sum = gradients_.exchange.sums(*gradients_.plan.find(slice.variable, slice.index))[0];
+  with_real(bucket.dtype, [&]<class T>(T) {
+    sum = kernels::sum_of_squares(reinterpret_cast<const T*>(gradient), slice.n_elements);
+  });
+  term_is_done(gradients_, bucket.id);
+}
+
+void DeferredUpdate::update(const Bucket& bucket, int chunk, std::vector<FinalChunk>& final_chunks) {
+  const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
+  const std::int64_t begin = chunk * kWireChunkBytes / item;
+  const std::int64_t n = std::min(kWireChunkBytes / item, bucket.n_elements - begin);
+  std::byte* memory = state_of(bucket.id).gradient.get();
+  for_each_slice_in(bucket, begin, n, [&](const BucketSlice& slice, std::int64_t from, std::int64_t count) {
+    const double factor = gradients_.exchange.scales(*gradients_.plan.find(slice.variable, slice.index))[0];
+    if (factor == 1) return;
+    with_real(bucket.dtype, [&]<class T>(T) {
+      kernels::scale(reinterpret_cast<T*>(element(memory, bucket, from)), static_cast<T>(factor), count);
+    });
+  });
+  updater_.update(bucket.id, begin, n, element(memory, bucket, begin), step_of(bucket.id));
+  if (state_of(bucket.id).held_slices.empty()) {
+    final_chunks.push_back({bucket.id, chunk});
+  } else if (chunk + 1 == bucket.n_chunks()) {
+    add_sum_tasks(bucket.id);
+  }
+}
+
+void DeferredUpdate::sum_groups(const Bucket& bucket, const BucketSlice& slice) {
+  const std::span<double> sums = values_.exchange.sums(*values_.plan.find(slice.variable, slice.index));
+  const std::byte* value = element(shard_.value(bucket.id), bucket, slice.bucket_begin);
+  std::ranges::fill(sums, 0.0);
+  with_real(bucket.dtype, [&]<class T>(T) {
+    const T* v = reinterpret_cast<const T*>(value);
+    if (sums.size() == 1) {
+      sums[0] = kernels::sum_of_squares(v, slice.n_elements);
+    } else {
+      kernels::add_column_squares(sums.data(), v, static_cast<std::int64_t>(sums.size()), slice.n_elements);
+    }
+  });
+  term_is_done(values_, bucket.id);
+}
+
+void DeferredUpdate::rescale(const Bucket& bucket, const BucketSlice& slice,
+                             std::vector<FinalChunk>& final_chunks) {
+  const std::span<const double> scales =
+      values_.exchange.scales(*values_.plan.find(slice.variable, slice.index));
+  if (std::ranges::any_of(scales, [](double s) { return s != 1; })) {
+    std::byte* value = element(shard_.value(bucket.id), bucket, slice.bucket_begin);
+    with_real(bucket.dtype, [&]<class T>(T) {
+      kernels::scale_columns(reinterpret_cast<T*>(value), scales.data(),
+                             static_cast<std::int64_t>(scales.size()), slice.n_elements);
+    });
+  }
+  BucketState& state = state_of(bucket.id);
+  if (++state.rescaled < state.held_slices.size()) return;
+  for (int chunk = 0; chunk < bucket.n_chunks(); ++chunk) final_chunks.push_back({bucket.id, chunk});
+}
+
+}  // namespace varscope

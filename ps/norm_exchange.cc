@@ -1,0 +1,163 @@
+#include "ps/norm_exchange.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "common/error.h"
+#include "common/wire.h"
+
+namespace varscope {
+namespace {
+
+constexpr std::size_t kDoublesPerMessage = (std::size_t{1} << 20) / sizeof(double);
+
+MessageHeader norm_header(MessageType type, ServerId sender, Clock clock, NormKind kind) {
+  MessageHeader header = make_header(type, sender.value, clock);
+  header.flags = kind;
+  return header;
+}
+
+}  // namespace
+
+void NormStream::send(Transport& transport, Rank to, MessageHeader header, std::span<const double> values) {
+  for (std::size_t begin = 0; begin < values.size(); begin += kDoublesPerMessage) {
+    const auto part = values.subspan(begin, std::min(kDoublesPerMessage, values.size() - begin));
+    header.sequence = static_cast<std::int64_t>(begin);
+    transport.send_message(to, header, {reinterpret_cast<const char*>(part.data()), part.size_bytes()});
+  }
+}
+
+bool NormStream::receive(const Message& message) {
+  const std::size_t n = message.body.size() / sizeof(double);
+  if (n == 0 || message.body.size() % sizeof(double) != 0 || n > values_.size() - n_received_ ||
+      message.header.sequence != static_cast<std::int64_t>(n_received_)) {
+    fail(ErrorKind::protocol, "rank {} sent {} bytes of {} from place {}, where {} of {} numbers are here",
+         message.from.value, message.body.size(), to_string(type_of(message.header)), message.header.sequence,
+         n_received_, values_.size());
+  }
+  std::memcpy(values_.data() + n_received_, message.body.data(), message.body.size());
+  n_received_ += n;
+  return n_received_ == values_.size();
+}
+
+NormReducer::NormReducer(Transport& transport, const ClusterMap& cluster, const VariableTable& variables,
+                         const NormPlan& plan, NormKind kind)
+    : transport_(transport), cluster_(cluster), variables_(variables), plan_(plan), kind_(kind) {
+  for (int s = 0; s < plan.n_servers(); ++s) streams_.emplace_back(plan.n_sums(ServerId(s)));
+  n_left_.assign(streams_.size(), 0);
+}
+
+void NormReducer::on_sums(const Message& message) {
+  const MessageHeader& h = message.header;
+  const auto server = cluster_.server_at(message.from);
+  if (!server || server->value != h.sender || plan_.n_sums(*server) == 0) {
+    fail(ErrorKind::protocol, "rank {} sent norms as server {}", message.from.value, h.sender);
+  }
+  if (!clock_ && h.clock > last_) {
+    clock_ = Clock(h.clock);
+    for (std::size_t s = 0; s < streams_.size(); ++s) {
+      streams_[s].restart();
+      n_left_[s] = plan_.n_sums(ServerId(static_cast<int>(s))) > 0 ? 1 : 0;
+    }
+  }
+  if (!clock_ || h.clock != clock_->value) {
+    fail(ErrorKind::protocol, "server {} sent norms of step {}, where step {} is due", h.sender, h.clock,
+         clock_ ? clock_->value : last_ + 1);
+  }
+  const auto at = static_cast<std::size_t>(server->value);
+  if (!streams_[at].receive(message)) return;
+  n_left_[at] = 0;
+  if (std::ranges::all_of(n_left_, [](int left) { return left == 0; })) finish(*clock_);
+}
+
+double NormReducer::sum_at(const NormTerm& term, std::int64_t group) const {
+  return streams_[static_cast<std::size_t>(term.server.value)]
+      .values()[static_cast<std::size_t>(term.place + group)];
+}
+
+void NormReducer::finish(Clock clock) {
+  std::vector<double> groups(static_cast<std::size_t>(plan_.n_groups()), 0);
+  for (const NormTerm& term : plan_.terms()) {
+    const std::int64_t first = plan_.norms()[static_cast<std::size_t>(term.norm)].place + term.first_group;
+    for (std::int64_t g = 0; g < term.n_groups; ++g)
+      groups[static_cast<std::size_t>(first + g)] += sum_at(term, g);
+  }
+  for (const Norm& norm : plan_.norms()) {
+    for (std::int64_t g = norm.place; g < norm.place + norm.n_groups; ++g) {
+      double& group = groups[static_cast<std::size_t>(g)];
+      if (!std::isfinite(group)) fail_not_finite(clock);
+      group = norm.rule.scale(std::sqrt(group));
+    }
+  }
+  last_ = clock.value;
+  clock_.reset();
+  const MessageHeader header = norm_header(MessageType::norm_scales, ServerId(0), clock, kind_);
+  for (int s = 0; s < plan_.n_servers(); ++s) {
+    if (plan_.n_sums(ServerId(s)) > 0)
+      NormStream::send(transport_, cluster_.rank_of(ServerId(s)), header, groups);
+  }
+}
+
+void NormReducer::fail_not_finite(Clock clock) const {
+  std::set<std::string> names;
+  for (const NormTerm& term : plan_.terms()) {
+    for (std::int64_t g = 0; g < term.n_groups; ++g) {
+      if (!std::isfinite(sum_at(term, g)))
+        names.insert(variables_[static_cast<std::size_t>(term.variable)].full_name());
+    }
+  }
+  constexpr std::size_t kMostNames = 5;
+  const std::vector<std::string> first(
+      names.begin(),
+      std::next(names.begin(), static_cast<std::ptrdiff_t>(std::min(names.size(), kMostNames))));
+  std::string text = names.empty() ? "all variables together" : fmt::format("{}", fmt::join(first, ", "));
+  if (names.size() > kMostNames) text += fmt::format(" and {} more", names.size() - kMostNames);
+  fail(ErrorKind::data,
+       "step {}: the norm of the {} of {} is not finite; lower optimizer.learning_rate or use "
+       "--check-numerics",
+       clock.value, kind_ == kNormsOfGradients ? "gradient" : "values", text);
+}
+
+NormExchange::NormExchange(Transport& transport, const ClusterMap& cluster, const NormPlan& plan,
+                           ServerId server, NormKind kind)
+    : transport_(transport),
+      cluster_(cluster),
+      plan_(plan),
+      server_(server),
+      kind_(kind),
+      sums_(static_cast<std::size_t>(plan.n_sums(server)), 0),
+      scales_(sums_.empty() ? 0 : plan.n_groups()) {}
+
+std::span<double> NormExchange::sums(const NormTerm& term) {
+  return std::span(sums_).subspan(static_cast<std::size_t>(term.place),
+                                  static_cast<std::size_t>(term.n_groups));
+}
+
+void NormExchange::send(Clock clock) {
+  waiting_ = clock;
+  scales_.restart();
+  NormStream::send(transport_, cluster_.rank_of(ServerId(0)),
+                   norm_header(MessageType::norm_sums, server_, clock, kind_), sums_);
+}
+
+bool NormExchange::on_scales(const Message& message) {
+  if (message.from != cluster_.rank_of(ServerId(0)) || !waiting_ || message.header.clock != waiting_->value) {
+    fail(ErrorKind::protocol, "rank {} sent server {} factors of step {}, which are not due",
+         message.from.value, server_.value, message.header.clock);
+  }
+  if (!scales_.receive(message)) return false;
+  waiting_.reset();
+  return true;
+}
+
+std::span<const double> NormExchange::scales(const NormTerm& term) const {
+  const std::int64_t first = plan_.norms()[static_cast<std::size_t>(term.norm)].place + term.first_group;
+  return std::span(scales_.values())
+      .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(term.n_groups));
+}
+
+}  // namespace varscope

@@ -1,0 +1,81 @@
+#include "ps/norm_plan.h"
+
+#include <algorithm>
+#include <map>
+
+namespace varscope {
+namespace {
+
+// Indices of the variables that `wanted`, by name.
+template <class Wanted>
+std::vector<int> by_name(const VariableTable& variables, Wanted wanted) {
+  std::vector<int> indices;
+  for (std::size_t v = 0; v < variables.size(); ++v) {
+    if (wanted(variables[v])) indices.push_back(static_cast<int>(v));
+  }
+  std::ranges::sort(indices, {},
+                    [&](int v) -> const std::string& { return variables[static_cast<std::size_t>(v)].name; });
+  return indices;
+}
+
+}  // namespace
+
+NormPlan NormPlan::of_gradients(const VariableTable& variables, const ClipConfig& clip, int n_servers) {
+  NormPlan plan(variables.size(), n_servers);
+  if (!clip.needs_norms()) return plan;
+  const Constraint rule = Constraint::max_norm(clip.limit);
+  const bool is_global = clip.type == ClipType::global_norm;
+  if (is_global) plan.add_norm("", rule, 1);
+  for (int v : by_name(variables, [](const VariableSpec& spec) { return spec.trainable; })) {
+    const VariableSpec& spec = variables[static_cast<std::size_t>(v)];
+    plan.add_terms(spec, v, is_global ? 0 : plan.add_norm(spec.name, rule, 1), false);
+  }
+  return plan;
+}
+
+NormPlan NormPlan::of_values(const VariableTable& variables, int n_servers) {
+  NormPlan plan(variables.size(), n_servers);
+  std::map<std::string, int> norm_of;
+  const auto wanted = [](const VariableSpec& v) { return v.trainable && v.constraint.needs_norms(); };
+  for (int v : by_name(variables, wanted)) {
+    const VariableSpec& spec = variables[static_cast<std::size_t>(v)];
+    const Shape& full = spec.full_shape();
+    const bool by_column = full.rank() > 1;
+    const auto [it, is_new] = norm_of.try_emplace(spec.full_name(), static_cast<int>(plan.norms_.size()));
+    if (is_new) plan.add_norm(spec.full_name(), spec.constraint, by_column ? full[full.rank() - 1] : 1);
+    plan.add_terms(spec, v, it->second, by_column);
+  }
+  return plan;
+}
+
+int NormPlan::add_norm(const std::string& name, const Constraint& rule, std::int64_t n_groups) {
+  norms_.push_back({name, rule, n_groups, n_groups_});
+  n_groups_ += n_groups;
+  return static_cast<int>(norms_.size()) - 1;
+}
+
+void NormPlan::add_terms(const VariableSpec& variable, int index, int norm, bool by_column) {
+  const std::vector<Slice> slices = cut(variable.shape, variable.dtype);
+  const std::size_t last = variable.shape.rank() - 1;
+  const std::int64_t part_begin = by_column && variable.is_part() ? variable.part.offset[last] : 0;
+  if (!slices.empty())
+    first_term_[static_cast<std::size_t>(index)] = static_cast<std::int64_t>(terms_.size());
+  for (std::size_t i = 0; i < slices.size(); ++i) {
+    const ServerId server = variable.owner(static_cast<std::int64_t>(i), n_servers());
+    std::int64_t& place = n_sums_[static_cast<std::size_t>(server.value)];
+    NormTerm term{index, static_cast<std::int64_t>(i), norm, 0, 1, server, place};
+    if (by_column) {
+      term.first_group = part_begin + slices[i].offset[last];
+      term.n_groups = slices[i].extent[last];
+    }
+    place += term.n_groups;
+    terms_.push_back(term);
+  }
+}
+
+const NormTerm* NormPlan::find(int variable, std::int64_t slice) const {
+  const std::int64_t first = first_term_[static_cast<std::size_t>(variable)];
+  return first < 0 ? nullptr : &terms_[static_cast<std::size_t>(first + slice)];
+}
+
+}  // namespace varscope

@@ -1,0 +1,56 @@
+#include "ps/updater.h"
+
+#include "common/error.h"
+#include "ps/update_kernels.h"
+
+namespace varscope {
+namespace {
+
+template <class T>
+T* as(std::byte* memory) {
+  return reinterpret_cast<T*>(memory);
+}
+
+}  // namespace
+
+Updater::Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterShard& shard)
+    : plan_(plan), optimizer_(optimizer), shard_(shard) {
+  has_non_neg_.resize(static_cast<std::size_t>(plan.size()));
+  for (const Bucket& bucket : plan.buckets()) {
+    has_non_neg_[static_cast<std::size_t>(bucket.id.value)] =
+        bucket.trainable && std::ranges::any_of(bucket.slices, [&](const BucketSlice& s) {
+          return shard.variable(s.variable).constraint.kind == Constraint::Kind::non_neg;
+        });
+  }
+}
+
+void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte* sum, Clock clock) {
+  const Bucket& bucket = plan_[id];
+  const std::int64_t at = begin * static_cast<std::int64_t>(size_of(bucket.dtype));
+  std::byte* value = shard_.value(id) + at;
+  if (!bucket.trainable) {
+    const double decay = bucket.average_decay;
+    return with_real(bucket.dtype, [&]<class T>(T) {
+      kernels::average(as<T>(value), as<T>(sum), static_cast<T>(decay), static_cast<T>(1 - decay), n);
+    });
+  }
+  const ClipConfig& clip = optimizer_.config().clip;
+  if (clip.type == ClipType::value) {
+    with_real(bucket.dtype, [&]<class T>(T) { kernels::clamp(as<T>(sum), static_cast<T>(clip.limit), n); });
+  }
+  std::vector<std::byte*> slots = shard_.slots(id);
+  for (std::byte*& slot : slots) slot += at;
+  optimizer_.update(bucket.dtype, value, sum, slots, n, clock);
+  if (has_non_neg_[static_cast<std::size_t>(id.value)]) force_non_negative(bucket, begin, n);
+}
+
+void Updater::force_non_negative(const Bucket& bucket, std::int64_t begin, std::int64_t n) {
+  const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
+  for_each_slice_in(bucket, begin, n, [&](const BucketSlice& slice, std::int64_t from, std::int64_t count) {
+    if (shard_.variable(slice.variable).constraint.kind != Constraint::Kind::non_neg) return;
+    std::byte* value = shard_.value(bucket.id) + from * item;
+    with_real(bucket.dtype, [&]<class T>(T) { kernels::non_negative(as<T>(value), count); });
+  });
+}
+
+}  // namespace varscope

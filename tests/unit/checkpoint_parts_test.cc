@@ -1,0 +1,134 @@
+// Variables that are saved in some parts and wanted in others.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "checkpoint/reader.h"
+#include "tests/support/checkpoint_fixture.h"
+
+namespace varscope {
+namespace {
+
+using ::testing::AllOf;
+using testing::cut_out;
+using testing::error_of;
+using testing::expect_box;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::make_variable;
+using testing::Model;
+using testing::Saved;
+using testing::small_model;
+using testing::tiny_model;
+using testing::whole;
+
+// A grid of rows x columns parts, as a partitioner makes them: the first ones are larger.
+std::vector<VariableSpec> partition(const VariableSpec& whole, const std::vector<std::int64_t>& n_parts) {
+  std::vector<VariableSpec> parts = {whole};
+  parts[0].part = {whole.name, whole.shape, Shape(std::vector<std::int64_t>(whole.shape.rank(), 0)), 0, 1};
+  for (std::size_t axis = 0; axis < n_parts.size(); ++axis) {
+    std::vector<VariableSpec> finer;
+    for (const VariableSpec& v : parts) {
+      std::int64_t begin = 0;
+      for (std::int64_t i = 0; i < n_parts[axis]; ++i) {
+        const std::int64_t n = v.shape[axis] / n_parts[axis] + (i < v.shape[axis] % n_parts[axis] ? 1 : 0);
+        finer.push_back(v);
+        finer.back().shape = v.shape.with_dim(axis, n);
+        finer.back().part.offset = v.part.offset.with_dim(axis, begin);
+        begin += n;
+      }
+    }
+    parts = std::move(finer);
+  }
+  if (parts.size() == 1) return {whole};
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    parts[i].name = fmt::format("{}/part_{}", whole.name, i);
+    parts[i].part.index = static_cast<int>(i);
+    parts[i].part.n_parts = static_cast<int>(parts.size());
+  }
+  return parts;
+}
+
+// The same values in parts.
+Model partitioned(const Model& model, const std::vector<std::int64_t>& n_parts) {
+  std::vector<VariableSpec> all;
+  for (const VariableSpec& v : model.table.variables()) {
+    const auto parts =
+        v.shape.rank() == 2 && v.shape.n_elements() > 0 ? partition(v, n_parts) : std::vector{v};
+    all.insert(all.end(), parts.begin(), parts.end());
+  }
+  Model out(VariableTable(all), model.slots, 99);
+  for (auto& [key, tensor] : out.values) {
+    const VariableSpec& v = *out.table.find(key.first);
+    const Slice box = v.is_part() ? Slice{v.part.full_shape, v.part.offset, v.shape} : whole(v.shape);
+    const std::vector<std::byte> bytes = cut_out(model.value(v.full_name(), key.second), box);
+    std::copy(bytes.begin(), bytes.end(), tensor.view().bytes());
+  }
+  return out;
+}
+
+TEST(CheckpointParts, ServesAnyPartsFromAnyParts) {
+  const Model model = small_model(7);
+  const std::vector<std::vector<std::int64_t>> ways = {{1, 1}, {2, 1}, {10, 1}, {1, 3}, {3, 2}};
+  for (const auto& saved_as : ways) {
+    Saved saved(partitioned(model, saved_as), 3);
+    CheckpointReader reader = CheckpointReader::open(saved.fs, saved.path);
+    EXPECT_THAT(reader.verify(), IsEmpty());
+    for (const auto& wanted_as : ways) {
+      SCOPED_TRACE(
+          fmt::format("saved {}x{}, wanted {}x{}", saved_as[0], saved_as[1], wanted_as[0], wanted_as[1]));
+      const Model wanted = partitioned(model, wanted_as);
+      reader.check_model(wanted.table, wanted.slots, "momentum");
+      for (const auto& [key, tensor] : wanted.values) {
+        const VariableSpec& v = *wanted.table.find(key.first);
+        for (const Slice& box : cut(v.shape, v.dtype)) {
+          const Tensor out(v.dtype, box.extent);
+          reader.read(v, key.second, box, out.view());
+          const std::vector<std::byte> due = cut_out(tensor, box);
+          ASSERT_EQ(std::memcmp(due.data(), out.view().bytes(), due.size()), 0)
+              << v.name << " " << key.second << " " << box.spec();
+        }
+      }
+    }
+    for (const auto& [key, tensor] : model.values) {  // by the whole's name
+      if (tensor.n_elements() > 0) expect_box(reader, model, key.first, key.second, whole(tensor.shape()));
+    }
+  }
+}
+
+TEST(CheckpointParts, APartMayBeNamedAsItWasSaved) {
+  const Model model = partitioned(tiny_model(3), {2, 1});
+  Saved saved(model, 2);
+  CheckpointReader reader = CheckpointReader::open(saved.fs, saved.path);
+  expect_box(reader, model, "w/part_1", "m", whole({2, 3}));
+  EXPECT_TRUE(reader.has("w/part_1", "m") && reader.has("w", "m"));
+  EXPECT_FALSE(reader.has("w/part_2", ""));
+  EXPECT_EQ(reader.dtype("w/part_0", ""), DType::float32);
+  const Tensor out(DType::float32, {4, 3});
+  EXPECT_THAT(error_of([&] {
+                reader.read("w/part_1", "", whole({4, 3}), out.view());
+              }),
+              HasSubstr("shape [4, 3] was asked of \"w/part_1\", which has [2, 3]"));
+}
+
+TEST(CheckpointParts, ComparesWholeVariables) {
+  Saved saved(partitioned(tiny_model(3), {2, 1}), 2);
+  CheckpointReader reader = CheckpointReader::open(saved.fs, saved.path);
+  VariableSpec other = make_variable("w", DType::float64, {5, 3});
+  const std::string words = error_of([&] {
+    std::vector<VariableSpec> want = partition(other, {1, 3});
+    want.push_back(partition(make_variable("u", DType::float32, {4, 4}), {2, 1})[0]);
+    reader.check_model(VariableTable(want), {"m"}, "momentum");
+  });
+  EXPECT_THAT(words,
+              AllOf(HasSubstr("(3 differences)"),
+                    HasSubstr("variable \"w\" has shape [4, 3] in the checkpoint and [5, 3] in the model"),
+                    HasSubstr("variable \"w\" is float32 in the checkpoint and float64 in the model"),
+                    HasSubstr("variable \"u\" float32 [4, 4] is missing in the checkpoint")));
+  EXPECT_THAT(error_of([&] { reader.check_model(VariableTable(), {"m"}, "momentum"); }),
+              HasSubstr("variable \"w\" float32 [4, 3] is in the checkpoint but not in the model"));
+}
+
+}  // namespace
+}  // namespace varscope
