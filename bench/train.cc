@@ -105,7 +105,7 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
   const LocalSumPlan sums = LocalSumPlan::make(cluster.leaves_of(id), cluster.logical_workers);
   VariableMemory memory(model.table, sums.n_buffers);
   PsClient client(*transport, cluster, plan, id, memory, {600, {}});
-  Trainer trainer({job, cluster, model.model, model.variables, *model.train, nullptr, client, memory, sums,
+  Trainer trainer({job, cluster, model.model, nullptr, model.variables, *model.train, nullptr, client, memory, sums,
                    Clock(0), last});
   mpi.barrier();
   return seconds_of([&] { trainer.run(); });
@@ -166,7 +166,7 @@ int run(int argc, char** argv) {
   const JobConfig job = parse_job(read_yaml_text(kJob, "bench"), "bench");
   const ClusterMap cluster =
       assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi.size()), "host"), 1, 0);
-  const auto model = load_worker_model(job);
+  const auto model = load_worker_model(job, LayerRegistry::built_in());
   const bool works = cluster.worker_at(mpi.rank()).has_value();
   const int workers = cluster.n_workers(), batch = static_cast<int>(job.train.batch) / workers;
   GemmLoop gemm(batch);

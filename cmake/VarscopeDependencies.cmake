@@ -11,10 +11,7 @@ find_package(OpenBLAS REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
-
-if(NOT CMAKE_FIND_PACKAGE_NAME STREQUAL "varscope")  # for building varscope itself
-  find_package(CLI11 REQUIRED)
-endif()
+find_package(CLI11 REQUIRED)
 
 # Imported, so that the installed package names them instead of paths of the machine it was built on.
 if(NOT TARGET varscope_openblas)

@@ -13,7 +13,14 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
                                         std::array<std::uint32_t, 2> key);
 
 // What a draw is for; part of the key, so that purposes never share a stream.
-enum class RandomPurpose : std::uint32_t { initializer = 1, shuffle = 2, digits = 3, dropout = 4, test = 5 };
+enum class RandomPurpose : std::uint32_t {
+  initializer = 1,
+  shuffle = 2,
+  digits = 3,
+  dropout = 4,
+  test = 5,
+  pairs = 6
+};
 
 // The stream of (seed, purpose, stream): element i has 4 independent 32-bit words. `stream` is, for example,
 // the hash of a variable's name, an epoch, or a step and logical worker. Pure; safe from any thread.

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <boost/serialization/version.hpp>
+
 #include "common/hash.h"
 
 namespace varscope {
@@ -30,11 +32,12 @@ struct WorkerTimes {
   }
 };
 
-// Sums over the samples of one logical worker, or of one chunk of the test set.
+// Sums over the targets of one logical worker, or of one chunk of the test set. A target is a sample, or each
+// of its labels where it has several (the words of a text).
 struct BatchSums {
   double loss = 0;
   std::int64_t correct = 0;
-  std::int64_t samples = 0;
+  std::int64_t samples = 0;  // targets
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& loss& correct& samples;
@@ -59,7 +62,21 @@ struct StepReport {
   }
 };
 
-// What a worker needs to go on exactly: its place in the data.
+// One row of a local variable that is carried from step to step, by its row in the global batch, so that it
+// finds its logical worker again on any number of workers. The values are hexadecimal digits of the bytes in
+// memory order.
+struct LocalRows {
+  std::string variable;
+  std::string dtype;
+  std::int64_t row = 0;
+  std::string hex;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& variable& dtype& row& hex;
+  }
+};
+
+// What a worker needs to go on exactly: its place in the data, and the state of its local variables.
 struct WorkerState {
   int worker = 0;
   std::int64_t clock = 0;
@@ -67,9 +84,11 @@ struct WorkerState {
   std::int64_t position = 0;  // samples of that epoch already used
   std::int64_t dataset_size = 0;
   std::uint64_t seed = 0;
+  std::vector<LocalRows> locals = {};  // since class version 1
   template <class Archive>
-  void serialize(Archive& ar, unsigned) {
+  void serialize(Archive& ar, unsigned version) {
     ar& worker& clock& epoch& position& dataset_size& seed;
+    if (version > 0) ar& locals;
   }
 };
 
@@ -77,11 +96,13 @@ struct WorkerState {
 struct EvalReport {
   std::vector<std::int64_t> chunks;  // indices of the chunks below
   std::vector<BatchSums> sums;
-  std::int64_t n_chunks = 0;  // of the whole pass
+  std::vector<std::vector<double>> reals;  // of each chunk: the metrics' float64 sums (worker/eval_metrics.h)
+  std::vector<std::int64_t> counts;        // the metrics' integers, over all of these chunks
+  std::int64_t n_chunks = 0;               // of the whole pass
   std::int64_t eval_ns = 0;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& chunks& sums& n_chunks& eval_ns;
+    ar& chunks& sums& reals& counts& n_chunks& eval_ns;
   }
 };
 
@@ -104,3 +125,5 @@ struct HashReport {
 };
 
 }  // namespace varscope
+
+BOOST_CLASS_VERSION(varscope::WorkerState, 1)

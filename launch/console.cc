@@ -20,6 +20,13 @@ double mean_loss(const BatchSums& s) { return s.samples == 0 ? 0 : s.loss / stat
 double accuracy(const BatchSums& s) {
   return s.samples == 0 ? 0 : static_cast<double>(s.correct) / static_cast<double>(s.samples);
 }
+// "loss 0.3270, accuracy 0.8500"; `between` separates.
+std::string sums_text(const BatchSums& s, bool has_accuracy, const char* between) {
+  std::string text = fmt::format("loss {:.4f}", mean_loss(s));
+  return has_accuracy ? text + fmt::format("{}accuracy {:.4f}", between, accuracy(s)) : text;
+}
+// A text's targets are its words.
+const char* unit_of(const EvalFacts& facts) { return facts.targets_per_sample > 1 ? "words" : "samples"; }
 double seconds_since(std::int64_t ns) { return static_cast<double>(now_ns() - ns) * 1e-9; }
 
 std::string plural(std::int64_t n, const char* one) {
@@ -183,16 +190,14 @@ void Console::log_step(const StepSummary& step) {
   const double rate = static_cast<double>(window_.samples) / seconds_since(window_started_ns_);
   if (!live_) {
     std::fputs(
-        fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} samples/s\n", step.clock.value,
-                    facts_.train.last.value, step.epoch, mean_loss(window_), with_commas(std::llround(rate)))
+        fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} {}/s\n", step.clock.value, facts_.train.last.value,
+                    step.epoch, mean_loss(window_), with_commas(std::llround(rate)), unit_of(facts_.eval))
             .c_str(),
         stderr);
   }
-  metric("step", step.clock,
-         nlohmann::json{{"epoch", step.epoch},
-                        {"loss", mean_loss(window_)},
-                        {"accuracy", accuracy(window_)},
-                        {"samples_per_s", rate}});
+  nlohmann::json fields{{"epoch", step.epoch}, {"loss", mean_loss(window_)}, {"samples_per_s", rate}};
+  if (facts_.eval.has_accuracy) fields["accuracy"] = accuracy(window_);
+  metric("step", step.clock, fields);
   window_ = {};
   window_started_ns_ = now_ns();
 }
@@ -203,9 +208,9 @@ void Console::progress(const StepSummary& step) {
   const std::int64_t done = step.clock.value - facts_.train.first.value;
   const double left = seconds_since(started_ns_) / static_cast<double>(done) *
                       static_cast<double>(facts_.train.last.value - step.clock.value);
-  std::fputs(fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {:.4f}  {} samples/s  {} left", step.clock.value,
+  std::fputs(fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {:.4f}  {} {}/s  {} left", step.clock.value,
                          facts_.train.last.value, step.epoch, mean_loss(step.sums),
-                         with_commas(std::llround(rate)), duration_text(left))
+                         with_commas(std::llround(rate)), unit_of(facts_.eval), duration_text(left))
                  .c_str(),
              stderr);
   on_line_ = true;
@@ -213,23 +218,31 @@ void Console::progress(const StepSummary& step) {
 
 void Console::on_epoch(const EpochSummary& epoch) {
   last_epoch_ = epoch;
-  line(fmt::format("epoch {}  step {}  training loss {:.4f}  accuracy {:.4f}", epoch.epoch, epoch.clock.value,
-                   mean_loss(epoch.sums), accuracy(epoch.sums)));
-  metric("epoch", epoch.clock,
-         nlohmann::json{{"epoch", epoch.epoch},
-                        {"loss", mean_loss(epoch.sums)},
-                        {"accuracy", accuracy(epoch.sums)},
-                        {"samples", epoch.sums.samples}});
+  line(fmt::format("epoch {}  step {}  training {}", epoch.epoch, epoch.clock.value,
+                   sums_text(epoch.sums, facts_.eval.has_accuracy, "  ")));
+  nlohmann::json fields{
+      {"epoch", epoch.epoch}, {"loss", mean_loss(epoch.sums)}, {"samples", epoch.sums.samples}};
+  if (facts_.eval.has_accuracy) fields["accuracy"] = accuracy(epoch.sums);
+  metric("epoch", epoch.clock, fields);
 }
 
 void Console::on_eval(const EvalSummary& eval) {
-  last_eval_ = eval;
-  line(fmt::format("evaluation after step {}  test loss {:.4f}  accuracy {:.4f}", eval.clock.value,
-                   mean_loss(eval.sums), accuracy(eval.sums)));
-  metric(
-      "eval", eval.clock,
-      nlohmann::json{
-          {"loss", mean_loss(eval.sums)}, {"accuracy", accuracy(eval.sums)}, {"samples", eval.sums.samples}});
+  const std::vector<MetricValue> values = finish_metrics(facts_.eval, eval.sums, eval.counts, eval.reals);
+  std::string text =
+      fmt::format("evaluation after step {}  test loss {:.4f}", eval.clock.value, mean_loss(eval.sums));
+  nlohmann::json fields{{"loss", mean_loss(eval.sums)}, {"samples", eval.sums.samples}};
+  last_eval_ = fmt::format("loss {:.4f}", mean_loss(eval.sums));
+  last_figures_ = nlohmann::json::object();
+  for (const MetricValue& v : values) {
+    text += "  " + to_text(v);
+    if (v.matrix.empty()) {
+      *last_eval_ += ", " + to_text(v);
+      last_figures_[v.name] = v.value;
+    }
+    fields[v.name] = v.matrix.empty() ? nlohmann::json(v.value) : nlohmann::json(v.matrix);
+  }
+  line(text);
+  metric("eval", eval.clock, fields);
 }
 
 void Console::on_checkpoint(const CheckpointSummary& c) {
@@ -270,12 +283,9 @@ void Console::on_finish(const FinishSummary& finish) {
     line(fmt::format("  training     loss {:.4f} over epoch {}", mean_loss(last_epoch_->sums),
                      last_epoch_->epoch));
   }
-  if (last_eval_) {
-    line(fmt::format("  test         loss {:.4f}, accuracy {:.4f}", mean_loss(last_eval_->sums),
-                     accuracy(last_eval_->sums)));
-  }
+  if (last_eval_) line("  test         " + *last_eval_);
   if (total_samples_ > 0) {
-    line(fmt::format("  speed        {} samples/s", with_commas(std::llround(rate))));
+    line(fmt::format("  speed        {} {}/s", with_commas(std::llround(rate)), unit_of(facts_.eval)));
     print_times(finish);
   }
   line(fmt::format("  checkpoints  {} written, {} failed, {} skipped; training stopped {:.1f} ms for them",
@@ -291,7 +301,7 @@ void Console::on_finish(const FinishSummary& finish) {
                         {"data_s", static_cast<double>(finish.times.data_ns) * 1e-9},
                         {"checkpoints", finish.checkpoints},
                         {"failed_checkpoints", finish.failed_checkpoints}};
-  if (last_eval_) fields["accuracy"] = accuracy(last_eval_->sums);
+  fields.update(last_figures_);
   metric("finish", finish.clock, fields);
 }
 

@@ -8,8 +8,11 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "common/cluster.h"
 #include "common/config/job_config.h"
+#include "worker/eval_metrics.h"
 #include "common/variable_table.h"
 #include "ps/coordinator.h"
 #include "ps/run_observer.h"
@@ -33,6 +36,7 @@ class Console final : public RunObserver {
     std::string run_id;
     int attempt = 1;
     std::string resumed_from;  // path, or ""
+    EvalFacts eval = {};
     bool one_process = false;
   };
   // Opens the metrics file, appending. Throws Error(io).
@@ -67,7 +71,8 @@ class Console final : public RunObserver {
   BatchSums window_;  // since the last periodic line
   std::int64_t window_started_ns_;
   std::optional<EpochSummary> last_epoch_;
-  std::optional<EvalSummary> last_eval_;
+  std::optional<std::string> last_eval_;  // "loss 0.3270, accuracy 0.8500"
+  nlohmann::json last_figures_ = nlohmann::json::object();
 };
 
 // "1,234,567"; "1m 05s"; "12.3 MiB".

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 
 namespace varscope {
@@ -35,7 +36,13 @@ bool claim(const char* line, std::size_t length) {
 
 void report(const char* line, std::size_t length) {
   if (!claim(line, length)) return;
-  [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, line, length);
+  // A pipe that is full of step lines may refuse for a moment; nobody waits longer than the nap below.
+  for (int tries = 0; tries < 200; ++tries) {
+    const ssize_t n = write(STDERR_FILENO, line, length);
+    if (n >= 0 || (errno != EAGAIN && errno != EINTR)) return;
+    const timespec pause{0, 1'000'000};
+    nanosleep(&pause, nullptr);
+  }
 }
 
 // mpirun sends SIGTERM twice, and any thread may get it: the process must not end under the hands of the one

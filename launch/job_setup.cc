@@ -92,6 +92,7 @@ StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>&
   packet.job = load_config(options.config, options.overrides);
   PosixFs fs;
   packet.start_id = new_id();
+  packet.check_numerics = options.check_numerics;
   make_run_dir(packet.job);
   if (fs.is_directory(packet.job.checkpoint_dir())) {
     // Not under the feet of a job that still writes there; released at once, taken again when training
@@ -109,7 +110,8 @@ StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>&
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split) {
   const char* path = split == DataSplit::train ? "data.train" : "data.test";
   try {
-    auto data = make_dataset(source, split);
+    auto data =
+        make_dataset(source, split, split == DataSplit::train ? job.train.batch : job.train.eval_batch);
     if (data->size() == 0) fail(ErrorKind::data, "has no samples");
     return data;
   } catch (const Error& e) {
@@ -119,7 +121,7 @@ std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConf
   }
 }
 
-std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job) {
+std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers) {
   auto m = std::make_unique<WorkerModel>();
   m->train = load_dataset(job, job.data.train, DataSplit::train);
   if (job.data.test) {
@@ -129,7 +131,9 @@ std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job) {
            m->test->sample_shape().str(), m->train->sample_shape().str());
     }
   }
-  m->model = build_model(m->store, job, m->train->sample_shape(), m->train->n_classes());
+  const DataFacts data = DataFacts::of(*m->train);
+  m->model = build_model(m->store, job, data, GraphMode::train, layers);
+  if (m->test) m->evaluation = build_model(m->store, job, data, GraphMode::evaluate, layers);
   m->variables = m->store.collection(collections::kGlobal);
   m->table = m->store.table();
   return m;

@@ -22,6 +22,7 @@ struct TrainOptions {
   bool resume = false;
   std::string resume_from;  // empty: the newest
   bool fresh = false;       // set an earlier run's files aside
+  bool check_numerics = false;
 };
 
 // Reads, overrides and checks a config. Throws Error(config).
@@ -34,9 +35,10 @@ struct StartPacket {
   std::string run_id;
   int attempt = 1;
   std::string start_id;  // random: tells this start from every other, whatever their run and attempt
+  bool check_numerics = false;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& job& resume_path& run_id& attempt& start_id;
+    ar& job& resume_path& run_id& attempt& start_id& check_numerics;
   }
 };
 // Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets
@@ -54,21 +56,23 @@ void set_earlier_run_aside(const JobConfig& job);
 struct WorkerModel {
   std::unique_ptr<Dataset> train, test;
   VariableStore store;
-  Model model;
+  Model model;                             // for training
+  std::optional<Model> evaluation;         // with a test set
   std::vector<const Variable*> variables;  // those on servers, in the order of `table`
   VariableTable table;
 };
 // Throws Error(config, data).
-std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job);
+std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers);
 
 // What the workers tell the servers, which load no data: the same on every worker.
 struct ModelFacts {
   VariableTable table;
   std::int64_t train_samples = 0;
   std::int64_t test_samples = 0;
+  EvalFacts eval;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& table& train_samples& test_samples;
+    ar& table& train_samples& test_samples& eval;
   }
 };
 

@@ -86,10 +86,11 @@ std::string load_text(const BucketPlan& plan, std::int64_t model_bytes, int n_se
 
 }  // namespace
 
-std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDetail detail) {
+std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDetail detail,
+                      const LayerRegistry& layers) {
   const std::vector<std::string> hosts(static_cast<std::size_t>(n_servers + n_workers), "host");
   const ClusterMap cluster = assign_roles(hosts, n_servers, static_cast<int>(job.cluster.logical_workers));
-  const auto model = load_worker_model(job);
+  const auto model = load_worker_model(job, layers);
   const BucketPlan plan = BucketPlan::make(model->table, n_servers);
   const Optimizer optimizer(job.optimizer);
   const auto slots = static_cast<std::int64_t>(optimizer.slots().size());

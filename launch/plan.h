@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/config/job_config.h"
+#include "worker/layers/layer.h"
 
 namespace varscope {
 
@@ -16,6 +17,7 @@ enum class PlanDetail : std::uint8_t {
 // shapes, bytes, slices and their servers, load per server, bytes and messages per step, memory per rank.
 // Reads data sets for their shape only. Throws Error(config, data).
 std::string plan_text(const JobConfig& job, int n_servers, int n_workers,
-                      PlanDetail detail = PlanDetail::summary);
+                      PlanDetail detail,
+                      const LayerRegistry& layers);
 
 }  // namespace varscope

@@ -3,13 +3,16 @@
 #include <cblas.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <iterator>
 #include <mutex>
 #include <thread>
 
+#include "checkpoint/envelope.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/loopback_transport.h"
@@ -108,7 +111,7 @@ class ServerRole {
     console_.emplace(Console::Facts{job, context_.cluster, context_.facts.table, context_.hosts,
                                     context_.train, context_.facts.train_samples, context_.facts.test_samples,
                                     context_.start.run_id, context_.start.attempt, context_.start.resume_path,
-                                    context_.one_process});
+                                    context_.facts.eval, context_.one_process});
     if (context_.saves()) {
       std::vector<ServerId> writers;
       for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
@@ -130,6 +133,24 @@ class ServerRole {
   std::optional<Server> server_;
 };
 
+// The states of local variables that all workers of the checkpoint saved.
+std::vector<LocalRows> saved_locals(const JobContext& context, const Graph& graph) {
+  std::vector<LocalRows> rows;
+  const std::vector<const Variable*> variables = graph.variables();
+  const bool has_locals =
+      std::any_of(variables.begin(), variables.end(), [](const Variable* v) { return v->is_local(); });
+  if (!context.resumed || !has_locals) return rows;
+  PosixFs fs;
+  CheckpointReader reader = CheckpointReader::open(fs, context.start.resume_path);
+  for (int w = 0; w < context.resumed->workers; ++w) {
+    const std::string name = worker_state_name(w);
+    const std::string bytes = reader.read_file(name);
+    auto state = from_text<WorkerState>(std::string(open_envelope(kWorkerStateMagic, bytes, name)), name);
+    std::move(state.locals.begin(), state.locals.end(), std::back_inserter(rows));
+  }
+  return rows;
+}
+
 void run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport) {
   openblas_set_num_threads(static_cast<int>(context.job().cluster.blas_threads));
   const LocalSumPlan sum_plan =
@@ -138,8 +159,10 @@ void run_worker(const JobContext& context, const WorkerModel& model, WorkerId id
   PsClient client(
       transport, context.cluster, context.plan, id, memory,
       {context.job().cluster.stall_timeout_s, context.hosts, context.job().cluster.step_timeout_s});
-  Trainer(Trainer::Parts{context.job(), context.cluster, model.model, model.variables, *model.train,
-                         model.test.get(), client, memory, sum_plan, context.train.first, context.train.last})
+  Trainer(Trainer::Parts{context.job(), context.cluster, model.model,
+                         model.evaluation ? &*model.evaluation : nullptr, model.variables, *model.train,
+                         model.test.get(), client, memory, sum_plan, context.train.first, context.train.last,
+                         saved_locals(context, model.model.graph), context.start.check_numerics})
       .run();
 }
 
@@ -171,7 +194,7 @@ void watch_for_sigterm(const StartPacket& start) {
 }
 
 ModelFacts facts_of(const WorkerModel& model) {
-  return {model.table, model.train->size(), model.test ? model.test->size() : 0};
+  return {model.table, model.train->size(), model.test ? model.test->size() : 0, model.model.eval_facts()};
 }
 
 // Runs `work`; the first of several failing threads wins, the others leave by Aborted.
@@ -202,7 +225,7 @@ class FirstError {
 
 }  // namespace
 
-void train_in_one_process(const TrainOptions& options) {
+void train_in_one_process(const TrainOptions& options, const LayerRegistry& layers) {
   std::vector<std::string> warnings;
   JobContext context;
   context.start = prepare_start(options, warnings);
@@ -216,7 +239,7 @@ void train_in_one_process(const TrainOptions& options) {
       assign_roles(context.hosts, n_servers, static_cast<int>(context.job().cluster.logical_workers));
   FailureReport::set_file(failure_file(context.start));
   watch_for_sigterm(context.start);
-  const auto model = load_worker_model(context.job());
+  const auto model = load_worker_model(context.job(), layers);
   context.facts = facts_of(*model);
   complete_context(context);
   warn_of_other_bits(context);
@@ -265,6 +288,7 @@ void agree_on_program(const TrainOptions& options, MpiJob& mpi) {
   for (const std::string& o : options.overrides) asked += " --set " + o;
   if (options.resume) asked += " --resume" + (options.resume_from.empty() ? "" : "=" + options.resume_from);
   if (options.fresh) asked += " --fresh";
+  if (options.check_numerics) asked += " --check-numerics";
   mpi.agree(std::nullopt);  // a rank whose command line makes no sense says so here
   const char* version = std::getenv("VARSCOPE_PRETEND_VERSION");  // lets a test be a rank of another version
   const char* order = std::endian::native == std::endian::little ? "" : " (big-endian)";
@@ -318,12 +342,12 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
 }
 
 // Workers load data and build the model; servers learn what they need from them. Collective over the job.
-std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context) {
+std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context, const LayerRegistry& layers) {
   std::unique_ptr<WorkerModel> model;
   std::string mine;
   together(mpi, [&] {
     if (!context.cluster.worker_at(mpi.rank())) return;
-    model = load_worker_model(context.job());
+    model = load_worker_model(context.job(), layers);
     mine = to_binary(facts_of(*model));
   });
   const std::vector<std::string> all = mpi.all_gather(mine);
@@ -358,7 +382,7 @@ std::string who_text(const JobContext& context, Rank rank, const std::string& ho
 
 }  // namespace
 
-void train_in_mpi_job(const TrainOptions& options, MpiJob& mpi, bool& started) {
+void train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers, MpiJob& mpi, bool& started) {
   JobContext context;
   agree_on_program(options, mpi);
   warn_of_other_kernels(mpi);
@@ -366,7 +390,7 @@ void train_in_mpi_job(const TrainOptions& options, MpiJob& mpi, bool& started) {
   context.hosts = mpi.all_gather(mpi.host());
   context.cluster = assign_roles(context.hosts, static_cast<int>(context.job().cluster.servers),
                                  static_cast<int>(context.job().cluster.logical_workers));
-  const auto model = share_model(mpi, context);
+  const auto model = share_model(mpi, context, layers);
   const auto transport = mpi.make_transport();
   std::unique_ptr<ServerRole> server;
   const auto id = context.cluster.server_at(mpi.rank());

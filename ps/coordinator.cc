@@ -143,21 +143,35 @@ void Coordinator::on_eval_report(const Message& message) {
            report.n_chunks);
     }
     const auto n = static_cast<std::size_t>(report.n_chunks);
-    evaluations_.push_back({clock, std::vector<std::optional<BatchSums>>(n), n});
+    evaluations_.push_back({clock, std::vector<std::optional<Evaluation::Chunk>>(n), n});
     found = std::prev(evaluations_.end());
   }
-  for (std::size_t i = 0; i < report.chunks.size() && i < report.sums.size(); ++i) {
+  if (report.sums.size() != report.chunks.size() || report.reals.size() != report.chunks.size() ||
+      (!found->counts.empty() && found->counts.size() != report.counts.size())) {
+    fail(ErrorKind::protocol,
+         "rank {} reports {} evaluation chunks with {} sums, {} real and {} integer metrics",
+         message.from.value, report.chunks.size(), report.sums.size(), report.reals.size(),
+         report.counts.size());
+  }
+  found->counts.resize(report.counts.size(), 0);
+  for (std::size_t i = 0; i < report.counts.size(); ++i) found->counts[i] += report.counts[i];
+  for (std::size_t i = 0; i < report.chunks.size(); ++i) {
     const auto chunk = static_cast<std::size_t>(report.chunks[i]);
     if (chunk >= found->chunks.size() || found->chunks[chunk]) {
       fail(ErrorKind::protocol, "rank {} reports evaluation chunk {} of {}, or twice", message.from.value,
            chunk, found->chunks.size());
     }
-    found->chunks[chunk] = report.sums[i];
+    found->chunks[chunk] = {report.sums[i], report.reals[i]};
     --found->missing;
   }
   if (found->missing > 0) return;
-  EvalSummary summary{clock, (clock.value + train_.steps_per_epoch - 1) / train_.steps_per_epoch, {}};
-  for (const auto& chunk : found->chunks) summary.sums += *chunk;
+  EvalSummary summary{clock, (clock.value + train_.steps_per_epoch - 1) / train_.steps_per_epoch, {}, {}, {}};
+  summary.counts = std::move(found->counts);
+  for (const auto& chunk : found->chunks) {  // in order, whoever evaluated it
+    summary.sums += chunk->sums;
+    summary.reals.resize(chunk->reals.size(), 0);
+    for (std::size_t i = 0; i < chunk->reals.size(); ++i) summary.reals[i] += chunk->reals[i];
+  }
   evaluations_.erase(found);
   observer_.on_eval(summary);
 }

@@ -64,8 +64,13 @@ class Coordinator {
 
   struct Evaluation {
     Clock clock;
-    std::vector<std::optional<BatchSums>> chunks;
+    struct Chunk {
+      BatchSums sums;
+      std::vector<double> reals;
+    };
+    std::vector<std::optional<Chunk>> chunks;
     std::size_t missing = 0;
+    std::vector<std::int64_t> counts = {};
   };
 
   Transport& transport_;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/hash.h"
 #include "common/reports.h"
@@ -24,6 +25,9 @@ struct EvalSummary {
   Clock clock;
   std::int64_t epoch;
   BatchSums sums;  // over the whole test set
+  // Of the metrics, over the whole test set; see worker/eval_metrics.h.
+  std::vector<std::int64_t> counts = {};
+  std::vector<double> reals = {};
 };
 struct CheckpointSummary {
   Clock clock;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include "common/error.h"
 #include "common/serialize.h"
@@ -11,15 +10,8 @@
 namespace varscope {
 namespace {
 
-std::int64_t largest_batch(const Trainer::Parts& p) {
-  const std::int64_t leaf = (p.job.train.batch + p.cluster.logical_workers - 1) / p.cluster.logical_workers;
-  return p.test == nullptr ? leaf : std::max(leaf, std::min(p.job.train.eval_batch, p.test->size()));
-}
-
-Shape batched(const Shape& sample, std::int64_t n) {
-  std::vector<std::int64_t> dims{n};
-  dims.insert(dims.end(), sample.dims().begin(), sample.dims().end());
-  return Shape(std::move(dims));
+std::int64_t largest_part(const Trainer::Parts& p) {
+  return (p.job.train.batch + p.cluster.logical_workers - 1) / p.cluster.logical_workers;
 }
 
 }  // namespace
@@ -27,9 +19,11 @@ Shape batched(const Shape& sample, std::int64_t n) {
 Trainer::Trainer(const Parts& parts)
     : p_(parts),
       steps_per_epoch_(steps_per_epoch(parts.train.size(), parts.job.train.batch)),
-      executor_(parts.model.graph, parts.model.loss, largest_batch(parts), {.also = {parts.model.correct}}),
-      x_(parts.job.model.dtype, batched(parts.train.sample_shape(), largest_batch(parts))),
-      y_(Dataset::kLabelDType, Shape{largest_batch(parts)}),
+      executor_(parts.model.graph, parts.model.loss, largest_part(parts), {.also = parts.model.also()}),
+      states_(parts.model.graph, static_cast<int>(parts.sum_plan.leaves.size()), largest_part(parts),
+              static_cast<std::uint64_t>(parts.job.job.seed)),
+      x_(input_dtype(parts.job, parts.train), batched(parts.train.sample_shape(), largest_part(parts))),
+      y_(Dataset::kLabelDType, batched(parts.train.label_shape(), largest_part(parts))),
       pending_(static_cast<std::size_t>(parts.client.plan().size())) {
   const BucketPlan& plan = p_.client.plan();
   for (std::size_t i = 0; i < p_.variables.size(); ++i) {
@@ -54,6 +48,12 @@ Trainer::Trainer(const Parts& parts)
         static_cast<int>(end - variables.begin());
   }
   bind_gradients(0);
+  if (p_.check_numerics) executor_.check_numerics();
+  load_locals();
+  if (p_.test == nullptr) return;
+  evaluator_.emplace(p_.job, *p_.evaluation, *p_.test);
+  for (std::size_t i = 0; i < p_.variables.size(); ++i)
+    evaluator_->executor().bind(*p_.variables[i], p_.memory.value(static_cast<int>(i)));
 }
 
 void Trainer::bind_gradients(int buffer) {
@@ -90,8 +90,9 @@ void Trainer::train_step(Clock clock) {
   const BatchRange batch = batch_at(clock.value - 1, p_.train.size(), p_.job.train.batch);
   if (order_.epoch() != batch.epoch) {
     order_ = EpochOrder(static_cast<std::uint64_t>(p_.job.job.seed), batch.epoch, p_.train.size(),
-                        p_.job.train.shuffle ? Shuffle::yes : Shuffle::no);
+                        p_.job.train.shuffle && p_.train.streams() == 0 ? Shuffle::yes : Shuffle::no);
   }
+  if (batch.step_in_epoch == 0) states_.reset();
   released_ = false;
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
   std::vector<BatchSums> leaves;
@@ -100,9 +101,13 @@ void Trainer::train_step(Clock clock) {
   report_step(clock, std::move(leaves));
 }
 
-BatchSums Trainer::run_leaf(std::size_t leaf, const BatchRange& batch, Clock clock) {
+Range Trainer::part_of(std::size_t leaf, const BatchRange& batch) const {
   const int v = p_.cluster.leaves_of(p_.client.worker()).begin + static_cast<int>(leaf);
-  const Range part = logical_range(batch.begin, batch.end, v, p_.cluster.logical_workers);
+  return logical_range(batch.begin, batch.end, v, p_.cluster.logical_workers);
+}
+
+BatchSums Trainer::run_leaf(std::size_t leaf, const BatchRange& batch, Clock clock) {
+  const Range part = part_of(leaf, batch);
   bind_gradients(p_.sum_plan.leaves[leaf].buffer);
   if (part.size() == 0) {
     // A last short batch may leave a logical worker without samples: its gradient is zero, and is pushed like
@@ -114,19 +119,25 @@ BatchSums Trainer::run_leaf(std::size_t leaf, const BatchRange& batch, Clock clo
     }
     return {};
   }
-  fill(p_.train, order_.part(part.begin, part.end));
+  fill(order_.part(part.begin, part.end));
+  const int v = p_.cluster.leaves_of(p_.client.worker()).begin + static_cast<int>(leaf);
+  executor_.set_run({static_cast<std::uint64_t>(p_.job.job.seed), clock.value, v,
+                     static_cast<double>(part.size()) / static_cast<double>(batch.size())});
+  states_.bind(executor_, static_cast<int>(leaf));
   forward(leaf == 0);
   const BatchSums sums = sums_of_batch(part.size());
-  backward(leaf, clock, 1.0 / static_cast<double>(batch.size()));
+  backward(leaf, clock, 1.0 / static_cast<double>(batch.size() * p_.model.loss_divisor));
+  // Samples that are no sequences have nothing to carry over.
+  if (p_.train.streams() > 0) states_.advance(static_cast<int>(leaf));
   return sums;
 }
 
-void Trainer::fill(const Dataset& data, std::span<const std::int64_t> indices) {
+void Trainer::fill(std::span<const std::int64_t> indices) {
   const std::int64_t started = now_ns();
   const auto n = static_cast<std::int64_t>(indices.size());
-  const TensorView x(x_.dtype(), batched(data.sample_shape(), n), x_.view().bytes());
-  const TensorView y(y_.dtype(), Shape{n}, y_.view().bytes());
-  data.fill(indices, x, y);
+  const TensorView x(x_.dtype(), batched(p_.train.sample_shape(), n), x_.view().bytes());
+  const TensorView y(y_.dtype(), batched(p_.train.label_shape(), n), y_.view().bytes());
+  p_.train.fill(indices, x, y);
   executor_.set_batch(n);
   executor_.feed(p_.model.x, x);
   executor_.feed(p_.model.y, y);
@@ -145,9 +156,10 @@ void Trainer::forward(bool wait_for_values) {
   }
 }
 
-BatchSums Trainer::sums_of_batch(std::int64_t samples) {
+BatchSums Trainer::sums_of_batch(std::int64_t rows) {
+  const std::optional<NodeId> correct = p_.model.correct;
   return {executor_.value(p_.model.loss).as<double>()[0],
-          executor_.value(p_.model.correct).as<std::int64_t>()[0], samples};
+          correct ? executor_.value(*correct).as<std::int64_t>()[0] : 0, rows * p_.model.targets_per_sample};
 }
 
 void Trainer::backward(std::size_t leaf, Clock clock, double scale) {
@@ -203,28 +215,41 @@ std::string Trainer::state_text(Clock clock) const {
                     next.epoch,
                     next.begin,
                     p_.train.size(),
-                    static_cast<std::uint64_t>(p_.job.job.seed)};
+                    static_cast<std::uint64_t>(p_.job.job.seed),
+                    save_locals(clock)};
   return to_text(state);
 }
 
-// The test set in chunks of eval_batch, dealt out in turn; the coordinator sums them in chunk order.
+// After step `clock`. At the end of an epoch the states start anew: nothing to save.
+std::vector<LocalRows> Trainer::save_locals(Clock clock) const {
+  std::vector<LocalRows> rows;
+  const BatchRange next = batch_at(clock.value, p_.train.size(), p_.job.train.batch);
+  if (states_.empty() || p_.train.streams() == 0 || next.step_in_epoch == 0) return rows;
+  const BatchRange batch = batch_at(clock.value - 1, p_.train.size(), p_.job.train.batch);
+  for (std::size_t leaf = 0; leaf < p_.sum_plan.leaves.size(); ++leaf) {
+    const Range part = part_of(leaf, batch);
+    states_.save(static_cast<int>(leaf), part.begin - batch.begin, part.size(), rows);
+  }
+  return rows;
+}
+
+void Trainer::load_locals() {
+  if (states_.empty() || p_.train.streams() == 0 || p_.first.value == 0) return;
+  const BatchRange next = batch_at(p_.first.value, p_.train.size(), p_.job.train.batch);
+  if (next.step_in_epoch == 0) return;
+  const BatchRange batch = batch_at(p_.first.value - 1, p_.train.size(), p_.job.train.batch);
+  for (std::size_t leaf = 0; leaf < p_.sum_plan.leaves.size(); ++leaf) {
+    const Range part = part_of(leaf, batch);
+    states_.load(static_cast<int>(leaf), part.begin - batch.begin, part.size(), p_.locals);
+  }
+}
+
+// The test set's chunks, dealt out in turn; the coordinator sums them in chunk order.
 void Trainer::evaluate(Clock clock) {
   const std::int64_t started = now_ns();
-  const std::int64_t n = p_.test->size(), size = std::min(p_.job.train.eval_batch, n);
-  EvalReport report;
-  report.n_chunks = (n + size - 1) / size;
   p_.client.wait_all();
-  std::vector<std::int64_t> indices;
-  for (std::int64_t chunk = p_.client.worker().value; chunk < report.n_chunks;
-       chunk += p_.cluster.n_workers()) {
-    const std::int64_t begin = chunk * size, end = std::min(n, begin + size);
-    indices.resize(static_cast<std::size_t>(end - begin));
-    std::iota(indices.begin(), indices.end(), begin);
-    fill(*p_.test, indices);
-    forward(false);
-    report.chunks.push_back(chunk);
-    report.sums.push_back(sums_of_batch(end - begin));
-  }
+  EvalReport report =
+      evaluator_->run(p_.client.worker().value, p_.cluster.n_workers(), [this] { p_.client.progress(); });
   report.eval_ns = now_ns() - started;
   p_.client.take_wait_ns();
   p_.client.take_communicate_ns();

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,10 @@
 #include "common/reports.h"
 #include "worker/data/dataset.h"
 #include "worker/data/order.h"
+#include "worker/evaluator.h"
 #include "worker/graph/executor.h"
 #include "worker/layers/model.h"
+#include "worker/local_states.h"
 #include "worker/ps_client.h"
 #include "worker/variable_memory.h"
 
@@ -26,6 +29,7 @@ class Trainer {
     const JobConfig& job;
     const ClusterMap& cluster;
     const Model& model;
+    const Model* evaluation;  // the same model in GraphMode::evaluate; null without a test set
     const std::vector<const Variable*>& variables;  // in the order of the VariableTable
     const Dataset& train;
     const Dataset* test;  // may be null
@@ -34,6 +38,8 @@ class Trainer {
     const LocalSumPlan& sum_plan;
     Clock first;  // of the values to start from
     Clock last;
+    std::vector<LocalRows> locals = {};  // of all workers, when a run goes on
+    bool check_numerics = false;
   };
   explicit Trainer(const Parts& parts);
 
@@ -52,8 +58,11 @@ class Trainer {
   void finish_variable(const Variable& variable, std::size_t leaf, Clock clock);
   void finish_bucket(const Bucket& bucket, std::size_t leaf, Clock clock);
   void bind_gradients(int buffer);
-  void fill(const Dataset& data, std::span<const std::int64_t> indices);
-  BatchSums sums_of_batch(std::int64_t samples);
+  void fill(std::span<const std::int64_t> indices);
+  Range part_of(std::size_t leaf, const BatchRange& batch) const;
+  void load_locals();
+  std::vector<LocalRows> save_locals(Clock clock) const;
+  BatchSums sums_of_batch(std::int64_t rows);
   void evaluate(Clock clock);
   void report_step(Clock clock, std::vector<BatchSums> leaves);
   std::string state_text(Clock clock) const;
@@ -64,6 +73,8 @@ class Trainer {
   std::int64_t steps_per_epoch_;
   EpochOrder order_;
   Executor executor_;
+  LocalStates states_;
+  std::optional<Evaluator> evaluator_;
   Tensor x_, y_;
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs

@@ -71,7 +71,7 @@ class Reader final : public Keys {
 
  private:
   void on_value(const KeyInfo& info, const ValueRef& value) override {
-    const ConfigNode* given = find(info, type_text(value));
+    const ConfigNode* given = find(info, *info.rule.type_name ? info.rule.type_name : type_text(value));
     if (!given) return;
     const std::string path = join_keys(path_, info.name);
     std::visit([&](auto* target) { read_value(*given, path, info.rule, *target); }, value);

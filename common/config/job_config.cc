@@ -36,8 +36,8 @@ void check_job(const JobConfig& config) {
             fmt::format("{} is not a name: letters, digits, _, - and . only, and not beginning with - or .",
                         ConfigNode::plain(config.job.name).describe()));
   }
-  for (const char* path : {"data.train.folder", "data.train.images", "data.train.labels", "data.test.folder",
-                           "data.test.images", "data.test.labels"}) {
+  for (const char* path : {"data.train.folder", "data.train.images", "data.train.labels", "data.train.file",
+                           "data.test.folder", "data.test.images", "data.test.labels", "data.test.file"}) {
     check_not_empty(config.root, config.file, path);
   }
 }
@@ -73,6 +73,7 @@ void check_model(const JobConfig& config) {
       fail_at(layer, config.file, layer_path,
               fmt::format("expected a layer (type: dense, units: 10), got {}", layer.describe()));
     }
+    if (layer.find("layers") || layer.find("reuse")) continue;  // a block
     const ConfigNode* type = layer.find("type");
     if (!type) fail_at(layer, config.file, join_keys(layer_path, "type"), "missing; every layer has a type");
     if (!type->is_scalar()) {
@@ -80,6 +81,21 @@ void check_model(const JobConfig& config) {
               fmt::format("expected a text, got {}", type->describe()));
     }
   }
+}
+
+// A name or a map.
+LossConfig read_loss(const JobConfig& config) {
+  const ConfigNode& node = config.model.loss_node;
+  if (node.is_map()) return bind_keys<LossConfig>(node, config.file, "model.loss");
+  LossConfig loss;
+  struct Name {
+    LossType& type;
+    void describe(Keys& k) { k.required_choice("loss", type, kLossTypes, "what training makes small"); }
+  } name{loss.type};
+  ConfigNode map = ConfigNode::map();
+  map.add("loss", node, node.mark);
+  bind_node(map, config.file, "model", [&](Keys& k) { name.describe(k); });
+  return loss;
 }
 
 }  // namespace
@@ -109,23 +125,41 @@ void ClusterConfig::describe(Keys& b) {
 }
 
 void DataSourceConfig::describe(Keys& b) {
-  b.required_selector("type", type, kDataTypes,
-                      "where samples come from: idx files, the Fashion-MNIST folder, or generated digits");
+  b.required_selector(
+      "type", type, kDataTypes,
+      "where samples come from: idx files, the Fashion-MNIST folder, generated digits, or the words of a "
+      "text");
   b.key("folder", folder, "folder with the four files of Fashion-MNIST", {.only_for = "fashion_mnist"});
   b.choice("split", split, kDataSplits,
            "which part to read; auto is train for data.train and test for data.test",
-           {.only_for = "fashion_mnist"});
+           {.only_for = "fashion_mnist, text"});
   b.required_key("images", images, "IDX file with the images", {.only_for = "idx"});
   b.required_key("labels", labels, "IDX file with the labels", {.only_for = "idx"});
   b.key("samples", samples,
         "use the first n samples. 0 means all of the files; for digits 10000 in data.train and 2000 in "
         "data.test",
-        {.unit = "samples", .min = 0});
+        {.unit = "samples", .min = 0, .only_for = "idx, fashion_mnist, digits"});
+  b.key("pairs", pairs,
+        "make pairs: each sample with another one; label 1 when both are of one class, else 0",
+        {.only_for = "idx, fashion_mnist, digits"});
+  b.key("pair_seed", pair_seed, "seed of the choice of pairs",
+        {.min = 0, .only_for = "idx, fashion_mnist, digits"});
   b.key("noise", noise, "how much noise the generated images have",
         {.min = 0, .max = 1, .only_for = "digits"});
   b.key("size", size, "side of the generated images",
         {.unit = "pixels", .min = 8, .max = 64, .only_for = "digits"});
   b.key("seed", seed, "seed of the generator", {.min = 0, .only_for = "digits"});
+  b.required_key("file", file, "text file, plain or gzip; words are split at white space",
+                 {.only_for = "text"});
+  b.key("vocabulary", vocabulary,
+        "words that are told apart, by frequency in the training part; others are <unk>",
+        {.unit = "words", .min = 2, .max = 1 << 24, .only_for = "text"});
+  b.key("steps", steps, "words of a sample: back-propagation ends there",
+        {.unit = "words", .min = 1, .max = 1 << 16, .only_for = "text"});
+  b.key("test_fraction", test_fraction, "part of the words, at the end of the file, that is not trained on",
+        {.min = 0, .below = 1, .only_for = "text"});
+  b.key("words", words, "use the first n words of the part; 0 means all",
+        {.unit = "words", .min = 0, .only_for = "text"});
 }
 
 void DataConfig::describe(Keys& b) {
@@ -136,10 +170,37 @@ void DataConfig::describe(Keys& b) {
 void ModelConfig::describe(Keys& b) {
   b.required_key("layers", layers, "the layers, first to last; each has a type and that type's keys",
                  {.type_name = "a list of layers"});
-  b.required_choice("loss", loss, kLossTypes, "what training makes small");
+  b.required_key(
+      "loss", loss_node,
+      "what training makes small: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or "
+      "absolute_error, or a map with that type, label_smoothing, class_weights, positive_weight",
+      {.type_name = "a loss"});
+  b.choice("target", target, kTargetTypes,
+           "what the last layer is compared with; input makes an autoencoder of the network");
   b.choice("dtype", dtype, kModelDTypes, "element type of variables and activations");
-  b.key("initializer", initializer, "default initializer of the variables; without it each layer has its own",
+  b.key("initializer", initializer, "default initializer of the weights; without it glorot_uniform",
         {.type_name = "an initializer"});
+  b.key("regularizer", regularizer, "default regularizer of all variables: l1, l2, l1_l2 or none, as a map",
+        {.type_name = "a regularizer"});
+  b.key("constraint", constraint, "default constraint of all variables: max_norm, non_neg, unit_norm or none",
+        {.type_name = "a constraint"});
+  b.key("partitioner", partitioner,
+        "default partitioner of all variables: fixed_size, variable_axis_size, min_max or none, as a map",
+        {.type_name = "a partitioner"});
+}
+
+void LossConfig::describe(Keys& b) {
+  b.required_selector("type", type, kLossTypes, "what training makes small");
+  b.key("label_smoothing", label_smoothing, "how much of the target is spread evenly over the classes",
+        {.min = 0, .below = 1, .only_for = "softmax_cross_entropy, sigmoid_cross_entropy"});
+  b.key("class_weights", class_weights, "factor of the loss of each class; none means 1 for all",
+        {.min = 0, .only_for = "softmax_cross_entropy"});
+  b.key("sum_over_steps", sum_over_steps,
+        "gradients are of the sum over a sample's labels and the mean over samples; false: of the mean over "
+        "both. "
+        "Losses are shown per label in any case");
+  b.key("positive_weight", positive_weight, "factor of the loss of samples with label 1",
+        {.above = 0, .only_for = "sigmoid_cross_entropy"});
 }
 
 void OptimizerConfig::describe(Keys& b) {
@@ -208,7 +269,13 @@ void TrainConfig::describe(Keys& b) {
         {.unit = "steps", .min = 0});
   b.key("eval_every_epochs", eval_every_epochs, "epochs between two evaluations on data.test; 0 means never",
         {.unit = "epochs", .min = 0});
-  b.key("eval_batch", eval_batch, "samples evaluated at once by a worker", {.unit = "samples", .min = 1});
+  b.key("eval_batch", eval_batch,
+        "samples evaluated at once by a worker; for a text the sequences that are read side by side",
+        {.unit = "samples", .min = 1});
+  b.key("metrics", metrics,
+        "figures of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, perplexity, "
+        "precision, "
+        "recall, confusion_matrix. Without any: what suits the loss");
 }
 
 void CheckpointConfig::describe(Keys& b) {
@@ -261,13 +328,16 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   config.root = root;
   check_job(config);
   check_model(config);
+  config.model.loss = read_loss(config);
   check_schedule(config);
   settle(config.data.train, DataSplit::train);
   if (config.data.test) settle(*config.data.test, DataSplit::test);
   return config;
 }
 
-std::string explain_job_config() { return explain_keys<JobConfig>(""); }
+std::string explain_job_config() {
+  return explain_keys<JobConfig>("") + "the loss as a map\n" + explain_keys<LossConfig>("model.loss");
+}
 
 std::string dump(const JobConfig& config) { return dump_keys(config).to_yaml(); }
 

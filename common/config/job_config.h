@@ -38,9 +38,11 @@ struct ClusterConfig {
   bool operator==(const ClusterConfig&) const = default;
 };
 
-enum class DataType : std::uint8_t { idx, fashion_mnist, digits };
-inline constexpr Choice<DataType> kDataTypes[] = {
-    {DataType::idx, "idx"}, {DataType::fashion_mnist, "fashion_mnist"}, {DataType::digits, "digits"}};
+enum class DataType : std::uint8_t { idx, fashion_mnist, digits, text };
+inline constexpr Choice<DataType> kDataTypes[] = {{DataType::idx, "idx"},
+                                                  {DataType::fashion_mnist, "fashion_mnist"},
+                                                  {DataType::digits, "digits"},
+                                                  {DataType::text, "text"}};
 
 // parse_job replaces `automatic` by the position: data.train or data.test. Digits of equal seed must differ
 // by it too.
@@ -58,6 +60,13 @@ struct DataSourceConfig {
   double noise = 0.25;                   // digits
   std::int64_t size = 16;                // digits: pixels of a side
   std::int64_t seed = 7;                 // digits
+  bool pairs = false;                    // images
+  std::int64_t pair_seed = 1;            // images
+  std::string file;                      // text
+  std::int64_t vocabulary = 10000;       // text
+  std::int64_t steps = 20;               // text
+  double test_fraction = 0.1;            // text
+  std::int64_t words = 0;                // text
   void describe(Keys& b);
   bool operator==(const DataSourceConfig&) const = default;
 };
@@ -69,19 +78,44 @@ struct DataConfig {
   bool operator==(const DataConfig&) const = default;
 };
 
-enum class LossType : std::uint8_t { softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error };
+enum class LossType : std::uint8_t {
+  softmax_cross_entropy,
+  sigmoid_cross_entropy,
+  mean_squared_error,
+  absolute_error
+};
 inline constexpr Choice<LossType> kLossTypes[] = {{LossType::softmax_cross_entropy, "softmax_cross_entropy"},
                                                   {LossType::sigmoid_cross_entropy, "sigmoid_cross_entropy"},
-                                                  {LossType::mean_squared_error, "mean_squared_error"}};
+                                                  {LossType::mean_squared_error, "mean_squared_error"},
+                                                  {LossType::absolute_error, "absolute_error"}};
+
+// The loss as YAML writes it: a name, or a map with a type and that type's keys.
+struct LossConfig {
+  LossType type = LossType::softmax_cross_entropy;
+  double label_smoothing = 0;         // softmax_cross_entropy, sigmoid_cross_entropy
+  std::vector<double> class_weights;  // softmax_cross_entropy: one for each class, or none
+  double positive_weight = 1;         // sigmoid_cross_entropy
+  bool sum_over_steps = false;        // gradients of the sum, not of the mean, over a sample's labels
+  void describe(Keys& b);
+  bool operator==(const LossConfig&) const = default;
+};
+
+// What the last layer is compared with: the samples' labels, or the input itself (an autoencoder).
+enum class TargetType : std::uint8_t { labels, input };
+inline constexpr Choice<TargetType> kTargetTypes[] = {{TargetType::labels, "labels"},
+                                                      {TargetType::input, "input"}};
 inline constexpr Choice<DType> kModelDTypes[] = {{DType::float32, "float32"}, {DType::float64, "float64"}};
 
 struct ModelConfig {
-  // A non-empty list of maps, each with a scalar `type`; worker/layers binds the rest, path
-  // "model.layers.<i>".
+  // A non-empty list of maps: layers, with a scalar `type`, and blocks of layers. worker/layers binds the
+  // rest, path "model.layers.<i>".
   ConfigNode layers;
-  LossType loss = LossType::softmax_cross_entropy;
+  ConfigNode loss_node;
+  LossConfig loss;  // what loss_node says, once parse_job is done
+  TargetType target = TargetType::labels;
   DType dtype = DType::float32;
-  ConfigNode initializer;  // null when absent; worker/layers binds it, path "model.initializer"
+  // Defaults of all layers, null when absent; worker/layers binds them, path "model.initializer" and so on.
+  ConfigNode initializer, regularizer, constraint, partitioner;
   void describe(Keys& b);
   bool operator==(const ModelConfig&) const = default;
 };
@@ -157,6 +191,7 @@ struct TrainConfig {
   std::int64_t log_every_steps = 100;
   std::int64_t eval_every_epochs = 1;  // 0: never
   std::int64_t eval_batch = 1000;
+  std::vector<std::string> metrics;  // of evaluations; empty: what suits the loss
   void describe(Keys& b);
   bool operator==(const TrainConfig&) const = default;
 };

@@ -24,6 +24,15 @@ cmake --build "$temporary/build"
 "$temporary/build/varscope_user"
 "$temporary/build/varscope_user_all"
 "$prefix/bin/varscope" --version
+# A layer of one's own, as docs/custom_layers.md shows it.
+cp -r "$here/../../docs/examples/custom_layer" "$temporary/custom"
+cmake -S "$temporary/custom" -B "$temporary/custom/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" \
+  >"$temporary/log" || { cat "$temporary/log" >&2; exit 1; }
+cmake --build "$temporary/custom/build"
 cd "$temporary"
+"$temporary/custom/build/my_varscope" config --explain | grep -q "type: swish"
+"$temporary/custom/build/my_varscope" gradcheck "$temporary/custom/digits_swish.yaml"
+VARSCOPE=$temporary/custom/build/my_varscope "$prefix/share/varscope/launch/run_local.sh" -s 1 -w 2 \
+  "$temporary/custom/digits_swish.yaml" --set output.progress=off
 env -u VARSCOPE "$prefix/share/varscope/launch/run_local.sh" -s 1 -w 2 "$prefix/share/varscope/configs/digits_mlp.yaml" \
   --set train.epochs=1 --set output.progress=off

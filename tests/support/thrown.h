@@ -1,5 +1,8 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -18,4 +21,15 @@ std::string thrown(F&& f) {
   return "no error";
 }
 
+// Expects that `f` throws an Error of this kind whose message has all the words.
+template <class F>
+void expect_thrown(F&& f, ErrorKind kind, std::initializer_list<const char*> words) {
+  const std::string text = thrown(std::forward<F>(f));
+  EXPECT_EQ(text.rfind(std::string(to_string(kind)) + ": ", 0), 0U) << text;
+  for (const char* word : words) EXPECT_NE(text.find(word), std::string::npos) << word << " in: " << text;
+}
+
 }  // namespace varscope::testing
+
+#define EXPECT_THAT_THROWN(expression, kind, ...) \
+  ::varscope::testing::expect_thrown([&] { (void)(expression); }, kind, __VA_ARGS__)

@@ -80,7 +80,7 @@ TEST_P(JobErrors, SayWhereWhatAndWhatIsAllowed) {
 }
 
 const std::string kTrainKeys =
-    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, shuffle";
+    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, shuffle";
 const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train";
 
 INSTANTIATE_TEST_SUITE_P(
@@ -189,8 +189,10 @@ INSTANTIATE_TEST_SUITE_P(
                  "_ - and .)"},
         LineCase{
             7, "",
-            "job.yaml:6:1: model.loss: missing; section model needs this key (one of softmax_cross_entropy, "
-            "sigmoid_cross_entropy, mean_squared_error: what training makes small)"},
+            "job.yaml:6:1: model.loss: missing; section model needs this key (a loss: what training makes "
+            "small: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or absolute_error, or a "
+            "map with "
+            "that type, label_smoothing, class_weights, positive_weight)"},
         LineCase{5, "    {type: idx, images: a}",
                  "job.yaml:4:3: data.train.labels: missing; type idx needs this key (a text: IDX file with "
                  "the labels)"},

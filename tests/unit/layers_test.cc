@@ -35,7 +35,7 @@ void expect_error(const std::string& model, std::initializer_list<const char*> w
                   const Shape& sample = {4, 4}, std::int64_t n_classes = 10) {
   try {
     VariableStore store;
-    build_model(store, job(model), sample, n_classes);
+    build_model(store, job(model), {sample, n_classes});
     ADD_FAILURE() << "no error; expected " << *words.begin();
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::config);
@@ -47,7 +47,7 @@ void expect_error(const std::string& model, std::initializer_list<const char*> w
 
 TEST(BuildModel, MakesVariablesUnderTheLayersScopes) {
   VariableStore store;
-  const Model m = build_model(store, job(kMlp), {4, 4}, 10);
+  const Model m = build_model(store, job(kMlp), {{4, 4}, 10});
   ASSERT_EQ(store.variables().size(), 4U);
   const Variable* w = store.find("hidden1/weights");
   ASSERT_NE(w, nullptr);
@@ -58,18 +58,17 @@ TEST(BuildModel, MakesVariablesUnderTheLayersScopes) {
   EXPECT_EQ(store.find("hidden1/bias")->spec().initializer, Initializer::constant(0));
   EXPECT_EQ(store.find("dense_2/weights")->shape(), (Shape{7, 10}));
   EXPECT_EQ(m.graph.node(m.x).type.shape, (Shape{Shape::kUnknown, 4, 4}));
-  EXPECT_EQ(m.graph.node(m.logits).type.shape, (Shape{Shape::kUnknown, 10}));
+  EXPECT_EQ(m.graph.node(m.output).type.shape, (Shape{Shape::kUnknown, 10}));
   EXPECT_EQ(m.n_parameters(), 16 * 7 + 7 + 7 * 10 + 10);
   EXPECT_EQ(m.flops_per_sample(), 2 * (16 * 7 + 7 * 10));
-  EXPECT_EQ(m.layers[1].text, "hidden1: dense 16 -> 7, relu; 119 parameters, uniform(-0.5108, 0.5108)");
-  EXPECT_EQ(m.explain().find("x: float32 [?, 4, 4]\nflatten: [?, 4, 4] -> [?, 16]\nhidden1: dense 16"), 0U)
-      << m.explain();
+  EXPECT_EQ(m.layers[1].text, "hidden1: dense 16 -> 7, relu, uniform(-0.5108, 0.5108); 119 parameters");
+  EXPECT_EQ(m.explain().find("x: float32 [?, 4, 4]\nflatten: [?, 16]\nhidden1: dense 16"), 0U) << m.explain();
 }
 
 TEST(BuildModel, DenseFlattensByItself) {
   VariableStore store;
   const Model m = build_model(
-      store, job("  loss: softmax_cross_entropy\n  layers: [{type: dense, units: 10}]\n"), {2, 3, 4}, 10);
+      store, job("  loss: softmax_cross_entropy\n  layers: [{type: dense, units: 10}]\n"), {{2, 3, 4}, 10});
   EXPECT_EQ(store.find("dense_1/weights")->shape(), (Shape{24, 10}));
   EXPECT_EQ(m.layers.size(), 1U);
 }
@@ -89,7 +88,7 @@ TEST(BuildModel, InitializersByNameMapAndNumber) {
           "fan_in_uniform}\n"
           "    - {type: dense, scope: d, units: 10, bias: false, trainable: false, initializer: {type: "
           "normal, stddev: 0.5}}\n"),
-      {9}, 10);
+      {{9}, 10});
   const auto of = [&](const char* name) { return store.find(name)->spec().initializer; };
   EXPECT_EQ(of("a/weights"), Initializer::he_normal({9, 4}));
   EXPECT_EQ(of("b/weights"), Initializer::uniform(-0.5, 0.25));
@@ -112,7 +111,7 @@ TEST(BuildModel, LayersShareVariablesOnRequest) {
                                   "    - {type: dense, scope: b, units: 10}\n"
                                   "    - {type: dense, reuse: b, units: 10}\n"
                                   "    - {type: dense, scope: b, reuse: auto, units: 10}\n"),
-                              {6}, 10);
+                              {{6}, 10});
   EXPECT_EQ(store.variables().size(), 4U);
   EXPECT_EQ(m.layers[2].scope, "b");
   expect_error(
@@ -142,7 +141,7 @@ TEST(BuildModel, GradientsOfEveryLayerMatchDifferences) {
                                   "    - {type: dense, reuse: dense_2, units: 5, bias: false}\n"
                                   "    - {type: activation, kind: leaky_relu}\n"
                                   "    - {type: dense, units: 3, bias_initializer: fan_in_uniform}\n"),
-                              {2, 3}, 3);
+                              {{2, 3}, 3});
   const Tensor x(DType::float64, {3, 2, 3});
   for (std::size_t i = 0; i < 18; ++i) x.as<double>()[i] = 0.1 * static_cast<double>(i) - 0.8;
   const Tensor y = Tensor::of<std::int32_t>({3}, {2, 0, 1});
@@ -206,19 +205,20 @@ TEST(BuildModel, InitializerErrorsGivePositions) {
 
 TEST(BuildModel, OtherLossesBuild) {
   VariableStore a;
-  build_model(a, job("  loss: sigmoid_cross_entropy\n  layers: [{type: dense, units: 1}]\n"), {4}, 2);
+  build_model(a, job("  loss: sigmoid_cross_entropy\n  layers: [{type: dense, units: 1}]\n"), {{4}, 2});
   VariableStore b;
-  build_model(b, job("  loss: mean_squared_error\n  layers: [{type: dense, units: 10}]\n"), {4}, 10);
+  build_model(b, job("  loss: mean_squared_error\n  layers: [{type: dense, units: 10}]\n"), {{4}, 10});
   VariableStore c;
   const Model m =
-      build_model(c, job("  loss: mean_squared_error\n  layers: [{type: dense, units: 1}]\n"), {4}, 10);
+      build_model(c, job("  loss: mean_squared_error\n  layers: [{type: dense, units: 1}]\n"), {{4}, 10});
   EXPECT_EQ(m.graph.node(m.loss).name, "loss");
 }
 
 TEST(Layers, AreAllExplained) {
-  const std::string text = explain_layers();
-  for (const LayerType& type : layer_types()) EXPECT_NE(text.find(type.name), std::string::npos);
-  for (const char* key : {"units", "bias_initializer", "reuse", "kind"})
+  const LayerRegistry registry = LayerRegistry::built_in();
+  const std::string text = registry.explain();
+  for (const LayerType& type : registry.types()) EXPECT_NE(text.find(type.name), std::string::npos);
+  for (const char* key : {"units", "bias_initializer", "reuse", "kind", "repeat", "partitioner", "max_norm"})
     EXPECT_NE(text.find(key), std::string::npos) << text;
 }
 

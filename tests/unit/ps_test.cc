@@ -278,7 +278,13 @@ TEST(Coordinator, TellsWrongReportsApart) {
   EXPECT_NE(
       answer(MessageType::step_report, 0, Clock(1), "xx").find("should hold a step report cannot be read"),
       std::string::npos);
-  EvalReport eval{{5}, {{}}, 3, 0};
+  EvalReport eval;
+  eval.chunks = {5};
+  eval.sums = {{}};
+  eval.n_chunks = 3;
+  EXPECT_EQ(answer(MessageType::eval_report, 0, Clock(1), to_binary(eval)),
+            "protocol: rank 1 reports 1 evaluation chunks with 1 sums, 0 real and 0 integer metrics");
+  eval.reals = {{}};
   EXPECT_EQ(answer(MessageType::eval_report, 0, Clock(1), to_binary(eval)),
             "protocol: rank 1 reports evaluation chunk 5 of 3, or twice");
   eval.n_chunks = -1;

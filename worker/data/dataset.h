@@ -8,6 +8,9 @@
 
 namespace varscope {
 
+// What a sample's elements are: numbers, of the model's dtype, or ids (words), int32.
+enum class Features : std::uint8_t { real, ids };
+
 // Labelled samples by index. What a sample is never changes while the program runs; the order in which
 // samples are visited is EpochOrder's. Immutable after construction: safe from any thread.
 class Dataset {
@@ -21,11 +24,22 @@ class Dataset {
   virtual const Shape& sample_shape() const = 0;  // of one sample: [28, 28]
   virtual std::int64_t n_classes() const = 0;     // labels are 0 .. n_classes - 1
   static constexpr DType kLabelDType = DType::int32;
+  virtual Features features() const { return Features::real; }
+  // The labels of one sample; [] is a single one.
+  virtual const Shape& label_shape() const { return kOneLabel; }
+  // Not 0: samples are windows of so many sequences that are read side by side, to be visited in order, with
+  // so many in a batch (data/text.h).
+  virtual std::int64_t streams() const { return 0; }
+  std::int64_t labels_per_sample() const { return label_shape().n_elements(); }
 
-  // Row i of x and y becomes sample indices[i]. x: float32 or float64, [n, sample shape ...]; y: int32 [n].
+  // Row i of x and y becomes sample indices[i]. x: float32, float64 (real) or int32 (ids), [n, sample shape
+  // ...]; y: int32 [n, label shape ...].
   // Does not allocate. Throws Error(argument) on a wrong shape or dtype, or an index outside 0 .. size() - 1.
   virtual void fill(std::span<const std::int64_t> indices, const TensorView& x,
                     const TensorView& y) const = 0;
+
+ private:
+  static inline const Shape kOneLabel;
 };
 
 // Images kept as bytes, converted to byte / 255 while filling.

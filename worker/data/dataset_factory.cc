@@ -4,6 +4,8 @@
 
 #include "worker/data/digits.h"
 #include "worker/data/idx.h"
+#include "worker/data/pairs.h"
+#include "worker/data/text.h"
 
 namespace varscope {
 namespace {
@@ -14,16 +16,8 @@ std::filesystem::path packed_or_plain(const std::filesystem::path& plain) {
   return std::filesystem::exists(plain) && !std::filesystem::exists(packed) ? plain : packed;
 }
 
-}  // namespace
-
-std::filesystem::path data_root() {
-  const char* folder = std::getenv("VARSCOPE_DATA");
-  return folder != nullptr && *folder != '\0' ? folder : "data";
-}
-
-std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit split,
-                                      const std::filesystem::path& root) {
-  const DataSplit part = source.split == DataSplit::automatic ? split : source.split;
+std::unique_ptr<Dataset> make_images(const DataSourceConfig& source, DataSplit part,
+                                     const std::filesystem::path& root) {
   switch (source.type) {
     case DataType::idx:
       return std::make_unique<IdxDataset>(root / source.images, root / source.labels, source.samples);
@@ -42,8 +36,38 @@ std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit 
       options.seed = static_cast<std::uint64_t>(source.seed);
       return std::make_unique<DigitsDataset>(options, part == DataSplit::test ? Split::test : Split::train);
     }
+    case DataType::text:
+      break;
   }
   fail(ErrorKind::config, "data set type {} does not exist", static_cast<int>(source.type));
+}
+
+std::unique_ptr<Dataset> make_text(const DataSourceConfig& source, DataSplit part,
+                                   const std::filesystem::path& root, std::int64_t streams) {
+  TextOptions options;
+  options.vocabulary = source.vocabulary;
+  options.steps = source.steps;
+  options.streams = streams;
+  options.test_fraction = source.test_fraction;
+  options.words = source.words;
+  options.test_part = part == DataSplit::test;
+  return std::make_unique<TextDataset>(root / source.file, options);
+}
+
+}  // namespace
+
+std::filesystem::path data_root() {
+  const char* folder = std::getenv("VARSCOPE_DATA");
+  return folder != nullptr && *folder != '\0' ? folder : "data";
+}
+
+std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit split, std::int64_t streams,
+                                      const std::filesystem::path& root) {
+  const DataSplit part = source.split == DataSplit::automatic ? split : source.split;
+  if (source.type == DataType::text) return make_text(source, part, root, streams);
+  auto images = make_images(source, part, root);
+  if (!source.pairs) return images;
+  return std::make_unique<PairDataset>(std::move(images), static_cast<std::uint64_t>(source.pair_seed));
 }
 
 }  // namespace varscope

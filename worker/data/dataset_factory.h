@@ -12,8 +12,9 @@ namespace varscope {
 std::filesystem::path data_root();
 
 // Reads or draws a data set. Relative files and folders are under `root`. `split` counts where the config
-// leaves it "automatic". Throws Error(data) as IdxDataset does.
+// leaves it "automatic"; a text is read as `streams` sequences side by side. Throws Error(data).
 std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit split,
+                                      std::int64_t streams = 1,
                                       const std::filesystem::path& root = data_root());
 
 }  // namespace varscope

@@ -1,13 +1,10 @@
 #include "worker/data/idx.h"
 
-#include <zlib.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <memory>
 #include <string>
+
+#include "worker/data/gzip_file.h"
 
 namespace varscope {
 namespace {
@@ -15,52 +12,7 @@ namespace {
 constexpr std::int64_t kMaxElements = std::int64_t{1}
                                       << 36;  // far above any real file; keeps products from overflow
 
-// A gzip or plain file that is read front to back.
-class Reader {
- public:
-  explicit Reader(const std::filesystem::path& file) : name_(file.string()) {
-    if (!std::filesystem::exists(file)) {
-      fail(ErrorKind::data,
-           "{}: no such file. Data sets are searched in the folder VARSCOPE_DATA names (default data/); "
-           "launch/get_data.sh fetches them",
-           name_);
-    }
-    if (std::filesystem::is_directory(file)) fail(ErrorKind::data, "{}: is a folder, not an IDX file", name_);
-    file_.reset(gzopen(name_.c_str(), "rb"));
-    if (!file_) fail(ErrorKind::data, "{}: cannot be opened: {}", name_, std::strerror(errno));
-    gzbuffer(file_.get(), 256 << 10);
-  }
-
-  const std::string& name() const { return name_; }
-
-  // Fills `out` as far as the file reaches; returns the count. Throws on damaged or cut gzip data.
-  std::size_t read(std::span<std::uint8_t> out) {
-    std::size_t done = 0;
-    while (done < out.size()) {
-      const auto want = static_cast<unsigned>(std::min<std::size_t>(out.size() - done, 1 << 30));
-      const int n = gzread(file_.get(), out.data() + done, want);
-      int code = Z_OK;
-      const char* text = gzerror(file_.get(), &code);
-      if (n < 0 || (code != Z_OK && code != Z_STREAM_END)) {
-        const bool cut = code == Z_BUF_ERROR;
-        fail(ErrorKind::data, "{}: {}: {}", name_, cut ? "truncated gzip data" : "damaged gzip data",
-             code == Z_ERRNO ? std::strerror(errno) : text);
-      }
-      if (n == 0) break;
-      done += static_cast<std::size_t>(n);
-    }
-    return done;
-  }
-
- private:
-  struct Close {
-    void operator()(gzFile f) const { gzclose(f); }
-  };
-  std::string name_;
-  std::unique_ptr<gzFile_s, Close> file_;
-};
-
-std::uint32_t read_word(Reader& reader, const char* what) {
+std::uint32_t read_word(GzipReader& reader, const char* what) {
   std::array<std::uint8_t, 4> b{};
   const std::size_t n = reader.read(b);
   if (n < b.size())
@@ -68,7 +20,7 @@ std::uint32_t read_word(Reader& reader, const char* what) {
   return std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 | b[3];
 }
 
-std::vector<std::int64_t> read_header(Reader& reader, int rank) {
+std::vector<std::int64_t> read_header(GzipReader& reader, int rank) {
   const std::uint32_t magic = read_word(reader, "magic");
   const auto wanted = 0x0800U + static_cast<std::uint32_t>(rank);
   if (magic != wanted) {
@@ -92,7 +44,7 @@ std::vector<std::int64_t> read_header(Reader& reader, int rank) {
 }  // namespace
 
 IdxFile read_idx(const std::filesystem::path& file, int rank) {
-  Reader reader(file);
+  GzipReader reader(file);
   IdxFile idx;
   idx.dims = read_header(reader, rank);
   std::int64_t total = 1;

@@ -5,6 +5,8 @@
 #include <map>
 #include <utility>
 
+#include "worker/graph/numerics.h"
+
 namespace varscope {
 namespace {
 
@@ -193,7 +195,8 @@ void Executor::bind_state(const Variable& variable, const TensorView& value, con
   const Shape most = with_batch(node.type.shape, max_batch_);
   for (const TensorView* view : {&value, &next}) {
     const bool fits = view->dtype() == node.type.dtype && view->shape().rank() == most.rank() &&
-                      view->n_elements() >= most.n_elements();
+                      (view->n_elements() >= most.n_elements() ||
+                       view->n_elements() >= with_batch(node.type.shape, batch_).n_elements());
     if (!fits) {
       fail(ErrorKind::argument, "local variable \"{}\" is {} of at most {} rows; it was bound to {} {}",
            variable.name(), node.type.str(), max_batch_, to_string(view->dtype()), view->shape().str());
@@ -263,6 +266,7 @@ void Executor::forward(const ForwardStep& step) {
     return;
   }
   graph_->node(step.node).op->forward({s.inputs, s.value, s.workspace, run_, s.next_states});
+  if (checks_numerics_) check_output(step.node);
 }
 
 void Executor::start_backward(double seed) {
@@ -291,6 +295,37 @@ void Executor::backward(const BackwardStep& step) {
     }
   }
   graph_->node(step.node).op->backward({s.inputs, s.value, s.workspace, s.gradient, s.input_gradients, run_});
+  if (checks_numerics_) check_gradients(step.node);
+}
+
+void Executor::check_output(NodeId id) const {
+  const auto bad = find_not_finite(slot(id).value);
+  if (!bad) return;
+  const Graph::Node& node = graph_->node(id);
+  std::string inputs = "its inputs are finite";
+  for (const NodeId input : node.inputs) {
+    const auto at = find_not_finite(slot(input).value);
+    if (!at) continue;
+    inputs =
+        fmt::format("its input {} has {} at element {} already, which the update of the step before made",
+                    node_text(graph_->node(input)), at->what, at->element);
+    break;
+  }
+  fail(ErrorKind::data, "step {}: {} made {} at element {} of its output {}; {}", run_.step, node_text(node),
+       bad->what, bad->element, slot(id).value.shape().str(), inputs);
+}
+
+void Executor::check_gradients(NodeId id) const {
+  const Graph::Node& node = graph_->node(id);
+  for (std::size_t i = 0; i < slot(id).input_gradients.size(); ++i) {
+    const InputGradient& g = slot(id).input_gradients[i];
+    if (g.contribution == Contribution::none) continue;
+    const auto bad = find_not_finite(*g.gradient);
+    if (!bad) continue;
+    fail(ErrorKind::data, "step {}: {} made {} at element {} of the gradient of {} {}", run_.step,
+         node_text(node), bad->what, bad->element, node_text(graph_->node(node.inputs[i])),
+         g.gradient->shape().str());
+  }
 }
 
 const TensorView& Executor::value(NodeId node) const {

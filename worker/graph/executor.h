@@ -44,6 +44,9 @@ class Executor {
   // A local variable that carries state from run to run, of shape [?, ...]: where its value is read and where
   // ops write the next one. Both have at least max_batch rows, of which a run uses as many as it has.
   void bind_state(const Variable& variable, const TensorView& value, const TensorView& next);
+  // From now on each step looks for NaN and infinities in what it has made, and throws Error(data) that names
+  // the first op that made one. Costs a pass over all activations and gradients.
+  void check_numerics() { checks_numerics_ = true; }
   // Which run the coming ones are, for ops that ask.
   void set_run(const RunInfo& run) { run_ = run; }
   // Rows of the coming runs, 0 <= n <= max_batch. When n changes, everything must be fed anew.
@@ -100,6 +103,8 @@ class Executor {
   void plan_finished(NodeId target);
   void allocate(std::int64_t max_batch);
   void check_ready(NodeId reader) const;
+  void check_output(NodeId id) const;
+  void check_gradients(NodeId id) const;
 
   const Graph* graph_;
   NodeId target_;
@@ -107,6 +112,7 @@ class Executor {
   std::int64_t max_batch_;
   std::int64_t batch_;
   RunInfo run_;
+  bool checks_numerics_ = false;
   std::vector<Slot> slots_;  // one per node; never resized, since contexts point into it
   std::vector<ForwardStep> forward_steps_;
   std::vector<BackwardStep> backward_steps_;

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "worker/ops/ops.h"
+
 namespace varscope {
 
 std::string TensorType::str() const { return fmt::format("{} {}", to_string(dtype), shape.str()); }
@@ -71,6 +73,7 @@ NodeId Graph::placeholder(std::string name, DType dtype, Shape shape) {
 
 NodeId Graph::variable(const Variable& variable) {
   if (const auto it = by_variable_.find(&variable); it != by_variable_.end()) return it->second;
+  if (variable.combine() != Combine::whole) return by_variable_[&variable] = combined(variable);
   Node node;
   node.kind = Kind::variable;
   node.name = unique_name(variable.name());
@@ -80,6 +83,21 @@ NodeId Graph::variable(const Variable& variable) {
   const NodeId id = append(std::move(node));
   by_variable_[&variable] = id;
   return id;
+}
+
+// A variable of parts is computed from them: its gradient flows into theirs.
+NodeId Graph::combined(const Variable& variable) {
+  std::vector<NodeId> parts;
+  for (const Variable* part : variable.parts()) parts.push_back(this->variable(*part));
+  const NodeOptions options{variable.name(), variable.made_at()};
+  if (parts.empty()) fail(ErrorKind::argument, "variable \"{}\" is made of no parts", variable.name());
+  if (variable.combine() == Combine::concat) return ops::concat(*this, parts, variable.axis(), options);
+  NodeId result = parts.front();
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    result = variable.combine() == Combine::add ? ops::add(*this, result, parts[i], options)
+                                                : ops::multiply(*this, result, parts[i], options);
+  }
+  return result;
 }
 
 NodeId Graph::add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, const NodeOptions& options) {

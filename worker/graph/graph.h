@@ -38,7 +38,8 @@ class Graph {
 
   // Fed at run time. Unknown extents take the batch of the run. Throws Error(argument) if the name is taken.
   NodeId placeholder(std::string name, DType dtype, Shape shape);
-  // The node of a variable; one variable has one node however often it is asked for.
+  // The node of a variable; one variable has one node however often it is asked for. Of a variable that is
+  // made of parts it is the op that puts them together.
   NodeId variable(const Variable& variable);
   // Infers the type at once. Throws Error(argument) for an input that is not in the graph, and what Op::infer
   // throws for shapes and dtypes that do not fit.
@@ -54,6 +55,7 @@ class Graph {
 
  private:
   NodeId append(Node node);
+  NodeId combined(const Variable& variable);
   std::string unique_name(const std::string& wanted) const;
 
   std::vector<Node> nodes_;

@@ -20,12 +20,20 @@ Tensor copy_of(const TensorView& view) {
 
 }  // namespace
 
-Session::Session(const Graph& graph, std::uint64_t seed) : graph_(&graph) {
+Session::Session(const Graph& graph, std::uint64_t seed) : graph_(&graph), seed_(seed) {
   for (const Variable* v : graph.variables()) {
+    if (v->is_local() && !v->shape().fully_known()) continue;  // see prepare_states
     Tensor value(v->dtype(), v->shape());
     v->spec().fill(value.view(), seed, 0);
     values_.emplace(v, std::move(value));
   }
+}
+
+void Session::prepare_states(Executor& executor, std::int64_t batch) {
+  if (!states_ || state_rows_ != batch) states_.emplace(*graph_, 1, std::max<std::int64_t>(1, batch), seed_);
+  state_rows_ = batch;
+  states_->bind(executor, 0);
+  executor.set_run(run_);
 }
 
 std::int64_t Session::batch_of(const Feeds& feeds) const {
@@ -59,7 +67,10 @@ Executor& Session::prepare(const std::vector<NodeId>& fetches, const Feeds& feed
   }
   Executor& executor = it->second.executor;
   for (const auto& [variable, value] : values_) executor.bind(*variable, value.view());
+  executor.set_batch(batch);
+  prepare_states(executor, batch);
   run_forward(executor, batch, feeds);
+  states_->advance(0);
   return executor;
 }
 
@@ -89,6 +100,8 @@ std::map<std::string, Tensor, std::less<>> Session::gradients(NodeId loss, const
     it = gradient_plans_.emplace(loss, std::move(made)).first;
   }
   Executor& executor = it->second.plan.executor;
+  executor.set_batch(batch);
+  prepare_states(executor, batch);
   run_forward(executor, batch, feeds);
   executor.start_backward(1.0);
   for (const auto& step : executor.backward_steps()) executor.backward(step);

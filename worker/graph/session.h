@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "worker/graph/executor.h"
+#include "worker/local_states.h"
 
 namespace varscope {
 
@@ -34,15 +36,25 @@ class Session {
   // depend on it.
   std::map<std::string, Tensor, std::less<>> gradients(NodeId loss, const Feeds& feeds);
 
+  // Local variables carry their state from one run() to the next; this sets them to their first values again,
+  // as a change of the number of rows does.
+  void reset_states() { states_.reset(); }
+  // Which run the coming ones are, for ops that ask (dropout).
+  void set_run(const RunInfo& run) { run_ = run; }
   // The variable's own memory: writing to it changes the variable.
   const TensorView& value(const Variable& variable) const;
   void assign(const Variable& variable, const TensorView& value);
 
  private:
   std::int64_t batch_of(const Feeds& feeds) const;
+  void prepare_states(Executor& executor, std::int64_t batch);
   Executor& prepare(const std::vector<NodeId>& fetches, const Feeds& feeds);
 
   const Graph* graph_;
+  std::uint64_t seed_;
+  RunInfo run_;
+  std::optional<LocalStates> states_;
+  std::int64_t state_rows_ = 0;
   std::map<const Variable*, Tensor> values_;
   struct Plan {
     std::int64_t max_batch;

@@ -10,11 +10,16 @@ constexpr Choice<InitializerType> kTypes[] = {{InitializerType::zeros, "zeros"},
                                               {InitializerType::constant, "constant"},
                                               {InitializerType::uniform, "uniform"},
                                               {InitializerType::normal, "normal"},
+                                              {InitializerType::truncated_normal, "truncated_normal"},
                                               {InitializerType::glorot_uniform, "glorot_uniform"},
                                               {InitializerType::glorot_normal, "glorot_normal"},
                                               {InitializerType::he_uniform, "he_uniform"},
                                               {InitializerType::he_normal, "he_normal"},
-                                              {InitializerType::fan_in_uniform, "fan_in_uniform"}};
+                                              {InitializerType::lecun_uniform, "lecun_uniform"},
+                                              {InitializerType::lecun_normal, "lecun_normal"},
+                                              {InitializerType::fan_in_uniform, "fan_in_uniform"},
+                                              {InitializerType::orthogonal, "orthogonal"},
+                                              {InitializerType::identity, "identity"}};
 
 }  // namespace
 
@@ -23,8 +28,10 @@ void InitializerConfig::describe(Keys& keys) {
   keys.required_key("value", value, "every element", {.only_for = "constant"});
   keys.required_key("low", low, "smallest value", {.only_for = "uniform"});
   keys.required_key("high", high, "largest value", {.only_for = "uniform"});
-  keys.key("mean", mean, "mean of the values", {.only_for = "normal"});
-  keys.key("stddev", stddev, "standard deviation of the values", {.min = 0, .only_for = "normal"});
+  keys.key("mean", mean, "mean of the values", {.only_for = "normal, truncated_normal"});
+  keys.key("stddev", stddev, "standard deviation of the values, before truncation",
+           {.min = 0, .only_for = "normal, truncated_normal"});
+  keys.key("gain", gain, "factor of the matrix", {.only_for = "orthogonal, identity"});
 }
 
 Initializer InitializerConfig::make(const Shape& shape, std::int64_t fan_in) const {
@@ -47,6 +54,16 @@ Initializer InitializerConfig::make(const Shape& shape, std::int64_t fan_in) con
       return Initializer::he_uniform(shape);
     case InitializerType::he_normal:
       return Initializer::he_normal(shape);
+    case InitializerType::truncated_normal:
+      return Initializer::truncated_normal(mean, stddev);
+    case InitializerType::lecun_uniform:
+      return Initializer::lecun_uniform(shape);
+    case InitializerType::lecun_normal:
+      return Initializer::lecun_normal(shape);
+    case InitializerType::orthogonal:
+      return Initializer::orthogonal(gain);
+    case InitializerType::identity:
+      return Initializer::identity(gain);
     case InitializerType::fan_in_uniform:
       return Initializer::fan_in_uniform(std::max<std::int64_t>(1, fan_in));
   }

@@ -15,11 +15,16 @@ enum class InitializerType : std::uint8_t {
   constant,
   uniform,
   normal,
+  truncated_normal,
   glorot_uniform,
   glorot_normal,
   he_uniform,
   he_normal,
-  fan_in_uniform
+  lecun_uniform,
+  lecun_normal,
+  fan_in_uniform,
+  orthogonal,
+  identity
 };
 
 // An initializer as YAML writes it: a name (`he_normal`), a number (a constant), or a map with a type
@@ -28,12 +33,16 @@ struct InitializerConfig {
   InitializerType type = InitializerType::zeros;
   double value = 0;                // constant
   double low = 0, high = 0;        // uniform
-  double mean = 0, stddev = 0.05;  // normal
+  double mean = 0, stddev = 0.05;  // normal, truncated_normal
+  double gain = 1;                 // orthogonal, identity
   void describe(Keys& keys);
 
   // For a variable of this shape. `fan_in` is the layer's, which its bias shares; used by fan_in_uniform
-  // only.
+  // only, which else takes the shape's.
   Initializer make(const Shape& shape, std::int64_t fan_in) const;
+  Initializer make(const Shape& shape) const {
+    return make(shape, static_cast<std::int64_t>(fans_of(shape).in));
+  }
 };
 
 // Throws Error(config) at the node.

@@ -1,37 +1,62 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/config/job_config.h"
 #include "common/variable_scope.h"
+#include "worker/data/dataset.h"
+#include "worker/eval_metrics.h"
 #include "worker/graph/graph.h"
 #include "worker/layers/layer.h"
 
 namespace varscope {
 
+// What a model must know of its data.
+struct DataFacts {
+  Shape sample_shape;
+  std::int64_t n_classes = 0;  // labels are 0 .. n_classes - 1
+  Features features = Features::real;
+  Shape label_shape = {};  // of one sample
+  static DataFacts of(const Dataset& data) {
+    return {data.sample_shape(), data.n_classes(), data.features(), data.label_shape()};
+  }
+};
+
 // A graph made from a job's `model` section, and the nodes that a trainer needs. Its variables are in the
 // store that build_model was given, which must outlive it. A value; executors borrow `graph`, so move it
 // before making them.
 struct Model {
+  GraphMode mode = GraphMode::train;
   Graph graph;
-  NodeId x;        // placeholder, [?, sample shape...], model.dtype
-  NodeId y;        // placeholder, int32 [?]: labels
-  NodeId logits;   // the last layer's output, [?, k], model.dtype
-  NodeId loss;     // float64 scalar: SUM over the batch
-  NodeId correct;  // int64 scalar: rows answered right
+  NodeId x;       // placeholder, [?, sample shape...]: model.dtype, or int32 for ids
+  NodeId y;       // placeholder, int32 [?, label shape...]
+  NodeId output;  // the last layer's
+  NodeId loss;    // float64 scalar: SUM over the targets; in training with the regularization losses
+  std::optional<NodeId> correct;    // int64 scalar: targets answered right; none when the input is the target
+  std::vector<MetricSpec> metrics;  // of evaluations
+  std::vector<NodeId> metric_nodes;  // evaluation only; of each metric: int64 counts, or a float64 scalar
   std::vector<LayerInfo> layers;
+  std::int64_t targets_per_sample = 1;  // labels of a sample: words of a window
+  std::int64_t loss_divisor = 1;        // the gradient's loss is `loss` / (samples * this)
 
   std::int64_t n_parameters() const;      // of all layers; shared ones count each time
-  std::int64_t flops_per_sample() const;  // forward
+  std::int64_t flops_per_sample() const;  // forward, of the layers
   std::string explain() const;            // one line per layer, and one for the loss
+  EvalFacts eval_facts() const;
+  // What an executor computes besides the loss.
+  std::vector<NodeId> also() const;
 };
 
-// Builds in the store's current scope. Samples have `sample_shape` and labels 0 .. n_classes - 1. Throws
-// Error(config) at the position in the YAML file: an unknown layer type or key, variables that clash, shapes
-// that do not fit each other, or a last layer that does not fit the number of classes.
-Model build_model(VariableStore& store, const JobConfig& config, const Shape& sample_shape,
-                  std::int64_t n_classes);
+// Builds in the root scope of the store. In GraphMode::evaluate the variables must exist: build the training
+// graph first. Throws Error(config) at the position in the YAML file: an unknown layer type or key, variables
+// that clash, shapes that do not fit each other, or a last layer that does not fit the labels.
+Model build_model(VariableStore& store, const JobConfig& config, const DataFacts& data, GraphMode mode,
+                  const LayerRegistry& registry);
+// With the built-in layers.
+Model build_model(VariableStore& store, const JobConfig& config, const DataFacts& data,
+                  GraphMode mode = GraphMode::train);
 
 }  // namespace varscope

@@ -1,0 +1,9 @@
+// All of the program `varscope`, with one more layer.
+#include "launch/program.h"
+#include "swish.h"
+
+int main(int argc, char** argv) {
+  auto layers = varscope::LayerRegistry::built_in();
+  layers.add(swish_layer());
+  return varscope::run_program(argc, argv, layers);
+}

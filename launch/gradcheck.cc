@@ -1,0 +1,148 @@
+#include "launch/gradcheck.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "common/error.h"
+#include "common/hash.h"
+#include "common/philox.h"
+#include "launch/job_setup.h"
+#include "worker/evaluator.h"
+#include "worker/graph/session.h"
+
+namespace varscope {
+namespace {
+
+// One batch of the training data, as the graph's inputs.
+struct Batch {
+  Tensor x, y;
+  Batch(const JobConfig& job, const Dataset& data, std::int64_t n)
+      : x(input_dtype(job, data), batched(data.sample_shape(), n)),
+        y(Dataset::kLabelDType, batched(data.label_shape(), n)) {
+    std::vector<std::int64_t> indices(static_cast<std::size_t>(n));
+    std::iota(indices.begin(), indices.end(), 0);
+    data.fill(indices, x.view(), y.view());
+  }
+};
+
+class Checker {
+ public:
+  Checker(const Model& model, const Batch& batch, std::uint64_t seed)
+      : model_(model),
+        session_(model.graph, seed),
+        feeds_{{model.x, batch.x.view()}, {model.y, batch.y.view()}} {
+    session_.set_run({seed, 1, 0, 1});
+    leave_kinks(seed);
+    gradients_ = session_.gradients(model.loss, feeds_);
+  }
+
+  struct Result {
+    double largest = 0;  // relative difference
+    std::int64_t element = 0;
+    double analytic = 0, numeric = 0;
+    std::int64_t tried = 0;
+  };
+  Result check(const Variable& v, std::int64_t n_elements, std::uint64_t seed) {
+    const auto values = session_.value(v).as<double>();
+    const auto gradient = gradients_.at(v.name()).as<double>();
+    double scale = 0;  // differences far below the variable's largest gradient are rounding
+    for (const double g : gradient) scale = std::max(scale, std::abs(g));
+    const RandomStream draw(seed, RandomPurpose::test, hash64(v.name()));
+    std::vector<std::size_t> not_zero;  // most rows of an embedding do not occur in a batch
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      if (gradient[i] != 0) not_zero.push_back(i);
+    }
+    Result result;
+    result.tried = std::min(n_elements, v.shape().n_elements());
+    for (std::int64_t i = 0; i < result.tried; ++i) {
+      const bool all = result.tried == v.shape().n_elements();
+      const auto at = static_cast<std::uint64_t>(i);
+      std::size_t e = all ? static_cast<std::size_t>(i) : draw.below(at, values.size());
+      if (!all && i % 2 == 0 && !not_zero.empty()) e = not_zero[draw.below(at, not_zero.size())];
+      double best = HUGE_VAL, numeric = 0;
+      // A kink (relu, max) within the step spoils a difference; a smaller step may not meet it.
+      for (const double step : {1e-4, 1e-5, 1e-6, 1e-7}) {
+        const double d = difference(values[e], step);
+        const double off =
+            std::abs(d - gradient[e]) / std::max({std::abs(d), std::abs(gradient[e]), scale * 1e-3, 1e-8});
+        if (off < best) {
+          best = off;
+          numeric = d;
+        }
+      }
+      if (best >= result.largest)
+        result = {best, static_cast<std::int64_t>(e), gradient[e], numeric, result.tried};
+    }
+    return result;
+  }
+
+ private:
+  // First values often put a relu exactly at 0, where a background meets a zero bias: a little noise moves
+  // them off.
+  void leave_kinks(std::uint64_t seed) {
+    for (const Variable* v : model_.graph.variables()) {
+      if (!v->trainable() || v->dtype() != DType::float64) continue;
+      const RandomStream noise(seed, RandomPurpose::test, hash64("noise of " + v->name()));
+      std::uint64_t i = 0;
+      for (double& value : session_.value(*v).as<double>()) value += 0.01 * noise.normal(i++);
+    }
+  }
+  double loss() {
+    session_.reset_states();
+    return session_.run({model_.loss}, feeds_)[0].as<double>()[0];
+  }
+  double difference(double& value, double step) {
+    const double before = value;
+    value = before + step;
+    const double up = loss();
+    value = before - step;
+    const double down = loss();
+    value = before;
+    return (up - down) / (2 * step);
+  }
+
+  const Model& model_;
+  Session session_;
+  Feeds feeds_;
+  std::map<std::string, Tensor, std::less<>> gradients_;
+};
+
+}  // namespace
+
+int check_gradients(JobConfig job, const GradcheckOptions& options, const LayerRegistry& layers,
+                    std::string& out) {
+  job.model.dtype = DType::float64;
+  job.train.batch = options.samples;  // a text is read as so many sequences
+  const auto data = load_dataset(job, job.data.train, DataSplit::train);
+  VariableStore store;
+  const Model model = build_model(store, job, DataFacts::of(*data), GraphMode::train, layers);
+  const Batch batch(job, *data, std::min(options.samples, data->size()));
+  Checker checker(model, batch, static_cast<std::uint64_t>(job.job.seed));
+  bool good = true;
+  out = fmt::format(
+      "{}: gradients of the loss of {} samples, against central differences in float64\n\n{:<40} {:>8} "
+      "{:>12}\n",
+      job.job.name, batch.x.shape()[0], "variable", "elements", "difference");
+  for (const Variable* v : model.graph.variables()) {
+    if (!v->trainable()) continue;
+    if (v->dtype() != DType::float64) {
+      fail(ErrorKind::config,
+           "variable \"{}\" (made at {}) is {} by its scope's dtype; gradcheck needs float64", v->name(),
+           v->made_at(), to_string(v->dtype()));
+    }
+    const Checker::Result r = checker.check(*v, options.elements, static_cast<std::uint64_t>(job.job.seed));
+    const bool fits = r.largest <= options.tolerance;
+    good = good && fits;
+    out += fmt::format("{:<40} {:>8} {:>12.2e}{}\n", v->name(), r.tried, r.largest,
+                       fits ? ""
+                            : fmt::format("  WRONG: element {} has {:.10g}, differences say {:.10g}",
+                                          r.element, r.analytic, r.numeric));
+  }
+  out += good ? "\nall gradients agree\n"
+              : fmt::format("\ngradients differ by more than {:g}\n", options.tolerance);
+  return static_cast<int>(good ? ExitCode::ok : ExitCode::difference);
+}
+
+}  // namespace varscope

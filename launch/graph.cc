@@ -1,0 +1,31 @@
+#include "launch/graph.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include "common/error.h"
+#include "launch/job_setup.h"
+#include "worker/graph/graph_text.h"
+
+namespace varscope {
+
+std::string show_graph(const JobConfig& job, GraphMode mode, const std::string& dot_file,
+                       const LayerRegistry& layers) {
+  const auto data = load_dataset(job, job.data.train, DataSplit::train);
+  VariableStore store;
+  const DataFacts facts = DataFacts::of(*data);
+  Model model = build_model(store, job, facts, GraphMode::train, layers);
+  if (mode == GraphMode::evaluate) model = build_model(store, job, facts, mode, layers);
+  if (!dot_file.empty()) {
+    std::ofstream file(dot_file);
+    file << graph_dot(model.graph, job.job.name);
+    file.close();
+    if (!file) fail(ErrorKind::io, "cannot write {}: {}", dot_file, std::strerror(errno));
+  }
+  return fmt::format("{}: the graph of {}\n\n", job.job.name,
+                     mode == GraphMode::train ? "training" : "evaluation") +
+         graph_tree(model.graph);
+}
+
+}  // namespace varscope

@@ -1,0 +1,366 @@
+#include "launch/program.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "checkpoint/tools.h"
+#include "common/config/job_config.h"
+#include "common/config/suggest.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "common/loopback_transport.h"
+#include "common/mpi/mpi_job.h"
+#include "launch/evaluate.h"
+#include "launch/failure.h"
+#include "launch/gradcheck.h"
+#include "launch/graph.h"
+#include "launch/job_setup.h"
+#include "launch/plan.h"
+#include "launch/train.h"
+#include "launch/version.h"
+
+namespace varscope {
+namespace {
+
+constexpr const char* kFooter =
+    "Exit codes: 0 success; 2 command line or config; 3 data; 4 checkpoint (none, or another model); 5 a "
+    "verification or "
+    "gradcheck found differences; 10 protocol, 11 file system, 12 MPI, 13 a rank fell silent; 1 anything "
+    "else. Codes "
+    "of 10 and "
+    "above, and death by a signal, can be restarted with --resume.\n"
+    "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
+
+void tell(const Error& e) {
+  FailureReport::print(e.what());
+  spdlog::debug("{} error thrown at {}:{}", to_string(e.kind()), e.where().file_name(), e.where().line());
+}
+
+// Runs what is not collective; one line per failure.
+int run_alone(const std::function<int()>& work) {
+  try {
+    return work();
+  } catch (const Error& e) {
+    tell(e);
+    return static_cast<int>(exit_code(e.kind()));
+  } catch (const std::exception& e) {
+    FailureReport::print(fmt::format("internal error: {}", e.what()));
+    return static_cast<int>(ExitCode::internal);
+  }
+}
+
+int train_alone(const TrainOptions& options, const LayerRegistry& layers) {
+  return run_alone([&] {
+    train_in_one_process(options, layers);
+    return 0;
+  });
+}
+
+// Until training starts, ranks agree on errors: rank 0 prints, all leave cleanly. After that the rank that
+// fails prints and ends the job.
+int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, MpiJob& mpi) {
+  bool started = false;
+  try {
+    train_in_mpi_job(options, layers, mpi, started);
+    return 0;
+  } catch (const Error& e) {
+    if (started || mpi.rank() == Rank(0)) tell(e);
+    const int code = static_cast<int>(exit_code(e.kind()));
+    if (started) MpiJob::abort(code);
+    return code;
+  } catch (const std::exception& e) {
+    FailureReport::print(fmt::format("internal error: {}", e.what()));
+    MpiJob::abort(static_cast<int>(ExitCode::internal));
+  }
+}
+
+// Open MPI ends the whole job, with a banner, when one rank leaves with a non-zero code; all of ours leave
+// with the same.
+int train(const TrainOptions& options, const LayerRegistry& layers, int* argc, char*** argv) {
+  if (!launched_by_mpi()) return train_alone(options, layers);
+  MpiJob mpi(argc, argv);
+  start_log(fmt::format("rank {}", mpi.rank().value));
+  if (mpi.size() == 1) return train_alone(options, layers);
+  const int code = train_as_rank(options, layers, mpi);
+  mpi.barrier();
+  return code;
+}
+
+int print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  return 0;
+}
+
+void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
+  command
+      ->add_option("--set", overrides, "Override a key of the config: --set train.epochs=3. May be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
+}
+
+// The parsed command line; the one subcommand that was given sets `action`.
+class CommandLine {
+ public:
+  explicit CommandLine(const LayerRegistry& layers)
+      : layers_(layers), app_("varscope: a distributed parameter server over MPI", "varscope") {
+    app_.footer(kFooter);
+    app_.require_subcommand(1);
+    app_.get_formatter()->column_width(34);
+    add_train();
+    add_eval();
+    add_plan();
+    add_graph();
+    add_gradcheck();
+    add_config();
+    add_checkpoint();
+    add_version(app_);
+  }
+
+  int run(int argc, char** argv) {
+    argc_ = argc;
+    argv_ = argv;
+    try {
+      check_commands(app_, 1);
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+      if (e.get_exit_code() == 0) return app_.exit(e);
+      return refuse(Error(ErrorKind::config, fmt::format("{}; see varscope --help", e.what())));
+    } catch (const Error& e) {
+      return refuse(e);
+    }
+    return action_();
+  }
+
+ private:
+  // Under mpirun every rank reads the command line, and MPI is not up yet: rank 0 speaks for all. Its exit
+  // ends the others while they wait; one that is still there was started with another command line, and
+  // speaks for itself.
+  static int refuse(const Error& e) {
+    const int rank = launched_rank().value_or(0);
+    if (rank != 0) {
+      std::this_thread::sleep_for(std::chrono::seconds(4));
+      FailureReport::set_who(fmt::format("rank {}", rank));
+    }
+    tell(e);
+    return static_cast<int>(exit_code(e.kind()));
+  }
+  static void add_version(CLI::App& app) {
+    app.set_version_flag("--version", std::string("varscope ") + kVersion);
+    for (CLI::App* sub : app.get_subcommands({})) add_version(*sub);
+  }
+  // A command or option that does not exist is answered with the nearest one that does.
+  void check_commands(CLI::App& app, int at) const {
+    if (at >= argc_) return;
+    const std::string word = argv_[at];
+    if (!app.get_subcommands({}).empty()) {
+      if (word.starts_with("-")) return;
+      std::vector<std::string> names;
+      for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
+      if (std::find(names.begin(), names.end(), word) == names.end()) {
+        fail(ErrorKind::config, "\"{}\" is not a command{}; {} has {}", word, did_you_mean(word, names),
+             app.get_name(), comma_list(names));
+      }
+      return check_commands(*app.get_subcommand(word), at + 1);
+    }
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app.get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+    for (int i = at; i < argc_; ++i) {
+      const std::string name = std::string(argv_[i]).substr(0, std::string_view(argv_[i]).find('='));
+      if (!name.starts_with("--") || std::find(names.begin(), names.end(), name) != names.end()) continue;
+      fail(ErrorKind::config, "\"{}\" is not an option of varscope {}{}; it has {}", name, app.get_name(),
+           did_you_mean(name, names), comma_list(names));
+    }
+  }
+  static std::string did_you_mean(const std::string& word, const std::vector<std::string>& names) {
+    const std::string close = nearest(word, names);
+    return close.empty() ? "" : "; did you mean \"" + close + "\"?";
+  }
+
+  void add_train() {
+    CLI::App* c = app_.add_subcommand(
+        "train", "Train the model a config describes; alone, or as one rank under mpirun");
+    c->add_option("config", train_.config, "YAML file")->required();
+    add_overrides(c, train_.overrides);
+    resume_ = c->add_option("--resume", train_.resume_from,
+                            "Go on from the newest whole checkpoint of the run, or from PATH (--resume=PATH)")
+                  ->type_name("[=PATH]")
+                  ->expected(0, 1);
+    CLI::Option* fresh = c->add_flag("--fresh", train_.fresh,
+                                     "Set an earlier run's checkpoints and metrics aside, and start anew");
+    fresh->excludes(resume_);
+    c->add_flag("--check-numerics", train_.check_numerics,
+                "Stop at the first NaN or infinity, and name the op that made it (slower)");
+    c->callback([this] {
+      action_ = [this] {
+        train_.resume = resume_->count() > 0;
+        return train(train_, layers_, &argc_, &argv_);
+      };
+    });
+  }
+  void add_eval() {
+    CLI::App* c = app_.add_subcommand("eval", "Loss and accuracy of a checkpoint on data.test");
+    c->add_option("config", config_, "YAML file")->required();
+    c->add_option("--checkpoint", path_, "A checkpoint, or a directory of them (default: the config's)");
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          evaluate_checkpoint(config_, overrides_, path_, layers_);
+          return 0;
+        });
+      };
+    });
+  }
+  void add_plan() {
+    CLI::App* c = app_.add_subcommand(
+        "plan", "Show scopes, slices, servers, traffic and memory of a job, without running it");
+    c->add_option("config", config_, "YAML file")->required();
+    c->add_option("--servers", servers_, "Number of servers (default: cluster.servers)")
+        ->check(CLI::Range(1, 1 << 20));
+    c->add_option("--workers", workers_, "Number of workers (default: 1)")->check(CLI::Range(1, 1 << 20));
+    c->add_flag("--slices", slices_, "List each slice with its box and server");
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          const JobConfig job = load_config(config_, overrides_);
+          const PlanDetail detail = slices_ ? PlanDetail::slices : PlanDetail::summary;
+          return print(plan_text(job, servers_ > 0 ? servers_ : static_cast<int>(job.cluster.servers),
+                                 workers_, detail, layers_));
+        });
+      };
+    });
+  }
+  void add_graph() {
+    CLI::App* c =
+        app_.add_subcommand("graph", "Show the dataflow graph: scopes, ops, shapes, parameters, FLOPs");
+    c->add_option("config", config_, "YAML file")->required();
+    c->add_option("--dot", path_, "Write the graph to this file for Graphviz (dot -Tsvg)");
+    c->add_flag("--evaluation", evaluation_, "The graph of evaluations instead of training's");
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          const JobConfig job = load_config(config_, overrides_);
+          return print(show_graph(job, evaluation_ ? GraphMode::evaluate : GraphMode::train, path_, layers_));
+        });
+      };
+    });
+  }
+  void add_gradcheck() {
+    CLI::App* c = app_.add_subcommand(
+        "gradcheck",
+        "Compare the model's gradients with finite differences in float64; non-zero when they differ");
+    c->add_option("config", config_, "YAML file")->required();
+    c->add_option("--samples", gradcheck_.samples, "Samples of the batch (default: 4; a text: its sequences)")
+        ->check(CLI::Range(1, 1 << 16));
+    c->add_option("--elements", gradcheck_.elements, "Elements tried of each variable (default: 20)")
+        ->check(CLI::Range(1, 1 << 30));
+    c->add_option("--tolerance", gradcheck_.tolerance, "Largest relative difference allowed (default: 1e-5)")
+        ->check(CLI::PositiveNumber);
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          std::string out;
+          const int code = check_gradients(load_config(config_, overrides_), gradcheck_, layers_, out);
+          print(out);
+          return code;
+        });
+      };
+    });
+  }
+  void add_config() {
+    CLI::App* c =
+        app_.add_subcommand("config", "Check a config and print it with all defaults, or explain the keys");
+    c->add_option("config", config_, "YAML file");
+    CLI::Option* explain =
+        c->add_flag("--explain", explain_, "List every key with type, default, unit and meaning");
+    (void)explain;
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          if (explain_) return print(explain_job_config() + layers_.explain());
+          if (config_.empty()) fail(ErrorKind::config, "config: name a YAML file, or say --explain");
+          return print(dump(load_config(config_, overrides_)));
+        });
+      };
+    });
+  }
+  void add_checkpoint() {
+    CLI::App* c = app_.add_subcommand("checkpoint", "List, inspect and verify checkpoints");
+    c->require_subcommand(1);
+    const auto add = [&](const char* name, const char* text, std::function<int(Fs&)> work) {
+      CLI::App* sub = c->add_subcommand(name, text);
+      sub->add_option("path", path_, "A checkpoint, or a directory of them")->required();
+      sub->callback([this, work] {
+        action_ = [work] {
+          return run_alone([&work] {
+            PosixFs fs;
+            return work(fs);
+          });
+        };
+      });
+    };
+    add("list", "One line per checkpoint of a directory",
+        [this](Fs& fs) { return print(list_text(fs, path_)); });
+    add("inspect", "Facts, variables and values hash of one checkpoint (of a directory: the newest)",
+        [this](Fs& fs) {
+          const bool is_one = fs.exists(path_ + "/" + kManifestName);
+          return print(inspect_text(fs, is_one ? path_ : newest_checkpoint(fs, path_).path));
+        });
+    add("verify", "Check every byte; non-zero when anything is wrong", [this](Fs& fs) {
+      std::string out;
+      const int code = verify_tool(fs, path_, out);
+      print(out);
+      return code;
+    });
+  }
+
+  const LayerRegistry& layers_;
+  CLI::App app_;
+  std::function<int()> action_;
+  int argc_ = 0;
+  char** argv_ = nullptr;
+  TrainOptions train_;
+  CLI::Option* resume_ = nullptr;
+  std::string config_, path_;
+  std::vector<std::string> overrides_;
+  int servers_ = 0;
+  int workers_ = 1;
+  bool explain_ = false;
+  bool slices_ = false;
+  bool evaluation_ = false;
+  GradcheckOptions gradcheck_;
+};
+
+}  // namespace
+
+int run_program(int argc, char** argv, const LayerRegistry& layers) {
+  try {
+    start_log("varscope");
+    return CommandLine(layers).run(argc, argv);
+  } catch (const std::exception& e) {
+    FailureReport::print(e.what());
+    return static_cast<int>(ExitCode::internal);
+  }
+}
+
+int run_program(int argc, char** argv) { return run_program(argc, argv, LayerRegistry::built_in()); }
+
+}  // namespace varscope

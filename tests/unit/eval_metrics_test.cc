@@ -1,0 +1,78 @@
+#include "worker/eval_metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "common/config/yaml_reader.h"
+#include "tests/support/thrown.h"
+
+namespace varscope {
+namespace {
+
+JobConfig job(const std::string& loss, const std::string& metrics, const std::string& target = "labels") {
+  const std::string text = "job: {name: t}\ndata: {train: {type: digits}}\nmodel:\n  loss: " + loss +
+                           "\n  target: " + target +
+                           "\n  layers: [{type: flatten}]\ntrain:\n  metrics: " + metrics + "\n";
+  return parse_job(read_yaml_text(text, "job.yaml"), "job.yaml");
+}
+
+std::vector<std::string> names(const JobConfig& j, std::int64_t labels = 1) {
+  std::vector<std::string> all;
+  for (const MetricSpec& m : metrics_of(j, labels)) all.push_back(m.name);
+  return all;
+}
+
+TEST(EvalMetrics, DefaultSuitsTheLoss) {
+  using List = std::vector<std::string>;
+  EXPECT_EQ(names(job("softmax_cross_entropy", "[]")), List{"accuracy"});
+  EXPECT_EQ(names(job("softmax_cross_entropy", "[]"), 20), (List{"accuracy", "perplexity"}));
+  EXPECT_EQ(names(job("mean_squared_error", "[]", "input")), List{"rmse"});
+  EXPECT_EQ(names(job("softmax_cross_entropy", "[top_5, recall]")), (List{"top_5", "recall"}));
+}
+
+TEST(EvalMetrics, SayWhatDoesNotFit) {
+  EXPECT_THAT_THROWN(
+      names(job("softmax_cross_entropy", "[acuracy]")), ErrorKind::config,
+      {"job.yaml:8:13: train.metrics.0", "unknown metric \"acuracy\"", "did you mean \"accuracy\""});
+  EXPECT_THAT_THROWN(names(job("softmax_cross_entropy", "[accuracy, auc]")), ErrorKind::config,
+                     {"train.metrics.1", "metric \"auc\" does not fit loss softmax_cross_entropy"});
+  EXPECT_THAT_THROWN(names(job("mean_squared_error", "[accuracy]", "input")), ErrorKind::config,
+                     {"target input"});
+  EXPECT_THAT_THROWN(names(job("softmax_cross_entropy", "[top_0]")), ErrorKind::config,
+                     {"unknown metric \"top_0\""});
+}
+
+TEST(EvalMetrics, FinishTurnsSumsIntoFigures) {
+  EvalFacts facts;
+  facts.metrics = metrics_of(
+      job("softmax_cross_entropy", "[accuracy, perplexity, confusion_matrix, precision, recall]"), 1);
+  facts.outputs = 3;
+  // Labels down, answers across.
+  const std::vector<std::int64_t> matrix{4, 1, 0, 2, 3, 0, 0, 0, 0};
+  std::vector<std::int64_t> counts{7};
+  for (int i = 0; i < 3; ++i) counts.insert(counts.end(), matrix.begin(), matrix.end());
+  const std::vector<double> reals{20.0};
+  const auto values = finish_metrics(facts, {5.0, 7, 10}, counts, reals);
+  ASSERT_EQ(values.size(), 5U);
+  EXPECT_DOUBLE_EQ(values[0].value, 0.7);
+  EXPECT_DOUBLE_EQ(values[1].value, std::exp(2.0));
+  EXPECT_EQ(values[2].matrix, matrix);
+  EXPECT_DOUBLE_EQ(values[3].value, (4.0 / 6 + 3.0 / 4) / 2);  // class 2 does not occur
+  EXPECT_DOUBLE_EQ(values[4].value, (4.0 / 5 + 3.0 / 5) / 2);
+  EXPECT_EQ(to_text(values[0]), "accuracy 0.7000");
+  EXPECT_NE(to_text(values[2]).find("\n     1:       2       3       0"), std::string::npos)
+      << to_text(values[2]);
+  EXPECT_THAT_THROWN(finish_metrics(facts, {}, counts, {}), ErrorKind::protocol, {"28 counts and 0 sums"});
+}
+
+TEST(EvalMetrics, RmseDividesByAllElements) {
+  EvalFacts facts;
+  facts.metrics = {{MetricType::rmse, 0, "rmse"}};
+  facts.elements_per_target = 4;
+  const std::vector<double> reals{32.0};
+  EXPECT_DOUBLE_EQ(finish_metrics(facts, {0, 0, 2}, {}, reals)[0].value, 2.0);
+}
+
+}  // namespace
+}  // namespace varscope

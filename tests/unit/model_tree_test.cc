@@ -1,0 +1,259 @@
+#include "worker/layers/model_tree.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "common/config/yaml_reader.h"
+#include "tests/support/thrown.h"
+#include "worker/graph/session.h"
+#include "worker/layers/model.h"
+
+namespace varscope {
+namespace {
+
+// The model's lines begin at line 4 of the file.
+JobConfig job(const std::string& layers, const std::string& rest = "  loss: softmax_cross_entropy\n") {
+  const std::string text =
+      "job: {name: t}\ndata: {train: {type: digits}}\nmodel:\n" + rest + "  layers:\n" + layers;
+  return parse_job(read_yaml_text(text, "job.yaml"), "job.yaml");
+}
+
+std::set<std::string> names(const VariableStore& store) {
+  std::set<std::string> all;
+  for (const Variable* v : store.collection(collections::kGlobal)) all.insert(v->name());
+  return all;
+}
+
+TEST(ModelTree, BlocksNestTheirScopes) {
+  VariableStore store;
+  const Model m = build_model(store,
+                              job("    - scope: body\n"
+                                  "      layers:\n"
+                                  "        - {type: dense, scope: first, units: 4}\n"
+                                  "        - scope: inner\n"
+                                  "          layers: [{type: dense, units: 5}]\n"
+                                  "    - {type: dense, units: 10}\n"),
+                              {{6}, 10});
+  EXPECT_EQ(names(store),
+            (std::set<std::string>{"body/first/weights", "body/first/bias", "body/inner/dense_1/weights",
+                                   "body/inner/dense_1/bias", "dense_1/weights", "dense_1/bias"}));
+  EXPECT_EQ(store.find("body/inner/dense_1/weights")->shape(), (Shape{4, 5}));
+  EXPECT_TRUE(m.graph.find("body/inner/dense_1/dense"));
+}
+
+TEST(ModelTree, ScopesHandDefaultsDown) {
+  VariableStore store;
+  build_model(
+      store,
+      job("    - scope: a\n"
+          "      initializer: {type: uniform, low: -1, high: 1}\n"
+          "      regularizer: {type: l2, factor: 0.5}\n"
+          "      constraint: {type: max_norm, limit: 3}\n"
+          "      dtype: float32\n"
+          "      layers:\n"
+          "        - {type: dense, scope: x, units: 4, bias: false}\n"
+          "        - {type: dense, scope: y, units: 4, bias: false, initializer: ones, regularizer: none,\n"
+          "           constraint: non_neg}\n"
+          "        - scope: frozen\n"
+          "          trainable: false\n"
+          "          layers: [{type: dense, scope: z, units: 10}]\n"),
+      {{6}, 10});
+  EXPECT_EQ(store.find("a/x/weights")->spec().initializer, Initializer::uniform(-1, 1));
+  EXPECT_EQ(store.find("a/y/weights")->spec().initializer, Initializer::constant(1));
+  EXPECT_EQ(store.find("a/x/weights")->spec().constraint, Constraint::max_norm(3));
+  EXPECT_EQ(store.find("a/y/weights")->spec().constraint, Constraint::non_neg());
+  EXPECT_FALSE(store.find("a/frozen/z/weights")->trainable());
+  EXPECT_FALSE(store.find("a/frozen/z/bias")->trainable());
+  std::set<std::string> regularized;
+  for (const RegularizationLoss& r : store.regularization_losses()) regularized.insert(r.variable->name());
+  EXPECT_EQ(regularized, (std::set<std::string>{"a/x/weights", "a/frozen/z/weights", "a/frozen/z/bias"}));
+}
+
+TEST(ModelTree, ModelDefaultsReachAllVariables) {
+  VariableStore store;
+  build_model(store,
+              job("    - {type: dense, scope: a, units: 10}\n",
+                  "  loss: softmax_cross_entropy\n  regularizer: {type: l1, factor: 0.1}\n  partitioner: "
+                  "{type: fixed_size, "
+                  "parts: 2}\n"),
+              {{6}, 10});
+  EXPECT_EQ(names(store), (std::set<std::string>{"a/weights/part_0", "a/weights/part_1", "a/bias/part_0",
+                                                 "a/bias/part_1"}));
+  EXPECT_EQ(store.find("a/weights/part_1")->shape(), (Shape{3, 10}));
+  EXPECT_EQ(store.regularization_losses().size(), 4U);
+}
+
+TEST(ModelTree, PartsComputeWhatTheWholeDoes) {
+  const auto outputs = [](const std::string& partitioner) {
+    VariableStore store;
+    const Model m = build_model(store,
+                                job("    - {type: dense, scope: a, units: 7, activation: tanh" + partitioner +
+                                    "}\n" + "    - {type: dense, scope: b, units: 3" + partitioner + "}\n"),
+                                {{5}, 3});
+    Session session(m.graph, 9);
+    Tensor x(DType::float32, {2, 5});
+    for (std::size_t i = 0; i < 10; ++i) x.as<float>()[i] = 0.1F * static_cast<float>(i) - 0.4F;
+    const Tensor y = session.run({m.output}, {{m.x, x.view()}})[0].clone();
+    return std::vector<float>(y.as<float>().begin(), y.as<float>().end());
+  };
+  const std::vector<float> whole = outputs("");
+  EXPECT_EQ(outputs(", partitioner: {type: fixed_size, parts: 2}"), whole);
+  EXPECT_EQ(outputs(", partitioner: {type: fixed_size, parts: 3, axis: 1}"), whole);
+}
+
+TEST(ModelTree, TowersShareByReuse) {
+  VariableStore store;
+  const Model m = build_model(store,
+                              job("    - {type: take, index: 0}\n"
+                                  "    - scope: tower\n"
+                                  "      name: left\n"
+                                  "      layers: [{type: dense, units: 4, activation: relu}]\n"
+                                  "    - {type: take, input: x, index: 1}\n"
+                                  "    - {reuse: tower, name: right}\n"
+                                  "    - {type: absolute_difference, inputs: [left, right]}\n"
+                                  "    - {type: dense, scope: alike, units: 1}\n",
+                                  "  loss: sigmoid_cross_entropy\n"),
+                              {{2, 3}, 2});
+  EXPECT_EQ(names(store), (std::set<std::string>{"tower/dense_1/weights", "tower/dense_1/bias",
+                                                 "alike/weights", "alike/bias"}));
+  // Equal halves have distance 0: only the bias, which is 0, is left.
+  Session session(m.graph, 1);
+  const Tensor x = Tensor::of<float>({1, 2, 3}, {1, 2, 3, 1, 2, 3});
+  EXPECT_EQ(session.run({m.output}, {{m.x, x.view()}})[0].as<float>()[0], 0.0F);
+}
+
+TEST(ModelTree, AutoencoderSharesWeightsTurnedRound) {
+  VariableStore store;
+  const Model m = build_model(store,
+                              job("    - {type: dense, scope: code, units: 2}\n"
+                                  "    - {type: dense, reuse: code, transpose: true}\n",
+                                  "  loss: mean_squared_error\n  target: input\n"),
+                              {{2, 2}, 10});
+  EXPECT_EQ(names(store), (std::set<std::string>{"code/weights", "code/bias", "code/transposed_bias"}));
+  EXPECT_FALSE(m.correct);
+  EXPECT_EQ(m.metrics.at(0).name, "rmse");
+  EXPECT_THAT_THROWN(build_model(store,
+                                 job("    - {type: dense, scope: c2, units: 2}\n",
+                                     "  loss: mean_squared_error\n  target: input\n"),
+                                 {{2, 2}, 10}),
+                     ErrorKind::config, {"job.yaml:7:", "[?, 2]", "[?, 2, 2]", "same elements"});
+}
+
+TEST(ModelTree, RepeatCounts) {
+  VariableStore store;
+  const Model m = build_model(store,
+                              job("    - repeat: 3\n"
+                                  "      layers: [{type: dense, scope: hidden$(i), units: $(i+1)}]\n"
+                                  "    - repeat: 2\n"
+                                  "      counter: block\n"
+                                  "      from: 0\n"
+                                  "      scope: deep\n"
+                                  "      layers:\n"
+                                  "        - {type: dense, scope: in$(block), units: 4}\n"
+                                  "        - repeat: 2\n"
+                                  "          layers: [{type: dense, scope: b$(block)_$(i), units: 4}]\n"
+                                  "    - {type: dense, units: 10}\n"),
+                              {{6}, 10});
+  EXPECT_EQ(store.find("hidden3/weights")->shape(), (Shape{3, 4}));
+  for (const char* name :
+       {"deep/in0/bias", "deep/in1/bias", "deep/b0_1/bias", "deep/b0_2/bias", "deep/b1_2/bias"})
+    EXPECT_NE(store.find(name), nullptr) << name;
+  EXPECT_EQ(m.layers.size(), 3U + 2 * 3 + 1);
+}
+
+TEST(ModelTree, ResidualBlocksReadTheirInput) {
+  VariableStore store;
+  const Model m =
+      build_model(store,
+                  job("    - repeat: 2\n"
+                      "      layers:\n"
+                      "        - {type: dense, scope: r$(i), units: 6, initializer: zeros, name: branch}\n"
+                      "        - {type: add, inputs: [input, branch]}\n"),
+                  {{6}, 6});
+  Session session(m.graph, 1);
+  const Tensor x = Tensor::of<float>({1, 6}, {1, 2, 3, 4, 5, 6});
+  const Tensor y = session.run({m.output}, {{m.x, x.view()}})[0].clone();
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(y.as<float>()[i], x.as<float>()[i]);
+}
+
+TEST(ModelTree, EvaluationIsASecondGraphOverTheSameVariables) {
+  VariableStore store;
+  const JobConfig j =
+      job("    - {type: dense, scope: a, units: 4}\n"
+          "    - {type: batch_norm, scope: norm}\n"
+          "    - {type: dropout, rate: 0.5}\n"
+          "    - {type: dense, scope: b, units: 10}\n");
+  const Model train = build_model(store, j, {{6}, 10});
+  const std::size_t n = store.variables().size();
+  const Model evaluation = build_model(store, j, {{6}, 10}, GraphMode::evaluate);
+  EXPECT_EQ(store.variables().size(), n);
+  EXPECT_TRUE(store.find("norm/moving_mean")->spec().is_average());
+  EXPECT_TRUE(train.graph.find("dropout_1"));
+  EXPECT_FALSE(evaluation.graph.find("dropout_1"));
+  EXPECT_EQ(evaluation.metrics.size(), evaluation.metric_nodes.size());
+}
+
+TEST(ModelTree, RegularizationLossIsAddedOncePerBatch) {
+  VariableStore store;
+  const JobConfig j = job(
+      "    - {type: dense, scope: a, units: 2, initializer: ones, regularizer: {type: l2, factor: 0.5}}\n");
+  const Model m = build_model(store, j, {{3}, 2});
+  const Model plain = build_model(store, j, {{3}, 2}, GraphMode::evaluate);
+  const Tensor x = Tensor::of<float>({4, 3}, {1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6});
+  const Tensor y = Tensor::of<std::int32_t>({4}, {0, 1, 0, 1});
+  Session with(m.graph, 1), without(plain.graph, 1);
+  const double a = with.run({m.loss}, {{m.x, x.view()}, {m.y, y.view()}})[0].as<double>()[0];
+  const double b = without.run({plain.loss}, {{plain.x, x.view()}, {plain.y, y.view()}})[0].as<double>()[0];
+  EXPECT_DOUBLE_EQ(a - b, 4 * 0.5 * 6);  // 4 rows, which the trainer divides by
+}
+
+void expect_error(const std::string& layers, std::initializer_list<const char*> words,
+                  const Shape& sample = {6}) {
+  VariableStore store;
+  EXPECT_THAT_THROWN(build_model(store, job(layers), {sample, 10}), ErrorKind::config, words);
+}
+
+TEST(ModelTree, SaysWhatIsWrongAndWhere) {
+  expect_error("    - {type: dense, units: 10, input: lft}\n",
+               {"job.yaml:6:39: model.layers.0.input", "unknown input \"lft\"", "there are x"});
+  expect_error("    - {type: dense, units: 10, name: left}\n    - {type: dense, units: 10, input: lefft}\n",
+               {"did you mean \"left\""});
+  expect_error("    - {type: dense, units: 10, name: a}\n    - {type: dense, units: 10, name: a}\n",
+               {"job.yaml:7:38: model.layers.1.name", "the name \"a\" is taken (job.yaml:6:38)"});
+  expect_error("    - {type: dense, units: 10, inputs: [x, x]}\n",
+               {"model.layers.0.inputs", "takes 1 input, got 2"});
+  expect_error("    - {reuse: tower}\n",
+               {"job.yaml:6:15: model.layers.0.reuse", "no block of scope \"tower\""});
+  expect_error("    - {scope: a, layers: []}\n", {"model.layers.0.layers", "at least one layer"});
+  expect_error("    - {scope: a, layer: []}\n", {"model.layers.0.type", "missing"});
+  expect_error("    - {repeat: 0, layers: [{type: flatten}]}\n", {"model.layers.0.repeat", "1 to 10000"});
+  expect_error("    - {scope: a, type: dense, layers: [{type: flatten}]}\n",
+               {"a block of layers has no type"});
+  expect_error("    - {scope: a, regularizer: {type: l3, factor: 1}, layers: [{type: dense, units: 10}]}\n",
+               {"model.layers.0.regularizer.type", "expected one of none, l1, l2, l1_l2, got \"l3\""});
+  expect_error("    - {type: dense, transpose: true, reuse: nothing}\n",
+               {"model.layers.0.transpose", "no weights"});
+  expect_error("    - {type: concat, inputs: [x]}\n    - {type: add, inputs: [x]}\n",
+               {"takes 2 inputs, got 1"});
+  expect_error("    - {type: lstm, units: 3}\n", {"lstm needs sequences", "[?, 6]"});
+  expect_error("    - {type: conv2d, filters: 3, kernel: [3]}\n", {"needs images", "[?, 6]"});
+  expect_error("    - {type: conv2d, filters: 3, kernel: [3, 3, 3]}\n",
+               {"model.layers.0.kernel", "got 3 numbers"}, {4, 4});
+  expect_error("    - {type: batch_norm, scope: n}\n    - {type: batch_norm, reuse: n}\n",
+               {"model.layers.1.reuse", "\"n\" normalises another input"});
+}
+
+TEST(ModelTree, CounterIsReplacedInTextsOnly) {
+  const ConfigNode node = read_yaml_text("{a$(i): \"x$(i)y$(i+10)\", b: [$(i-1), $(j), $(, $(ii)]}", "f");
+  const ConfigNode out = with_counter(node, "i", 5);
+  EXPECT_EQ(out.find("a$(i)")->scalar, "x5y15");
+  EXPECT_EQ(out.find("b")->items[0].scalar, "4");
+  EXPECT_EQ(out.find("b")->items[1].scalar, "$(j)");
+  EXPECT_EQ(out.find("b")->items[2].scalar, "$(");
+  EXPECT_EQ(out.find("b")->items[3].scalar, "$(ii)");
+}
+
+}  // namespace
+}  // namespace varscope

@@ -1,0 +1,97 @@
+#include "worker/data/text.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "worker/data/gzip_file.h"
+
+namespace varscope {
+namespace {
+
+constexpr std::size_t kMaxFileBytes = std::size_t{4} << 30;
+
+std::vector<std::string_view> split_words(std::string_view text) {
+  std::vector<std::string_view> words;
+  constexpr std::string_view kSpace = " \t\r\n\f\v";
+  for (std::size_t at = text.find_first_not_of(kSpace); at != std::string_view::npos;) {
+    const std::size_t end = std::min(text.find_first_of(kSpace, at), text.size());
+    words.push_back(text.substr(at, end - at));
+    at = text.find_first_not_of(kSpace, end);
+  }
+  return words;
+}
+
+// By frequency, then alphabetically; [0] is "<unk>".
+std::vector<std::string> frequent_words(std::span<const std::string_view> words, std::int64_t n) {
+  std::unordered_map<std::string_view, std::int64_t> counts;
+  for (const std::string_view w : words) ++counts[w];
+  std::vector<std::pair<std::int64_t, std::string_view>> sorted;
+  for (const auto& [word, count] : counts) sorted.emplace_back(-count, word);
+  std::sort(sorted.begin(), sorted.end());
+  std::vector<std::string> vocabulary{"<unk>"};
+  for (const auto& [count, word] : sorted) {
+    if (static_cast<std::int64_t>(vocabulary.size()) >= n) break;
+    if (word != "<unk>") vocabulary.emplace_back(word);
+  }
+  return vocabulary;
+}
+
+}  // namespace
+
+TextDataset::TextDataset(const std::filesystem::path& file, const TextOptions& options)
+    : options_(options), sample_shape_{options.steps} {
+  if (options.vocabulary < 2 || options.steps < 1 || options.streams < 1 || !(options.test_fraction >= 0) ||
+      !(options.test_fraction < 1)) {
+    fail(ErrorKind::argument,
+         "a text with a vocabulary of {}, {} steps, {} streams and a test fraction of {}", options.vocabulary,
+         options.steps, options.streams, options.test_fraction);
+  }
+  const std::string text = read_gzip_file(file, kMaxFileBytes);
+  const std::vector<std::string_view> all = split_words(text);
+  const auto n_train = all.size() - static_cast<std::size_t>(
+                                        std::floor(static_cast<double>(all.size()) * options.test_fraction));
+  const std::span<const std::string_view> train(all.data(), n_train);
+  vocabulary_ = frequent_words(train, options.vocabulary);
+  std::span<const std::string_view> part = options.test_part ? std::span(all).subspan(n_train) : train;
+  if (options.words > 0 && static_cast<std::size_t>(options.words) < part.size())
+    part = part.first(static_cast<std::size_t>(options.words));
+
+  std::unordered_map<std::string_view, std::int32_t> ids;
+  for (std::size_t i = 1; i < vocabulary_.size(); ++i) ids[vocabulary_[i]] = static_cast<std::int32_t>(i);
+  ids_.reserve(part.size());
+  for (const std::string_view w : part) {
+    const auto found = ids.find(w);
+    ids_.push_back(found == ids.end() ? 0 : found->second);
+  }
+  stream_words_ = part.empty() ? 0 : (n_words() - 1) / options.streams;
+  n_windows_ = stream_words_ / options.steps;
+  if (n_windows_ < 1) {
+    fail(ErrorKind::data, "{} has {} words in its {} part; {} sequences of {} words need at least {}",
+         file.string(), n_words(), options.test_part ? "test" : "training", options.streams, options.steps,
+         options.streams * options.steps + 1);
+  }
+}
+
+void TextDataset::fill(std::span<const std::int64_t> indices, const TensorView& x,
+                       const TensorView& y) const {
+  const auto n = static_cast<std::int64_t>(indices.size());
+  const Shape wanted{n, options_.steps};
+  if (x.dtype() != DType::int32 || y.dtype() != kLabelDType || x.shape() != wanted || y.shape() != wanted) {
+    fail(ErrorKind::argument, "{} windows of {} words do not fit into x {} {} and y {} {}", n, options_.steps,
+         to_string(x.dtype()), x.shape().str(), to_string(y.dtype()), y.shape().str());
+  }
+  std::int32_t* to_x = x.data<std::int32_t>();
+  std::int32_t* to_y = y.data<std::int32_t>();
+  for (const std::int64_t i : indices) {
+    if (i < 0 || i >= size()) fail(ErrorKind::argument, "sample {} was asked for; there are {}", i, size());
+    const std::int64_t begin = i % options_.streams * stream_words_ + i / options_.streams * options_.steps;
+    const std::int32_t* from = ids_.data() + begin;
+    to_x = std::copy_n(from, options_.steps, to_x);
+    to_y = std::copy_n(from + 1, options_.steps, to_y);
+  }
+}
+
+}  // namespace varscope

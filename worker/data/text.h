@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "worker/data/dataset.h"
+
+namespace varscope {
+
+struct TextOptions {
+  std::int64_t vocabulary = 10000;  // words that are told apart, <unk> included
+  std::int64_t steps = 20;          // words of a sample
+  std::int64_t streams = 20;        // sequences that are read side by side
+  double test_fraction = 0.1;       // of the words, at the end of the file
+  std::int64_t words = 0;           // use the first n words of the part; 0 means all
+  bool test_part = false;
+};
+
+// A text for a language model: words by their ids, each sample `steps` consecutive words, its labels the
+// words that follow each of them. Words are split at white space. The vocabulary is that of the training
+// part whatever part this is: ids by frequency, then alphabetically; 0 is <unk>, every other word.
+//
+// The part is cut into `streams` equal sequences (a remainder is left out). Sample i is window i / streams of
+// sequence i % streams, so that a batch of `streams` consecutive samples has one window of each sequence, and
+// the next batch the windows that follow: what a recurrent network carries over fits (Zaremba et al., 2014).
+// Throws Error(data) that names the file: unreadable, or fewer words than one window for each stream.
+class TextDataset final : public Dataset {
+ public:
+  TextDataset(const std::filesystem::path& file, const TextOptions& options);
+
+  std::int64_t size() const override { return n_windows_ * options_.streams; }
+  const Shape& sample_shape() const override { return sample_shape_; }
+  const Shape& label_shape() const override { return sample_shape_; }
+  std::int64_t n_classes() const override { return options_.vocabulary; }
+  Features features() const override { return Features::ids; }
+  std::int64_t streams() const override { return options_.streams; }
+  void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
+
+  std::int64_t n_words() const { return static_cast<std::int64_t>(ids_.size()); }
+  const std::vector<std::string>& vocabulary() const { return vocabulary_; }  // by id; [0] is "<unk>"
+
+ private:
+  TextOptions options_;
+  Shape sample_shape_;
+  std::vector<std::string> vocabulary_;
+  std::vector<std::int32_t> ids_;
+  std::int64_t stream_words_ = 0;
+  std::int64_t n_windows_ = 0;
+};
+
+}  // namespace varscope

@@ -1,0 +1,176 @@
+#include "worker/eval_metrics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "common/config/suggest.h"
+#include "worker/ops/metrics.h"
+
+namespace varscope {
+namespace {
+
+constexpr Choice<MetricType> kNames[] = {
+    {MetricType::accuracy, "accuracy"},     {MetricType::auc, "auc"},
+    {MetricType::log_loss, "log_loss"},     {MetricType::rmse, "rmse"},
+    {MetricType::perplexity, "perplexity"}, {MetricType::precision, "precision"},
+    {MetricType::recall, "recall"},         {MetricType::confusion_matrix, "confusion_matrix"}};
+constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
+
+double ratio(double a, double b) { return b > 0 ? a / b : kNothing; }
+
+[[noreturn]] void fail_metric(const JobConfig& job, std::size_t i, const std::string& text) {
+  const std::string path = fmt::format("train.metrics.{}", i);
+  const ConfigNode* node = job.root.find_path(path);
+  fail_at(node != nullptr ? *node : job.root, job.file, path, text);
+}
+
+MetricSpec read_metric(const JobConfig& job, std::size_t i) {
+  const std::string& name = job.train.metrics[i];
+  std::vector<std::string> names{"top_5"};
+  for (const auto& c : kNames) {
+    if (name == c.name) return {c.value, 0, name};
+    names.emplace_back(c.name);
+  }
+  std::int64_t k = 0;
+  if (name.starts_with("top_") && parse_number(name.substr(4), k) && k >= 1)
+    return {MetricType::top_k, k, name};
+  const std::string near = nearest(name, names);
+  fail_metric(
+      job, i,
+      fmt::format("unknown metric \"{}\"{}; known are {}", name,
+                  near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near), comma_list(names)));
+}
+
+void check_fits(const JobConfig& job, std::size_t i, const MetricSpec& m) {
+  const LossType loss = job.model.loss.type;
+  const bool labels = job.model.target == TargetType::labels;
+  const bool logits = loss == LossType::softmax_cross_entropy || loss == LossType::sigmoid_cross_entropy;
+  const bool fits = [&] {
+    switch (m.type) {
+      case MetricType::rmse:
+        return !logits || !labels;
+      case MetricType::auc:
+        return labels && loss == LossType::sigmoid_cross_entropy;
+      case MetricType::log_loss:
+      case MetricType::perplexity:
+        return labels && logits;
+      default:
+        return labels;
+    }
+  }();
+  if (fits) return;
+  fail_metric(job, i,
+              fmt::format("metric \"{}\" does not fit loss {} with target {}", m.name,
+                          choice_name(kLossTypes, loss), choice_name(kTargetTypes, job.model.target)));
+}
+
+}  // namespace
+
+std::vector<MetricSpec> metrics_of(const JobConfig& job, std::int64_t labels_per_sample) {
+  std::vector<MetricSpec> metrics;
+  for (std::size_t i = 0; i < job.train.metrics.size(); ++i) {
+    metrics.push_back(read_metric(job, i));
+    check_fits(job, i, metrics.back());
+  }
+  if (!metrics.empty()) return metrics;
+  if (job.model.target == TargetType::input) return {{MetricType::rmse, 0, "rmse"}};
+  metrics.push_back({MetricType::accuracy, 0, "accuracy"});
+  if (labels_per_sample > 1) metrics.push_back({MetricType::perplexity, 0, "perplexity"});
+  return metrics;
+}
+
+MetricLayout layout_of(const MetricSpec& metric, std::int64_t n_outputs) {
+  const std::int64_t classes = std::max<std::int64_t>(2, n_outputs);
+  switch (metric.type) {
+    case MetricType::accuracy:
+    case MetricType::top_k:
+      return {1, false};
+    case MetricType::auc:
+      return {2 * ops::kScoreBins, false};
+    case MetricType::precision:
+    case MetricType::recall:
+    case MetricType::confusion_matrix:
+      return {classes * classes, false};
+    case MetricType::log_loss:
+    case MetricType::rmse:
+    case MetricType::perplexity:
+      return {0, true};
+  }
+  return {};
+}
+
+namespace {
+
+void check_sizes(const EvalFacts& facts, std::size_t n_counts, std::size_t n_reals) {
+  std::size_t counts = 0, reals = 0;
+  for (const MetricSpec& m : facts.metrics) {
+    const MetricLayout layout = layout_of(m, facts.outputs);
+    counts += static_cast<std::size_t>(layout.counts);
+    reals += layout.real ? 1 : 0;
+  }
+  if (n_counts == counts && n_reals == reals) return;
+  fail(ErrorKind::protocol,
+       "an evaluation has {} counts and {} sums for its metrics; {} and {} were expected", n_counts, n_reals,
+       counts, reals);
+}
+
+}  // namespace
+
+std::vector<MetricValue> finish_metrics(const EvalFacts& facts, const BatchSums& sums,
+                                        std::span<const std::int64_t> counts, std::span<const double> reals) {
+  check_sizes(facts, counts.size(), reals.size());
+  std::vector<MetricValue> values;
+  const auto n = static_cast<double>(sums.samples);
+  const std::int64_t classes = std::max<std::int64_t>(2, facts.outputs);
+  for (const MetricSpec& m : facts.metrics) {
+    const MetricLayout layout = layout_of(m, facts.outputs);
+    const auto mine = counts.first(static_cast<std::size_t>(layout.counts));
+    counts = counts.subspan(mine.size());
+    const double real = layout.real ? reals.front() : 0;
+    if (layout.real) reals = reals.subspan(1);
+    MetricValue v{m.name, 0, {}};
+    switch (m.type) {
+      case MetricType::accuracy:
+      case MetricType::top_k:
+        v.value = ratio(static_cast<double>(mine[0]), n);
+        break;
+      case MetricType::auc:
+        v.value = auc_of_histogram(mine);
+        break;
+      case MetricType::log_loss:
+        v.value = ratio(real, n);
+        break;
+      case MetricType::rmse:
+        v.value = std::sqrt(ratio(real, n * static_cast<double>(facts.elements_per_target)));
+        break;
+      case MetricType::perplexity:
+        v.value = std::exp(ratio(real, n));
+        break;
+      case MetricType::precision:
+        v.value = classes == 2 ? precision_recall(mine, 1).precision : macro_precision_recall(mine).precision;
+        break;
+      case MetricType::recall:
+        v.value = classes == 2 ? precision_recall(mine, 1).recall : macro_precision_recall(mine).recall;
+        break;
+      case MetricType::confusion_matrix:
+        v.matrix.assign(mine.begin(), mine.end());
+        break;
+    }
+    values.push_back(std::move(v));
+  }
+  return values;
+}
+
+std::string to_text(const MetricValue& value) {
+  if (value.matrix.empty()) return fmt::format("{} {:.4f}", value.name, value.value);
+  const auto n = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(value.matrix.size()))));
+  std::string text = fmt::format("{} (a row for each label, a column for each answer)", value.name);
+  for (std::size_t row = 0; row < n; ++row) {
+    text += fmt::format("\n  {:>4}:", row);
+    for (std::size_t c = 0; c < n; ++c) text += fmt::format(" {:>7}", value.matrix[row * n + c]);
+  }
+  return text;
+}
+
+}  // namespace varscope

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/config/job_config.h"
+#include "common/reports.h"
+
+namespace varscope {
+
+// Figures of an evaluation besides the loss. Each is a function of sums over the samples: integers, which add
+// up alike in any order, or one float64 for each chunk of the test set, which are added in the chunks' order.
+// So a figure does not depend on how the chunks were dealt to workers.
+enum class MetricType : std::uint8_t {
+  accuracy,          // rows whose first largest logit is the label; with one logit, logit > 0 means 1
+  top_k,             // rows whose label is among the k largest logits
+  auc,               // area under the ROC curve, of binned scores (two classes, one logit)
+  log_loss,          // mean of -log p(label), without smoothing and weights
+  rmse,              // root of the mean squared difference of outputs and targets
+  perplexity,        // exp(mean of -log p(label))
+  precision,         // of class 1 with one logit, else the mean over the classes that occur
+  recall,            // the same
+  confusion_matrix,  // rows are labels, columns answers
+};
+
+struct MetricSpec {
+  MetricType type = MetricType::accuracy;
+  std::int64_t k = 0;  // top_k
+  std::string name;    // "top_5"
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& type& k& name;
+  }
+};
+
+// train.metrics, or what suits the loss. Throws Error(config) with the nearest name for one that does not
+// exist, or that does not fit the loss or the target.
+std::vector<MetricSpec> metrics_of(const JobConfig& job, std::int64_t labels_per_sample);
+
+// How many integers and whether a float64 a metric sums up, for k classes (1 for a single logit).
+struct MetricLayout {
+  std::int64_t counts = 0;
+  bool real = false;
+};
+MetricLayout layout_of(const MetricSpec& metric, std::int64_t n_outputs);
+
+struct MetricValue {
+  std::string name;
+  double value = 0;
+  std::vector<std::int64_t> matrix;  // confusion_matrix: k * k counts, row-major; else empty
+};
+// What turns sums into figures; the same on every rank.
+struct EvalFacts {
+  std::vector<MetricSpec> metrics;
+  std::int64_t outputs = 1;              // of the model's last axis
+  std::int64_t elements_per_target = 1;  // of the model's output
+  std::int64_t targets_per_sample = 1;
+  bool has_accuracy = true;  // BatchSums::correct counts something
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& metrics& outputs& elements_per_target& targets_per_sample& has_accuracy;
+  }
+};
+
+// `counts` and `reals` hold what layout_of says, metric after metric. Throws Error(protocol) when they do
+// not.
+std::vector<MetricValue> finish_metrics(const EvalFacts& facts, const BatchSums& sums,
+                                        std::span<const std::int64_t> counts, std::span<const double> reals);
+// "accuracy 0.8712"; a matrix takes a line for each row.
+std::string to_text(const MetricValue& value);
+
+}  // namespace varscope

@@ -1,0 +1,78 @@
+#include "worker/evaluator.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace varscope {
+
+Shape batched(const Shape& sample, std::int64_t n) {
+  std::vector<std::int64_t> dims{n};
+  dims.insert(dims.end(), sample.dims().begin(), sample.dims().end());
+  return Shape(std::move(dims));
+}
+
+DType input_dtype(const JobConfig& job, const Dataset& data) {
+  return data.features() == Features::ids ? DType::int32 : job.model.dtype;
+}
+
+Evaluator::Evaluator(const JobConfig& job, const Model& model, const Dataset& test)
+    : model_(model),
+      test_(test),
+      chunk_size_(std::min(job.train.eval_batch, test.size())),
+      n_chunks_((test.size() + chunk_size_ - 1) / chunk_size_),
+      executor_(model.graph, model.loss, chunk_size_, {.also = model.also(), .forward_only = true}),
+      states_(model.graph, 1, chunk_size_, static_cast<std::uint64_t>(job.job.seed)),
+      x_(input_dtype(job, test), batched(test.sample_shape(), chunk_size_)),
+      y_(Dataset::kLabelDType, batched(test.label_shape(), chunk_size_)) {}
+
+EvalReport Evaluator::run(int first, int stride, const std::function<void()>& between) {
+  EvalReport report;
+  report.n_chunks = n_chunks_;
+  for (const NodeId id : model_.metric_nodes) {
+    const TensorType& type = model_.graph.node(id).type;
+    if (type.dtype == DType::int64)
+      report.counts.resize(report.counts.size() + static_cast<std::size_t>(type.shape.n_elements()), 0);
+  }
+  states_.reset();
+  const bool in_order = test_.streams() > 0;
+  if (in_order && first != 0) return report;
+  for (std::int64_t chunk = first; chunk < n_chunks_; chunk += in_order ? 1 : stride) {
+    run_chunk(chunk, between, report);
+    if (in_order) states_.advance(0);
+  }
+  return report;
+}
+
+void Evaluator::run_chunk(std::int64_t chunk, const std::function<void()>& between, EvalReport& report) {
+  const std::int64_t begin = chunk * chunk_size_, n = std::min(test_.size() - begin, chunk_size_);
+  indices_.resize(static_cast<std::size_t>(n));
+  std::iota(indices_.begin(), indices_.end(), begin);
+  const TensorView x(x_.dtype(), batched(test_.sample_shape(), n), x_.view().bytes());
+  const TensorView y(y_.dtype(), batched(test_.label_shape(), n), y_.view().bytes());
+  test_.fill(indices_, x, y);
+  executor_.set_batch(n);
+  executor_.feed(model_.x, x);
+  executor_.feed(model_.y, y);
+  states_.bind(executor_, 0);
+  for (const auto& step : executor_.forward_steps()) {
+    executor_.forward(step);
+    between();
+  }
+  report.chunks.push_back(chunk);
+  report.sums.push_back({executor_.value(model_.loss).as<double>()[0],
+                         model_.correct ? executor_.value(*model_.correct).as<std::int64_t>()[0] : 0,
+                         n * model_.targets_per_sample});
+  std::vector<double> reals;
+  std::size_t at = 0;
+  for (const NodeId id : model_.metric_nodes) {
+    const TensorView& value = executor_.value(id);
+    if (value.dtype() == DType::float64) {
+      reals.push_back(value.as<double>()[0]);
+      continue;
+    }
+    for (const std::int64_t count : value.as<std::int64_t>()) report.counts[at++] += count;
+  }
+  report.reals.push_back(std::move(reals));
+}
+
+}  // namespace varscope

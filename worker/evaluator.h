@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "common/config/job_config.h"
+#include "common/reports.h"
+#include "worker/data/dataset.h"
+#include "worker/graph/executor.h"
+#include "worker/layers/model.h"
+#include "worker/local_states.h"
+
+namespace varscope {
+
+// Passes over a test set in chunks of train.eval_batch samples, which can be dealt to workers: what a chunk
+// adds up to does not depend on who evaluates it. A text's chunks are the windows of its sequences, each of
+// which needs the state that the one before left, so one worker evaluates all of them. Owns activations;
+// borrows the rest. Not thread-safe.
+class Evaluator {
+ public:
+  // REQUIRES model.mode == evaluate.
+  Evaluator(const JobConfig& job, const Model& model, const Dataset& test);
+
+  Executor& executor() { return executor_; }  // to bind the variables' values
+  std::int64_t n_chunks() const { return n_chunks_; }
+  // Chunks first, first + stride, ...; `between` is called now and then, for communication.
+  EvalReport run(
+      int first, int stride, const std::function<void()>& between = [] {});
+
+ private:
+  void run_chunk(std::int64_t chunk, const std::function<void()>& between, EvalReport& report);
+
+  const Model& model_;
+  const Dataset& test_;
+  std::int64_t chunk_size_;
+  std::int64_t n_chunks_;
+  Executor executor_;
+  LocalStates states_;
+  Tensor x_, y_;
+  std::vector<std::int64_t> indices_;
+};
+
+// [n, sample shape ...]
+Shape batched(const Shape& sample, std::int64_t n);
+// Of a batch of samples: the dtype of x.
+DType input_dtype(const JobConfig& job, const Dataset& data);
+
+}  // namespace varscope

@@ -1,0 +1,144 @@
+#include "worker/graph/graph_text.h"
+
+#include <map>
+#include <vector>
+
+namespace varscope {
+namespace {
+
+// A scope with what is directly in it; names are relative.
+struct Scope {
+  std::map<std::string, Scope> inner;
+  std::vector<std::string> order;  // of `inner`, by first appearance
+  std::vector<NodeId> nodes;
+};
+
+std::string last_name(const std::string& name) {
+  const std::size_t slash = name.rfind('/');
+  return slash == std::string::npos ? name : name.substr(slash + 1);
+}
+
+Scope tree_of(const Graph& graph) {
+  Scope root;
+  for (std::size_t i = 0; i < graph.size(); ++i) {
+    const NodeId id(static_cast<int>(i));
+    const std::string& name = graph.node(id).name;
+    Scope* at = &root;
+    for (std::size_t from = 0, slash = 0; (slash = name.find('/', from)) != std::string::npos;
+         from = slash + 1) {
+      const std::string part = name.substr(from, slash - from);
+      if (!at->inner.contains(part)) at->order.push_back(part);
+      at = &at->inner[part];
+    }
+    at->nodes.push_back(id);
+  }
+  return root;
+}
+
+std::int64_t parameters(const Graph& graph, const Scope& scope) {
+  std::int64_t n = 0;
+  for (const NodeId id : scope.nodes) {
+    const Graph::Node& node = graph.node(id);
+    if (node.kind == Graph::Kind::variable && node.variable->trainable())
+      n += node.variable->shape().n_elements();
+  }
+  for (const auto& [name, inner] : scope.inner) n += parameters(graph, inner);
+  return n;
+}
+
+std::int64_t flops(const Graph& graph, const Scope& scope) {
+  std::int64_t n = 0;
+  for (const NodeId id : scope.nodes) n += graph.flops(id, 1);
+  for (const auto& [name, inner] : scope.inner) n += flops(graph, inner);
+  return n;
+}
+
+std::string number(std::int64_t n) { return n == 0 ? "" : std::to_string(n); }
+
+std::string row(const std::string& name, const std::string& what, const std::string& shape,
+                std::int64_t n_parameters, std::int64_t n_flops) {
+  std::string text = fmt::format("{:<36} {:<24} {:<20} {:>12} {:>14}", name, what, shape,
+                                 number(n_parameters), number(n_flops));
+  while (text.ends_with(' ')) text.pop_back();
+  return text + "\n";
+}
+
+std::string what_of(const Graph::Node& node) {
+  if (node.kind == Graph::Kind::placeholder) return "placeholder";
+  if (node.kind == Graph::Kind::op) return node.op->type();
+  if (node.variable->is_local()) return "local variable";
+  return node.variable->trainable()           ? "variable"
+         : node.variable->spec().is_average() ? "moving average"
+                                              : "constant variable";
+}
+
+void print(const Graph& graph, const Scope& scope, int depth, std::string& out) {
+  const std::string indent(static_cast<std::size_t>(2 * depth), ' ');
+  for (const NodeId id : scope.nodes) {
+    const Graph::Node& node = graph.node(id);
+    const bool trained = node.kind == Graph::Kind::variable && node.variable->trainable();
+    out += row(indent + last_name(node.name), what_of(node), node.type.shape.str(),
+               trained ? node.variable->shape().n_elements() : 0, graph.flops(id, 1));
+  }
+  for (const std::string& name : scope.order) {
+    const Scope& inner = scope.inner.at(name);
+    out += row(indent + name + "/", "", "", parameters(graph, inner), flops(graph, inner));
+    print(graph, inner, depth + 1, out);
+  }
+}
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+void print_dot(const Graph& graph, const Scope& scope, const std::string& path, int depth, std::string& out) {
+  const std::string indent(static_cast<std::size_t>(2 * depth), ' ');
+  for (const NodeId id : scope.nodes) {
+    const Graph::Node& node = graph.node(id);
+    const char* shape = node.kind == Graph::Kind::op         ? "box"
+                        : node.kind == Graph::Kind::variable ? "cylinder"
+                                                             : "ellipse";
+    out += fmt::format("{}n{} [label=\"{}\\n{}\\n{}\", shape={}];\n", indent, id.value,
+                       escaped(last_name(node.name)), escaped(what_of(node)), escaped(node.type.shape.str()),
+                       shape);
+  }
+  for (const std::string& name : scope.order) {
+    const std::string inner = path.empty() ? name : path + "/" + name;
+    out += fmt::format("{}subgraph \"cluster_{}\" {{\n{}  label=\"{}\"; style=rounded; color=gray;\n", indent,
+                       escaped(inner), indent, escaped(name));
+    print_dot(graph, scope.inner.at(name), inner, depth + 1, out);
+    out += indent + "}\n";
+  }
+}
+
+}  // namespace
+
+std::string graph_tree(const Graph& graph) {
+  const Scope root = tree_of(graph);
+  std::string out = fmt::format("{:<36} {:<24} {:<20} {:>12} {:>14}\n", "scope / node", "op", "shape",
+                                "parameters", "FLOPs/sample");
+  print(graph, root, 0, out);
+  return out + fmt::format("\ntotal: {} parameters, {} FLOPs per sample forward\n", parameters(graph, root),
+                           flops(graph, root));
+}
+
+std::string graph_dot(const Graph& graph, const std::string& title) {
+  std::string out = fmt::format(
+      "digraph \"{}\" {{\n  rankdir=BT; fontname=\"sans-serif\";\n  node [fontname=\"sans-serif\", "
+      "fontsize=10]; edge [fontsize=9];\n",
+      escaped(title));
+  print_dot(graph, tree_of(graph), "", 1, out);
+  for (std::size_t i = 0; i < graph.size(); ++i) {
+    for (const NodeId input : graph.node(NodeId(static_cast<int>(i))).inputs)
+      out += fmt::format("  n{} -> n{} [label=\"{}\"];\n", input.value, i,
+                         escaped(graph.node(input).type.shape.str()));
+  }
+  return out + "}\n";
+}
+
+}  // namespace varscope

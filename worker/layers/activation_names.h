@@ -1,0 +1,13 @@
+#pragma once
+
+#include "common/config/binder.h"
+#include "worker/ops/kernels.h"
+
+namespace varscope {
+
+inline constexpr Choice<Activation> kActivationNames[] = {
+    {Activation::linear, "linear"},    {Activation::relu, "relu"}, {Activation::leaky_relu, "leaky_relu"},
+    {Activation::sigmoid, "sigmoid"},  {Activation::tanh, "tanh"}, {Activation::gelu, "gelu"},
+    {Activation::softplus, "softplus"}};
+
+}  // namespace varscope

@@ -1,0 +1,111 @@
+#include "worker/layers/layer_variables.h"
+
+#include "worker/layers/initializer_config.h"
+#include "worker/layers/scope_config.h"
+
+namespace varscope {
+
+void VariableKeys::describe(Keys& keys) {
+  keys.key("scope", scope, "scope of its variables; empty means <type>_<number>");
+  keys.key("reuse", reuse,
+           "no: new variables. auto: those of the scope if there are any. A scope: share that layer's "
+           "variables; /a/b is the scope a/b wherever the layer stands");
+  keys.key("trainable", trainable, "false: the variables keep their first values");
+  keys.key("initializer", initializer, "first weights; without it the scope's, or else glorot_uniform",
+           {.type_name = "an initializer"});
+  keys.key("regularizer", regularizer, "of the weights; without it the scope's",
+           {.type_name = "a regularizer"});
+  keys.key("constraint", constraint, "of the weights; without it the scope's", {.type_name = "a constraint"});
+  keys.key("partitioner", partitioner, "of the weights; without it the scope's",
+           {.type_name = "a partitioner"});
+}
+
+LayerVariables::LayerVariables(const LayerContext& context, const VariableKeys& keys, std::string_view type)
+    : context_(context), keys_(keys), shares_(keys.reuse != "no" && keys.reuse != "auto") {
+  ScopeOptions options;
+  if (keys.reuse != "no") options.reuse = shares_ ? Reuse::yes : Reuse::automatic;
+  if (!shares_ && !keys.trainable) options.trainable = false;
+  VariableStore& store = context.store;
+  if (shares_) {
+    const bool absolute = keys.reuse.starts_with('/');
+    scope_.emplace(absolute ? store.reenter(keys.reuse.substr(1), options)
+                            : store.scope(keys.reuse, options));
+    return;
+  }
+  const std::string name = keys.scope.empty() ? fmt::format("{}_{}", type, context.number) : keys.scope;
+  scope_.emplace(store.scope(name, options));
+  if (scope_->reuse() != Reuse::no) return;
+  for (const Variable* v : store.variables()) {
+    if (v->scope() != scope_->name()) continue;
+    context.fail_key("scope",
+                     fmt::format("scope \"{}\" is another layer's, made at {}; choose another name, or share "
+                                 "its variables with reuse: {}",
+                                 scope_->name(), v->made_at(), name));
+  }
+}
+
+VariableOptions LayerVariables::options() const {
+  VariableOptions options;
+  options.made_at = context_.made_at();
+  return options;
+}
+
+NodeId LayerVariables::add(std::string_view name, const Shape& shape, const VariableOptions& options) {
+  return context_.graph.variable(context_.store.get_variable(name, shape, options));
+}
+
+NodeId LayerVariables::weights(std::string_view name, const Shape& shape, std::int64_t fan_in) {
+  VariableOptions o = options();
+  const std::string_view file = context_.file;
+  const auto path = [&](const char* key) { return join_keys(context_.path, key); };
+  if (!keys_.initializer.is_null())
+    o.initializer = read_initializer(keys_.initializer, file, path("initializer")).make(shape, fan_in);
+  if (!keys_.regularizer.is_null())
+    o.regularizer = read_regularizer(keys_.regularizer, file, path("regularizer"));
+  if (!keys_.constraint.is_null()) o.constraint = read_constraint(keys_.constraint, file, path("constraint"));
+  if (!keys_.partitioner.is_null())
+    o.partitioner = read_partitioner(keys_.partitioner, file, path("partitioner"));
+  const Variable& v = context_.store.get_variable(name, shape, o);
+  if (first_.empty()) first_ = v.spec().initializer.str();
+  return context_.graph.variable(v);
+}
+
+NodeId LayerVariables::other(std::string_view name, const Shape& shape, const Initializer& first,
+                             const ConfigNode* initializer, std::string_view key, std::int64_t fan_in) {
+  VariableOptions o = options();
+  o.initializer = first;
+  if (initializer != nullptr && !initializer->is_null()) {
+    o.initializer =
+        read_initializer(*initializer, context_.file, join_keys(context_.path, key)).make(shape, fan_in);
+  }
+  return add(name, shape, o);
+}
+
+NodeId LayerVariables::average(std::string_view name, const Shape& shape, const Initializer& first,
+                               double decay) {
+  VariableOptions o = options();
+  o.initializer = first;
+  o.trainable = false;
+  o.average_decay = decay;
+  o.regularizer = Regularizer::none();
+  o.constraint = Constraint{};
+  return add(name, shape, o);
+}
+
+NodeId LayerVariables::state(std::string_view name, std::int64_t width) {
+  VariableOptions o = options();
+  o.initializer = Initializer::constant(0);
+  // A layer that shares another one's weights has a state of its own.
+  const VariableScope own = context_.store.reenter(scope(), {.reuse = Reuse::automatic});
+  for (int i = 0;; ++i) {
+    const std::string full = i == 0 ? std::string(name) : fmt::format("{}_{}", name, i);
+    const Variable& v = context_.store.get_local_variable(full, Shape{Shape::kUnknown, width}, o);
+    if (!context_.graph.find(v)) return context_.graph.variable(v);
+  }
+}
+
+std::string LayerVariables::text() const {
+  return (shares_ ? "shared" : first_) + (keys_.trainable ? "" : ", not trainable");
+}
+
+}  // namespace varscope

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "worker/layers/layer.h"
+
+namespace varscope {
+
+// The keys that all layers with variables share.
+struct VariableKeys {
+  std::string scope;
+  std::string reuse = "no";
+  bool trainable = true;
+  ConfigNode initializer, regularizer, constraint, partitioner;
+  void describe(Keys& keys);
+};
+
+// The scope of a layer while the layer is being built, and how it gets its variables: new ones under
+// <scope>/, or those of the scope that `reuse` names. Closes the scope on destruction.
+class LayerVariables {
+ public:
+  // Without a scope in the keys it is called <type>_<number>. Throws Error(config) if the scope is another
+  // layer's.
+  LayerVariables(const LayerContext& context, const VariableKeys& keys, std::string_view type);
+
+  const std::string& scope() const { return scope_->name(); }
+  bool shares() const { return shares_; }
+  // The layer's main variables: by its initializer, regularizer, constraint and partitioner, or those that
+  // the scope hands down. `fan_in` is what fan_in_uniform divides by.
+  NodeId weights(std::string_view name, const Shape& shape, std::int64_t fan_in);
+  // Biases and the like: first values as given, unless `initializer` is set.
+  NodeId other(std::string_view name, const Shape& shape, const Initializer& first,
+               const ConfigNode* initializer = nullptr, std::string_view key = "", std::int64_t fan_in = 1);
+  // A moving average that the workers' statistics drive.
+  NodeId average(std::string_view name, const Shape& shape, const Initializer& first, double decay);
+  // State of the worker that is carried from run to run: [?, width], zeros at the start of an epoch.
+  NodeId state(std::string_view name, std::int64_t width);
+  // "new, uniform(-0.1, 0.1)", "shared", "not trainable": for LayerInfo::text.
+  std::string text() const;
+
+ private:
+  VariableOptions options() const;
+  NodeId add(std::string_view name, const Shape& shape, const VariableOptions& options);
+
+  const LayerContext& context_;
+  const VariableKeys& keys_;
+  bool shares_ = false;
+  std::optional<VariableScope> scope_;
+  std::string first_;  // of the first weights
+};
+
+}  // namespace varscope

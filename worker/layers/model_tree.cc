@@ -1,0 +1,247 @@
+#include "worker/layers/model_tree.h"
+
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "common/config/suggest.h"
+#include "worker/layers/scope_config.h"
+
+namespace varscope {
+namespace {
+
+// Messages of scopes, variables and ops know no YAML; they get the layer's position here.
+template <class Work>
+auto at_position(const ConfigNode& node, const std::string& file, const std::string& path, Work work) {
+  try {
+    return work();
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::argument) throw;
+    fail_at(node, file, path, e.what(), e.where());
+  }
+}
+
+struct BlockKeys {
+  ScopeKeys defaults;
+  std::string scope, reuse = "no";
+  ConfigNode layers;
+  std::int64_t repeat = 1, from = 1;
+  std::string counter = "i";
+  void describe(Keys& keys) {
+    keys.key("scope", scope, "scope around the block's layers");
+    keys.key("reuse", reuse,
+             "no; auto: the scope's variables if there are any; or the scope of another block, whose "
+             "variables are "
+             "shared, and whose layers are built again if the block has none of its own");
+    keys.key("layers", layers, "the layers inside", {.type_name = "a list of layers"});
+    keys.key("repeat", repeat, "how many times the layers are built, one after the other",
+             {.min = 1, .max = 10000});
+    keys.key("counter", counter, "name of the number that $(name) in the layers stands for");
+    keys.key("from", from, "the counter's first value", {.min = 0});
+    defaults.describe(keys);
+  }
+};
+
+std::int64_t flops_between(const Graph& graph, std::size_t begin, std::size_t end) {
+  std::int64_t flops = 0;
+  for (std::size_t i = begin; i < end; ++i) flops += graph.flops(NodeId(static_cast<int>(i)), 1);
+  return flops;
+}
+
+void collect(const Graph& graph, NodeId id, std::set<const Variable*>& found) {
+  const Graph::Node& node = graph.node(id);
+  if (node.kind == Graph::Kind::variable && node.variable->trainable()) found.insert(node.variable);
+}
+
+// Of the trained variables that the nodes read.
+std::int64_t parameters_between(const Graph& graph, std::size_t begin, std::size_t end) {
+  std::set<const Variable*> found;
+  for (std::size_t i = begin; i < end; ++i) {
+    const Graph::Node& node = graph.node(NodeId(static_cast<int>(i)));
+    for (const NodeId input : node.inputs) collect(graph, input, found);
+  }
+  std::int64_t n = 0;
+  for (const Variable* v : found) n += v->shape().n_elements();
+  return n;
+}
+
+void replace_counter(std::string& text, const std::string& counter, std::int64_t value) {
+  for (std::size_t at = text.find("$("); at != std::string::npos; at = text.find("$(", at + 1)) {
+    const std::size_t end = text.find(')', at);
+    if (end == std::string::npos) return;
+    std::string inside = text.substr(at + 2, end - at - 2);
+    if (!inside.starts_with(counter)) continue;
+    inside.erase(0, counter.size());
+    std::int64_t offset = 0;
+    const bool plain = inside.empty();
+    if (!plain && inside[0] != '+' && inside[0] != '-') continue;
+    if (!plain && !parse_number(inside[0] == '+' ? inside.substr(1) : inside, offset)) continue;
+    text.replace(at, end - at + 1, std::to_string(value + offset));
+  }
+}
+
+}  // namespace
+
+ConfigNode with_counter(const ConfigNode& node, const std::string& counter, std::int64_t value) {
+  ConfigNode copy = node;
+  replace_counter(copy.scalar, counter, value);
+  for (ConfigNode& item : copy.items) item = with_counter(item, counter, value);
+  for (ConfigEntry& entry : copy.entries) entry.value = with_counter(entry.value, counter, value);
+  return copy;
+}
+
+ModelTree::ModelTree(Graph& graph, VariableStore& store, const JobConfig& config, GraphMode mode,
+                     const LayerRegistry& registry)
+    : graph_(graph), store_(store), config_(config), mode_(mode), registry_(registry) {}
+
+NodeId ModelTree::build(NodeId x) {
+  outputs_["x"] = {x, "the samples"};
+  return build_list(config_.model.layers, "model.layers", x);
+}
+
+NodeId ModelTree::build_list(const ConfigNode& list, const std::string& path, NodeId input) {
+  if (!list.is_list() || list.items.empty()) {
+    fail_at(list, config_.file, path,
+            fmt::format("expected a list of at least one layer (- type: dense), got {}",
+                        list.is_list() ? "an empty one" : list.describe()));
+  }
+  for (std::size_t i = 0; i < list.items.size(); ++i)
+    input = build_item(list.items[i], join_keys(path, std::to_string(i)), input);
+  return input;
+}
+
+NodeId ModelTree::build_item(const ConfigNode& item, const std::string& path, NodeId input) {
+  if (!item.is_map()) {
+    fail_at(item, config_.file, path,
+            fmt::format("expected a layer (type: dense, units: 10), got {}", item.describe()));
+  }
+  const bool is_block =
+      item.find("layers") != nullptr || (item.find("type") == nullptr && item.find("reuse") != nullptr);
+  std::vector<NodeId> inputs = inputs_of(item, path, input);
+  NodeId output;
+  if (!is_block) {
+    output = build_layer(item, path, std::move(inputs));
+  } else if (item.find("type") != nullptr) {
+    fail_at(*item.find("type"), config_.file, join_keys(path, "type"),
+            "a block of layers has no type; remove it, or layers");
+  } else if (inputs.size() != 1) {
+    fail_at(item, config_.file, join_keys(path, "inputs"), "a block of layers takes one input");
+  } else {
+    output = build_block(item, path, inputs.front());
+  }
+  keep_name(item, path, output);
+  return output;
+}
+
+NodeId ModelTree::build_layer(const ConfigNode& item, const std::string& path, std::vector<NodeId> inputs) {
+  const LayerType& type = registry_.find(item, config_.file, path);
+  const LayerContext context{graph_,       store_, std::move(inputs),  mode_, item,
+                             config_.file, path,   ++count_[type.name]};
+  const std::size_t begin = graph_.size();
+  LayerInfo info = at_position(item, config_.file, path, [&] { return type.build(context); });
+  info.flops_per_sample = flops_between(graph_, begin, graph_.size());
+  info.n_parameters = parameters_between(graph_, begin, graph_.size());
+  if (info.n_parameters > 0) info.text += fmt::format("; {} parameters", info.n_parameters);
+  layers_.push_back(std::move(info));
+  return layers_.back().output;
+}
+
+NodeId ModelTree::build_block(const ConfigNode& item, const std::string& path, NodeId input) {
+  const auto keys = bind_keys<BlockKeys>(item, config_.file, path, {"name", "input", "inputs"});
+  const bool shares = keys.reuse != "no" && keys.reuse != "auto";
+  if (keys.scope.empty() && !shares) {  // repeats only, or hands defaults down
+    std::optional<VariableScope> same;
+    same.emplace(store_.reenter(store_.current_scope(), keys.defaults.options(config_.file, path)));
+    return build_repeat(item, path, keys.layers, input);
+  }
+  ScopeOptions options = keys.defaults.options(config_.file, path);
+  if (keys.reuse != "no") options.reuse = shares ? Reuse::yes : Reuse::automatic;
+  const std::string name = shares ? keys.reuse : keys.scope;
+  const VariableScope scope = at_position(item, config_.file, path, [&] {
+    return name.starts_with('/') ? store_.reenter(name.substr(1), options) : store_.scope(name, options);
+  });
+  ConfigNode layers = keys.layers;
+  std::string layers_path = path;
+  if (layers.is_null()) {
+    const auto found = blocks_.find(scope.name());
+    if (found == blocks_.end()) {
+      const ConfigNode* at = item.find("reuse");
+      fail_at(
+          at != nullptr ? *at : item, config_.file, join_keys(path, "reuse"),
+          fmt::format(
+              "there is no block of scope \"{}\" before this one; give it layers, or the scope of a block",
+              scope.name()));
+    }
+    layers = found->second.layers;
+    layers_path = found->second.path;
+  } else {
+    blocks_[scope.name()] = {layers, path};
+  }
+  const auto outer = std::exchange(count_, {});
+  const NodeId output = build_repeat(item, layers_path, layers, input);
+  count_ = outer;
+  return output;
+}
+
+NodeId ModelTree::build_repeat(const ConfigNode& item, const std::string& path, const ConfigNode& layers,
+                               NodeId input) {
+  const auto keys = bind_keys<BlockKeys>(item, config_.file, path, {"name", "input", "inputs"});
+  const std::string layers_path = join_keys(path, "layers");
+  // Names inside are known inside only: a block that is built twice has them twice.
+  const auto outer = outputs_;
+  for (std::int64_t i = 0; i < keys.repeat; ++i) {
+    outputs_["input"] = {input, "the block's input"};
+    const bool counts = item.find("repeat") != nullptr;
+    input =
+        build_list(counts ? with_counter(layers, keys.counter, keys.from + i) : layers, layers_path, input);
+    outputs_ = outer;
+  }
+  return input;
+}
+
+std::vector<NodeId> ModelTree::inputs_of(const ConfigNode& item, const std::string& path,
+                                         NodeId previous) const {
+  const ConfigNode* one = item.find("input");
+  const ConfigNode* many = item.find("inputs");
+  if (one != nullptr && many != nullptr)
+    fail_at(*one, config_.file, join_keys(path, "input"), "there is `inputs` too; keep one of them");
+  if (one != nullptr) return {find_output(*one, join_keys(path, "input"))};
+  if (many == nullptr) return {previous};
+  if (!many->is_list() || many->items.empty())
+    fail_at(*many, config_.file, join_keys(path, "inputs"),
+            "expected a list of names, got " + many->describe());
+  std::vector<NodeId> nodes;
+  for (std::size_t i = 0; i < many->items.size(); ++i)
+    nodes.push_back(find_output(many->items[i], fmt::format("{}.inputs.{}", path, i)));
+  return nodes;
+}
+
+NodeId ModelTree::find_output(const ConfigNode& name, const std::string& path) const {
+  const auto found = name.is_scalar() ? outputs_.find(name.scalar) : outputs_.end();
+  if (found != outputs_.end()) return found->second.node;
+  std::vector<std::string> names;
+  for (const auto& [known, output] : outputs_) names.push_back(known);
+  const std::string near = name.is_scalar() ? nearest(name.scalar, names) : "";
+  fail_at(
+      name, config_.file, path,
+      fmt::format(
+          "unknown input {}{}; before this layer there are {} (name: gives a layer's output a name; a layer "
+          "cannot read what comes after it)",
+          name.describe(), near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near),
+          comma_list(names)));
+}
+
+void ModelTree::keep_name(const ConfigNode& item, const std::string& path, NodeId output) {
+  const ConfigNode* name = item.find("name");
+  if (name == nullptr) return;
+  if (!name->is_scalar() || name->scalar.empty())
+    fail_at(*name, config_.file, join_keys(path, "name"), "expected a text, got " + name->describe());
+  std::string made_at = position_of(name->mark, config_.file);
+  while (made_at.ends_with(' ') || made_at.ends_with(':')) made_at.pop_back();
+  const auto [it, is_new] = outputs_.try_emplace(name->scalar, Output{output, made_at});
+  if (is_new) return;
+  fail_at(*name, config_.file, join_keys(path, "name"),
+          fmt::format("the name \"{}\" is taken ({})", name->scalar, it->second.made_at));
+}
+
+}  // namespace varscope

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/config/job_config.h"
+#include "worker/layers/layer.h"
+
+namespace varscope {
+
+// Adds the layers of a `model` section to a graph: single layers, blocks under a scope, blocks that repeat,
+// blocks and layers that share another one's variables, and named outputs. One object builds one graph.
+class ModelTree {
+ public:
+  ModelTree(Graph& graph, VariableStore& store, const JobConfig& config, GraphMode mode,
+            const LayerRegistry& registry);
+
+  // The last layer's output.
+  NodeId build(NodeId x);
+  std::vector<LayerInfo> take_layers() { return std::move(layers_); }
+
+ private:
+  NodeId build_list(const ConfigNode& list, const std::string& path, NodeId input);
+  NodeId build_item(const ConfigNode& item, const std::string& path, NodeId input);
+  NodeId build_layer(const ConfigNode& item, const std::string& path, std::vector<NodeId> inputs);
+  NodeId build_block(const ConfigNode& item, const std::string& path, NodeId input);
+  NodeId build_repeat(const ConfigNode& item, const std::string& path, const ConfigNode& layers,
+                      NodeId input);
+  std::vector<NodeId> inputs_of(const ConfigNode& item, const std::string& path, NodeId previous) const;
+  NodeId find_output(const ConfigNode& name, const std::string& path) const;
+  void keep_name(const ConfigNode& item, const std::string& path, NodeId output);
+
+  Graph& graph_;
+  VariableStore& store_;
+  const JobConfig& config_;
+  GraphMode mode_;
+  const LayerRegistry& registry_;
+  struct Output {
+    NodeId node;
+    std::string made_at;
+  };
+  std::map<std::string, Output> outputs_;  // by name
+  struct Block {
+    ConfigNode layers;
+    std::string path;
+  };
+  std::map<std::string, Block> blocks_;  // by full scope
+  std::map<std::string, int> count_;     // layers of each type, in the scope that is open
+  std::vector<LayerInfo> layers_;
+};
+
+// A copy in which $(counter), $(counter+n) and $(counter-n) are replaced by numbers, in texts, not in keys.
+ConfigNode with_counter(const ConfigNode& node, const std::string& counter, std::int64_t value);
+
+}  // namespace varscope

@@ -1,0 +1,150 @@
+#include "worker/layers/scope_config.h"
+
+#include <cstdint>
+
+#include "worker/layers/initializer_config.h"
+
+namespace varscope {
+namespace {
+
+enum class RegularizerType : std::uint8_t { none, l1, l2, l1_l2 };
+constexpr Choice<RegularizerType> kRegularizers[] = {{RegularizerType::none, "none"},
+                                                     {RegularizerType::l1, "l1"},
+                                                     {RegularizerType::l2, "l2"},
+                                                     {RegularizerType::l1_l2, "l1_l2"}};
+struct RegularizerKeys {
+  RegularizerType type = RegularizerType::none;
+  double factor = 0, l1 = 0, l2 = 0;
+  void describe(Keys& keys) {
+    keys.required_selector("type", type, kRegularizers,
+                           "what is added to the loss: factor * sum|w| (l1), factor * sum w^2 (l2), or both");
+    keys.required_key("factor", factor, "factor of the sum", {.min = 0, .only_for = "l1, l2"});
+    keys.required_key("l1", l1, "factor of sum|w|", {.min = 0, .only_for = "l1_l2"});
+    keys.required_key("l2", l2, "factor of sum w^2", {.min = 0, .only_for = "l1_l2"});
+  }
+};
+
+constexpr Choice<Constraint::Kind> kConstraints[] = {{Constraint::Kind::none, "none"},
+                                                     {Constraint::Kind::non_neg, "non_neg"},
+                                                     {Constraint::Kind::max_norm, "max_norm"},
+                                                     {Constraint::Kind::unit_norm, "unit_norm"}};
+struct ConstraintKeys {
+  Constraint::Kind type = Constraint::Kind::none;
+  double limit = 0;
+  void describe(Keys& keys) {
+    keys.required_selector("type", type, kConstraints,
+                           "what servers make hold after every update; norms are of the weights that lead to "
+                           "one output");
+    keys.required_key("limit", limit, "the largest norm", {.above = 0, .only_for = "max_norm"});
+  }
+};
+
+enum class PartitionerType : std::uint8_t { none, fixed_size, variable_axis_size, min_max };
+constexpr Choice<PartitionerType> kPartitioners[] = {
+    {PartitionerType::none, "none"},
+    {PartitionerType::fixed_size, "fixed_size"},
+    {PartitionerType::variable_axis_size, "variable_axis_size"},
+    {PartitionerType::min_max, "min_max"}};
+struct PartitionerKeys {
+  PartitionerType type = PartitionerType::none;
+  std::int64_t parts = 0, axis = 0, max_parts = 0, max_bytes = 0, min_bytes = 256 << 10;
+  void describe(Keys& keys) {
+    keys.required_selector("type", type, kPartitioners, "how variables are cut into parts");
+    keys.required_key("parts", parts, "number of parts", {.min = 1, .only_for = "fixed_size"});
+    keys.key("axis", axis, "axis that is cut",
+             {.min = 0, .max = 31, .only_for = "fixed_size, variable_axis_size, min_max"});
+    keys.required_key("max_bytes", max_bytes, "largest part",
+                      {.unit = "bytes", .min = 1, .only_for = "variable_axis_size"});
+    keys.required_key("max_parts", max_parts, "largest number of parts",
+                      {.min = 1, .only_for = "variable_axis_size, min_max"});
+    keys.key("min_bytes", min_bytes, "smallest part", {.unit = "bytes", .min = 1, .only_for = "min_max"});
+  }
+};
+
+// A bare name stands for a map with that type.
+template <class K>
+K read_named(const ConfigNode& node, std::string_view file, std::string_view path, const char* example) {
+  if (node.is_map()) return bind_keys<K>(node, file, path);
+  if (!node.is_scalar())
+    fail_at(node, file, path, fmt::format("expected {}, got {}", example, node.describe()));
+  ConfigNode map = ConfigNode::map();
+  map.mark = node.mark;
+  map.add("type", node, node.mark);
+  return bind_keys<K>(map, file, path);
+}
+
+}  // namespace
+
+Regularizer read_regularizer(const ConfigNode& node, std::string_view file, std::string_view path) {
+  const auto keys = read_named<RegularizerKeys>(node, file, path, "a regularizer ({type: l2, factor: 1e-4})");
+  switch (keys.type) {
+    case RegularizerType::none:
+      return Regularizer::none();
+    case RegularizerType::l1:
+      return Regularizer::l1(keys.factor);
+    case RegularizerType::l2:
+      return Regularizer::l2(keys.factor);
+    case RegularizerType::l1_l2:
+      return Regularizer::l1_l2(keys.l1, keys.l2);
+  }
+  return Regularizer::none();
+}
+
+Constraint read_constraint(const ConfigNode& node, std::string_view file, std::string_view path) {
+  const auto keys = read_named<ConstraintKeys>(node, file, path, "a constraint ({type: max_norm, limit: 3})");
+  return {keys.type, keys.type == Constraint::Kind::unit_norm ? 1 : keys.limit};
+}
+
+Partitioner read_partitioner(const ConfigNode& node, std::string_view file, std::string_view path) {
+  const auto keys =
+      read_named<PartitionerKeys>(node, file, path, "a partitioner ({type: fixed_size, parts: 2})");
+  const auto axis = static_cast<int>(keys.axis);
+  switch (keys.type) {
+    case PartitionerType::none:
+      return {};
+    case PartitionerType::fixed_size:
+      return fixed_size_partitioner(keys.parts, axis);
+    case PartitionerType::variable_axis_size:
+      return variable_axis_size_partitioner(keys.max_bytes, axis, keys.max_parts);
+    case PartitionerType::min_max:
+      return min_max_variable_partitioner(keys.max_parts, axis, keys.min_bytes);
+  }
+  return {};
+}
+
+void ScopeKeys::describe(Keys& keys) {
+  keys.key("initializer", initializer, "first weights of the variables inside",
+           {.type_name = "an initializer"});
+  keys.key("regularizer", regularizer, "of all variables inside, biases too", {.type_name = "a regularizer"});
+  keys.key("constraint", constraint, "of all variables inside, biases too", {.type_name = "a constraint"});
+  keys.key("partitioner", partitioner, "of all variables inside", {.type_name = "a partitioner"});
+  keys.choice("dtype", dtype, {"", "float32", "float64"}, "of the variables inside; empty is inherited");
+  keys.choice("trainable", trainable, {"", "true", "false"},
+              "whether the variables inside are trained; empty is inherited");
+}
+
+ScopeOptions ScopeKeys::options(std::string_view file, std::string_view path) const {
+  ScopeOptions o;
+  if (!initializer.is_null()) {
+    const InitializerConfig config = read_initializer(initializer, file, join_keys(path, "initializer"));
+    o.initializer = InitializerFor([config](const Shape& shape) { return config.make(shape); });
+  }
+  if (!regularizer.is_null())
+    o.regularizer = read_regularizer(regularizer, file, join_keys(path, "regularizer"));
+  if (!constraint.is_null()) o.constraint = read_constraint(constraint, file, join_keys(path, "constraint"));
+  if (!partitioner.is_null())
+    o.partitioner = read_partitioner(partitioner, file, join_keys(path, "partitioner"));
+  if (!dtype.empty()) o.dtype = dtype_from_string(dtype);
+  if (!trainable.empty()) o.trainable = trainable == "true";
+  return o;
+}
+
+std::string explain_scope_keys(std::string_view path) { return explain_keys<ScopeKeys>(path); }
+
+std::string explain_scope_values() {
+  return "a regularizer: none, or a map\n" + explain_keys<RegularizerKeys>("regularizer") +
+         "a constraint: a name, or a map\n" + explain_keys<ConstraintKeys>("constraint") +
+         "a partitioner: none, or a map\n" + explain_keys<PartitionerKeys>("partitioner");
+}
+
+}  // namespace varscope

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "common/config/binder.h"
+#include "common/config/config_node.h"
+#include "common/variable_scope.h"
+
+namespace varscope {
+
+// What scopes hand down and variables may set for themselves, as YAML writes it: a name (`none`, `non_neg`)
+// or a map with a type (`{type: l2, factor: 1e-4}`). Each throws Error(config) at the node.
+Regularizer read_regularizer(const ConfigNode& node, std::string_view file, std::string_view path);
+Constraint read_constraint(const ConfigNode& node, std::string_view file, std::string_view path);
+// Empty for `none`.
+Partitioner read_partitioner(const ConfigNode& node, std::string_view file, std::string_view path);
+
+// The keys of a block of layers that its scope hands down; also the defaults in `model`.
+struct ScopeKeys {
+  ConfigNode initializer, regularizer, constraint, partitioner;
+  std::string dtype;      // empty: inherited
+  std::string trainable;  // "", "true", "false"
+  void describe(Keys& keys);
+  ScopeOptions options(std::string_view file, std::string_view path) const;
+};
+
+std::string explain_scope_keys(std::string_view path);
+// What regularizers, constraints and partitioners are, with their keys.
+std::string explain_scope_values();
+
+}  // namespace varscope

@@ -1,0 +1,104 @@
+#include "worker/layers/built_in.h"
+#include "worker/layers/layer_variables.h"
+#include "worker/ops/sequence_ops.h"
+
+namespace varscope {
+namespace {
+
+struct EmbeddingKeys {
+  VariableKeys variables;
+  std::int64_t vocabulary = 0, units = 0;
+  void describe(Keys& keys) {
+    variables.describe(keys);
+    keys.required_key("vocabulary", vocabulary, "number of ids: 0 .. vocabulary - 1",
+                      {.min = 1, .max = 1 << 30});
+    keys.required_key("units", units, "numbers of one id", {.min = 1, .max = 1 << 20});
+  }
+};
+
+LayerInfo build_embedding(const LayerContext& context) {
+  context.require_inputs(1);
+  const auto keys = read_keys<EmbeddingKeys>(context);
+  LayerVariables variables(context, keys.variables, "embedding");
+  const NodeId table = variables.weights("embeddings", {keys.vocabulary, keys.units}, keys.vocabulary);
+  LayerInfo info;
+  info.scope = variables.scope();
+  info.output = ops::embedding(context.graph, table, context.input(), context.op("embedding"));
+  info.text =
+      fmt::format("{}: embedding {} -> {}, {}", info.scope, keys.vocabulary, keys.units, variables.text());
+  return info;
+}
+
+struct RecurrentKeys {
+  VariableKeys variables;
+  std::int64_t units = 0;
+  double forget_bias = 1;
+  void describe_common(Keys& keys) {
+    variables.describe(keys);
+    keys.required_key("units", units, "width of the state and of the output",
+                      {.unit = "units", .min = 1, .max = 1 << 20});
+  }
+};
+struct LstmKeys : RecurrentKeys {
+  void describe(Keys& keys) {
+    describe_common(keys);
+    keys.key("forget_bias", forget_bias, "added to the forget gate's argument");
+  }
+};
+struct GruKeys : RecurrentKeys {
+  void describe(Keys& keys) { describe_common(keys); }
+};
+
+std::int64_t width_of_sequence(const LayerContext& context, const char* name) {
+  context.require_inputs(1);
+  if (context.shape().rank() != 3) {
+    context.fail_key(
+        "type", fmt::format("{} needs sequences [?, steps, width], got shape {}; an embedding makes them "
+                            "of ids",
+                            name, context.shape().str()));
+  }
+  return context.shape()[2];
+}
+
+LayerInfo build_lstm(const LayerContext& context) {
+  const auto keys = read_keys<LstmKeys>(context);
+  const std::int64_t d = width_of_sequence(context, "lstm"), h = keys.units;
+  LayerVariables variables(context, keys.variables, "lstm");
+  const NodeId w = variables.weights("weights", {d + h, 4 * h}, d + h);
+  const NodeId b = variables.other("bias", {4 * h}, Initializer::constant(0));
+  LayerInfo info;
+  info.scope = variables.scope();
+  const NodeId h0 = variables.state("h", h), c0 = variables.state("c", h);
+  info.output = ops::lstm(context.graph, context.input(), w, b, h0, c0, ops::LstmOptions{keys.forget_bias},
+                          context.op("lstm"));
+  info.text = fmt::format("{}: lstm {} -> {}, {}", info.scope, d, h, variables.text());
+  return info;
+}
+
+LayerInfo build_gru(const LayerContext& context) {
+  const auto keys = read_keys<GruKeys>(context);
+  const std::int64_t d = width_of_sequence(context, "gru"), h = keys.units;
+  LayerVariables variables(context, keys.variables, "gru");
+  const NodeId gates = variables.weights("gates_weights", {d + h, 2 * h}, d + h);
+  const NodeId gates_bias = variables.other("gates_bias", {2 * h}, Initializer::constant(1));
+  const NodeId candidate = variables.weights("candidate_weights", {d + h, h}, d + h);
+  const NodeId candidate_bias = variables.other("candidate_bias", {h}, Initializer::constant(0));
+  LayerInfo info;
+  info.scope = variables.scope();
+  info.output = ops::gru(context.graph, context.input(), gates, gates_bias, candidate, candidate_bias,
+                         variables.state("h", h), context.op("gru"));
+  info.text = fmt::format("{}: gru {} -> {}, {}", info.scope, d, h, variables.text());
+  return info;
+}
+
+}  // namespace
+
+void add_sequence_layers(LayerRegistry& registry) {
+  registry.add({"embedding", "a row of numbers for each id", build_embedding, describe_keys<EmbeddingKeys>});
+  registry.add({"lstm", "long short-term memory over [steps, width]; its state goes on from batch to batch",
+                build_lstm, describe_keys<LstmKeys>});
+  registry.add({"gru", "gated recurrent unit over [steps, width]; its state goes on from batch to batch",
+                build_gru, describe_keys<GruKeys>});
+}
+
+}  // namespace varscope

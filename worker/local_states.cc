@@ -1,0 +1,110 @@
+#include "worker/local_states.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "common/error.h"
+
+namespace varscope {
+namespace {
+
+std::size_t row_bytes(const TensorView& view) {
+  return view.shape()[0] == 0 ? 0 : view.n_bytes() / static_cast<std::size_t>(view.shape()[0]);
+}
+
+std::string to_hex(const std::byte* data, std::size_t n) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  text.reserve(2 * n);
+  for (std::size_t i = 0; i < n; ++i) {
+    text += kDigits[std::to_integer<unsigned>(data[i]) >> 4U];
+    text += kDigits[std::to_integer<unsigned>(data[i]) & 15U];
+  }
+  return text;
+}
+
+int digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+
+// REQUIRES text.size() == 2 * n. False for a character that is no digit.
+bool from_hex(std::string_view text, std::byte* to, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
+    if (high < 0 || low < 0) return false;
+    to[i] = static_cast<std::byte>(high << 4 | low);
+  }
+  return true;
+}
+
+}  // namespace
+
+LocalStates::LocalStates(const Graph& graph, int n_leaves, std::int64_t max_rows, std::uint64_t seed)
+    : seed_(seed) {
+  for (const Variable* v : graph.variables()) {
+    if (v->is_local() && !v->shape().fully_known()) variables_.push_back(v);
+  }
+  leaves_.resize(static_cast<std::size_t>(n_leaves));
+  for (Leaf& leaf : leaves_) {
+    for (const Variable* v : variables_) {
+      leaf.value.emplace_back(v->dtype(), with_batch(v->shape(), max_rows));
+      leaf.next.emplace_back(v->dtype(), with_batch(v->shape(), max_rows));
+    }
+  }
+  reset();
+}
+
+void LocalStates::reset() {
+  for (Leaf& leaf : leaves_) {
+    for (std::size_t i = 0; i < variables_.size(); ++i)
+      variables_[i]->spec().initializer.fill(leaf.value[i].view(), seed_, variables_[i]->name(), 0);
+  }
+}
+
+void LocalStates::bind(Executor& executor, int leaf) const {
+  const Leaf& l = leaves_[static_cast<std::size_t>(leaf)];
+  for (std::size_t i = 0; i < variables_.size(); ++i)
+    executor.bind_state(*variables_[i], l.value[i].view(), l.next[i].view());
+}
+
+void LocalStates::advance(int leaf) {
+  Leaf& l = leaves_[static_cast<std::size_t>(leaf)];
+  std::swap(l.value, l.next);
+}
+
+void LocalStates::save(int leaf, std::int64_t first_row, std::int64_t n, std::vector<LocalRows>& out) const {
+  for (std::size_t i = 0; i < variables_.size(); ++i) {
+    const TensorView& value = leaves_[static_cast<std::size_t>(leaf)].value[i].view();
+    const std::size_t bytes = row_bytes(value);
+    for (std::int64_t row = 0; row < n; ++row) {
+      out.push_back({variables_[i]->name(), to_string(value.dtype()), first_row + row,
+                     to_hex(value.bytes() + static_cast<std::size_t>(row) * bytes, bytes)});
+    }
+  }
+}
+
+void LocalStates::load(int leaf, std::int64_t first_row, std::int64_t n,
+                       const std::vector<LocalRows>& saved) {
+  for (std::size_t i = 0; i < variables_.size(); ++i) {
+    const TensorView& value = leaves_[static_cast<std::size_t>(leaf)].value[i].view();
+    const std::size_t bytes = row_bytes(value);
+    const std::string& name = variables_[i]->name();
+    for (std::int64_t row = 0; row < n; ++row) {
+      const auto found = std::find_if(saved.begin(), saved.end(), [&](const LocalRows& r) {
+        return r.row == first_row + row && r.variable == name;
+      });
+      if (found == saved.end()) {
+        fail(ErrorKind::checkpoint, "the checkpoint has no row {} of local variable \"{}\"", first_row + row,
+             name);
+      }
+      const bool fits = found->dtype == to_string(value.dtype()) && found->hex.size() == 2 * bytes;
+      if (!fits || !from_hex(found->hex, value.bytes() + static_cast<std::size_t>(row) * bytes, bytes)) {
+        fail(ErrorKind::checkpoint,
+             "local variable \"{}\": row {} has {} digits of {} in the checkpoint; {} of {} were expected",
+             name, found->row, found->hex.size(), found->dtype, 2 * bytes, to_string(value.dtype()));
+      }
+    }
+  }
+}
+
+}  // namespace varscope
