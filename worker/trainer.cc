@@ -34,8 +34,8 @@ Trainer::Trainer(const Parts& parts)
   for (const Executor::ForwardStep& step : executor_.forward_steps()) {
     std::vector<BucketId> buckets;
     for (const Variable* v : step.reads) {
-      const int index = table_index(*v);
-      for (BucketId id : plan.of_variable(index)) buckets.push_back(id);
+      if (v->is_local()) continue;
+      for (BucketId id : plan.of_variable(table_index(*v))) buckets.push_back(id);
     }
     reads_.push_back(std::move(buckets));
   }

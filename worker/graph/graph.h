@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,7 +47,8 @@ class Graph {
   NodeId add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, const NodeOptions& options = {});
 
   std::size_t size() const { return nodes_.size(); }
-  const Node& node(NodeId id) const;  // throws Error(argument)
+  // The reference is good for as long as the graph. Throws Error(argument).
+  const Node& node(NodeId id) const;
   std::optional<NodeId> find(std::string_view name) const;
   std::optional<NodeId> find(const Variable& variable) const;
   std::vector<const Variable*> variables() const;  // that have a node, in order of nodes
@@ -58,7 +60,7 @@ class Graph {
   NodeId combined(const Variable& variable);
   std::string unique_name(const std::string& wanted) const;
 
-  std::vector<Node> nodes_;
+  std::deque<Node> nodes_;  // which keeps references to nodes valid while others are added
   std::map<std::string, NodeId, std::less<>> by_name_;
   std::map<const Variable*, NodeId> by_variable_;
 };
