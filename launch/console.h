@@ -12,10 +12,10 @@
 
 #include "common/cluster.h"
 #include "common/config/job_config.h"
-#include "worker/eval_metrics.h"
 #include "common/variable_table.h"
 #include "ps/coordinator.h"
 #include "ps/run_observer.h"
+#include "worker/eval_metrics.h"
 
 namespace varscope {
 

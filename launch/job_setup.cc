@@ -93,6 +93,7 @@ StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>&
   PosixFs fs;
   packet.start_id = new_id();
   packet.check_numerics = options.check_numerics;
+  packet.profile = options.profile;
   make_run_dir(packet.job);
   if (fs.is_directory(packet.job.checkpoint_dir())) {
     // Not under the feet of a job that still writes there; released at once, taken again when training

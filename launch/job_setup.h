@@ -23,6 +23,7 @@ struct TrainOptions {
   std::string resume_from;  // empty: the newest
   bool fresh = false;       // set an earlier run's files aside
   bool check_numerics = false;
+  bool profile = false;
 };
 
 // Reads, overrides and checks a config. Throws Error(config).
@@ -36,9 +37,10 @@ struct StartPacket {
   int attempt = 1;
   std::string start_id;  // random: tells this start from every other, whatever their run and attempt
   bool check_numerics = false;
+  bool profile = false;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& job& resume_path& run_id& attempt& start_id& check_numerics;
+    ar& job& resume_path& run_id& attempt& start_id& check_numerics& profile;
   }
 };
 // Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets

@@ -202,6 +202,8 @@ class CommandLine {
     CLI::Option* fresh = c->add_flag("--fresh", train_.fresh,
                                      "Set an earlier run's checkpoints and metrics aside, and start anew");
     fresh->excludes(resume_);
+    c->add_flag("--profile", train_.profile,
+                "At the end print what each op took, and how much of it in BLAS");
     c->add_flag("--check-numerics", train_.check_numerics,
                 "Stop at the first NaN or infinity, and name the op that made it (slower)");
     c->callback([this] {

@@ -159,11 +159,14 @@ void run_worker(const JobContext& context, const WorkerModel& model, WorkerId id
   PsClient client(
       transport, context.cluster, context.plan, id, memory,
       {context.job().cluster.stall_timeout_s, context.hosts, context.job().cluster.step_timeout_s});
-  Trainer(Trainer::Parts{context.job(), context.cluster, model.model,
-                         model.evaluation ? &*model.evaluation : nullptr, model.variables, *model.train,
-                         model.test.get(), client, memory, sum_plan, context.train.first, context.train.last,
-                         saved_locals(context, model.model.graph), context.start.check_numerics})
-      .run();
+  Trainer trainer(Trainer::Parts{
+      context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
+      model.variables, *model.train, model.test.get(), client, memory, sum_plan, context.train.first,
+      context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
+      context.start.profile});
+  trainer.run();
+  if (context.start.profile && id == WorkerId(0))
+    std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);
 }
 
 void warn(const std::vector<std::string>& warnings) {
@@ -289,6 +292,7 @@ void agree_on_program(const TrainOptions& options, MpiJob& mpi) {
   if (options.resume) asked += " --resume" + (options.resume_from.empty() ? "" : "=" + options.resume_from);
   if (options.fresh) asked += " --fresh";
   if (options.check_numerics) asked += " --check-numerics";
+  if (options.profile) asked += " --profile";
   mpi.agree(std::nullopt);  // a rank whose command line makes no sense says so here
   const char* version = std::getenv("VARSCOPE_PRETEND_VERSION");  // lets a test be a rank of another version
   const char* order = std::endian::native == std::endian::little ? "" : " (big-endian)";

@@ -49,6 +49,7 @@ Trainer::Trainer(const Parts& parts)
   }
   bind_gradients(0);
   if (p_.check_numerics) executor_.check_numerics();
+  if (p_.profile) executor_.profile();
   load_locals();
   if (p_.test == nullptr) return;
   evaluator_.emplace(p_.job, *p_.evaluation, *p_.test);
@@ -77,6 +78,8 @@ void Trainer::run() {
                                 state_text(p_.last));
   p_.client.wait_shutdown();
 }
+
+std::string Trainer::profile() const { return profile_text(p_.model.graph, executor_.times()); }
 
 bool Trainer::evaluates_after(Clock clock) const {
   const std::int64_t every = p_.job.train.eval_every_epochs;

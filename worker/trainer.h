@@ -40,11 +40,14 @@ class Trainer {
     Clock last;
     std::vector<LocalRows> locals = {};  // of all workers, when a run goes on
     bool check_numerics = false;
+    bool profile = false;
   };
   explicit Trainer(const Parts& parts);
 
   // From the first pull to the coordinator's shutdown.
   void run();
+  // Where this worker's time in the training graph went; REQUIRES Parts::profile.
+  std::string profile() const;
 
  private:
   struct PendingBucket {  // which variables of a bucket backward has not finished yet

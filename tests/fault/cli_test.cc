@@ -51,7 +51,7 @@ struct Subcommand {
 const Subcommand kSubcommands[] = {
     {{},
      {"train", "eval", "plan", "graph", "gradcheck", "config", "checkpoint", "VARSCOPE_DATA", "Exit codes"}},
-    {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "Exit codes"}},
+    {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile", "Exit codes"}},
     {{"eval"}, {"config", "--set", "--checkpoint"}},
     {{"plan"}, {"config", "--set", "--servers", "--workers"}},
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <map>
 #include <new>
@@ -297,6 +298,60 @@ void expect_error(Body&& body, std::initializer_list<const char*> words) {
   } catch (const Error& e) {
     for (const char* word : words) EXPECT_NE(std::string(e.what()).find(word), std::string::npos) << e.what();
   }
+}
+
+TEST(Executor, ProfileTakesTheTimeOfEachNode) {
+  const Mlp m;
+  Executor e(m.graph, m.loss, 8);
+  const Memory memory(m.graph, e);
+  const Tensor x = random_tensor({8, 13}, 1), y = labels_for(8);
+  e.feed(m.x, x.view());
+  e.feed(m.y, y.view());
+  run(e);
+  EXPECT_TRUE(e.times().empty());
+  e.profile();
+  run(e);
+  run(e);
+  for (const auto& step : e.forward_steps()) {
+    const NodeTimes& t = e.times()[static_cast<std::size_t>(step.node.value)];
+    EXPECT_EQ(t.runs, 2);
+    EXPECT_GT(t.forward_ns, 0);
+    EXPECT_LE(t.blas_ns, t.forward_ns + t.backward_ns);
+  }
+  EXPECT_GT(e.times()[static_cast<std::size_t>(m.logits.value)].blas_ns, 0);
+  EXPECT_EQ(e.times()[static_cast<std::size_t>(m.loss.value)].blas_ns, 0);
+  const std::string text = profile_text(m.graph, e.times());
+  EXPECT_NE(text.find("h1/dense"), std::string::npos) << text;
+  EXPECT_NE(text.find("2 runs of"), std::string::npos) << text;
+}
+
+TEST(Executor, CheckNumericsNamesTheFirstOpThatMadeANan) {
+  const Mlp m;
+  Executor e(m.graph, m.loss, 8);
+  Memory memory(m.graph, e);
+  Tensor x = random_tensor({8, 13}, 1);
+  const Tensor y = labels_for(8);
+  e.feed(m.x, x.view());
+  e.feed(m.y, y.view());
+  e.check_numerics();
+  e.set_run({1, 120, 0, 1});
+  run(e);
+  const auto thrown = [&] {
+    try {
+      run(e);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::data);
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  memory.values.at("h2/weights").as<float>()[7] = INFINITY;
+  EXPECT_NE(thrown().find("step 120: node \"h2/dense\" (dense)"), std::string::npos) << thrown();
+  EXPECT_NE(thrown().find("its input node \"h2/weights\" (variable"), std::string::npos) << thrown();
+  EXPECT_NE(thrown().find("has inf at element 7 already"), std::string::npos) << thrown();
+  memory.values.at("h2/weights").as<float>()[7] = 0;
+  for (float& v : x.as<float>()) v = 3e38F;
+  EXPECT_NE(thrown().find("its inputs are finite"), std::string::npos) << thrown();
 }
 
 TEST(Executor, SaysWhatIsWrong) {

@@ -5,7 +5,9 @@
 #include <map>
 #include <utility>
 
+#include "common/transport.h"
 #include "worker/graph/numerics.h"
+#include "worker/ops/blas_clock.h"
 
 namespace varscope {
 namespace {
@@ -255,6 +257,19 @@ void Executor::check_ready(NodeId reader) const {
   }
 }
 
+template <class Work>
+void Executor::timed(NodeId id, std::int64_t NodeTimes::*part, Work work) {
+  if (times_.empty()) return work();
+  NodeTimes& times = times_[index_of(id)];
+  const std::int64_t started = now_ns(), blas = std::exchange(blas_clock.ns, 0);
+  blas_clock.on = true;
+  work();
+  blas_clock.on = false;
+  times.*part += now_ns() - started;
+  times.blas_ns += std::exchange(blas_clock.ns, blas);
+  if (part == &NodeTimes::forward_ns) ++times.runs;
+}
+
 void Executor::forward(const ForwardStep& step) {
   check_ready(step.node);
   Slot& s = slot(step.node);
@@ -265,7 +280,9 @@ void Executor::forward(const ForwardStep& step) {
     }
     return;
   }
-  graph_->node(step.node).op->forward({s.inputs, s.value, s.workspace, run_, s.next_states});
+  timed(step.node, &NodeTimes::forward_ns, [&] {
+    graph_->node(step.node).op->forward({s.inputs, s.value, s.workspace, run_, s.next_states});
+  });
   if (checks_numerics_) check_output(step.node);
 }
 
@@ -294,7 +311,10 @@ void Executor::backward(const BackwardStep& step) {
            graph_->node(step.node).name);
     }
   }
-  graph_->node(step.node).op->backward({s.inputs, s.value, s.workspace, s.gradient, s.input_gradients, run_});
+  timed(step.node, &NodeTimes::backward_ns, [&] {
+    graph_->node(step.node).op->backward(
+        {s.inputs, s.value, s.workspace, s.gradient, s.input_gradients, run_});
+  });
   if (checks_numerics_) check_gradients(step.node);
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "worker/graph/graph.h"
+#include "worker/graph/profile.h"
 
 namespace varscope {
 
@@ -47,6 +48,9 @@ class Executor {
   // From now on each step looks for NaN and infinities in what it has made, and throws Error(data) that names
   // the first op that made one. Costs a pass over all activations and gradients.
   void check_numerics() { checks_numerics_ = true; }
+  // From now on the time of each node is taken; times() is by NodeId.
+  void profile() { times_.resize(slots_.size()); }
+  std::span<const NodeTimes> times() const { return times_; }
   // Which run the coming ones are, for ops that ask.
   void set_run(const RunInfo& run) { run_ = run; }
   // Rows of the coming runs, 0 <= n <= max_batch. When n changes, everything must be fed anew.
@@ -103,6 +107,8 @@ class Executor {
   void plan_finished(NodeId target);
   void allocate(std::int64_t max_batch);
   void check_ready(NodeId reader) const;
+  template <class Work>
+  void timed(NodeId id, std::int64_t NodeTimes::*part, Work work);
   void check_output(NodeId id) const;
   void check_gradients(NodeId id) const;
 
@@ -113,7 +119,8 @@ class Executor {
   std::int64_t batch_;
   RunInfo run_;
   bool checks_numerics_ = false;
-  std::vector<Slot> slots_;  // one per node; never resized, since contexts point into it
+  std::vector<NodeTimes> times_;  // empty unless profiled
+  std::vector<Slot> slots_;       // one per node; never resized, since contexts point into it
   std::vector<ForwardStep> forward_steps_;
   std::vector<BackwardStep> backward_steps_;
   std::vector<const Variable*> without_gradient_;

@@ -6,11 +6,26 @@
 #include <cstdint>
 
 #include "common/error.h"
+#include "common/transport.h"
+#include "worker/ops/blas_clock.h"
 #include "worker/ops/kernels.h"
 
 namespace varscope {
 
 namespace detail {
+// Adds what passes until its end to this thread's BlasClock.
+class BlasTimer {
+ public:
+  BlasTimer() : started_(blas_clock.on ? now_ns() : 0) {}
+  ~BlasTimer() {
+    if (started_ != 0) blas_clock.ns += now_ns() - started_;
+  }
+  BlasTimer(const BlasTimer&) = delete;
+  BlasTimer& operator=(const BlasTimer&) = delete;
+
+ private:
+  std::int64_t started_;
+};
 inline CBLAS_TRANSPOSE to_cblas(Transpose t) { return t == Transpose::yes ? CblasTrans : CblasNoTrans; }
 inline blasint to_blas(std::int64_t n) { return static_cast<blasint>(n); }
 inline blasint leading(std::int64_t columns) { return to_blas(std::max<std::int64_t>(1, columns)); }
@@ -42,6 +57,7 @@ void gemm(Transpose ta, Transpose tb, std::int64_t m, std::int64_t n, std::int64
   }
   using detail::leading;
   using detail::to_blas;
+  const detail::BlasTimer timer;
   detail::call_gemm(detail::to_cblas(ta), detail::to_cblas(tb), to_blas(m), to_blas(n), to_blas(k), a.data,
                     leading(a.stride), b.data, leading(b.stride), beta, c.data, leading(c.stride));
 }

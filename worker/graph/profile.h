@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "worker/graph/graph.h"
+
+namespace varscope {
+
+// Where the time of one node went, in nanoseconds over all runs of an executor.
+struct NodeTimes {
+  std::int64_t runs = 0;
+  std::int64_t forward_ns = 0;
+  std::int64_t backward_ns = 0;
+  std::int64_t blas_ns = 0;  // of both
+};
+
+// A table of the nodes that took time, the most expensive first, with their share of BLAS and the rate of
+// their products; `times` by NodeId.
+std::string profile_text(const Graph& graph, std::span<const NodeTimes> times);
+
+}  // namespace varscope
