@@ -105,8 +105,8 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
   const LocalSumPlan sums = LocalSumPlan::make(cluster.leaves_of(id), cluster.logical_workers);
   VariableMemory memory(model.table, sums.n_buffers);
   PsClient client(*transport, cluster, plan, id, memory, {600, {}});
-  Trainer trainer({job, cluster, model.model, nullptr, model.variables, *model.train, nullptr, client, memory, sums,
-                   Clock(0), last});
+  Trainer trainer({job, cluster, model.model, nullptr, model.variables, *model.train, nullptr, client, memory,
+                   sums, Clock(0), last});
   mpi.barrier();
   return seconds_of([&] { trainer.run(); });
 }

@@ -220,6 +220,8 @@ TEST(ModelTree, SaysWhatIsWrongAndWhere) {
                {"job.yaml:6:39: model.layers.0.input", "unknown input \"lft\"", "there are x"});
   expect_error("    - {type: dense, units: 10, name: left}\n    - {type: dense, units: 10, input: lefft}\n",
                {"did you mean \"left\""});
+  expect_error("    - {type: dense, units: 10, input: b}\n    - {type: dense, units: 10, name: b}\n",
+               {"job.yaml:6:39: model.layers.0.input", "job.yaml:7:38", "comes later", "no cycles"});
   expect_error("    - {type: dense, units: 10, name: a}\n    - {type: dense, units: 10, name: a}\n",
                {"job.yaml:7:38: model.layers.1.name", "the name \"a\" is taken (job.yaml:6:38)"});
   expect_error("    - {type: dense, units: 10, inputs: [x, x]}\n",

@@ -80,6 +80,18 @@ void replace_counter(std::string& text, const std::string& counter, std::int64_t
   }
 }
 
+// The `name:` of a layer or block of the tree that says this name, or null.
+const ConfigNode* find_name(const ConfigNode& layers, const std::string& name) {
+  for (const ConfigNode& item : layers.items) {
+    const ConfigNode* given = item.find("name");
+    if (given != nullptr && given->is_scalar() && given->scalar == name) return given;
+    const ConfigNode* inner = item.find("layers");
+    const ConfigNode* found = inner == nullptr ? nullptr : find_name(*inner, name);
+    if (found != nullptr) return found;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 ConfigNode with_counter(const ConfigNode& node, const std::string& counter, std::int64_t value) {
@@ -216,9 +228,22 @@ std::vector<NodeId> ModelTree::inputs_of(const ConfigNode& item, const std::stri
   return nodes;
 }
 
+std::string ModelTree::place_of(const Mark& mark) const {
+  std::string text = position_of(mark, config_.file);
+  while (text.ends_with(' ') || text.ends_with(':')) text.pop_back();
+  return text;
+}
+
 NodeId ModelTree::find_output(const ConfigNode& name, const std::string& path) const {
   const auto found = name.is_scalar() ? outputs_.find(name.scalar) : outputs_.end();
   if (found != outputs_.end()) return found->second.node;
+  if (const ConfigNode* later = name.is_scalar() ? find_name(config_.model.layers, name.scalar) : nullptr) {
+    fail_at(name, config_.file, path,
+            fmt::format(
+                "\"{}\" is not known here: {} gives it to a layer that comes later, or inside another block. "
+                "A layer reads what stands before it; a graph has no cycles",
+                name.scalar, place_of(later->mark)));
+  }
   std::vector<std::string> names;
   for (const auto& [known, output] : outputs_) names.push_back(known);
   const std::string near = name.is_scalar() ? nearest(name.scalar, names) : "";
@@ -236,8 +261,7 @@ void ModelTree::keep_name(const ConfigNode& item, const std::string& path, NodeI
   if (name == nullptr) return;
   if (!name->is_scalar() || name->scalar.empty())
     fail_at(*name, config_.file, join_keys(path, "name"), "expected a text, got " + name->describe());
-  std::string made_at = position_of(name->mark, config_.file);
-  while (made_at.ends_with(' ') || made_at.ends_with(':')) made_at.pop_back();
+  std::string made_at = place_of(name->mark);
   const auto [it, is_new] = outputs_.try_emplace(name->scalar, Output{output, made_at});
   if (is_new) return;
   fail_at(*name, config_.file, join_keys(path, "name"),

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/config/job_config.h"
@@ -28,6 +29,7 @@ class ModelTree {
   NodeId build_repeat(const ConfigNode& item, const std::string& path, const ConfigNode& layers,
                       NodeId input);
   std::vector<NodeId> inputs_of(const ConfigNode& item, const std::string& path, NodeId previous) const;
+  std::string place_of(const Mark& mark) const;  // "job.yaml:7:5"
   NodeId find_output(const ConfigNode& name, const std::string& path) const;
   void keep_name(const ConfigNode& item, const std::string& path, NodeId output);
 
