@@ -97,7 +97,7 @@ void check_partitions(const Variable& v, const Partitioner& partitioner) {
   if (v.combine() == Combine::whole) {
     fail(ErrorKind::argument,
          "variable \"{}\": a partitioner was given, but an unpartitioned version of it exists (made at {}); "
-         "switch the partitioner off with an empty one",
+         "switch the partitioner off with an empty one (in YAML: partitioner: none)",
          v.name(), v.made_at());
   }
   if (v.combine() != Combine::concat) return;
@@ -198,7 +198,7 @@ Variable& VariableStore::get_or_make(const Request& r) {
   if (!is_shared && r.reuse == Reuse::yes) {
     fail(ErrorKind::argument,
          "variable \"{}\" does not exist, or was not created with get_variable; open its scope without "
-         "reuse, or with reuse automatic",
+         "reuse, or with reuse automatic (in YAML: auto)",
          r.name);
   }
   if (is_shared && r.reuse != Reuse::no) return reuse_existing(*found->second, r);
@@ -210,8 +210,9 @@ void VariableStore::check_free(const std::string& name) const {
   const auto found = by_name_.find(name);
   if (found == by_name_.end()) return;
   fail(ErrorKind::argument, "variable \"{}\" already exists (made at {}{}", name, found->second->made_at(),
-       found->second->is_bare_ ? " by make_variable, whose variables are not shared); choose another name"
-                               : "); to share it, open its scope with reuse yes or automatic");
+       found->second->is_bare_
+           ? " by make_variable, whose variables are not shared); choose another name"
+           : "); to share it, open its scope with reuse yes or automatic (in YAML: reuse: auto)");
 }
 
 Variable& VariableStore::reuse_existing(Variable& v, const Request& r) const {
@@ -224,6 +225,11 @@ Variable& VariableStore::reuse_existing(Variable& v, const Request& r) const {
 Variable& VariableStore::make(const Request& r) {
   VariableSpec spec =
       describe(r.name, r.scope, r.shape, r.scope_dtype, r.options, r.residence == Residence::worker);
+  const bool identity = spec.initializer.kind == Initializer::Kind::identity;
+  const bool orthogonal = spec.initializer.kind == Initializer::Kind::orthogonal;
+  // Throws for a shape that cannot be filled, here rather than on the servers.
+  if (identity || (orthogonal && spec.shape.rank() < 2))
+    InitialValues(spec.initializer, 0, spec.name, spec.shape);
   const Partitioner& partitioner = r.options.partitioner.value_or(Partitioner{});
   if (!partitioner || spec.shape.rank() == 0) return make_whole(std::move(spec), r);
   return make_parts(spec, call_partitioner(partitioner, spec.name, spec.shape, spec.dtype), r);

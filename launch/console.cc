@@ -16,7 +16,10 @@
 namespace varscope {
 namespace {
 
-double mean_loss(const BatchSums& s) { return s.samples == 0 ? 0 : s.loss / static_cast<double>(s.samples); }
+double mean_loss(const BatchSums& s) {
+  const double loss = s.samples == 0 ? 0 : s.loss / static_cast<double>(s.samples);
+  return std::isnan(loss) ? std::abs(loss) : loss;  // prints as nan, not as -nan
+}
 double accuracy(const BatchSums& s) {
   return s.samples == 0 ? 0 : static_cast<double>(s.correct) / static_cast<double>(s.samples);
 }

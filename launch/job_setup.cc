@@ -111,8 +111,9 @@ StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>&
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split) {
   const char* path = split == DataSplit::train ? "data.train" : "data.test";
   try {
-    auto data =
-        make_dataset(source, split, split == DataSplit::train ? job.train.batch : job.train.eval_batch);
+    const bool train = split == DataSplit::train;
+    auto data = make_dataset(source, split, train ? job.train.batch : job.train.eval_batch,
+                             train ? nullptr : &job.data.train);
     if (data->size() == 0) fail(ErrorKind::data, "has no samples");
     return data;
   } catch (const Error& e) {
@@ -122,20 +123,42 @@ std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConf
   }
 }
 
+namespace {
+
+// What would else be found at the first evaluation, after an epoch of training.
+void check_test_data(const JobConfig& job, const Dataset& train, const Dataset& test) {
+  const auto fail_test = [&](const std::string& text) {
+    const ConfigNode* node = job.root.find_path("data.test");
+    fail_at(node != nullptr ? *node : job.root, job.file, "data.test", text);
+  };
+  if (test.sample_shape() != train.sample_shape() || test.features() != train.features()) {
+    fail_test(fmt::format("its samples have shape {}, those of data.train {}", test.sample_shape().str(),
+                          train.sample_shape().str()));
+  }
+  if (test.label_shape() != train.label_shape())
+    fail_test("its samples have another number of labels than those of data.train");
+  if (test.n_classes() > train.n_classes()) {
+    fail_test(fmt::format("has labels up to {}, data.train only up to {}: the model could not answer them",
+                          test.n_classes() - 1, train.n_classes() - 1));
+  }
+}
+
+}  // namespace
+
 std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers) {
   auto m = std::make_unique<WorkerModel>();
   m->train = load_dataset(job, job.data.train, DataSplit::train);
   if (job.data.test) {
     m->test = load_dataset(job, *job.data.test, DataSplit::test);
-    if (m->test->sample_shape() != m->train->sample_shape()) {
-      fail(ErrorKind::data, "samples of data.test have shape {}, those of data.train {}",
-           m->test->sample_shape().str(), m->train->sample_shape().str());
-    }
+    check_test_data(job, *m->train, *m->test);
   }
   const DataFacts data = DataFacts::of(*m->train);
   m->model = build_model(m->store, job, data, GraphMode::train, layers);
   if (m->test) m->evaluation = build_model(m->store, job, data, GraphMode::evaluate, layers);
   m->variables = m->store.collection(collections::kGlobal);
+  if (m->variables.empty())
+    fail_at(job.model.layers, job.file, "model.layers",
+            "these layers have no variables: there is nothing to train");
   m->table = m->store.table();
   return m;
 }

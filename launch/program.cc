@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -41,6 +42,11 @@ constexpr const char* kFooter =
     "above, and death by a signal, can be restarted with --resume.\n"
     "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
 
+constexpr const char* kNoMemory =
+    "out of memory: the model, the batch or the data set is too large for this host; varscope plan CONFIG "
+    "shows what "
+    "each rank needs";
+
 void tell(const Error& e) {
   FailureReport::print(e.what());
   spdlog::debug("{} error thrown at {}:{}", to_string(e.kind()), e.where().file_name(), e.where().line());
@@ -53,6 +59,9 @@ int run_alone(const std::function<int()>& work) {
   } catch (const Error& e) {
     tell(e);
     return static_cast<int>(exit_code(e.kind()));
+  } catch (const std::bad_alloc&) {
+    FailureReport::print(kNoMemory);
+    return static_cast<int>(ExitCode::internal);
   } catch (const std::exception& e) {
     FailureReport::print(fmt::format("internal error: {}", e.what()));
     return static_cast<int>(ExitCode::internal);
@@ -78,6 +87,9 @@ int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, MpiJ
     const int code = static_cast<int>(exit_code(e.kind()));
     if (started) MpiJob::abort(code);
     return code;
+  } catch (const std::bad_alloc&) {
+    FailureReport::print(kNoMemory);
+    MpiJob::abort(static_cast<int>(ExitCode::internal));
   } catch (const std::exception& e) {
     FailureReport::print(fmt::format("internal error: {}", e.what()));
     MpiJob::abort(static_cast<int>(ExitCode::internal));

@@ -147,13 +147,13 @@ void Coordinator::on_eval_report(const Message& message) {
     found = std::prev(evaluations_.end());
   }
   if (report.sums.size() != report.chunks.size() || report.reals.size() != report.chunks.size() ||
-      (!found->counts.empty() && found->counts.size() != report.counts.size())) {
+      (!found->counts.empty() && !report.counts.empty() && found->counts.size() != report.counts.size())) {
     fail(ErrorKind::protocol,
          "rank {} reports {} evaluation chunks with {} sums, {} real and {} integer metrics",
          message.from.value, report.chunks.size(), report.sums.size(), report.reals.size(),
          report.counts.size());
   }
-  found->counts.resize(report.counts.size(), 0);
+  found->counts.resize(std::max(found->counts.size(), report.counts.size()), 0);
   for (std::size_t i = 0; i < report.counts.size(); ++i) found->counts[i] += report.counts[i];
   for (std::size_t i = 0; i < report.chunks.size(); ++i) {
     const auto chunk = static_cast<std::size_t>(report.chunks[i]);

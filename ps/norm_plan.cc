@@ -26,9 +26,16 @@ NormPlan NormPlan::of_gradients(const VariableTable& variables, const ClipConfig
   const Constraint rule = Constraint::max_norm(clip.limit);
   const bool is_global = clip.type == ClipType::global_norm;
   if (is_global) plan.add_norm("", rule, 1);
+  std::map<std::string, int> norm_of;
   for (int v : by_name(variables, [](const VariableSpec& spec) { return spec.trainable; })) {
     const VariableSpec& spec = variables[static_cast<std::size_t>(v)];
-    plan.add_terms(spec, v, is_global ? 0 : plan.add_norm(spec.name, rule, 1), false);
+    if (is_global) {
+      plan.add_terms(spec, v, 0, false);
+      continue;
+    }
+    const auto [it, is_new] = norm_of.try_emplace(spec.full_name(), static_cast<int>(plan.norms_.size()));
+    if (is_new) plan.add_norm(spec.full_name(), rule, 1);
+    plan.add_terms(spec, v, it->second, false);
   }
   return plan;
 }

@@ -35,8 +35,8 @@ struct Norm {
 // clip, number of servers): every server makes the same one, and nothing needs to be agreed on. A value.
 class NormPlan {
  public:
-  // Norms of the mean gradients of the trained variables (a part counts by itself), for optimizer.clip: one
-  // per variable, or one of all. Empty unless clip.needs_norms().
+  // Norms of the mean gradients of the trained variables for optimizer.clip: one per variable, over all of
+  // its parts, or one of all. Empty unless clip.needs_norms().
   static NormPlan of_gradients(const VariableTable& variables, const ClipConfig& clip, int n_servers);
   // Norms of values after the update, for constraints of trained variables: over all axes but the last, over
   // all parts of a variable. Empty when there are none.

@@ -28,14 +28,14 @@ Evaluator::Evaluator(const JobConfig& job, const Model& model, const Dataset& te
 EvalReport Evaluator::run(int first, int stride, const std::function<void()>& between) {
   EvalReport report;
   report.n_chunks = n_chunks_;
+  const bool in_order = test_.streams() > 0;
+  if (first >= n_chunks_ || (in_order && first != 0)) return report;
   for (const NodeId id : model_.metric_nodes) {
     const TensorType& type = model_.graph.node(id).type;
     if (type.dtype == DType::int64)
       report.counts.resize(report.counts.size() + static_cast<std::size_t>(type.shape.n_elements()), 0);
   }
   states_.reset();
-  const bool in_order = test_.streams() > 0;
-  if (in_order && first != 0) return report;
   for (std::int64_t chunk = first; chunk < n_chunks_; chunk += in_order ? 1 : stride) {
     run_chunk(chunk, between, report);
     if (in_order) states_.advance(0);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -52,6 +53,21 @@ LocalStates::LocalStates(const Graph& graph, int n_leaves, std::int64_t max_rows
     }
   }
   reset();
+  check_size();
+}
+
+// A worker's state travels in one message, as hexadecimal digits.
+void LocalStates::check_size() const {
+  std::size_t n = 0;
+  for (const Leaf& leaf : leaves_) {
+    for (const Tensor& t : leaf.value) n += t.n_bytes();
+  }
+  if (n <= kMaxBytes) return;
+  fail(ErrorKind::config,
+       "the local variables of one worker, from \"{}\" on, have {} bytes; at most {} can be saved: use more "
+       "workers, a "
+       "smaller train.batch or fewer units",
+       variables_.front()->name(), n, kMaxBytes);
 }
 
 void LocalStates::reset() {
@@ -85,15 +101,16 @@ void LocalStates::save(int leaf, std::int64_t first_row, std::int64_t n, std::ve
 
 void LocalStates::load(int leaf, std::int64_t first_row, std::int64_t n,
                        const std::vector<LocalRows>& saved) {
+  std::map<std::pair<std::string_view, std::int64_t>, const LocalRows*> index;
+  for (const LocalRows& r : saved) index[{r.variable, r.row}] = &r;
   for (std::size_t i = 0; i < variables_.size(); ++i) {
     const TensorView& value = leaves_[static_cast<std::size_t>(leaf)].value[i].view();
     const std::size_t bytes = row_bytes(value);
     const std::string& name = variables_[i]->name();
     for (std::int64_t row = 0; row < n; ++row) {
-      const auto found = std::find_if(saved.begin(), saved.end(), [&](const LocalRows& r) {
-        return r.row == first_row + row && r.variable == name;
-      });
-      if (found == saved.end()) {
+      const auto it = index.find({name, first_row + row});
+      const LocalRows* found = it == index.end() ? nullptr : it->second;
+      if (found == nullptr) {
         fail(ErrorKind::checkpoint, "the checkpoint has no row {} of local variable \"{}\"", first_row + row,
              name);
       }

@@ -14,6 +14,7 @@ namespace varscope {
 // variables; not thread-safe.
 class LocalStates {
  public:
+  // Throws Error(config) when they are too large to be saved.
   LocalStates(const Graph& graph, int n_leaves, std::int64_t max_rows, std::uint64_t seed);
 
   bool empty() const { return variables_.empty(); }
@@ -31,6 +32,8 @@ class LocalStates {
   void load(int leaf, std::int64_t first_row, std::int64_t n, const std::vector<LocalRows>& saved);
 
  private:
+  static constexpr std::size_t kMaxBytes = std::size_t{24} << 20;
+  void check_size() const;
   struct Leaf {
     std::vector<Tensor> value, next;  // by variable
   };

@@ -6,6 +6,7 @@
 #include "common/error.h"
 #include "common/serialize.h"
 #include "common/wire.h"
+#include "worker/graph/numerics.h"
 
 namespace varscope {
 namespace {
@@ -50,9 +51,11 @@ Trainer::Trainer(const Parts& parts)
   bind_gradients(0);
   if (p_.check_numerics) executor_.check_numerics();
   if (p_.profile) executor_.profile();
+  check_statistics();
   load_locals();
   if (p_.test == nullptr) return;
   evaluator_.emplace(p_.job, *p_.evaluation, *p_.test);
+  if (p_.check_numerics) evaluator_->executor().check_numerics();
   for (std::size_t i = 0; i < p_.variables.size(); ++i)
     evaluator_->executor().bind(*p_.variables[i], p_.memory.value(static_cast<int>(i)));
 }
@@ -74,9 +77,37 @@ void Trainer::run() {
     if (evaluates_after(clock)) evaluate(clock);
   }
   p_.client.wait_all();
+  if (p_.check_numerics) check_values();
   p_.client.send_to_coordinator(make_header(MessageType::finished, p_.client.worker().value, p_.last),
                                 state_text(p_.last));
   p_.client.wait_shutdown();
+}
+
+// After the last update, which no forward pass has read.
+void Trainer::check_values() const {
+  for (std::size_t i = 0; i < p_.variables.size(); ++i) {
+    const auto bad = find_not_finite(p_.memory.value(static_cast<int>(i)));
+    if (!bad) continue;
+    fail(ErrorKind::data, "step {}: the update made {} at element {} of variable \"{}\"", p_.last.value,
+         bad->what, bad->element, p_.variables[i]->name());
+  }
+}
+
+// One row alone has no variance, and its normalised value is 0 whatever it is.
+void Trainer::check_statistics() const {
+  const std::int64_t rows = p_.job.train.batch / p_.cluster.logical_workers;
+  for (std::size_t i = 0; rows < 2 && i < p_.model.graph.size(); ++i) {
+    const Graph::Node& node = p_.model.graph.node(NodeId(static_cast<int>(i)));
+    for (std::size_t input = 0; input < node.inputs.size(); ++input) {
+      if (node.kind != Graph::Kind::op || !node.op->is_statistic(input)) continue;
+      fail(ErrorKind::config,
+           "{}: node \"{}\" ({}) takes its statistics from the rows of one logical worker, and needs at "
+           "least 2; "
+           "train.batch {} in {} logical workers leaves {}: raise the one or lower the other "
+           "(cluster.logical_workers)",
+           node.made_at, node.name, node.op->type(), p_.job.train.batch, p_.cluster.logical_workers, rows);
+    }
+  }
 }
 
 std::string Trainer::profile() const { return profile_text(p_.model.graph, executor_.times()); }

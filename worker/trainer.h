@@ -63,6 +63,8 @@ class Trainer {
   void bind_gradients(int buffer);
   void fill(std::span<const std::int64_t> indices);
   Range part_of(std::size_t leaf, const BatchRange& batch) const;
+  void check_values() const;
+  void check_statistics() const;
   void load_locals();
   std::vector<LocalRows> save_locals(Clock clock) const;
   BatchSums sums_of_batch(std::int64_t rows);

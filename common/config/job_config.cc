@@ -336,7 +336,7 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
 }
 
 std::string explain_job_config() {
-  return explain_keys<JobConfig>("") + "the loss as a map\n" + explain_keys<LossConfig>("model.loss");
+  return explain_keys<JobConfig>("") + explain_keys<LossConfig>("model.loss");
 }
 
 std::string dump(const JobConfig& config) { return dump_keys(config).to_yaml(); }

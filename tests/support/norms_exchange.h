@@ -110,14 +110,17 @@ class NormsReference {
   void clip(std::vector<std::vector<double>>& gradients) const {
     const ClipConfig& c = e_.optimizer.clip;
     double all = 0;
-    std::vector<double> squares(gradients.size(), 0);
+    std::map<std::string, double> squares;  // by full name: parts count together
     for (std::size_t v = 0; v < gradients.size(); ++v) {
-      for (double g : gradients[v]) squares[v] += spec(v).trainable ? g * g : 0;
-      all += squares[v];
+      if (!spec(v).trainable) continue;
+      for (double g : gradients[v]) {
+        squares[spec(v).full_name()] += g * g;
+        all += g * g;
+      }
     }
     for (std::size_t v = 0; v < gradients.size(); ++v) {
       if (!spec(v).trainable) continue;
-      const double norm = std::sqrt(c.type == ClipType::global_norm ? all : squares[v]);
+      const double norm = std::sqrt(c.type == ClipType::global_norm ? all : squares[spec(v).full_name()]);
       for (double& g : gradients[v]) {
         if (c.type == ClipType::value) g = std::min(c.limit, std::max(-c.limit, g));
         if (c.needs_norms()) g *= std::min(1.0, c.limit / norm);

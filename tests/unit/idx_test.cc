@@ -174,13 +174,13 @@ TEST_F(Idx, FactoryFindsFashionMnistUnderTheRoot) {
   write("fashion-mnist/t10k-labels-idx1-ubyte", labels());
   DataSourceConfig source;
   source.type = DataType::fashion_mnist;
-  EXPECT_EQ(make_dataset(source, DataSplit::train, 1, folder_)->size(), 3);
-  EXPECT_EQ(make_dataset(source, DataSplit::test, 1, folder_)->size(), 3);
+  EXPECT_EQ(make_dataset(source, DataSplit::train, 1, nullptr, folder_)->size(), 3);
+  EXPECT_EQ(make_dataset(source, DataSplit::test, 1, nullptr, folder_)->size(), 3);
   source.type = DataType::idx;
   source.images = "fashion-mnist/t10k-images-idx3-ubyte";
   source.labels = (folder_ / "fashion-mnist/t10k-labels-idx1-ubyte").string();
   source.samples = 1;
-  EXPECT_EQ(make_dataset(source, DataSplit::train, 1, folder_)->size(), 1);
+  EXPECT_EQ(make_dataset(source, DataSplit::train, 1, nullptr, folder_)->size(), 1);
 }
 
 TEST(DataRoot, ComesFromTheEnvironment) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -239,12 +240,86 @@ TEST(ModelTree, SaysWhatIsWrongAndWhere) {
                {"model.layers.0.transpose", "no weights"});
   expect_error("    - {type: concat, inputs: [x]}\n    - {type: add, inputs: [x]}\n",
                {"takes 2 inputs, got 1"});
+  expect_error("    - {scope: a, layers: [{type: dense, units: 6}, {reuse: /a}]}\n",
+               {"model.layers.0.layers.1.reuse", "no block of scope \"a\" that ends before"});
+  expect_error("    - {reuse: a, scope: b}\n", {"model.layers.0.scope", "names the scope already"});
+  expect_error("    - {scope: a/, layers: [{type: dense, units: 10}]}\n", {"\"a/\" is not a scope name"});
+  expect_error("    - {counter: j, layers: [{type: dense, units: 10}]}\n",
+               {"model.layers.0.counter", "counts the rounds"});
+  expect_error("    - {repeat: 2, layers: [{repeat: 2, layers: [{type: dense, units: 10}]}]}\n",
+               {"counts with $(i) too", "another counter"});
+  expect_error("    - {type: dense, units: 10, inputs: []}\n", {"at least one name, got an empty one"});
+  expect_error("    - {type: dense, units: 10, name: input}\n", {"\"input\" is what a block gets"});
+  expect_error("    - {type: dense, units: 10, bias_initializer: orthogonal}\n",
+               {"job.yaml:6", "cannot be initialized with", "rank 2"});
+  expect_error("    - {type: dense, units: 10}\n    - {scope: b, layers: [{type: dense, units: 5}]}\n",
+               {"job.yaml:7", "model.layers.1.layers.0.units", "5 outputs"});
   expect_error("    - {type: lstm, units: 3}\n", {"lstm needs sequences", "[?, 6]"});
   expect_error("    - {type: conv2d, filters: 3, kernel: [3]}\n", {"needs images", "[?, 6]"});
   expect_error("    - {type: conv2d, filters: 3, kernel: [3, 3, 3]}\n",
                {"model.layers.0.kernel", "got 3 numbers"}, {4, 4});
   expect_error("    - {type: batch_norm, scope: n}\n    - {type: batch_norm, reuse: n}\n",
                {"model.layers.1.reuse", "\"n\" normalises another input"});
+}
+
+TEST(ModelTree, SharedBlocksRepeatAsTheirModel) {
+  VariableStore store;
+  const Model m = build_model(store,
+                              job("    - scope: tower\n"
+                                  "      repeat: 2\n"
+                                  "      layers: [{type: dense, scope: l$(i), units: 6}]\n"
+                                  "    - {reuse: tower}\n"
+                                  "    - {type: dense, units: 10}\n"),
+                              {{6}, 10});
+  EXPECT_EQ(store.find("tower/l2/weights")->shape(), (Shape{6, 6}));
+  EXPECT_EQ(m.layers.size(), 5U);
+}
+
+TEST(ModelTree, ScopeOfEachRound) {
+  VariableStore store;
+  build_model(store,
+              job("    - {repeat: 2, scope: round$(i), layers: [{type: dense, units: 6}]}\n"
+                  "    - {type: dense, units: 10}\n"),
+              {{6}, 10});
+  EXPECT_NE(store.find("round1/dense_1/weights"), nullptr);
+  EXPECT_NE(store.find("round2/dense_1/weights"), nullptr);
+}
+
+TEST(ModelTree, LayersMayBeTrainedInAFrozenBlock) {
+  VariableStore store;
+  build_model(
+      store,
+      job("    - {trainable: false, layers: [{type: dense, scope: a, units: 6}, {type: dense, scope: b, "
+          "units: 10, trainable: true}]}\n"),
+      {{6}, 10});
+  EXPECT_FALSE(store.find("a/weights")->trainable());
+  EXPECT_TRUE(store.find("b/weights")->trainable());
+}
+
+TEST(ModelTree, DropoutsOfASharedBlockDrawMasksOfTheirOwn) {
+  VariableStore store;
+  const Model m = build_model(store,
+                              job("    - {scope: t, name: a, layers: [{type: dropout}]}\n"
+                                  "    - {reuse: t, input: x, name: b}\n"
+                                  "    - {type: absolute_difference, inputs: [a, b]}\n"
+                                  "    - {type: dense, units: 10}\n"),
+                              {{64}, 10});
+  Session session(m.graph, 1);
+  Tensor x(DType::float32, {1, 64});
+  for (float& v : x.as<float>()) v = 1;
+  const auto difference = m.graph.find("absolute_difference_1");
+  ASSERT_TRUE(difference);
+  const Tensor d = session.run({*difference}, {{m.x, x.view()}})[0].clone();
+  EXPECT_TRUE(std::any_of(d.as<float>().begin(), d.as<float>().end(), [](float v) { return v != 0; }));
+}
+
+TEST(ModelTree, RegressionsHaveNoAccuracyButAnRmse) {
+  VariableStore store;
+  const JobConfig j = job("    - {type: dense, units: 1}\n", "  loss: mean_squared_error\n");
+  const Model m = build_model(store, j, {{6}, 10});
+  EXPECT_FALSE(m.correct);
+  EXPECT_EQ(m.metrics.at(0).name, "rmse");
+  EXPECT_EQ(build_model(store, j, {{6}, 10}, GraphMode::evaluate).metric_nodes.size(), 1U);
 }
 
 TEST(ModelTree, CounterIsReplacedInTextsOnly) {

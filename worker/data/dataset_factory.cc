@@ -43,14 +43,30 @@ std::unique_ptr<Dataset> make_images(const DataSourceConfig& source, DataSplit p
 }
 
 std::unique_ptr<Dataset> make_text(const DataSourceConfig& source, DataSplit part,
-                                   const std::filesystem::path& root, std::int64_t streams) {
+                                   const std::filesystem::path& root, std::int64_t streams,
+                                   const DataSourceConfig* train) {
   TextOptions options;
   options.vocabulary = source.vocabulary;
   options.steps = source.steps;
   options.streams = streams;
   options.test_fraction = source.test_fraction;
   options.words = source.words;
-  options.test_part = part == DataSplit::test;
+  options.part = part == DataSplit::test ? TextOptions::Part::test : TextOptions::Part::train;
+  if (train != nullptr) {
+    if (train->type != DataType::text || train->vocabulary != source.vocabulary ||
+        train->steps != source.steps)
+      fail(ErrorKind::config, "vocabulary and steps must be those of data.train, another text");
+    if (train->file != source.file) {
+      options.part = TextOptions::Part::all;
+      options.vocabulary_file = root / train->file;
+      options.vocabulary_test_fraction = train->test_fraction;
+    } else if (train->test_fraction != source.test_fraction) {
+      fail(
+          ErrorKind::config,
+          "test_fraction is {}, but {} for the same file in data.train: words would be trained on and tested",
+          source.test_fraction, train->test_fraction);
+    }
+  }
   return std::make_unique<TextDataset>(root / source.file, options);
 }
 
@@ -62,9 +78,9 @@ std::filesystem::path data_root() {
 }
 
 std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit split, std::int64_t streams,
-                                      const std::filesystem::path& root) {
+                                      const DataSourceConfig* train, const std::filesystem::path& root) {
   const DataSplit part = source.split == DataSplit::automatic ? split : source.split;
-  if (source.type == DataType::text) return make_text(source, part, root, streams);
+  if (source.type == DataType::text) return make_text(source, part, root, streams, train);
   auto images = make_images(source, part, root);
   if (!source.pairs) return images;
   return std::make_unique<PairDataset>(std::move(images), static_cast<std::uint64_t>(source.pair_seed));

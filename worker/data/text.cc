@@ -24,6 +24,12 @@ std::vector<std::string_view> split_words(std::string_view text) {
   return words;
 }
 
+std::span<const std::string_view> training_part(std::span<const std::string_view> words,
+                                                double test_fraction) {
+  const auto n_test = static_cast<std::size_t>(std::floor(static_cast<double>(words.size()) * test_fraction));
+  return words.first(words.size() - n_test);
+}
+
 // By frequency, then alphabetically; [0] is "<unk>".
 std::vector<std::string> frequent_words(std::span<const std::string_view> words, std::int64_t n) {
   std::unordered_map<std::string_view, std::int64_t> counts;
@@ -51,11 +57,18 @@ TextDataset::TextDataset(const std::filesystem::path& file, const TextOptions& o
   }
   const std::string text = read_gzip_file(file, kMaxFileBytes);
   const std::vector<std::string_view> all = split_words(text);
-  const auto n_train = all.size() - static_cast<std::size_t>(
-                                        std::floor(static_cast<double>(all.size()) * options.test_fraction));
-  const std::span<const std::string_view> train(all.data(), n_train);
-  vocabulary_ = frequent_words(train, options.vocabulary);
-  std::span<const std::string_view> part = options.test_part ? std::span(all).subspan(n_train) : train;
+  const auto train = training_part(all, options.test_fraction);
+  if (options.vocabulary_file.empty()) {
+    vocabulary_ = frequent_words(train, options.vocabulary);
+  } else {
+    const std::string other = read_gzip_file(options.vocabulary_file, kMaxFileBytes);
+    const std::vector<std::string_view> words = split_words(other);
+    vocabulary_ = frequent_words(training_part(words, options.vocabulary_test_fraction), options.vocabulary);
+  }
+  std::span<const std::string_view> part = options.part == TextOptions::Part::train ? train
+                                           : options.part == TextOptions::Part::all
+                                               ? std::span(all)
+                                               : std::span(all).subspan(train.size());
   if (options.words > 0 && static_cast<std::size_t>(options.words) < part.size())
     part = part.first(static_cast<std::size_t>(options.words));
 
@@ -70,8 +83,8 @@ TextDataset::TextDataset(const std::filesystem::path& file, const TextOptions& o
   n_windows_ = stream_words_ / options.steps;
   if (n_windows_ < 1) {
     fail(ErrorKind::data, "{} has {} words in its {} part; {} sequences of {} words need at least {}",
-         file.string(), n_words(), options.test_part ? "test" : "training", options.streams, options.steps,
-         options.streams * options.steps + 1);
+         file.string(), n_words(), options.part == TextOptions::Part::test ? "test" : "training",
+         options.streams, options.steps, options.streams * options.steps + 1);
   }
 }
 

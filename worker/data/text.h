@@ -15,12 +15,16 @@ struct TextOptions {
   std::int64_t streams = 20;        // sequences that are read side by side
   double test_fraction = 0.1;       // of the words, at the end of the file
   std::int64_t words = 0;           // use the first n words of the part; 0 means all
-  bool test_part = false;
+  enum class Part : std::uint8_t { train, test, all } part = Part::train;
+  // The file whose training part gives the vocabulary; empty: this one.
+  std::filesystem::path vocabulary_file = {};
+  double vocabulary_test_fraction = 0;  // of that file
 };
 
 // A text for a language model: words by their ids, each sample `steps` consecutive words, its labels the
 // words that follow each of them. Words are split at white space. The vocabulary is that of the training
-// part whatever part this is: ids by frequency, then alphabetically; 0 is <unk>, every other word.
+// part whatever part this is, or of another file's: ids by frequency, then
+// alphabetically; 0 is <unk>, every other word.
 //
 // The part is cut into `streams` equal sequences (a remainder is left out). Sample i is window i / streams of
 // sequence i % streams, so that a batch of `streams` consecutive samples has one window of each sequence, and

@@ -327,8 +327,8 @@ void Executor::check_output(NodeId id) const {
     const auto at = find_not_finite(slot(input).value);
     if (!at) continue;
     inputs =
-        fmt::format("its input {} has {} at element {} already, which the update of the step before made",
-                    node_text(graph_->node(input)), at->what, at->element);
+        fmt::format("its input {} has {} at element {} already{}", node_text(graph_->node(input)), at->what,
+                    at->element, run_.step > 1 ? ", which the update of the step before made" : "");
     break;
   }
   fail(ErrorKind::data, "step {}: {} made {} at element {} of its output {}; {}", run_.step, node_text(node),

@@ -164,7 +164,7 @@ NodeId Graph::append(Node node) {
 
 std::string Graph::unique_name(const std::string& wanted) const {
   if (!by_name_.contains(wanted)) return wanted;
-  for (int i = 1;; ++i) {
+  for (int& i = next_.try_emplace(wanted, 1).first->second;; ++i) {
     std::string candidate = fmt::format("{}_{}", wanted, i);
     if (!by_name_.contains(candidate)) return candidate;
   }

@@ -50,6 +50,8 @@ class Graph {
   // The reference is good for as long as the graph. Throws Error(argument).
   const Node& node(NodeId id) const;
   std::optional<NodeId> find(std::string_view name) const;
+  // What a node that wants this name would be called: "name", "name_1", ...
+  std::string unique_name(const std::string& wanted) const;
   std::optional<NodeId> find(const Variable& variable) const;
   std::vector<const Variable*> variables() const;  // that have a node, in order of nodes
   // Floating-point operations of one forward call of this node; 0 for placeholders and variables.
@@ -58,11 +60,11 @@ class Graph {
  private:
   NodeId append(Node node);
   NodeId combined(const Variable& variable);
-  std::string unique_name(const std::string& wanted) const;
 
   std::deque<Node> nodes_;  // which keeps references to nodes valid while others are added
   std::map<std::string, NodeId, std::less<>> by_name_;
   std::map<const Variable*, NodeId> by_variable_;
+  mutable std::map<std::string, int> next_;  // by wanted name: the number that may be free
 };
 
 }  // namespace varscope

@@ -51,6 +51,11 @@ LayerInfo build_transposed(const LayerContext& context, const DenseKeys& keys, L
   const NodeId x = as_rows(context, keys.each_step);
   const NodeId w = context.graph.variable(*shared);
   const std::int64_t units = shared->shape()[0];
+  if (keys.units > 0 && keys.units != units) {
+    context.fail_key("units",
+                     fmt::format("the weights of \"{}\" turned round yield {} outputs, not {}; remove it",
+                                 variables.scope(), units, keys.units));
+  }
   std::optional<NodeId> bias;
   if (keys.bias) {
     const VariableScope open = context.store.reenter(variables.scope(), {.reuse = Reuse::automatic});

@@ -10,7 +10,8 @@ void VariableKeys::describe(Keys& keys) {
   keys.key("reuse", reuse,
            "no: new variables. auto: those of the scope if there are any. A scope: share that layer's "
            "variables; /a/b is the scope a/b wherever the layer stands");
-  keys.key("trainable", trainable, "false: the variables keep their first values");
+  keys.choice("trainable", trainable, {"", "true", "false"},
+              "false: the variables keep their first values; empty is inherited");
   keys.key("initializer", initializer, "first weights; without it the scope's, or else glorot_uniform",
            {.type_name = "an initializer"});
   keys.key("regularizer", regularizer, "of the weights; without it the scope's",
@@ -24,7 +25,12 @@ LayerVariables::LayerVariables(const LayerContext& context, const VariableKeys& 
     : context_(context), keys_(keys), shares_(keys.reuse != "no" && keys.reuse != "auto") {
   ScopeOptions options;
   if (keys.reuse != "no") options.reuse = shares_ ? Reuse::yes : Reuse::automatic;
-  if (!shares_ && !keys.trainable) options.trainable = false;
+  if (!keys.trainable.empty()) options.trainable = keys.trainable == "true";
+  if (shares_ && !keys.scope.empty()) {
+    context.fail_key("scope",
+                     fmt::format("reuse: {} names the scope already; remove one of them", keys.reuse));
+  }
+  check_scope_name(context.node, "scope", keys.scope, context.file, context.path);
   VariableStore& store = context.store;
   if (shares_) {
     const bool absolute = keys.reuse.starts_with('/');
@@ -92,8 +98,9 @@ NodeId LayerVariables::average(std::string_view name, const Shape& shape, const 
   return add(name, shape, o);
 }
 
-NodeId LayerVariables::state(std::string_view name, std::int64_t width) {
+NodeId LayerVariables::state(std::string_view name, std::int64_t width, DType dtype) {
   VariableOptions o = options();
+  o.dtype = dtype;
   o.initializer = Initializer::constant(0);
   // A layer that shares another one's weights has a state of its own.
   const VariableScope own = context_.store.reenter(scope(), {.reuse = Reuse::automatic});
@@ -105,7 +112,7 @@ NodeId LayerVariables::state(std::string_view name, std::int64_t width) {
 }
 
 std::string LayerVariables::text() const {
-  return (shares_ ? "shared" : first_) + (keys_.trainable ? "" : ", not trainable");
+  return (shares_ ? "shared" : first_) + (keys_.trainable == "false" ? ", not trainable" : "");
 }
 
 }  // namespace varscope

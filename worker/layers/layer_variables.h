@@ -12,7 +12,7 @@ namespace varscope {
 struct VariableKeys {
   std::string scope;
   std::string reuse = "no";
-  bool trainable = true;
+  std::string trainable;  // empty: inherited
   ConfigNode initializer, regularizer, constraint, partitioner;
   void describe(Keys& keys);
 };
@@ -36,7 +36,7 @@ class LayerVariables {
   // A moving average that the workers' statistics drive.
   NodeId average(std::string_view name, const Shape& shape, const Initializer& first, double decay);
   // State of the worker that is carried from run to run: [?, width], zeros at the start of an epoch.
-  NodeId state(std::string_view name, std::int64_t width);
+  NodeId state(std::string_view name, std::int64_t width, DType dtype);
   // "new, uniform(-0.1, 0.1)", "shared", "not trainable": for LayerInfo::text.
   std::string text() const;
 

@@ -1,7 +1,9 @@
 #include "worker/layers/model.h"
 
+#include <string_view>
 #include <utility>
 
+#include "common/error.h"
 #include "worker/layers/model_output.h"
 #include "worker/layers/model_tree.h"
 #include "worker/layers/scope_config.h"
@@ -25,6 +27,18 @@ ScopeOptions root_options(const JobConfig& config, GraphMode mode) {
   options.dtype = config.model.dtype;
   if (mode == GraphMode::evaluate) options.reuse = Reuse::yes;
   return options;
+}
+
+// An id that no row of the table stands for would be met in the middle of a run.
+void check_embeddings(const Model& model, const DataFacts& data) {
+  for (std::size_t i = 0; i < model.graph.size(); ++i) {
+    const Graph::Node& node = model.graph.node(NodeId(static_cast<int>(i)));
+    if (node.kind != Graph::Kind::op || std::string_view(node.op->type()) != "embedding") continue;
+    const std::int64_t rows = model.graph.node(node.inputs[0]).type.shape[0];
+    if (node.inputs[1] != model.x || rows >= data.n_classes) continue;
+    fail(ErrorKind::config, "{}: node \"{}\" has rows for {} ids, but the samples have {} (their vocabulary)",
+         node.made_at, node.name, rows, data.n_classes);
+  }
 }
 
 }  // namespace
@@ -70,6 +84,7 @@ Model build_model(VariableStore& store, const JobConfig& config, const DataFacts
   ModelTree tree(model.graph, store, config, mode, registry);
   model.output = tree.build(model.x);
   model.layers = tree.take_layers();
+  check_embeddings(model, data);
   add_output(model, store, config, data);
   return model;
 }

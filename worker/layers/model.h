@@ -19,9 +19,10 @@ struct DataFacts {
   Shape sample_shape;
   std::int64_t n_classes = 0;  // labels are 0 .. n_classes - 1
   Features features = Features::real;
-  Shape label_shape = {};  // of one sample
+  Shape label_shape = {};     // of one sample
+  bool exact_classes = true;  // false: a model may tell more classes apart than these data have
   static DataFacts of(const Dataset& data) {
-    return {data.sample_shape(), data.n_classes(), data.features(), data.label_shape()};
+    return {data.sample_shape(), data.n_classes(), data.features(), data.label_shape(), true};
   }
 };
 
@@ -35,8 +36,8 @@ struct Model {
   NodeId y;       // placeholder, int32 [?, label shape...]
   NodeId output;  // the last layer's
   NodeId loss;    // float64 scalar: SUM over the targets; in training with the regularization losses
-  std::optional<NodeId> correct;    // int64 scalar: targets answered right; none when the input is the target
-  std::vector<MetricSpec> metrics;  // of evaluations
+  std::optional<NodeId> correct;     // int64 scalar: targets answered right; none when the output is no class
+  std::vector<MetricSpec> metrics;   // of evaluations
   std::vector<NodeId> metric_nodes;  // evaluation only; of each metric: int64 counts, or a float64 scalar
   std::vector<LayerInfo> layers;
   std::int64_t targets_per_sample = 1;  // labels of a sample: words of a window

@@ -7,41 +7,61 @@
 namespace varscope {
 namespace {
 
-// At `units` of the last layer that has it, else at the last layer.
-[[noreturn]] void fail_output(const JobConfig& config, const std::string& text) {
-  const auto& layers = config.model.layers.items;
-  for (std::size_t i = layers.size(); i-- > 0;) {
-    const ConfigNode* units = layers[i].find("units");
-    if (units == nullptr) continue;
-    fail_at(*units, config.file, fmt::format("model.layers.{}.units", i), text);
+// The layer (or block) of the config that was written at this place, with its path; null when there is none.
+struct Place {
+  const ConfigNode* node = nullptr;
+  std::string path;
+};
+Place find_place(const ConfigNode& layers, const std::string& path, const std::string& made_at,
+                 const std::string& file) {
+  for (std::size_t i = 0; i < layers.items.size(); ++i) {
+    const ConfigNode& item = layers.items[i];
+    const std::string item_path = fmt::format("{}.{}", path, i);
+    if (position_of(item.mark, file) == made_at + ": ") return {&item, item_path};
+    const ConfigNode* inner = item.find("layers");
+    if (inner == nullptr) continue;
+    Place found = find_place(*inner, item_path + ".layers", made_at, file);
+    if (found.node != nullptr) return found;
   }
-  fail_at(layers.back(), config.file, fmt::format("model.layers.{}", layers.size() - 1), text);
+  return {};
 }
 
-void check_rank(const JobConfig& config, const Shape& output, const DataFacts& data) {
+// At `units` of the layer that yields the output, else at that layer.
+[[noreturn]] void fail_output(const Model& model, const JobConfig& config, const std::string& text) {
+  const std::string& made_at = model.graph.node(model.output).made_at;
+  const ConfigNode& layers = config.model.layers;
+  Place place = find_place(layers, "model.layers", made_at, config.file);
+  if (place.node == nullptr)
+    place = {&layers.items.back(), fmt::format("model.layers.{}", layers.items.size() - 1)};
+  const ConfigNode* units = place.node->find("units");
+  if (units != nullptr) fail_at(*units, config.file, place.path + ".units", text);
+  fail_at(*place.node, config.file, place.path, text);
+}
+
+void check_rank(const Model& model, const JobConfig& config, const Shape& output, const DataFacts& data) {
   if (output.rank() == data.label_shape.rank() + 2) return;
   if (data.label_shape.rank() == 0) {
     fail_output(
-        config,
+        model, config,
         fmt::format("the last layer yields shape {}, the loss needs [?, k]; add a flatten or dense layer",
                     output.str()));
   }
   fail_output(
-      config,
+      model, config,
       fmt::format("the last layer yields shape {}, the loss needs [?, {}, k], one row for each label; "
                   "give the dense layer each_step: true",
                   output.str(), data.label_shape[0]));
 }
 
-void check_labels(const JobConfig& config, const Shape& output, const DataFacts& data) {
-  check_rank(config, output, data);
+void check_labels(const Model& model, const JobConfig& config, const Shape& output, const DataFacts& data) {
+  check_rank(model, config, output, data);
   const std::int64_t units = output[output.rank() - 1], classes = data.n_classes;
   const char* loss = choice_name(kLossTypes, config.model.loss.type);
   switch (config.model.loss.type) {
     case LossType::softmax_cross_entropy: {
-      if (units != classes) {
+      if (units < classes || (data.exact_classes && units != classes)) {
         fail_output(
-            config,
+            model, config,
             fmt::format("the last layer has {} outputs, but the data has {} classes; loss {} needs one "
                         "output per class",
                         units, classes, loss));
@@ -53,9 +73,10 @@ void check_labels(const JobConfig& config, const Shape& output, const DataFacts&
     }
     case LossType::sigmoid_cross_entropy:
       if (units != 1)
-        fail_output(config, fmt::format("the last layer has {} outputs; loss {} needs 1", units, loss));
+        fail_output(model, config,
+                    fmt::format("the last layer has {} outputs; loss {} needs 1", units, loss));
       if (classes > 2) {
-        fail_output(config,
+        fail_output(model, config,
                     fmt::format("the data has {} classes; loss sigmoid_cross_entropy tells 2 apart. Use "
                                 "softmax_cross_entropy with {} outputs",
                                 classes, classes));
@@ -63,8 +84,8 @@ void check_labels(const JobConfig& config, const Shape& output, const DataFacts&
       return;
     case LossType::mean_squared_error:
     case LossType::absolute_error:
-      if (units == classes || units == 1) return;
-      fail_output(config,
+      if (units == classes || units == 1 || (units > classes && !data.exact_classes)) return;
+      fail_output(model, config,
                   fmt::format("the last layer has {} outputs, but the data has {} classes; loss {} needs one "
                               "output per class, or 1",
                               units, classes, loss));
@@ -84,7 +105,7 @@ NodeId input_as_target(Model& model, const JobConfig& config) {
   const Shape in = g.node(model.x).type.shape, out = g.node(model.output).type.shape;
   if (g.node(model.x).type.dtype != g.node(model.output).type.dtype || elements(in) != elements(out)) {
     fail_output(
-        config,
+        model, config,
         fmt::format("the last layer yields {}, the input is {}: with target: input both must have the "
                     "same elements",
                     g.node(model.output).type.str(), g.node(model.x).type.str()));
@@ -129,6 +150,61 @@ NodeId probabilities(Model& model, const JobConfig& config) {
   return ops::activation(model.graph, Activation::sigmoid, model.output, {"probabilities", ""});
 }
 
+// Over all elements of the output. Labels stand for themselves or for one-hot rows, as in the loss, which is
+// a mean over the outputs.
+NodeId squared_errors(Model& model, NodeId target, const JobConfig& config, const NodeOptions& name) {
+  Graph& g = model.graph;
+  const NodeId output = probabilities(model, config);
+  if (config.model.target == TargetType::input) return ops::squared_error_sum(g, output, target, name);
+  const Shape& shape = g.node(output).type.shape;
+  return ops::scale(g, ops::mean_squared_error(g, output, target, name),
+                    static_cast<double>(shape[shape.rank() - 1]), name);
+}
+
+// Whether the output's logits say which class an answer is.
+bool answers_classes(const Model& model, const JobConfig& config, const DataFacts& data) {
+  const Shape& output = model.graph.node(model.output).type.shape;
+  const LossType loss = config.model.loss.type;
+  const bool logits = loss == LossType::softmax_cross_entropy || loss == LossType::sigmoid_cross_entropy;
+  return config.model.target == TargetType::labels && (logits || output[output.rank() - 1] > 1) &&
+         (output[output.rank() - 1] > 1 || data.n_classes <= 2);
+}
+
+constexpr std::int64_t kMaxMatrixClasses = 1000;
+
+// At the metric in the config, if it is written there.
+[[noreturn]] void fail_metric(const JobConfig& config, std::size_t i, const std::string& text) {
+  const std::string path = fmt::format("train.metrics.{}", i);
+  const ConfigNode* node = config.root.find_path(path);
+  fail_at(node != nullptr ? *node : config.model.loss_node, config.file, path, text);
+}
+
+void check_metric(const Model& model, const JobConfig& config, const DataFacts& data, std::size_t i) {
+  const MetricSpec& m = model.metrics[i];
+  const Shape& output = model.graph.node(model.output).type.shape;
+  const std::int64_t k = output[output.rank() - 1];
+  const bool of_logits =
+      m.type == MetricType::rmse || m.type == MetricType::log_loss || m.type == MetricType::perplexity;
+  if (!of_logits && !answers_classes(model, config, data)) {
+    fail_metric(
+        config, i,
+        fmt::format("metric \"{}\" needs outputs that answer with a class: one for each class, or one "
+                    "logit of sigmoid_cross_entropy",
+                    m.name));
+  }
+  if (m.type == MetricType::top_k && (k == 1 || m.k > k))
+    fail_metric(config, i,
+                fmt::format("metric \"{}\": the model has {} output{}", m.name, k, k == 1 ? "" : "s"));
+  const bool matrix = m.type == MetricType::confusion_matrix || m.type == MetricType::precision ||
+                      m.type == MetricType::recall;
+  if (matrix && k > kMaxMatrixClasses) {
+    fail_metric(config, i,
+                fmt::format("metric \"{}\" counts classes by classes; {} classes are more than the {} it is "
+                            "made for",
+                            m.name, k, kMaxMatrixClasses));
+  }
+}
+
 NodeId add_metric(Model& model, const MetricSpec& metric, NodeId target, const JobConfig& config) {
   Graph& g = model.graph;
   const NodeOptions name{metric.name, ""};
@@ -144,7 +220,7 @@ NodeId add_metric(Model& model, const MetricSpec& metric, NodeId target, const J
     case MetricType::confusion_matrix:
       return ops::confusion_matrix(g, model.output, target, name);
     case MetricType::rmse:
-      return ops::squared_error_sum(g, probabilities(model, config), target, name);
+      return squared_errors(model, target, config, name);
     case MetricType::log_loss:
     case MetricType::perplexity:
       return ops::log_loss_sum(g, model.output, target, name);
@@ -157,13 +233,16 @@ NodeId add_metric(Model& model, const MetricSpec& metric, NodeId target, const J
 void add_output(Model& model, const VariableStore& store, const JobConfig& config, const DataFacts& data) {
   const bool labels = config.model.target == TargetType::labels;
   const Shape output = model.graph.node(model.output).type.shape;
-  if (labels) check_labels(config, output, data);
+  if (labels) check_labels(model, config, output, data);
   const NodeId target = labels ? model.y : input_as_target(model, config);
   model.targets_per_sample = labels ? data.label_shape.n_elements() : 1;
   model.loss_divisor = config.model.loss.sum_over_steps ? 1 : model.targets_per_sample;
   model.loss = add_loss(model.graph, config.model.loss, model.output, target);
-  if (labels) model.correct = ops::correct_count(model.graph, model.output, model.y, {"correct", ""});
+  const bool classes = answers_classes(model, config, data);
+  if (classes) model.correct = ops::correct_count(model.graph, model.output, model.y, {"correct", ""});
   model.metrics = metrics_of(config, model.targets_per_sample);
+  if (config.train.metrics.empty() && !classes) model.metrics = {{MetricType::rmse, 0, "rmse"}};
+  for (std::size_t i = 0; i < model.metrics.size(); ++i) check_metric(model, config, data, i);
   if (model.mode == GraphMode::train) return add_regularization(model, store);
   for (const MetricSpec& m : model.metrics)
     model.metric_nodes.push_back(add_metric(model, m, target, config));

@@ -1,6 +1,6 @@
 #include "worker/layers/model_tree.h"
 
-#include <optional>
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -20,27 +20,6 @@ auto at_position(const ConfigNode& node, const std::string& file, const std::str
     fail_at(node, file, path, e.what(), e.where());
   }
 }
-
-struct BlockKeys {
-  ScopeKeys defaults;
-  std::string scope, reuse = "no";
-  ConfigNode layers;
-  std::int64_t repeat = 1, from = 1;
-  std::string counter = "i";
-  void describe(Keys& keys) {
-    keys.key("scope", scope, "scope around the block's layers");
-    keys.key("reuse", reuse,
-             "no; auto: the scope's variables if there are any; or the scope of another block, whose "
-             "variables are "
-             "shared, and whose layers are built again if the block has none of its own");
-    keys.key("layers", layers, "the layers inside", {.type_name = "a list of layers"});
-    keys.key("repeat", repeat, "how many times the layers are built, one after the other",
-             {.min = 1, .max = 10000});
-    keys.key("counter", counter, "name of the number that $(name) in the layers stands for");
-    keys.key("from", from, "the counter's first value", {.min = 0});
-    defaults.describe(keys);
-  }
-};
 
 std::int64_t flops_between(const Graph& graph, std::size_t begin, std::size_t end) {
   std::int64_t flops = 0;
@@ -92,7 +71,30 @@ const ConfigNode* find_name(const ConfigNode& layers, const std::string& name) {
   return nullptr;
 }
 
+ConfigNode without_repeat(ConfigNode item) {
+  std::erase_if(item.entries, [](const ConfigEntry& e) {
+    return e.key == "repeat" || e.key == "counter" || e.key == "from";
+  });
+  return item;
+}
+
+constexpr std::size_t kMaxNodes = 200000;
+
 }  // namespace
+
+void ModelTree::BlockKeys::describe(Keys& keys) {
+  keys.key("scope", scope, "scope around the block's layers");
+  keys.key("reuse", reuse,
+           "no; auto: the scope's variables if there are any; or the scope of another block, whose "
+           "variables are "
+           "shared, and whose layers are built again if the block has none of its own");
+  keys.key("layers", layers, "the layers inside", {.type_name = "a list of layers"});
+  keys.key("repeat", repeat, "how many times the layers are built, one after the other",
+           {.min = 1, .max = 10000});
+  keys.key("counter", counter, "name of the number that $(name) in the layers stands for");
+  keys.key("from", from, "the counter's first value", {.min = 0});
+  defaults.describe(keys);
+}
 
 ConfigNode with_counter(const ConfigNode& node, const std::string& counter, std::int64_t value) {
   ConfigNode copy = node;
@@ -160,54 +162,96 @@ NodeId ModelTree::build_layer(const ConfigNode& item, const std::string& path, s
 
 NodeId ModelTree::build_block(const ConfigNode& item, const std::string& path, NodeId input) {
   const auto keys = bind_keys<BlockKeys>(item, config_.file, path, {"name", "input", "inputs"});
-  const bool shares = keys.reuse != "no" && keys.reuse != "auto";
-  if (keys.scope.empty() && !shares) {  // repeats only, or hands defaults down
-    std::optional<VariableScope> same;
-    same.emplace(store_.reenter(store_.current_scope(), keys.defaults.options(config_.file, path)));
-    return build_repeat(item, path, keys.layers, input);
+  check_block(item, path, keys);
+  const bool repeats = item.find("repeat") != nullptr;
+  if (repeats && keys.scope.find("$(") != std::string::npos) {  // a scope for each round
+    for (std::int64_t i = 0; i < keys.repeat; ++i)
+      input = build_block(without_repeat(with_counter(item, keys.counter, keys.from + i)), path, input);
+    return input;
   }
+  const bool shares = keys.reuse != "no" && keys.reuse != "auto";
+  Rounds rounds{keys.layers, join_keys(path, "layers"), repeats ? keys.counter : "", keys.repeat, keys.from};
   ScopeOptions options = keys.defaults.options(config_.file, path);
   if (keys.reuse != "no") options.reuse = shares ? Reuse::yes : Reuse::automatic;
+  if (keys.scope.empty() && !shares) {  // repeats only, or hands defaults down
+    const VariableScope same = store_.reenter(store_.current_scope(), options);
+    return build_rounds(item, path, rounds, input);
+  }
   const std::string name = shares ? keys.reuse : keys.scope;
   const VariableScope scope = at_position(item, config_.file, path, [&] {
     return name.starts_with('/') ? store_.reenter(name.substr(1), options) : store_.scope(name, options);
   });
-  ConfigNode layers = keys.layers;
-  std::string layers_path = path;
-  if (layers.is_null()) {
-    const auto found = blocks_.find(scope.name());
-    if (found == blocks_.end()) {
-      const ConfigNode* at = item.find("reuse");
-      fail_at(
-          at != nullptr ? *at : item, config_.file, join_keys(path, "reuse"),
-          fmt::format(
-              "there is no block of scope \"{}\" before this one; give it layers, or the scope of a block",
-              scope.name()));
-    }
-    layers = found->second.layers;
-    layers_path = found->second.path;
-  } else {
-    blocks_[scope.name()] = {layers, path};
-  }
   const auto outer = std::exchange(count_, {});
-  const NodeId output = build_repeat(item, layers_path, layers, input);
+  if (keys.layers.is_null()) {
+    const Rounds& shared = shared_rounds(item, path, scope.name());
+    for (std::int64_t i = 0; i < keys.repeat; ++i) {
+      count_.clear();
+      input = build_rounds(item, path, shared, input);
+    }
+  } else {
+    input = build_rounds(item, path, rounds, input);
+    blocks_[scope.name()] = std::move(rounds);
+  }
   count_ = outer;
-  return output;
+  return input;
 }
 
-NodeId ModelTree::build_repeat(const ConfigNode& item, const std::string& path, const ConfigNode& layers,
+void ModelTree::check_block(const ConfigNode& item, const std::string& path, const BlockKeys& keys) const {
+  const auto fail_key = [&](const char* key, const std::string& text) {
+    const ConfigNode* value = item.find(key);
+    fail_at(value != nullptr ? *value : item, config_.file, join_keys(path, key), text);
+  };
+  check_scope_name(item, "scope", keys.scope, config_.file, path);
+  const bool shares = keys.reuse != "no" && keys.reuse != "auto";
+  if (shares && !keys.scope.empty())
+    fail_key("scope", fmt::format("reuse: {} names the scope already; remove one of them", keys.reuse));
+  if (item.find("repeat") == nullptr) {
+    for (const char* key : {"counter", "from"}) {
+      if (item.find(key) != nullptr) fail_key(key, "counts the rounds of repeat, which this block has not");
+    }
+    return;
+  }
+  const auto is_word = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  };
+  if (keys.counter.empty() || !std::all_of(keys.counter.begin(), keys.counter.end(), is_word))
+    fail_key("counter", fmt::format("\"{}\" is not a name: letters, digits and _", keys.counter));
+  if (counters_.contains(keys.counter)) {
+    fail_key("counter", fmt::format("the block around counts with $({}) too; give this one another counter",
+                                    keys.counter));
+  }
+}
+
+const ModelTree::Rounds& ModelTree::shared_rounds(const ConfigNode& item, const std::string& path,
+                                                  const std::string& scope) const {
+  const auto found = blocks_.find(scope);
+  if (found != blocks_.end()) return found->second;
+  const ConfigNode* at = item.find("reuse");
+  fail_at(
+      at != nullptr ? *at : item, config_.file, join_keys(path, "reuse"),
+      fmt::format(
+          "there is no block of scope \"{}\" that ends before this one; give it layers, or the scope of a "
+          "block",
+          scope));
+}
+
+NodeId ModelTree::build_rounds(const ConfigNode& item, const std::string& path, const Rounds& rounds,
                                NodeId input) {
-  const auto keys = bind_keys<BlockKeys>(item, config_.file, path, {"name", "input", "inputs"});
-  const std::string layers_path = join_keys(path, "layers");
+  const bool counts = !rounds.counter.empty();
+  if (counts) counters_.insert(rounds.counter);
   // Names inside are known inside only: a block that is built twice has them twice.
   const auto outer = outputs_;
-  for (std::int64_t i = 0; i < keys.repeat; ++i) {
+  for (std::int64_t i = 0; i < rounds.repeat; ++i) {
+    if (graph_.size() > kMaxNodes) {
+      fail_at(item, config_.file, path,
+              fmt::format("the model has more than {} operations by here", kMaxNodes));
+    }
     outputs_["input"] = {input, "the block's input"};
-    const bool counts = item.find("repeat") != nullptr;
-    input =
-        build_list(counts ? with_counter(layers, keys.counter, keys.from + i) : layers, layers_path, input);
+    input = build_list(counts ? with_counter(rounds.layers, rounds.counter, rounds.from + i) : rounds.layers,
+                       rounds.path, input);
     outputs_ = outer;
   }
+  if (counts) counters_.erase(rounds.counter);
   return input;
 }
 
@@ -219,9 +263,11 @@ std::vector<NodeId> ModelTree::inputs_of(const ConfigNode& item, const std::stri
     fail_at(*one, config_.file, join_keys(path, "input"), "there is `inputs` too; keep one of them");
   if (one != nullptr) return {find_output(*one, join_keys(path, "input"))};
   if (many == nullptr) return {previous};
-  if (!many->is_list() || many->items.empty())
-    fail_at(*many, config_.file, join_keys(path, "inputs"),
-            "expected a list of names, got " + many->describe());
+  if (!many->is_list() || many->items.empty()) {
+    fail_at(
+        *many, config_.file, join_keys(path, "inputs"),
+        "expected a list of at least one name, got " + (many->is_list() ? "an empty one" : many->describe()));
+  }
   std::vector<NodeId> nodes;
   for (std::size_t i = 0; i < many->items.size(); ++i)
     nodes.push_back(find_output(many->items[i], fmt::format("{}.inputs.{}", path, i)));
@@ -261,6 +307,10 @@ void ModelTree::keep_name(const ConfigNode& item, const std::string& path, NodeI
   if (name == nullptr) return;
   if (!name->is_scalar() || name->scalar.empty())
     fail_at(*name, config_.file, join_keys(path, "name"), "expected a text, got " + name->describe());
+  if (name->scalar == "input") {
+    fail_at(*name, config_.file, join_keys(path, "name"),
+            "\"input\" is what a block gets; choose another name");
+  }
   std::string made_at = place_of(name->mark);
   const auto [it, is_new] = outputs_.try_emplace(name->scalar, Output{output, made_at});
   if (is_new) return;

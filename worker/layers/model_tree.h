@@ -1,12 +1,14 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/config/job_config.h"
 #include "worker/layers/layer.h"
+#include "worker/layers/scope_config.h"
 
 namespace varscope {
 
@@ -26,8 +28,25 @@ class ModelTree {
   NodeId build_item(const ConfigNode& item, const std::string& path, NodeId input);
   NodeId build_layer(const ConfigNode& item, const std::string& path, std::vector<NodeId> inputs);
   NodeId build_block(const ConfigNode& item, const std::string& path, NodeId input);
-  NodeId build_repeat(const ConfigNode& item, const std::string& path, const ConfigNode& layers,
-                      NodeId input);
+  struct BlockKeys {
+    ScopeKeys defaults;
+    std::string scope, reuse = "no";
+    ConfigNode layers;
+    std::int64_t repeat = 1, from = 1;
+    std::string counter = "i";
+    void describe(Keys& keys);
+  };
+  // A block's layers, and how often they are built; without a counter, once.
+  struct Rounds {
+    ConfigNode layers;
+    std::string path;
+    std::string counter;
+    std::int64_t repeat = 1, from = 1;
+  };
+  void check_block(const ConfigNode& item, const std::string& path, const BlockKeys& keys) const;
+  const Rounds& shared_rounds(const ConfigNode& item, const std::string& path,
+                              const std::string& scope) const;
+  NodeId build_rounds(const ConfigNode& item, const std::string& path, const Rounds& rounds, NodeId input);
   std::vector<NodeId> inputs_of(const ConfigNode& item, const std::string& path, NodeId previous) const;
   std::string place_of(const Mark& mark) const;  // "job.yaml:7:5"
   NodeId find_output(const ConfigNode& name, const std::string& path) const;
@@ -43,12 +62,9 @@ class ModelTree {
     std::string made_at;
   };
   std::map<std::string, Output> outputs_;  // by name
-  struct Block {
-    ConfigNode layers;
-    std::string path;
-  };
-  std::map<std::string, Block> blocks_;  // by full scope
-  std::map<std::string, int> count_;     // layers of each type, in the scope that is open
+  std::map<std::string, Rounds> blocks_;   // that are complete, by full scope
+  std::set<std::string> counters_;         // of the repeats that are open
+  std::map<std::string, int> count_;       // layers of each type, in the scope that is open
   std::vector<LayerInfo> layers_;
 };
 

@@ -22,20 +22,22 @@ LayerInfo build_dropout(const LayerContext& context) {
                           context.mode == GraphMode::train ? "" : ", passes everything in evaluation");
   if (context.mode == GraphMode::evaluate) return info;
   // Its place among the layers, not its file, is what the mask depends on.
-  const NodeOptions op = context.op(fmt::format("dropout_{}", context.number));
+  NodeOptions op = context.op(fmt::format("dropout_{}", context.number));
+  op.name = context.graph.unique_name(op.name);  // in a block that is built twice, each has masks of its own
   info.output = ops::dropout(context.graph, context.input(), keys.rate, hash64(op.name), op);
   return info;
 }
 
 struct BatchNormKeys {
   std::string scope, reuse = "no";
-  bool trainable = true;
+  std::string trainable;
   double momentum = 0.99, epsilon = 1e-3;
   void describe(Keys& keys) {
     keys.key("scope", scope,
              "scope of gamma, beta, moving_mean, moving_variance; empty means <type>_<number>");
     keys.key("reuse", reuse, "no, auto, or the scope of another such layer; not twice in one graph");
-    keys.key("trainable", trainable, "false: gamma and beta keep their first values");
+    keys.choice("trainable", trainable, {"", "true", "false"},
+                "false: gamma and beta keep their first values; empty is inherited");
     keys.key("momentum", momentum, "decay of the moving averages per step", {.min = 0, .below = 1});
     keys.key("epsilon", epsilon, "added to the variance", {.above = 0});
   }
@@ -86,12 +88,13 @@ LayerInfo build_batch_norm(const LayerContext& context) {
 
 struct LayerNormKeys {
   std::string scope, reuse = "no";
-  bool trainable = true;
+  std::string trainable;
   double epsilon = 1e-5;
   void describe(Keys& keys) {
     keys.key("scope", scope, "scope of gamma and beta; empty means <type>_<number>");
     keys.key("reuse", reuse, "no, auto, or the scope of another such layer");
-    keys.key("trainable", trainable, "false: gamma and beta keep their first values");
+    keys.choice("trainable", trainable, {"", "true", "false"},
+                "false: gamma and beta keep their first values; empty is inherited");
     keys.key("epsilon", epsilon, "added to the variance", {.above = 0});
   }
 };

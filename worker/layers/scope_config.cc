@@ -139,6 +139,14 @@ ScopeOptions ScopeKeys::options(std::string_view file, std::string_view path) co
   return o;
 }
 
+void check_scope_name(const ConfigNode& node, std::string_view key, std::string_view name,
+                      std::string_view file, std::string_view path) {
+  if (!name.ends_with('/') && name.find("//") == std::string_view::npos) return;
+  const ConfigNode* value = node.find(key);
+  fail_at(value != nullptr ? *value : node, file, join_keys(path, key),
+          fmt::format("\"{}\" is not a scope name: there is nothing between or behind its slashes", name));
+}
+
 std::string explain_scope_keys(std::string_view path) { return explain_keys<ScopeKeys>(path); }
 
 std::string explain_scope_values() {

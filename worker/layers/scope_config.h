@@ -25,6 +25,10 @@ struct ScopeKeys {
   ScopeOptions options(std::string_view file, std::string_view path) const;
 };
 
+// Throws Error(config) at the key for a scope such as "a/" or "a//b"; an empty name is none.
+void check_scope_name(const ConfigNode& node, std::string_view key, std::string_view name,
+                      std::string_view file, std::string_view path);
+
 std::string explain_scope_keys(std::string_view path);
 // What regularizers, constraints and partitioners are, with their keys.
 std::string explain_scope_values();

@@ -68,7 +68,8 @@ LayerInfo build_lstm(const LayerContext& context) {
   const NodeId b = variables.other("bias", {4 * h}, Initializer::constant(0));
   LayerInfo info;
   info.scope = variables.scope();
-  const NodeId h0 = variables.state("h", h), c0 = variables.state("c", h);
+  const NodeId h0 = variables.state("h", h, context.type(w).dtype),
+               c0 = variables.state("c", h, context.type(w).dtype);
   info.output = ops::lstm(context.graph, context.input(), w, b, h0, c0, ops::LstmOptions{keys.forget_bias},
                           context.op("lstm"));
   info.text = fmt::format("{}: lstm {} -> {}, {}", info.scope, d, h, variables.text());
@@ -86,7 +87,7 @@ LayerInfo build_gru(const LayerContext& context) {
   LayerInfo info;
   info.scope = variables.scope();
   info.output = ops::gru(context.graph, context.input(), gates, gates_bias, candidate, candidate_bias,
-                         variables.state("h", h), context.op("gru"));
+                         variables.state("h", h, context.type(gates).dtype), context.op("gru"));
   info.text = fmt::format("{}: gru {} -> {}, {}", info.scope, d, h, variables.text());
   return info;
 }
