@@ -57,10 +57,14 @@ const Subcommand kSubcommands[] = {
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
     {{"gradcheck"}, {"config", "--set", "--samples", "--elements", "--tolerance"}},
     {{"config"}, {"config", "--set", "--explain"}},
-    {{"checkpoint"}, {"list", "inspect", "verify"}},
-    {{"checkpoint", "list"}, {"path"}},
-    {{"checkpoint", "inspect"}, {"path"}},
-    {{"checkpoint", "verify"}, {"path"}},
+    {{"checkpoint"}, {"list", "inspect", "verify", "diff", "rollback", "pin", "prune"}},
+    {{"checkpoint", "list"}, {"path", "--json"}},
+    {{"checkpoint", "inspect"}, {"path", "--json"}},
+    {{"checkpoint", "verify"}, {"path", "--json"}},
+    {{"checkpoint", "diff"}, {"a", "b", "--json"}},
+    {{"checkpoint", "rollback"}, {"dir", "step", "--json"}},
+    {{"checkpoint", "pin"}, {"dir", "step", "--unpin", "--json"}},
+    {{"checkpoint", "prune"}, {"dir", "--keep", "--dry-run", "--json"}},
 };
 
 TEST(Help, EverySubcommandListsItsOptions) {
@@ -377,6 +381,35 @@ TEST_F(RealRun, VerifyFindsOneFlippedByteInEachFile) {
     }
   }
   EXPECT_EQ(flips, 3 * (1 + 2 + 2)) << "the manifest, two shards, two workers' states";
+}
+
+TEST_F(RealRun, DiffTellsCheckpointsApart) {
+  const std::string older = checkpoints() + "/step-000000018";
+  EXPECT_NE(output_of({"checkpoint", "diff", newest(), checkpoints()}).find("equal: "), std::string::npos)
+      << "of a directory: the newest";
+  const Ended ended = run(varscope({"checkpoint", "diff", "--json", older, newest()}));
+  EXPECT_EQ(ended.code, 5) << ended.all();
+  const nlohmann::json json = nlohmann::json::parse(ended.out);
+  EXPECT_EQ(json.at("a").at("step"), 18);
+  EXPECT_EQ(json.at("b").at("step"), 20);
+  EXPECT_EQ(json.at("b").at("values_hash"), summary_.hash);
+  ASSERT_FALSE(json.at("values").empty());
+  EXPECT_GE(json["values"].front().at("max_abs"), json["values"].back().at("max_abs"));
+  EXPECT_EQ(run(varscope({"checkpoint", "diff", older, older + "x"})).code, 4);
+}
+
+TEST_F(RealRun, RollbackPinAndPruneChangeADirectory) {
+  const ScratchDir dir;
+  std::filesystem::copy(checkpoints(), dir / "c", std::filesystem::copy_options::recursive);
+  const std::string c = dir / "c";
+  output_of({"checkpoint", "pin", c, "18"});
+  EXPECT_NE(output_of({"checkpoint", "prune", c, "--keep", "1"}).find("0 checkpoints"), std::string::npos);
+  output_of({"checkpoint", "rollback", c, "18"});
+  const std::string text = output_of({"checkpoint", "list", c});
+  EXPECT_NE(text.find("committed, pinned"), std::string::npos) << text;
+  EXPECT_NE(text.find("set aside: superseded-step-000000020"), std::string::npos) << text;
+  EXPECT_EQ(run(varscope({"checkpoint", "rollback", c, "20"})).code, 4);
+  EXPECT_EQ(run(varscope({"checkpoint", "prune", c, "--keep", "0"})).code, 2);
 }
 
 TEST_F(RealRun, VerifyFindsMissingAndTruncatedFiles) {
