@@ -1,13 +1,21 @@
 #include "launch/checkpoint_commands.h"
 
+#include <fmt/ranges.h>
+
 #include <cstdio>
 #include <utility>
 
+#include "checkpoint/convert.h"
 #include "checkpoint/diff.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/reader.h"
+#include "checkpoint/rewrite.h"
 #include "checkpoint/tools.h"
 #include "checkpoint/upkeep.h"
+#include "common/config/job_config.h"
+#include "common/error.h"
+#include "launch/version.h"
+#include "ps/optimizer.h"
 
 namespace varscope {
 namespace {
@@ -15,6 +23,18 @@ namespace {
 // A checkpoint, or the newest whole one of a directory.
 std::string one_checkpoint(Fs& fs, const std::string& path) {
   return fs.exists(join_path(path, kManifestName)) ? path : newest_checkpoint(fs, path).path;
+}
+
+std::vector<std::string> slots_of_optimizer(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& choice : kOptimizerTypes) {
+    names.emplace_back(choice.name);
+    if (name != choice.name) continue;
+    OptimizerConfig config;
+    config.type = choice.value;
+    return Optimizer(config).slots();
+  }
+  fail(ErrorKind::config, "\"{}\" is not an optimizer; there are {}", name, fmt::join(names, ", "));
 }
 
 }  // namespace
@@ -25,6 +45,8 @@ void CheckpointCommands::add_to(CLI::App& app, std::function<void(Work)> chosen)
   command_->require_subcommand(1);
   add_readers();
   add_upkeep();
+  add_writers();
+  add_exchange();
 }
 
 CLI::App* CheckpointCommands::add(const char* name, const char* text, Tool tool) {
@@ -99,6 +121,46 @@ void CheckpointCommands::add_upkeep() {
       ->required()
       ->check(CLI::Range(1, 1 << 30));
   prune->add_flag("--dry-run", dry_run_, "Only tell what would be removed");
+}
+
+void CheckpointCommands::add_writers() {
+  const char* either = "A checkpoint, or a directory of them (the newest)";
+  CLI::App* reshard = add("reshard", "Write a checkpoint anew as the shards of another number of servers",
+                          [this](Fs& fs, std::string& out) {
+                            reshard_tool(fs, one_checkpoint(fs, path_), other_, servers_, format(), out);
+                            return 0;
+                          });
+  reshard->add_option("checkpoint", path_, either)->required();
+  reshard->add_option("dir", other_, "The directory of checkpoints to write it into")->required();
+  reshard->add_option("--servers", servers_, "Number of servers")->required()->check(CLI::Range(1, 65536));
+}
+
+void CheckpointCommands::add_exchange() {
+  const char* either = "A checkpoint, or a directory of them (the newest)";
+  const char* formats = "safetensors, npz or tf (default: by the file's suffix)";
+  CLI::App* to_file = add(
+      "export", "Write a checkpoint's whole variables for other programs", [this](Fs& fs, std::string& out) {
+        export_tool(fs, one_checkpoint(fs, path_), other_, exchange_format(other_, file_format_),
+                    slots_ ? ExportSlots::include : ExportSlots::leave_out, format(), out);
+        return 0;
+      });
+  to_file->add_option("checkpoint", path_, either)->required();
+  to_file->add_option("file", other_, "The file; of a TensorFlow bundle its prefix")->required();
+  to_file->add_option("--format", file_format_, formats);
+  to_file->add_flag("--slots", slots_, "Optimizer slots as well, as <variable>/<slot>");
+  CLI::App* from_file =
+      add("import", "Make a checkpoint of another program's whole tensors, for eval",
+          [this](Fs& fs, std::string& out) {
+            import_tool(fs, path_, other_, exchange_format(path_, file_format_),
+                        {step_, optimizer_, slots_of_optimizer(optimizer_), kVersion}, format(), out);
+            return 0;
+          });
+  from_file->add_option("file", path_, "The file; of a TensorFlow bundle its prefix")->required();
+  from_file->add_option("dir", other_, "The directory of checkpoints to write it into")->required();
+  from_file->add_option("--step", step_, "Step of the checkpoint")->required()->check(CLI::NonNegativeNumber);
+  from_file->add_option("--format", file_format_, formats);
+  from_file->add_option("--optimizer", optimizer_,
+                        "Optimizer whose slots it has; those not in the file are 0 (default: sgd)");
 }
 
 }  // namespace varscope

@@ -25,13 +25,15 @@ class CheckpointCommands {
   CLI::App* add(const char* name, const char* text, Tool tool);
   void add_readers();
   void add_upkeep();
+  void add_writers();
+  void add_exchange();
 
   CLI::App* command_ = nullptr;
   std::function<void(Work)> chosen_;
-  std::string path_, other_;
+  std::string path_, other_, file_format_, optimizer_ = "sgd";
   std::int64_t step_ = 0;
-  int keep_ = 0;
-  bool json_ = false, unpin_ = false, dry_run_ = false;
+  int keep_ = 0, servers_ = 0;
+  bool json_ = false, unpin_ = false, dry_run_ = false, slots_ = false;
   ToolFormat format() const { return json_ ? ToolFormat::json : ToolFormat::text; }
 };
 
