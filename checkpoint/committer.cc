@@ -152,12 +152,26 @@ std::vector<std::string> CheckpointDirectory::set_aside_after(std::int64_t step)
   return names;
 }
 
-void CheckpointDirectory::write_latest(const std::string& text) {
-  const std::string tmp = join_path(dir_, std::string(kTmpPrefix) + kLatestName);
+void CheckpointDirectory::replace(const std::string& name, const std::string& text) {
+  const std::string tmp = join_path(dir_, kTmpPrefix + name);
   fs_.remove_all(tmp);  // of an earlier failure
   write_whole_file(fs_, tmp, text);
-  fs_.replace_file(tmp, join_path(dir_, kLatestName));
+  fs_.replace_file(tmp, join_path(dir_, name));
   fs_.sync_dir(dir_);
+}
+
+void CheckpointDirectory::write_latest(const std::string& text) { replace(kLatestName, text); }
+
+void CheckpointDirectory::renew_latest() {
+  require_lock();
+  for (const CheckpointEntry& entry : scan()) {
+    if (entry.manifest) return write_latest(latest_text(entry.name, entry.manifest_digest));
+  }
+}
+
+void CheckpointDirectory::record(const std::string& line) {
+  require_lock();
+  replace(kLineageName, lineage_text(fs_, dir_) + line + "\n");
 }
 
 void CheckpointDirectory::abandon(const std::string& id) noexcept {
@@ -168,19 +182,28 @@ void CheckpointDirectory::abandon(const std::string& id) noexcept {
   }
 }
 
+std::vector<CheckpointEntry> CheckpointDirectory::surplus(int keep) const {
+  if (keep < 0) fail(ErrorKind::argument, "cannot keep {} checkpoints", keep);
+  std::vector<CheckpointEntry> entries;
+  if (keep == 0) return entries;
+  int kept = 0;
+  for (CheckpointEntry& entry : scan()) {
+    if (entry.pinned) continue;
+    if (kept == keep) {
+      entries.push_back(std::move(entry));
+    } else if (entry.state == CheckpointState::committed) {
+      ++kept;
+    }
+  }
+  return entries;
+}
+
 std::vector<std::string> CheckpointDirectory::retain(int keep) {
   require_lock();
-  if (keep < 0) fail(ErrorKind::argument, "cannot keep {} checkpoints", keep);
   warnings_.clear();
   std::vector<std::string> removed;
-  if (keep == 0) return removed;
   const std::string trash = join_path(dir_, kTrashName);
-  int kept = 0;
-  for (const CheckpointEntry& entry : scan()) {
-    if (kept < keep) {
-      if (entry.state == CheckpointState::committed) ++kept;
-      continue;
-    }
+  for (const CheckpointEntry& entry : surplus(keep)) {
     if (!fs_.exists(trash)) fs_.make_dir(trash);
     std::string to = join_path(trash, entry.name);
     for (int n = 2; fs_.exists(to); ++n) to = join_path(trash, fmt::format("{}.{}", entry.name, n));

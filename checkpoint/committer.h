@@ -44,14 +44,22 @@ class CheckpointDirectory {
   // sweep().
   void abandon(const std::string& id) noexcept;
 
-  // Removes all but the newest `keep` committed checkpoints, and damaged ones older than those. 0 keeps all.
-  // Returns the names of what was removed; throws nothing for a tree that cannot be removed once it is in
-  // .trash.
+  // What is too old for retention: all but the newest `keep` committed checkpoints, and damaged ones older
+  // than those; newest first. Pinned ones are never among them, and do not count as kept. 0 keeps all.
+  std::vector<CheckpointEntry> surplus(int keep) const;
+  // Removes the surplus. Returns the names of what was removed; throws nothing for a tree that cannot be
+  // removed once it is in .trash.
   std::vector<std::string> retain(int keep);
 
   // Sets every checkpoint of a step after `step` aside, whole or damaged, as superseded-step-<step>-<unix
   // time>: for a run that goes on from an older one. Returns their names. Throws Error(io).
   std::vector<std::string> set_aside_after(std::int64_t step);
+
+  // Makes LATEST name the newest checkpoint whose manifest can be read. Throws Error(io).
+  void renew_latest();
+
+  // Appends a line to LINEAGE, the record of what was done to the directory by hand. Throws Error(io).
+  void record(const std::string& line);
 
   // Newest first.
   std::vector<CheckpointEntry> scan() const { return scan_checkpoints(fs_, dir_); }
@@ -63,6 +71,7 @@ class CheckpointDirectory {
   void set_aside(const std::string& path, const std::string& name, std::int64_t unix_time);
   std::string superseded_path(const std::string& name, std::int64_t unix_time) const;
   void write_latest(const std::string& text);
+  void replace(const std::string& name, const std::string& text);
 
   Fs& fs_;
   std::string dir_;

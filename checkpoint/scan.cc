@@ -76,6 +76,7 @@ std::vector<CheckpointEntry> scan_checkpoints(Fs& fs, const std::string& dir) {
     entry.name = name;
     entry.path = join_path(dir, name);
     entry.step = step;
+    entry.pinned = fs.exists(join_path(entry.path, kPinnedName));
     look_at(fs, entry);
   }
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
@@ -108,6 +109,15 @@ std::string latest_problem(Fs& fs, const std::string& dir, const std::vector<Che
     return fmt::format("{} cannot be used ({}); {} was found by scanning", path, e.what(), newest.name);
   }
   return "";
+}
+
+std::string lineage_text(Fs& fs, const std::string& dir) {
+  constexpr std::uint64_t kMost = 16 << 20;
+  const std::string path = join_path(dir, kLineageName);
+  if (!fs.exists(path)) return "";
+  std::string text = read_whole_file(fs, path, kMost);
+  text.resize(text.rfind('\n') + 1);  // npos + 1 is 0
+  return text;
 }
 
 }  // namespace varscope

@@ -12,6 +12,8 @@ namespace varscope {
 
 inline constexpr const char* kLatestName = "LATEST";
 inline constexpr const char* kLockName = "LOCK";
+inline constexpr const char* kLineageName = "LINEAGE";
+inline constexpr const char* kPinnedName = "PINNED";  // inside a checkpoint: retention never removes it
 inline constexpr const char* kTrashName = ".trash";
 inline constexpr const char* kTmpPrefix = ".tmp-";
 inline constexpr const char* kSupersededPrefix = "superseded-";
@@ -37,7 +39,8 @@ struct CheckpointEntry {
   std::string path;
   std::int64_t step = 0;  // from the name
   CheckpointState state = CheckpointState::committed;
-  std::string reason;                // why it is damaged
+  std::string reason;  // why it is damaged
+  bool pinned = false;
   std::optional<Manifest> manifest;  // when it could be read
   Digest manifest_digest;
 };
@@ -52,5 +55,9 @@ std::string latest_text(const std::string& name, const Digest& manifest);
 // Why LATEST does not name the newest entry; "" when it does, or when there are no entries. Only ever a
 // warning.
 std::string latest_problem(Fs& fs, const std::string& dir, const std::vector<CheckpointEntry>& entries);
+
+// The file LINEAGE, a JSON object per line (docs/checkpoint_format.md); "" when there is none. A last line
+// that was cut off is not returned. Throws Error(io).
+std::string lineage_text(Fs& fs, const std::string& dir);
 
 }  // namespace varscope

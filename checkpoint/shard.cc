@@ -5,30 +5,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/safetensors.h"
 #include "common/error.h"
 
 namespace varscope {
 namespace {
 
 using Json = nlohmann::json;
-
-const char* safetensors_dtype(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return "F32";
-    case DType::float64:
-      return "F64";
-    case DType::int32:
-      return "I32";
-    case DType::int64:
-      return "I64";
-    case DType::bfloat16:
-      return "BF16";
-    case DType::uint8:
-      return "U8";
-  }
-  fail(ErrorKind::argument, "dtype {} is not one of ours", static_cast<int>(dtype));
-}
 
 // Writes one file from front to back, with the checksums that go into its record. Small pieces are gathered,
 // so that a shard of many small slices is not as many system calls.
@@ -142,6 +125,14 @@ std::string tensor_name(const std::string& variable, const std::string& slot, st
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
                         const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors) {
+  return write_shard(fs, dir, server, n_servers, step, cut, checkpoint_id, tensors, [&](std::size_t i) {
+    return std::span<const std::byte>(tensors[i].data.data, tensors[i].data.n_bytes);
+  });
+}
+
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors, const LoadTensor& load) {
   const std::string header = make_header(server, step, checkpoint_id, tensors);
   std::string length(8, '\0');
   for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>((header.size() >> (8 * i)) & 0xff);
@@ -154,8 +145,12 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
   writer.write(std::as_bytes(std::span(length)));
   writer.write(std::as_bytes(std::span(header)));
   std::uint64_t at = 8 + header.size();
-  for (const ShardTensor& t : tensors) {
-    const std::span<const std::byte> bytes(t.data.data, t.data.n_bytes);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const ShardTensor& t = tensors[i];
+    const std::span<const std::byte> bytes = load(i);
+    if (bytes.size() != t.data.n_bytes)
+      fail(ErrorKind::argument, "{} bytes were loaded for the {} of slice {} of \"{}\"", bytes.size(),
+           t.data.n_bytes, t.slice, t.variable);
     writer.write(bytes);
     report.tensors.push_back(
         {t.variable, t.slot, t.slice, t.dtype, t.box.spec(), 0, at, at + bytes.size(), digest_of(bytes)});

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -58,6 +59,13 @@ std::string tensor_name(const std::string& variable, const std::string& slot, st
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
                         const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors);
+
+// The same with the memory of one tensor at a time: `load` is called with each index in order, and what it
+// returns must last until the next call. `data.data` is not looked at, `data.n_bytes` must be right.
+using LoadTensor = std::function<std::span<const std::byte>(std::size_t)>;
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors, const LoadTensor& load);
 
 // The same for a file of opaque bytes, such as worker-00007.state.
 FileRecord write_blob(Fs& fs, const std::string& dir, const std::string& name, std::string_view bytes);

@@ -2,15 +2,14 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
-#include <ctime>
 #include <limits>
+#include <optional>
 #include <set>
+#include <sstream>
 #include <vector>
 
+#include "checkpoint/elements.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/scan.h"
 #include "common/error.h"
@@ -18,14 +17,7 @@
 namespace varscope {
 namespace {
 
-std::string utc(std::int64_t unix_time) {
-  const std::time_t t = unix_time;
-  std::tm parts{};
-  std::array<char, 64> text{};
-  if (::gmtime_r(&t, &parts) == nullptr) return std::to_string(unix_time);
-  const std::size_t n = std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%SZ", &parts);
-  return {text.data(), n};
-}
+using Json = nlohmann::json;
 
 std::uint64_t total_bytes(const Manifest& m) {
   std::uint64_t n = 0;
@@ -43,76 +35,70 @@ struct Summary {
   }
 };
 
-template <class T>
-void add_all(TensorView values, Summary& summary) {
-  for (const T x : values.as<T>()) summary.add(static_cast<double>(x));
-}
-
-void add_values(TensorView values, Summary& summary) {
-  switch (values.dtype()) {
-    case DType::float32:
-      return add_all<float>(values, summary);
-    case DType::float64:
-      return add_all<double>(values, summary);
-    case DType::int32:
-      return add_all<std::int32_t>(values, summary);
-    case DType::int64:
-      return add_all<std::int64_t>(values, summary);
-    case DType::uint8:
-      return add_all<std::uint8_t>(values, summary);
-    case DType::bfloat16:
-      for (std::int64_t i = 0; i < values.n_elements(); ++i) {
-        const auto low = std::to_integer<std::uint32_t>(values.bytes()[2 * i]);
-        const auto high = std::to_integer<std::uint32_t>(values.bytes()[2 * i + 1]);
-        summary.add(std::bit_cast<float>(high << 24 | low << 16));
-      }
-  }
-}
-
-// Columns padded to their widest cell; the last is not padded.
-std::string table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> widths;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    for (std::size_t c = 0; c < row.size(); ++c) {
-      text += c + 1 < row.size() ? fmt::format("{:<{}}  ", row[c], widths[c]) : row[c] + "\n";
-    }
-  }
-  return text;
-}
-
-std::vector<std::string> variable_row(CheckpointReader& reader, const VariableSpec& v,
-                                      const std::vector<std::size_t>& tensors) {
-  const Manifest& m = reader.manifest();
-  Summary summary;
+// What `inspect` says of one variable.
+struct VariableReport {
+  const VariableSpec* variable;
   std::set<int> servers;
+  Summary summary;
+};
+
+VariableReport report_of(CheckpointReader& reader, const VariableSpec& v,
+                         const std::vector<std::size_t>& tensors) {
+  const Manifest& m = reader.manifest();
+  VariableReport report{&v, {}, {}};
   for (const std::size_t i : tensors) {
     const TensorRecord& t = m.tensors[i];
-    servers.insert(server_of_shard(m.files[t.file].name));
+    report.servers.insert(server_of_shard(m.files[t.file].name));
     const Slice box = Slice::from_spec(t.box);
     const Tensor values(t.dtype, box.extent);
     reader.read(t.variable, t.slot, box, values.view());
-    add_values(values.view(), summary);
+    with_element_type(t.dtype, [&](auto type) {
+      for (std::size_t e = 0; e < static_cast<std::size_t>(values.n_elements()); ++e)
+        report.summary.add(as_double(element<decltype(type)>(values.view().bytes(), e)));
+    });
   }
-  if (tensors.empty()) return {v.name, to_string(v.dtype), v.shape.str(), "-", "-", "-", "-"};
+  return report;
+}
+
+std::vector<VariableReport> variable_reports(CheckpointReader& reader) {
+  const TensorIndex index = index_tensors(reader.manifest());
+  std::vector<VariableReport> reports;
+  for (const VariableSpec& v : reader.manifest().variables.variables()) {
+    const auto it = index.find({v.name, ""});
+    reports.push_back(report_of(reader, v, it == index.end() ? std::vector<std::size_t>{} : it->second));
+  }
+  return reports;
+}
+
+std::vector<std::string> row_of(const VariableReport& r) {
+  const VariableSpec& v = *r.variable;
+  if (r.servers.empty()) return {v.name, to_string(v.dtype), v.shape.str(), "-", "-", "-", "-"};
   return {v.name,
           to_string(v.dtype),
           v.shape.str(),
-          fmt::format("{}", fmt::join(servers, ",")),
-          fmt::format("{:.6g}", summary.min),
-          fmt::format("{:.6g}", summary.max),
-          fmt::format("{:.6g}", std::sqrt(summary.squares))};
+          fmt::format("{}", fmt::join(r.servers, ",")),
+          fmt::format("{:.6g}", r.summary.min),
+          fmt::format("{:.6g}", r.summary.max),
+          fmt::format("{:.6g}", std::sqrt(r.summary.squares))};
+}
+
+Json json_of(const VariableReport& r) {
+  Json json = {{"name", r.variable->name},
+               {"dtype", to_string(r.variable->dtype)},
+               {"shape", r.variable->shape.dims()},
+               {"servers", r.servers}};
+  if (r.servers.empty()) return json;
+  json["min"] = r.summary.min;
+  json["max"] = r.summary.max;
+  json["norm"] = std::sqrt(r.summary.squares);
+  return json;
 }
 
 std::string facts(const Manifest& m, const std::string& path) {
   std::vector<std::vector<std::string>> rows = {
       {"checkpoint", path},
       {"step", std::to_string(m.step)},
-      {"time", utc(m.unix_time)},
+      {"time", utc_text(m.unix_time)},
       {"id", m.id},
       {"run", fmt::format("{} attempt {}", m.run_id, m.attempt)},
       {"parent", m.parent.empty() ? "none" : m.parent},
@@ -130,57 +116,132 @@ std::string facts(const Manifest& m, const std::string& path) {
   for (const FileRecord& f : m.files) {
     rows.push_back({"file", fmt::format("{}  {} bytes  {}", f.name, f.size, f.digest.hex())});
   }
-  return table(rows);
+  return text_table(rows);
 }
 
-std::string verify_line(Fs& fs, const std::string& path, bool& good) {
-  std::vector<std::string> problems = verify_checkpoint(fs, path);
-  if (problems.empty()) {
-    const Manifest m = load_manifest(fs, path).manifest;
-    return fmt::format("{}: good, {} files, {} bytes, values hash {}\n", path, m.files.size(), total_bytes(m),
-                       m.values_hash.hex());
+Json json_of(const CheckpointEntry& e) {
+  Json json = {{"name", e.name},
+               {"step", e.step},
+               {"state", e.state == CheckpointState::committed ? "committed" : "damaged"},
+               {"pinned", e.pinned}};
+  if (!e.reason.empty()) json["reason"] = e.reason;
+  if (!e.manifest) return json;
+  json["unix_time"] = e.manifest->unix_time;
+  json["bytes"] = total_bytes(*e.manifest);
+  json["parent"] = e.manifest->parent;
+  return json;
+}
+
+std::vector<std::string> superseded(Fs& fs, const std::string& dir) {
+  std::vector<std::string> names;
+  for (const std::string& name : fs.list(dir)) {
+    if (name.starts_with(kSupersededPrefix)) names.push_back(name);
   }
-  good = false;
-  return fmt::format("{}: DAMAGED\n  {}\n", path, fmt::join(problems, "\n  "));
+  return names;
+}
+
+std::string list_table(const std::vector<CheckpointEntry>& entries) {
+  std::vector<std::vector<std::string>> rows = {{"name", "step", "time", "bytes", "state", "parent"}};
+  for (const CheckpointEntry& e : entries) {
+    const bool known = e.manifest.has_value();
+    std::string state = e.state == CheckpointState::committed ? "committed" : "damaged: " + e.reason;
+    if (e.pinned) state += ", pinned";
+    rows.push_back({e.name, std::to_string(e.step), known ? utc_text(e.manifest->unix_time) : "?",
+                    known ? std::to_string(total_bytes(*e.manifest)) : "?", state,
+                    known && !e.manifest->parent.empty() ? e.manifest->parent : "-"});
+  }
+  return text_table(rows);
+}
+
+// The lines of LINEAGE that are JSON objects.
+std::vector<Json> lineage(Fs& fs, const std::string& dir) {
+  std::vector<Json> events;
+  std::istringstream lines(lineage_text(fs, dir));
+  for (std::string line; std::getline(lines, line);) {
+    Json json = Json::parse(line, nullptr, false);
+    if (json.is_object()) events.push_back(std::move(json));
+  }
+  return events;
+}
+
+std::string lineage_line(const Json& event) {
+  const auto text = [&](const char* key) {
+    return event.contains(key) && event[key].is_string() ? event[key].get<std::string>() : "?";
+  };
+  const bool timed = event.contains("unix_time") && event["unix_time"].is_number_integer();
+  return fmt::format("lineage: {}  {} to {}\n", timed ? utc_text(event["unix_time"]) : "?", text("event"),
+                     text("to"));
+}
+
+struct Verdict {
+  std::string path;
+  std::vector<std::string> problems;
+  std::optional<Manifest> manifest;  // of a good one
+};
+
+Verdict judge(Fs& fs, const std::string& path) {
+  Verdict v{path, verify_checkpoint(fs, path), {}};
+  if (v.problems.empty()) v.manifest = load_manifest(fs, path).manifest;
+  return v;
+}
+
+std::string text_of(const Verdict& v) {
+  if (!v.manifest) return fmt::format("{}: DAMAGED\n  {}\n", v.path, fmt::join(v.problems, "\n  "));
+  return fmt::format("{}: good, {} files, {} bytes, values hash {}\n", v.path, v.manifest->files.size(),
+                     total_bytes(*v.manifest), v.manifest->values_hash.hex());
+}
+
+Json json_of(const Verdict& v) {
+  if (!v.manifest) return {{"path", v.path}, {"state", "damaged"}, {"problems", v.problems}};
+  return {{"path", v.path},
+          {"state", "good"},
+          {"files", v.manifest->files.size()},
+          {"bytes", total_bytes(*v.manifest)},
+          {"values_hash", v.manifest->values_hash.hex()}};
 }
 
 }  // namespace
 
-std::string list_text(Fs& fs, const std::string& dir) {
+std::string list_text(Fs& fs, const std::string& dir, ToolFormat format) {
   if (!fs.is_directory(dir)) fail(ErrorKind::checkpoint, "there is no checkpoint directory {}", dir);
   const std::vector<CheckpointEntry> entries = scan_checkpoints(fs, dir);
-  std::vector<std::vector<std::string>> rows = {{"name", "step", "time", "bytes", "state", "parent"}};
-  for (const CheckpointEntry& e : entries) {
-    const bool known = e.manifest.has_value();
-    const std::string state = e.state == CheckpointState::committed ? "committed" : "damaged: " + e.reason;
-    rows.push_back({e.name, std::to_string(e.step), known ? utc(e.manifest->unix_time) : "?",
-                    known ? std::to_string(total_bytes(*e.manifest)) : "?", state,
-                    known && !e.manifest->parent.empty() ? e.manifest->parent : "-"});
+  const std::vector<std::string> aside = superseded(fs, dir);
+  const std::vector<Json> events = lineage(fs, dir);
+  const std::string problem = latest_problem(fs, dir, entries);
+  if (format == ToolFormat::json) {
+    Json checkpoints = Json::array();
+    for (const CheckpointEntry& e : entries) checkpoints.push_back(json_of(e));
+    Json json = {{"directory", dir}, {"checkpoints", checkpoints}, {"set_aside", aside}, {"lineage", events}};
+    if (!problem.empty()) json["warning"] = problem;
+    return json_text(json);
   }
-  std::string text = entries.empty() ? fmt::format("{} holds no checkpoints\n", dir) : table(rows);
-  for (const std::string& name : fs.list(dir)) {
-    if (name.starts_with(kSupersededPrefix)) text += fmt::format("set aside: {}\n", name);
-  }
-  if (const std::string problem = latest_problem(fs, dir, entries); !problem.empty())
-    text += "warning: " + problem + "\n";
+  std::string text = entries.empty() ? fmt::format("{} holds no checkpoints\n", dir) : list_table(entries);
+  for (const std::string& name : aside) text += fmt::format("set aside: {}\n", name);
+  for (const Json& event : events) text += lineage_line(event);
+  if (!problem.empty()) text += "warning: " + problem + "\n";
   return text;
 }
 
-std::string inspect_text(Fs& fs, const std::string& path) {
+std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format) {
   CheckpointReader reader = CheckpointReader::open(fs, path);
   const Manifest& m = reader.manifest();
-  const TensorIndex index = index_tensors(m);
+  const std::vector<VariableReport> reports = variable_reports(reader);
+  if (format == ToolFormat::json) {
+    Json json = Json::parse(to_json(m));  // the same facts as manifest.json
+    json.erase("tensors");
+    json["checkpoint"] = path;
+    json["parameters"] = m.variables.n_parameters();
+    json["variables"] = Json::array();
+    for (const VariableReport& r : reports) json["variables"].push_back(json_of(r));
+    return json_text(json);
+  }
   std::vector<std::vector<std::string>> rows = {
       {"variable", "dtype", "shape", "servers", "min", "max", "norm"}};
-  for (const VariableSpec& v : m.variables.variables()) {
-    const auto it = index.find({v.name, ""});
-    rows.push_back(variable_row(reader, v, it == index.end() ? std::vector<std::size_t>{} : it->second));
-  }
-  return facts(m, path) + "\n" + table(rows) + "\n" + "values hash  " + m.values_hash.hex() + "\n";
+  for (const VariableReport& r : reports) rows.push_back(row_of(r));
+  return facts(m, path) + "\n" + text_table(rows) + "\n" + "values hash  " + m.values_hash.hex() + "\n";
 }
 
-int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out) {
-  bool good = true;
+int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out, ToolFormat format) {
   std::vector<std::string> paths;
   for (const CheckpointEntry& e : scan_checkpoints(fs, path_or_dir)) paths.push_back(e.path);
   const std::string name = base_name(path_or_dir);
@@ -188,7 +249,18 @@ int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out) {
                       name.starts_with(kSupersededPrefix);
   if (paths.empty() && is_one && fs.is_directory(path_or_dir)) paths.push_back(path_or_dir);
   if (paths.empty()) fail(ErrorKind::checkpoint, "there is no checkpoint at {}", path_or_dir);
-  for (const std::string& path : paths) out += verify_line(fs, path, good);
+  bool good = true;
+  Json checkpoints = Json::array();
+  for (const std::string& path : paths) {
+    const Verdict verdict = judge(fs, path);
+    good = good && verdict.problems.empty();
+    if (format == ToolFormat::json) {
+      checkpoints.push_back(json_of(verdict));
+    } else {
+      out += text_of(verdict);
+    }
+  }
+  if (format == ToolFormat::json) out += json_text({{"good", good}, {"checkpoints", checkpoints}});
   return good ? 0 : static_cast<int>(ExitCode::difference);
 }
 

@@ -172,6 +172,13 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
   const CoordinatorState now{{}, facts.train_samples, job.train.batch, job.job.seed};
   state = now;
   if (resumed == nullptr) return plan;
+  if (resumed->coordinator_state.empty()) {
+    fail(ErrorKind::checkpoint,
+         "cannot resume: the checkpoint of step {} was imported from a file and has no place in the data to "
+         "go "
+         "on from; evaluate it with varscope eval --checkpoint, or resume from one that a run has written",
+         resumed->step);
+  }
   plan.first = Clock(resumed->step);
   plan.last = std::max(plan.last, plan.first);
   state =

@@ -14,13 +14,13 @@
 
 #include <CLI/CLI.hpp>
 
-#include "checkpoint/tools.h"
 #include "common/config/job_config.h"
 #include "common/config/suggest.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/loopback_transport.h"
 #include "common/mpi/mpi_job.h"
+#include "launch/checkpoint_commands.h"
 #include "launch/evaluate.h"
 #include "launch/failure.h"
 #include "launch/gradcheck.h"
@@ -35,7 +35,7 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 success; 2 command line or config; 3 data; 4 checkpoint (none, or another model); 5 a "
-    "verification or "
+    "verification, comparison or "
     "gradcheck found differences; 10 protocol, 11 file system, 12 MPI, 13 a rank fell silent; 1 anything "
     "else. Codes "
     "of 10 and "
@@ -317,32 +317,8 @@ class CommandLine {
     });
   }
   void add_checkpoint() {
-    CLI::App* c = app_.add_subcommand("checkpoint", "List, inspect and verify checkpoints");
-    c->require_subcommand(1);
-    const auto add = [&](const char* name, const char* text, std::function<int(Fs&)> work) {
-      CLI::App* sub = c->add_subcommand(name, text);
-      sub->add_option("path", path_, "A checkpoint, or a directory of them")->required();
-      sub->callback([this, work] {
-        action_ = [work] {
-          return run_alone([&work] {
-            PosixFs fs;
-            return work(fs);
-          });
-        };
-      });
-    };
-    add("list", "One line per checkpoint of a directory",
-        [this](Fs& fs) { return print(list_text(fs, path_)); });
-    add("inspect", "Facts, variables and values hash of one checkpoint (of a directory: the newest)",
-        [this](Fs& fs) {
-          const bool is_one = fs.exists(path_ + "/" + kManifestName);
-          return print(inspect_text(fs, is_one ? path_ : newest_checkpoint(fs, path_).path));
-        });
-    add("verify", "Check every byte; non-zero when anything is wrong", [this](Fs& fs) {
-      std::string out;
-      const int code = verify_tool(fs, path_, out);
-      print(out);
-      return code;
+    checkpoint_.add_to(app_, [this](CheckpointCommands::Work work) {
+      action_ = [work = std::move(work)] { return run_alone(work); };
     });
   }
 
@@ -361,6 +337,7 @@ class CommandLine {
   bool slices_ = false;
   bool evaluation_ = false;
   GradcheckOptions gradcheck_;
+  CheckpointCommands checkpoint_;
 };
 
 }  // namespace

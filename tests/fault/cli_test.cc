@@ -57,10 +57,18 @@ const Subcommand kSubcommands[] = {
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
     {{"gradcheck"}, {"config", "--set", "--samples", "--elements", "--tolerance"}},
     {{"config"}, {"config", "--set", "--explain"}},
-    {{"checkpoint"}, {"list", "inspect", "verify"}},
-    {{"checkpoint", "list"}, {"path"}},
-    {{"checkpoint", "inspect"}, {"path"}},
-    {{"checkpoint", "verify"}, {"path"}},
+    {{"checkpoint"},
+     {"list", "inspect", "verify", "diff", "rollback", "pin", "prune", "reshard", "export", "import"}},
+    {{"checkpoint", "list"}, {"path", "--json"}},
+    {{"checkpoint", "inspect"}, {"path", "--json"}},
+    {{"checkpoint", "verify"}, {"path", "--json"}},
+    {{"checkpoint", "diff"}, {"a", "b", "--json"}},
+    {{"checkpoint", "rollback"}, {"dir", "step", "--json"}},
+    {{"checkpoint", "pin"}, {"dir", "step", "--unpin", "--json"}},
+    {{"checkpoint", "reshard"}, {"checkpoint", "dir", "--servers", "--json"}},
+    {{"checkpoint", "export"}, {"checkpoint", "file", "--format", "--slots", "--json"}},
+    {{"checkpoint", "import"}, {"file", "dir", "--step", "--format", "--optimizer", "--json"}},
+    {{"checkpoint", "prune"}, {"dir", "--keep", "--dry-run", "--json"}},
 };
 
 TEST(Help, EverySubcommandListsItsOptions) {
@@ -308,6 +316,13 @@ class RealRun : public ::testing::Test {
   }
   static std::string checkpoints() { return *dir_ / "run/checkpoints"; }
   static std::string newest() { return checkpoints() + "/step-000000020"; }
+  // The name of the other that is kept: which one, depends on how fast the disk was.
+  static std::string older() {
+    for (const std::string& name : names_in(checkpoints())) {
+      if (name.starts_with("step-")) return name;
+    }
+    return "none";
+  }
 
   static std::unique_ptr<ScratchDir> dir_;
   static std::string out_, err_;
@@ -377,6 +392,81 @@ TEST_F(RealRun, VerifyFindsOneFlippedByteInEachFile) {
     }
   }
   EXPECT_EQ(flips, 3 * (1 + 2 + 2)) << "the manifest, two shards, two workers' states";
+}
+
+TEST_F(RealRun, DiffTellsCheckpointsApart) {
+  const std::string before = checkpoints() + "/" + older();
+  EXPECT_NE(output_of({"checkpoint", "diff", newest(), checkpoints()}).find("equal: "), std::string::npos)
+      << "of a directory: the newest";
+  const Ended ended = run(varscope({"checkpoint", "diff", "--json", before, newest()}));
+  EXPECT_EQ(ended.code, 5) << ended.all();
+  const nlohmann::json json = nlohmann::json::parse(ended.out);
+  EXPECT_EQ(json.at("a").at("step"), std::stoll(older().substr(5)));
+  EXPECT_EQ(json.at("b").at("step"), 20);
+  EXPECT_EQ(json.at("b").at("values_hash"), summary_.hash);
+  ASSERT_FALSE(json.at("values").empty());
+  EXPECT_GE(json["values"].front().at("max_abs"), json["values"].back().at("max_abs"));
+  EXPECT_EQ(run(varscope({"checkpoint", "diff", before, before + "x"})).code, 4);
+}
+
+TEST_F(RealRun, RollbackPinAndPruneChangeADirectory) {
+  const ScratchDir dir;
+  std::filesystem::copy(checkpoints(), dir / "c", std::filesystem::copy_options::recursive);
+  const std::string c = dir / "c", step = std::to_string(std::stoll(older().substr(5)));
+  output_of({"checkpoint", "pin", c, step});
+  EXPECT_NE(output_of({"checkpoint", "prune", c, "--keep", "1"}).find("0 checkpoints"), std::string::npos);
+  output_of({"checkpoint", "rollback", c, step});
+  const std::string text = output_of({"checkpoint", "list", c});
+  EXPECT_NE(text.find("committed, pinned"), std::string::npos) << text;
+  EXPECT_NE(text.find("set aside: superseded-step-000000020"), std::string::npos) << text;
+  EXPECT_EQ(run(varscope({"checkpoint", "rollback", c, "20"})).code, 4);
+  EXPECT_EQ(run(varscope({"checkpoint", "prune", c, "--keep", "0"})).code, 2);
+}
+
+TEST_F(RealRun, ReshardKeepsTheRunAndItsValues) {
+  const ScratchDir dir;
+  const std::string text = output_of({"checkpoint", "reshard", checkpoints(), dir / "c", "--servers", "3"});
+  EXPECT_NE(text.find("3 shards instead of 2, values hash " + summary_.hash), std::string::npos) << text;
+  // The 21st step from either is the same.
+  std::vector<std::string> hashes;
+  for (const std::string& from : {newest(), dir / "c/step-000000020"}) {
+    const Ended ended =
+        run(varscope(Args{"train", kDigits} + overrides() +
+                     set({"job.run_dir=" + (dir / std::to_string(hashes.size())), "cluster.logical_workers=2",
+                          "train.max_steps=21", "train.epochs=3"}) +
+                     Args{"--resume=" + from}));
+    ASSERT_EQ(ended.code, 0) << ended.all();
+    hashes.push_back(summary_of(ended.out).hash);
+  }
+  EXPECT_EQ(hashes[0], hashes[1]);
+}
+
+TEST_F(RealRun, WhatIsExportedAndImportedEvaluatesAlike) {
+  const ScratchDir dir;
+  const std::string expected =
+      output_of(Args{"eval", kDigits} + overrides() + Args{"--checkpoint", newest()});
+  const std::string figures = expected.substr(expected.find('\n'));
+  for (const std::string& file : {dir / "m.safetensors", dir / "m.npz", dir / "m.ckpt"}) {
+    const std::string c = file + "-checkpoints", optimizer = "adam";
+    output_of({"checkpoint", "export", checkpoints(), file});
+    output_of({"checkpoint", "import", file, c, "--step", "20", "--optimizer", optimizer});
+    EXPECT_NE(output_of({"checkpoint", "verify", c}).find(summary_.hash), std::string::npos)
+        << "the same values in the same slices";
+    const std::string text = output_of(Args{"eval", kDigits} + overrides() + Args{"--checkpoint", c});
+    EXPECT_EQ(text.substr(text.find('\n')), figures);
+    const Ended ended =
+        run(varscope(Args{"train", kDigits} + overrides() + set({"job.run_dir=" + (dir / "run")}) +
+                     Args{"--resume=" + c + "/step-000000020"}));
+    EXPECT_EQ(ended.code, 4) << ended.all();
+    EXPECT_NE(ended.err.find("was imported from a file and has no place in the data"), std::string::npos)
+        << ended.all();
+  }
+  const Ended ended =
+      run(varscope({"checkpoint", "import", dir / "m.npz", dir / "c", "--step", "1", "--optimizer", "sdg"}));
+  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_NE(ended.err.find("there are sgd, momentum"), std::string::npos) << ended.all();
+  EXPECT_EQ(run(varscope({"checkpoint", "import", dir / "m.txt", dir / "c", "--step", "1"})).code, 2);
+  EXPECT_EQ(run(varscope({"checkpoint", "export", newest(), dir / "m.txt"})).code, 2);
 }
 
 TEST_F(RealRun, VerifyFindsMissingAndTruncatedFiles) {

@@ -1,0 +1,166 @@
+#include "launch/checkpoint_commands.h"
+
+#include <fmt/ranges.h>
+
+#include <cstdio>
+#include <utility>
+
+#include "checkpoint/convert.h"
+#include "checkpoint/diff.h"
+#include "checkpoint/manifest.h"
+#include "checkpoint/reader.h"
+#include "checkpoint/rewrite.h"
+#include "checkpoint/tools.h"
+#include "checkpoint/upkeep.h"
+#include "common/config/job_config.h"
+#include "common/error.h"
+#include "launch/version.h"
+#include "ps/optimizer.h"
+
+namespace varscope {
+namespace {
+
+// A checkpoint, or the newest whole one of a directory.
+std::string one_checkpoint(Fs& fs, const std::string& path) {
+  return fs.exists(join_path(path, kManifestName)) ? path : newest_checkpoint(fs, path).path;
+}
+
+std::vector<std::string> slots_of_optimizer(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& choice : kOptimizerTypes) {
+    names.emplace_back(choice.name);
+    if (name != choice.name) continue;
+    OptimizerConfig config;
+    config.type = choice.value;
+    return Optimizer(config).slots();
+  }
+  fail(ErrorKind::config, "\"{}\" is not an optimizer; there are {}", name, fmt::join(names, ", "));
+}
+
+}  // namespace
+
+void CheckpointCommands::add_to(CLI::App& app, std::function<void(Work)> chosen) {
+  chosen_ = std::move(chosen);
+  command_ = app.add_subcommand("checkpoint", "List, check, compare, convert and tidy checkpoints");
+  command_->require_subcommand(1);
+  add_readers();
+  add_upkeep();
+  add_writers();
+  add_exchange();
+}
+
+CLI::App* CheckpointCommands::add(const char* name, const char* text, Tool tool) {
+  CLI::App* sub = command_->add_subcommand(name, text);
+  sub->add_flag("--json", json_, "Print one JSON object instead of text");
+  sub->callback([this, tool = std::move(tool)] {
+    chosen_([tool] {
+      PosixFs fs;
+      std::string out;
+      const int code = tool(fs, out);
+      std::fputs(out.c_str(), stdout);
+      return code;
+    });
+  });
+  return sub;
+}
+
+void CheckpointCommands::add_readers() {
+  const char* either = "A checkpoint, or a directory of them";
+  add("list", "One line per checkpoint of a directory",
+      [this](Fs& fs, std::string& out) {
+        out = list_text(fs, path_, format());
+        return 0;
+      })
+      ->add_option("path", path_, "A directory of checkpoints")
+      ->required();
+  add("inspect", "Facts, variables and values hash of one checkpoint (of a directory: the newest)",
+      [this](Fs& fs, std::string& out) {
+        out = inspect_text(fs, one_checkpoint(fs, path_), format());
+        return 0;
+      })
+      ->add_option("path", path_, either)
+      ->required();
+  add("verify", "Check every byte; non-zero when anything is wrong",
+      [this](Fs& fs, std::string& out) { return verify_tool(fs, path_, out, format()); })
+      ->add_option("path", path_, either)
+      ->required();
+  CLI::App* diff =
+      add("diff", "Compare the values of two checkpoints; non-zero when they differ",
+          [this](Fs& fs, std::string& out) {
+            return diff_tool(fs, one_checkpoint(fs, path_), one_checkpoint(fs, other_), format(), out);
+          });
+  diff->add_option("a", path_, either)->required();
+  diff->add_option("b", other_, either)->required();
+}
+
+void CheckpointCommands::add_upkeep() {
+  const auto add_place = [this](CLI::App* sub) {
+    sub->add_option("dir", path_, "A directory of checkpoints")->required();
+    sub->add_option("step", step_, "Step of the checkpoint")->required()->check(CLI::NonNegativeNumber);
+  };
+  add_place(add("rollback", "Go back to the checkpoint of a step: newer ones are set aside, not deleted",
+                [this](Fs& fs, std::string& out) {
+                  rollback_tool(fs, path_, step_, format(), out);
+                  return 0;
+                }));
+  CLI::App* pin =
+      add("pin", "Keep a checkpoint whatever checkpoint.keep says", [this](Fs& fs, std::string& out) {
+        pin_tool(fs, path_, step_, unpin_ ? PinChange::unpin : PinChange::pin, format(), out);
+        return 0;
+      });
+  add_place(pin);
+  pin->add_flag("--unpin", unpin_, "No longer");
+  CLI::App* prune =
+      add("prune", "Remove all but the newest checkpoints and those that are pinned",
+          [this](Fs& fs, std::string& out) {
+            prune_tool(fs, path_, keep_, dry_run_ ? PruneMode::dry_run : PruneMode::remove, format(), out);
+            return 0;
+          });
+  prune->add_option("dir", path_, "A directory of checkpoints")->required();
+  prune->add_option("--keep", keep_, "Number of checkpoints to keep")
+      ->required()
+      ->check(CLI::Range(1, 1 << 30));
+  prune->add_flag("--dry-run", dry_run_, "Only tell what would be removed");
+}
+
+void CheckpointCommands::add_writers() {
+  const char* either = "A checkpoint, or a directory of them (the newest)";
+  CLI::App* reshard = add("reshard", "Write a checkpoint anew as the shards of another number of servers",
+                          [this](Fs& fs, std::string& out) {
+                            reshard_tool(fs, one_checkpoint(fs, path_), other_, servers_, format(), out);
+                            return 0;
+                          });
+  reshard->add_option("checkpoint", path_, either)->required();
+  reshard->add_option("dir", other_, "The directory of checkpoints to write it into")->required();
+  reshard->add_option("--servers", servers_, "Number of servers")->required()->check(CLI::Range(1, 65536));
+}
+
+void CheckpointCommands::add_exchange() {
+  const char* either = "A checkpoint, or a directory of them (the newest)";
+  const char* formats = "safetensors, npz or tf (default: by the file's suffix)";
+  CLI::App* to_file = add(
+      "export", "Write a checkpoint's whole variables for other programs", [this](Fs& fs, std::string& out) {
+        export_tool(fs, one_checkpoint(fs, path_), other_, exchange_format(other_, file_format_),
+                    slots_ ? ExportSlots::include : ExportSlots::leave_out, format(), out);
+        return 0;
+      });
+  to_file->add_option("checkpoint", path_, either)->required();
+  to_file->add_option("file", other_, "The file; of a TensorFlow bundle its prefix")->required();
+  to_file->add_option("--format", file_format_, formats);
+  to_file->add_flag("--slots", slots_, "Optimizer slots as well, as <variable>/<slot>");
+  CLI::App* from_file =
+      add("import", "Make a checkpoint of another program's whole tensors, for eval",
+          [this](Fs& fs, std::string& out) {
+            import_tool(fs, path_, other_, exchange_format(path_, file_format_),
+                        {step_, optimizer_, slots_of_optimizer(optimizer_), kVersion}, format(), out);
+            return 0;
+          });
+  from_file->add_option("file", path_, "The file; of a TensorFlow bundle its prefix")->required();
+  from_file->add_option("dir", other_, "The directory of checkpoints to write it into")->required();
+  from_file->add_option("--step", step_, "Step of the checkpoint")->required()->check(CLI::NonNegativeNumber);
+  from_file->add_option("--format", file_format_, formats);
+  from_file->add_option("--optimizer", optimizer_,
+                        "Optimizer whose slots it has; those not in the file are 0 (default: sgd)");
+}
+
+}  // namespace varscope

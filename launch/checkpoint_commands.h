@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "checkpoint/fs.h"
+#include "checkpoint/report_text.h"
+
+namespace varscope {
+
+// `varscope checkpoint ...`: the command line of the tools in checkpoint/. Must outlive the App.
+class CheckpointCommands {
+ public:
+  // The work of the subcommand that was given; returns the exit code and throws Error.
+  using Work = std::function<int()>;
+
+  // Adds `checkpoint` with its subcommands; the one that is given calls `chosen` while parsing.
+  void add_to(CLI::App& app, std::function<void(Work)> chosen);
+
+ private:
+  using Tool = std::function<int(Fs&, std::string& out)>;
+  CLI::App* add(const char* name, const char* text, Tool tool);
+  void add_readers();
+  void add_upkeep();
+  void add_writers();
+  void add_exchange();
+
+  CLI::App* command_ = nullptr;
+  std::function<void(Work)> chosen_;
+  std::string path_, other_, file_format_, optimizer_ = "sgd";
+  std::int64_t step_ = 0;
+  int keep_ = 0, servers_ = 0;
+  bool json_ = false, unpin_ = false, dry_run_ = false, slots_ = false;
+  ToolFormat format() const { return json_ ? ToolFormat::json : ToolFormat::text; }
+};
+
+}  // namespace varscope

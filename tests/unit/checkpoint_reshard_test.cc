@@ -1,0 +1,106 @@
+// A checkpoint written anew for another number of servers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/diff.h"
+#include "checkpoint/rewrite.h"
+#include "tests/support/checkpoint_fixture.h"
+#include "tests/support/fault_fs.h"
+#include "tests/support/partitioned_model.h"
+
+namespace varscope {
+namespace {
+
+using ::testing::AllOf;
+using testing::error_of;
+using testing::FaultFs;
+using testing::FsOp;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::Model;
+using testing::partitioned;
+using testing::Saved;
+using testing::small_model;
+using testing::TempDir;
+using testing::tiny_model;
+
+std::string reshard(Fs& fs, const std::string& path, const std::string& dir, int servers) {
+  std::string out;
+  reshard_tool(fs, path, dir, servers, ToolFormat::json, out);
+  return nlohmann::json::parse(out).at("path");
+}
+
+TEST(CheckpointReshard, PlacesEverySliceAsAJobOfThatManyServers) {
+  for (const Model& model : {small_model(4), partitioned(small_model(4), {3, 1})}) {
+    Saved saved(model, 2);
+    const Manifest before = load_manifest(saved.fs, saved.path).manifest;
+    for (const int servers : {1, 2, 3, 7}) {
+      SCOPED_TRACE(servers);
+      TempDir dir;
+      const std::string path = reshard(saved.fs, saved.path, dir / "new", servers);
+      EXPECT_EQ(path, dir / "new/step-000000005");
+      EXPECT_THAT(verify_checkpoint(saved.fs, path), IsEmpty());
+      const Manifest after = load_manifest(saved.fs, path).manifest;
+      EXPECT_EQ(after.servers, servers);
+      EXPECT_EQ(after.values_hash, before.values_hash);
+      EXPECT_EQ(after.tensors.size(), before.tensors.size());
+      for (const TensorRecord& t : after.tensors) {
+        EXPECT_EQ(server_of_shard(after.files[t.file].name),
+                  model.table.find(t.variable)->owner(t.slice, servers).value)
+            << t.variable << " " << t.slice;
+      }
+      EXPECT_EQ(after.run_id, before.run_id);
+      EXPECT_EQ(after.cut, before.cut);
+      EXPECT_EQ(after.coordinator_state, before.coordinator_state);
+      EXPECT_NE(after.id, before.id);
+      CheckpointReader reader = CheckpointReader::open(saved.fs, path);
+      EXPECT_EQ(reader.read_file(worker_state_name(0)), "position of worker 0");
+      EXPECT_EQ(reader.read_file(worker_state_name(1)), "");
+      EXPECT_TRUE(diff_checkpoints(saved.fs, saved.path, path).equal());
+      EXPECT_EQ(newest_checkpoint(saved.fs, dir / "new").path, path);
+    }
+  }
+}
+
+TEST(CheckpointReshard, GoesThereAndBack) {
+  Saved saved(small_model(5), 3);
+  TempDir dir;
+  const std::string one = reshard(saved.fs, saved.path, dir / "a", 1);
+  const std::string three = reshard(saved.fs, one, dir / "b", 3);
+  EXPECT_EQ(reshard(saved.fs, three, dir / "a", 3), one) << "the same step replaces what was there";
+  EXPECT_TRUE(diff_checkpoints(saved.fs, saved.path, one).equal());
+  EXPECT_EQ(load_manifest(saved.fs, one).manifest.servers, 3);
+}
+
+TEST(CheckpointReshard, RefusesDamageAndALockedDirectory) {
+  Saved saved(tiny_model(1), 1);
+  EXPECT_THAT(error_of([&] { reshard(saved.fs, saved.path, saved.dir.path(), 2); }),
+              HasSubstr("in use by another job"));
+  testing::flip_bit(saved.shard(0, 1), 4096 + 5);
+  TempDir dir;
+  EXPECT_THAT(error_of([&] { reshard(saved.fs, saved.path, dir.path(), 2); }),
+              AllOf(HasSubstr("is damaged: chunk 0")));
+  EXPECT_THAT(scan_checkpoints(saved.fs, dir.path()), IsEmpty());
+  for (const std::string& name : saved.fs.list(dir.path()))
+    EXPECT_EQ(name, "LOCK") << "nothing is left behind";
+}
+
+TEST(CheckpointReshard, LeavesNothingBehindWhenTheDiskFails) {
+  Saved saved(tiny_model(1), 1);
+  for (const FsOp op : {FsOp::create, FsOp::write, FsOp::sync, FsOp::rename}) {
+    SCOPED_TRACE(testing::to_string(op));
+    TempDir dir;
+    FaultFs faulty(saved.fs);
+    faulty.fail_nth(op, 1, ENOSPC);
+    EXPECT_THAT(error_of([&] { reshard(faulty, saved.path, dir.path(), 2); }), HasSubstr("No space left"));
+    EXPECT_THAT(scan_checkpoints(saved.fs, dir.path()), IsEmpty());
+    for (const std::string& name : saved.fs.list(dir.path())) EXPECT_EQ(name, "LOCK");
+  }
+}
+
+}  // namespace
+}  // namespace varscope
