@@ -30,7 +30,8 @@ cmake -S "$temporary/custom" -B "$temporary/custom/build" -G Ninja -DCMAKE_BUILD
   >"$temporary/log" || { cat "$temporary/log" >&2; exit 1; }
 cmake --build "$temporary/custom/build"
 cd "$temporary"
-"$temporary/custom/build/my_varscope" config --explain | grep -q "type: swish"
+"$temporary/custom/build/my_varscope" config --explain >"$temporary/explained"
+grep -q "type: swish" "$temporary/explained"
 "$temporary/custom/build/my_varscope" gradcheck "$temporary/custom/digits_swish.yaml"
 VARSCOPE=$temporary/custom/build/my_varscope "$prefix/share/varscope/launch/run_local.sh" -s 1 -w 2 \
   "$temporary/custom/digits_swish.yaml" --set output.progress=off
