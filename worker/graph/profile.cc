@@ -16,7 +16,8 @@ std::string profile_text(const Graph& graph, std::span<const NodeTimes> times) {
     runs = std::max(runs, times[i].runs);
   }
   const auto all = [&](std::size_t i) { return times[i].forward_ns + times[i].backward_ns; };
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return all(a) > all(b); });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return all(a) != all(b) ? all(a) > all(b) : a < b; });
   const auto share = [](std::int64_t part, std::int64_t whole) {
     return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0;
   };
