@@ -13,8 +13,8 @@
 namespace varscope {
 
 // The typed form of a job's YAML. Defaults are the member initialisers; the keys, their rules and their
-// meaning are in the `describe` functions (job_config.cc), which also make `varscope explain` and the dump.
-// Plain value types.
+// meaning are in the `describe` functions (job_config.cc), which also make `varscope config --explain` and
+// the dump. Plain value types.
 
 struct JobSection {
   std::string name;
@@ -253,7 +253,7 @@ struct JobConfig {
   }
 };
 
-// All keys with type, default, unit, allowed values and meaning; for `varscope explain`.
+// All keys with type, default, unit, allowed values and meaning; for `varscope config --explain`.
 std::string explain_job_config();
 
 // The effective settings as YAML, defaults included; parse_job reads it back to an equal JobConfig.
