@@ -73,6 +73,12 @@ Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
   return m;
 }
 
+// An update that waits for the disk is silent: not for so long that peers give this server up.
+ShardCheckpointer::Options snapshot_options(const JobConfig& job) {
+  return {job.checkpoint.snapshot, static_cast<std::size_t>(job.checkpoint.pool_mib) << 20,
+          std::min(job.cluster.stall_timeout_s / 4, job.checkpoint.timeout_s)};
+}
+
 // A server rank from its first byte of memory to the coordinator's shutdown; two steps, so that what the
 // first one throws can be agreed on.
 class ServerRole {
@@ -84,7 +90,7 @@ class ServerRole {
     load_values();
     if (context.saves()) {
       checkpointer_.emplace(shard_, fs_, context.job().checkpoint_dir(), context.cluster.n_servers(),
-                            context.cluster.n_workers());
+                            context.cluster.n_workers(), snapshot_options(context.job()));
     }
     if (id == ServerId(0)) make_coordinator(transport);
     server_.emplace(Server::Parts{transport, context.cluster, context.plan, optimizer_, shard_,

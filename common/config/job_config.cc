@@ -290,6 +290,13 @@ void CheckpointConfig::describe(Keys& b) {
         {.unit = "seconds", .above = 0});
   b.key("max_failures", max_failures, "checkpoints in a row that may fail before the job ends",
         {.unit = "checkpoints", .min = 1});
+  b.choice("snapshot", snapshot, kSnapshotModes,
+           "how a server keeps its state while the disk writes it: cow saves what updates overwrite, copy "
+           "stops training and copies all");
+  b.key("pool_mib", pool_mib,
+        "memory of each server for what cow saves; when it is full updates wait for the disk. 0 means as "
+        "much as the server's values and slots: updates never wait",
+        {.unit = "MiB", .min = 0, .max = 1 << 24});
 }
 
 void OutputConfig::describe(Keys& b) {

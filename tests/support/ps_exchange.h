@@ -38,6 +38,8 @@ struct Exchange {
   Aggregator::Limits limits;
   std::string checkpoint_dir;  // empty: no checkpoints; else one when `every_steps` are done, one at the end
   int every_steps = 2;
+  Fs* fs = nullptr;  // null: the real one
+  ShardCheckpointer::Options snapshot = {};
   int first = 0;  // not 0: goes on from the checkpoint of this step
 };
 
@@ -229,14 +231,16 @@ class ExchangeWorker {
 class ExchangeServer : private RunObserver {
  public:
   ExchangeServer(Transport& transport, const ClusterMap& cluster, const Exchange& e, ServerId server)
-      : plan_(BucketPlan::make(e.variables, cluster.n_servers())),
+      : fs_(e.fs != nullptr ? *e.fs : posix_),
+        plan_(BucketPlan::make(e.variables, cluster.n_servers())),
         optimizer_(e.optimizer),
         shard_(e.variables, plan_, server, optimizer_) {
     e.first > 0 ? load(e) : shard_.initialize(e.seed);
     CheckpointConfig saves;
     saves.every_steps = e.every_steps;
     if (!e.checkpoint_dir.empty())
-      checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers());
+      checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers(),
+                            e.snapshot);
     if (server == ServerId(0)) {
       if (!e.checkpoint_dir.empty()) {
         std::vector<ServerId> writers;
@@ -282,10 +286,11 @@ class ExchangeServer : private RunObserver {
   }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
+  PosixFs posix_;
+  Fs& fs_;
   BucketPlan plan_;
   Optimizer optimizer_;
   ParameterShard shard_;
-  PosixFs fs_;
   std::optional<ShardCheckpointer> checkpointer_;
   std::optional<CheckpointCoordinator> saver_;
   std::optional<Coordinator> coordinator_;
