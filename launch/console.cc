@@ -253,6 +253,8 @@ void Console::on_checkpoint(const CheckpointSummary& c) {
       nlohmann::json{{"path", c.path}, {"bytes", c.bytes}, {"stall_s", c.stall_s}, {"total_s", c.total_s}});
 }
 
+void Console::on_request(const std::string& what) { line(what); }
+
 void Console::on_checkpoint_failed(Clock clock, const std::string& why) {
   clear_progress();
   std::fputs(fmt::format("varscope: warning: the checkpoint of step {} was given up: {}; training goes on\n",
@@ -275,7 +277,10 @@ void Console::on_finish(const FinishSummary& finish) {
   const double seconds = seconds_since(started_ns_);
   const double rate =
       first_step_ns_ == 0 ? 0 : static_cast<double>(samples_) / std::max(1e-9, seconds_since(first_step_ns_));
-  line(fmt::format("finished at step {} after {}", finish.clock.value, duration_text(seconds)));
+  line(fmt::format("{} at step {} after {}", finish.stopped ? "stopped early" : "finished",
+                   finish.clock.value, duration_text(seconds)));
+  if (finish.stopped && facts_.train.last > finish.clock)
+    line("  to go on     the same command with --resume");
   if (finish.clock == facts_.train.first) {
     line("  nothing to do: the checkpoint is at the last step already; raise train.epochs to go on");
   }
@@ -288,9 +293,10 @@ void Console::on_finish(const FinishSummary& finish) {
     line(fmt::format("  speed        {} {}/s", with_commas(std::llround(rate)), unit_of(facts_.eval)));
     print_times(finish);
   }
-  line(fmt::format("  checkpoints  {} written, {} failed, {} skipped; training stopped {:.1f} ms for them",
-                   finish.checkpoints, finish.failed_checkpoints, finish.skipped_checkpoints,
-                   finish.checkpoint_stall_s * 1e3));
+  line(fmt::format(
+      "  checkpoints  {} written, {} failed, {} skipped, {} queued; training stopped {:.1f} ms for them",
+      finish.checkpoints, finish.failed_checkpoints, finish.skipped_checkpoints, finish.queued_checkpoints,
+      finish.checkpoint_stall_s * 1e3));
   line(fmt::format("  values hash  {}", finish.values_hash.hex()));
   nlohmann::json fields{{"values_hash", finish.values_hash.hex()},
                         {"samples_per_s", rate},
@@ -300,7 +306,9 @@ void Console::on_finish(const FinishSummary& finish) {
                         {"wait_s", static_cast<double>(finish.times.wait_ns) * 1e-9},
                         {"data_s", static_cast<double>(finish.times.data_ns) * 1e-9},
                         {"checkpoints", finish.checkpoints},
-                        {"failed_checkpoints", finish.failed_checkpoints}};
+                        {"failed_checkpoints", finish.failed_checkpoints},
+                        {"skipped_checkpoints", finish.skipped_checkpoints},
+                        {"queued_checkpoints", finish.queued_checkpoints}};
   fields.update(last_figures_);
   metric("finish", finish.clock, fields);
 }

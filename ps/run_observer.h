@@ -43,7 +43,9 @@ struct FinishSummary {
   double checkpoint_stall_s = 0;
   int checkpoints = 0;
   int failed_checkpoints = 0;
-  int skipped_checkpoints = 0;
+  int skipped_checkpoints = 0;  // due while another was being written
+  int queued_checkpoints = 0;   // the same, and made later
+  bool stopped = false;         // before the last step, because somebody asked for it
 };
 
 // What the coordinator tells the outside: a console, a metrics file, a test. Called on the coordinator's
@@ -56,6 +58,8 @@ class RunObserver {
   virtual void on_eval(const EvalSummary&) {}
   virtual void on_checkpoint(const CheckpointSummary&) {}
   virtual void on_checkpoint_failed(Clock, const std::string& /*why*/) {}
+  // Somebody asked for something by a signal; what comes of it.
+  virtual void on_request(const std::string& /*what*/) {}
   virtual void on_finish(const FinishSummary&) {}
 };
 

@@ -64,18 +64,23 @@ void Trainer::bind_gradients(int buffer) {
   }
 }
 
-void Trainer::run() {
+RunEnd Trainer::run() {
   p_.client.pull_all(p_.first);
   p_.client.wait_all();
   p_.client.take_wait_ns();
-  for (Clock clock(p_.first.value + 1); clock <= p_.last; ++clock.value) {
-    train_step(clock);
-    if (evaluates_after(clock)) evaluate(clock);
+  Clock done = p_.first;
+  bool is_stopped = false;
+  while (done < p_.last && !is_stopped) {
+    ++done.value;
+    train_step(done);
+    if (evaluates_after(done)) evaluate(done);
+    is_stopped = (flags_ & kFlagStop) != 0;
   }
   p_.client.wait_all();
-  p_.client.send_to_coordinator(make_header(MessageType::finished, p_.client.worker().value, p_.last),
-                                state_text(p_.last));
+  p_.client.send_to_coordinator(make_header(MessageType::finished, p_.client.worker().value, done),
+                                state_text(done));
   p_.client.wait_shutdown();
+  return is_stopped ? RunEnd::stopped : RunEnd::finished;
 }
 
 bool Trainer::evaluates_after(Clock clock) const {
@@ -204,8 +209,9 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> leaves) {
   t.communicate_ns = p_.client.take_communicate_ns();
   t.data_ns = std::exchange(data_ns_, 0);
   t.compute_ns = now_ns() - step_started_ns_ - t.wait_ns - t.communicate_ns - t.data_ns;
-  p_.client.send_to_coordinator(make_header(MessageType::step_report, p_.client.worker().value, clock),
-                                to_binary(report));
+  MessageHeader header = make_header(MessageType::step_report, p_.client.worker().value, clock);
+  header.flags = p_.requests != nullptr ? p_.requests->take() : 0;
+  p_.client.send_to_coordinator(header, to_binary(report));
 }
 
 std::string Trainer::state_text(Clock clock) const {

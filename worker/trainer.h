@@ -9,6 +9,7 @@
 
 #include "common/config/job_config.h"
 #include "common/reports.h"
+#include "common/run_requests.h"
 #include "worker/data/dataset.h"
 #include "worker/data/order.h"
 #include "worker/evaluator.h"
@@ -40,11 +41,12 @@ class Trainer {
     Clock last;
     std::vector<LocalRows> locals = {};  // of all workers, when a run goes on
     bool check_numerics = false;
+    RunRequests* requests = nullptr;  // of this rank; null: nobody asks
   };
   explicit Trainer(const Parts& parts);
 
   // From the first pull to the coordinator's shutdown.
-  void run();
+  RunEnd run();
 
  private:
   struct PendingBucket {  // which variables of a bucket backward has not finished yet

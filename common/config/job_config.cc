@@ -297,6 +297,9 @@ void CheckpointConfig::describe(Keys& b) {
         "memory of each server for what cow saves; when it is full updates wait for the disk. 0 means as "
         "much as the server's values and slots: updates never wait",
         {.unit = "MiB", .min = 0, .max = 1 << 24});
+  b.choice("when_busy", when_busy, kWhenBusy,
+           "what becomes of a checkpoint that is due while an earlier one is being written: skip leaves it "
+           "out, queue makes it at the first step after that");
 }
 
 void OutputConfig::describe(Keys& b) {

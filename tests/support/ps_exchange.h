@@ -40,6 +40,7 @@ struct Exchange {
   int every_steps = 2;
   Fs* fs = nullptr;  // null: the real one
   ShardCheckpointer::Options snapshot = {};
+  WhenBusy when_busy = WhenBusy::skip;
   int first = 0;  // not 0: goes on from the checkpoint of this step
 };
 
@@ -238,6 +239,7 @@ class ExchangeServer : private RunObserver {
     e.first > 0 ? load(e) : shard_.initialize(e.seed);
     CheckpointConfig saves;
     saves.every_steps = e.every_steps;
+    saves.when_busy = e.when_busy;
     if (!e.checkpoint_dir.empty())
       checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers(),
                             e.snapshot);
@@ -304,6 +306,7 @@ struct ExchangeResult {
   std::optional<Digest> hash;       // as the coordinator tells it
   std::vector<Digest> worker_hash;  // by worker
   std::vector<StepSummary> steps;
+  std::optional<FinishSummary> finish;
   std::vector<Tensor> values;  // of worker 0 at the end, by variable
 };
 
@@ -335,6 +338,7 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
     if (!server.finished()) return;
     result.hash = server.finished()->values_hash;
     result.steps = server.steps();
+    result.finish = server.finished();
   };
   std::vector<std::thread> threads;
   for (int r = 0; r < n_servers + n_workers; ++r) {

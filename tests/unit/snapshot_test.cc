@@ -323,6 +323,27 @@ TEST(Purity, ServersWriteTheFilesOfCopy) {
   expect_files_of_copy(e, 2);
 }
 
+// Each save takes longer than all steps together.
+TEST(BusySaver, SkipsOrQueuesWhatIsDue) {
+  SlowFs slow{microseconds(30'000)};
+  for (const WhenBusy policy : {WhenBusy::skip, WhenBusy::queue}) {
+    const TempDir dir;
+    Exchange e = testing::default_exchange();
+    e.checkpoint_dir = dir / "checkpoints";
+    e.fs = &slow;
+    e.every_steps = 1;
+    e.when_busy = policy;
+    const auto result = testing::run_over_loopback(e, 1, 1, 1);
+    ASSERT_EQ(result.error, "");
+    ASSERT_TRUE(result.finish);
+    EXPECT_EQ(result.finish->failed_checkpoints, 0);
+    EXPECT_GE(result.finish->checkpoints, 2);  // the first, and the last, which waits
+    EXPECT_EQ(result.finish->skipped_checkpoints > 0, policy == WhenBusy::skip);
+    EXPECT_EQ(result.finish->queued_checkpoints > 0, policy == WhenBusy::queue);
+    EXPECT_FALSE(result.finish->stopped);
+  }
+}
+
 TEST(Purity, DeferredStepsToo) {
   Exchange e = testing::norms_exchange(ClipType::global_norm, 1, testing::constrained_table());
   e.steps = 3;
