@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/transport.h"
 #include "launch/version.h"
+#include "ps/checkpoint_interval.h"
 
 namespace varscope {
 namespace {
@@ -248,9 +249,15 @@ void Console::on_eval(const EvalSummary& eval) {
 void Console::on_checkpoint(const CheckpointSummary& c) {
   line(fmt::format("checkpoint of step {}  {}  {}  training stopped {:.1f} ms, written in {:.2f} s",
                    c.clock.value, c.path, bytes_text(c.bytes), c.stall_s * 1e3, c.total_s));
-  metric(
-      "checkpoint", c.clock,
-      nlohmann::json{{"path", c.path}, {"bytes", c.bytes}, {"stall_s", c.stall_s}, {"total_s", c.total_s}});
+  ++n_saves_;
+  save_cost_s_ += c.stall_s + c.copy_s;
+  save_write_s_ += c.total_s;
+  metric("checkpoint", c.clock,
+         nlohmann::json{{"path", c.path},
+                        {"bytes", c.bytes},
+                        {"stall_s", c.stall_s},
+                        {"copy_s", c.copy_s},
+                        {"total_s", c.total_s}});
 }
 
 void Console::on_request(const std::string& what) { line(what); }
@@ -271,6 +278,16 @@ void Console::print_times(const FinishSummary& finish) {
   const auto share = [&](std::int64_t ns) { return 100.0 * static_cast<double>(ns) / all; };
   line(fmt::format("  workers      compute {:.0f} %, data {:.0f} %, communication {:.0f} %, waiting {:.0f} %",
                    share(t.compute_ns), share(t.data_ns), share(t.communicate_ns), share(t.wait_ns)));
+}
+
+void Console::print_interval() {
+  const double mtbf_s = facts_.job.checkpoint.mean_time_between_failures_s;
+  if (mtbf_s <= 0 || n_saves_ == 0) return;
+  const double cost_s = save_cost_s_ / n_saves_;
+  line(fmt::format(
+      "  interval     a checkpoint costs {:.1f} ms of training; with a failure every {} make one every {}",
+      cost_s * 1e3, duration_text(mtbf_s),
+      duration_text(best_checkpoint_interval(cost_s, mtbf_s, save_write_s_ / n_saves_))));
 }
 
 void Console::on_finish(const FinishSummary& finish) {
@@ -297,6 +314,7 @@ void Console::on_finish(const FinishSummary& finish) {
       "  checkpoints  {} written, {} failed, {} skipped, {} queued; training stopped {:.1f} ms for them",
       finish.checkpoints, finish.failed_checkpoints, finish.skipped_checkpoints, finish.queued_checkpoints,
       finish.checkpoint_stall_s * 1e3));
+  print_interval();
   line(fmt::format("  values hash  {}", finish.values_hash.hex()));
   nlohmann::json fields{{"values_hash", finish.values_hash.hex()},
                         {"samples_per_s", rate},

@@ -12,10 +12,10 @@
 
 #include "common/cluster.h"
 #include "common/config/job_config.h"
-#include "worker/eval_metrics.h"
 #include "common/variable_table.h"
 #include "ps/coordinator.h"
 #include "ps/run_observer.h"
+#include "worker/eval_metrics.h"
 
 namespace varscope {
 
@@ -57,6 +57,7 @@ class Console final : public RunObserver {
   void progress(const StepSummary& step);
   void log_step(const StepSummary& step);
   void print_times(const FinishSummary& finish);
+  void print_interval();
   template <class Json>
   void metric(const char* event, Clock clock, Json fields);
 
@@ -71,6 +72,8 @@ class Console final : public RunObserver {
   std::int64_t last_draw_ns_ = 0;
   BatchSums window_;  // since the last periodic line
   std::int64_t window_started_ns_;
+  int n_saves_ = 0;
+  double save_cost_s_ = 0, save_write_s_ = 0;  // sums over the saves
   std::optional<EpochSummary> last_epoch_;
   std::optional<std::string> last_eval_;  // "loss 0.3270, accuracy 0.8500"
   nlohmann::json last_figures_ = nlohmann::json::object();

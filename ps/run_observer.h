@@ -33,7 +33,8 @@ struct CheckpointSummary {
   Clock clock;
   std::string path;
   std::int64_t bytes = 0;
-  double stall_s = 0;  // the longest copy on a server: training waited for it
+  double stall_s = 0;  // on the server where it was longest: training waited
+  double copy_s = 0;   // that updates took to save what they overwrote, on the server where it was longest
   double total_s = 0;  // from the cut to the commit
 };
 struct FinishSummary {

@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <thread>
 
+#include "ps/checkpoint_interval.h"
 #include "ps/updater.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/norms_exchange.h"
@@ -342,6 +344,18 @@ TEST(BusySaver, SkipsOrQueuesWhatIsDue) {
     EXPECT_EQ(result.finish->queued_checkpoints > 0, policy == WhenBusy::queue);
     EXPECT_FALSE(result.finish->stopped);
   }
+}
+
+TEST(CheckpointInterval, IsYoungsForSmallCostsAndNeverBelowTheWrite) {
+  EXPECT_NEAR(best_checkpoint_interval(1e-6, 1e6, 0), std::sqrt(2.0), 1e-5);
+  EXPECT_EQ(best_checkpoint_interval(1e-6, 1e6, 5), 5);
+  EXPECT_EQ(best_checkpoint_interval(0, 100, 0), 0);
+  EXPECT_EQ(best_checkpoint_interval(500, 100, 0), 100);  // costlier than what it saves
+  // Near the minimum of the lost time, exp((t + cost) / mtbf) - 1 per t of work (Daly, equation 11).
+  const double cost = 30, mtbf = 3600, best = best_checkpoint_interval(cost, mtbf, 0);
+  const auto lost = [&](double t) { return std::expm1((t + cost) / mtbf) / t; };
+  EXPECT_LT(lost(best), lost(best * 1.05));
+  EXPECT_LT(lost(best), lost(best * 0.95));
 }
 
 TEST(Purity, DeferredStepsToo) {
