@@ -135,7 +135,10 @@ class Ours {
     }
   }
   void run(int depth, bool value, int n_messages) {
-    if (server_) return server_->run();
+    if (server_) {
+      server_->run();
+      return;
+    }
     for (int i = 0; i < n_messages; ++i) {
       const BucketId id(i % depth);
       client_->wait(id);

@@ -20,21 +20,30 @@ class ChunkedWriter {
   ChunkedWriter(Fs& fs, const std::string& dir, std::string name)
       : file_(fs.create_exclusive(join_path(dir, name))) {
     record_.name = std::move(name);
-    buffer_.reserve(kGatherBytes);
   }
 
   void write(std::span<const std::byte> bytes) {
     checksum(bytes);
-    if (buffer_.size() + bytes.size() > kGatherBytes) flush();
     if (bytes.size() <= kGatherBytes) {
-      buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+      std::ranges::copy(bytes, make_room(bytes.size()).begin());
       return;
     }
+    flush();
     while (!bytes.empty()) {
       const std::size_t n = std::min(bytes.size(), kWriteBytes);
       file_->write(bytes.first(n));
       bytes = bytes.subspan(n);
     }
+  }
+
+  // The next n bytes, at most kGatherBytes, put in place by `fill`. What is returned stays until the next
+  // call.
+  template <class Fill>
+  std::span<const std::byte> write_filled(std::size_t n, const Fill& fill) {
+    const std::span<std::byte> out = make_room(n);
+    fill(out);
+    checksum(out);
+    return out;
   }
 
   FileRecord finish() {
@@ -64,15 +73,22 @@ class ChunkedWriter {
     }
   }
 
+  std::span<std::byte> make_room(std::size_t n) {
+    if (gathered_ + n > kGatherBytes) flush();
+    gathered_ += n;
+    return {buffer_.get() + gathered_ - n, n};
+  }
+
   void flush() {
-    if (!buffer_.empty()) file_->write(buffer_);
-    buffer_.clear();
+    if (gathered_ > 0) file_->write({buffer_.get(), gathered_});
+    gathered_ = 0;
   }
 
   std::unique_ptr<File> file_;
   FileRecord record_;
   Digester digester_;
-  std::vector<std::byte> buffer_;
+  AlignedBytes buffer_ = allocate_aligned(kGatherBytes);
+  std::size_t gathered_ = 0;
   std::uint32_t crc_ = 0;
   std::size_t in_chunk_ = 0;
 };
@@ -122,17 +138,13 @@ std::string tensor_name(const std::string& variable, const std::string& slot, st
                       : fmt::format("{}/.slot-{}@{}", variable, slot, slice);
 }
 
-ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
-                        std::span<const ShardTensor> tensors) {
-  return write_shard(fs, dir, server, n_servers, step, cut, checkpoint_id, tensors, [&](std::size_t i) {
-    return std::span<const std::byte>(tensors[i].data.data, tensors[i].data.n_bytes);
-  });
-}
+namespace {
 
-ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
-                        std::span<const ShardTensor> tensors, const LoadTensor& load) {
+// `write_tensor(writer, i)` writes all bytes of tensors[i] and returns their digest.
+template <class WriteTensor>
+ShardReport write_tensors(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                          const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                          std::span<const ShardTensor> tensors, const WriteTensor& write_tensor) {
   const std::string header = make_header(server, step, checkpoint_id, tensors);
   std::string length(8, '\0');
   for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>((header.size() >> (8 * i)) & 0xff);
@@ -147,17 +159,57 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
   std::uint64_t at = 8 + header.size();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const ShardTensor& t = tensors[i];
-    const std::span<const std::byte> bytes = load(i);
-    if (bytes.size() != t.data.n_bytes)
-      fail(ErrorKind::argument, "{} bytes were loaded for the {} of slice {} of \"{}\"", bytes.size(),
-           t.data.n_bytes, t.slice, t.variable);
-    writer.write(bytes);
+    const std::uint64_t end = at + t.data.n_bytes;
     report.tensors.push_back(
-        {t.variable, t.slot, t.slice, t.dtype, t.box.spec(), 0, at, at + bytes.size(), digest_of(bytes)});
-    at += bytes.size();
+        {t.variable, t.slot, t.slice, t.dtype, t.box.spec(), 0, at, end, write_tensor(writer, i)});
+    at = end;
   }
   report.file = writer.finish();
   return report;
+}
+
+}  // namespace
+
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors, const LoadTensor& load) {
+  return write_tensors(fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+                       [&](ChunkedWriter& writer, std::size_t i) {
+                         const ShardTensor& t = tensors[i];
+                         const std::span<const std::byte> bytes = load(i);
+                         if (bytes.size() != t.data.n_bytes)
+                           fail(ErrorKind::argument, "{} bytes were loaded for the {} of slice {} of \"{}\"",
+                                bytes.size(), t.data.n_bytes, t.slice, t.variable);
+                         writer.write(bytes);
+                         return digest_of(bytes);
+                       });
+}
+
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors) {
+  return write_tensors(fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+                       [&](ChunkedWriter& writer, std::size_t i) {
+                         const std::span bytes(tensors[i].data.data, tensors[i].data.n_bytes);
+                         writer.write(bytes);
+                         return digest_of(bytes);
+                       });
+}
+
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors, const ReadPiece& read) {
+  return write_tensors(
+      fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+      [&](ChunkedWriter& writer, std::size_t i) {
+        Digester digester;
+        const std::size_t n_bytes = tensors[i].data.n_bytes;
+        for (std::size_t at = 0; at < n_bytes; at += kShardPieceBytes) {
+          digester.update(writer.write_filled(std::min(kShardPieceBytes, n_bytes - at),
+                                              [&](std::span<std::byte> out) { read(i, at, out); }));
+        }
+        return digester.finish();
+      });
 }
 
 FileRecord write_blob(Fs& fs, const std::string& dir, const std::string& name, std::string_view bytes) {

@@ -67,6 +67,15 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
                         const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors, const LoadTensor& load);
 
+// The same for memory that changes meanwhile: `read` copies bytes [offset, offset + out.size()) of tensors[i]
+// as they shall be written; it is called once for each piece of kShardPieceBytes (a tensor's last may be
+// shorter), in order. What it throws goes through. Of `data` only the size counts.
+inline constexpr std::size_t kShardPieceBytes = 64 << 10;
+using ReadPiece = std::function<void(std::size_t i, std::size_t offset, std::span<std::byte> out)>;
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors, const ReadPiece& read);
+
 // The same for a file of opaque bytes, such as worker-00007.state.
 FileRecord write_blob(Fs& fs, const std::string& dir, const std::string& name, std::string_view bytes);
 

@@ -53,6 +53,7 @@ enum class ExitCode : int {
   io = 11,
   mpi = 12,
   stall = 13,
+  stopped = 75,  // not an error: ended early, with a checkpoint, because a signal asked for it (EX_TEMPFAIL)
 };
 
 ExitCode exit_code(ErrorKind kind);

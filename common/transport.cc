@@ -66,6 +66,8 @@ const char* to_string(MessageType type) {
       return "shutdown";
     case MessageType::norm_sums:
       return "sums of squares";
+    case MessageType::request:
+      return "request";
     case MessageType::norm_scales:
       return "norm factors";
   }
@@ -88,7 +90,7 @@ void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
          "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
          header.magic, header.version);
   }
-  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::norm_scales)) {
+  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::request)) {
     fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);
   }
   if (header.n_body != n_body) {

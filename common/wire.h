@@ -27,13 +27,16 @@ enum class MessageType : std::uint16_t {
   shutdown = 14,      // coordinator -> everyone: leave
   norm_sums = 15,     // server -> server 0: sums of squares of its slices, raw doubles
   norm_scales = 16,   // server 0 -> server: what to multiply by, raw doubles
+  request = 17,       // server -> coordinator: somebody asks for what the flags say
 };
 
 const char* to_string(MessageType type);
 
 // Flags of push and go.
-inline constexpr std::uint32_t kFlagCut = 1;  // a checkpoint is cut after this step
-inline constexpr std::uint32_t kFlagAck = 2;  // push: answer with ack instead of the value
+inline constexpr std::uint32_t kFlagCut = 1;   // a checkpoint is cut after this step
+inline constexpr std::uint32_t kFlagAck = 2;   // push: answer with ack instead of the value
+inline constexpr std::uint32_t kFlagStop = 4;  // go: the last step; shutdown: ended early. See run_requests.h
+// "Flags" of step_report and request: kRequestSave, kRequestStop (common/run_requests.h).
 // "Flags" of norm_sums and norm_scales: which norms.
 inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for optimizer.clip
 inline constexpr std::uint32_t kNormsOfValues = 2;     // after it, for constraints

@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/transport.h"
 #include "launch/version.h"
+#include "ps/checkpoint_interval.h"
 
 namespace varscope {
 namespace {
@@ -251,10 +252,18 @@ void Console::on_eval(const EvalSummary& eval) {
 void Console::on_checkpoint(const CheckpointSummary& c) {
   line(fmt::format("checkpoint of step {}  {}  {}  training stopped {:.1f} ms, written in {:.2f} s",
                    c.clock.value, c.path, bytes_text(c.bytes), c.stall_s * 1e3, c.total_s));
-  metric(
-      "checkpoint", c.clock,
-      nlohmann::json{{"path", c.path}, {"bytes", c.bytes}, {"stall_s", c.stall_s}, {"total_s", c.total_s}});
+  ++n_saves_;
+  save_cost_s_ += c.stall_s + c.copy_s;
+  save_write_s_ += c.total_s;
+  metric("checkpoint", c.clock,
+         nlohmann::json{{"path", c.path},
+                        {"bytes", c.bytes},
+                        {"stall_s", c.stall_s},
+                        {"copy_s", c.copy_s},
+                        {"total_s", c.total_s}});
 }
+
+void Console::on_request(const std::string& what) { line(what); }
 
 void Console::on_checkpoint_failed(Clock clock, const std::string& why) {
   clear_progress();
@@ -274,11 +283,24 @@ void Console::print_times(const FinishSummary& finish) {
                    share(t.compute_ns), share(t.data_ns), share(t.communicate_ns), share(t.wait_ns)));
 }
 
+void Console::print_interval() {
+  const double mtbf_s = facts_.job.checkpoint.mean_time_between_failures_s;
+  if (mtbf_s <= 0 || n_saves_ == 0) return;
+  const double cost_s = save_cost_s_ / n_saves_;
+  line(fmt::format(
+      "  interval     a checkpoint costs {:.1f} ms of training; with a failure every {} make one every {}",
+      cost_s * 1e3, duration_text(mtbf_s),
+      duration_text(best_checkpoint_interval(cost_s, mtbf_s, save_write_s_ / n_saves_))));
+}
+
 void Console::on_finish(const FinishSummary& finish) {
   const double seconds = seconds_since(started_ns_);
   const double rate =
       first_step_ns_ == 0 ? 0 : static_cast<double>(samples_) / std::max(1e-9, seconds_since(first_step_ns_));
-  line(fmt::format("finished at step {} after {}", finish.clock.value, duration_text(seconds)));
+  line(fmt::format("{} at step {} after {}", finish.stopped ? "stopped early" : "finished",
+                   finish.clock.value, duration_text(seconds)));
+  if (finish.stopped && facts_.train.last > finish.clock)
+    line("  to go on     the same command with --resume");
   if (finish.clock == facts_.train.first) {
     line("  nothing to do: the checkpoint is at the last step already; raise train.epochs to go on");
   }
@@ -291,9 +313,11 @@ void Console::on_finish(const FinishSummary& finish) {
     line(fmt::format("  speed        {} {}/s", with_commas(std::llround(rate)), unit_of(facts_.eval)));
     print_times(finish);
   }
-  line(fmt::format("  checkpoints  {} written, {} failed, {} skipped; training stopped {:.1f} ms for them",
-                   finish.checkpoints, finish.failed_checkpoints, finish.skipped_checkpoints,
-                   finish.checkpoint_stall_s * 1e3));
+  line(fmt::format(
+      "  checkpoints  {} written, {} failed, {} skipped, {} queued; training stopped {:.1f} ms for them",
+      finish.checkpoints, finish.failed_checkpoints, finish.skipped_checkpoints, finish.queued_checkpoints,
+      finish.checkpoint_stall_s * 1e3));
+  print_interval();
   line(fmt::format("  values hash  {}", finish.values_hash.hex()));
   nlohmann::json fields{{"values_hash", finish.values_hash.hex()},
                         {"samples_per_s", rate},
@@ -303,7 +327,9 @@ void Console::on_finish(const FinishSummary& finish) {
                         {"wait_s", static_cast<double>(finish.times.wait_ns) * 1e-9},
                         {"data_s", static_cast<double>(finish.times.data_ns) * 1e-9},
                         {"checkpoints", finish.checkpoints},
-                        {"failed_checkpoints", finish.failed_checkpoints}};
+                        {"failed_checkpoints", finish.failed_checkpoints},
+                        {"skipped_checkpoints", finish.skipped_checkpoints},
+                        {"queued_checkpoints", finish.queued_checkpoints}};
   fields.update(last_figures_);
   metric("finish", finish.clock, fields);
 }

@@ -48,6 +48,7 @@ class Console final : public RunObserver {
   void on_eval(const EvalSummary& eval) override;
   void on_checkpoint(const CheckpointSummary& checkpoint) override;
   void on_checkpoint_failed(Clock clock, const std::string& why) override;
+  void on_request(const std::string& what) override;
   void on_finish(const FinishSummary& finish) override;
 
  private:
@@ -56,6 +57,7 @@ class Console final : public RunObserver {
   void progress(const StepSummary& step);
   void log_step(const StepSummary& step);
   void print_times(const FinishSummary& finish);
+  void print_interval();
   template <class Json>
   void metric(const char* event, Clock clock, Json fields);
 
@@ -70,6 +72,8 @@ class Console final : public RunObserver {
   std::int64_t last_draw_ns_ = 0;
   BatchSums window_;  // since the last periodic line
   std::int64_t window_started_ns_;
+  int n_saves_ = 0;
+  double save_cost_s_ = 0, save_write_s_ = 0;  // sums over the saves
   std::optional<EpochSummary> last_epoch_;
   std::optional<std::string> last_eval_;  // "loss 0.3270, accuracy 0.8500"
   nlohmann::json last_figures_ = nlohmann::json::object();

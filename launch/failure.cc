@@ -83,4 +83,10 @@ void FailureReport::on_sigterm(const std::string& message) {
   sigaction(SIGTERM, &action, nullptr);
 }
 
+void FailureReport::ignore_sigterm() {
+  struct sigaction action {};
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGTERM, &action, nullptr);
+}
+
 }  // namespace varscope

@@ -19,6 +19,9 @@ class FailureReport {
   // From now on SIGTERM (which mpirun sends to the survivors when a rank has died) prints `message` in the
   // same way, once per job, and ends the process.
   static void on_sigterm(const std::string& message);
+  // The job has ended well on all ranks, with a code that mpirun takes for a failure: it sends SIGTERM to
+  // those that leave last, who have nothing to say.
+  static void ignore_sigterm();
 };
 
 }  // namespace varscope

@@ -88,7 +88,7 @@ prepare_mpirun() {
 }
 
 forward() {
-  got_signal=$1
+  [[ $1 == USR1 ]] || got_signal=$1  # USR1 makes a checkpoint and does not end the job
   interrupted=yes
   [[ -z $child ]] || kill -"$1" "$child" 2>/dev/null || true
 }

@@ -27,6 +27,7 @@
 #include "launch/graph.h"
 #include "launch/job_setup.h"
 #include "launch/plan.h"
+#include "launch/signals.h"
 #include "launch/train.h"
 #include "launch/version.h"
 
@@ -36,10 +37,13 @@ namespace {
 constexpr const char* kFooter =
     "Exit codes: 0 success; 2 command line or config; 3 data; 4 checkpoint (none, or another model); 5 a "
     "verification, comparison or "
-    "gradcheck found differences; 10 protocol, 11 file system, 12 MPI, 13 a rank fell silent; 1 anything "
-    "else. Codes "
-    "of 10 and "
-    "above, and death by a signal, can be restarted with --resume.\n"
+    "gradcheck found differences; 10 protocol, 11 file system, 12 MPI, 13 a rank fell silent; 75 stopped by "
+    "a "
+    "signal, with a checkpoint; 1 anything else. Codes of 10 and above, and death by a signal, can be "
+    "restarted with --resume.\n"
+    "Signals to train, or to its mpirun: SIGUSR1 makes a checkpoint, SIGUSR2 makes one and ends (75); so "
+    "does "
+    "SIGTERM where train runs without mpirun.\n"
     "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
 
 constexpr const char* kNoMemory =
@@ -68,11 +72,12 @@ int run_alone(const std::function<int()>& work) {
   }
 }
 
+int code_of(RunEnd end) {
+  return static_cast<int>(end == RunEnd::stopped ? ExitCode::stopped : ExitCode::ok);
+}
+
 int train_alone(const TrainOptions& options, const LayerRegistry& layers) {
-  return run_alone([&] {
-    train_in_one_process(options, layers);
-    return 0;
-  });
+  return run_alone([&] { return code_of(train_in_one_process(options, layers)); });
 }
 
 // Until training starts, ranks agree on errors: rank 0 prints, all leave cleanly. After that the rank that
@@ -80,8 +85,7 @@ int train_alone(const TrainOptions& options, const LayerRegistry& layers) {
 int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, MpiJob& mpi) {
   bool started = false;
   try {
-    train_in_mpi_job(options, layers, mpi, started);
-    return 0;
+    return code_of(train_in_mpi_job(options, layers, mpi, started));
   } catch (const Error& e) {
     if (started || mpi.rank() == Rank(0)) tell(e);
     const int code = static_cast<int>(exit_code(e.kind()));
@@ -99,11 +103,13 @@ int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, MpiJ
 // Open MPI ends the whole job, with a banner, when one rank leaves with a non-zero code; all of ours leave
 // with the same.
 int train(const TrainOptions& options, const LayerRegistry& layers, int* argc, char*** argv) {
+  watch_user_signals();  // before MPI is up: mpirun hands them on to whoever is there
   if (!launched_by_mpi()) return train_alone(options, layers);
   MpiJob mpi(argc, argv);
   start_log(fmt::format("rank {}", mpi.rank().value));
   if (mpi.size() == 1) return train_alone(options, layers);
   const int code = train_as_rank(options, layers, mpi);
+  if (code == static_cast<int>(ExitCode::stopped)) FailureReport::ignore_sigterm();
   mpi.barrier();
   return code;
 }

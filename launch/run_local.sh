@@ -9,7 +9,7 @@ Starts SERVERS + WORKERS ranks on this machine; they may outnumber its cores.
   launch/run_local.sh -s 1 -w 2 configs/digits_mlp.yaml
   launch/run_local.sh -s 2 -w 4 configs/fashion_mlp.yaml --set train.epochs=3
   launch/run_local.sh -s 1 -w 2 configs/fashion_mlp.yaml --resume
-Ends with mpirun's status; SIGINT, SIGTERM and SIGUSR1 are handed on to mpirun.
+Ends with mpirun's status; SIGINT, SIGTERM, SIGUSR1 (checkpoint) and SIGUSR2 (checkpoint, then end with 75) are handed on to mpirun.
 Environment: VARSCOPE (the program), VARSCOPE_DATA (folder of the data sets), MPIRUN, VARSCOPE_MPIRUN_ARGS (more options).
 TEXT
 }

@@ -20,6 +20,7 @@
 #include "common/serialize.h"
 #include "launch/console.h"
 #include "launch/failure.h"
+#include "launch/signals.h"
 #include "launch/version.h"
 #include "ps/server.h"
 #include "worker/trainer.h"
@@ -38,6 +39,7 @@ struct JobContext {
   TrainPlan train;
   CoordinatorState state;
   bool one_process = false;
+  RunRequests* requests = &watch_user_signals();
 
   const JobConfig& job() const { return start.job; }
   bool saves() const {
@@ -73,6 +75,12 @@ Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
   return m;
 }
 
+// An update that waits for the disk is silent: not for so long that peers give this server up.
+ShardCheckpointer::Options snapshot_options(const JobConfig& job) {
+  return {job.checkpoint.snapshot, static_cast<std::size_t>(job.checkpoint.pool_mib) << 20,
+          std::min(job.cluster.stall_timeout_s / 4, job.checkpoint.timeout_s)};
+}
+
 // A server rank from its first byte of memory to the coordinator's shutdown; two steps, so that what the
 // first one throws can be agreed on.
 class ServerRole {
@@ -84,17 +92,25 @@ class ServerRole {
     load_values();
     if (context.saves()) {
       checkpointer_.emplace(shard_, fs_, context.job().checkpoint_dir(), context.cluster.n_servers(),
-                            context.cluster.n_workers());
+                            context.cluster.n_workers(), snapshot_options(context.job()));
     }
     if (id == ServerId(0)) make_coordinator(transport);
-    server_.emplace(Server::Parts{transport, context.cluster, context.plan, optimizer_, shard_,
+    server_.emplace(Server::Parts{transport,
+                                  context.cluster,
+                                  context.plan,
+                                  optimizer_,
+                                  shard_,
                                   checkpointer_ ? &*checkpointer_ : nullptr,
-                                  coordinator_ ? &*coordinator_ : nullptr, context.start.start_id,
-                                  context.job().cluster.stall_timeout_s, context.hosts});
+                                  coordinator_ ? &*coordinator_ : nullptr,
+                                  context.start.start_id,
+                                  context.job().cluster.stall_timeout_s,
+                                  context.hosts,
+                                  {},
+                                  context.requests});
   }
-  void run() {
+  RunEnd run() {
     if (console_) console_->print_header();
-    server_->run();
+    return server_->run();
   }
 
  private:
@@ -151,7 +167,7 @@ std::vector<LocalRows> saved_locals(const JobContext& context, const Graph& grap
   return rows;
 }
 
-void run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport) {
+RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport) {
   openblas_set_num_threads(static_cast<int>(context.job().cluster.blas_threads));
   const LocalSumPlan sum_plan =
       LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers);
@@ -163,10 +179,11 @@ void run_worker(const JobContext& context, const WorkerModel& model, WorkerId id
       context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
       model.variables, *model.train, model.test.get(), client, memory, sum_plan, context.train.first,
       context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
-      context.start.profile});
-  trainer.run();
+      context.start.profile, context.requests});
+  const RunEnd end = trainer.run();
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);
+  return end;
 }
 
 void warn(const std::vector<std::string>& warnings) {
@@ -228,7 +245,7 @@ class FirstError {
 
 }  // namespace
 
-void train_in_one_process(const TrainOptions& options, const LayerRegistry& layers) {
+RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers) {
   std::vector<std::string> warnings;
   JobContext context;
   context.start = prepare_start(options, warnings);
@@ -258,14 +275,18 @@ void train_in_one_process(const TrainOptions& options, const LayerRegistry& laye
         std::make_unique<ServerRole>(context, ServerId(s), *ends[static_cast<std::size_t>(r.value)]));
   }
   FirstError first(hub);
+  RunEnd end = RunEnd::finished;
+  if (context.saves()) stop_on_sigterm();
   {
     std::vector<std::jthread> threads;
     for (auto& server : servers)
       threads.emplace_back([&first, &server] { first.guard([&] { server->run(); }); });
     const Rank r = context.cluster.rank_of(WorkerId(0));
-    first.guard([&] { run_worker(context, *model, WorkerId(0), *ends[static_cast<std::size_t>(r.value)]); });
+    first.guard(
+        [&] { end = run_worker(context, *model, WorkerId(0), *ends[static_cast<std::size_t>(r.value)]); });
   }
   first.rethrow();
+  return end;
 }
 
 namespace {
@@ -386,7 +407,8 @@ std::string who_text(const JobContext& context, Rank rank, const std::string& ho
 
 }  // namespace
 
-void train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers, MpiJob& mpi, bool& started) {
+RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers, MpiJob& mpi,
+                        bool& started) {
   JobContext context;
   agree_on_program(options, mpi);
   warn_of_other_kernels(mpi);
@@ -408,7 +430,7 @@ void train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers, 
   spdlog::debug("starts as {}", who_text(context, mpi.rank(), mpi.host()));
   if (mpi.rank() == Rank(0)) warn_of_other_bits(context);
   if (id) return server->run();
-  run_worker(context, *model, *context.cluster.worker_at(mpi.rank()), *transport);
+  return run_worker(context, *model, *context.cluster.worker_at(mpi.rank()), *transport);
 }
 
 }  // namespace varscope

@@ -120,11 +120,12 @@ void CheckpointCoordinator::finish_commit() {
   } catch (const Error& e) {
     return give_up(e.what());
   }
-  CheckpointSummary summary{pending_->clock, path, 0, 0,
-                            static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
+  CheckpointSummary summary{
+      pending_->clock, path, 0, 0, 0, static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
   for (const auto& outcome : pending_->outcomes) {
     summary.bytes += static_cast<std::int64_t>(outcome->report.file.size);
     summary.stall_s = std::max(summary.stall_s, static_cast<double>(outcome->stall_ns) * 1e-9);
+    summary.copy_s = std::max(summary.copy_s, static_cast<double>(outcome->copy_ns) * 1e-9);
   }
   last_committed_ = pending_->clock;
   pending_.reset();

@@ -1,6 +1,7 @@
 #include "ps/coordinator.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/error.h"
 #include "common/serialize.h"
@@ -46,10 +47,24 @@ Coordinator::Coordinator(Transport& transport, const ClusterMap& cluster, const 
 void Coordinator::start() { release(Clock(train_.first.value + 1)); }
 
 bool Coordinator::cut_is_due(Clock clock) const {
-  if (saver_ == nullptr || (clock == train_.last && checkpoint_.at_end)) return false;
+  if (saver_ == nullptr || (clock == train_.last && saves_at_end())) return false;
   if (checkpoint_.every_steps > 0 && clock.value % checkpoint_.every_steps == 0) return true;
   return checkpoint_.every_seconds > 0 &&
          static_cast<double>(now_ns() - last_save_ns_) * 1e-9 >= checkpoint_.every_seconds;
+}
+
+bool Coordinator::begin_cut(Clock clock) {
+  const bool is_due = cut_is_due(clock);
+  if (!is_due && !is_queued_) return false;
+  if (clock == train_.last && saves_at_end()) return false;  // the last save is of the same state
+  if (!saver_->idle()) {
+    if (is_due && checkpoint_.when_busy == WhenBusy::skip) ++skipped_;
+    if (is_due && checkpoint_.when_busy == WhenBusy::queue && !std::exchange(is_queued_, true)) ++queued_;
+    return false;
+  }
+  is_queued_ = false;
+  last_save_ns_ = now_ns();
+  return saver_->begin(clock);
 }
 
 // Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every
@@ -57,17 +72,13 @@ bool Coordinator::cut_is_due(Clock clock) const {
 void Coordinator::release(Clock clock) {
   if (clock > train_.last) return;
   current_ = clock;
-  current_is_cut_ = cut_is_due(clock);
-  if (current_is_cut_ && !saver_->idle()) {
-    ++skipped_;
-    current_is_cut_ = false;
+  if (is_stopping_ && clock < train_.last) {
+    is_stopped_ = true;
+    train_.last = clock;
   }
-  if (current_is_cut_) {
-    last_save_ns_ = now_ns();
-    current_is_cut_ = saver_->begin(clock);
-  }
+  current_is_cut_ = begin_cut(clock);
   MessageHeader go = make_header(MessageType::go, 0, clock);
-  go.flags = current_is_cut_ ? kFlagCut : 0;
+  go.flags = (current_is_cut_ ? kFlagCut : 0) | (is_stopped_ ? kFlagStop : 0);
   for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
 }
 
@@ -84,6 +95,8 @@ void Coordinator::on_message(const Message& message) {
     case MessageType::shard_report:
       if (saver_ != nullptr) saver_->on_outcome(from_binary<ShardOutcome>(message.body, "a shard's outcome"));
       return;
+    case MessageType::request:
+      return on_request(message.header.flags);
     case MessageType::hash_report:
       return on_hash_report(message);
     default:
@@ -98,6 +111,7 @@ void Coordinator::on_step_report(WorkerId worker, const Message& message) {
     fail(ErrorKind::protocol, "worker {} reports step {} while step {} is under way", worker.value,
          message.header.clock, current_.value);
   }
+  if (message.header.flags != 0) on_request(message.header.flags);
   report = from_binary<StepReport>(message.body, "a step report");
   if (report->leaves.size() != static_cast<std::size_t>(cluster_.leaves_of(worker).size())) {
     fail(ErrorKind::protocol, "worker {} reports {} logical workers", worker.value, report->leaves.size());
@@ -127,6 +141,19 @@ void Coordinator::complete_step() {
     send_to(told_, MessageType::cut);
   }
   release(Clock(current_.value + 1));
+}
+
+void Coordinator::on_request(std::uint32_t what) {
+  if ((what & ~(kRequestSave | kRequestStop)) != 0)
+    fail(ErrorKind::protocol, "a request for {}, which nobody knows", what);
+  if (phase_ != Phase::training || is_stopping_) return;
+  const std::string save = saver_ != nullptr ? "a checkpoint" : "no checkpoint (none are configured)";
+  if ((what & kRequestStop) != 0) {
+    is_stopping_ = true;
+    observer_.on_request(fmt::format("a signal asks to stop: one more step, {}, and the end", save));
+  } else if (!std::exchange(is_queued_, saver_ != nullptr)) {
+    observer_.on_request(fmt::format("a signal asks for a checkpoint: {} at the next step", save));
+  }
 }
 
 std::string Coordinator::state_text() const { return to_text(state_); }
@@ -187,7 +214,7 @@ void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type
 void Coordinator::tick() {
   if (saver_ != nullptr) saver_->tick();
   if (phase_ != Phase::final_save || (saver_ != nullptr && !saver_->idle())) return;
-  const bool save = saver_ != nullptr && checkpoint_.at_end && current_ > train_.first &&
+  const bool save = saver_ != nullptr && saves_at_end() && current_ > train_.first &&
                     saver_->last_committed() != std::optional(current_);
   if (!save) return request_hashes();
   // Nobody trains any more: the state stays as it is until every server has copied it.
@@ -209,7 +236,7 @@ void Coordinator::on_hash_report(const Message& message) {
   for (const auto& e : report.entries) hash_.add(e.variable, e.slice, e.digest);
   if (++hash_reports_ < static_cast<int>(owners_.size())) return;
   phase_ = Phase::done;
-  FinishSummary finish{current_, hash_.finish(), times_, 0, 0, 0, skipped_};
+  FinishSummary finish{current_, hash_.finish(), times_, 0, 0, 0, skipped_, queued_, is_stopped_};
   if (saver_ != nullptr) {
     finish.checkpoint_stall_s = saver_->stall_s();
     finish.checkpoints = saver_->committed();
@@ -217,7 +244,9 @@ void Coordinator::on_hash_report(const Message& message) {
   }
   observer_.on_finish(finish);
   for (const auto* ranks : {&cluster_.workers, &cluster_.servers}) {
-    for (Rank r : *ranks) transport_.send_message(r, make_header(MessageType::shutdown, 0, current_));
+    MessageHeader shutdown = make_header(MessageType::shutdown, 0, current_);
+    shutdown.flags = is_stopped_ ? kFlagStop : 0;
+    for (Rank r : *ranks) transport_.send_message(r, shutdown);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/bucket_plan.h"
 #include "common/reports.h"
+#include "common/run_requests.h"
 #include "common/transport.h"
 #include "common/wire.h"
 #include "ps/checkpoint_coordinator.h"
@@ -45,14 +46,19 @@ class Coordinator {
               RunObserver& observer);
 
   void start();
-  // Takes step_report, eval_report, finished, shard_report and hash_report; others throw Error(protocol).
+  // Takes step_report, eval_report, finished, shard_report, hash_report and request; others throw
+  // Error(protocol).
   void on_message(const Message& message);
   void tick();
+  // Somebody asks for kRequestSave or kRequestStop (bits); obeyed at the next step that is let go.
+  void on_request(std::uint32_t what);
 
  private:
   enum class Phase : std::uint8_t { training, final_save, hashing, done };
   void release(Clock clock);
   bool cut_is_due(Clock clock) const;
+  bool begin_cut(Clock clock);
+  bool saves_at_end() const { return checkpoint_.at_end || is_stopped_; }
   void on_step_report(WorkerId worker, const Message& message);
   void complete_step();
   void on_eval_report(const Message& message);
@@ -94,7 +100,11 @@ class Coordinator {
   WorkerTimes times_;
   ValuesHash hash_;
   int hash_reports_ = 0;
+  bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
+  bool is_stopping_ = false;
+  bool is_stopped_ = false;  // before the last step that was planned
   int skipped_ = 0;
+  int queued_ = 0;
   std::int64_t last_save_ns_;
 };
 

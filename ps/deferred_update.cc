@@ -189,6 +189,8 @@ void DeferredUpdate::rescale(const Bucket& bucket, const BucketSlice& slice,
   const std::span<const double> scales =
       values_.exchange.scales(*values_.plan.find(slice.variable, slice.index));
   if (std::ranges::any_of(scales, [](double s) { return s != 1; })) {
+    const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
+    shard_.before_write(bucket.id, slice.bucket_begin * item, slice.n_elements * item);
     std::byte* value = element(shard_.value(bucket.id), bucket, slice.bucket_begin);
     with_real(bucket.dtype, [&]<class T>(T) {
       kernels::scale_columns(reinterpret_cast<T*>(value), scales.data(),

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "ps/snapshot.h"
 
 namespace varscope {
 namespace {
@@ -49,6 +50,14 @@ std::vector<std::byte*> ParameterShard::slots(BucketId id) {
   std::vector<std::byte*> all;
   for (const AlignedBytes& s : entry(id).slots) all.push_back(s.get());
   return all;
+}
+
+void ParameterShard::before_write(BucketId id, std::int64_t begin, std::int64_t n_bytes) {
+  if (snapshot_ == nullptr) return;
+  const Entry& e = entry(id);
+  const auto n = static_cast<std::size_t>(n_bytes);
+  snapshot_->before_write(e.value.get() + begin, n);
+  for (const AlignedBytes& slot : e.slots) snapshot_->before_write(slot.get() + begin, n);
 }
 
 void ParameterShard::for_each_slice(const Loader& visit) {

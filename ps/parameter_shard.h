@@ -13,6 +13,8 @@
 
 namespace varscope {
 
+class Snapshot;
+
 // The slices of the variables that one server owns, with their optimizer slots. Each bucket's values, and
 // each of its slots, are one contiguous, 64-byte-aligned run of memory in the order of Bucket::slices. Throws
 // Error(argument) for a bucket that is not here. Not thread-safe; owns its memory.
@@ -33,6 +35,11 @@ class ParameterShard {
   Clock clock(BucketId id) const { return entry(id).clock; }
   void set_clock(BucketId id, Clock clock) { entry(id).clock = clock; }
   std::int64_t n_bytes() const { return n_bytes_; }  // values and slots
+
+  // Whoever changes values or slots while the server runs says so first, for bytes [begin, begin + n_bytes)
+  // of the bucket's values and of each of its slots: a snapshot may still need them. Borrowed; null: none.
+  void set_snapshot(Snapshot* snapshot) { snapshot_ = snapshot; }
+  void before_write(BucketId id, std::int64_t begin, std::int64_t n_bytes);
 
   // Sets values by the variables' initializers and slots by the optimizer.
   void initialize(std::uint64_t seed);
@@ -60,6 +67,7 @@ class ParameterShard {
   std::vector<Entry> entries_;
   std::vector<int> position_;  // by BucketId; -1 when not here
   std::int64_t n_bytes_ = 0;
+  Snapshot* snapshot_ = nullptr;
 };
 
 }  // namespace varscope

@@ -33,7 +33,8 @@ struct CheckpointSummary {
   Clock clock;
   std::string path;
   std::int64_t bytes = 0;
-  double stall_s = 0;  // the longest copy on a server: training waited for it
+  double stall_s = 0;  // on the server where it was longest: training waited
+  double copy_s = 0;   // that updates took to save what they overwrote, on the server where it was longest
   double total_s = 0;  // from the cut to the commit
 };
 struct FinishSummary {
@@ -43,7 +44,9 @@ struct FinishSummary {
   double checkpoint_stall_s = 0;
   int checkpoints = 0;
   int failed_checkpoints = 0;
-  int skipped_checkpoints = 0;
+  int skipped_checkpoints = 0;  // due while another was being written
+  int queued_checkpoints = 0;   // the same, and made later
+  bool stopped = false;         // before the last step, because somebody asked for it
 };
 
 // What the coordinator tells the outside: a console, a metrics file, a test. Called on the coordinator's
@@ -56,6 +59,8 @@ class RunObserver {
   virtual void on_eval(const EvalSummary&) {}
   virtual void on_checkpoint(const CheckpointSummary&) {}
   virtual void on_checkpoint_failed(Clock, const std::string& /*why*/) {}
+  // Somebody asked for something by a signal; what comes of it.
+  virtual void on_request(const std::string& /*what*/) {}
   virtual void on_finish(const FinishSummary&) {}
 };
 

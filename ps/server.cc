@@ -47,7 +47,7 @@ Server::Server(const Parts& parts)
   for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
 }
 
-void Server::run() {
+RunEnd Server::run() {
   shutdown_ = false;
   if (parts_.coordinator != nullptr) parts_.coordinator->start();
   while (!shutdown_) {
@@ -59,6 +59,7 @@ void Server::run() {
     monitor_.tick("serving its slices");
   }
   transport_.flush(10);
+  return end_;
 }
 
 // One round of polling; true when there was something to do.
@@ -76,6 +77,7 @@ bool Server::step() {
   worked |= !completions_.empty();
   worked |= work_on_deferred();
   if (parts_.checkpointer != nullptr) report_outcome();
+  if (parts_.requests != nullptr) pass_requests_on();
   if (parts_.coordinator != nullptr) parts_.coordinator->tick();
   return worked;
 }
@@ -101,6 +103,7 @@ void Server::on_message(const Message& message) {
       return deferred_.on_message(message);
     case MessageType::shutdown:
       shutdown_ = true;
+      end_ = (h.flags & kFlagStop) != 0 ? RunEnd::stopped : RunEnd::finished;
       return;
     default:
       if (parts_.coordinator == nullptr) {
@@ -263,6 +266,15 @@ void Server::report_outcome() {
       parts_.cluster.rank_of(ServerId(0)),
       make_header(MessageType::shard_report, shard_.server().value, Clock(outcome->report.step)),
       to_binary(*outcome));
+}
+
+void Server::pass_requests_on() {
+  const std::uint32_t what = parts_.requests->take();
+  if (what == 0) return;
+  if (parts_.coordinator != nullptr) return parts_.coordinator->on_request(what);
+  MessageHeader request = make_header(MessageType::request, shard_.server().value, Clock(0));
+  request.flags = what;
+  transport_.send_message(parts_.cluster.rank_of(ServerId(0)), request);
 }
 
 void Server::report_hashes() {

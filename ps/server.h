@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/peer_monitor.h"
+#include "common/run_requests.h"
 #include "ps/aggregator.h"
 #include "ps/consistency_gate.h"
 #include "ps/coordinator.h"
@@ -33,13 +34,14 @@ class Server {
     double stall_timeout_s = 60;
     std::vector<std::string> hosts = {};  // by rank; for messages
     Aggregator::Limits limits = {};
+    RunRequests* requests = nullptr;  // of this rank; null: nobody asks
   };
   explicit Server(const Parts& parts);
 
   // Serves until a message says shutdown; may be called again after that. Throws Error(protocol, stall, io,
   // mpi), and Error(data) for a norm
   // that is not finite.
-  void run();
+  RunEnd run();
 
  private:
   static constexpr std::int32_t kValueSend = 2;
@@ -63,6 +65,7 @@ class Server {
   void finish_round(BucketId id);
   void cut(Clock clock, std::int64_t retry);
   void report_outcome();
+  void pass_requests_on();
   void report_hashes();
   BucketState& state_of(BucketId id) { return buckets_[static_cast<std::size_t>(id.value)]; }
 
@@ -82,6 +85,7 @@ class Server {
   std::vector<Completion> completions_;
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;
   bool shutdown_ = false;
+  RunEnd end_ = RunEnd::finished;
 };
 
 }  // namespace varscope

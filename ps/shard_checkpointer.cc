@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "common/error.h"
@@ -16,56 +17,89 @@ std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t
 std::string temporary_path(const std::string& dir, const std::string& id) { return dir + "/.tmp-" + id; }
 
 ShardCheckpointer::ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers,
-                                     int n_workers)
+                                     int n_workers, const Options& options)
     : shard_(shard), fs_(fs), dir_(std::move(dir)), n_servers_(n_servers), n_workers_(n_workers) {
+  std::vector<std::span<std::byte>> memory;
   shard_.for_each_slice(
       [&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView data) {
-        layout_.push_back({v.name, slot, slice.index, v.dtype, slice.box, n_bytes_, data.n_bytes()});
+        tensors_.push_back(
+            {v.name, slot, slice.index, v.dtype, slice.box, ConstPiece{data.bytes(), data.n_bytes()}});
+        memory.emplace_back(data.bytes(), data.n_bytes());
         n_bytes_ += (data.n_bytes() + kAlignment - 1) / kAlignment * kAlignment;
       });
+  if (options.snapshot == SnapshotMode::cow) {
+    const std::size_t pool_bytes = options.pool_bytes > 0 ? options.pool_bytes : n_bytes_;
+    snapshot_.emplace(memory, Snapshot::Options{pool_bytes, options.max_wait_s});
+    shard_.set_snapshot(&*snapshot_);
+    return;
+  }
   // The first touch of fresh pages costs several times a warm copy: pay it now.
   buffer_ = allocate_aligned(n_bytes_);
   std::memset(buffer_.get(), 0, n_bytes_);
+  std::size_t offset = 0;
+  for (ShardTensor& t : tensors_) {
+    t.data.data = buffer_.get() + offset;
+    offset += (t.data.n_bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
 }
 
 ShardCheckpointer::~ShardCheckpointer() {
   if (writing_.valid()) writing_.wait();
+  shard_.set_snapshot(nullptr);
+}
+
+void ShardCheckpointer::copy_all() {
+  std::size_t offset = 0;
+  shard_.for_each_slice([&](const VariableSpec&, const std::string&, const BucketSlice&, TensorView data) {
+    std::memcpy(buffer_.get() + offset, data.bytes(), data.n_bytes());
+    offset += (data.n_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  });
 }
 
 void ShardCheckpointer::cut(Clock clock, const std::string& id) {
   if (writing_.valid()) {
-    refused_ = ShardOutcome{id, "the server still writes an earlier checkpoint", {}, 0};
+    refused_ = ShardOutcome{id, "the server still writes an earlier checkpoint", {}};
     return;
   }
   const std::int64_t started = now_ns();
-  std::size_t i = 0;
-  shard_.for_each_slice([&](const VariableSpec&, const std::string&, const BucketSlice&, TensorView data) {
-    std::memcpy(buffer_.get() + layout_[i++].offset, data.bytes(), data.n_bytes());
-  });
-  const std::int64_t stall_ns = now_ns() - started;
-  writing_ = std::async(std::launch::async, [this, clock, id, stall_ns]() -> ShardOutcome {
-    ShardOutcome outcome{id, "", {}, stall_ns};
-    try {
-      std::vector<ShardTensor> tensors;
-      for (const Copied& c : layout_) {
-        tensors.push_back(
-            {c.variable, c.slot, c.slice, c.dtype, c.box, {buffer_.get() + c.offset, c.n_bytes}});
-      }
-      const std::vector<std::int64_t> cut(static_cast<std::size_t>(n_workers_), clock.value);
-      outcome.report = write_shard(fs_, temporary_path(dir_, id), shard_.server().value, n_servers_,
-                                   clock.value, cut, id, tensors);
-    } catch (const std::exception& e) {
-      outcome.error = e.what();
-    }
-    return outcome;
-  });
+  snapshot_ ? snapshot_->cut() : copy_all();
+  writing_ = std::async(std::launch::async, [this, clock, id] { return write(clock, id); });
+  cut_ns_ = now_ns() - started;
+}
+
+// On the disk thread.
+ShardOutcome ShardCheckpointer::write(Clock clock, const std::string& id) {
+  ShardOutcome outcome{id, "", {}};
+  const std::string path = temporary_path(dir_, id);
+  const std::vector<std::int64_t> cut(static_cast<std::size_t>(n_workers_), clock.value);
+  try {
+    outcome.report =
+        snapshot_ ? write_shard(fs_, path, shard_.server().value, n_servers_, clock.value, cut, id, tensors_,
+                                [this](std::size_t i, std::size_t offset, std::span<std::byte> out) {
+                                  snapshot_->read(i, offset, out);
+                                })
+                  : write_shard(fs_, path, shard_.server().value, n_servers_, clock.value, cut, id, tensors_);
+  } catch (const std::exception& e) {
+    outcome.error = e.what();
+  }
+  if (snapshot_) snapshot_->end();
+  return outcome;
 }
 
 std::optional<ShardOutcome> ShardCheckpointer::poll() {
   if (refused_) return std::exchange(refused_, std::nullopt);
   if (!writing_.valid() || writing_.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
     return std::nullopt;
-  return writing_.get();
+  ShardOutcome outcome = writing_.get();
+  outcome.stall_ns = cut_ns_;
+  if (snapshot_) {
+    const Snapshot::Costs& costs = snapshot_->costs();
+    outcome.wait_ns = costs.wait_ns;
+    outcome.stall_ns += costs.wait_ns;
+    outcome.copy_ns = costs.copy_ns;
+    outcome.copied_bytes = costs.copied_bytes;
+  }
+  return outcome;
 }
 
 }  // namespace varscope

@@ -10,7 +10,9 @@
 
 #include "checkpoint/fs.h"
 #include "checkpoint/shard.h"
+#include "common/config/job_config.h"
 #include "ps/parameter_shard.h"
+#include "ps/snapshot.h"
 
 namespace varscope {
 
@@ -19,10 +21,14 @@ struct ShardOutcome {
   std::string checkpoint_id;
   std::string error;  // empty: written and synced
   ShardReport report;
-  std::int64_t stall_ns = 0;  // the copy, while training waited
+  // What training waited for: the cut, and later for the disk, where updates found the pool full.
+  std::int64_t stall_ns = 0;
+  std::int64_t wait_ns = 0;       // of it: for the disk
+  std::int64_t copy_ns = 0;       // that updates took to save what they were about to overwrite
+  std::int64_t copied_bytes = 0;  // so saved
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& checkpoint_id& error& report& stall_ns;
+    ar& checkpoint_id& error& report& stall_ns& wait_ns& copy_ns& copied_bytes;
   }
 };
 
@@ -31,38 +37,45 @@ struct ShardOutcome {
 std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t retry);
 std::string temporary_path(const std::string& dir, const std::string& id);
 
-// Saves one server's shard: cut() copies values and slots into a buffer that is kept (and was touched)
-// beforehand, and a disk thread writes the copy; training goes on meanwhile. One save at a time. Used by the
-// server's thread; the disk thread sees only the copy and never calls MPI.
+// Saves one server's shard: after cut() training goes on, while a disk thread writes the state at the cut.
+//   cow   the cut copies nothing; updates save what they are about to overwrite (ps/snapshot.h)
+//   copy  the cut copies values and slots into a buffer; the reference
+// Both write the same bytes. Memory is taken, and touched, once. One save at a time. Used by the server's
+// thread; the disk thread never calls MPI.
 class ShardCheckpointer {
  public:
-  ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers, int n_workers);
+  struct Options {
+    SnapshotMode snapshot = SnapshotMode::cow;
+    std::size_t pool_bytes = 0;  // cow; 0: as much as the shard has
+    double max_wait_s = 15;      // cow: for the disk, at a time; then the save fails
+  };
+  ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers, int n_workers,
+                    const Options& options);
   ~ShardCheckpointer();
   ShardCheckpointer(const ShardCheckpointer&) = delete;
   ShardCheckpointer& operator=(const ShardCheckpointer&) = delete;
 
-  // Copies the shard as it is. If an earlier save still writes, nothing is copied and the next poll() says
-  // so.
+  // Cuts the shard as it is. If an earlier save still writes, nothing is cut and the next poll() says so.
   void cut(Clock clock, const std::string& id);
   // The outcome of a save that has ended since the last call.
   std::optional<ShardOutcome> poll();
+  // What the buffer, or the pool, takes.
+  std::size_t buffer_bytes() const { return snapshot_ ? snapshot_->pool_bytes() : n_bytes_; }
 
  private:
-  struct Copied {
-    std::string variable, slot;
-    std::int64_t slice;
-    DType dtype;
-    Slice box;
-    std::size_t offset, n_bytes;
-  };
+  ShardOutcome write(Clock clock, const std::string& id);
+  void copy_all();
+
   ParameterShard& shard_;
   Fs& fs_;
   std::string dir_;
   int n_servers_;
   int n_workers_;
-  std::vector<Copied> layout_;
+  std::vector<ShardTensor> tensors_;  // cow: in the shard; copy: in the buffer
   std::size_t n_bytes_ = 0;
-  AlignedBytes buffer_;
+  std::optional<Snapshot> snapshot_;  // cow
+  AlignedBytes buffer_;               // copy
+  std::int64_t cut_ns_ = 0;           // that the cut under way took
   std::future<ShardOutcome> writing_;
   std::optional<ShardOutcome> refused_;
 };

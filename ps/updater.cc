@@ -27,6 +27,7 @@ Updater::Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterSh
 void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte* sum, Clock clock) {
   const Bucket& bucket = plan_[id];
   const std::int64_t at = begin * static_cast<std::int64_t>(size_of(bucket.dtype));
+  shard_.before_write(id, at, n * static_cast<std::int64_t>(size_of(bucket.dtype)));
   std::byte* value = shard_.value(id) + at;
   if (!bucket.trainable) {
     const double decay = bucket.average_decay;

@@ -68,27 +68,32 @@ void Trainer::bind_gradients(int buffer) {
   }
 }
 
-void Trainer::run() {
+RunEnd Trainer::run() {
   p_.client.pull_all(p_.first);
   p_.client.wait_all();
   p_.client.take_wait_ns();
-  for (Clock clock(p_.first.value + 1); clock <= p_.last; ++clock.value) {
-    train_step(clock);
-    if (evaluates_after(clock)) evaluate(clock);
+  Clock done = p_.first;
+  bool is_stopped = false;
+  while (done < p_.last && !is_stopped) {
+    ++done.value;
+    train_step(done);
+    if (evaluates_after(done)) evaluate(done);
+    is_stopped = (flags_ & kFlagStop) != 0;
   }
   p_.client.wait_all();
-  if (p_.check_numerics) check_values();
-  p_.client.send_to_coordinator(make_header(MessageType::finished, p_.client.worker().value, p_.last),
-                                state_text(p_.last));
+  if (p_.check_numerics) check_values(done);
+  p_.client.send_to_coordinator(make_header(MessageType::finished, p_.client.worker().value, done),
+                                state_text(done));
   p_.client.wait_shutdown();
+  return is_stopped ? RunEnd::stopped : RunEnd::finished;
 }
 
 // After the last update, which no forward pass has read.
-void Trainer::check_values() const {
+void Trainer::check_values(Clock clock) const {
   for (std::size_t i = 0; i < p_.variables.size(); ++i) {
     const auto bad = find_not_finite(p_.memory.value(static_cast<int>(i)));
     if (!bad) continue;
-    fail(ErrorKind::data, "step {}: the update made {} at element {} of variable \"{}\"", p_.last.value,
+    fail(ErrorKind::data, "step {}: the update made {} at element {} of variable \"{}\"", clock.value,
          bad->what, bad->element, p_.variables[i]->name());
   }
 }
@@ -238,8 +243,9 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> leaves) {
   t.communicate_ns = p_.client.take_communicate_ns();
   t.data_ns = std::exchange(data_ns_, 0);
   t.compute_ns = now_ns() - step_started_ns_ - t.wait_ns - t.communicate_ns - t.data_ns;
-  p_.client.send_to_coordinator(make_header(MessageType::step_report, p_.client.worker().value, clock),
-                                to_binary(report));
+  MessageHeader header = make_header(MessageType::step_report, p_.client.worker().value, clock);
+  header.flags = p_.requests != nullptr ? p_.requests->take() : 0;
+  p_.client.send_to_coordinator(header, to_binary(report));
 }
 
 std::string Trainer::state_text(Clock clock) const {

@@ -9,6 +9,7 @@
 
 #include "common/config/job_config.h"
 #include "common/reports.h"
+#include "common/run_requests.h"
 #include "worker/data/dataset.h"
 #include "worker/data/order.h"
 #include "worker/evaluator.h"
@@ -41,11 +42,12 @@ class Trainer {
     std::vector<LocalRows> locals = {};  // of all workers, when a run goes on
     bool check_numerics = false;
     bool profile = false;
+    RunRequests* requests = nullptr;  // of this rank; null: nobody asks
   };
   explicit Trainer(const Parts& parts);
 
   // From the first pull to the coordinator's shutdown.
-  void run();
+  RunEnd run();
   // Where this worker's time in the training graph went; REQUIRES Parts::profile.
   std::string profile() const;
 
@@ -63,7 +65,7 @@ class Trainer {
   void bind_gradients(int buffer);
   void fill(std::span<const std::int64_t> indices);
   Range part_of(std::size_t leaf, const BatchRange& batch) const;
-  void check_values() const;
+  void check_values(Clock clock) const;
   void check_statistics() const;
   void load_locals();
   std::vector<LocalRows> save_locals(Clock clock) const;

@@ -290,6 +290,20 @@ void CheckpointConfig::describe(Keys& b) {
         {.unit = "seconds", .above = 0});
   b.key("max_failures", max_failures, "checkpoints in a row that may fail before the job ends",
         {.unit = "checkpoints", .min = 1});
+  b.choice("snapshot", snapshot, kSnapshotModes,
+           "how a server keeps its state while the disk writes it: cow saves what updates overwrite, copy "
+           "stops training and copies all");
+  b.key("pool_mib", pool_mib,
+        "memory of each server for what cow saves; when it is full updates wait for the disk. 0 means as "
+        "much as the server's values and slots: updates never wait",
+        {.unit = "MiB", .min = 0, .max = 1 << 24});
+  b.key("mean_time_between_failures_s", mean_time_between_failures_s,
+        "how long this job runs between two failures on average; the summary then says how often to make "
+        "checkpoints. 0 means unknown",
+        {.unit = "seconds", .min = 0});
+  b.choice("when_busy", when_busy, kWhenBusy,
+           "what becomes of a checkpoint that is due while an earlier one is being written: skip leaves it "
+           "out, queue makes it at the first step after that");
 }
 
 void OutputConfig::describe(Keys& b) {

@@ -196,6 +196,13 @@ struct TrainConfig {
   bool operator==(const TrainConfig&) const = default;
 };
 
+enum class SnapshotMode : std::uint8_t { cow, copy };
+inline constexpr Choice<SnapshotMode> kSnapshotModes[] = {{SnapshotMode::cow, "cow"},
+                                                          {SnapshotMode::copy, "copy"}};
+
+enum class WhenBusy : std::uint8_t { skip, queue };
+inline constexpr Choice<WhenBusy> kWhenBusy[] = {{WhenBusy::skip, "skip"}, {WhenBusy::queue, "queue"}};
+
 struct CheckpointConfig {
   std::string dir;               // empty: see JobConfig::checkpoint_dir()
   std::int64_t every_steps = 0;  // 0: off
@@ -204,6 +211,10 @@ struct CheckpointConfig {
   bool at_end = true;
   double timeout_s = 60;
   std::int64_t max_failures = 3;
+  SnapshotMode snapshot = SnapshotMode::cow;
+  std::int64_t pool_mib = 0;  // 0: as much as the values and slots
+  WhenBusy when_busy = WhenBusy::skip;
+  double mean_time_between_failures_s = 0;  // 0: unknown
   void describe(Keys& b);
   bool operator==(const CheckpointConfig&) const = default;
 };

@@ -38,6 +38,9 @@ struct Exchange {
   Aggregator::Limits limits;
   std::string checkpoint_dir;  // empty: no checkpoints; else one when `every_steps` are done, one at the end
   int every_steps = 2;
+  Fs* fs = nullptr;  // null: the real one
+  ShardCheckpointer::Options snapshot = {};
+  WhenBusy when_busy = WhenBusy::skip;
   int first = 0;  // not 0: goes on from the checkpoint of this step
 };
 
@@ -229,14 +232,17 @@ class ExchangeWorker {
 class ExchangeServer : private RunObserver {
  public:
   ExchangeServer(Transport& transport, const ClusterMap& cluster, const Exchange& e, ServerId server)
-      : plan_(BucketPlan::make(e.variables, cluster.n_servers())),
+      : fs_(e.fs != nullptr ? *e.fs : posix_),
+        plan_(BucketPlan::make(e.variables, cluster.n_servers())),
         optimizer_(e.optimizer),
         shard_(e.variables, plan_, server, optimizer_) {
     e.first > 0 ? load(e) : shard_.initialize(e.seed);
     CheckpointConfig saves;
     saves.every_steps = e.every_steps;
+    saves.when_busy = e.when_busy;
     if (!e.checkpoint_dir.empty())
-      checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers());
+      checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers(),
+                            e.snapshot);
     if (server == ServerId(0)) {
       if (!e.checkpoint_dir.empty()) {
         std::vector<ServerId> writers;
@@ -282,10 +288,11 @@ class ExchangeServer : private RunObserver {
   }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
+  PosixFs posix_;
+  Fs& fs_;
   BucketPlan plan_;
   Optimizer optimizer_;
   ParameterShard shard_;
-  PosixFs fs_;
   std::optional<ShardCheckpointer> checkpointer_;
   std::optional<CheckpointCoordinator> saver_;
   std::optional<Coordinator> coordinator_;
@@ -299,6 +306,7 @@ struct ExchangeResult {
   std::optional<Digest> hash;       // as the coordinator tells it
   std::vector<Digest> worker_hash;  // by worker
   std::vector<StepSummary> steps;
+  std::optional<FinishSummary> finish;
   std::vector<Tensor> values;  // of worker 0 at the end, by variable
 };
 
@@ -330,6 +338,7 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
     if (!server.finished()) return;
     result.hash = server.finished()->values_hash;
     result.steps = server.steps();
+    result.finish = server.finished();
   };
   std::vector<std::thread> threads;
   for (int r = 0; r < n_servers + n_workers; ++r) {
