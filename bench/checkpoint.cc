@@ -3,6 +3,7 @@
 //   stall    the cut, copy and cow, over one warm memcpy of the shard
 //   update   a step of updates while a cow snapshot drains, over a step without one, in memcpys of the shard
 //   flush    from the cut until the shard is on disk, over writing the same bytes with one fsync
+//   verify   checking every byte of the checkpoint, over reading the file from the page cache
 //   restore  reading the shard's tensors back, over reading the file from the page cache plus one memcpy
 #include <fcntl.h>
 #include <unistd.h>
@@ -148,6 +149,14 @@ class Bench {
         raw->read_at(0, {copy_.get(), static_cast<std::size_t>(shard_.n_bytes())});
       });
     };
+    double verify_s = 0, raw_s = 0;
+    for (int i = 0; i < 3; ++i) {
+      raw_s += read_raw();
+      verify_s += seconds_of([&] {
+        if (!verify_checkpoint(fs_, path).empty()) fail(ErrorKind::checkpoint, "{} is damaged", path);
+      });
+    }
+    figures["verify: raw read / ours"] = raw_s / verify_s;
     const double before = read_raw();
     const double ours = seconds_of([&] {
       CheckpointReader reader = CheckpointReader::open(fs_, path);

@@ -167,22 +167,64 @@ void CheckpointReader::read(const std::string& variable, const std::string& slot
     fail(ErrorKind::argument, "memory for {} {} was given for {} {} of \"{}\"", out.n_elements(),
          to_string(out.dtype()), box.n_elements(), to_string(first.dtype), variable);
   }
-  const std::size_t item = size_of(first.dtype);
   std::int64_t copied = 0;
   for (const Saved& s : saved) {
     if (!meet(s.box, box)) continue;
     const auto common = intersect(s.box, box);
     if (!common) continue;
-    for_each_run(*common, s.box, box, [&](std::int64_t from, std::int64_t to, std::int64_t n) {
-      read_bytes(s.record->file, s.record->begin + static_cast<std::uint64_t>(from) * item,
-                 {out.bytes() + static_cast<std::size_t>(to) * item, static_cast<std::size_t>(n) * item});
-    });
+    copy_common(s, *common, box, out);
     copied += common->n_elements();
   }
   if (copied != box.n_elements()) {
     fail(ErrorKind::checkpoint, "checkpoint {} holds {} of the {} elements of box \"{}\" of \"{}\"", path_,
          copied, box.n_elements(), box.spec(), variable);
   }
+}
+
+void CheckpointReader::copy_common(const Saved& saved, const Slice& common, const Slice& box,
+                                   TensorView out) {
+  const TensorRecord& record = *saved.record;
+  const std::size_t item = size_of(record.dtype);
+  const bool is_whole = common.n_elements() == saved.box.n_elements();
+  const std::byte* bytes = nullptr;  // of the whole record, once it has been read
+  for_each_run(common, saved.box, box, [&](std::int64_t from, std::int64_t to, std::int64_t n) {
+    const std::span<std::byte> run(out.bytes() + static_cast<std::size_t>(to) * item,
+                                   static_cast<std::size_t>(n) * item);
+    const std::uint64_t at = static_cast<std::uint64_t>(from) * item;
+    if (!is_whole) return read_bytes(record.file, record.begin + at, run);
+    if (run.size() == record.end - record.begin) return read_record(record, run);
+    if (bytes == nullptr) {
+      scratch_.resize(static_cast<std::size_t>(record.end - record.begin));
+      read_record(record, scratch_);
+      bytes = scratch_.data();
+    }
+    std::memcpy(run.data(), bytes + at, run.size());
+  });
+}
+
+// All of a record is wanted, as where only the number of servers has changed: its own digest stands for the
+// chunks', and not a byte more is read.
+void CheckpointReader::read_record(const TensorRecord& record, std::span<std::byte> out) {
+  Digester digester;
+  ReadFile& file = open_file(record.file);
+  // In pieces that are still in the cache when they are hashed.
+  for (std::size_t at = 0; at < out.size(); at += kPieceBytes) {
+    const std::span<std::byte> piece = out.subspan(at, std::min(kPieceBytes, out.size() - at));
+    file.read_at(record.begin + at, piece);
+    digester.update(piece);
+  }
+  n_bytes_read_ += out.size();
+  if (digester.finish() == record.digest) return;
+  read_bytes(record.file, record.begin, out);  // names the chunk
+  fail(ErrorKind::checkpoint,
+       "{} is damaged: slice {} of variable \"{}\"{} has another hash than the manifest",
+       join_path(path_, manifest_.files[record.file].name), record.slice, record.variable,
+       record.slot.empty() ? "" : fmt::format(" slot \"{}\"", record.slot));
+}
+
+ReadFile& CheckpointReader::open_file(std::uint32_t file) {
+  if (files_[file] == nullptr) files_[file] = fs_->open(join_path(path_, manifest_.files[file].name));
+  return *files_[file];
 }
 
 std::string CheckpointReader::read_file(const std::string& name) {
@@ -200,37 +242,57 @@ std::string CheckpointReader::read_file(const std::string& name) {
 }
 
 void CheckpointReader::read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out) {
-  const std::uint64_t chunk_bytes = manifest_.files[file].chunk_bytes;
+  const FileRecord& record = manifest_.files[file];
   while (!out.empty()) {
-    const Chunk& chunk = load_chunk(file, begin / chunk_bytes);
-    const std::size_t at = static_cast<std::size_t>(begin % chunk_bytes);
-    const std::size_t n = std::min(out.size(), chunk.bytes.size() - at);
-    std::memcpy(out.data(), chunk.bytes.data() + at, n);
+    const std::uint64_t index = begin / record.chunk_bytes;
+    const std::uint64_t at = begin % record.chunk_bytes;
+    const std::uint64_t whole = std::min<std::uint64_t>(record.chunk_bytes, record.size - (begin - at));
+    const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), whole - at));
+    if (n == whole) {
+      read_chunk(file, index, out.first(n));  // all of it is wanted: no copy
+    } else {
+      std::memcpy(out.data(), cached_chunk(file, index).bytes.data() + at, n);
+    }
     begin += n;
     out = out.subspan(n);
   }
 }
 
-const CheckpointReader::Chunk& CheckpointReader::load_chunk(std::uint32_t file, std::uint64_t index) {
+const CheckpointReader::Chunk& CheckpointReader::cached_chunk(std::uint32_t file, std::uint64_t index) {
   for (const Chunk& c : cache_) {
     if (!c.bytes.empty() && c.file == file && c.index == index) return c;
   }
   const FileRecord& record = manifest_.files[file];
-  const std::string path = join_path(path_, record.name);
-  if (files_[file] == nullptr) files_[file] = fs_->open(path);
   const std::uint64_t begin = index * record.chunk_bytes;
-  Chunk loaded{file, index,
-               std::vector<std::byte>(std::min<std::uint64_t>(record.chunk_bytes, record.size - begin))};
-  files_[file]->read_at(begin, loaded.bytes);
-  const std::uint32_t crc = crc32c(loaded.bytes);
-  if (crc != record.crc32c[index]) {
-    fail(ErrorKind::checkpoint, "{} is damaged: chunk {} (from byte {}) has crc32c {:08x} instead of {:08x}",
-         path, index, begin, crc, record.crc32c[index]);
+  Chunk& chunk = cache_[next_victim_];
+  chunk.file = file;
+  chunk.index = index;
+  chunk.bytes.resize(
+      static_cast<std::size_t>(std::min<std::uint64_t>(record.chunk_bytes, record.size - begin)));
+  try {
+    read_chunk(file, index, chunk.bytes);
+  } catch (const Error&) {
+    chunk.bytes.clear();
+    throw;
   }
-  Chunk& slot = cache_[next_victim_];
   next_victim_ = (next_victim_ + 1) % cache_.size();
-  slot = std::move(loaded);
-  return slot;
+  return chunk;
+}
+
+void CheckpointReader::read_chunk(std::uint32_t file, std::uint64_t index, std::span<std::byte> out) {
+  const FileRecord& record = manifest_.files[file];
+  ReadFile& source = open_file(file);
+  const std::uint64_t begin = index * record.chunk_bytes;
+  std::uint32_t crc = 0;
+  for (std::size_t at = 0; at < out.size(); at += kPieceBytes) {
+    const std::span<std::byte> piece = out.subspan(at, std::min(kPieceBytes, out.size() - at));
+    source.read_at(begin + at, piece);
+    crc = crc32c(piece, crc);
+  }
+  n_bytes_read_ += out.size();
+  if (crc == record.crc32c[index]) return;
+  fail(ErrorKind::checkpoint, "{} is damaged: chunk {} (from byte {}) has crc32c {:08x} instead of {:08x}",
+       join_path(path_, record.name), index, begin, crc, record.crc32c[index]);
 }
 
 }  // namespace varscope

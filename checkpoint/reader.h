@@ -17,8 +17,9 @@ namespace varscope {
 
 // One checkpoint, open for reading: any box of any variable, whatever boxes and whatever parts it was saved
 // in. Variables are found by VariableSpec::full_name(): a part is a box of its whole. Every byte it hands out
-// has been checked against its chunk's crc32c. Not thread-safe; borrows the Fs. Errors are Error(checkpoint)
-// when the bytes are wrong and Error(io) when they cannot be read.
+// has been checked: against its record's digest where all of a record is wanted, else against its chunk's
+// crc32c. Not thread-safe; borrows the Fs. Errors are Error(checkpoint) when the bytes are wrong and
+// Error(io) when they cannot be read.
 class CheckpointReader {
  public:
   // Reads and checks the manifest and the sizes of the files.
@@ -53,6 +54,10 @@ class CheckpointReader {
   // A whole file, for worker-00007.state; checked against its checksums.
   std::string read_file(const std::string& name);
 
+  // Read from files by all calls so far, the manifest not counted. A box that is made of whole saved ones
+  // costs its own bytes; of others, the chunks that it touches are read.
+  std::uint64_t n_bytes_read() const { return n_bytes_read_; }
+
  private:
   struct Saved {
     Slice box;  // of the whole variable
@@ -65,13 +70,19 @@ class CheckpointReader {
     std::vector<std::byte> bytes;  // empty: nothing is cached here
   };
 
+  static constexpr std::size_t kPieceBytes = 256 << 10;
+
   CheckpointReader(Fs& fs, std::string path, Manifest manifest);
   // The part that was saved under this name; nullptr when there is none.
   const VariableSpec* saved_part(const std::string& name) const;
   const std::string& full_name(const std::string& name) const;
   const std::vector<Saved>& find(const std::string& variable, const std::string& slot) const;
+  void copy_common(const Saved& saved, const Slice& common, const Slice& box, TensorView out);
+  void read_record(const TensorRecord& record, std::span<std::byte> out);
+  ReadFile& open_file(std::uint32_t file);
   void read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out);
-  const Chunk& load_chunk(std::uint32_t file, std::uint64_t index);
+  const Chunk& cached_chunk(std::uint32_t file, std::uint64_t index);
+  void read_chunk(std::uint32_t file, std::uint64_t index, std::span<std::byte> out);
 
   Fs* fs_;
   std::string path_;
@@ -80,7 +91,9 @@ class CheckpointReader {
       saved_;                                     // by (full name, slot); sorted by place on disk
   std::vector<std::unique_ptr<ReadFile>> files_;  // opened when first read
   std::array<Chunk, 8> cache_;
+  std::vector<std::byte> scratch_;  // a record
   std::size_t next_victim_ = 0;
+  std::uint64_t n_bytes_read_ = 0;
 };
 
 // The same as CheckpointReader::verify, also for a checkpoint that cannot be opened.

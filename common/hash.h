@@ -41,8 +41,7 @@ class Digester {
   void* state_;
 };
 
-// CRC-32C (Castagnoli, RFC 3720), with the processor's instruction where there is one. `crc` continues a
-// previous value.
+// CRC-32C (Castagnoli, RFC 3720), by ISA-L. `crc` continues a previous value.
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
 }  // namespace varscope

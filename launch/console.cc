@@ -76,6 +76,27 @@ std::string checkpoint_text(const JobConfig& job) {
   return fmt::format("{}, {}; the newest {} kept", job.checkpoint_dir(), when, job.checkpoint.keep);
 }
 
+// "0.12 ms", "35 ms", "2.50 s"
+std::string short_time(double seconds) {
+  if (seconds < 0.01) return fmt::format("{:.2f} ms", seconds * 1e3);
+  return seconds < 1 ? fmt::format("{:.0f} ms", seconds * 1e3) : fmt::format("{:.2f} s", seconds);
+}
+
+// "training stops 0.10 ms, updates take 3.00 ms longer once, on disk after 50 ms"
+std::string cost_text(double stall_s, double copy_s, double write_s) {
+  std::string text = fmt::format("training stops {}", short_time(stall_s));
+  if (copy_s > 0) text += fmt::format(", updates take {} longer once", short_time(copy_s));
+  return text + fmt::format(", on disk after {}", short_time(write_s));
+}
+
+std::string interval_text(double interval_s, double mtbf_s, const CheckpointConfig& checkpoint) {
+  return fmt::format("a checkpoint every {} loses least with a failure every {}{}", duration_text(interval_s),
+                     duration_text(mtbf_s),
+                     checkpoint.mean_time_between_failures_s > 0
+                         ? ""
+                         : " (assumed; set checkpoint.mean_time_between_failures_s)");
+}
+
 }  // namespace
 
 std::string with_commas(std::int64_t n) {
@@ -165,16 +186,23 @@ void Console::print_header() {
   line(fmt::format("  batch        {}, {} per epoch, {} in all", plural(job.train.batch, "sample"),
                    plural(facts_.train.steps_per_epoch, "step"), plural(steps, "step")));
   line(fmt::format("  checkpoints  {}", checkpoint_text(job)));
+  print_forecast();
   line(fmt::format("  start        {}", facts_.resumed_from.empty()
                                             ? fmt::format("from initial values, seed {}", job.job.seed)
                                             : fmt::format("resumed from {} at step {}", facts_.resumed_from,
                                                           with_commas(facts_.train.first.value))));
-  metric("start", facts_.train.first,
-         nlohmann::json{{"servers", c.n_servers()},
+  nlohmann::json fields{{"servers", c.n_servers()},
                         {"workers", c.n_workers()},
                         {"logical_workers", c.logical_workers},
                         {"parameters", facts_.variables.n_parameters()},
-                        {"version", kVersion}});
+                        {"version", kVersion}};
+  if (forecast_) {
+    fields["checkpoint"] = {
+        {"bytes", checkpoint_size_.total_bytes}, {"snapshot_bytes", checkpoint_size_.snapshot_bytes},
+        {"stall_s", forecast_->stall_s},         {"copy_s", forecast_->copy_s},
+        {"total_s", forecast_->flush_s},         {"interval_s", forecast_->interval_s}};
+  }
+  metric("start", facts_.train.first, fields);
 }
 
 void Console::on_step(const StepSummary& step) {
@@ -253,7 +281,8 @@ void Console::on_checkpoint(const CheckpointSummary& c) {
   line(fmt::format("checkpoint of step {}  {}  {}  training stopped {:.1f} ms, written in {:.2f} s",
                    c.clock.value, c.path, bytes_text(c.bytes), c.stall_s * 1e3, c.total_s));
   ++n_saves_;
-  save_cost_s_ += c.stall_s + c.copy_s;
+  save_stall_s_ += c.stall_s;
+  save_copy_s_ += c.copy_s;
   save_write_s_ += c.total_s;
   metric("checkpoint", c.clock,
          nlohmann::json{{"path", c.path},
@@ -283,14 +312,35 @@ void Console::print_times(const FinishSummary& finish) {
                    share(t.compute_ns), share(t.data_ns), share(t.communicate_ns), share(t.wait_ns)));
 }
 
-void Console::print_interval() {
-  const double mtbf_s = facts_.job.checkpoint.mean_time_between_failures_s;
-  if (mtbf_s <= 0 || n_saves_ == 0) return;
-  const double cost_s = save_cost_s_ / n_saves_;
-  line(fmt::format(
-      "  interval     a checkpoint costs {:.1f} ms of training; with a failure every {} make one every {}",
-      cost_s * 1e3, duration_text(mtbf_s),
-      duration_text(best_checkpoint_interval(cost_s, mtbf_s, save_write_s_ / n_saves_))));
+void Console::set_forecast(const CheckpointSize& size, const CheckpointForecast& forecast) {
+  checkpoint_size_ = size;
+  forecast_ = forecast;
+}
+
+void Console::print_forecast() {
+  if (!forecast_) return;
+  const CheckpointForecast& f = *forecast_;
+  line(fmt::format("  prediction   a checkpoint of {}: {}; snapshot memory {} on a server",
+                   bytes_text(checkpoint_size_.total_bytes), cost_text(f.stall_s, f.copy_s, f.flush_s),
+                   bytes_text(checkpoint_size_.snapshot_bytes)));
+  line(fmt::format("  interval     {}", interval_text(f.interval_s, f.mtbf_s, facts_.job.checkpoint)));
+}
+
+void Console::print_actual_cost() {
+  if (n_saves_ == 0) return;
+  const double stall_s = save_stall_s_ / n_saves_, copy_s = save_copy_s_ / n_saves_,
+               write_s = save_write_s_ / n_saves_;
+  if (forecast_) {
+    line(fmt::format("  predicted    {}",
+                     cost_text(forecast_->stall_s, forecast_->copy_s, forecast_->flush_s)));
+    line(fmt::format("  actual       {}, on average", cost_text(stall_s, copy_s, write_s)));
+  }
+  const double mtbf_s = facts_.job.checkpoint.mean_time_between_failures_s > 0
+                            ? facts_.job.checkpoint.mean_time_between_failures_s
+                            : kAssumedMtbf_s;
+  line(fmt::format("  interval     {}",
+                   interval_text(best_checkpoint_interval(stall_s + copy_s, mtbf_s, write_s), mtbf_s,
+                                 facts_.job.checkpoint)));
 }
 
 void Console::on_finish(const FinishSummary& finish) {
@@ -317,7 +367,7 @@ void Console::on_finish(const FinishSummary& finish) {
       "  checkpoints  {} written, {} failed, {} skipped, {} queued; training stopped {:.1f} ms for them",
       finish.checkpoints, finish.failed_checkpoints, finish.skipped_checkpoints, finish.queued_checkpoints,
       finish.checkpoint_stall_s * 1e3));
-  print_interval();
+  print_actual_cost();
   line(fmt::format("  values hash  {}", finish.values_hash.hex()));
   nlohmann::json fields{{"values_hash", finish.values_hash.hex()},
                         {"samples_per_s", rate},

@@ -13,6 +13,7 @@
 #include "common/cluster.h"
 #include "common/config/job_config.h"
 #include "common/variable_table.h"
+#include "launch/checkpoint_forecast.h"
 #include "ps/coordinator.h"
 #include "ps/run_observer.h"
 #include "worker/eval_metrics.h"
@@ -42,6 +43,8 @@ class Console final : public RunObserver {
   // Opens the metrics file, appending. Throws Error(io).
   explicit Console(const Facts& facts);
 
+  // What checkpoints are expected to cost, for the header; the summary compares. Before print_header().
+  void set_forecast(const CheckpointSize& size, const CheckpointForecast& forecast);
   void print_header();
   void on_step(const StepSummary& step) override;
   void on_epoch(const EpochSummary& epoch) override;
@@ -57,7 +60,8 @@ class Console final : public RunObserver {
   void progress(const StepSummary& step);
   void log_step(const StepSummary& step);
   void print_times(const FinishSummary& finish);
-  void print_interval();
+  void print_forecast();
+  void print_actual_cost();
   template <class Json>
   void metric(const char* event, Clock clock, Json fields);
 
@@ -73,7 +77,9 @@ class Console final : public RunObserver {
   BatchSums window_;  // since the last periodic line
   std::int64_t window_started_ns_;
   int n_saves_ = 0;
-  double save_cost_s_ = 0, save_write_s_ = 0;  // sums over the saves
+  double save_stall_s_ = 0, save_copy_s_ = 0, save_write_s_ = 0;  // sums over the saves
+  std::optional<CheckpointForecast> forecast_;
+  CheckpointSize checkpoint_size_;
   std::optional<EpochSummary> last_epoch_;
   std::optional<std::string> last_eval_;  // "loss 0.3270, accuracy 0.8500"
   nlohmann::json last_figures_ = nlohmann::json::object();

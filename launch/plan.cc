@@ -7,6 +7,7 @@
 #include "common/bucket_plan.h"
 #include "common/canonical_sum.h"
 #include "common/error.h"
+#include "launch/checkpoint_forecast.h"
 #include "launch/console.h"
 #include "launch/job_setup.h"
 #include "ps/aggregator.h"
@@ -120,9 +121,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   out += fmt::format(
       "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", n_pushed,
       bytes_text(pushed * nodes), chunks * nodes + n_pushed, bytes_text(pushed), chunks + n_pushed);
-  std::int64_t largest = 0, gradients = 0;
+  std::int64_t gradients = 0;
   for (int s = 0; s < n_servers; ++s) {
-    largest = std::max(largest, plan.server_bytes(ServerId(s)));
     gradients = std::max(gradients, DeferredUpdate::gradient_bytes(plan, job.optimizer.clip, ServerId(s)));
   }
   const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);
@@ -131,6 +131,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
     receive += contributions * std::min(b.n_chunks(), Aggregator::Limits{}.max_window) *
                std::min(b.n_bytes(), kWireChunkBytes);
   }
+  const CheckpointSize checkpoint = CheckpointSize::of(plan, cluster, hosts, slots, job.checkpoint);
   const std::string clipping =
       gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
   out += fmt::format(
@@ -138,8 +139,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
       "a "
       "worker {} "
       "(values and {} gradient buffers) + activations and data\n",
-      bytes_text(largest * (1 + slots)), slots, bytes_text(std::min(ring, receive)), clipping,
-      bytes_text(largest * (1 + slots)), bytes_text(model_bytes * (1 + buffers)), buffers);
+      bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), clipping,
+      bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + buffers)), buffers);
   return out;
 }
 

@@ -18,6 +18,7 @@
 #include "common/loopback_transport.h"
 #include "common/mpi/mpi_job.h"
 #include "common/serialize.h"
+#include "launch/checkpoint_forecast.h"
 #include "launch/console.h"
 #include "launch/failure.h"
 #include "launch/signals.h"
@@ -81,6 +82,10 @@ ShardCheckpointer::Options snapshot_options(const JobConfig& job) {
           std::min(job.cluster.stall_timeout_s / 4, job.checkpoint.timeout_s)};
 }
 
+void warn(const std::vector<std::string>& warnings) {
+  for (const std::string& w : warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
+}
+
 // A server rank from its first byte of memory to the coordinator's shutdown; two steps, so that what the
 // first one throws can be agreed on.
 class ServerRole {
@@ -122,6 +127,23 @@ class ServerRole {
                               TensorView out) { reader.read(v, slot, slice.box, out); });
     for (BucketId b : shard_.buckets()) shard_.set_clock(b, context_.train.first);
   }
+  // The directory is locked: the saver has it.
+  void predict_cost() {
+    const CheckpointConfig& config = context_.job().checkpoint;
+    const std::string dir = context_.job().checkpoint_dir();
+    const auto size = CheckpointSize::of(context_.plan, context_.cluster, context_.hosts,
+                                         static_cast<std::int64_t>(optimizer_.slots().size()), config);
+    try {
+      const auto n_present = static_cast<std::int64_t>(scan_checkpoints(fs_, dir).size());
+      const std::string warning = space_warning(static_cast<std::int64_t>(fs_.free_bytes(dir)),
+                                                size.total_bytes, n_present, config, dir);
+      if (!warning.empty()) warn({warning});
+      const MachineSpeed speed = MachineSpeed::measure(fs_, dir, size.largest_shard_bytes);
+      console_->set_forecast(size, CheckpointForecast::of(size, speed, context_.cluster.n_workers(), config));
+    } catch (const Error& e) {
+      warn({fmt::format("checkpoints cannot be written to {} at present: {}", dir, e.what())});
+    }
+  }
   void make_coordinator(Transport& transport) {
     const JobConfig& job = context_.job();
     console_.emplace(Console::Facts{job, context_.cluster, context_.facts.table, context_.hosts,
@@ -133,6 +155,7 @@ class ServerRole {
       for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
       saver_.emplace(fs_, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
                      context_.start.start_id, std::move(writers), context_.train.first, *console_);
+      predict_cost();
     }
     coordinator_.emplace(transport, context_.cluster, context_.plan, context_.train, job.checkpoint,
                          saver_ ? &*saver_ : nullptr, context_.state, *console_);
@@ -184,10 +207,6 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);
   return end;
-}
-
-void warn(const std::vector<std::string>& warnings) {
-  for (const std::string& w : warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
 }
 
 // Named after this start: the same command may fail twice in one second, with the same run and attempt.

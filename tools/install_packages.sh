@@ -15,7 +15,7 @@ packages=(
   build-essential cmake ninja-build pkg-config ccache ca-certificates
   libopenmpi-dev openmpi-bin openssh-client
   libboost-serialization-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev zlib1g-dev
-  libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libprotobuf-dev protobuf-compiler libleveldb-dev
+  libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libisal-dev libprotobuf-dev protobuf-compiler libleveldb-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 dev_packages=(gcovr clang-format clang-tidy strace shellcheck curl)

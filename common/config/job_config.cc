@@ -298,8 +298,9 @@ void CheckpointConfig::describe(Keys& b) {
         "much as the server's values and slots: updates never wait",
         {.unit = "MiB", .min = 0, .max = 1 << 24});
   b.key("mean_time_between_failures_s", mean_time_between_failures_s,
-        "how long this job runs between two failures on average; the summary then says how often to make "
-        "checkpoints. 0 means unknown",
+        "how long this job runs between two failures on average; the header and the summary then say how "
+        "often to make "
+        "checkpoints. 0 means unknown: a day is assumed",
         {.unit = "seconds", .min = 0});
   b.choice("when_busy", when_busy, kWhenBusy,
            "what becomes of a checkpoint that is due while an earlier one is being written: skip leaves it "

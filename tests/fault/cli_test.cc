@@ -481,6 +481,24 @@ TEST_F(RealRun, VerifyFindsMissingAndTruncatedFiles) {
   EXPECT_NE(ended.out.find("shard-00001-of-00002.safetensors"), std::string::npos) << ended.all();
 }
 
+// Values and momentum of 41,802 float32; the costs are this machine's.
+TEST_F(RealRun, ForecastsWhatACheckpointCostsAndCompares) {
+  static const std::string cost =
+      "training stops [0-9.]+ m?s, updates take [0-9.]+ m?s longer once, on disk after [0-9.]+ m?s";
+  const std::regex prediction("[^]*\n  prediction   a checkpoint of 326\\.6 KiB: " + cost +
+                              "; snapshot memory [0-9.]+ KiB on a server\n  interval     a checkpoint every "
+                              "[^\n]+ with a failure every 24h 00m "
+                              "\\(assumed; set checkpoint\\.mean_time_between_failures_s\\)\n[^]*");
+  EXPECT_TRUE(std::regex_match(out_, prediction)) << out_;
+  const std::regex comparison("[^]*\n  predicted    " + cost + "\n  actual       " + cost +
+                              ", on average\n  interval     [^]*");
+  EXPECT_TRUE(std::regex_match(out_, comparison)) << out_;
+  const nlohmann::json start =
+      nlohmann::json::parse(lines_of(read_text(*dir_ / "run/metrics.jsonl")).front());
+  EXPECT_EQ(start.at("checkpoint").at("bytes"), 2 * 4 * 41802);
+  EXPECT_GT(start.at("checkpoint").at("total_s"), 0);
+}
+
 TEST_F(RealRun, MetricsHoldWhatTheConsolePrinted) {
   std::map<std::string, std::vector<nlohmann::json>> events;
   for (const std::string& line : lines_of(read_text(*dir_ / "run/metrics.jsonl"))) {

@@ -109,6 +109,56 @@ TEST(CheckpointReader, ReadsAcrossChunks) {
   expect_box(reader, model, "w", "m", whole({700, 993}));
 }
 
+// Restoring onto another number of servers, each reads its own boxes and nothing else.
+TEST(CheckpointReader, ReadsOnlyTheBytesOfAServersBoxes) {
+  constexpr std::uint64_t kPiece = 256 << 10;
+  // Slices of 1.5 MiB and less, values and a slot, in 3 shards: 36 MiB.
+  const Model model(VariableTable({make_variable("w", DType::float32, {1024, 3072}),
+                                   make_variable("v", DType::float64, {768, 1024})}),
+                    {"m"}, 5);
+  const Saved saved(model, 3);
+  std::uint64_t total = 0;
+  for (const auto& [key, tensor] : model.values) total += tensor.n_bytes();
+  for (const int servers : {1, 2, 5}) {
+    std::uint64_t read = 0;
+    for (int server = 0; server < servers; ++server) {
+      PosixFs posix;
+      FaultFs fs(posix);
+      CheckpointReader reader = CheckpointReader::open(fs, saved.path);
+      const int before = fs.count(FsOp::read);
+      std::uint64_t wanted = 0, n_boxes = 0;
+      for (const auto& [key, tensor] : model.values) {
+        const std::vector<Slice> boxes = cut(tensor.shape(), tensor.dtype());
+        for (std::size_t i = 0; i < boxes.size(); ++i) {
+          if (static_cast<int>(i) % servers != server) continue;
+          expect_box(reader, model, key.first, key.second, boxes[i]);
+          wanted += static_cast<std::uint64_t>(boxes[i].n_elements()) * size_of(tensor.dtype());
+          ++n_boxes;
+        }
+      }
+      EXPECT_EQ(reader.n_bytes_read(), wanted) << "server " << server << " of " << servers;
+      // It is what the file system was asked for, in pieces of at most 256 KiB.
+      const auto n_reads = static_cast<std::uint64_t>(fs.count(FsOp::read) - before);
+      EXPECT_LE(reader.n_bytes_read(), n_reads * kPiece);
+      EXPECT_LE(n_reads, wanted / kPiece + n_boxes);
+      read += reader.n_bytes_read();
+    }
+    EXPECT_EQ(read, total) << servers << " servers";
+  }
+}
+
+// Columns of a matrix that was saved by rows: the chunks that they touch, each once.
+TEST(CheckpointReader, ReadsTheTouchedChunksOfOtherBoxes) {
+  const Model model(VariableTable({make_variable("w", DType::float32, {512, 3072})}), {}, 5);
+  const Saved saved(model, 2);
+  PosixFs fs;
+  CheckpointReader reader = CheckpointReader::open(fs, saved.path);
+  const Slice columns{Shape{512, 3072}, Shape{0, 1000}, Shape{512, 10}};
+  expect_box(reader, model, "w", "", columns);
+  EXPECT_GE(reader.n_bytes_read(), 512U * 10 * 4);
+  EXPECT_LE(reader.n_bytes_read(), 512U * 3072 * 4 + 2 * kChunkBytes);
+}
+
 TEST(CheckpointReader, RefusesBoxesAndMemoryThatDoNotFit) {
   Saved saved(tiny_model(1), 1);
   CheckpointReader reader = CheckpointReader::open(saved.fs, saved.path);
