@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <nlohmann/json.hpp>
+
 #include "tests/support/job.h"
 
 namespace varscope::testing {
@@ -134,6 +136,42 @@ TEST(Determinism, ResumesOnAnotherNumberOfWorkers) {
   EXPECT_EQ(hash_in_two_parts({1, 1, 4}, {2, 3, 4}, 9), whole);
   EXPECT_EQ(hash_in_two_parts({2, 2, 4}, {1, Cluster::kOneProcess, 4}, 9), whole);
   EXPECT_EQ(hash_in_two_parts({2, Cluster::kOneProcess, 4}, {1, 2, 4}, 9), whole);
+}
+
+// With other logical workers the bits differ, but each sample of the interrupted epoch is still used exactly
+// once: with a learning rate that changes nothing, the epoch's loss is a sum over its samples alone, in which
+// one that were missing or used twice would show.
+TEST(Determinism, OtherLogicalWorkersUseEverySampleExactlyOnce) {
+  const Args still =
+      set({"output.metrics=true", "train.epochs=2", "optimizer={type: sgd, learning_rate: 1.0e-30}"});
+  const auto epochs = [](const std::string& run_dir) {
+    std::vector<std::pair<std::int64_t, double>> all;  // samples, loss
+    for (const std::string& line : lines_of(read_text(run_dir + "/metrics.jsonl"))) {
+      const nlohmann::json j = nlohmann::json::parse(line);
+      if (j.at("event") == "epoch") all.emplace_back(j.at("samples"), j.at("loss"));
+    }
+    return all;
+  };
+  const ScratchDir dir;
+  train(train_on({1, 2}, dir / "whole", still));
+  const auto due = epochs(dir / "whole");
+  ASSERT_EQ(due.size(), 2U);
+  EXPECT_EQ(due[0].first, 450);
+  EXPECT_NEAR(due[0].second, due[1].second, 1e-6 * due[0].second);  // another order, the same samples
+  const std::vector<std::pair<Cluster, Cluster>> changes = {{{1, 2}, {1, 3}}, {{2, 3}, {1, 1}}};
+  for (const auto& [first, second] : changes) {
+    const std::string run_dir = dir / (std::to_string(first.workers) + "-" + std::to_string(second.workers));
+    train(train_on(first, run_dir, still + set({"train.max_steps=5"})));  // of 8 in an epoch
+    const Ended ended = run(train_on(second, run_dir, still + Args{"--resume"}));
+    ASSERT_EQ(ended.code, 0) << ended.all();
+    EXPECT_NE(ended.err.find("gradients are summed in another order"), std::string::npos) << ended.err;
+    const auto got = epochs(run_dir);
+    ASSERT_EQ(got.size(), 2U);
+    for (std::size_t e = 0; e < 2; ++e) {
+      EXPECT_EQ(got[e].first, 450);
+      EXPECT_NEAR(got[e].second, due[e].second, 1e-6 * due[e].second);
+    }
+  }
 }
 
 TEST(Determinism, DoublePrecisionAndAdamToo) {
