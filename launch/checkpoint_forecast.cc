@@ -26,15 +26,20 @@ double seconds_of(const Work& work) {
 
 double write_seconds(Fs& fs, const std::string& path, std::span<const std::byte> bytes) {
   fs.remove_all(path);
-  const double seconds = seconds_of([&] {
-    const auto file = fs.create_exclusive(path);
-    for (std::size_t at = 0; at < bytes.size(); at += 1 << 20)
-      file->write(bytes.subspan(at, std::min<std::size_t>(1 << 20, bytes.size() - at)));
-    file->sync();
-    file->close();
-  });
-  fs.remove_all(path);
-  return seconds;
+  try {
+    const double seconds = seconds_of([&] {
+      const auto file = fs.create_exclusive(path);
+      for (std::size_t at = 0; at < bytes.size(); at += 1 << 20)
+        file->write(bytes.subspan(at, std::min<std::size_t>(1 << 20, bytes.size() - at)));
+      file->sync();
+      file->close();
+    });
+    fs.remove_all(path);
+    return seconds;
+  } catch (const Error&) {
+    fs.remove_all(path);
+    throw;
+  }
 }
 
 }  // namespace

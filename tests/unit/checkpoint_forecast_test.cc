@@ -98,6 +98,7 @@ TEST(CheckpointForecast, SaysWhyItCannotMeasure) {
   fs.fail_nth(FsOp::write, 1, ENOSPC);
   EXPECT_THAT(testing::error_of([&] { MachineSpeed::measure(fs, dir.path(), kMiB); }),
               HasSubstr("No space left on device"));
+  EXPECT_TRUE(posix.list(dir.path()).empty());
 }
 
 TEST(SpaceWarning, ComparesWithWhatIsGoingToBeKept) {
