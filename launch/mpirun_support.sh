@@ -87,10 +87,17 @@ prepare_mpirun() {
   mpirun+=(--quiet ${extra[@]+"${extra[@]}"})
 }
 
+# mpirun's own answer to SIGTERM leaves its ranks a second, not enough for a checkpoint: the first one asks for a checkpoint and the end,
+# the second one is handed on.
 forward() {
-  [[ $1 == USR1 ]] || got_signal=$1  # USR1 makes a checkpoint and does not end the job
+  local signal=$1
+  if [[ $signal == TERM && $got_signal != USR2 ]]; then
+    signal=USR2
+    echo "$script: got SIGTERM: the job makes a checkpoint and ends; a second SIGTERM ends it at once" >&2
+  fi
+  [[ $signal == USR1 ]] || got_signal=$signal  # USR1 makes a checkpoint and does not end the job
   interrupted=yes
-  [[ -z $child ]] || kill -"$1" "$child" 2>/dev/null || true
+  [[ -z $child ]] || kill -"$signal" "$child" 2>/dev/null || true
 }
 
 # The command that goes on with this job; $1 is how this script was called, up to the config.

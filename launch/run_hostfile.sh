@@ -12,6 +12,7 @@ ssh must log in without asking. The program, the config, the data and the run's 
   launch/run_hostfile.sh -f hosts -s 2 configs/fashion_mlp.yaml
 Hosts with unlike processors: set OPENBLAS_CORETYPE (for example Haswell), or the last bits depend on which host computes.
 A lost host ends the job within seconds; the last line then says how to resume.
+SIGUSR1 (checkpoint) and SIGUSR2 (checkpoint, then end with 75) are handed on; SIGTERM acts as SIGUSR2, a second one ends the job.
 Environment: VARSCOPE (the program), VARSCOPE_DATA (folder of the data sets) and OPENBLAS_* (both passed to all hosts), MPIRUN,
 VARSCOPE_MPIRUN_ARGS (more options, for example: --mca btl_tcp_if_include 10.0.0.0/24).
 TEXT

@@ -9,7 +9,8 @@ Starts SERVERS + WORKERS ranks on this machine; they may outnumber its cores.
   launch/run_local.sh -s 1 -w 2 configs/digits_mlp.yaml
   launch/run_local.sh -s 2 -w 4 configs/fashion_mlp.yaml --set train.epochs=3
   launch/run_local.sh -s 1 -w 2 configs/fashion_mlp.yaml --resume
-Ends with mpirun's status; SIGINT, SIGTERM, SIGUSR1 (checkpoint) and SIGUSR2 (checkpoint, then end with 75) are handed on to mpirun.
+Ends with mpirun's status; SIGINT, SIGUSR1 (checkpoint) and SIGUSR2 (checkpoint, then end with 75) are handed on to mpirun.
+SIGTERM acts as SIGUSR2; a second one ends the job at once.
 Environment: VARSCOPE (the program), VARSCOPE_DATA (folder of the data sets), MPIRUN, VARSCOPE_MPIRUN_ARGS (more options).
 TEXT
 }

@@ -127,6 +127,34 @@ TEST(Sigusr2, WithoutCheckpointsStopsAllTheSame) {
   EXPECT_NE(ended.out.find("no checkpoint (none are configured)"), std::string::npos) << ended.all();
 }
 
+TEST(LaunchScript, SigtermMakesACheckpointAndStops) {
+  const ScratchDir dir;
+  const Args all = arguments(dir / "run");  // "train", the config, the rest
+  const std::string script = std::string(VARSCOPE_CONFIGS) + "/../launch/run_local.sh";
+  Args words{script, "-s", "2", "-w", "2"};
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    if (all[i] == "cluster.servers=2") {  // -s says so
+      words.pop_back();
+    } else {
+      words.push_back(all[i]);
+    }
+  }
+  Job job({words, {{"VARSCOPE", VARSCOPE_BINARY}}});
+  ASSERT_TRUE(is_training(job)) << job.err();
+  job.send_signal(SIGTERM);
+  const Ended ended = job.wait(kEndSeconds);
+  EXPECT_EQ(ended.code, kStopped) << ended.all();
+  EXPECT_NE(ended.err.find("run_local.sh: got SIGTERM: the job makes a checkpoint and ends"),
+            std::string::npos)
+      << ended.err;
+  EXPECT_NE(ended.err.find("to go on from its newest checkpoint: "), std::string::npos) << ended.err;
+  const auto saved = summary_of(ended.out).checkpoints;
+  ASSERT_EQ(saved.size(), 1U) << ended.all();
+  const Summary resumed = train(under_mpirun(dir / "run", {"--resume"}));
+  EXPECT_EQ(resumed.first_step, saved.back());
+  EXPECT_EQ(resumed.hash, uninterrupted_hash());
+}
+
 TEST(OneProcess, SigtermAndSigusr2StopItAndItResumes) {
   for (const int signal : {SIGTERM, SIGUSR2}) {
     SCOPED_TRACE(signal);
