@@ -144,13 +144,7 @@ void write_safetensors(Fs& fs, const std::string& path, TensorSource& source,
 }
 
 std::unique_ptr<TensorSource> open_safetensors(Fs& fs, const std::string& path) {
-  auto file = fs.open(path);
-  try {
-    return parse(std::move(file));
-  } catch (const Error& e) {
-    if (e.kind() != ErrorKind::checkpoint) throw;
-    fail(ErrorKind::checkpoint, "{}: {}", path, e.what());
-  }
+  return open_source(fs, path, parse);
 }
 
 }  // namespace varscope

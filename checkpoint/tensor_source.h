@@ -10,6 +10,7 @@
 #include "checkpoint/fs.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/whole_tensors.h"
+#include "common/error.h"
 #include "common/slice.h"
 #include "common/tensor.h"
 
@@ -80,6 +81,19 @@ class FileSource : public TensorSource {
 // when there are more than 32, or when the bytes of such a tensor are more than `most`.
 Shape checked_shape(const std::vector<std::int64_t>& extents, DType dtype, std::uint64_t most,
                     const std::string& what);
+
+// What `parse(file)` makes of a file; what it finds wrong with the bytes (Error(checkpoint)) begins with the
+// path.
+template <class Parse>
+std::unique_ptr<TensorSource> open_source(Fs& fs, const std::string& path, const Parse& parse) {
+  auto file = fs.open(path);
+  try {
+    return parse(std::move(file));
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::checkpoint) throw;
+    fail(ErrorKind::checkpoint, "{}: {}", path, e.what());
+  }
+}
 
 // A file that takes its name when it is whole: created as <path>.tmp-<pid>, fsynced, renamed, and the
 // directory fsynced. Abandoned (removed) by the destructor unless finish() was called. An existing file is
