@@ -47,16 +47,19 @@ Coordinator::Coordinator(Transport& transport, const ClusterMap& cluster, const 
 void Coordinator::start() { release(Clock(train_.first.value + 1)); }
 
 bool Coordinator::cut_is_due(Clock clock) const {
-  if (saver_ == nullptr || (clock == train_.last && saves_at_end())) return false;
+  if (saver_ == nullptr) return false;
   if (checkpoint_.every_steps > 0 && clock.value % checkpoint_.every_steps == 0) return true;
   return checkpoint_.every_seconds > 0 &&
          static_cast<double>(now_ns() - last_save_ns_) * 1e-9 >= checkpoint_.every_seconds;
 }
 
 bool Coordinator::begin_cut(Clock clock) {
+  // Written while the last evaluation runs, which may take long. Where this does not come off, the final save
+  // tries again.
+  if (saver_ != nullptr && clock == train_.last && saves_at_end())
+    return saver_->idle() && saver_->begin(clock, final_tries_++);
   const bool is_due = cut_is_due(clock);
   if (!is_due && !is_queued_) return false;
-  if (clock == train_.last && saves_at_end()) return false;  // the last save is of the same state
   if (!saver_->idle()) {
     if (is_due && checkpoint_.when_busy == WhenBusy::skip) ++skipped_;
     if (is_due && checkpoint_.when_busy == WhenBusy::queue && !std::exchange(is_queued_, true)) ++queued_;

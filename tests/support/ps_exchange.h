@@ -42,6 +42,8 @@ struct Exchange {
   ShardCheckpointer::Options snapshot = {};
   WhenBusy when_busy = WhenBusy::skip;
   int first = 0;  // not 0: goes on from the checkpoint of this step
+  // Workers are through only when the checkpoint of the last step is there: as in a long evaluation.
+  bool waits_for_last_save = false;
 };
 
 // Several chunks, scattered slices, two precisions, a variable that is never pushed, a scalar.
@@ -211,6 +213,11 @@ class ExchangeWorker {
     ValuesHash hash;
     for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
       add_values(exchange_.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
+    }
+    while (exchange_.waits_for_last_save &&
+           !PosixFs().exists(exchange_.checkpoint_dir + "/" + step_name(exchange_.steps))) {
+      client_.progress();
+      std::this_thread::yield();
     }
     client_.send_to_coordinator(
         make_header(MessageType::finished, client_.worker().value, Clock(exchange_.steps)), "");

@@ -325,6 +325,20 @@ TEST(Purity, ServersWriteTheFilesOfCopy) {
   expect_files_of_copy(e, 2);
 }
 
+// What the last steps have learnt is not at stake while the workers still evaluate it.
+TEST(LastSave, IsMadeBeforeTheWorkersAreThrough) {
+  const TempDir dir;
+  Exchange e = testing::default_exchange();
+  e.checkpoint_dir = dir / "checkpoints";
+  e.every_steps = 0;
+  e.waits_for_last_save = true;
+  const auto result = testing::run_over_loopback(e, 2, 2, 2);
+  ASSERT_EQ(result.error, "");
+  ASSERT_TRUE(result.finish);
+  EXPECT_EQ(result.finish->checkpoints, 1);
+  EXPECT_EQ(result.finish->values_hash, testing::reference_hash(e, 2));
+}
+
 // Each save takes longer than all steps together.
 TEST(BusySaver, SkipsOrQueuesWhatIsDue) {
   SlowFs slow{microseconds(30'000)};
