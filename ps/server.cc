@@ -207,10 +207,24 @@ void Server::apply(const Aggregator::ReadyChunk& chunk) {
     const auto item = static_cast<std::int64_t>(size_of(parts_.plan[id].dtype));
     updater_.update(id, chunk_begin(chunk.chunk) / item, static_cast<std::int64_t>(chunk.n_bytes) / item,
                     chunk.sum, Clock(shard_.clock(id).value + 1));
-    if (!is_deferred) answer(id, chunk.chunk);
+    if (!is_deferred) answer_in_order(id, chunk.chunk);
   }
   if (!aggregator_.release_chunk(chunk)) return;
   is_deferred ? deferred_.round_ended(id) : finish_round(id);
+}
+
+// Gradients may arrive in another order than they were sent in: a short last chunk overtakes a long first
+// one. Workers have posted their receives for the values in the order of the chunks.
+void Server::answer_in_order(BucketId id, int chunk) {
+  BucketState& state = state_of(id);
+  const int n_chunks = parts_.plan[id].n_chunks();
+  if (state.applied.empty()) state.applied.assign(static_cast<std::size_t>(n_chunks), false);
+  state.applied[static_cast<std::size_t>(chunk)] = true;
+  while (state.n_answered < n_chunks && state.applied[static_cast<std::size_t>(state.n_answered)])
+    answer(id, state.n_answered++);
+  if (state.n_answered < n_chunks) return;
+  state.applied.clear();
+  state.n_answered = 0;
 }
 
 // Sends a chunk with the values after the step that is being applied, unless the pushes asked for an ack.

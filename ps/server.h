@@ -49,6 +49,8 @@ class Server {
     int sends_in_flight = 0;
     bool in_round = false;
     std::uint32_t flags = 0;
+    std::vector<bool> applied = {};                            // chunks of this round
+    int n_answered = 0;                                        // all chunks below this
     std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends
   };
   bool step();
@@ -59,6 +61,7 @@ class Server {
   void on_completion(const Completion& completion);
   void apply(const Aggregator::ReadyChunk& chunk);
   void answer(BucketId id, int chunk);
+  void answer_in_order(BucketId id, int chunk);
   bool work_on_deferred();
   void send_value_header(BucketId id, Clock clock, Rank to);
   void send_value_chunk(BucketId id, int chunk, Rank to);

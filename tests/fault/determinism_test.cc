@@ -72,6 +72,16 @@ TEST(Determinism, TheNumberOfServersDoesNotMatter) {
   EXPECT_EQ(hash_on({3, 2}), one);
 }
 
+// Layers of megabytes: their buckets travel in several chunks, the last of which is short.
+TEST(Determinism, NorWhereBucketsHaveManyChunks) {
+  const Args large = set({"model.layers.0.units=1024", "model.layers.1.units=768", "train.max_steps=8"});
+  const ScratchDir dir;
+  const std::string one = train(train_on({1, 2}, dir / "one", large)).hash;
+  EXPECT_EQ(train(train_on({2, 2}, dir / "two", large)).hash, one);
+  EXPECT_EQ(train(train_on({3, 1, 2}, dir / "three", large)).hash, one);
+  EXPECT_EQ(train(train_on({2, Cluster::kOneProcess, 2}, dir / "threads", large)).hash, one);
+}
+
 TEST(Determinism, FourLogicalWorkersOnAnyNumberOfWorkers) {
   const std::string one = hash_on({1, 1, 4});
   EXPECT_EQ(hash_on({1, 2, 4}), one);

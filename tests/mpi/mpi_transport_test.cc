@@ -26,9 +26,14 @@ TEST(MpiTransport, DataMatchesReceivesInOrder) {
   testing::contract_data_in_order(*mpi_job().make_transport());
 }
 TEST(MpiTransport, ScattersAndGathers) {
-  for (std::size_t n_bytes : {1, 333, 1000, 10'000, 1'500'000}) {
-    testing::contract_scatter_gather(*mpi_job().make_transport(), n_bytes);
+  for (std::size_t n_bytes : {1, 333, 1000, 10'000, 512 << 10, 1'500'000}) {
+    for (std::size_t gap_every : {1, 2, 100})
+      testing::contract_scatter_gather(*mpi_job().make_transport(), n_bytes, gap_every);
   }
+}
+TEST(MpiTransport, TakesNeighboursAsOnePiece) {
+  for (std::size_t n_bytes : {1, 1000, 10'000, 512 << 10, 1'500'000})
+    testing::contract_scatter_gather(*mpi_job().make_transport(), n_bytes, 0);
 }
 TEST(MpiTransport, BlocksOfAnySize) {
   for (std::size_t n_bytes : {0, 1, 4096, (512 << 10) - 1, 512 << 10, (512 << 10) + 1, 3 << 20}) {

@@ -45,6 +45,18 @@ TEST(PsMpi, TwoServers) {
   expect_same_as_loopback(default_exchange(), 2);
 }
 
+// Buckets of many chunks, most of which lie in several slices that are neighbours in the worker's memory.
+TEST(PsMpi, LargeVariablesOnSeveralServers) {
+  Exchange e = default_exchange();
+  const Initializer random = Initializer::normal(0, 1);
+  e.variables = VariableTable({testing::make_spec("a/weights", DType::float32, Shape{1500, 1024}, random),
+                               testing::make_spec("a/bias", DType::float32, Shape{1024}),
+                               testing::make_spec("b/weights", DType::float64, Shape{512, 1111}, random)});
+  e.steps = 3;
+  expect_same_as_loopback(e, std::min(2, mpi_size() - 1));
+  expect_same_as_loopback(e, mpi_size() - 1);
+}
+
 TEST(PsMpi, AllButOneAreServers) { expect_same_as_loopback(default_exchange(), mpi_size() - 1); }
 
 TEST(PsMpi, AcksAndASmallByteLimit) {

@@ -138,31 +138,35 @@ inline void contract_data_in_order(Transport& t) {
   t.flush(10);
 }
 
-// Sends gather and receives scatter, with pieces cut differently on both sides; memory beside the pieces
-// stays as it is.
-inline void contract_scatter_gather(Transport& t, std::size_t n_bytes) {
+// Sends gather and receives scatter, with pieces cut differently on both sides, and a gap of 3 bytes after
+// every `gap_every` of them (0: none; the send is one piece and the receive is its neighbours); memory beside
+// the pieces stays as it is.
+inline void contract_scatter_gather(Transport& t, std::size_t n_bytes, std::size_t gap_every = 1) {
   const int me = t.rank().value;
-  const auto cut_into = [&](std::byte* memory,
-                            std::size_t step) {  // every piece is followed by a gap of 3 bytes
+  const auto is_before_gap = [&](std::size_t piece) {
+    return gap_every > 0 && piece % gap_every == gap_every - 1;
+  };
+  const auto cut_into = [&](std::byte* memory, std::size_t step) {
     std::vector<Piece> pieces;
     std::size_t at = 0;
     for (std::size_t left = n_bytes; left > 0;) {
       const std::size_t n = std::min(step, left);
       pieces.push_back({memory + at, n});
-      at += n + 3;
+      at += n + (is_before_gap(pieces.size() - 1) ? 3 : 0);
       left -= n;
     }
     return pieces;
   };
-  constexpr std::size_t kSendStep = 1000, kReceiveStep = 333;
+  constexpr std::size_t kReceiveStep = 333;
+  const std::size_t send_step = gap_every == 0 ? n_bytes : 1000;
   std::vector<std::vector<std::byte>> sent, received;
   std::vector<std::vector<Piece>> targets;
   for (int peer = 0; peer < t.size(); ++peer) {
     const auto whole = patterned(me, peer, 0, 0, n_bytes);
-    sent.emplace_back(n_bytes + 3 * (n_bytes / kSendStep + 1), std::byte{0xee});
+    sent.emplace_back(n_bytes + 3 * (n_bytes / send_step + 1), std::byte{0xee});
     std::vector<ConstPiece> sources;
     std::size_t at = 0;
-    for (const Piece& p : cut_into(sent.back().data(), kSendStep)) {
+    for (const Piece& p : cut_into(sent.back().data(), send_step)) {
       std::memcpy(p.data, whole.data() + at, p.n_bytes);
       at += p.n_bytes;
       sources.push_back({p.data, p.n_bytes});
@@ -179,9 +183,11 @@ inline void contract_scatter_gather(Transport& t, std::size_t n_bytes) {
   for (int peer = 0; peer < t.size(); ++peer) {
     const auto p = static_cast<std::size_t>(peer);
     std::vector<std::byte> got;
-    for (const Piece& piece : targets[p]) {
+    for (std::size_t i = 0; i < targets[p].size(); ++i) {
+      const Piece& piece = targets[p][i];
       got.insert(got.end(), piece.data, piece.data + piece.n_bytes);
-      if (piece.data + piece.n_bytes < received[p].data() + received[p].size()) {
+      if ((is_before_gap(i) || i + 1 == targets[p].size()) &&
+          piece.data + piece.n_bytes < received[p].data() + received[p].size()) {
         EXPECT_EQ(piece.data[piece.n_bytes], std::byte{0xdd}) << "written beside a piece";
       }
     }

@@ -53,7 +53,8 @@ class Contract : public ::testing::TestWithParam<std::tuple<int, int>> {
 TEST_P(Contract, MessagesOfOneSenderStayInOrder) { run(testing::contract_messages); }
 TEST_P(Contract, DataMatchesReceivesInOrder) { run(testing::contract_data_in_order); }
 TEST_P(Contract, ScattersAndGathers) {
-  run([](Transport& t) { testing::contract_scatter_gather(t, 10'000); });
+  for (const std::size_t gap_every : {0, 1, 7})
+    run([gap_every](Transport& t) { testing::contract_scatter_gather(t, 10'000, gap_every); });
 }
 TEST_P(Contract, OnePieceOfNothing) {
   run([](Transport& t) { testing::contract_block(t, 0); });

@@ -64,6 +64,19 @@ TEST(Ps, DelaysChangeNothing) {
   }
 }
 
+// The receives of a bucket's chunks complete in any order; its values must still be sent in the chunks' own.
+TEST(Ps, ChunksThatOvertakeChangeNothing) {
+  Exchange e = default_exchange();
+  e.steps = 3;
+  e.variables = VariableTable(
+      {testing::make_spec("a/weights", DType::float32, Shape{1700, 401}, Initializer::normal(0, 1)),
+       testing::make_spec("a/biases", DType::float32, Shape{401})});
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
+    for (const int n_servers : {1, 2})
+      expect_reference(e, n_servers, 2, 3, {.seed = seed, .max_delay_polls = 30, .silent_rank = {}});
+  }
+}
+
 TEST(Ps, ASmallByteLimitChangesNothing) {
   Exchange e = default_exchange();
   e.limits = {.max_bytes = 1, .max_window = 1};
