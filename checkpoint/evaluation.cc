@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/hash.h"
+
 namespace varscope {
 namespace {
 
@@ -14,9 +16,9 @@ std::string text_of(const EvaluationRecord& record) {
   for (const auto& [name, value] : record.values) {
     if (std::isfinite(value)) values[name] = value;
   }
-  return Json{{"step", record.step}, {"values", values}}.dump(-1, ' ', false,
-                                                              Json::error_handler_t::replace) +
-         "\n";
+  const Json json = {{"step", record.step}, {"values", values}};
+  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return line + digest_of(std::string_view(line)).hex() + "\n";
 }
 
 }  // namespace
@@ -25,7 +27,10 @@ std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& check
   constexpr std::uint64_t kMost = 1 << 20;
   const std::string path = join_path(checkpoint, kMetricsName);
   if (!fs.exists(path) || fs.open(path)->size() > kMost) return std::nullopt;
-  const Json json = Json::parse(read_whole_file(fs, path, kMost), nullptr, false);
+  const std::string text = read_whole_file(fs, path, kMost);
+  const std::string line = text.substr(0, text.find('\n') + 1);
+  if (text != line + digest_of(std::string_view(line)).hex() + "\n") return std::nullopt;
+  const Json json = Json::parse(line, nullptr, false);
   if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer() ||
       !json.contains("values") || !json["values"].is_object()) {
     return std::nullopt;

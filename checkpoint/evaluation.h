@@ -18,9 +18,10 @@ struct EvaluationRecord {
   friend bool operator==(const EvaluationRecord&, const EvaluationRecord&) = default;
 };
 
-// The file METRICS of a checkpoint: {"step": 40, "values": {"accuracy": 0.91, "loss": 0.3}} and a newline. It
-// is no part of the manifest: an evaluation may follow the commit. Nothing when it is missing or is not such
-// an object: then the checkpoint has no figures. Values that are not finite are left out. Throws Error(io).
+// The file METRICS of a checkpoint: {"step": 40, "values": {"accuracy": 0.91, "loss": 0.3}} LF, and the
+// hexadecimal XXH3-128 of that line, LF. It is no part of the manifest, since an evaluation may follow the
+// commit. Nothing when it is missing or not whole: then the checkpoint has no figures, and is none the worse
+// for it. Values that are not finite are left out. Throws Error(io).
 std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& checkpoint);
 
 // Writes METRICS into a directory that is no checkpoint yet; its name is made durable with the directory.

@@ -46,9 +46,10 @@ std::optional<std::set<std::string>> selected_variables(const JobConfig& job,
     }
     if (matches) continue;
     const std::string path = fmt::format("checkpoint.variables.{}", i);
-    fail_at(node_at(job, path), job.file, path,
-            fmt::format("the model has no variable \"{}\"{}; a scope ends with a '/'", entries[i],
-                        did_you_mean(entries[i], with_scopes(model))));
+    fail_at(
+        node_at(job, path), job.file, path,
+        fmt::format("the model has {} \"{}\"{}", entries[i].ends_with('/') ? "nothing below" : "no variable",
+                    entries[i], did_you_mean(entries[i], with_scopes(model))));
   }
   return selected;
 }

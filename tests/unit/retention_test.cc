@@ -224,14 +224,37 @@ TEST_F(Retention, AnEvaluationIsOfItsStepAndLaterOnes) {
 }
 
 TEST_F(Retention, WhatHasNoFigureIsNotAmongTheBest) {
+  const auto sealed = [](const std::string& line) {
+    return line + "\n" + digest_of(std::string_view(line + "\n")).hex() + "\n";
+  };
   for (int step : {1, 2, 3, 4, 5, 6}) save(step);
-  spit(path(1) + "/METRICS", "not json");
-  spit(path(2) + "/METRICS", "{\"step\": 2, \"values\": {\"accuracy\": \"high\", \"loss\": 1}}");
-  spit(path(3) + "/METRICS", "{\"step\": 3}");
+  spit(path(1) + "/METRICS", sealed("not json"));
+  spit(path(2) + "/METRICS", sealed("{\"step\": 2, \"values\": {\"accuracy\": \"high\", \"loss\": 1}}"));
+  spit(path(3) + "/METRICS", sealed("{\"step\": 3}"));
+  spit(path(4) + "/METRICS", "");
   directory->record_evaluation({6, {{"accuracy", std::nan("")}, {"loss", 2.0}}});
-  EXPECT_EQ(slurp(path(6) + "/METRICS"), "{\"step\":6,\"values\":{\"loss\":2.0}}\n");
+  EXPECT_EQ(slurp(path(6) + "/METRICS"), sealed("{\"step\":6,\"values\":{\"loss\":2.0}}"));
   directory->retain(best(1, 6));
   EXPECT_THAT(steps(), ElementsAre(6));
+}
+
+TEST_F(Retention, ADamagedFigureCountsAsNoneAndDoesTheCheckpointNoHarm) {
+  save(1);
+  score(1, 0.5);
+  const std::string whole = slurp(path(1) + "/METRICS");
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    std::string flipped = whole;
+    flipped[at] = static_cast<char>(flipped[at] ^ 1);
+    for (const std::string& text : {flipped, whole.substr(0, at)}) {
+      spit(path(1) + "/METRICS", text);
+      EXPECT_FALSE(read_evaluation(fs, path(1))) << at;
+    }
+  }
+  EXPECT_THAT(verify_checkpoint(fs, path(1)), IsEmpty());
+  spit(path(1) + "/METRICS", whole + "x");
+  EXPECT_FALSE(read_evaluation(fs, path(1)));
+  score(1, 0.75);  // is renewed
+  EXPECT_EQ(read_evaluation(fs, path(1)), (EvaluationRecord{1, {{"accuracy", 0.75}}}));
 }
 
 TEST_F(Retention, AFailureWhileAFigureIsRecordedLeavesTheOldOneOrTheNew) {
