@@ -133,11 +133,12 @@ std::string Saver::save(const std::string& dir, std::int64_t step, const SaveExt
       });
   warnings_ = directory.warnings();
   try {
+    directory.go_back_to(step, "save");  // or retention would take the new one for the oldest
     directory.retain(retention_);
     warnings_.insert(warnings_.end(), directory.warnings().begin(), directory.warnings().end());
   } catch (const Error& e) {
     warnings_.push_back(
-        fmt::format("{} is committed, but older ones could not be removed: {}", path, e.what()));
+        fmt::format("{} is committed, but others could not be set aside or removed: {}", path, e.what()));
   }
   return path;
 }

@@ -332,6 +332,19 @@ TEST_F(SaverTest, Row11_ARollbackSetsNewerOnesAsideAndTheLineageSaysSo) {
   EXPECT_EQ(aside, 2);
 }
 
+TEST_F(SaverTest, Row11_ASaveOfAnOlderStepSetsNewerOnesAsideToo) {
+  Values values(store);
+  Saver saver(store, values.lookup(), {.retention = {.keep = 2}});
+  for (int step : {100, 200, 300}) saver.save(c(), step);
+  const std::string path = saver.save(c(), 150);
+  EXPECT_TRUE(fs.exists(path)) << "not what retention removes first";
+  EXPECT_THAT(steps(), ElementsAre(150));
+  EXPECT_EQ(latest_checkpoint(c()), path);
+  EXPECT_THAT(lineage_text(fs, c()),
+              HasSubstr("{\"event\":\"save\",\"set_aside\":[\"step-000000300\",\"step-000000200\"],\"to\":"
+                        "\"step-000000150\""));
+}
+
 TEST_F(SaverTest, RefusesWhatItCannotSave) {
   Values values(store);
   Saver saver(store, values.lookup());
