@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "checkpoint/saver.h"
 #include "common/variable_scope.h"
@@ -30,8 +31,9 @@ struct Network {
   }
   float answer() {
     const Tensor input = Tensor::of<float>({1, 4}, {1, 2, 3, 4});
+    const std::vector<Tensor> out = session.run({output}, {{x, input.view()}});
     float sum = 0;
-    for (const float y : session.run({output}, {{x, input.view()}})[0].as<float>()) sum += y;
+    for (const float y : out[0].as<float>()) sum += y;
     return sum;
   }
 
