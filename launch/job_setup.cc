@@ -40,19 +40,12 @@ void make_run_dir(const JobConfig& job) {
   }
 }
 
-// Whole, verified to the last byte.
-std::string checkpoint_at(Fs& fs, const std::string& asked, const char* what,
-                          std::vector<std::string>& warnings) {
-  std::string path = asked;
+// The checkpoint at this path, verified to the last byte.
+std::string verified(Fs& fs, std::string path, const char* what_for) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
-  if (!fs.exists(join_path(path, kManifestName)) && !scan_checkpoints(fs, path).empty()) {
-    FoundCheckpoint found = newest_checkpoint(fs, path);
-    warnings.insert(warnings.end(), found.warnings.begin(), found.warnings.end());
-    return std::move(found.path);
-  }
   std::string text;
   for (const std::string& p : verify_checkpoint(fs, path)) text += "\n  " + p;
-  if (!text.empty()) fail(ErrorKind::checkpoint, "cannot {} {}:{}", what, path, text);
+  if (!text.empty()) fail(ErrorKind::checkpoint, "cannot {} from {}:{}", what_for, path, text);
   return path;
 }
 
@@ -64,7 +57,14 @@ void find_warm_start(const TrainOptions& options, StartPacket& packet, Fs& fs,
     return position_of(job.root.find_path("warm_start.from")->mark, job.file) + "warm_start.from: ";
   };
   try {
-    packet.warm_start_path = checkpoint_at(fs, job.warm_start->from, "start from", warnings);
+    const std::string& from = job.warm_start->from;
+    if (fs.exists(join_path(from, kManifestName)) || scan_checkpoints(fs, from).empty()) {
+      packet.warm_start_path = verified(fs, from, "start");
+    } else {
+      FoundCheckpoint found = newest_checkpoint(fs, from);
+      packet.warm_start_path = std::move(found.path);
+      warnings = std::move(found.warnings);
+    }
   } catch (const Error& e) {
     throw Error(e.kind(), position() + e.what(), e.where());
   }
@@ -80,10 +80,8 @@ void find_warm_start(const TrainOptions& options, StartPacket& packet, Fs& fs,
 void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs, std::vector<std::string>& warnings) {
   const std::string dir = packet.job.checkpoint_dir();
   packet.run_id = new_id();
-  find_warm_start(options, packet, fs, warnings);
-  if (options.fresh) return;
   const std::vector<CheckpointEntry> found = scan_checkpoints(fs, dir);
-  if (found.empty()) return;
+  if (options.fresh || found.empty()) return find_warm_start(options, packet, fs, warnings);
   fail(ErrorKind::checkpoint,
        "{} holds checkpoints of an earlier run (the newest is {}): add --resume to go on from it, or --fresh "
        "to set it "
@@ -98,14 +96,7 @@ void start_resumed(const TrainOptions& options, StartPacket& packet, Fs& fs,
     packet.resume_path = std::move(found.path);
     warnings = std::move(found.warnings);
   } else {
-    packet.resume_path = options.resume_from;
-    while (packet.resume_path.size() > 1 && packet.resume_path.back() == '/') packet.resume_path.pop_back();
-    const std::vector<std::string> problems = verify_checkpoint(fs, packet.resume_path);
-    if (!problems.empty()) {
-      std::string text;
-      for (const std::string& p : problems) text += "\n  " + p;
-      fail(ErrorKind::checkpoint, "cannot resume from {}:{}", packet.resume_path, text);
-    }
+    packet.resume_path = verified(fs, options.resume_from, "resume");
   }
   const Manifest manifest = load_manifest(fs, packet.resume_path).manifest;
   packet.run_id = manifest.run_id;
