@@ -7,6 +7,8 @@
 #include <array>
 #include <ctime>
 
+#include <nlohmann/json.hpp>
+
 #include "common/error.h"
 
 namespace varscope {
@@ -152,6 +154,31 @@ std::vector<std::string> CheckpointDirectory::set_aside_after(std::int64_t step)
   return names;
 }
 
+std::vector<std::string> CheckpointDirectory::go_back_to(std::int64_t step, const char* event) {
+  require_lock();
+  std::vector<std::string> newer;
+  for (const CheckpointEntry& entry : scan()) {
+    if (entry.step > step) newer.push_back(entry.name);
+  }
+  if (newer.empty()) return newer;
+  record(nlohmann::json{{"event", event},
+                        {"to", step_name(step)},
+                        {"set_aside", newer},
+                        {"unix_time", static_cast<std::int64_t>(std::time(nullptr))}}
+             .dump());
+  return set_aside_after(step);
+}
+
+void CheckpointDirectory::record_evaluation(const EvaluationRecord& record) {
+  require_lock();
+  for (const CheckpointEntry& entry : scan()) {
+    if (entry.step < record.step || entry.state != CheckpointState::committed) continue;
+    const std::optional<EvaluationRecord> known = read_evaluation(fs_, entry.path);
+    if (known && (known->step > record.step || *known == record)) continue;
+    replace_evaluation(fs_, entry.path, record);
+  }
+}
+
 void CheckpointDirectory::replace(const std::string& name, const std::string& text) {
   const std::string tmp = join_path(dir_, kTmpPrefix + name);
   fs_.remove_all(tmp);  // of an earlier failure
@@ -182,28 +209,20 @@ void CheckpointDirectory::abandon(const std::string& id) noexcept {
   }
 }
 
-std::vector<CheckpointEntry> CheckpointDirectory::surplus(int keep) const {
-  if (keep < 0) fail(ErrorKind::argument, "cannot keep {} checkpoints", keep);
+std::vector<CheckpointEntry> CheckpointDirectory::surplus(const RetentionPolicy& policy) const {
   std::vector<CheckpointEntry> entries;
-  if (keep == 0) return entries;
-  int kept = 0;
-  for (CheckpointEntry& entry : scan()) {
-    if (entry.pinned) continue;
-    if (kept == keep) {
-      entries.push_back(std::move(entry));
-    } else if (entry.state == CheckpointState::committed) {
-      ++kept;
-    }
+  for (RetentionVerdict& v : judge_retention(fs_, scan(), policy)) {
+    if (!v.stays) entries.push_back(std::move(v.entry));
   }
   return entries;
 }
 
-std::vector<std::string> CheckpointDirectory::retain(int keep) {
+std::vector<std::string> CheckpointDirectory::retain(const RetentionPolicy& policy) {
   require_lock();
   warnings_.clear();
   std::vector<std::string> removed;
   const std::string trash = join_path(dir_, kTrashName);
-  for (const CheckpointEntry& entry : surplus(keep)) {
+  for (const CheckpointEntry& entry : surplus(policy)) {
     if (!fs_.exists(trash)) fs_.make_dir(trash);
     std::string to = join_path(trash, entry.name);
     for (int n = 2; fs_.exists(to); ++n) to = join_path(trash, fmt::format("{}.{}", entry.name, n));

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/evaluation.h"
 #include "checkpoint/fs.h"
 #include "checkpoint/manifest.h"
+#include "checkpoint/retention.h"
 #include "checkpoint/scan.h"
 
 namespace varscope {
@@ -44,16 +46,26 @@ class CheckpointDirectory {
   // sweep().
   void abandon(const std::string& id) noexcept;
 
-  // What is too old for retention: all but the newest `keep` committed checkpoints, and damaged ones older
-  // than those; newest first. Pinned ones are never among them, and do not count as kept. 0 keeps all.
-  std::vector<CheckpointEntry> surplus(int keep) const;
+  // What retention would remove, newest first.
+  std::vector<CheckpointEntry> surplus(const RetentionPolicy& policy) const;
   // Removes the surplus. Returns the names of what was removed; throws nothing for a tree that cannot be
   // removed once it is in .trash.
-  std::vector<std::string> retain(int keep);
+  std::vector<std::string> retain(const RetentionPolicy& policy);
+  // The same with the newest `keep` alone.
+  std::vector<CheckpointEntry> surplus(int keep) const { return surplus(RetentionPolicy{.keep = keep}); }
+  std::vector<std::string> retain(int keep) { return retain(RetentionPolicy{.keep = keep}); }
+
+  // Records an evaluation with every committed checkpoint that it is the newest known one of: those of its
+  // step or later ones, unless they have a newer one. Throws Error(io).
+  void record_evaluation(const EvaluationRecord& record);
 
   // Sets every checkpoint of a step after `step` aside, whole or damaged, as superseded-step-<step>-<unix
   // time>: for a run that goes on from an older one. Returns their names. Throws Error(io).
   std::vector<std::string> set_aside_after(std::int64_t step);
+  // The same, and LINEAGE says so: {"event": event, "to": step's name, "set_aside": [...], "unix_time": s}.
+  // The record comes first: a crash in between leaves a step back that is known and can be repeated. Nothing
+  // is recorded where nothing is newer.
+  std::vector<std::string> go_back_to(std::int64_t step, const char* event);
 
   // Makes LATEST name the newest checkpoint whose manifest can be read. Throws Error(io).
   void renew_latest();

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
 #include <tuple>
 
 #include "checkpoint/boxes.h"
+#include "checkpoint/restore_plan.h"
 #include "checkpoint/scan.h"
 #include "common/error.h"
 
@@ -23,43 +23,6 @@ bool meet(const Slice& a, const Slice& b) {
     }
   }
   return true;
-}
-
-// The whole variables of a table; the first part stands for all.
-std::map<std::string_view, const VariableSpec*> wholes(const VariableTable& table) {
-  std::map<std::string_view, const VariableSpec*> all;
-  for (const VariableSpec& v : table.variables()) all.try_emplace(v.full_name(), &v);
-  return all;
-}
-
-void compare_variables(const VariableTable& have, const VariableTable& want,
-                       std::vector<std::string>& differences) {
-  const auto saved = wholes(have), wanted = wholes(want);
-  const auto text = [](const VariableSpec& v) {
-    return fmt::format("variable \"{}\" {} {}", v.full_name(), to_string(v.dtype), v.full_shape().str());
-  };
-  for (const VariableSpec& each : want.variables()) {  // in the model's order
-    const VariableSpec& v = *wanted.at(each.full_name());
-    if (&v != &each) continue;
-    const auto it = saved.find(v.full_name());
-    if (it == saved.end()) {
-      differences.push_back(text(v) + " is missing in the checkpoint");
-      continue;
-    }
-    const VariableSpec& s = *it->second;
-    if (s.full_shape() != v.full_shape()) {
-      differences.push_back(fmt::format("variable \"{}\" has shape {} in the checkpoint and {} in the model",
-                                        v.full_name(), s.full_shape().str(), v.full_shape().str()));
-    }
-    if (s.dtype != v.dtype) {
-      differences.push_back(fmt::format("variable \"{}\" is {} in the checkpoint and {} in the model",
-                                        v.full_name(), to_string(s.dtype), to_string(v.dtype)));
-    }
-  }
-  for (const VariableSpec& v : have.variables()) {
-    if (saved.at(v.full_name()) == &v && !wanted.contains(v.full_name()))
-      differences.push_back(text(v) + " is in the checkpoint but not in the model");
-  }
 }
 
 }  // namespace
@@ -91,30 +54,9 @@ std::vector<std::string> CheckpointReader::verify() const { return verify_files(
 
 void CheckpointReader::check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
                                    const std::string& optimizer) const {
-  std::vector<std::string> differences;
-  if (optimizer != manifest_.optimizer) {
-    differences.push_back(fmt::format("the optimizer is \"{}\" in the checkpoint and \"{}\" in the job",
-                                      manifest_.optimizer, optimizer));
-  }
-  const std::set<std::string> have(manifest_.slots.begin(), manifest_.slots.end()),
-      want(slots.begin(), slots.end());
-  for (const std::string& slot : want) {
-    if (!have.contains(slot))
-      differences.push_back(fmt::format("optimizer slot \"{}\" is missing in the checkpoint", slot));
-  }
-  for (const std::string& slot : have) {
-    if (!want.contains(slot)) {
-      differences.push_back(
-          fmt::format("optimizer slot \"{}\" is in the checkpoint but not in the job", slot));
-    }
-  }
-  compare_variables(manifest_.variables, wanted, differences);
-  if (differences.empty()) return;
-  fail(ErrorKind::checkpoint,
-       "checkpoint {} does not fit the model ({} difference{}):\n  {}\nnothing was restored; use the config "
-       "it was made "
-       "with, or start without resuming",
-       path_, differences.size(), differences.size() == 1 ? "" : "s", fmt::join(differences, "\n  "));
+  refuse(path_, "the model",
+         plan_restore(manifest_, wanted, slots, optimizer).problems(RestorePlan::Extra::include),
+         "nothing was restored; use the config it was made with, or start without resuming");
 }
 
 bool CheckpointReader::has(const std::string& variable, const std::string& slot) const {

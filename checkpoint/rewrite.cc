@@ -47,6 +47,7 @@ void write_files(Fs& fs, const std::string& tmp, const std::string& id, NewCheck
     add_report(m, write_shard(fs, tmp, server, m.servers, m.step, m.cut, id, tensors, load));
   }
   for (const auto& [name, bytes] : c.files) m.files.push_back(write_blob(fs, tmp, name, bytes));
+  if (c.evaluation) write_evaluation(fs, tmp, *c.evaluation);
 }
 
 NewCheckpoint plan_of(CheckpointReader& reader, int servers) {
@@ -86,6 +87,7 @@ void reshard_tool(Fs& fs, const std::string& path, const std::string& dir, int s
   std::map<std::tuple<std::string_view, std::string_view, std::int64_t>, const TensorRecord*> records;
   for (const TensorRecord& t : reader.manifest().tensors) records[{t.variable, t.slot, t.slice}] = &t;
   NewCheckpoint plan = plan_of(reader, servers);
+  plan.evaluation = read_evaluation(fs, path);
   CheckpointDirectory directory(fs, dir);
   directory.lock("(varscope checkpoint reshard)");
   const std::string written =

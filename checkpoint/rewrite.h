@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +21,7 @@ struct NewCheckpoint {
   Manifest manifest;                 // without id, files, tensors and the hash of the values
   std::vector<ShardTensor> tensors;  // data.data stays null; each goes to the server that owns its slice
   std::vector<std::pair<std::string, std::string>> files;  // others, name and bytes
+  std::optional<EvaluationRecord> evaluation = {};
 };
 // Writes and commits it under the lock that `directory` holds; one slice at a time is in memory. Returns its
 // path. Whatever fails, nothing is left behind.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "checkpoint/elements.h"
+#include "checkpoint/evaluation.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/scan.h"
 #include "common/error.h"
@@ -119,7 +120,16 @@ std::string facts(const Manifest& m, const std::string& path) {
   return text_table(rows);
 }
 
-Json json_of(const CheckpointEntry& e) {
+// "accuracy 0.91, loss 0.3 (step 40)"; "-" where nothing is known.
+std::string evaluation_text(Fs& fs, const CheckpointEntry& e) {
+  const std::optional<EvaluationRecord> record = read_evaluation(fs, e.path);
+  if (!record || record->values.empty()) return "-";
+  std::vector<std::string> figures;
+  for (const auto& [name, value] : record->values) figures.push_back(fmt::format("{} {:.4g}", name, value));
+  return fmt::format("{} (step {})", fmt::join(figures, ", "), record->step);
+}
+
+Json json_of(Fs& fs, const CheckpointEntry& e) {
   Json json = {{"name", e.name},
                {"step", e.step},
                {"state", e.state == CheckpointState::committed ? "committed" : "damaged"},
@@ -129,6 +139,8 @@ Json json_of(const CheckpointEntry& e) {
   json["unix_time"] = e.manifest->unix_time;
   json["bytes"] = total_bytes(*e.manifest);
   json["parent"] = e.manifest->parent;
+  if (const auto record = read_evaluation(fs, e.path))
+    json["evaluation"] = {{"step", record->step}, {"values", record->values}};
   return json;
 }
 
@@ -140,15 +152,16 @@ std::vector<std::string> superseded(Fs& fs, const std::string& dir) {
   return names;
 }
 
-std::string list_table(const std::vector<CheckpointEntry>& entries) {
-  std::vector<std::vector<std::string>> rows = {{"name", "step", "time", "bytes", "state", "parent"}};
+std::string list_table(Fs& fs, const std::vector<CheckpointEntry>& entries) {
+  std::vector<std::vector<std::string>> rows = {
+      {"name", "step", "time", "bytes", "state", "parent", "evaluation"}};
   for (const CheckpointEntry& e : entries) {
     const bool known = e.manifest.has_value();
     std::string state = e.state == CheckpointState::committed ? "committed" : "damaged: " + e.reason;
     if (e.pinned) state += ", pinned";
     rows.push_back({e.name, std::to_string(e.step), known ? utc_text(e.manifest->unix_time) : "?",
                     known ? std::to_string(total_bytes(*e.manifest)) : "?", state,
-                    known && !e.manifest->parent.empty() ? e.manifest->parent : "-"});
+                    known && !e.manifest->parent.empty() ? e.manifest->parent : "-", evaluation_text(fs, e)});
   }
   return text_table(rows);
 }
@@ -210,12 +223,13 @@ std::string list_text(Fs& fs, const std::string& dir, ToolFormat format) {
   const std::string problem = latest_problem(fs, dir, entries);
   if (format == ToolFormat::json) {
     Json checkpoints = Json::array();
-    for (const CheckpointEntry& e : entries) checkpoints.push_back(json_of(e));
+    for (const CheckpointEntry& e : entries) checkpoints.push_back(json_of(fs, e));
     Json json = {{"directory", dir}, {"checkpoints", checkpoints}, {"set_aside", aside}, {"lineage", events}};
     if (!problem.empty()) json["warning"] = problem;
     return json_text(json);
   }
-  std::string text = entries.empty() ? fmt::format("{} holds no checkpoints\n", dir) : list_table(entries);
+  std::string text =
+      entries.empty() ? fmt::format("{} holds no checkpoints\n", dir) : list_table(fs, entries);
   for (const std::string& name : aside) text += fmt::format("set aside: {}\n", name);
   for (const Json& event : events) text += lineage_line(event);
   if (!problem.empty()) text += "warning: " + problem + "\n";

@@ -10,8 +10,8 @@ namespace varscope {
 // What `varscope checkpoint list|inspect|verify` print; they need no cluster and take no lock. As JSON the
 // same facts are one object (docs/checkpoint_tools.md).
 
-// A line per checkpoint, newest first: name, step, time, bytes, state, parent; then what was set aside, and
-// rollbacks.
+// A line per checkpoint, newest first: name, step, time, bytes, state, parent, figures of its evaluation;
+// then what was set aside, and steps back.
 std::string list_text(Fs& fs, const std::string& dir, ToolFormat format = ToolFormat::text);
 
 // The facts of one checkpoint, a table of its variables with minimum, maximum and Euclidean norm of their

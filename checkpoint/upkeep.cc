@@ -2,8 +2,6 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <ctime>
 #include <vector>
 
 #include "checkpoint/committer.h"
@@ -51,19 +49,7 @@ void rollback_tool(Fs& fs, const std::string& dir, std::int64_t step, ToolFormat
     fail(ErrorKind::checkpoint, "cannot go back to {}, which is damaged: {}; nothing was changed",
          target.path, fmt::join(problems, "; "));
   }
-  std::vector<std::string> newer;
-  for (const CheckpointEntry& entry : directory.scan()) {
-    if (entry.step > step) newer.push_back(entry.name);
-  }
-  // The record comes first: a crash leaves a rollback that is known and can be repeated.
-  if (!newer.empty()) {
-    directory.record(Json{{"event", "rollback"},
-                          {"to", target.name},
-                          {"set_aside", newer},
-                          {"unix_time", static_cast<std::int64_t>(std::time(nullptr))}}
-                         .dump());
-    directory.set_aside_after(step);
-  }
+  const std::vector<std::string> newer = directory.go_back_to(step, "rollback");
   directory.renew_latest();
   if (format == ToolFormat::json) {
     out += json_text({{"newest", target.name}, {"set_aside", newer}});
@@ -91,26 +77,36 @@ void pin_tool(Fs& fs, const std::string& dir, std::int64_t step, PinChange chang
                      pin ? "is pinned: it is never removed" : "is not pinned: it is removed when it is old");
 }
 
-void prune_tool(Fs& fs, const std::string& dir, int keep, PruneMode mode, ToolFormat format,
-                std::string& out) {
-  if (keep < 1) fail(ErrorKind::argument, "cannot keep {} checkpoints: keep 1 or more", keep);
+void prune_tool(Fs& fs, const std::string& dir, const RetentionPolicy& policy, PruneMode mode,
+                ToolFormat format, std::string& out) {
+  if (policy.keep < 1) fail(ErrorKind::argument, "cannot keep {} checkpoints: keep 1 or more", policy.keep);
   CheckpointDirectory directory = locked(fs, dir, "prune");
-  const std::vector<CheckpointEntry> surplus = directory.surplus(keep);
+  const std::vector<RetentionVerdict> verdicts = judge_retention(fs, directory.scan(), policy);
   const bool dry = mode == PruneMode::dry_run;
-  if (!dry) directory.retain(keep);
+  if (!dry) directory.retain(policy);
   std::vector<std::string> names;
+  Json kept = Json::object();
   std::uint64_t bytes = 0;
-  for (const CheckpointEntry& entry : surplus) {
-    names.push_back(entry.name);
-    bytes += bytes_of(entry);
+  for (const RetentionVerdict& v : verdicts) {
+    if (v.stays) {
+      kept[v.entry.name] = v.why;
+      continue;
+    }
+    names.push_back(v.entry.name);
+    bytes += bytes_of(v.entry);
   }
   if (format == ToolFormat::json) {
-    out += json_text(
-        {{"dry_run", dry}, {"removed", names}, {"bytes", bytes}, {"warnings", directory.warnings()}});
+    out += json_text({{"dry_run", dry},
+                      {"removed", names},
+                      {"kept", kept},
+                      {"bytes", bytes},
+                      {"warnings", directory.warnings()}});
     return;
   }
-  for (const std::string& name : names)
-    out += fmt::format("{} {}\n", name, dry ? "would be removed" : "removed");
+  for (const RetentionVerdict& v : verdicts) {
+    if (v.stays && dry) out += fmt::format("{} stays: {}\n", v.entry.name, v.why);
+    if (!v.stays) out += fmt::format("{} {}\n", v.entry.name, dry ? "would be removed" : "removed");
+  }
   for (const std::string& warning : directory.warnings()) out += "warning: " + warning + "\n";
   out += fmt::format("{} checkpoint{}, {} bytes{}\n", names.size(), names.size() == 1 ? "" : "s", bytes,
                      dry ? ": a dry run, nothing was removed" : "");

@@ -5,6 +5,7 @@
 
 #include "checkpoint/fs.h"
 #include "checkpoint/report_text.h"
+#include "checkpoint/retention.h"
 
 namespace varscope {
 
@@ -24,8 +25,9 @@ void pin_tool(Fs& fs, const std::string& dir, std::int64_t step, PinChange chang
               std::string& out);
 
 enum class PruneMode : std::uint8_t { remove, dry_run };
-// Removes what a job with checkpoint.keep = `keep` would; a dry run only tells. REQUIRES keep > 0.
-void prune_tool(Fs& fs, const std::string& dir, int keep, PruneMode mode, ToolFormat format,
-                std::string& out);
+// Removes what a job whose retention is `policy` would; a dry run only tells, and why the others stay.
+// REQUIRES policy.keep > 0.
+void prune_tool(Fs& fs, const std::string& dir, const RetentionPolicy& policy, PruneMode mode,
+                ToolFormat format, std::string& out);
 
 }  // namespace varscope

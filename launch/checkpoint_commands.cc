@@ -13,7 +13,9 @@
 #include "checkpoint/tools.h"
 #include "checkpoint/upkeep.h"
 #include "common/config/job_config.h"
+#include "common/config/suggest.h"
 #include "common/error.h"
+#include "launch/job_setup.h"
 #include "launch/version.h"
 #include "ps/optimizer.h"
 
@@ -110,17 +112,55 @@ void CheckpointCommands::add_upkeep() {
       });
   add_place(pin);
   pin->add_flag("--unpin", unpin_, "No longer");
-  CLI::App* prune =
-      add("prune", "Remove all but the newest checkpoints and those that are pinned",
-          [this](Fs& fs, std::string& out) {
-            prune_tool(fs, path_, keep_, dry_run_ ? PruneMode::dry_run : PruneMode::remove, format(), out);
-            return 0;
-          });
+  add_prune();
+}
+
+void CheckpointCommands::add_prune() {
+  CLI::App* prune = add("prune", "Remove the checkpoints that a job's retention would remove",
+                        [this](Fs& fs, std::string& out) {
+                          prune_tool(fs, path_, retention(),
+                                     dry_run_ ? PruneMode::dry_run : PruneMode::remove, format(), out);
+                          return 0;
+                        });
   prune->add_option("dir", path_, "A directory of checkpoints")->required();
-  prune->add_option("--keep", keep_, "Number of checkpoints to keep")
-      ->required()
-      ->check(CLI::Range(1, 1 << 30));
-  prune->add_flag("--dry-run", dry_run_, "Only tell what would be removed");
+  CLI::Option* config =
+      prune->add_option("--config", config_, "Keep what the checkpoint section of this job's config says");
+  CLI::Option* keep = prune->add_option("--keep", keep_, "Newest checkpoints to keep, besides pinned ones");
+  keep->check(CLI::Range(1, 1 << 30))->excludes(config);
+  const auto add_rule = [&](CLI::Option* rule) { rule->needs(keep)->excludes(config); };
+  add_rule(prune->add_option("--keep-every-steps", rules_.keep_every_steps, "As checkpoint.keep_every_steps")
+               ->check(CLI::NonNegativeNumber));
+  add_rule(prune->add_option("--keep-every-hours", rules_.keep_every_hours, "As checkpoint.keep_every_hours")
+               ->check(CLI::NonNegativeNumber));
+  CLI::Option* best = prune->add_option("--keep-best", best_.metric, "As checkpoint.keep_best.metric");
+  add_rule(best);
+  prune->add_option("--keep-best-count", best_.count, "As checkpoint.keep_best.count (default: 1)")
+      ->check(CLI::PositiveNumber)
+      ->needs(best);
+  prune->add_option("--keep-best-mode", best_mode_, "auto, max or min (default: auto)")->needs(best);
+  prune->add_flag("--dry-run", dry_run_, "Only tell what would be removed, and why the others stay");
+}
+
+RetentionPolicy CheckpointCommands::retention() const {
+  if (!config_.empty()) return retention_of(load_config(config_, {}).checkpoint);
+  if (keep_ < 1) fail(ErrorKind::config, "prune: say what to keep: --keep N, or --config FILE");
+  CheckpointConfig rules = rules_;
+  rules.keep = keep_;
+  if (best_.metric.empty()) return retention_of(rules);
+  if (!order_of_metric(best_.metric)) {
+    const std::string near = nearest(best_.metric, metric_names());
+    fail(ErrorKind::config, "prune: there is no best \"{}\"{}; known are {}", best_.metric,
+         near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near), comma_list(metric_names()));
+  }
+  rules.keep_best = best_;
+  std::vector<std::string> modes;
+  for (const auto& choice : kBestModes) {
+    modes.emplace_back(choice.name);
+    if (best_mode_ != choice.name) continue;
+    rules.keep_best->mode = choice.value;
+    return retention_of(rules);
+  }
+  fail(ErrorKind::config, "prune: --keep-best-mode is one of {}, not \"{}\"", comma_list(modes), best_mode_);
 }
 
 void CheckpointCommands::add_writers() {

@@ -8,6 +8,8 @@
 
 #include "checkpoint/fs.h"
 #include "checkpoint/report_text.h"
+#include "checkpoint/retention.h"
+#include "common/config/job_config.h"
 
 namespace varscope {
 
@@ -25,8 +27,11 @@ class CheckpointCommands {
   CLI::App* add(const char* name, const char* text, Tool tool);
   void add_readers();
   void add_upkeep();
+  void add_prune();
   void add_writers();
   void add_exchange();
+
+  RetentionPolicy retention() const;  // that prune was asked for
 
   CLI::App* command_ = nullptr;
   std::function<void(Work)> chosen_;
@@ -34,6 +39,10 @@ class CheckpointCommands {
   std::int64_t step_ = 0;
   int keep_ = 0, servers_ = 0;
   bool json_ = false, unpin_ = false, dry_run_ = false, slots_ = false;
+  // prune
+  std::string config_, best_mode_ = "auto";
+  CheckpointConfig rules_;
+  KeepBestConfig best_;
   ToolFormat format() const { return json_ ? ToolFormat::json : ToolFormat::text; }
 };
 

@@ -46,10 +46,15 @@ double write_seconds(Fs& fs, const std::string& path, std::span<const std::byte>
 
 CheckpointSize CheckpointSize::of(const BucketPlan& plan, const ClusterMap& cluster,
                                   const std::vector<std::string>& hosts, std::int64_t n_slots,
-                                  const CheckpointConfig& checkpoint) {
+                                  const CheckpointConfig& checkpoint, const std::function<bool(int)>& holds) {
   std::map<int, std::int64_t> by_server;
-  for (const Bucket& b : plan.buckets())
-    by_server[b.server.value] += b.n_bytes() * (b.trainable ? 1 + n_slots : 1);
+  for (const Bucket& b : plan.buckets()) {
+    const auto item = static_cast<std::int64_t>(size_of(b.dtype));
+    for (const BucketSlice& slice : b.slices) {
+      if (!holds || holds(slice.variable))
+        by_server[b.server.value] += slice.n_elements * item * (b.trainable ? 1 + n_slots : 1);
+    }
+  }
   CheckpointSize size;
   std::map<std::string, std::int64_t> by_host;
   for (const auto& [server, n_bytes] : by_server) {

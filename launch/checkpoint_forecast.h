@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,10 +19,10 @@ struct CheckpointSize {
   std::int64_t largest_shard_bytes = 0;  // of the server that has most
   std::int64_t largest_host_bytes = 0;   // of the servers of one host, where it is most
   std::int64_t snapshot_bytes = 0;       // memory for the snapshot, on the server that has most
-  // `hosts`: by rank.
+  // `hosts`: by rank. `holds(i)`: whether checkpoints hold variable i of the table; without it they hold all.
   static CheckpointSize of(const BucketPlan& plan, const ClusterMap& cluster,
                            const std::vector<std::string>& hosts, std::int64_t n_slots,
-                           const CheckpointConfig& checkpoint);
+                           const CheckpointConfig& checkpoint, const std::function<bool(int)>& holds = {});
 };
 
 // Of this host and of the file system that holds the checkpoints, at one moment.

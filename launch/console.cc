@@ -65,6 +65,14 @@ std::string roles_text(const Console::Facts& f) {
   return text;
 }
 
+std::string retention_text(const CheckpointConfig& c) {
+  std::string text = fmt::format("the newest {} kept", c.keep);
+  if (c.keep_every_steps > 0) text += fmt::format(", each of {} steps", c.keep_every_steps);
+  if (c.keep_every_hours > 0) text += fmt::format(", one every {:g} hours", c.keep_every_hours);
+  if (c.keep_best) text += fmt::format(", the best {} by {}", c.keep_best->count, c.keep_best->metric);
+  return text;
+}
+
 std::string checkpoint_text(const JobConfig& job) {
   std::string when;
   const auto add = [&](const std::string& s) { when += (when.empty() ? "" : ", ") + s; };
@@ -73,7 +81,7 @@ std::string checkpoint_text(const JobConfig& job) {
   if (job.checkpoint.every_seconds > 0) add(fmt::format("every {:g} s", job.checkpoint.every_seconds));
   if (job.checkpoint.at_end) add("at the end");
   if (when.empty()) return "none (set checkpoint.every_steps, every_seconds or at_end)";
-  return fmt::format("{}, {}; the newest {} kept", job.checkpoint_dir(), when, job.checkpoint.keep);
+  return fmt::format("{}, {}; {}", job.checkpoint_dir(), when, retention_text(job.checkpoint));
 }
 
 // "0.12 ms", "35 ms", "2.50 s"
@@ -191,6 +199,7 @@ void Console::print_header() {
                                             ? fmt::format("from initial values, seed {}", job.job.seed)
                                             : fmt::format("resumed from {} at step {}", facts_.resumed_from,
                                                           with_commas(facts_.train.first.value))));
+  for (const std::string& note : facts_.notes) line(note);
   nlohmann::json fields{{"servers", c.n_servers()},
                         {"workers", c.n_workers()},
                         {"logical_workers", c.logical_workers},
@@ -293,6 +302,11 @@ void Console::on_checkpoint(const CheckpointSummary& c) {
 }
 
 void Console::on_request(const std::string& what) { line(what); }
+
+void Console::on_warning(const std::string& what) {
+  clear_progress();
+  std::fputs(("varscope: warning: " + what + "\n").c_str(), stderr);
+}
 
 void Console::on_checkpoint_failed(Clock clock, const std::string& why) {
   clear_progress();

@@ -39,6 +39,7 @@ class Console final : public RunObserver {
     std::string resumed_from;  // path, or ""
     EvalFacts eval = {};
     bool one_process = false;
+    std::vector<std::string> notes = {};  // lines of the header, about the start
   };
   // Opens the metrics file, appending. Throws Error(io).
   explicit Console(const Facts& facts);
@@ -51,6 +52,7 @@ class Console final : public RunObserver {
   void on_eval(const EvalSummary& eval) override;
   void on_checkpoint(const CheckpointSummary& checkpoint) override;
   void on_checkpoint_failed(Clock clock, const std::string& why) override;
+  void on_warning(const std::string& what) override;
   void on_request(const std::string& what) override;
   void on_finish(const FinishSummary& finish) override;
 

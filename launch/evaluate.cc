@@ -7,6 +7,7 @@
 #include "checkpoint/reader.h"
 #include "common/error.h"
 #include "launch/job_setup.h"
+#include "launch/start_values.h"
 #include "worker/evaluator.h"
 #include "worker/layers/model.h"
 
@@ -35,14 +36,19 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
   data.exact_classes = false;                               // the training data may have had more
   build_model(store, job, data, GraphMode::train, layers);  // makes the variables
   const Model model = build_model(store, job, data, GraphMode::evaluate, layers);
-  reader.check_model(store.table(), reader.manifest().slots, reader.manifest().optimizer);
+  const CheckpointNames names = checkpoint_names(job, store.table());
+  refuse(reader.path(), "the model",
+         plan_values(reader.manifest(), names.in_checkpoint(store.table()))
+             .problems(RestorePlan::Extra::include),
+         "nothing was evaluated; use the config it was made with");
 
   Evaluator evaluator(job, model, *test);
   std::vector<Tensor> values;
   for (const Variable* v : store.collection(collections::kGlobal)) {
     values.emplace_back(v->dtype(), v->shape());
     const std::vector<std::int64_t> zeros(v->shape().rank(), 0);
-    reader.read(v->spec(), "", Slice{v->shape(), Shape(zeros), v->shape()}, values.back().view());
+    reader.read(names.in_checkpoint(v->spec()), "", Slice{v->shape(), Shape(zeros), v->shape()},
+                values.back().view());
     evaluator.executor().bind(*v, values.back().view());
   }
   const EvalReport report = evaluator.run(0, 1);

@@ -40,12 +40,48 @@ void make_run_dir(const JobConfig& job) {
   }
 }
 
-void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs) {
+// The checkpoint at this path, verified to the last byte.
+std::string verified(Fs& fs, std::string path, const char* what_for) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  std::string text;
+  for (const std::string& p : verify_checkpoint(fs, path)) text += "\n  " + p;
+  if (!text.empty()) fail(ErrorKind::checkpoint, "cannot {} from {}:{}", what_for, path, text);
+  return path;
+}
+
+void find_warm_start(const TrainOptions& options, StartPacket& packet, Fs& fs,
+                     std::vector<std::string>& warnings) {
+  const JobConfig& job = packet.job;
+  if (!job.warm_start) return;
+  const auto position = [&] {
+    return position_of(job.root.find_path("warm_start.from")->mark, job.file) + "warm_start.from: ";
+  };
+  try {
+    const std::string& from = job.warm_start->from;
+    if (fs.exists(join_path(from, kManifestName)) || scan_checkpoints(fs, from).empty()) {
+      packet.warm_start_path = verified(fs, from, "start");
+    } else {
+      FoundCheckpoint found = newest_checkpoint(fs, from);
+      packet.warm_start_path = std::move(found.path);
+      warnings = std::move(found.warnings);
+    }
+  } catch (const Error& e) {
+    throw Error(e.kind(), position() + e.what(), e.where());
+  }
+  const auto above = std::filesystem::weakly_canonical(packet.warm_start_path).parent_path();
+  if (options.fresh && above == std::filesystem::weakly_canonical(job.checkpoint_dir())) {
+    fail(ErrorKind::config,
+         "{}{} is one of the run's own checkpoints, which --fresh sets aside; name another "
+         "job.run_dir instead of --fresh",
+         position(), packet.warm_start_path);
+  }
+}
+
+void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs, std::vector<std::string>& warnings) {
   const std::string dir = packet.job.checkpoint_dir();
   packet.run_id = new_id();
-  if (options.fresh) return;
   const std::vector<CheckpointEntry> found = scan_checkpoints(fs, dir);
-  if (found.empty()) return;
+  if (options.fresh || found.empty()) return find_warm_start(options, packet, fs, warnings);
   fail(ErrorKind::checkpoint,
        "{} holds checkpoints of an earlier run (the newest is {}): add --resume to go on from it, or --fresh "
        "to set it "
@@ -60,14 +96,7 @@ void start_resumed(const TrainOptions& options, StartPacket& packet, Fs& fs,
     packet.resume_path = std::move(found.path);
     warnings = std::move(found.warnings);
   } else {
-    packet.resume_path = options.resume_from;
-    while (packet.resume_path.size() > 1 && packet.resume_path.back() == '/') packet.resume_path.pop_back();
-    const std::vector<std::string> problems = verify_checkpoint(fs, packet.resume_path);
-    if (!problems.empty()) {
-      std::string text;
-      for (const std::string& p : problems) text += "\n  " + p;
-      fail(ErrorKind::checkpoint, "cannot resume from {}:{}", packet.resume_path, text);
-    }
+    packet.resume_path = verified(fs, options.resume_from, "resume");
   }
   const Manifest manifest = load_manifest(fs, packet.resume_path).manifest;
   packet.run_id = manifest.run_id;
@@ -103,7 +132,7 @@ StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>&
   if (options.resume) {
     start_resumed(options, packet, fs, warnings);
   } else {
-    start_new(options, packet, fs);
+    start_new(options, packet, fs, warnings);
   }
   return packet;
 }
@@ -169,35 +198,12 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
   plan.steps_per_epoch = steps_per_epoch(facts.train_samples, job.train.batch);
   plan.last = Clock(job.train.epochs * plan.steps_per_epoch);
   if (job.train.max_steps > 0) plan.last = std::min(plan.last, Clock(job.train.max_steps));
-  const CoordinatorState now{{}, facts.train_samples, job.train.batch, job.job.seed};
-  state = now;
+  state = {{}, facts.train_samples, job.train.batch, job.job.seed};
   if (resumed == nullptr) return plan;
-  if (resumed->coordinator_state.empty()) {
-    fail(ErrorKind::checkpoint,
-         "cannot resume: the checkpoint of step {} was imported from a file and has no place in the data to "
-         "go "
-         "on from; evaluate it with varscope eval --checkpoint, or resume from one that a run has written",
-         resumed->step);
-  }
   plan.first = Clock(resumed->step);
   plan.last = std::max(plan.last, plan.first);
   state =
       from_text<CoordinatorState>(resumed->coordinator_state, "the coordinator's state in the checkpoint");
-  std::string differences;
-  const auto compare = [&](const char* name, std::int64_t saved, std::int64_t wanted) {
-    if (saved != wanted)
-      differences += fmt::format("\n  {}: {} in the checkpoint, {} in the config", name, saved, wanted);
-  };
-  compare("train.batch", state.batch, now.batch);
-  compare("job.seed", state.seed, now.seed);
-  compare("samples in data.train", state.dataset_size, now.dataset_size);
-  if (!differences.empty()) {
-    fail(ErrorKind::checkpoint,
-         "cannot resume: the run would not go on where it stopped in its data:{}\nSet them back, or start a "
-         "new run in "
-         "another job.run_dir",
-         differences);
-  }
   return plan;
 }
 

@@ -32,7 +32,8 @@ JobConfig load_config(const std::string& file, const std::vector<std::string>& o
 // What rank 0 decides before anything starts, for everyone.
 struct StartPacket {
   JobConfig job;
-  std::string resume_path;  // empty: from initial values
+  std::string resume_path;      // empty: a new run
+  std::string warm_start_path;  // of a new run; empty: from initial values
   std::string run_id;
   int attempt = 1;
   std::string start_id;  // random: tells this start from every other, whatever their run and attempt
@@ -40,7 +41,7 @@ struct StartPacket {
   bool profile = false;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& job& resume_path& run_id& attempt& start_id& check_numerics& profile;
+    ar& job& resume_path& warm_start_path& run_id& attempt& start_id& check_numerics& profile;
   }
 };
 // Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets
@@ -78,8 +79,7 @@ struct ModelFacts {
   }
 };
 
-// Where to start and where to end. `resumed` may be null. Throws Error(checkpoint) when the checkpoint's data
-// order is not the config's (another batch, seed or data set).
+// Where to start and where to end. `resumed` may be null. REQUIRES: it fits the job (launch/start_values.h).
 TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
                           CoordinatorState& state);
 

@@ -20,8 +20,10 @@
 #include "common/serialize.h"
 #include "launch/checkpoint_forecast.h"
 #include "launch/console.h"
+#include "launch/evaluation_recorder.h"
 #include "launch/failure.h"
 #include "launch/signals.h"
+#include "launch/start_values.h"
 #include "launch/version.h"
 #include "ps/server.h"
 #include "worker/trainer.h"
@@ -36,7 +38,7 @@ struct JobContext {
   std::vector<std::string> hosts;
   ModelFacts facts;
   BucketPlan plan;
-  std::optional<Manifest> resumed;
+  StartValues values;
   TrainPlan train;
   CoordinatorState state;
   bool one_process = false;
@@ -51,12 +53,9 @@ struct JobContext {
 
 void complete_context(JobContext& context) {
   context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers());
-  if (!context.start.resume_path.empty()) {
-    PosixFs fs;
-    context.resumed = load_manifest(fs, context.start.resume_path).manifest;
-  }
-  context.train = make_train_plan(context.job(), context.facts, context.resumed ? &*context.resumed : nullptr,
-                                  context.state);
+  context.values = StartValues(context.start, context.facts);
+  const std::optional<Manifest>& resumed = context.values.resumed();
+  context.train = make_train_plan(context.job(), context.facts, resumed ? &*resumed : nullptr, context.state);
 }
 
 Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
@@ -70,16 +69,17 @@ Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
   m.servers = c.cluster.n_servers();
   m.workers = c.cluster.n_workers();
   m.logical_workers = c.cluster.logical_workers;
-  m.variables = c.facts.table;
+  m.variables = c.values.names().held(c.facts.table);
   m.optimizer = to_string(optimizer.config().type);
   m.slots = optimizer.slots();
   return m;
 }
 
 // An update that waits for the disk is silent: not for so long that peers give this server up.
-ShardCheckpointer::Options snapshot_options(const JobConfig& job) {
+ShardCheckpointer::Options snapshot_options(const JobContext& context) {
+  const JobConfig& job = context.job();
   return {job.checkpoint.snapshot, static_cast<std::size_t>(job.checkpoint.pool_mib) << 20,
-          std::min(job.cluster.stall_timeout_s / 4, job.checkpoint.timeout_s)};
+          std::min(job.cluster.stall_timeout_s / 4, job.checkpoint.timeout_s), context.values.names()};
 }
 
 void warn(const std::vector<std::string>& warnings) {
@@ -94,10 +94,10 @@ class ServerRole {
       : context_(context),
         optimizer_(context.job().optimizer),
         shard_(context.facts.table, context.plan, id, optimizer_) {
-    load_values();
+    context.values.load(shard_, fs_);
     if (context.saves()) {
       checkpointer_.emplace(shard_, fs_, context.job().checkpoint_dir(), context.cluster.n_servers(),
-                            context.cluster.n_workers(), snapshot_options(context.job()));
+                            context.cluster.n_workers(), snapshot_options(context));
     }
     if (id == ServerId(0)) make_coordinator(transport);
     server_.emplace(Server::Parts{transport,
@@ -119,20 +119,15 @@ class ServerRole {
   }
 
  private:
-  void load_values() {
-    if (!context_.resumed) return shard_.initialize(static_cast<std::uint64_t>(context_.job().job.seed));
-    CheckpointReader reader = CheckpointReader::open(fs_, context_.start.resume_path);
-    reader.check_model(context_.facts.table, optimizer_.slots(), to_string(optimizer_.config().type));
-    shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
-                              TensorView out) { reader.read(v, slot, slice.box, out); });
-    for (BucketId b : shard_.buckets()) shard_.set_clock(b, context_.train.first);
-  }
   // The directory is locked: the saver has it.
   void predict_cost() {
     const CheckpointConfig& config = context_.job().checkpoint;
     const std::string dir = context_.job().checkpoint_dir();
-    const auto size = CheckpointSize::of(context_.plan, context_.cluster, context_.hosts,
-                                         static_cast<std::int64_t>(optimizer_.slots().size()), config);
+    const CheckpointNames names = context_.values.names();
+    const auto size = CheckpointSize::of(
+        context_.plan, context_.cluster, context_.hosts, static_cast<std::int64_t>(optimizer_.slots().size()),
+        config,
+        [&](int variable) { return names.holds(context_.facts.table[static_cast<std::size_t>(variable)]); });
     try {
       const auto n_present = static_cast<std::int64_t>(scan_checkpoints(fs_, dir).size());
       const std::string warning = space_warning(static_cast<std::int64_t>(fs_.free_bytes(dir)),
@@ -149,7 +144,7 @@ class ServerRole {
     console_.emplace(Console::Facts{job, context_.cluster, context_.facts.table, context_.hosts,
                                     context_.train, context_.facts.train_samples, context_.facts.test_samples,
                                     context_.start.run_id, context_.start.attempt, context_.start.resume_path,
-                                    context_.facts.eval, context_.one_process});
+                                    context_.facts.eval, context_.one_process, context_.values.notes()});
     if (context_.saves()) {
       std::vector<ServerId> writers;
       for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
@@ -157,8 +152,9 @@ class ServerRole {
                      context_.start.start_id, std::move(writers), context_.train.first, *console_);
       predict_cost();
     }
+    observer_.emplace(*console_, context_.facts.eval, saver_ ? &*saver_ : nullptr);
     coordinator_.emplace(transport, context_.cluster, context_.plan, context_.train, job.checkpoint,
-                         saver_ ? &*saver_ : nullptr, context_.state, *console_);
+                         saver_ ? &*saver_ : nullptr, context_.state, *observer_);
   }
 
   const JobContext& context_;
@@ -168,6 +164,7 @@ class ServerRole {
   std::optional<ShardCheckpointer> checkpointer_;
   std::optional<Console> console_;
   std::optional<CheckpointCoordinator> saver_;
+  std::optional<EvaluationRecorder> observer_;
   std::optional<Coordinator> coordinator_;
   std::optional<Server> server_;
 };
@@ -178,10 +175,11 @@ std::vector<LocalRows> saved_locals(const JobContext& context, const Graph& grap
   const std::vector<const Variable*> variables = graph.variables();
   const bool has_locals =
       std::any_of(variables.begin(), variables.end(), [](const Variable* v) { return v->is_local(); });
-  if (!context.resumed || !has_locals) return rows;
+  const std::optional<Manifest>& resumed = context.values.resumed();
+  if (!resumed || !has_locals) return rows;
   PosixFs fs;
   CheckpointReader reader = CheckpointReader::open(fs, context.start.resume_path);
-  for (int w = 0; w < context.resumed->workers; ++w) {
+  for (int w = 0; w < resumed->workers; ++w) {
     const std::string name = worker_state_name(w);
     const std::string bytes = reader.read_file(name);
     auto state = from_text<WorkerState>(std::string(open_envelope(kWorkerStateMagic, bytes, name)), name);
@@ -216,13 +214,15 @@ std::string failure_file(const StartPacket& start) {
 }
 
 // For rank 0: a resumed run may be valid and yet not end in the bits of an uninterrupted one.
-void warn_of_other_bits(const JobContext& context) {
-  if (!context.resumed || context.resumed->logical_workers == context.cluster.logical_workers) return;
+void warn_of_start(const JobContext& context) {
+  warn(context.values.warnings());
+  const std::optional<Manifest>& resumed = context.values.resumed();
+  if (!resumed || resumed->logical_workers == context.cluster.logical_workers) return;
   warn({fmt::format(
       "the checkpoint was made with {} logical workers, this job has {}: gradients are summed in another "
       "order, so the bits will differ from an uninterrupted run's; set cluster.logical_workers: {} to keep "
       "them",
-      context.resumed->logical_workers, context.cluster.logical_workers, context.resumed->logical_workers)});
+      resumed->logical_workers, context.cluster.logical_workers, resumed->logical_workers)});
 }
 
 void watch_for_sigterm(const StartPacket& start) {
@@ -281,7 +281,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   const auto model = load_worker_model(context.job(), layers);
   context.facts = facts_of(*model);
   complete_context(context);
-  warn_of_other_bits(context);
+  warn_of_start(context);
   if (options.fresh) set_earlier_run_aside(context.job());
 
   LoopbackHub hub(n_servers + 1);
@@ -447,7 +447,7 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   watch_for_sigterm(context.start);
   started = true;
   spdlog::debug("starts as {}", who_text(context, mpi.rank(), mpi.host()));
-  if (mpi.rank() == Rank(0)) warn_of_other_bits(context);
+  if (mpi.rank() == Rank(0)) warn_of_start(context);
   if (id) return server->run();
   return run_worker(context, *model, *context.cluster.worker_at(mpi.rank()), *transport);
 }

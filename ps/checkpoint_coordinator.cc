@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "common/error.h"
 #include "common/transport.h"
@@ -22,11 +23,16 @@ CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const Chec
       directory_(fs, dir_) {
   directory_.lock(base_.run_id);
   directory_.sweep();
-  directory_.set_aside_after(first.value);
+  directory_.go_back_to(first.value, "resume");
+  // What the run knew of its quality when it stopped.
+  for (const CheckpointEntry& entry : directory_.scan()) {
+    if (entry.step == first.value) evaluation_ = read_evaluation(fs_, entry.path);
+  }
 }
 
 CheckpointCoordinator::~CheckpointCoordinator() {
   if (commit_.valid()) commit_.wait();
+  if (recording_.valid()) recording_.wait();
 }
 
 bool CheckpointCoordinator::begin(Clock clock, std::int64_t retry) {
@@ -61,16 +67,64 @@ void CheckpointCoordinator::on_outcome(ShardOutcome outcome) {
   pending_->outcomes[static_cast<std::size_t>(found - writers_.begin())] = std::move(outcome);
 }
 
+void CheckpointCoordinator::on_evaluation(EvaluationRecord record) {
+  if (evaluation_ && evaluation_->step > record.step) return;
+  evaluation_ = record;
+  to_record_.push_back(std::move(record));
+}
+
+// True while the disk thread records: committed checkpoints are its own until then.
+bool CheckpointCoordinator::is_recording() {
+  if (!recording_.valid()) return false;
+  if (recording_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return true;
+  for (const std::string& warning : recording_.get()) observer_.on_warning(warning);
+  return false;
+}
+
+void CheckpointCoordinator::start_recording() {
+  recording_ = std::async(std::launch::async, [this, records = std::exchange(to_record_, {})] {
+    std::vector<std::string> warnings;
+    try {
+      for (const EvaluationRecord& record : records) directory_.record_evaluation(record);
+    } catch (const Error& e) {
+      warnings.push_back(
+          fmt::format("the figures of the evaluation after step {} are not with its checkpoint: {}",
+                      records.back().step, e.what()));
+    }
+    if (config_.keep_best) retain(warnings);
+    return warnings;
+  });
+}
+
+// On the disk thread. The checkpoint is committed: whatever fails now does it no harm.
+void CheckpointCoordinator::retain(std::vector<std::string>& warnings) {
+  try {
+    directory_.retain(retention_of(config_));
+    warnings.insert(warnings.end(), directory_.warnings().begin(), directory_.warnings().end());
+  } catch (const Error& e) {
+    warnings.push_back(fmt::format("older checkpoints could not be removed: {}", e.what()));
+  }
+}
+
 void CheckpointCoordinator::tick() {
+  const bool is_committing = pending_ && pending_->committing;
+  bool is_busy = is_recording();
+  if (!is_committing && !is_busy && !to_record_.empty()) {
+    start_recording();
+    is_busy = true;
+  }
   if (!pending_) return;
-  if (pending_->committing) {
+  if (is_committing) {
     if (commit_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) finish_commit();
     return;
   }
   const bool complete =
       pending_->have_states && std::all_of(pending_->outcomes.begin(), pending_->outcomes.end(),
                                            [](const auto& o) { return o.has_value(); });
-  if (complete) return start_commit();
+  if (complete) {
+    if (!is_busy) start_commit();
+    return;
+  }
   if (static_cast<double>(now_ns() - pending_->started_ns) * 1e-9 > config_.timeout_s) {
     give_up(
         fmt::format("no report from {} within {:g} s (checkpoint.timeout_s)", missing(), config_.timeout_s));
@@ -100,28 +154,31 @@ void CheckpointCoordinator::start_commit() {
     }
     add_report(manifest, outcome->report);
   }
-  commit_ = std::async(std::launch::async, [this, manifest = std::move(manifest),
-                                            states = pending_->worker_states, id = pending_->id]() mutable {
-    for (std::size_t w = 0; w < states.size(); ++w) {
-      manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id),
-                                          worker_state_name(static_cast<int>(w)),
-                                          seal(kWorkerStateMagic, states[w])));
-    }
-    const std::string path = directory_.commit(id, manifest);
-    directory_.retain(static_cast<int>(config_.keep));
-    return path;
-  });
+  commit_ =
+      std::async(std::launch::async, [this, manifest = std::move(manifest), states = pending_->worker_states,
+                                      id = pending_->id, evaluation = evaluation_]() mutable {
+        for (std::size_t w = 0; w < states.size(); ++w) {
+          manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id),
+                                              worker_state_name(static_cast<int>(w)),
+                                              seal(kWorkerStateMagic, states[w])));
+        }
+        if (evaluation && evaluation->step <= manifest.step)
+          write_evaluation(fs_, temporary_path(dir_, id), *evaluation);
+        Committed committed{directory_.commit(id, manifest), directory_.warnings()};
+        retain(committed.warnings);
+        return committed;
+      });
 }
 
 void CheckpointCoordinator::finish_commit() {
-  std::string path;
+  Committed committed;
   try {
-    path = commit_.get();
+    committed = commit_.get();
   } catch (const Error& e) {
     return give_up(e.what());
   }
   CheckpointSummary summary{
-      pending_->clock, path, 0, 0, 0, static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
+      pending_->clock, committed.path, 0, 0, 0, static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
   for (const auto& outcome : pending_->outcomes) {
     summary.bytes += static_cast<std::int64_t>(outcome->report.file.size);
     summary.stall_s = std::max(summary.stall_s, static_cast<double>(outcome->stall_ns) * 1e-9);
@@ -132,6 +189,7 @@ void CheckpointCoordinator::finish_commit() {
   ++n_committed_;
   failures_in_a_row_ = 0;
   observer_.on_checkpoint(summary);
+  for (const std::string& warning : committed.warnings) observer_.on_warning(warning);
 }
 
 void CheckpointCoordinator::give_up(const std::string& why) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "checkpoint/committer.h"
+#include "checkpoint/evaluation.h"
 #include "checkpoint/manifest.h"
 #include "common/config/job_config.h"
 #include "common/types.h"
@@ -18,12 +19,13 @@ namespace varscope {
 
 // Server 0's part of a save: makes the temporary directory, collects what servers and workers report, commits
 // on a disk thread, applies retention; gives a save up on any error or when its time is over. One save at a
-// time; after `max_failures` in a row it throws Error(io). Used by the coordinator's thread.
+// time; after `max_failures` in a row it throws Error(io). Used by the coordinator's thread; one disk thread
+// at a time, which commits or records an evaluation.
 class CheckpointCoordinator {
  public:
   // `base` has everything that is the same for all checkpoints of this run; all servers are `writers`. Takes
-  // the directory's lock, sweeps it, and sets checkpoints of steps after `first` aside: the run goes another
-  // way from here.
+  // the directory's lock, sweeps it, and sets checkpoints of steps after `first` aside, as LINEAGE then says:
+  // the run goes another way from here.
   CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config, Manifest base,
                         std::string start_id, std::vector<ServerId> writers, Clock first,
                         RunObserver& observer);
@@ -32,6 +34,8 @@ class CheckpointCoordinator {
   CheckpointCoordinator& operator=(const CheckpointCoordinator&) = delete;
 
   bool idle() const { return !pending_; }
+  // Nor is there an evaluation to be recorded.
+  bool settled() const { return idle() && to_record_.empty() && !recording_.valid(); }
   std::optional<Clock> last_committed() const { return last_committed_; }
   const std::vector<ServerId>& writers() const { return writers_; }
 
@@ -41,6 +45,9 @@ class CheckpointCoordinator {
   // `worker_states`: by WorkerId, text archives.
   void set_states(const std::vector<std::string>& worker_states, const std::string& coordinator_state);
   void on_outcome(ShardOutcome outcome);
+  // The figures of the values after a step; recorded with checkpoints of that step and later ones, before
+  // they are committed or, on a disk thread, afterwards.
+  void on_evaluation(EvaluationRecord record);
   void tick();
 
   int committed() const { return n_committed_; }
@@ -60,6 +67,9 @@ class CheckpointCoordinator {
     bool committing = false;
   };
   void start_commit();
+  bool is_recording();
+  void start_recording();
+  void retain(std::vector<std::string>& warnings);
   void finish_commit();
   void give_up(const std::string& why);
   std::string missing() const;
@@ -73,7 +83,14 @@ class CheckpointCoordinator {
   RunObserver& observer_;
   CheckpointDirectory directory_;
   std::optional<Pending> pending_;
-  std::future<std::string> commit_;  // the path; throws what the commit threw
+  struct Committed {
+    std::string path;
+    std::vector<std::string> warnings;
+  };
+  std::future<Committed> commit_;                    // throws what the commit threw
+  std::optional<EvaluationRecord> evaluation_;       // the newest known one
+  std::vector<EvaluationRecord> to_record_;          // with checkpoints that may have been committed before
+  std::future<std::vector<std::string>> recording_;  // warnings
   std::optional<Clock> last_committed_;
   int n_committed_ = 0;
   int n_failed_ = 0;

@@ -216,7 +216,7 @@ void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type
 
 void Coordinator::tick() {
   if (saver_ != nullptr) saver_->tick();
-  if (phase_ != Phase::final_save || (saver_ != nullptr && !saver_->idle())) return;
+  if (phase_ != Phase::final_save || (saver_ != nullptr && !saver_->settled())) return;
   const bool save = saver_ != nullptr && saves_at_end() && current_ > train_.first &&
                     saver_->last_committed() != std::optional(current_);
   if (!save) return request_hashes();

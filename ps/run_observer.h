@@ -59,6 +59,8 @@ class RunObserver {
   virtual void on_eval(const EvalSummary&) {}
   virtual void on_checkpoint(const CheckpointSummary&) {}
   virtual void on_checkpoint_failed(Clock, const std::string& /*why*/) {}
+  // Something did not work that does no harm to the run.
+  virtual void on_warning(const std::string& /*what*/) {}
   // Somebody asked for something by a signal; what comes of it.
   virtual void on_request(const std::string& /*what*/) {}
   virtual void on_finish(const FinishSummary&) {}

@@ -18,12 +18,18 @@ std::string temporary_path(const std::string& dir, const std::string& id) { retu
 
 ShardCheckpointer::ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers,
                                      int n_workers, const Options& options)
-    : shard_(shard), fs_(fs), dir_(std::move(dir)), n_servers_(n_servers), n_workers_(n_workers) {
+    : shard_(shard),
+      fs_(fs),
+      dir_(std::move(dir)),
+      n_servers_(n_servers),
+      n_workers_(n_workers),
+      names_(options.names) {
   std::vector<std::span<std::byte>> memory;
   shard_.for_each_slice(
       [&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView data) {
-        tensors_.push_back(
-            {v.name, slot, slice.index, v.dtype, slice.box, ConstPiece{data.bytes(), data.n_bytes()}});
+        if (!names_.holds(v)) return;
+        tensors_.push_back({names_.in_checkpoint(v).name, slot, slice.index, v.dtype, slice.box,
+                            ConstPiece{data.bytes(), data.n_bytes()}});
         memory.emplace_back(data.bytes(), data.n_bytes());
         n_bytes_ += (data.n_bytes() + kAlignment - 1) / kAlignment * kAlignment;
       });
@@ -50,7 +56,8 @@ ShardCheckpointer::~ShardCheckpointer() {
 
 void ShardCheckpointer::copy_all() {
   std::size_t offset = 0;
-  shard_.for_each_slice([&](const VariableSpec&, const std::string&, const BucketSlice&, TensorView data) {
+  shard_.for_each_slice([&](const VariableSpec& v, const std::string&, const BucketSlice&, TensorView data) {
+    if (!names_.holds(v)) return;
     std::memcpy(buffer_.get() + offset, data.bytes(), data.n_bytes());
     offset += (data.n_bytes() + kAlignment - 1) / kAlignment * kAlignment;
   });

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/fs.h"
+#include "checkpoint/names.h"
 #include "checkpoint/shard.h"
 #include "common/config/job_config.h"
 #include "ps/parameter_shard.h"
@@ -48,6 +49,7 @@ class ShardCheckpointer {
     SnapshotMode snapshot = SnapshotMode::cow;
     std::size_t pool_bytes = 0;  // cow; 0: as much as the shard has
     double max_wait_s = 15;      // cow: for the disk, at a time; then the save fails
+    CheckpointNames names = {};  // what is written, and under which names
   };
   ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers, int n_workers,
                     const Options& options);
@@ -71,6 +73,7 @@ class ShardCheckpointer {
   std::string dir_;
   int n_servers_;
   int n_workers_;
+  CheckpointNames names_;
   std::vector<ShardTensor> tensors_;  // cow: in the shard; copy: in the buffer
   std::size_t n_bytes_ = 0;
   std::optional<Snapshot> snapshot_;  // cow

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "common/config/suggest.h"
+#include "common/metric_names.h"
+
 namespace varscope {
 
 namespace {
@@ -80,6 +83,46 @@ void check_model(const JobConfig& config) {
       fail_at(*type, config.file, join_keys(layer_path, "type"),
               fmt::format("expected a text, got {}", type->describe()));
     }
+  }
+}
+
+// A metric that exists, that is a number, and that some evaluation will have.
+void check_keep_best(const JobConfig& config) {
+  if (!config.checkpoint.keep_best) return;
+  const std::string path = "checkpoint.keep_best.metric";
+  const std::string& metric = config.checkpoint.keep_best->metric;
+  const auto refuse = [&](const std::string& problem) {
+    fail_at(*config.root.find_path(path), config.file, path, problem);
+  };
+  std::vector<std::string> possible = config.evaluated_metrics();
+  possible.insert(possible.begin(), "loss");
+  if (!order_of_metric(metric) && metric != "confusion_matrix") {
+    const std::vector<std::string> names = metric_names();
+    const std::string near = nearest(metric, names);
+    refuse(fmt::format("unknown metric \"{}\"{}; known are {}", metric,
+                       near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near), comma_list(names)));
+  }
+  if (!order_of_metric(metric)) refuse("confusion_matrix is no number; there is no best one");
+  if (std::ranges::find(possible, metric) == possible.end()) {
+    refuse(fmt::format("evaluations have no \"{}\", only {}; add it to train.metrics", metric,
+                       comma_list(possible)));
+  }
+  if (!config.data.test) refuse("nothing is evaluated without data.test; add it, or remove keep_best");
+  if (config.train.eval_every_epochs == 0)
+    refuse("nothing is evaluated while train.eval_every_epochs is 0; change it, or remove keep_best");
+}
+
+// A map from names to names.
+void check_names(const ConfigNode& map, const std::string& file, const std::string& path) {
+  if (map.is_null()) return;
+  if (!map.is_map()) {
+    fail_at(map, file, path, fmt::format("expected a map of names (name: name), got {}", map.describe()));
+  }
+  for (const ConfigEntry& entry : map.entries) {
+    const std::string where = join_keys(path, entry.key);
+    if (entry.key.empty()) fail_at(entry.key_mark, file, path, "a name must not be empty");
+    if (!entry.value.is_scalar() || entry.value.scalar.empty())
+      fail_at(entry.value, file, where, fmt::format("expected a name, got {}", entry.value.describe()));
   }
 }
 
@@ -285,6 +328,24 @@ void CheckpointConfig::describe(Keys& b) {
   b.key("every_seconds", every_seconds, "time between two checkpoints; 0 means off",
         {.unit = "seconds", .min = 0});
   b.key("keep", keep, "newest checkpoints that are kept", {.unit = "checkpoints", .min = 1});
+  b.key("keep_every_steps", keep_every_steps,
+        "checkpoints of steps that are multiples of this are kept for ever; 0 means off",
+        {.unit = "steps", .min = 0});
+  b.key("keep_every_hours", keep_every_hours,
+        "the oldest checkpoint, and each that is this much later than the last so kept, are kept for ever; 0 "
+        "means off",
+        {.unit = "hours", .min = 0});
+  b.optional_section("keep_best", keep_best, "the best checkpoints by a figure of the evaluations are kept");
+  b.key("variables", variables,
+        "what checkpoints hold: full names, or scopes (\"hidden1/\"). Without any: all variables. A run "
+        "resumes from a part only with partial_restore");
+  b.key("rename", rename,
+        "other names in the checkpoint, as a map: the name there and the variable in the model. The same map "
+        "restores",
+        {.type_name = "a map of names"});
+  b.key("partial_restore", partial_restore,
+        "when resuming, variables that the checkpoint does not have get initial values instead of being an "
+        "error");
   b.key("at_end", at_end, "write a checkpoint when training ends");
   b.key("timeout_s", timeout_s, "a checkpoint that takes longer is given up",
         {.unit = "seconds", .above = 0});
@@ -307,6 +368,23 @@ void CheckpointConfig::describe(Keys& b) {
            "out, queue makes it at the first step after that");
 }
 
+void KeepBestConfig::describe(Keys& b) {
+  b.required_key("metric", metric, "loss, or one of train.metrics: of the newest evaluation up to its step");
+  b.key("count", count, "how many of the best are kept", {.unit = "checkpoints", .min = 1});
+  b.choice(
+      "mode", mode, kBestModes,
+      "which values are better; auto knows: larger for accuracy, top_<k>, auc, precision, recall, smaller "
+      "for the others");
+}
+
+void WarmStartConfig::describe(Keys& b) {
+  b.required_key("from", from, "a checkpoint, or a directory of them: its newest whole one");
+  b.key("map", map,
+        "which values go where, as a map from checkpoint to model: 'a/': 'b/' for a scope, a/x: b/y for a "
+        "variable, '/' for the root. Without it all variables by their own names",
+        {.type_name = "a map of names"});
+}
+
 void OutputConfig::describe(Keys& b) {
   b.key("metrics", metrics, "write metrics as JSON lines into the run directory");
   b.choice("progress", progress, kProgressModes,
@@ -321,6 +399,9 @@ void JobConfig::describe(Keys& b) {
   b.section("optimizer", optimizer, "how servers update variables");
   b.section("train", train, "how long and how to train");
   b.section("checkpoint", checkpoint, "when to save, and where");
+  b.optional_section(
+      "warm_start", warm_start,
+      "a new run starts with values of a checkpoint instead of initial ones; ignored by --resume");
   b.section("output", output, "what the user sees");
 }
 
@@ -330,10 +411,17 @@ std::string JobConfig::checkpoint_dir() const {
   return checkpoint.dir.empty() ? run_dir() + "/checkpoints" : checkpoint.dir;
 }
 
+std::vector<std::string> JobConfig::evaluated_metrics() const {
+  if (!train.metrics.empty()) return train.metrics;
+  if (model.target == TargetType::input) return {"rmse"};
+  if (data.train.type == DataType::text && data.train.steps > 1) return {"accuracy", "perplexity"};
+  return {"accuracy"};
+}
+
 bool operator==(const JobConfig& a, const JobConfig& b) {
   return a.job == b.job && a.cluster == b.cluster && a.data == b.data && a.model == b.model &&
          a.optimizer == b.optimizer && a.train == b.train && a.checkpoint == b.checkpoint &&
-         a.output == b.output;
+         a.warm_start == b.warm_start && a.output == b.output;
 }
 
 JobConfig parse_job(const ConfigNode& root, const std::string& file) {
@@ -345,6 +433,9 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   check_model(config);
   config.model.loss = read_loss(config);
   check_schedule(config);
+  check_keep_best(config);
+  check_names(config.checkpoint.rename, config.file, "checkpoint.rename");
+  if (config.warm_start) check_names(config.warm_start->map, config.file, "warm_start.map");
   settle(config.data.train, DataSplit::train);
   if (config.data.test) settle(*config.data.test, DataSplit::test);
   return config;

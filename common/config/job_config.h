@@ -203,11 +203,38 @@ inline constexpr Choice<SnapshotMode> kSnapshotModes[] = {{SnapshotMode::cow, "c
 enum class WhenBusy : std::uint8_t { skip, queue };
 inline constexpr Choice<WhenBusy> kWhenBusy[] = {{WhenBusy::skip, "skip"}, {WhenBusy::queue, "queue"}};
 
+enum class BestMode : std::uint8_t { automatic, max, min };
+inline constexpr Choice<BestMode> kBestModes[] = {
+    {BestMode::automatic, "auto"}, {BestMode::max, "max"}, {BestMode::min, "min"}};
+
+// Which checkpoints stay because of a figure of the evaluations.
+struct KeepBestConfig {
+  std::string metric;
+  std::int64_t count = 1;
+  BestMode mode = BestMode::automatic;
+  void describe(Keys& b);
+  bool operator==(const KeepBestConfig&) const = default;
+};
+
+// A new run's values from a checkpoint. `map` is a map of texts, or null; see checkpoint/assignment_map.h.
+struct WarmStartConfig {
+  std::string from;
+  ConfigNode map;
+  void describe(Keys& b);
+  bool operator==(const WarmStartConfig&) const = default;
+};
+
 struct CheckpointConfig {
   std::string dir;               // empty: see JobConfig::checkpoint_dir()
   std::int64_t every_steps = 0;  // 0: off
   double every_seconds = 0;      // 0: off
   std::int64_t keep = 5;
+  std::int64_t keep_every_steps = 0;  // 0: off
+  double keep_every_hours = 0;        // 0: off
+  std::optional<KeepBestConfig> keep_best;
+  std::vector<std::string> variables;  // full names, or scopes with a '/' at the end; empty: all
+  ConfigNode rename;                   // new name: variable; null: none
+  bool partial_restore = false;
   bool at_end = true;
   double timeout_s = 60;
   std::int64_t max_failures = 3;
@@ -243,6 +270,7 @@ struct JobConfig {
   OptimizerConfig optimizer;
   TrainConfig train;
   CheckpointConfig checkpoint;
+  std::optional<WarmStartConfig> warm_start;
   OutputConfig output;
 
   std::string file;  // for messages
@@ -250,6 +278,9 @@ struct JobConfig {
 
   std::string run_dir() const;         // job.run_dir, or runs/<name>
   std::string checkpoint_dir() const;  // checkpoint.dir, or <run_dir>/checkpoints
+
+  // The figures that evaluations have besides the loss: train.metrics, or what suits the loss.
+  std::vector<std::string> evaluated_metrics() const;
 
   void describe(Keys& b);
 

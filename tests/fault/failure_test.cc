@@ -194,7 +194,7 @@ const Refusal kRefusals[] = {
     {"OtherModel",
      4,
      {"step-000000003", "hidden1/weights", "[256, 128]", "[256, 64]", "hidden2/weights",
-      "nothing was restored; use the config it was made with, or start without resuming"},
+      "nothing was restored; use the config it was made with, or start a new run in another job.run_dir"},
      [](const ScratchDir& dir) {
        make_checkpoint(dir);
        return three_ranks(dir, Args{"--resume"} + set({"model.layers.0.units=64"}));
@@ -202,7 +202,7 @@ const Refusal kRefusals[] = {
     {"OtherBatchThanTheCheckpoint",
      4,
      {"cannot resume", "train.batch: 64 in the checkpoint, 32 in the config",
-      "Set them back, or start a new run in another job.run_dir"},
+      "nothing was restored; use the config it was made with, or start a new run in another job.run_dir"},
      [](const ScratchDir& dir) {
        make_checkpoint(dir);
        return three_ranks(dir, Args{"--resume"} + set({"train.batch=32"}));

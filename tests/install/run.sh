@@ -29,6 +29,12 @@ cp -r "$here/../../docs/examples/custom_layer" "$temporary/custom"
 cmake -S "$temporary/custom" -B "$temporary/custom/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" \
   >"$temporary/log" || { cat "$temporary/log" >&2; exit 1; }
 cmake --build "$temporary/custom/build"
+# A model of one's own, saved and restored, as docs/saver.md shows it.
+cp -r "$here/../../docs/examples/saver" "$temporary/saver"
+cmake -S "$temporary/saver" -B "$temporary/saver/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" \
+  >"$temporary/log" || { cat "$temporary/log" >&2; exit 1; }
+cmake --build "$temporary/saver/build"
+"$temporary/saver/build/my_saver" "$temporary/saved"
 cd "$temporary"
 "$temporary/custom/build/my_varscope" config --explain >"$temporary/explained"
 grep -q "type: swish" "$temporary/explained"

@@ -206,7 +206,8 @@ TEST(CheckpointReader, ListsEveryDifferenceOfTheModelAtOnce) {
                              make_variable("output/weights", DType::float32, {10})});
   const std::string words = error_of([&] { reader.check_model(other, {"m", "v"}, "adam"); });
   for (const char* part :
-       {"does not fit the model (6 differences)",
+       {"does not fit the model (7 differences)",
+        "variable \"norm/mean\" is trained in the model but was not in the checkpoint",
         "the optimizer is \"momentum\" in the checkpoint and \"adam\" in the job",
         "optimizer slot \"v\" is missing",
         "\"hidden/weights\" has shape [90, 61] in the checkpoint and [61, 90] in the model",

@@ -55,7 +55,7 @@ class CheckpointUpkeep : public ::testing::Test {
   }
   std::string prune(int keep, PruneMode mode = PruneMode::remove, ToolFormat format = ToolFormat::text) {
     std::string out;
-    prune_tool(fs, dir.path(), keep, mode, format, out);
+    prune_tool(fs, dir.path(), {.keep = keep}, mode, format, out);
     return out;
   }
   std::string latest_warning() { return latest_problem(fs, dir.path(), scan_checkpoints(fs, dir.path())); }
@@ -160,8 +160,10 @@ TEST_F(CheckpointUpkeep, APinStaysWithACheckpointThatIsSetAside) {
 
 TEST_F(CheckpointUpkeep, PruneTellsFirstAndThenRemoves) {
   fill(4);
-  EXPECT_THAT(prune(3, PruneMode::dry_run),
-              AllOf(HasSubstr("step-000000001 would be removed\n1 checkpoint, "), HasSubstr("a dry run")));
+  EXPECT_THAT(
+      prune(3, PruneMode::dry_run),
+      AllOf(HasSubstr("step-000000002 stays: newest\nstep-000000001 would be removed\n1 checkpoint, "),
+            HasSubstr("a dry run")));
   EXPECT_THAT(steps(), ElementsAre(4, 3, 2, 1));
   const auto json = nlohmann::json::parse(prune(2, PruneMode::remove, ToolFormat::json));
   EXPECT_EQ(json.at("removed"), nlohmann::json({"step-000000002", "step-000000001"}));

@@ -81,7 +81,7 @@ TEST_P(JobErrors, SayWhereWhatAndWhatIsAllowed) {
 
 const std::string kTrainKeys =
     "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, shuffle";
-const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train";
+const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train, warm_start";
 
 INSTANTIATE_TEST_SUITE_P(
     UnknownKeys, JobErrors,
@@ -179,6 +179,55 @@ INSTANTIATE_TEST_SUITE_P(
                  "- or ."},
         LineCase{5, "    {type: fashion_mnist, folder: ''}",
                  "job.yaml:5:35: data.train.folder: must not be empty"}));
+
+// Line 13 is the first after the job; the digits are evaluated where a case says so.
+INSTANTIATE_TEST_SUITE_P(
+    KeepBestAndNames, JobErrors,
+    testing::Values(
+        LineCase{
+            13, "checkpoint: {keep_best: {metric: acuracy}}\n",
+            "job.yaml:13:34: checkpoint.keep_best.metric: unknown metric \"acuracy\"; did you mean "
+            "\"accuracy\"?; known are loss, accuracy, top_5, auc, log_loss, rmse, perplexity, precision, "
+            "recall, confusion_matrix"},
+        LineCase{13, "checkpoint: {keep_best: {metric: auc}}\n",
+                 "job.yaml:13:34: checkpoint.keep_best.metric: evaluations have no \"auc\", only loss, "
+                 "accuracy; add it to train.metrics"},
+        LineCase{
+            13, "checkpoint: {keep_best: {metric: confusion_matrix}}\n",
+            "job.yaml:13:34: checkpoint.keep_best.metric: confusion_matrix is no number; there is no best "
+            "one"},
+        LineCase{
+            13, "checkpoint: {keep_best: {metric: loss}}\n",
+            "job.yaml:13:34: checkpoint.keep_best.metric: nothing is evaluated without data.test; add it, "
+            "or remove keep_best"},
+        LineCase{5, "    type: digits\n  test: {type: digits}\ncheckpoint: {keep_best: {metric: loss}}",
+                 "no error"},
+        LineCase{
+            12, "  eval_every_epochs: 0\ncheckpoint: {keep_best: {metric: loss}}",
+            "job.yaml:13:34: checkpoint.keep_best.metric: nothing is evaluated without data.test; add it, "
+            "or remove keep_best"},
+        LineCase{
+            13, "checkpoint: {keep_best: {count: 2}}\n",
+            "job.yaml:13:14: checkpoint.keep_best.metric: missing; section checkpoint.keep_best needs this "
+            "key (a text: loss, or one of train.metrics: of the newest evaluation up to its step)"},
+        LineCase{13, "checkpoint: {keep_best: {metric: loss, mode: mx}}\n",
+                 "job.yaml:13:46: checkpoint.keep_best.mode: expected one of auto, max, min, got \"mx\"; did "
+                 "you mean "
+                 "\"max\"?"},
+        LineCase{
+            13, "checkpoint: {keep_every_hours: -1}\n",
+            "job.yaml:13:32: checkpoint.keep_every_hours: -1 is out of range; allowed: 0 or more (hours)"},
+        LineCase{13, "checkpoint: {rename: [a]}\n",
+                 "job.yaml:13:22: checkpoint.rename: expected a map of names (name: name), got a list"},
+        LineCase{13, "checkpoint: {rename: {a: [b]}}\n",
+                 "job.yaml:13:26: checkpoint.rename.a: expected a name, got a list"},
+        LineCase{13, "warm_start: {map: {a/: b/}}\n",
+                 "job.yaml:13:1: warm_start.from: missing; section warm_start needs this key (a text: a "
+                 "checkpoint, or a directory of them: its newest whole one)"},
+        LineCase{13, "warm_start: {from: c, map: {'': b}}\n",
+                 "job.yaml:13:29: warm_start.map: a name must not be empty"},
+        LineCase{13, "warm_start: {from: c, map: {a/: }}\n",
+                 "job.yaml:13:33: warm_start.map.a/: expected a name, got nothing"}));
 
 INSTANTIATE_TEST_SUITE_P(
     MissingAndMisplaced, JobErrors,
@@ -455,6 +504,10 @@ TEST(Dump, ReadsBackToAnEqualConfig) {
       {"model.initializer={type: normal, stddev: 0.02}", "model.dtype=float64"},
       {"model.layers.0.note=\"3\"",
        "model.layers.1.nested=[[1, 2], [{a: 1, b: [x]}, ~], {}, [], '', \"l1\\nl2\\t\\\"\"]"},
+      {"checkpoint={keep_every_steps: 100, keep_every_hours: 0.5, variables: [a/, b], partial_restore: true}",
+       "checkpoint.rename={new/name: b}", "warm_start={from: c, map: {a/: b/, '/': 'x/'}}"},
+      {"data.test.type=digits", "checkpoint.keep_best={metric: accuracy, count: 2, mode: min}",
+       "warm_start={from: c}"},
       {"job.name=12", "job.run_dir=null_", "checkpoint.dir='null'", "job.seed=9223372036854775807"},
   };
   for (const auto& overrides : variants) {

@@ -1,0 +1,239 @@
+#include "launch/start_values.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "checkpoint/scan.h"
+#include "common/config/suggest.h"
+#include "common/error.h"
+#include "common/serialize.h"
+#include "ps/optimizer.h"
+
+namespace varscope {
+namespace {
+
+// "a, b and 3 more"
+std::string short_list(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 8;
+  if (names.size() <= kMost + 1) return comma_list(names);
+  return fmt::format("{} and {} more", fmt::join(names.begin(), names.begin() + kMost, ", "),
+                     names.size() - kMost);
+}
+
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& candidates) {
+  const std::string near = nearest(word, candidates);
+  return near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near);
+}
+
+const ConfigNode& node_at(const JobConfig& job, std::string_view path) {
+  const ConfigNode* node = job.root.find_path(path);
+  return node != nullptr ? *node : job.root;
+}
+
+std::optional<std::set<std::string>> selected_variables(const JobConfig& job,
+                                                        const std::vector<std::string>& model) {
+  const std::vector<std::string>& entries = job.checkpoint.variables;
+  if (entries.empty()) return std::nullopt;
+  std::set<std::string> selected;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    bool matches = false;
+    for (const std::string& name : model) {
+      if (!is_within(name, entries[i])) continue;
+      selected.insert(name);
+      matches = true;
+    }
+    if (matches) continue;
+    const std::string path = fmt::format("checkpoint.variables.{}", i);
+    fail_at(
+        node_at(job, path), job.file, path,
+        fmt::format("the model has {} \"{}\"{}", entries[i].ends_with('/') ? "nothing below" : "no variable",
+                    entries[i], did_you_mean(entries[i], with_scopes(model))));
+  }
+  return selected;
+}
+
+void check_new_names(const JobConfig& job, const std::vector<std::string>& model,
+                     const std::map<std::string, std::string>& new_names) {
+  std::map<std::string, std::string> taken;  // name in the checkpoint: variable
+  for (const std::string& variable : model) {
+    const auto it = new_names.find(variable);
+    const std::string& name = it == new_names.end() ? variable : it->second;
+    const auto [other, is_free] = taken.try_emplace(name, variable);
+    if (is_free) continue;
+    fail_at(node_at(job, "checkpoint.rename"), job.file, "checkpoint.rename",
+            fmt::format("variables \"{}\" and \"{}\" would both be \"{}\" in the checkpoint", other->second,
+                        variable, name));
+  }
+}
+
+// Why the run would not go on where it stopped in its data.
+std::vector<std::string> data_differences(const JobConfig& job, const ModelFacts& facts, const Manifest& m) {
+  if (m.coordinator_state.empty()) {
+    return {
+        fmt::format("it {} and has no place in the data to go on from; evaluate it with varscope eval "
+                    "--checkpoint, start a new run from its values with warm_start, or resume from a "
+                    "checkpoint that a run has written",
+                    m.run_id == "saver" ? "was saved by a program" : "was imported from a file")};
+  }
+  const auto saved =
+      from_text<CoordinatorState>(m.coordinator_state, "the coordinator's state in the checkpoint");
+  std::vector<std::string> differences;
+  const auto compare = [&](const char* name, std::int64_t before, std::int64_t now) {
+    if (before != now)
+      differences.push_back(fmt::format("{}: {} in the checkpoint, {} in the config", name, before, now));
+  };
+  compare("train.batch", saved.batch, job.train.batch);
+  compare("job.seed", saved.seed, job.job.seed);
+  compare("samples in data.train", saved.dataset_size, facts.train_samples);
+  return differences;
+}
+
+AssignmentMap assignment_map(const JobConfig& job) {
+  if (job.warm_start->map.is_null()) return {};
+  const ConfigNode& map = job.warm_start->map;
+  std::vector<AssignmentMap::Entry> entries;
+  for (const ConfigEntry& e : map.entries) {
+    entries.push_back({e.key, e.value.scalar});
+    if (const std::string problem = entry_problem(entries.back()); !problem.empty())
+      fail_at(e.key_mark, job.file, join_keys("warm_start.map", e.key), problem);
+  }
+  try {
+    return AssignmentMap(std::move(entries));
+  } catch (const Error& e) {
+    fail_at(map, job.file, "warm_start.map", e.what());
+  }
+}
+
+// All entries that are not used, each with its place.
+void refuse_unused(const JobConfig& job, const WarmStart& warm_start, const std::string& path) {
+  if (warm_start.unused().empty()) return;
+  if (job.warm_start->map.is_null()) {
+    fail_at(node_at(job, "warm_start.from"), job.file, "warm_start.from",
+            fmt::format("checkpoint {} has none of the model's variables; say with warm_start.map which go "
+                        "where",
+                        path));
+  }
+  std::string text;
+  for (const AssignmentMap::Unused& u : warm_start.unused()) {
+    const ConfigEntry& e = job.warm_start->map.entries[u.entry];
+    text += fmt::format("{}{}{}: not used: {}", text.empty() ? "" : "\n  ", position_of(e.key_mark, job.file),
+                        join_keys("warm_start.map", e.key), u.why);
+  }
+  throw Error(ErrorKind::config, text);
+}
+
+}  // namespace
+
+CheckpointNames checkpoint_names(const JobConfig& job, const VariableTable& table) {
+  const std::vector<std::string> model = whole_names(table);
+  std::optional<std::set<std::string>> selected = selected_variables(job, model);
+  std::map<std::string, std::string> new_names;
+  for (const ConfigEntry& e : job.checkpoint.rename.entries) {
+    const std::string& variable = e.value.scalar;
+    const std::string path = join_keys("checkpoint.rename", e.key);
+    if (std::ranges::find(model, variable) == model.end()) {
+      fail_at(e.value, job.file, path,
+              fmt::format("the model has no variable \"{}\"{}", variable, did_you_mean(variable, model)));
+    }
+    if (selected && !selected->contains(variable))
+      fail_at(e.value, job.file, path, fmt::format("\"{}\" is not among checkpoint.variables", variable));
+    const auto [other, is_new] = new_names.try_emplace(variable, e.key);
+    if (!is_new) {
+      fail_at(e.key_mark, job.file, path,
+              fmt::format("variable \"{}\" has the name \"{}\" already", variable, other->second));
+    }
+  }
+  check_new_names(job, model, new_names);
+  return {std::move(selected), std::move(new_names)};
+}
+
+StartValues::StartValues(const StartPacket& start, const ModelFacts& facts)
+    : seed_(static_cast<std::uint64_t>(start.job.job.seed)),
+      names_(checkpoint_names(start.job, facts.table)) {
+  if (!start.resume_path.empty()) {
+    plan_resume(start, facts);
+  } else if (!start.warm_start_path.empty()) {
+    plan_warm_start(start, facts);
+  }
+  note_names(facts.table);
+}
+
+void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts) {
+  PosixFs fs;
+  path_ = start.resume_path;
+  resumed_ = load_manifest(fs, path_).manifest;
+  const Optimizer optimizer(start.job.optimizer);
+  const RestorePlan plan = plan_restore(*resumed_, names_.in_checkpoint(facts.table), optimizer.slots(),
+                                        to_string(start.job.optimizer.type));
+  const bool partial = start.job.checkpoint.partial_restore;
+  std::vector<std::string> problems = partial ? plan.conflicts : plan.problems(RestorePlan::Extra::include);
+  for (std::string& p : data_differences(start.job, facts, *resumed_)) problems.push_back(std::move(p));
+  refuse(
+      path_, "the job, which cannot resume", problems,
+      plan.missing.empty() || partial
+          ? "nothing was restored; use the config it was made with, or start a new run in another job.run_dir"
+          : "nothing was restored; use the config it was made with, start a new run in another job.run_dir, "
+            "or give missing variables initial values with checkpoint.partial_restore: true");
+  if (start.job.warm_start)
+    notes_.push_back("  warm start   ignored: the run goes on from its own checkpoint");
+  for (const UnmatchedVariable& v : plan.missing) {
+    missing_.insert(v.name);
+    warnings_.push_back(v.text + ": it starts with initial values (checkpoint.partial_restore)");
+  }
+  for (const UnmatchedVariable& v : plan.extra) warnings_.push_back(v.text + ": it is left out");
+}
+
+void StartValues::plan_warm_start(const StartPacket& start, const ModelFacts& facts) {
+  PosixFs fs;
+  path_ = start.warm_start_path;
+  const Manifest manifest = load_manifest(fs, path_).manifest;
+  warm_start_ = WarmStart(path_, manifest, facts.table, assignment_map(start.job));
+  refuse_unused(start.job, warm_start_, path_);
+  const std::vector<std::string>& others = warm_start_.uncaptured();
+  std::string text =
+      fmt::format("  warm start   {} of {} variables from {} (step {})", warm_start_.n_captured(),
+                  warm_start_.n_captured() + others.size(), path_, manifest.step);
+  if (!others.empty()) text += "; initial values: " + short_list(others);
+  notes_.push_back(std::move(text));
+}
+
+void StartValues::note_names(const VariableTable& model) {
+  std::vector<std::string> left_out;
+  for (const std::string& name : whole_names(model)) {
+    VariableSpec v;
+    v.name = name;
+    if (!names_.holds(v)) left_out.push_back(name);
+  }
+  if (left_out.empty()) return;
+  notes_.push_back(fmt::format(
+      "  partly saved checkpoints hold {} of {} variables, not {}; --resume needs "
+      "checkpoint.partial_restore",
+      whole_names(model).size() - left_out.size(), whole_names(model).size(), short_list(left_out)));
+}
+
+// What the checkpoint calls the variable; nothing when its values do not come from there.
+std::optional<VariableSpec> StartValues::saved_as(const VariableSpec& variable) const {
+  if (!resumed_) return warm_start_.saved_as(variable);
+  if (missing_.contains(names_.name_of(variable.full_name()))) return std::nullopt;
+  return names_.in_checkpoint(variable);
+}
+
+void StartValues::load(ParameterShard& shard, Fs& fs) const {
+  if (!resumed_ || !missing_.empty()) shard.initialize(seed_);
+  if (path_.empty()) return;
+  CheckpointReader reader = CheckpointReader::open(fs, path_);
+  // A variable's slices follow each other: what it is called is looked up once.
+  const VariableSpec* current = nullptr;
+  std::optional<VariableSpec> saved;
+  shard.for_each_slice(
+      [&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView out) {
+        if (std::exchange(current, &v) != &v) saved = saved_as(v);
+        if (saved && (resumed_ || slot.empty())) reader.read(*saved, slot, slice.box, out);
+      });
+  if (!resumed_) return;
+  for (BucketId b : shard.buckets()) shard.set_clock(b, Clock(resumed_->step));
+}
+
+}  // namespace varscope
