@@ -57,6 +57,7 @@ class FaultFs : public Fs {
   void clear_faults() { faults_.clear(); }
   void no_exchange() { can_exchange_ = false; }
   int count(FsOp op) { return counts_[op]; }
+  int struck() const { return struck_; }  // how many operations were made to fail
   const std::vector<std::string>& log() const { return log_; }
   // Called before each operation that changes something.
   std::function<void()> before_change;
@@ -179,6 +180,7 @@ class FaultFs : public Fs {
     const bool fails = next_fails(op);
     ++counts_[op];
     log_.push_back(std::string(to_string(op)) + " " + what);
+    struck_ += fails ? 1 : 0;
     if (fails) fail_io(to_string(op), what, faults_[op].code);
   }
   void moved(const std::string& from, const std::string& to) {
@@ -197,6 +199,7 @@ class FaultFs : public Fs {
   std::map<FsOp, Fault> faults_;
   std::size_t keep_of_torn_write_ = 0;
   bool can_exchange_ = true;
+  int struck_ = 0;
   std::vector<std::string> log_;
   std::set<std::string> unsynced_files_, unsynced_names_;
 };

@@ -262,4 +262,16 @@ class MemoryFs : public Fs {
   bool can_exchange_ = true;
 };
 
+// The disk as processes see it after the first n operations; inodes keep their numbers.
+inline Disk replay(Disk disk, const std::vector<DiskOp>& log, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const DiskOp& op = log[i];
+    disk.inodes.resize(std::max(disk.inodes.size(), op.inode + 1));
+    if (op.kind == DiskOpKind::make_dir) disk.inodes[op.inode].is_dir = true;
+    disk.inodes[op.inode].bytes += op.bytes;
+    MemoryFs::apply(disk, op.names);
+  }
+  return disk;
+}
+
 }  // namespace varscope::testing
