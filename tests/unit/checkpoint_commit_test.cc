@@ -4,9 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <filesystem>
-#include <set>
 
 #include "checkpoint/committer.h"
 #include "checkpoint/reader.h"
@@ -20,7 +18,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using testing::error_of;
 using testing::FaultFs;
-using testing::FsOp;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::save;
@@ -29,10 +26,6 @@ using testing::small_model;
 using testing::spit;
 using testing::TempDir;
 using testing::tiny_model;
-
-void copy_tree(const std::string& from, const std::string& to) {
-  std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
-}
 
 Digest hash_of_newest(Fs& fs, const std::string& dir) {
   return CheckpointReader::open(fs, newest_checkpoint(fs, dir).path).values_hash();
@@ -263,109 +256,6 @@ TEST(CheckpointDirectory, LatestIsOnlyAHint) {
   fs.remove_all(dir / "LATEST");
   EXPECT_THAT(newest_checkpoint(fs, dir.path()).warnings,
               ElementsAre(dir / "LATEST is missing; step-000000002 was found by scanning"));
-}
-
-// Every operation of a save and of retention fails once, at each of its occurrences.
-TEST(CheckpointFaults, AnyFailedOperationLeavesANewestThatLoads) {
-  PosixFs posix;
-  TempDir base;
-  {
-    CheckpointDirectory directory(posix, base / "c");
-    directory.lock("run");
-    save(posix, directory, tiny_model(1), 1, 2, "first");
-  }
-  const Digest first = testing::values_hash_of(tiny_model(1)),
-               second = testing::values_hash_of(tiny_model(2));
-  int failed = 0;
-  // Step 1 is over an existing name, with and without a file system that can exchange.
-  for (const auto& [step, can_exchange] : {std::pair(1, true), std::pair(1, false), std::pair(2, true)}) {
-    for (const FsOp op : testing::kMutatingOps) {
-      for (int n = 1; n < 100; ++n) {
-        TempDir dir;
-        copy_tree(base / "c", dir / "c");
-        FaultFs fs(posix);
-        CheckpointDirectory directory(fs, dir / "c");
-        if (!can_exchange) fs.no_exchange();
-        directory.lock("run");
-        directory.sweep();
-        const int before = fs.count(op);
-        fs.fail_nth(op, n, EIO);
-        bool committed = false;
-        try {
-          save(fs, directory, tiny_model(2), step, 2, "second");
-          committed = true;
-          directory.retain(1);
-        } catch (const Error& e) {
-          EXPECT_EQ(e.kind(), ErrorKind::io) << e.what();
-          EXPECT_THAT(e.what(), HasSubstr("Input/output error"));
-          if (!committed) directory.abandon("second");
-          ++failed;
-        }
-        const std::string where = std::string(to_string(op)) + " " + std::to_string(n);
-        const bool struck = fs.count(op) - before >= n;
-        fs.clear_faults();
-        const Digest found = hash_of_newest(posix, dir / "c");
-        if (committed) {
-          EXPECT_EQ(found, second) << where;
-        } else if (op != FsOp::sync_dir) {
-          EXPECT_EQ(found, first) << where;  // after a failed fsync of the directory it may be either
-        } else {
-          EXPECT_TRUE(found == first || found == second) << where;
-        }
-        directory.sweep();
-        EXPECT_THAT(leftovers(posix, dir / "c"), IsEmpty()) << where;
-        EXPECT_EQ(hash_of_newest(posix, dir / "c"), found) << where;
-        save(fs, directory, tiny_model(3), 9, 1, "third");  // the job goes on
-        EXPECT_EQ(hash_of_newest(posix, dir / "c"), testing::values_hash_of(tiny_model(3)));
-        if (!struck) break;
-      }
-    }
-  }
-  EXPECT_GT(failed, 30);
-}
-
-// Giving up removes the temporary directory, which after an exchange would be the older checkpoint. Whether
-// the exchange is durable is not known: both must stay whole.
-TEST(CheckpointFaults, ExchangeThatIsNotDurableKeepsBoth) {
-  for (const bool rename_fails : {false, true}) {
-    TempDir dir;
-    PosixFs posix;
-    FaultFs fs(posix);
-    CheckpointDirectory directory(fs, dir.path());
-    directory.lock("run");
-    save(fs, directory, tiny_model(1), 5, 1, "first");
-    fs.fail_nth(FsOp::sync_dir, 3, EIO);  // after those of begin() and of the temporary directory
-    if (rename_fails) fs.fail_nth(FsOp::rename, 1, EIO);
-    EXPECT_THAT(error_of([&] { save(fs, directory, tiny_model(2), 5, 1, "second"); }),
-                HasSubstr("cannot fsync directory " + dir.path()));
-    directory.abandon("second");
-    EXPECT_EQ(hash_of_newest(posix, dir.path()), testing::values_hash_of(tiny_model(2)));
-    std::string older = dir / ".tmp-second";
-    for (const std::string& name : fs.list(dir.path())) {
-      if (name.starts_with("superseded-step-000000005-")) older = dir / name;
-    }
-    EXPECT_EQ(older == dir / ".tmp-second", rename_fails);
-    EXPECT_THAT(verify_checkpoint(posix, older), IsEmpty());
-    save(fs, directory, tiny_model(3), 6, 1, "third");
-    directory.sweep();
-    EXPECT_EQ(hash_of_newest(posix, dir.path()), testing::values_hash_of(tiny_model(3)));
-    EXPECT_THAT(leftovers(fs, dir.path()), IsEmpty());
-  }
-}
-
-TEST(CheckpointFaults, TornWritesNeverBecomeACheckpoint) {
-  PosixFs posix;
-  for (int n = 1; n <= 5; ++n) {
-    TempDir dir;
-    FaultFs fs(posix);
-    CheckpointDirectory directory(fs, dir.path());
-    directory.lock("run");
-    save(fs, directory, tiny_model(1), 1, 2, "first");
-    fs.tear_nth_write(n, 17, ENOSPC);
-    EXPECT_THAT(error_of([&] { save(fs, directory, tiny_model(2), 2, 2, "second"); }),
-                HasSubstr("No space left on device; free some space"));
-    EXPECT_EQ(newest_checkpoint(posix, dir.path()).path, dir / "step-000000001");
-  }
 }
 
 }  // namespace
