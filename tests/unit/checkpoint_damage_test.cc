@@ -231,7 +231,7 @@ std::vector<Damage> damages() {
                    std::swap(fs.bytes(p + "/" + shard_name(0, 2)), fs.bytes(p + "/" + shard_name(1, 2)));
                  }});
   all.push_back({"valid shard of the right size from another step", "shard 1",
-                 "shard-00001-of-00002.safetensors belongs to checkpoint ",
+                 "shard-00001-of-00002.safetensors belongs to checkpoint id-",
                  [](MemoryFs& fs, const std::string& p, const std::string& other) {
                    copy_file(fs, other + "/" + shard_name(1, 2), p + "/" + shard_name(1, 2));
                  }});
@@ -272,7 +272,7 @@ TEST_F(CheckpointDamage, FallsBackToTheOlderOneAndSaysWhy) {
     const auto n = n_cases.extract({damage.injected, damage.where});
     if (n.empty()) continue;  // the row is there
     std::string words = damage.words;
-    if (n.mapped() > 1) words.replace(words.find("shard-00000-of-00002.safetensors"), 32, "<file>");
+    if (n.mapped() > 1) words.replace(words.find("shard-00000-of-00002.safetensors"), 32, "FILE");
     matrix.add({damage.injected, damage.where, std::to_string(n.mapped()),
                 fmt::format("\"... {} ...\"; the older checkpoint is used", words)});
   }
