@@ -278,6 +278,7 @@ inline CrashesTried try_crashes(const CrashSession& session, const std::vector<D
                                 std::size_t from = 0) {
   CrashesTried tried;
   CrashStates states(session.start);
+  GoodStates seen;
   std::size_t promise = 0;
   for (const DiskOp& op : log) {
     if (op.kind == DiskOpKind::note) promise = op.note;
@@ -286,12 +287,12 @@ inline CrashesTried try_crashes(const CrashSession& session, const std::vector<D
     if (&op - log.data() < static_cast<std::ptrdiff_t>(from)) continue;
     if (op.kind == DiskOpKind::close) continue;  // changes nothing
     const bool all_good = states.for_each([&](const Digest& digest, const auto& make_disk) {
-      if (good.contains({promise, digest})) return true;
-      ++tried.states;
+      if (!seen.insert({promise, digest}).second || good.contains({promise, digest})) return true;
       tried.violation = broken_promise(make_disk(), session.promises[promise]);
       if (tried.violation.empty()) good.insert({promise, digest});
       return tried.violation.empty();
     });
+    tried.states = seen.size();
     if (all_good) continue;
     tried.violation += fmt::format(", after operation {} {}", tried.operations, op.path);
     return tried;
