@@ -3,14 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "checkpoint/committer.h"
 #include "checkpoint/reader.h"
-#include "tests/support/checkpoint_fixture.h"
 #include "tests/support/failure_matrix.h"
-#include "tests/support/memory_fs.h"
+#include "tests/support/two_checkpoints.h"
 
 namespace varscope {
 namespace {
@@ -20,76 +20,18 @@ using ::testing::Contains;
 using testing::Disk;
 using testing::error_of;
 using testing::FailureMatrix;
+using testing::flipped;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::make_variable;
+using testing::kTwoDir;
+using testing::make_directory_of;
 using testing::MemoryFs;
-using testing::Model;
-using testing::save;
 
 FailureMatrix& matrix = FailureMatrix::install("files: damage", VARSCOPE_SOURCE_DIR "/docs/failures.md");
 
-constexpr const char* kDir = "/c";
 constexpr const char* kOlderUsed = "rejected, file and chunk named; the older checkpoint is used";
 
-// Both shards of one size, so that nothing but their bytes tells them apart.
-Model two_shards(unsigned seed) {
-  return {
-      VariableTable({make_variable("w", DType::float32, {4, 3}), make_variable("v", DType::float32, {4, 3})}),
-      {"m"},
-      seed};
-}
-// Each shard has more than one chunk.
-Model two_chunks(unsigned seed) {
-  return {VariableTable({make_variable("w", DType::float32, {700, 1024})}), {}, seed};
-}
-
-// A directory with checkpoints of steps 4 and 5, of two servers and two workers.
-class CheckpointDamage : public ::testing::Test {
- protected:
-  void fill(Model (*model)(unsigned)) {
-    fs.make_dir(kDir);
-    CheckpointDirectory directory(fs, kDir);
-    directory.lock("run");
-    older = save(fs, directory, model(1), 4, 2, "id-4");
-    newer = save(fs, directory, model(2), 5, 2, "id-5");
-  }
-  void SetUp() override { fill(two_shards); }
-
-  std::string& bytes(const std::string& name) { return fs.bytes(newer + "/" + name); }
-  std::vector<std::string> files() const {
-    return {"MANIFEST", shard_name(0, 2), shard_name(1, 2), worker_state_name(0)};
-  }
-
-  void expect_older(const std::string& words) {
-    const FoundCheckpoint found = newest_checkpoint(fs, kDir);
-    EXPECT_EQ(found.path, older);
-    ASSERT_FALSE(found.warnings.empty());
-    EXPECT_THAT(found.warnings.back(),
-                AllOf(HasSubstr("checkpoint step-000000005 cannot be used: "), HasSubstr(words),
-                      HasSubstr("; falling back to step-000000004")));
-  }
-  void expect_newer() {
-    const FoundCheckpoint found = newest_checkpoint(fs, kDir);
-    EXPECT_EQ(found.path, newer);
-    EXPECT_THAT(found.warnings, IsEmpty());
-  }
-
-  // Puts `changed` in place of the file's bytes, expects the older checkpoint, and puts them back.
-  void expect_rejected(const std::string& name, std::string changed, const std::string& words) {
-    std::swap(bytes(name), changed);
-    expect_older(words);
-    std::swap(bytes(name), changed);
-  }
-
-  MemoryFs fs;
-  std::string older, newer;
-};
-
-std::string flipped(std::string bytes, std::size_t at) {
-  bytes[at] = static_cast<char>(bytes[at] ^ (1 << (at % 8)));
-  return bytes;
-}
+using CheckpointDamage = testing::TwoCheckpoints;
 
 // The words for changed bytes at `at` in a file of unchanged size.
 std::string damaged(const std::string& name, std::size_t at) {
@@ -137,7 +79,7 @@ TEST_F(CheckpointDamage, AnyOtherSizeIsFound) {
 
 class CheckpointDamageOfLargeShards : public CheckpointDamage {
  protected:
-  void SetUp() override { fill(two_chunks); }
+  void SetUp() override { fill(testing::two_chunks); }
 };
 
 TEST_F(CheckpointDamageOfLargeShards, AFlippedBitOfAnyRegionIsFound) {
@@ -179,19 +121,13 @@ TEST_F(CheckpointDamageOfLargeShards, AnyZeroedPageIsFound) {
       {"page of 4096 bytes zeroed", "every page of shards of two chunks", "more than 512", kOlderUsed});
 }
 
-// --- one damage at a time, of the newer one and of both
-// -------------------------------------------------------
+// --- one damage at a time, of the newer one and of both ---
 
 struct Damage {
   std::string injected, where;
   std::string words;  // of the message, about the damaged one
   std::function<void(MemoryFs&, const std::string& path, const std::string& other)> apply;
 };
-
-void make_directory_of(MemoryFs& fs, const std::string& file) {
-  fs.remove_all(file);
-  fs.make_dir(file);
-}
 
 void copy_file(MemoryFs& fs, const std::string& from, const std::string& to) {
   const std::string bytes = fs.bytes(from);
@@ -290,7 +226,7 @@ TEST_F(CheckpointDamage, WhenAllAreBadTheErrorListsEach) {
     }
     damage.apply(fs, newer, older + "-whole");
     damage.apply(fs, older, newer + "-whole");
-    const std::string words = error_of([&] { newest_checkpoint(fs, kDir); });
+    const std::string words = error_of([&] { newest_checkpoint(fs, kTwoDir); });
     const std::size_t of_older = words.find("\n  checkpoint step-000000004 cannot be used: ");
     ASSERT_NE(of_older, std::string::npos) << words;
     EXPECT_THAT(words.substr(0, of_older),
@@ -301,103 +237,6 @@ TEST_F(CheckpointDamage, WhenAllAreBadTheErrorListsEach) {
   }
   matrix.add({"each one from \"file deleted\" to here", "both checkpoints", std::to_string(n_cases),
               "stops; lists what is wrong with each"});
-}
-
-// --- what does no harm
-// ----------------------------------------------------------------------------------------
-
-TEST_F(CheckpointDamage, ANewerMinorFormatIsRead) {
-  const std::string payload(open_envelope(kManifestMagic, bytes("MANIFEST"), "M"));
-  bytes("MANIFEST") =
-      seal(kManifestMagic, payload + " 17 more", {.major = 1, .minor = 9, .min_reader = "0.1.0"});
-  fs.bytes("/c/LATEST") = latest_text("step-000000005", digest_of(std::string_view(bytes("MANIFEST"))));
-  expect_newer();
-  matrix.add({"newer minor format with fields at the end", "MANIFEST", "1", "read"});
-}
-
-TEST_F(CheckpointDamage, NothingReadsTheJsonBack) {
-  const Disk good = fs.disk();
-  const std::string path = newer + "/manifest.json";
-  fs.bytes(path).clear();
-  expect_newer();
-  fs.bytes(path) = std::string(5000, '\xff');
-  expect_newer();
-  fs.remove_all(path);
-  expect_newer();
-  fs.make_dir(path);
-  expect_newer();
-  EXPECT_THAT(verify_checkpoint(fs, newer), IsEmpty());
-  matrix.add({"empty, rubbish, deleted, a directory", "manifest.json", "4", "used: nothing reads it back"});
-}
-
-TEST_F(CheckpointDamage, PinnedCountsByItsNameAlone) {
-  const std::string path = older + "/PINNED";
-  for (const std::string& text : {std::string(), std::string(5000, '\xff')}) {
-    fs.remove_all(path);
-    write_whole_file(fs, path, text);
-    expect_newer();
-    EXPECT_TRUE(scan_checkpoints(fs, kDir).back().pinned);
-  }
-  make_directory_of(fs, path);
-  expect_newer();
-  EXPECT_TRUE(scan_checkpoints(fs, kDir).back().pinned);
-  matrix.add({"empty, rubbish, a directory", "PINNED", "3", "pinned all the same"});
-}
-
-TEST_F(CheckpointDamage, LineageLosesItsTornLineOnly) {
-  const std::string first = "{\"event\":\"rollback\"}\n", second = "{\"event\":\"rollback\",\"to\":\"x\"}\n";
-  write_whole_file(fs, "/c/LINEAGE", first + second);
-  EXPECT_EQ(lineage_text(fs, kDir), first + second);
-  for (std::size_t n = 0; n < first.size() + second.size(); ++n) {
-    fs.bytes("/c/LINEAGE") = (first + second).substr(0, n);
-    EXPECT_EQ(lineage_text(fs, kDir), n < first.size() ? "" : first);
-    expect_newer();
-  }
-  make_directory_of(fs, "/c/LINEAGE");
-  EXPECT_EQ(error_of([&] { lineage_text(fs, kDir); }), "io: cannot read /c/LINEAGE: Is a directory");
-  expect_newer();
-  matrix.add({"cut at every length", "LINEAGE", "all of them",
-              "the torn line is dropped; recovery does not read it"});
-  matrix.add({"a directory", "LINEAGE", "1", "the tools name it; recovery does not read it"});
-}
-
-TEST_F(CheckpointDamage, LatestIsAWarningWhateverItHolds) {
-  const std::string good = fs.bytes("/c/LATEST");
-  const auto expect_warning = [&](const std::string& words) {
-    const FoundCheckpoint found = newest_checkpoint(fs, kDir);
-    EXPECT_EQ(found.path, newer);
-    ASSERT_EQ(found.warnings.size(), 1U);
-    EXPECT_THAT(found.warnings[0], AllOf(HasSubstr("/c/LATEST "), HasSubstr(words)));
-  };
-  const std::string by_scan = "step-000000005 was found by scanning";
-  for (std::size_t n = 0; n < good.size(); ++n) {
-    SCOPED_TRACE(n);
-    fs.bytes("/c/LATEST") = good.substr(0, n);
-    expect_warning(by_scan);
-    fs.bytes("/c/LATEST") = flipped(good, n);
-    expect_warning("");
-  }
-  matrix.add({"cut at every length, a bit flip of every byte", "LATEST", "all of them",
-              "warning; found by scanning"});
-  const std::string digest = good.substr(good.find(' '));
-  const std::vector<std::pair<std::string, std::string>> cases = {
-      {"step-000000004" + digest, "is stale: it names step-000000004, the newest is step-000000005"},
-      {"step-000000009" + digest, "is stale: it names step-000000009, the newest is step-000000005"},
-      {"../../etc/passwd" + digest, "is stale: it names ../../etc/passwd"},
-      {std::string(300, '\xff'), by_scan},
-      {std::string("\0 \0", 3), by_scan},
-      {std::string(1 << 20, 'x'), by_scan}};
-  for (const auto& [text, words] : cases) {
-    fs.bytes("/c/LATEST") = text;
-    expect_warning(words);
-  }
-  matrix.add({"stale, of a step that is not there, a path, rubbish, 1 MiB", "LATEST",
-              std::to_string(cases.size()), "warning; found by scanning"});
-  make_directory_of(fs, "/c/LATEST");
-  expect_warning("cannot be used (cannot read /c/LATEST: Is a directory); " + by_scan);
-  fs.remove_all("/c/LATEST");
-  expect_warning("is missing; " + by_scan);
-  matrix.add({"missing, a directory", "LATEST", "2", "warning; found by scanning"});
 }
 
 }  // namespace
