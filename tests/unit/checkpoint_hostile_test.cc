@@ -173,13 +173,13 @@ TEST_F(CheckpointHostile, ManifestTextsWithTheRightChecksum) {
 // The fields themselves, with the hash of the values computed anew too: these get past all checksums.
 TEST_F(CheckpointHostile, ManifestFieldsWithAllHashesRight) {
   Random random(77);
-  const auto any = [&](std::int64_t was) -> std::int64_t {
-    const std::vector<std::int64_t> values = {0,       1,         -1,        was + 1, was - 1,
-                                              was * 2, INT64_MAX, INT64_MIN, 1 << 20};
+  const auto any_size = [&](std::uint64_t was) {
+    const std::vector<std::uint64_t> values = {0,       1,         ~std::uint64_t{0},      was + 1, was - 1,
+                                               was * 2, INT64_MAX, std::uint64_t{1} << 63, 1 << 20};
     return values[random() % values.size()];
   };
-  const auto any_size = [&](std::uint64_t was) {
-    return static_cast<std::uint64_t>(any(static_cast<std::int64_t>(was)));
+  const auto any = [&](std::int64_t was) {
+    return static_cast<std::int64_t>(any_size(static_cast<std::uint64_t>(was)));
   };
   int accepted = 0;
   const int rounds = 8000;
