@@ -29,7 +29,7 @@ namespace varscope::testing {
 // others are whole, and while all others are empty.
 class CrashStates {
  public:
-  static constexpr std::size_t kNames = 8, kCombinations = 2000, kBlock = 512, kPage = 4096;
+  static constexpr std::size_t kNames = 8, kCombinations = 500, kBlock = 512, kPage = 4096;
 
   // `start` is on the disk for certain.
   explicit CrashStates(const Disk& start) {
