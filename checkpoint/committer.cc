@@ -50,6 +50,9 @@ void CheckpointDirectory::lock(const std::string& run_id) {
 
 void CheckpointDirectory::sweep() {
   require_lock();
+  // A killed job may have moved a checkpoint under such a name without making that durable: were its files
+  // removed first, a crash could bring the old name back without them.
+  fs_.sync_dir(dir_);
   for (const std::string& name : fs_.list(dir_)) {
     if (name.starts_with(kTmpPrefix) || name == kTrashName) fs_.remove_all(join_path(dir_, name));
   }
@@ -101,10 +104,12 @@ void CheckpointDirectory::put_in_place(const std::string& tmp, const std::string
     return;
   }
   if (fs_.exchange(tmp, path)) {
+    exchanged_ = tmp;
     try {
       fs_.sync_dir(dir_);  // the commit point
     } catch (const Error&) {
-      fs_.exchange(tmp, path);  // the old one has the temporary name now; abandon() must not remove it
+      // A crash may undo the exchange or not: both checkpoints must stay whole.
+      set_aside(tmp, name, unix_time);
       throw;
     }
     set_aside(tmp, name, unix_time);
@@ -135,6 +140,7 @@ void CheckpointDirectory::set_aside(const std::string& path, const std::string& 
                                     std::int64_t unix_time) {
   try {
     fs_.rename(path, superseded_path(name, unix_time));
+    exchanged_.clear();
     fs_.sync_dir(dir_);
   } catch (const Error& e) {
     warnings_.push_back(
@@ -203,7 +209,8 @@ void CheckpointDirectory::record(const std::string& line) {
 
 void CheckpointDirectory::abandon(const std::string& id) noexcept {
   try {
-    fs_.remove_all(tmp_path(id));
+    const std::string tmp = tmp_path(id);
+    if (tmp != exchanged_) fs_.remove_all(tmp);
   } catch (const std::exception&) {
     // The save has failed already and that is being reported; the next sweep removes the rest.
   }

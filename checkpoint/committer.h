@@ -26,7 +26,7 @@ class CheckpointDirectory {
   // Error(checkpoint) that names the holder when another job has it.
   void lock(const std::string& run_id);
 
-  // Removes what earlier runs left behind: .tmp-* and .trash.
+  // Removes what earlier runs left behind: .tmp-* and .trash; makes the names of the others durable first.
   void sweep();
 
   // Makes <dir>/.tmp-<id> for the shards and returns its path. The id is a file name: letters, digits, '.',
@@ -37,13 +37,14 @@ class CheckpointDirectory {
   // in .tmp-<id>, writes the manifest, and renames to step-<step>: the commit point. Fills in the manifest's
   // id, time, and hash of the values. A checkpoint that has the name already is set aside as
   // superseded-step-<step>-<unix time>. Returns the new path. Throws only when the checkpoint is not
-  // committed, or not known to be durable; what fails after the commit point is in warnings().
+  // committed, or not known to be durable (then it is there, whole, but a crash may still undo it); what
+  // fails after the commit point is in warnings().
   std::string commit(const std::string& id, Manifest manifest);
   // Of the last commit() or retain(); for the log.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
-  // Gives up the checkpoint: removes .tmp-<id>. Never throws; what cannot be removed is left to the next
-  // sweep().
+  // Gives up the checkpoint: removes .tmp-<id>, unless an older checkpoint has that name now. Never throws;
+  // what cannot be removed is left to the next sweep().
   void abandon(const std::string& id) noexcept;
 
   // What retention would remove, newest first.
@@ -89,6 +90,7 @@ class CheckpointDirectory {
   std::string dir_;
   std::unique_ptr<FileLock> lock_;
   std::vector<std::string> warnings_;
+  std::string exchanged_;  // the temporary name that an older checkpoint has got by an exchange, or ""
 };
 
 }  // namespace varscope

@@ -18,6 +18,15 @@ std::int64_t step_of(const std::string& name) {
   return step >= 0 && step_name(step) == name ? step : -1;
 }
 
+// Where that cannot be known, yes: what may be pinned is not removed.
+bool is_pinned(Fs& fs, const std::string& path) {
+  try {
+    return fs.exists(join_path(path, kPinnedName));
+  } catch (const Error&) {
+    return true;  // look_at() meets the same error, or it has passed
+  }
+}
+
 void look_at(Fs& fs, CheckpointEntry& entry) {
   try {
     LoadedManifest loaded = load_manifest(fs, entry.path);
@@ -76,7 +85,7 @@ std::vector<CheckpointEntry> scan_checkpoints(Fs& fs, const std::string& dir) {
     entry.name = name;
     entry.path = join_path(dir, name);
     entry.step = step;
-    entry.pinned = fs.exists(join_path(entry.path, kPinnedName));
+    entry.pinned = is_pinned(fs, entry.path);
     look_at(fs, entry);
   }
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.step > b.step; });

@@ -39,15 +39,16 @@ struct CheckpointEntry {
   std::string path;
   std::int64_t step = 0;  // from the name
   CheckpointState state = CheckpointState::committed;
-  std::string reason;  // why it is damaged
-  bool pinned = false;
+  std::string reason;                // why it is damaged
+  bool pinned = false;               // or the system cannot tell
   std::optional<Manifest> manifest;  // when it could be read
   Digest manifest_digest;
 };
 
 // The checkpoints of a directory, newest first. Committed means: the manifest is whole and of this step, and
-// every file has its size; whether the bytes are right, only a verification tells. A directory that does not
-// exist holds none.
+// every file has its size; whether the bytes are right, only a verification tells. What the system says about
+// one of them is its reason; only errors of the directory itself are thrown. A directory that does not exist
+// holds none.
 std::vector<CheckpointEntry> scan_checkpoints(Fs& fs, const std::string& dir);
 
 // The hint LATEST: "<name> <digest of MANIFEST in hexadecimal>\n".

@@ -27,16 +27,17 @@ enum class FsOp {
   exchange,
   replace,
   remove,
-  sync_dir
+  sync_dir,
+  stat
 };
 inline constexpr std::array kMutatingOps = {FsOp::create,   FsOp::write,   FsOp::sync,     FsOp::close,
                                             FsOp::make_dir, FsOp::rename,  FsOp::exchange, FsOp::replace,
                                             FsOp::remove,   FsOp::sync_dir};
 
 inline const char* to_string(FsOp op) {
-  constexpr std::array kNames = {"create",  "write",  "fsync",          "close",  "open",
-                                 "read",    "list",   "make directory", "rename", "exchange",
-                                 "replace", "remove", "fsync directory"};
+  constexpr std::array kNames = {"create",  "write",  "fsync",           "close",  "open",
+                                 "read",    "list",   "make directory",  "rename", "exchange",
+                                 "replace", "remove", "fsync directory", "stat"};
   return kNames[static_cast<std::size_t>(op)];
 }
 
@@ -57,7 +58,9 @@ class FaultFs : public Fs {
   void clear_faults() { faults_.clear(); }
   void no_exchange() { can_exchange_ = false; }
   int count(FsOp op) { return counts_[op]; }
-  const std::vector<std::string>& log() const { return log_; }
+  int struck() const { return struck_; }                           // how many operations were made to fail
+  const std::string& struck_path() const { return struck_path_; }  // by the last of them
+  const std::vector<std::string>& log() const { return log_; }     // without stat
   // Called before each operation that changes something.
   std::function<void()> before_change;
   // Files with bytes that no fsync has covered, and files whose name no fsync of the directory has covered.
@@ -78,8 +81,14 @@ class FaultFs : public Fs {
   std::unique_ptr<FileLock> try_lock(const std::string& path, std::string_view holder) override {
     return inner_.try_lock(path, holder);
   }
-  bool exists(const std::string& path) override { return inner_.exists(path); }
-  bool is_directory(const std::string& path) override { return inner_.is_directory(path); }
+  bool exists(const std::string& path) override {
+    step(FsOp::stat, path);
+    return inner_.exists(path);
+  }
+  bool is_directory(const std::string& path) override {
+    step(FsOp::stat, path);
+    return inner_.is_directory(path);
+  }
   std::vector<std::string> list(const std::string& dir) override {
     step(FsOp::list, dir);
     return inner_.list(dir);
@@ -172,14 +181,19 @@ class FaultFs : public Fs {
     int code = 0;
   };
 
-  static bool is_mutating(FsOp op) { return op != FsOp::open && op != FsOp::read && op != FsOp::list; }
+  static bool is_mutating(FsOp op) {
+    return op != FsOp::open && op != FsOp::read && op != FsOp::list && op != FsOp::stat;
+  }
   bool next_fails(FsOp op) { return faults_.contains(op) && faults_[op].at == counts_[op] + 1; }
   void step(FsOp op, const std::string& what) {
     if (is_mutating(op) && before_change) before_change();
     const bool fails = next_fails(op);
     ++counts_[op];
-    log_.push_back(std::string(to_string(op)) + " " + what);
-    if (fails) fail_io(to_string(op), what, faults_[op].code);
+    if (op != FsOp::stat) log_.push_back(std::string(to_string(op)) + " " + what);
+    if (!fails) return;
+    ++struck_;
+    struck_path_ = what;
+    fail_io(to_string(op), what, faults_[op].code);
   }
   void moved(const std::string& from, const std::string& to) {
     for (auto* paths : {&unsynced_files_, &unsynced_names_}) {
@@ -197,6 +211,8 @@ class FaultFs : public Fs {
   std::map<FsOp, Fault> faults_;
   std::size_t keep_of_torn_write_ = 0;
   bool can_exchange_ = true;
+  int struck_ = 0;
+  std::string struck_path_;
   std::vector<std::string> log_;
   std::set<std::string> unsynced_files_, unsynced_names_;
 };

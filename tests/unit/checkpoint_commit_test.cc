@@ -4,9 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <filesystem>
-#include <set>
 
 #include "checkpoint/committer.h"
 #include "checkpoint/reader.h"
@@ -20,7 +18,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using testing::error_of;
 using testing::FaultFs;
-using testing::FsOp;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::save;
@@ -29,10 +26,6 @@ using testing::small_model;
 using testing::spit;
 using testing::TempDir;
 using testing::tiny_model;
-
-void copy_tree(const std::string& from, const std::string& to) {
-  std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
-}
 
 Digest hash_of_newest(Fs& fs, const std::string& dir) {
   return CheckpointReader::open(fs, newest_checkpoint(fs, dir).path).values_hash();
@@ -263,166 +256,6 @@ TEST(CheckpointDirectory, LatestIsOnlyAHint) {
   fs.remove_all(dir / "LATEST");
   EXPECT_THAT(newest_checkpoint(fs, dir.path()).warnings,
               ElementsAre(dir / "LATEST is missing; step-000000002 was found by scanning"));
-}
-
-// Every operation of a save and of retention fails once, at each of its occurrences.
-TEST(CheckpointFaults, AnyFailedOperationLeavesANewestThatLoads) {
-  PosixFs posix;
-  TempDir base;
-  {
-    CheckpointDirectory directory(posix, base / "c");
-    directory.lock("run");
-    save(posix, directory, tiny_model(1), 1, 2, "first");
-  }
-  const Digest first = testing::values_hash_of(tiny_model(1)),
-               second = testing::values_hash_of(tiny_model(2));
-  int failed = 0;
-  // Step 1 is over an existing name, with and without a file system that can exchange.
-  for (const auto& [step, can_exchange] : {std::pair(1, true), std::pair(1, false), std::pair(2, true)}) {
-    for (const FsOp op : testing::kMutatingOps) {
-      for (int n = 1; n < 100; ++n) {
-        TempDir dir;
-        copy_tree(base / "c", dir / "c");
-        FaultFs fs(posix);
-        CheckpointDirectory directory(fs, dir / "c");
-        if (!can_exchange) fs.no_exchange();
-        directory.lock("run");
-        directory.sweep();
-        const int before = fs.count(op);
-        fs.fail_nth(op, n, EIO);
-        bool committed = false;
-        try {
-          save(fs, directory, tiny_model(2), step, 2, "second");
-          committed = true;
-          directory.retain(1);
-        } catch (const Error& e) {
-          EXPECT_EQ(e.kind(), ErrorKind::io) << e.what();
-          EXPECT_THAT(e.what(), HasSubstr("Input/output error"));
-          if (!committed) directory.abandon("second");
-          ++failed;
-        }
-        const std::string where = std::string(to_string(op)) + " " + std::to_string(n);
-        const bool struck = fs.count(op) - before >= n;
-        fs.clear_faults();
-        const Digest found = hash_of_newest(posix, dir / "c");
-        if (committed) {
-          EXPECT_EQ(found, second) << where;
-        } else if (op != FsOp::sync_dir) {
-          EXPECT_EQ(found, first) << where;  // after a failed fsync of the directory it may be either
-        } else {
-          EXPECT_TRUE(found == first || found == second) << where;
-        }
-        directory.sweep();
-        EXPECT_THAT(leftovers(posix, dir / "c"), IsEmpty()) << where;
-        EXPECT_EQ(hash_of_newest(posix, dir / "c"), found) << where;
-        save(fs, directory, tiny_model(3), 9, 1, "third");  // the job goes on
-        EXPECT_EQ(hash_of_newest(posix, dir / "c"), testing::values_hash_of(tiny_model(3)));
-        if (!struck) break;
-      }
-    }
-  }
-  EXPECT_GT(failed, 30);
-}
-
-// Giving up removes the temporary directory, which after an exchange would be the older checkpoint.
-TEST(CheckpointFaults, ExchangeThatIsNotDurableIsUndone) {
-  TempDir dir;
-  PosixFs posix;
-  FaultFs fs(posix);
-  CheckpointDirectory directory(fs, dir.path());
-  directory.lock("run");
-  save(fs, directory, tiny_model(1), 5, 1, "first");
-  fs.fail_nth(FsOp::sync_dir, 3, EIO);  // after those of begin() and of the temporary directory
-  EXPECT_THAT(error_of([&] { save(fs, directory, tiny_model(2), 5, 1, "second"); }),
-              HasSubstr("cannot fsync directory " + dir.path()));
-  directory.abandon("second");
-  EXPECT_EQ(hash_of_newest(posix, dir.path()), testing::values_hash_of(tiny_model(1)));
-  EXPECT_THAT(fs.list(dir.path()), ElementsAre("LATEST", "LOCK", "step-000000005"));
-}
-
-TEST(CheckpointFaults, TornWritesNeverBecomeACheckpoint) {
-  PosixFs posix;
-  for (int n = 1; n <= 5; ++n) {
-    TempDir dir;
-    FaultFs fs(posix);
-    CheckpointDirectory directory(fs, dir.path());
-    directory.lock("run");
-    save(fs, directory, tiny_model(1), 1, 2, "first");
-    fs.tear_nth_write(n, 17, ENOSPC);
-    EXPECT_THAT(error_of([&] { save(fs, directory, tiny_model(2), 2, 2, "second"); }),
-                HasSubstr("No space left on device; free some space"));
-    EXPECT_EQ(newest_checkpoint(posix, dir.path()).path, dir / "step-000000001");
-  }
-}
-
-// States that the disk may be in after a crash: everything as written; bytes and names that no fsync covers
-// lost, or torn.
-class CrashRecorder {
- public:
-  CrashRecorder(FaultFs& fs, std::string live, std::string store)
-      : fs_(fs), live_(std::move(live)), store_(std::move(store)) {
-    fs_.before_change = [this] { record(); };
-  }
-  struct State {
-    std::string path;
-    std::int64_t acknowledged;
-  };
-  std::vector<State> states;
-  std::int64_t acknowledged = 0;
-
- private:
-  enum class Loss { none, all_bytes, half_the_bytes, names };
-  void record() {
-    for (const Loss loss : {Loss::none, Loss::all_bytes, Loss::half_the_bytes, Loss::names}) {
-      const auto& lost = loss == Loss::names ? fs_.unsynced_names() : fs_.unsynced_files();
-      if (loss != Loss::none && lost.empty()) continue;
-      const std::string copy = store_ + "/" + std::to_string(states.size());
-      copy_tree(live_, copy);
-      for (const std::string& path : lost) {
-        const std::string in_copy = copy + path.substr(live_.size());
-        if (loss == Loss::none || !std::filesystem::exists(in_copy)) continue;
-        if (loss == Loss::names) std::filesystem::remove(in_copy);
-        if (loss == Loss::all_bytes) std::filesystem::resize_file(in_copy, 0);
-        if (loss == Loss::half_the_bytes)
-          std::filesystem::resize_file(in_copy, std::filesystem::file_size(in_copy) / 2);
-      }
-      states.push_back({copy, acknowledged});
-    }
-  }
-  FaultFs& fs_;
-  std::string live_, store_;
-};
-
-TEST(CheckpointCrash, AnyMomentLeavesTheLastAcknowledgedOrANewerOne) {
-  TempDir dir, store;
-  PosixFs posix;
-  FaultFs fs(posix);
-  CheckpointDirectory directory(fs, dir / "c");
-  directory.lock("run");
-  save(fs, directory, tiny_model(1), 1, 2, "id-1");
-  CrashRecorder recorder(fs, dir / "c", store.path());
-  recorder.acknowledged = 1;
-  std::map<std::int64_t, std::set<Digest>> hashes = {{1, {testing::values_hash_of(tiny_model(1))}}};
-  // The last one is step 3 again, with other values.
-  for (const auto& [step, seed] : std::vector<std::pair<int, unsigned>>{{2, 2}, {3, 3}, {3, 4}}) {
-    hashes[step].insert(testing::values_hash_of(tiny_model(seed)));
-    save(fs, directory, tiny_model(seed), step, 2, "id-" + std::to_string(seed));
-    recorder.acknowledged = step;
-    directory.retain(1);
-  }
-  fs.before_change = nullptr;
-  EXPECT_GT(recorder.states.size(), 100U);
-  for (const auto& state : recorder.states) {
-    CheckpointDirectory after(posix, state.path);
-    after.lock("next");
-    after.sweep();
-    EXPECT_THAT(leftovers(posix, state.path), IsEmpty());
-    const FoundCheckpoint found = newest_checkpoint(posix, state.path);
-    const CheckpointReader reader = CheckpointReader::open(posix, found.path);
-    EXPECT_GE(reader.manifest().step, state.acknowledged) << state.path;
-    EXPECT_TRUE(hashes.at(reader.manifest().step).contains(reader.values_hash())) << state.path;
-    EXPECT_THAT(verify_checkpoint(posix, found.path), IsEmpty());
-  }
 }
 
 }  // namespace

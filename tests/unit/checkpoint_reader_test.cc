@@ -255,62 +255,6 @@ TEST(CheckpointDamage, NamesFileChunkAndVariable) {
       AllOf(HasSubstr("checkpoint: " + saved.path), HasSubstr("is damaged: chunk 1 (from byte 1048576)")));
 }
 
-// Each damage makes the newest unusable; the older one is used, and the warning says why.
-TEST(CheckpointDamage, FallsBackToTheOlderOne) {
-  struct Case {
-    const char* words;
-    std::function<void(const std::string& path, const std::string& older)> apply;
-  };
-  const std::string shard = shard_name(1, 2);
-  const std::vector<Case> cases = {
-      {"shard-00001-of-00002.safetensors is damaged: chunk 0",
-       [&](const std::string& p, const std::string&) { testing::flip_bit(p + "/" + shard, 4100); }},
-      {"shard-00001-of-00002.safetensors has ",
-       [&](const std::string& p, const std::string&) {
-         std::filesystem::resize_file(p + "/" + shard, 4100);
-       }},
-      {"shard-00001-of-00002.safetensors has ",
-       [&](const std::string& p, const std::string&) {
-         spit(p + "/" + shard, slurp(p + "/" + shard) + "x");
-       }},
-      {"shard-00001-of-00002.safetensors is missing",
-       [&](const std::string& p, const std::string&) { std::filesystem::remove(p + "/" + shard); }},
-      {"shard-00001-of-00002.safetensors belongs to checkpoint id-4, not to id-5",
-       [&](const std::string& p, const std::string& older) {
-         spit(p + "/" + shard, slurp(older + "/" + shard));
-       }},
-      {"worker-00000.state is missing",
-       [&](const std::string& p, const std::string&) { std::filesystem::remove(p + "/worker-00000.state"); }},
-      {"is not a checkpoint: it has no MANIFEST",
-       [&](const std::string& p, const std::string&) { std::filesystem::remove(p + "/MANIFEST"); }},
-      {"MANIFEST is cut off: 0 bytes",
-       [&](const std::string& p, const std::string&) { std::filesystem::resize_file(p + "/MANIFEST", 0); }},
-      {"MANIFEST is damaged: its checksum",
-       [&](const std::string& p, const std::string&) { testing::flip_bit(p + "/MANIFEST", 100); }},
-      {"MANIFEST is of step 4, so the directory has been renamed",
-       [&](const std::string& p, const std::string& older) {
-         std::filesystem::remove_all(p);
-         std::filesystem::copy(older, p);
-       }},
-      {"needs varscope >= 3.1.4",
-       [&](const std::string& p, const std::string&) {
-         spit(p + "/MANIFEST", seal(kManifestMagic, "", {.major = 9, .minor = 0, .min_reader = "3.1.4"}));
-       }},
-  };
-  for (const Case& c : cases) {
-    Saved saved(small_model(1), 2, 4);
-    const std::string newer = save(saved.fs, saved.directory, small_model(2), 5, 2, "id-5");
-    c.apply(newer, saved.path);
-    const FoundCheckpoint found = newest_checkpoint(saved.fs, saved.dir.path());
-    EXPECT_EQ(found.path, saved.path) << c.words;
-    ASSERT_FALSE(found.warnings.empty());
-    EXPECT_THAT(found.warnings.back(),
-                AllOf(HasSubstr("checkpoint step-000000005 cannot be used: "), HasSubstr(c.words),
-                      HasSubstr("falling back to step-000000004")));
-    EXPECT_THAT(verify_checkpoint(saved.fs, newer), ::testing::Not(IsEmpty())) << c.words;
-  }
-}
-
 // An unreadable byte of the newest sends us to the older one; of LATEST it is a warning; of the older one,
 // which is not needed, it is nothing.
 TEST(CheckpointDamage, ErrorsOfTheDiskCountAsDamage) {

@@ -2,13 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
-#include <set>
-
-#include <nlohmann/json.hpp>
 
 #include "checkpoint/shard.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
+#include "tests/support/safetensors_reader.h"
 
 namespace varscope {
 namespace {
@@ -17,75 +15,9 @@ using testing::error_of;
 using testing::FaultFs;
 using testing::FsOp;
 using ::testing::HasSubstr;
+using testing::Safetensors;
 using testing::slurp;
 using testing::TempDir;
-
-// A reader of safetensors that knows nothing of varscope: 8 bytes of length, a JSON object that begins with
-// '{', then the data, which the tensors' offsets must cover without hole or overlap.
-struct Safetensors {
-  struct Tensor {
-    std::string dtype;
-    std::vector<std::int64_t> shape;
-    std::string bytes;
-  };
-  std::map<std::string, Tensor> tensors;
-  std::map<std::string, std::string> metadata;
-  std::size_t data_begin = 0;
-
-  explicit Safetensors(const std::string& file) {
-    std::size_t n = 0;
-    for (std::size_t i = 8; i-- > 0;) n = n * 256 + static_cast<unsigned char>(file.at(i));
-    require(n <= 100'000'000 && 8 + n <= file.size(), "header length");
-    require(file[8] == '{', "header begins with {");
-    data_begin = 8 + n;
-    const std::string data = file.substr(data_begin);
-    std::map<std::size_t, std::size_t> ranges;
-    const nlohmann::json header = parse(file.substr(8, n));
-    for (const auto& [name, entry] : header.items()) {
-      if (name == "__metadata__") {
-        for (const auto& [key, value] : entry.items()) metadata[key] = value.get<std::string>();
-        continue;
-      }
-      require(entry.size() == 3, "three fields");
-      Tensor t{entry.at("dtype"), entry.at("shape"), ""};
-      const std::size_t begin = entry.at("data_offsets").at(0), end = entry.at("data_offsets").at(1);
-      require(begin <= end && end <= data.size(), "offsets inside the data");
-      std::size_t due = item(t.dtype);
-      for (const std::int64_t d : t.shape) due *= static_cast<std::size_t>(d);
-      require(due == end - begin, "bytes of the shape");
-      require(ranges.emplace(begin, end).second, "one tensor per offset");
-      t.bytes = data.substr(begin, end - begin);
-      tensors.emplace(name, std::move(t));
-    }
-    std::size_t at = 0;
-    for (const auto& [begin, end] : ranges) {
-      require(begin == at, "no holes");
-      at = end;
-    }
-    require(at == data.size(), "nothing behind the last tensor");
-  }
-
-  static void require(bool good, const char* what) {
-    if (!good) throw std::runtime_error(what);
-  }
-  static std::size_t item(const std::string& dtype) {
-    const std::map<std::string, std::size_t> sizes = {{"F32", 4}, {"F64", 8},  {"I32", 4},
-                                                      {"I64", 8}, {"BF16", 2}, {"U8", 1}};
-    return sizes.at(dtype);
-  }
-  // Duplicate keys are forbidden by the format, and parsers swallow them.
-  static nlohmann::json parse(const std::string& text) {
-    std::vector<std::set<std::string>> keys;
-    return nlohmann::json::parse(text, [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-      if (event == nlohmann::json::parse_event_t::object_start) keys.emplace_back();
-      if (event == nlohmann::json::parse_event_t::object_end) keys.pop_back();
-      if (event == nlohmann::json::parse_event_t::key) {
-        require(keys.back().insert(value.get<std::string>()).second, "unique keys");
-      }
-      return true;
-    });
-  }
-};
 
 struct Memory {
   std::vector<std::vector<std::byte>> blocks;
@@ -134,6 +66,36 @@ TEST(Shard, IsAValidSafetensorsFile) {
   EXPECT_EQ(read.metadata.at("varscope.checkpoint"), "id-1");
   EXPECT_EQ(read.metadata.at("varscope.step"), "12");
   EXPECT_EQ(read.metadata.at("varscope.format"), "1.1");
+}
+
+// The test's reader refuses what the format forbids.
+TEST(Shard, TheIndependentReaderFindsWhatIsWrong) {
+  const auto file = [](const std::string& header, const std::string& data) {
+    std::string bytes;
+    for (std::size_t i = 0; i < 8; ++i) bytes += static_cast<char>(header.size() >> (8 * i));
+    return bytes + header + data;
+  };
+  const auto words = [](const std::string& bytes) -> std::string {
+    try {
+      const Safetensors read(bytes);
+      return "good";
+    } catch (const std::exception& e) {
+      return e.what();
+    }
+  };
+  const std::string a = R"("a":{"dtype":"I32","shape":[1],"data_offsets":[0,4]})";
+  EXPECT_EQ(words(file("{" + a + "}", "1234")), "good");
+  EXPECT_EQ(words(file(" {" + a + "}", "1234")), "header begins with {");
+  EXPECT_EQ(words(file("{" + a + "}", "12345")), "nothing behind the last tensor");
+  EXPECT_EQ(words(file("{" + a + "}", "123")), "offsets inside the data");
+  EXPECT_EQ(words(file("{" + a + "," + a + "}", "1234")), "unique keys");
+  EXPECT_EQ(words(file(R"({"a":{"dtype":"I32","shape":[1],"data_offsets":[1,5]}})", "12345")), "no holes");
+  EXPECT_EQ(words(file(R"({"a":{"dtype":"F64","shape":[1],"data_offsets":[0,4]}})", "1234")),
+            "bytes of the shape");
+  std::string long_header = file("{" + a + "}", "1234");
+  long_header[4] = 1;
+  EXPECT_EQ(words(long_header), "header length");
+  EXPECT_NE(words("1234567"), "good");
 }
 
 TEST(Shard, ReportDescribesTheFile) {
