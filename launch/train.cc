@@ -30,6 +30,8 @@ namespace {
 
 // Everything a rank needs to know to play its role.
 struct JobContext {
+  explicit JobContext(Fs& where) : fs(where) {}
+  Fs& fs;  // of the checkpoints
   StartPacket start;
   ClusterMap cluster;
   std::vector<std::string> hosts;
@@ -51,8 +53,7 @@ struct JobContext {
 void complete_context(JobContext& context) {
   context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers());
   if (!context.start.resume_path.empty()) {
-    PosixFs fs;
-    context.resumed = load_manifest(fs, context.start.resume_path).manifest;
+    context.resumed = load_manifest(context.fs, context.start.resume_path).manifest;
   }
   context.train = make_train_plan(context.job(), context.facts, context.resumed ? &*context.resumed : nullptr,
                                   context.state);
@@ -91,7 +92,7 @@ class ServerRole {
         shard_(context.facts.table, context.plan, id, optimizer_) {
     load_values();
     if (context.saves()) {
-      checkpointer_.emplace(shard_, fs_, context.job().checkpoint_dir(), context.cluster.n_servers(),
+      checkpointer_.emplace(shard_, context.fs, context.job().checkpoint_dir(), context.cluster.n_servers(),
                             context.cluster.n_workers(), snapshot_options(context.job()));
     }
     if (id == ServerId(0)) make_coordinator(transport);
@@ -116,7 +117,7 @@ class ServerRole {
  private:
   void load_values() {
     if (!context_.resumed) return shard_.initialize(static_cast<std::uint64_t>(context_.job().job.seed));
-    CheckpointReader reader = CheckpointReader::open(fs_, context_.start.resume_path);
+    CheckpointReader reader = CheckpointReader::open(context_.fs, context_.start.resume_path);
     reader.check_model(context_.facts.table, optimizer_.slots(), to_string(optimizer_.config().type));
     shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
                               TensorView out) { reader.read(v, slot, slice.box, out); });
@@ -131,7 +132,7 @@ class ServerRole {
     if (context_.saves()) {
       std::vector<ServerId> writers;
       for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
-      saver_.emplace(fs_, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
+      saver_.emplace(context_.fs, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
                      context_.start.start_id, std::move(writers), context_.train.first, *console_);
     }
     coordinator_.emplace(transport, context_.cluster, context_.plan, context_.train, job.checkpoint,
@@ -139,7 +140,6 @@ class ServerRole {
   }
 
   const JobContext& context_;
-  PosixFs fs_;
   Optimizer optimizer_;
   ParameterShard shard_;
   std::optional<ShardCheckpointer> checkpointer_;
@@ -156,8 +156,7 @@ std::vector<LocalRows> saved_locals(const JobContext& context, const Graph& grap
   const bool has_locals =
       std::any_of(variables.begin(), variables.end(), [](const Variable* v) { return v->is_local(); });
   if (!context.resumed || !has_locals) return rows;
-  PosixFs fs;
-  CheckpointReader reader = CheckpointReader::open(fs, context.start.resume_path);
+  CheckpointReader reader = CheckpointReader::open(context.fs, context.start.resume_path);
   for (int w = 0; w < context.resumed->workers; ++w) {
     const std::string name = worker_state_name(w);
     const std::string bytes = reader.read_file(name);
@@ -245,10 +244,10 @@ class FirstError {
 
 }  // namespace
 
-RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers) {
+RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers, Fs& fs) {
   std::vector<std::string> warnings;
-  JobContext context;
-  context.start = prepare_start(options, warnings);
+  JobContext context(fs);
+  context.start = prepare_start(options, fs, warnings);
   warn(warnings);
   context.one_process = true;
   char host[256] = "";
@@ -353,7 +352,7 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
   together(mpi, [&] {
     if (mpi.rank() != Rank(0)) return;
     std::vector<std::string> warnings;
-    const StartPacket start = prepare_start(options, warnings);
+    const StartPacket start = prepare_start(options, context.fs, warnings);
     assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi.size()), "host"),
                  static_cast<int>(start.job.cluster.servers),
                  static_cast<int>(start.job.cluster.logical_workers));
@@ -407,9 +406,9 @@ std::string who_text(const JobContext& context, Rank rank, const std::string& ho
 
 }  // namespace
 
-RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers, MpiJob& mpi,
+RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers, Fs& fs, MpiJob& mpi,
                         bool& started) {
-  JobContext context;
+  JobContext context(fs);
   agree_on_program(options, mpi);
   warn_of_other_kernels(mpi);
   share_start(options, mpi, context);
