@@ -31,7 +31,9 @@ class CheckpointCoordinator {
   CheckpointCoordinator(const CheckpointCoordinator&) = delete;
   CheckpointCoordinator& operator=(const CheckpointCoordinator&) = delete;
 
-  bool idle() const { return !pending_; }
+  // False while a save is under way, and while servers still write their part of one that was given up: they
+  // would refuse the next. Not longer than checkpoint.timeout_s from that one's begin.
+  bool idle() const;
   std::optional<Clock> last_committed() const { return last_committed_; }
   const std::vector<ServerId>& writers() const { return writers_; }
 
@@ -42,6 +44,10 @@ class CheckpointCoordinator {
   void set_states(const std::vector<std::string>& worker_states, const std::string& coordinator_state);
   void on_outcome(ShardOutcome outcome);
   void tick();
+  // True when reports are still missing after checkpoint.timeout_s: then give_up_overdue() is due, with the
+  // workers that have not reported the step ("worker 1, worker 2", or empty).
+  bool is_overdue() const;
+  void give_up_overdue(const std::string& silent_workers);
 
   int committed() const { return n_committed_; }
   int failed() const { return n_failed_; }
@@ -54,6 +60,7 @@ class CheckpointCoordinator {
     std::string id;
     std::int64_t started_ns;
     std::vector<std::optional<ShardOutcome>> outcomes;  // by position in writers_
+    std::size_t n_due = 0;                              // servers that will still report, well or badly
     bool have_states = false;
     std::vector<std::string> worker_states;
     std::string coordinator_state;
@@ -62,7 +69,7 @@ class CheckpointCoordinator {
   void start_commit();
   void finish_commit();
   void give_up(const std::string& why);
-  std::string missing() const;
+  std::string silent_servers() const;
 
   Fs& fs_;
   std::string dir_;
@@ -72,7 +79,13 @@ class CheckpointCoordinator {
   std::vector<ServerId> writers_;
   RunObserver& observer_;
   CheckpointDirectory directory_;
+  struct GivenUp {
+    std::string id;
+    std::int64_t until_ns;
+    std::size_t n_due;
+  };
   std::optional<Pending> pending_;
+  std::optional<GivenUp> given_up_;  // while servers are still at it
   std::future<std::string> commit_;  // the path; throws what the commit threw
   std::optional<Clock> last_committed_;
   int n_committed_ = 0;
