@@ -127,15 +127,26 @@ void CommitPointsFs::report(int k, const std::string& point) {
   publish(dir_ + "/hit-" + std::to_string(rank_) + "-" + std::to_string(k), text.str());
 }
 
+int CommitPointsFs::pid_of(const std::string& rank) const {
+  return std::atoi(text_of(dir_ + "/pid-" + rank).c_str());
+}
+
+void CommitPointsFs::kill_all() {
+  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) throw std::runtime_error("kill all: not under mpirun");
+  kill(getppid(), SIGSTOP);  // mpirun: it shall not see the ranks die one by one
+  for (int r = 0; pid_of(std::to_string(r)) > 0; ++r) {
+    if (r != rank_) kill_and_wait(pid_of(std::to_string(r)));
+  }
+  kill(getppid(), SIGKILL);
+  kill_and_wait(getpid());
+}
+
 void CommitPointsFs::act(const std::string& point, const std::string& action) {
   int k = 0;
   {
     const std::lock_guard lock(mutex_);
     k = ++n_acts_;
   }
-  const auto pid_of = [&](const std::string& rank) {
-    return static_cast<pid_t>(std::atoi(text_of(dir_ + "/pid-" + rank).c_str()));
-  };
   report(k, point);
   if (action == "wait") {
     const std::string go = dir_ + "/go-" + std::to_string(rank_) + "-" + std::to_string(k);
@@ -148,14 +159,7 @@ void CommitPointsFs::act(const std::string& point, const std::string& action) {
     return;
   }
   if (verb != "kill ") throw std::runtime_error("not an action: " + action);
-  if (whom == "all") {
-    kill(getppid(), SIGSTOP);  // mpirun: it shall not see the ranks die one by one
-    for (int r = 0; pid_of(std::to_string(r)) > 0; ++r) {
-      if (r != rank_) kill_and_wait(pid_of(std::to_string(r)));
-    }
-    kill(getppid(), SIGKILL);
-    kill_and_wait(getpid());
-  }
+  if (whom == "all") kill_all();
   kill_and_wait(pid_of(whom));
   for (;;) pause();  // what is on the disk is what this point has left there
 }

@@ -29,7 +29,8 @@ namespace varscope::testing {
 // Rules are lines in the file <dir>/rules; <dir> is the environment variable VARSCOPE_POINTS_DIR:
 //
 //   rule   = rank "|" save "|" point "|" action   in this save of the process (from 1), once; 0: always
-//   action = "kill" rank | "kill all"   SIGKILL, waits until it is gone, and stays at the point for ever
+//   action = "kill" rank | "kill all"   SIGKILL (of all: and of mpirun), waits until it is gone, and stays at
+//   the point for ever
 //          | "stop" rank                SIGSTOP, and goes on
 //          | "wait"                     until there is a file <dir>/go-<rank>-<k>
 //   "no-fsync"                          a line of its own: every fsync does nothing
@@ -64,6 +65,8 @@ class CommitPointsFs : public PosixFs {
   };
   void reach(const std::string& point);
   void act(const std::string& point, const std::string& action);
+  void kill_all();
+  int pid_of(const std::string& rank) const;
   void report(int k, const std::string& point);
   void note_save(const std::string& tmp);
   void changed(const std::string& object);
