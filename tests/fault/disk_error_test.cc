@@ -124,7 +124,8 @@ TEST_P(FullDisk, TheNextSaveWaitsForAServerThatStillWritesTheOneGivenUp) {
   if (!disk->problem().empty()) GTEST_SKIP() << disk->problem();
   PointsJob job(tiny_mpirun(dir / "run", on_disk(*disk) + longer() + saving_always() +
                                              set({"checkpoint.max_failures=2", "train.log_every_steps=10"})),
-                {{0, 2, "before create shard", "wait"}, {1, 2, "before create shard", "wait"}});
+                {{0, 2, "before create shard", "wait"}, {1, 2, "before create shard", "wait"}},
+                Syncs::left_out);
   const auto second = job.wait_for_hit(0, 1, kStartSeconds);
   ASSERT_TRUE(second && job.wait_for_hit(1, 1, kStartSeconds)) << job->wait(0).all();
   kill(job.pid(kWorkerRank), SIGSTOP);  // filling takes longer than all of training
