@@ -116,10 +116,9 @@ void set_earlier_run_aside(const JobConfig& job) {
   set_aside(job.run_dir() + "/metrics.jsonl");
 }
 
-StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>& warnings) {
+StartPacket prepare_start(const TrainOptions& options, Fs& fs, std::vector<std::string>& warnings) {
   StartPacket packet;
   packet.job = load_config(options.config, options.overrides);
-  PosixFs fs;
   packet.start_id = new_id();
   packet.check_numerics = options.check_numerics;
   packet.profile = options.profile;

@@ -46,7 +46,7 @@ struct StartPacket {
 };
 // Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets
 // a line for each checkpoint that had to be passed over. Throws Error(config, checkpoint, io).
-StartPacket prepare_start(const TrainOptions& options, std::vector<std::string>& warnings);
+StartPacket prepare_start(const TrainOptions& options, Fs& fs, std::vector<std::string>& warnings);
 
 // Reads or draws data.train or data.test. Throws Error(data) that begins with the place in the config.
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split);

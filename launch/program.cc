@@ -76,16 +76,16 @@ int code_of(RunEnd end) {
   return static_cast<int>(end == RunEnd::stopped ? ExitCode::stopped : ExitCode::ok);
 }
 
-int train_alone(const TrainOptions& options, const LayerRegistry& layers) {
-  return run_alone([&] { return code_of(train_in_one_process(options, layers)); });
+int train_alone(const TrainOptions& options, const LayerRegistry& layers, Fs& fs) {
+  return run_alone([&] { return code_of(train_in_one_process(options, layers, fs)); });
 }
 
 // Until training starts, ranks agree on errors: rank 0 prints, all leave cleanly. After that the rank that
 // fails prints and ends the job.
-int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, MpiJob& mpi) {
+int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, Fs& fs, MpiJob& mpi) {
   bool started = false;
   try {
-    return code_of(train_in_mpi_job(options, layers, mpi, started));
+    return code_of(train_in_mpi_job(options, layers, fs, mpi, started));
   } catch (const Error& e) {
     if (started || mpi.rank() == Rank(0)) tell(e);
     const int code = static_cast<int>(exit_code(e.kind()));
@@ -102,13 +102,13 @@ int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, MpiJ
 
 // Open MPI ends the whole job, with a banner, when one rank leaves with a non-zero code; all of ours leave
 // with the same.
-int train(const TrainOptions& options, const LayerRegistry& layers, int* argc, char*** argv) {
+int train(const TrainOptions& options, const LayerRegistry& layers, Fs& fs, int* argc, char*** argv) {
   watch_user_signals();  // before MPI is up: mpirun hands them on to whoever is there
-  if (!launched_by_mpi()) return train_alone(options, layers);
+  if (!launched_by_mpi()) return train_alone(options, layers, fs);
   MpiJob mpi(argc, argv);
   start_log(fmt::format("rank {}", mpi.rank().value));
-  if (mpi.size() == 1) return train_alone(options, layers);
-  const int code = train_as_rank(options, layers, mpi);
+  if (mpi.size() == 1) return train_alone(options, layers, fs);
+  const int code = train_as_rank(options, layers, fs, mpi);
   if (code == static_cast<int>(ExitCode::stopped)) FailureReport::ignore_sigterm();
   mpi.barrier();
   return code;
@@ -131,8 +131,8 @@ void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
 // The parsed command line; the one subcommand that was given sets `action`.
 class CommandLine {
  public:
-  explicit CommandLine(const LayerRegistry& layers)
-      : layers_(layers), app_("varscope: a distributed parameter server over MPI", "varscope") {
+  CommandLine(const LayerRegistry& layers, Fs& fs)
+      : layers_(layers), fs_(fs), app_("varscope: a distributed parameter server over MPI", "varscope") {
     app_.footer(kFooter);
     app_.require_subcommand(1);
     app_.get_formatter()->column_width(34);
@@ -227,7 +227,7 @@ class CommandLine {
     c->callback([this] {
       action_ = [this] {
         train_.resume = resume_->count() > 0;
-        return train(train_, layers_, &argc_, &argv_);
+        return train(train_, layers_, fs_, &argc_, &argv_);
       };
     });
   }
@@ -329,6 +329,7 @@ class CommandLine {
   }
 
   const LayerRegistry& layers_;
+  Fs& fs_;
   CLI::App app_;
   std::function<int()> action_;
   int argc_ = 0;
@@ -348,14 +349,19 @@ class CommandLine {
 
 }  // namespace
 
-int run_program(int argc, char** argv, const LayerRegistry& layers) {
+int run_program(int argc, char** argv, const LayerRegistry& layers, Fs& fs) {
   try {
     start_log("varscope");
-    return CommandLine(layers).run(argc, argv);
+    return CommandLine(layers, fs).run(argc, argv);
   } catch (const std::exception& e) {
     FailureReport::print(e.what());
     return static_cast<int>(ExitCode::internal);
   }
+}
+
+int run_program(int argc, char** argv, const LayerRegistry& layers) {
+  PosixFs fs;
+  return run_program(argc, argv, layers, fs);
 }
 
 int run_program(int argc, char** argv) { return run_program(argc, argv, LayerRegistry::built_in()); }

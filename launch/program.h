@@ -1,5 +1,6 @@
 #pragma once
 
+#include "checkpoint/fs.h"
 #include "worker/layers/layer.h"
 
 namespace varscope {
@@ -14,6 +15,9 @@ namespace varscope {
 //
 // Returns the process's exit code (docs/failures.md). Call it once, from main.
 int run_program(int argc, char** argv, const LayerRegistry& layers);
+// `train` reads and writes its checkpoints through `fs`, from several threads at once; the other commands use
+// the real file system.
+int run_program(int argc, char** argv, const LayerRegistry& layers, Fs& fs);
 // With the built-in layers.
 int run_program(int argc, char** argv);
 

@@ -149,19 +149,18 @@ CheckpointNames checkpoint_names(const JobConfig& job, const VariableTable& tabl
   return {std::move(selected), std::move(new_names)};
 }
 
-StartValues::StartValues(const StartPacket& start, const ModelFacts& facts)
+StartValues::StartValues(Fs& fs, const StartPacket& start, const ModelFacts& facts)
     : seed_(static_cast<std::uint64_t>(start.job.job.seed)),
       names_(checkpoint_names(start.job, facts.table)) {
   if (!start.resume_path.empty()) {
-    plan_resume(start, facts);
+    plan_resume(fs, start, facts);
   } else if (!start.warm_start_path.empty()) {
-    plan_warm_start(start, facts);
+    plan_warm_start(fs, start, facts);
   }
   note_names(facts.table);
 }
 
-void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts) {
-  PosixFs fs;
+void StartValues::plan_resume(Fs& fs, const StartPacket& start, const ModelFacts& facts) {
   path_ = start.resume_path;
   resumed_ = load_manifest(fs, path_).manifest;
   const Optimizer optimizer(start.job.optimizer);
@@ -185,8 +184,7 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
   for (const UnmatchedVariable& v : plan.extra) warnings_.push_back(v.text + ": it is left out");
 }
 
-void StartValues::plan_warm_start(const StartPacket& start, const ModelFacts& facts) {
-  PosixFs fs;
+void StartValues::plan_warm_start(Fs& fs, const StartPacket& start, const ModelFacts& facts) {
   path_ = start.warm_start_path;
   const Manifest manifest = load_manifest(fs, path_).manifest;
   warm_start_ = WarmStart(path_, manifest, facts.table, assignment_map(start.job));

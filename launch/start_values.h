@@ -26,7 +26,7 @@ class StartValues {
   // Reads the manifest of the checkpoint, if there is one. Throws one Error(checkpoint) with everything that
   // the checkpoint and the job differ in: variables, optimizer, order of the data; Error(config) at the
   // entries of warm_start.map that are not used.
-  StartValues(const StartPacket& start, const ModelFacts& facts);
+  StartValues(Fs& fs, const StartPacket& start, const ModelFacts& facts);
 
   // Of the checkpoint that the run resumes from, not of a warm start.
   const std::optional<Manifest>& resumed() const { return resumed_; }
@@ -40,8 +40,8 @@ class StartValues {
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
-  void plan_resume(const StartPacket& start, const ModelFacts& facts);
-  void plan_warm_start(const StartPacket& start, const ModelFacts& facts);
+  void plan_resume(Fs& fs, const StartPacket& start, const ModelFacts& facts);
+  void plan_warm_start(Fs& fs, const StartPacket& start, const ModelFacts& facts);
   void note_names(const VariableTable& model);
   std::optional<VariableSpec> saved_as(const VariableSpec& variable) const;
 

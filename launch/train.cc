@@ -33,6 +33,8 @@ namespace {
 
 // Everything a rank needs to know to play its role.
 struct JobContext {
+  explicit JobContext(Fs& where) : fs(where) {}
+  Fs& fs;  // of the checkpoints
   StartPacket start;
   ClusterMap cluster;
   std::vector<std::string> hosts;
@@ -53,7 +55,7 @@ struct JobContext {
 
 void complete_context(JobContext& context) {
   context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers());
-  context.values = StartValues(context.start, context.facts);
+  context.values = StartValues(context.fs, context.start, context.facts);
   const std::optional<Manifest>& resumed = context.values.resumed();
   context.train = make_train_plan(context.job(), context.facts, resumed ? &*resumed : nullptr, context.state);
 }
@@ -94,9 +96,9 @@ class ServerRole {
       : context_(context),
         optimizer_(context.job().optimizer),
         shard_(context.facts.table, context.plan, id, optimizer_) {
-    context.values.load(shard_, fs_);
+    context.values.load(shard_, context.fs);
     if (context.saves()) {
-      checkpointer_.emplace(shard_, fs_, context.job().checkpoint_dir(), context.cluster.n_servers(),
+      checkpointer_.emplace(shard_, context.fs, context.job().checkpoint_dir(), context.cluster.n_servers(),
                             context.cluster.n_workers(), snapshot_options(context));
     }
     if (id == ServerId(0)) make_coordinator(transport);
@@ -129,11 +131,11 @@ class ServerRole {
         config,
         [&](int variable) { return names.holds(context_.facts.table[static_cast<std::size_t>(variable)]); });
     try {
-      const auto n_present = static_cast<std::int64_t>(scan_checkpoints(fs_, dir).size());
-      const std::string warning = space_warning(static_cast<std::int64_t>(fs_.free_bytes(dir)),
+      const auto n_present = static_cast<std::int64_t>(scan_checkpoints(context_.fs, dir).size());
+      const std::string warning = space_warning(static_cast<std::int64_t>(context_.fs.free_bytes(dir)),
                                                 size.total_bytes, n_present, config, dir);
       if (!warning.empty()) warn({warning});
-      const MachineSpeed speed = MachineSpeed::measure(fs_, dir, size.largest_shard_bytes);
+      const MachineSpeed speed = MachineSpeed::measure(context_.fs, dir, size.largest_shard_bytes);
       console_->set_forecast(size, CheckpointForecast::of(size, speed, context_.cluster.n_workers(), config));
     } catch (const Error& e) {
       warn({fmt::format("checkpoints cannot be written to {} at present: {}", dir, e.what())});
@@ -148,7 +150,7 @@ class ServerRole {
     if (context_.saves()) {
       std::vector<ServerId> writers;
       for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
-      saver_.emplace(fs_, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
+      saver_.emplace(context_.fs, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
                      context_.start.start_id, std::move(writers), context_.train.first, *console_);
       predict_cost();
     }
@@ -158,7 +160,6 @@ class ServerRole {
   }
 
   const JobContext& context_;
-  PosixFs fs_;
   Optimizer optimizer_;
   ParameterShard shard_;
   std::optional<ShardCheckpointer> checkpointer_;
@@ -177,8 +178,7 @@ std::vector<LocalRows> saved_locals(const JobContext& context, const Graph& grap
       std::any_of(variables.begin(), variables.end(), [](const Variable* v) { return v->is_local(); });
   const std::optional<Manifest>& resumed = context.values.resumed();
   if (!resumed || !has_locals) return rows;
-  PosixFs fs;
-  CheckpointReader reader = CheckpointReader::open(fs, context.start.resume_path);
+  CheckpointReader reader = CheckpointReader::open(context.fs, context.start.resume_path);
   for (int w = 0; w < resumed->workers; ++w) {
     const std::string name = worker_state_name(w);
     const std::string bytes = reader.read_file(name);
@@ -264,10 +264,10 @@ class FirstError {
 
 }  // namespace
 
-RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers) {
+RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers, Fs& fs) {
   std::vector<std::string> warnings;
-  JobContext context;
-  context.start = prepare_start(options, warnings);
+  JobContext context(fs);
+  context.start = prepare_start(options, fs, warnings);
   warn(warnings);
   context.one_process = true;
   char host[256] = "";
@@ -372,7 +372,7 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
   together(mpi, [&] {
     if (mpi.rank() != Rank(0)) return;
     std::vector<std::string> warnings;
-    const StartPacket start = prepare_start(options, warnings);
+    const StartPacket start = prepare_start(options, context.fs, warnings);
     assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi.size()), "host"),
                  static_cast<int>(start.job.cluster.servers),
                  static_cast<int>(start.job.cluster.logical_workers));
@@ -426,9 +426,9 @@ std::string who_text(const JobContext& context, Rank rank, const std::string& ho
 
 }  // namespace
 
-RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers, MpiJob& mpi,
+RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers, Fs& fs, MpiJob& mpi,
                         bool& started) {
-  JobContext context;
+  JobContext context(fs);
   agree_on_program(options, mpi);
   warn_of_other_kernels(mpi);
   share_start(options, mpi, context);

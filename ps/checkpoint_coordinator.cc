@@ -35,11 +35,16 @@ CheckpointCoordinator::~CheckpointCoordinator() {
   if (recording_.valid()) recording_.wait();
 }
 
+bool CheckpointCoordinator::idle() const {
+  return !pending_ && (!given_up_ || now_ns() > given_up_->until_ns);
+}
+
 bool CheckpointCoordinator::begin(Clock clock, std::int64_t retry) {
-  pending_ = Pending{clock, checkpoint_id(clock, start_id_, retry), now_ns(), {}, false, {}, "", false};
+  pending_ = Pending{clock, checkpoint_id(clock, start_id_, retry), now_ns(), {}, 0, false, {}, "", false};
   pending_->outcomes.resize(writers_.size());
   try {
     directory_.begin(pending_->id);
+    pending_->n_due = writers_.size();
     return true;
   } catch (const Error& e) {
     give_up(e.what());
@@ -56,8 +61,13 @@ void CheckpointCoordinator::set_states(const std::vector<std::string>& worker_st
 }
 
 void CheckpointCoordinator::on_outcome(ShardOutcome outcome) {
+  if (given_up_ && outcome.checkpoint_id == given_up_->id && --given_up_->n_due == 0) {
+    directory_.abandon(given_up_->id);  // again: somebody may have made a file while it was being removed
+    given_up_.reset();
+  }
   // A server that was given up on may still report: its save is over.
   if (!pending_ || outcome.checkpoint_id != pending_->id) return;
+  if (pending_->n_due > 0) --pending_->n_due;
   stall_s_ += static_cast<double>(outcome.stall_ns) * 1e-9 / static_cast<double>(writers_.size());
   if (!outcome.error.empty()) return give_up(outcome.error);
   const auto found = std::find(writers_.begin(), writers_.end(), ServerId(outcome.report.server));
@@ -118,26 +128,36 @@ void CheckpointCoordinator::tick() {
     if (commit_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) finish_commit();
     return;
   }
-  const bool complete =
-      pending_->have_states && std::all_of(pending_->outcomes.begin(), pending_->outcomes.end(),
-                                           [](const auto& o) { return o.has_value(); });
-  if (complete) {
-    if (!is_busy) start_commit();
-    return;
-  }
-  if (static_cast<double>(now_ns() - pending_->started_ns) * 1e-9 > config_.timeout_s) {
-    give_up(
-        fmt::format("no report from {} within {:g} s (checkpoint.timeout_s)", missing(), config_.timeout_s));
-  }
+  if (is_complete() && !is_busy) start_commit();
 }
 
-std::string CheckpointCoordinator::missing() const {
+bool CheckpointCoordinator::is_complete() const {
+  return pending_->have_states && std::all_of(pending_->outcomes.begin(), pending_->outcomes.end(),
+                                              [](const auto& o) { return o.has_value(); });
+}
+
+// A complete one may still wait until an evaluation has been recorded.
+bool CheckpointCoordinator::is_overdue() const {
+  return pending_ && !pending_->committing && !is_complete() &&
+         static_cast<double>(now_ns() - pending_->started_ns) * 1e-9 > config_.timeout_s;
+}
+
+// Whoever is stuck keeps others waiting: a server the workers, and a worker all servers. All are named.
+void CheckpointCoordinator::give_up_overdue(const std::string& silent_workers) {
+  std::string who;
+  if (const std::string servers = silent_servers(); !servers.empty()) who = "no report from " + servers;
+  if (!pending_->have_states && !silent_workers.empty())
+    who += (who.empty() ? "" : " and ") + ("no step report from " + silent_workers);
+  give_up(fmt::format("{} within {:g} s (checkpoint.timeout_s)", who, config_.timeout_s));
+}
+
+std::string CheckpointCoordinator::silent_servers() const {
   std::string names;
   for (std::size_t i = 0; i < writers_.size(); ++i) {
     if (!pending_->outcomes[i])
       names += fmt::format("{}server {}", names.empty() ? "" : ", ", writers_[i].value);
   }
-  return names.empty() ? "the workers" : names;
+  return names;
 }
 
 void CheckpointCoordinator::start_commit() {
@@ -195,6 +215,11 @@ void CheckpointCoordinator::finish_commit() {
 void CheckpointCoordinator::give_up(const std::string& why) {
   const Clock clock = pending_->clock;
   directory_.abandon(pending_->id);
+  given_up_.reset();
+  if (pending_->n_due > 0) {
+    const auto timeout_ns = static_cast<std::int64_t>(config_.timeout_s * 1e9);
+    given_up_ = GivenUp{pending_->id, pending_->started_ns + timeout_ns, pending_->n_due};
+  }
   pending_.reset();
   ++n_failed_;
   observer_.on_checkpoint_failed(clock, why);

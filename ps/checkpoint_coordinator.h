@@ -33,7 +33,9 @@ class CheckpointCoordinator {
   CheckpointCoordinator(const CheckpointCoordinator&) = delete;
   CheckpointCoordinator& operator=(const CheckpointCoordinator&) = delete;
 
-  bool idle() const { return !pending_; }
+  // False while a save is under way, and while servers still write their part of one that was given up: they
+  // would refuse the next. Not longer than checkpoint.timeout_s from that one's begin.
+  bool idle() const;
   // Nor is there an evaluation to be recorded.
   bool settled() const { return idle() && to_record_.empty() && !recording_.valid(); }
   std::optional<Clock> last_committed() const { return last_committed_; }
@@ -49,6 +51,10 @@ class CheckpointCoordinator {
   // they are committed or, on a disk thread, afterwards.
   void on_evaluation(EvaluationRecord record);
   void tick();
+  // True when reports are still missing after checkpoint.timeout_s: then give_up_overdue() is due, with the
+  // workers that have not reported the step ("worker 1, worker 2", or empty).
+  bool is_overdue() const;
+  void give_up_overdue(const std::string& silent_workers);
 
   int committed() const { return n_committed_; }
   int failed() const { return n_failed_; }
@@ -61,6 +67,7 @@ class CheckpointCoordinator {
     std::string id;
     std::int64_t started_ns;
     std::vector<std::optional<ShardOutcome>> outcomes;  // by position in writers_
+    std::size_t n_due = 0;                              // servers that will still report, well or badly
     bool have_states = false;
     std::vector<std::string> worker_states;
     std::string coordinator_state;
@@ -72,7 +79,8 @@ class CheckpointCoordinator {
   void retain(std::vector<std::string>& warnings);
   void finish_commit();
   void give_up(const std::string& why);
-  std::string missing() const;
+  bool is_complete() const;
+  std::string silent_servers() const;
 
   Fs& fs_;
   std::string dir_;
@@ -82,6 +90,11 @@ class CheckpointCoordinator {
   std::vector<ServerId> writers_;
   RunObserver& observer_;
   CheckpointDirectory directory_;
+  struct GivenUp {
+    std::string id;
+    std::int64_t until_ns;
+    std::size_t n_due;
+  };
   std::optional<Pending> pending_;
   struct Committed {
     std::string path;
@@ -91,6 +104,7 @@ class CheckpointCoordinator {
   std::optional<EvaluationRecord> evaluation_;       // the newest known one
   std::vector<EvaluationRecord> to_record_;          // with checkpoints that may have been committed before
   std::future<std::vector<std::string>> recording_;  // warnings
+  std::optional<GivenUp> given_up_;                  // while servers are still at it
   std::optional<Clock> last_committed_;
   int n_committed_ = 0;
   int n_failed_ = 0;

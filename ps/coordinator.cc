@@ -214,8 +214,19 @@ void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type
   for (ServerId s : servers) transport_.send_message(cluster_.rank_of(s), header);
 }
 
+std::string Coordinator::silent_workers() const {
+  std::string names;
+  for (std::size_t w = 0; w < reports_.size(); ++w) {
+    if (!reports_[w]) names += fmt::format("{}worker {}", names.empty() ? "" : ", ", w);
+  }
+  return names;
+}
+
 void Coordinator::tick() {
-  if (saver_ != nullptr) saver_->tick();
+  if (saver_ != nullptr) {
+    saver_->tick();
+    if (saver_->is_overdue()) saver_->give_up_overdue(silent_workers());
+  }
   if (phase_ != Phase::final_save || (saver_ != nullptr && !saver_->settled())) return;
   const bool save = saver_ != nullptr && saves_at_end() && current_ > train_.first &&
                     saver_->last_committed() != std::optional(current_);

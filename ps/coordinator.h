@@ -66,6 +66,7 @@ class Coordinator {
   void begin_final_save();
   void request_hashes();
   std::string state_text() const;
+  std::string silent_workers() const;  // that have not reported the step under way
   void send_to(const std::vector<ServerId>& servers, MessageType type, std::int64_t retry = 0);
 
   struct Evaluation {

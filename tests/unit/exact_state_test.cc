@@ -44,7 +44,8 @@ void train(const Job& job, const std::string& run_dir, int steps, bool resume, c
   options.resume = resume;
   ::testing::internal::CaptureStdout();  // what a run prints is not of interest here
   try {
-    train_in_one_process(options, layers);
+    PosixFs fs;
+    train_in_one_process(options, layers, fs);
   } catch (const Error&) {
     ::testing::internal::GetCapturedStdout();
     throw;
