@@ -1,0 +1,167 @@
+#include "launch/roles.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <iterator>
+
+#include "checkpoint/envelope.h"
+#include "common/error.h"
+#include "common/serialize.h"
+#include "launch/checkpoint_forecast.h"
+#include "launch/version.h"
+#include "worker/trainer.h"
+
+namespace varscope {
+
+void complete_context(JobContext& context) {
+  context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers());
+  context.values = StartValues(context.fs, context.start, context.facts);
+  const std::optional<Manifest>& resumed = context.values.resumed();
+  context.train = make_train_plan(context.job(), context.facts, resumed ? &*resumed : nullptr, context.state);
+}
+
+void warn(const std::vector<std::string>& warnings) {
+  for (const std::string& w : warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
+}
+
+namespace {
+
+Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
+  Manifest m;
+  m.program_version = kVersion;
+  m.parent =
+      c.start.resume_path.empty() ? "" : std::filesystem::path(c.start.resume_path).filename().string();
+  m.run_id = c.start.run_id;
+  m.attempt = c.start.attempt;
+  m.config_hash = config_hash(c.job().root).hex();
+  m.servers = c.cluster.n_servers();
+  m.workers = c.cluster.n_workers();
+  m.logical_workers = c.cluster.logical_workers;
+  m.variables = c.values.names().held(c.facts.table);
+  m.optimizer = to_string(optimizer.config().type);
+  m.slots = optimizer.slots();
+  return m;
+}
+
+// An update that waits for the disk is silent: not for so long that peers give this server up.
+ShardCheckpointer::Options snapshot_options(const JobContext& context) {
+  const JobConfig& job = context.job();
+  return {job.checkpoint.snapshot, static_cast<std::size_t>(job.checkpoint.pool_mib) << 20,
+          std::min(job.cluster.stall_timeout_s / 4, job.checkpoint.timeout_s), context.values.names()};
+}
+
+}  // namespace
+
+ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transport)
+    : context_(context),
+      optimizer_(context.job().optimizer),
+      shard_(context.facts.table, context.plan, id, optimizer_) {
+  context.values.load(shard_, context.fs);
+  if (context.saves()) {
+    checkpointer_.emplace(shard_, context.fs, context.job().checkpoint_dir(), context.cluster.n_servers(),
+                          context.cluster.n_workers(), snapshot_options(context));
+  }
+  if (id == ServerId(0)) make_coordinator(transport);
+  server_.emplace(Server::Parts{transport,
+                                context.cluster,
+                                context.plan,
+                                optimizer_,
+                                shard_,
+                                checkpointer_ ? &*checkpointer_ : nullptr,
+                                coordinator_ ? &*coordinator_ : nullptr,
+                                context.start.start_id,
+                                context.job().cluster.stall_timeout_s,
+                                context.hosts,
+                                {},
+                                context.requests});
+}
+
+RunEnd ServerRole::run() {
+  if (console_) console_->print_header();
+  return server_->run();
+}
+
+// The directory is locked: the saver has it.
+void ServerRole::predict_cost() {
+  const CheckpointConfig& config = context_.job().checkpoint;
+  const std::string dir = context_.job().checkpoint_dir();
+  const CheckpointNames names = context_.values.names();
+  const auto size = CheckpointSize::of(
+      context_.plan, context_.cluster, context_.hosts, static_cast<std::int64_t>(optimizer_.slots().size()),
+      config,
+      [&](int variable) { return names.holds(context_.facts.table[static_cast<std::size_t>(variable)]); });
+  try {
+    const auto n_present = static_cast<std::int64_t>(scan_checkpoints(context_.fs, dir).size());
+    const std::string warning = space_warning(static_cast<std::int64_t>(context_.fs.free_bytes(dir)),
+                                              size.total_bytes, n_present, config, dir);
+    if (!warning.empty()) warn({warning});
+    const MachineSpeed speed = MachineSpeed::measure(context_.fs, dir, size.largest_shard_bytes);
+    console_->set_forecast(size, CheckpointForecast::of(size, speed, context_.cluster.n_workers(), config));
+  } catch (const Error& e) {
+    warn({fmt::format("checkpoints cannot be written to {} at present: {}", dir, e.what())});
+  }
+}
+
+void ServerRole::make_coordinator(Transport& transport) {
+  const JobConfig& job = context_.job();
+  console_.emplace(Console::Facts{job, context_.cluster, context_.facts.table, context_.hosts, context_.train,
+                                  context_.facts.train_samples, context_.facts.test_samples,
+                                  context_.start.run_id, context_.start.attempt, context_.start.resume_path,
+                                  context_.facts.eval, context_.one_process, context_.values.notes()});
+  if (context_.saves()) {
+    std::vector<ServerId> writers;
+    for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
+    saver_.emplace(context_.fs, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
+                   context_.start.start_id, std::move(writers), context_.train.first, *console_);
+    predict_cost();
+  }
+  observer_.emplace(*console_, context_.facts.eval, saver_ ? &*saver_ : nullptr);
+  coordinator_.emplace(transport, context_.cluster, context_.plan, context_.train, job.checkpoint,
+                       saver_ ? &*saver_ : nullptr, context_.state, *observer_);
+}
+
+namespace {
+
+// The states of local variables that all workers of the checkpoint saved.
+std::vector<LocalRows> saved_locals(const JobContext& context, const Graph& graph) {
+  std::vector<LocalRows> rows;
+  const std::vector<const Variable*> variables = graph.variables();
+  const bool has_locals =
+      std::any_of(variables.begin(), variables.end(), [](const Variable* v) { return v->is_local(); });
+  const std::optional<Manifest>& resumed = context.values.resumed();
+  if (!resumed || !has_locals) return rows;
+  CheckpointReader reader = CheckpointReader::open(context.fs, context.start.resume_path);
+  for (int w = 0; w < resumed->workers; ++w) {
+    const std::string name = worker_state_name(w);
+    const std::string bytes = reader.read_file(name);
+    auto state = from_text<WorkerState>(std::string(open_envelope(kWorkerStateMagic, bytes, name)), name);
+    std::move(state.locals.begin(), state.locals.end(), std::back_inserter(rows));
+  }
+  return rows;
+}
+
+}  // namespace
+
+RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport) {
+  openblas_set_num_threads(static_cast<int>(context.job().cluster.blas_threads));
+  const LocalSumPlan sum_plan =
+      LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers);
+  VariableMemory memory(context.facts.table, sum_plan.n_buffers);
+  PsClient client(
+      transport, context.cluster, context.plan, id, memory,
+      {context.job().cluster.stall_timeout_s, context.hosts, context.job().cluster.step_timeout_s});
+  Trainer trainer(Trainer::Parts{
+      context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
+      model.variables, *model.train, model.test.get(), client, memory, sum_plan, context.train.first,
+      context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
+      context.start.profile, context.requests});
+  const RunEnd end = trainer.run();
+  if (context.start.profile && id == WorkerId(0))
+    std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);
+  return end;
+}
+
+}  // namespace varscope

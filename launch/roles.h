@@ -1,0 +1,72 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/fs.h"
+#include "common/run_requests.h"
+#include "launch/console.h"
+#include "launch/evaluation_recorder.h"
+#include "launch/job_setup.h"
+#include "launch/signals.h"
+#include "launch/start_values.h"
+#include "ps/server.h"
+
+namespace varscope {
+
+// Everything a rank needs to know to play its role.
+struct JobContext {
+  explicit JobContext(Fs& where) : fs(where) {}
+  Fs& fs;  // of the checkpoints
+  StartPacket start;
+  ClusterMap cluster;
+  std::vector<std::string> hosts;
+  ModelFacts facts;
+  BucketPlan plan;
+  StartValues values;
+  TrainPlan train;
+  CoordinatorState state;
+  bool one_process = false;
+  RunRequests* requests = &watch_user_signals();
+
+  const JobConfig& job() const { return start.job; }
+  bool saves() const {
+    const CheckpointConfig& c = job().checkpoint;
+    return c.every_steps > 0 || c.every_seconds > 0 || c.at_end;
+  }
+};
+
+// The plans that follow from start, cluster and facts. Throws Error(checkpoint, config).
+void complete_context(JobContext& context);
+
+// Lines on standard error.
+void warn(const std::vector<std::string>& warnings);
+
+// A server rank from its first byte of memory to the coordinator's shutdown; two steps, so that what the
+// first one throws can be agreed on.
+class ServerRole {
+ public:
+  // Borrows both. Throws Error(checkpoint, io).
+  ServerRole(const JobContext& context, ServerId id, Transport& transport);
+  RunEnd run();
+
+ private:
+  void predict_cost();
+  void make_coordinator(Transport& transport);
+
+  const JobContext& context_;
+  Optimizer optimizer_;
+  ParameterShard shard_;
+  std::optional<ShardCheckpointer> checkpointer_;
+  std::optional<Console> console_;
+  std::optional<CheckpointCoordinator> saver_;
+  std::optional<EvaluationRecorder> observer_;
+  std::optional<Coordinator> coordinator_;
+  std::optional<Server> server_;
+};
+
+// A worker rank: trains until the job ends.
+RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport);
+
+}  // namespace varscope
