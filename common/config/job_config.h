@@ -13,8 +13,8 @@
 namespace varscope {
 
 // The typed form of a job's YAML. Defaults are the member initialisers; the keys, their rules and their
-// meaning are in the `describe` functions (job_config.cc), which also make `varscope config --explain` and
-// the dump. Plain value types.
+// meaning are in the `describe` functions (job_config_keys.cc), which also make `varscope config --explain`
+// and the dump. Plain value types.
 
 struct JobSection {
   std::string name;
