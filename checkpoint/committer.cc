@@ -103,6 +103,10 @@ void CheckpointDirectory::put_in_place(const std::string& tmp, const std::string
     fs_.sync_dir(dir_);  // the commit point
     return;
   }
+  if (fs_.exists(join_path(path, kPinnedName))) {  // what bears the name is never removed
+    write_whole_file(fs_, join_path(tmp, kPinnedName), "");
+    fs_.sync_dir(tmp);
+  }
   if (fs_.exchange(tmp, path)) {
     exchanged_ = tmp;
     try {
@@ -148,31 +152,34 @@ void CheckpointDirectory::set_aside(const std::string& path, const std::string& 
   }
 }
 
-std::vector<std::string> CheckpointDirectory::set_aside_after(std::int64_t step) {
-  require_lock();
-  std::vector<std::string> names;
-  for (const CheckpointEntry& entry : scan()) {
-    if (entry.step <= step) continue;
-    fs_.rename(entry.path, superseded_path(entry.name, static_cast<std::int64_t>(std::time(nullptr))));
-    names.push_back(entry.name);
+std::vector<std::string> CheckpointDirectory::go_back_to(std::int64_t step, const char* event) {
+  std::vector<CheckpointEntry> newer;
+  for (CheckpointEntry& entry : scan()) {
+    if (entry.step > step) newer.push_back(std::move(entry));
   }
-  if (!names.empty()) fs_.sync_dir(dir_);
-  return names;
+  return newer.empty() ? std::vector<std::string>() : set_aside_all(newer, event, step_name(step));
 }
 
-std::vector<std::string> CheckpointDirectory::go_back_to(std::int64_t step, const char* event) {
-  require_lock();
-  std::vector<std::string> newer;
-  for (const CheckpointEntry& entry : scan()) {
-    if (entry.step > step) newer.push_back(entry.name);
+std::vector<std::string> CheckpointDirectory::go_on_from(const std::string& path, std::int64_t step,
+                                                         const std::string& run_id) {
+  std::vector<CheckpointEntry> others;
+  for (CheckpointEntry& entry : scan()) {
+    if (entry.step >= step || !entry.manifest || entry.manifest->run_id != run_id)
+      others.push_back(std::move(entry));
   }
-  if (newer.empty()) return newer;
-  record(nlohmann::json{{"event", event},
-                        {"to", step_name(step)},
-                        {"set_aside", newer},
-                        {"unix_time", static_cast<std::int64_t>(std::time(nullptr))}}
-             .dump());
-  return set_aside_after(step);
+  return set_aside_all(others, "resume", path);
+}
+
+std::vector<std::string> CheckpointDirectory::set_aside_all(const std::vector<CheckpointEntry>& entries,
+                                                            const char* event, const std::string& to) {
+  require_lock();
+  const auto now = static_cast<std::int64_t>(std::time(nullptr));
+  std::vector<std::string> names;
+  for (const CheckpointEntry& entry : entries) names.push_back(entry.name);
+  record(nlohmann::json{{"event", event}, {"to", to}, {"set_aside", names}, {"unix_time", now}}.dump());
+  for (const CheckpointEntry& entry : entries) fs_.rename(entry.path, superseded_path(entry.name, now));
+  if (!entries.empty()) fs_.sync_dir(dir_);
+  return names;
 }
 
 void CheckpointDirectory::record_evaluation(const EvaluationRecord& record) {

@@ -61,12 +61,15 @@ class CheckpointDirectory {
   void record_evaluation(const EvaluationRecord& record);
 
   // Sets every checkpoint of a step after `step` aside, whole or damaged, as superseded-step-<step>-<unix
-  // time>: for a run that goes on from an older one. Returns their names. Throws Error(io).
-  std::vector<std::string> set_aside_after(std::int64_t step);
-  // The same, and LINEAGE says so: {"event": event, "to": step's name, "set_aside": [...], "unix_time": s}.
-  // The record comes first: a crash in between leaves a step back that is known and can be repeated. Nothing
-  // is recorded where nothing is newer.
+  // time>: for a run that goes on from an older one. LINEAGE says so: {"event": event, "to": step's name,
+  // "set_aside": [...], "unix_time": s}. The record comes first: a crash in between leaves a step back that
+  // is known and can be repeated. Nothing is recorded where nothing is newer. Returns their names. Throws
+  // Error(io).
   std::vector<std::string> go_back_to(std::int64_t step, const char* event);
+  // For a run that goes on from a checkpoint elsewhere, at `path`, which is none of this directory's: sets
+  // aside those of its step and later ones and those of other runs, which a resume would take for its own.
+  // LINEAGE says so in any case, with the path as "to". Throws Error(io).
+  std::vector<std::string> go_on_from(const std::string& path, std::int64_t step, const std::string& run_id);
 
   // Makes LATEST name the newest checkpoint whose manifest can be read. Throws Error(io).
   void renew_latest();
@@ -81,6 +84,8 @@ class CheckpointDirectory {
   std::string tmp_path(const std::string& id) const;
   void require_lock() const;
   void put_in_place(const std::string& tmp, const std::string& name, std::int64_t unix_time);
+  std::vector<std::string> set_aside_all(const std::vector<CheckpointEntry>& entries, const char* event,
+                                         const std::string& to);
   void set_aside(const std::string& path, const std::string& name, std::int64_t unix_time);
   std::string superseded_path(const std::string& name, std::int64_t unix_time) const;
   void write_latest(const std::string& text);

@@ -25,6 +25,8 @@ void keep_newest(Verdicts& verdicts, std::int64_t n) {
   for (RetentionVerdict& v : verdicts) {
     if (v.entry.pinned) {
       keep(v, "pinned");
+    } else if (v.entry.unreadable) {
+      keep(v, "cannot be read at present");
     } else if (n == 0 || kept < n) {
       if (is_committed(v)) ++kept;
       keep(v, is_committed(v) ? "newest" : "damaged, but newer than those that are kept");

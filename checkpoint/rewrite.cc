@@ -73,7 +73,9 @@ std::string write_checkpoint(Fs& fs, CheckpointDirectory& directory, NewCheckpoi
   const std::string id = new_id(checkpoint.manifest.step);
   try {
     write_files(fs, directory.begin(id), id, checkpoint, fill);
-    return directory.commit(id, std::move(checkpoint.manifest));
+    const std::string path = directory.commit(id, std::move(checkpoint.manifest));
+    directory.renew_latest();  // it need not be the newest
+    return path;
   } catch (const std::exception&) {
     directory.abandon(id);
     throw;

@@ -27,6 +27,26 @@ bool is_pinned(Fs& fs, const std::string& path) {
   }
 }
 
+// file_problems(); `unreadable` (may be null) is set when one of them is an error of the file system.
+std::vector<std::string> size_problems(Fs& fs, const std::string& path, const Manifest& manifest,
+                                       bool* unreadable) {
+  std::vector<std::string> problems;
+  for (const FileRecord& f : manifest.files) {
+    try {
+      const std::string file = join_path(path, f.name);
+      if (!fs.exists(file)) {
+        problems.push_back(f.name + " is missing");
+      } else if (const std::uint64_t size = fs.open(file)->size(); size != f.size) {
+        problems.push_back(fmt::format("{} has {} bytes instead of {}", f.name, size, f.size));
+      }
+    } catch (const Error& e) {
+      problems.push_back(e.what());
+      if (unreadable != nullptr) *unreadable = true;
+    }
+  }
+  return problems;
+}
+
 void look_at(Fs& fs, CheckpointEntry& entry) {
   try {
     LoadedManifest loaded = load_manifest(fs, entry.path);
@@ -34,10 +54,12 @@ void look_at(Fs& fs, CheckpointEntry& entry) {
     entry.manifest_digest = loaded.digest;
     entry.reason = name_problem(entry.path, *entry.manifest);
     if (entry.reason.empty()) {
-      entry.reason = fmt::format("{}", fmt::join(file_problems(fs, entry.path, *entry.manifest), "; "));
+      entry.reason = fmt::format(
+          "{}", fmt::join(size_problems(fs, entry.path, *entry.manifest, &entry.unreadable), "; "));
     }
   } catch (const Error& e) {
     entry.reason = e.what();
+    entry.unreadable = e.kind() == ErrorKind::io;
   }
   if (!entry.reason.empty()) entry.state = CheckpointState::damaged;
 }
@@ -53,20 +75,7 @@ LoadedManifest load_manifest(Fs& fs, const std::string& path) {
 }
 
 std::vector<std::string> file_problems(Fs& fs, const std::string& path, const Manifest& manifest) {
-  std::vector<std::string> problems;
-  for (const FileRecord& f : manifest.files) {
-    try {
-      const std::string file = join_path(path, f.name);
-      if (!fs.exists(file)) {
-        problems.push_back(f.name + " is missing");
-      } else if (const std::uint64_t size = fs.open(file)->size(); size != f.size) {
-        problems.push_back(fmt::format("{} has {} bytes instead of {}", f.name, size, f.size));
-      }
-    } catch (const Error& e) {
-      problems.push_back(e.what());
-    }
-  }
-  return problems;
+  return size_problems(fs, path, manifest, nullptr);
 }
 
 std::string name_problem(const std::string& path, const Manifest& manifest) {

@@ -39,7 +39,9 @@ struct CheckpointEntry {
   std::string path;
   std::int64_t step = 0;  // from the name
   CheckpointState state = CheckpointState::committed;
-  std::string reason;                // why it is damaged
+  std::string reason;  // why it is damaged
+  // Damaged for all we know: something of it could not be read, which may pass. Retention lets it be.
+  bool unreadable = false;
   bool pinned = false;               // or the system cannot tell
   std::optional<Manifest> manifest;  // when it could be read
   Digest manifest_digest;

@@ -77,12 +77,34 @@ void pin_tool(Fs& fs, const std::string& dir, std::int64_t step, PinChange chang
                      pin ? "is pinned: it is never removed" : "is not pinned: it is removed when it is old");
 }
 
+namespace {
+
+// What stays as the newest must be good to the last byte: the last good one could be among those that go.
+void verify_newest(Fs& fs, const std::vector<RetentionVerdict>& verdicts, std::int64_t keep) {
+  std::int64_t n = 0;
+  for (const RetentionVerdict& v : verdicts) {
+    if (n == keep) return;
+    if (!v.stays || v.entry.pinned || v.entry.state != CheckpointState::committed) continue;
+    ++n;
+    const std::vector<std::string> problems = verify_files(fs, v.entry.path, *v.entry.manifest);
+    if (problems.empty()) continue;
+    fail(
+        ErrorKind::checkpoint,
+        "{}, which would be kept as one of the newest {}, is damaged: {}; nothing was removed. Go back to an "
+        "older one with varscope checkpoint rollback, or delete it, and prune again",
+        v.entry.path, keep, fmt::join(problems, "; "));
+  }
+}
+
+}  // namespace
+
 void prune_tool(Fs& fs, const std::string& dir, const RetentionPolicy& policy, PruneMode mode,
                 ToolFormat format, std::string& out) {
   if (policy.keep < 1) fail(ErrorKind::argument, "cannot keep {} checkpoints: keep 1 or more", policy.keep);
   CheckpointDirectory directory = locked(fs, dir, "prune");
   const std::vector<RetentionVerdict> verdicts = judge_retention(fs, directory.scan(), policy);
   const bool dry = mode == PruneMode::dry_run;
+  verify_newest(fs, verdicts, policy.keep);
   if (!dry) directory.retain(policy);
   std::vector<std::string> names;
   Json kept = Json::object();

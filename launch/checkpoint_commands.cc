@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <charconv>
 #include <cstdio>
 #include <utility>
 
@@ -24,7 +25,25 @@ namespace {
 
 // A checkpoint, or the newest whole one of a directory.
 std::string one_checkpoint(Fs& fs, const std::string& path) {
-  return fs.exists(join_path(path, kManifestName)) ? path : newest_checkpoint(fs, path).path;
+  if (fs.exists(join_path(path, kManifestName))) return path;
+  FoundCheckpoint found = newest_checkpoint(fs, path);
+  for (const std::string& w : found.warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
+  return std::move(found.path);
+}
+
+// CLI11 would read "000000010", as checkpoints are named, as an octal number.
+std::int64_t parse_step(const std::string& text) {
+  std::string_view digits = text;
+  if (digits.starts_with("step-")) digits.remove_prefix(5);
+  std::int64_t step = -1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
+  if (error != std::errc() || end != digits.data() + digits.size() || step < 0) {
+    throw CLI::ValidationError(
+        "step", fmt::format("\"{}\" is not a step: give a number of 0 or more, such as 1200, or "
+                            "the checkpoint's name, such as step-000001200",
+                            text));
+  }
+  return step;
 }
 
 std::vector<std::string> slots_of_optimizer(const std::string& name) {
@@ -95,10 +114,17 @@ void CheckpointCommands::add_readers() {
   diff->add_option("b", other_, either)->required();
 }
 
+void CheckpointCommands::add_step(CLI::App* sub, const std::string& name) {
+  sub->add_option_function<std::string>(
+         name, [this](const std::string& text) { step_ = parse_step(text); },
+         "Step of the checkpoint, or its name")
+      ->required();
+}
+
 void CheckpointCommands::add_upkeep() {
   const auto add_place = [this](CLI::App* sub) {
     sub->add_option("dir", path_, "A directory of checkpoints")->required();
-    sub->add_option("step", step_, "Step of the checkpoint")->required()->check(CLI::NonNegativeNumber);
+    add_step(sub, "step");
   };
   add_place(add("rollback", "Go back to the checkpoint of a step: newer ones are set aside, not deleted",
                 [this](Fs& fs, std::string& out) {
@@ -197,7 +223,7 @@ void CheckpointCommands::add_exchange() {
           });
   from_file->add_option("file", path_, "The file; of a TensorFlow bundle its prefix")->required();
   from_file->add_option("dir", other_, "The directory of checkpoints to write it into")->required();
-  from_file->add_option("--step", step_, "Step of the checkpoint")->required()->check(CLI::NonNegativeNumber);
+  add_step(from_file, "--step");
   from_file->add_option("--format", file_format_, formats);
   from_file->add_option("--optimizer", optimizer_,
                         "Optimizer whose slots it has; those not in the file are 0 (default: sgd)");

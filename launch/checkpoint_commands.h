@@ -26,6 +26,7 @@ class CheckpointCommands {
   using Tool = std::function<int(Fs&, std::string& out)>;
   CLI::App* add(const char* name, const char* text, Tool tool);
   void add_readers();
+  void add_step(CLI::App* sub, const std::string& name);
   void add_upkeep();
   void add_prune();
   void add_writers();

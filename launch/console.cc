@@ -363,7 +363,7 @@ void Console::on_finish(const FinishSummary& finish) {
       first_step_ns_ == 0 ? 0 : static_cast<double>(samples_) / std::max(1e-9, seconds_since(first_step_ns_));
   line(fmt::format("{} at step {} after {}", finish.stopped ? "stopped early" : "finished",
                    finish.clock.value, duration_text(seconds)));
-  if (finish.stopped && facts_.train.last > finish.clock)
+  if (finish.stopped && finish.checkpoints > 0 && facts_.train.last > finish.clock)
     line("  to go on     the same command with --resume");
   if (finish.clock == facts_.train.first) {
     line("  nothing to do: the checkpoint is at the last step already; raise train.epochs to go on");

@@ -17,7 +17,9 @@ namespace {
 std::string find_checkpoint(Fs& fs, const JobConfig& job, const std::string& asked) {
   const std::string path = asked.empty() ? job.checkpoint_dir() : asked;
   if (fs.exists(path + "/" + kManifestName)) return path;
-  return newest_checkpoint(fs, path).path;
+  FoundCheckpoint found = newest_checkpoint(fs, path);
+  for (const std::string& w : found.warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
+  return std::move(found.path);
 }
 
 }  // namespace

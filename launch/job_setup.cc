@@ -112,6 +112,10 @@ JobConfig load_config(const std::string& file, const std::vector<std::string>& o
 }
 
 void set_earlier_run_aside(const JobConfig& job) {
+  PosixFs fs;
+  CheckpointDirectory earlier(fs, job.checkpoint_dir());
+  // Another job may have started there since prepare_start(): not under its feet.
+  if (fs.is_directory(job.checkpoint_dir())) earlier.lock("(set aside by --fresh)");
   set_aside(job.checkpoint_dir());
   set_aside(job.run_dir() + "/metrics.jsonl");
 }

@@ -115,7 +115,8 @@ void ServerRole::make_coordinator(Transport& transport) {
     std::vector<ServerId> writers;
     for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
     saver_.emplace(context_.fs, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
-                   context_.start.start_id, std::move(writers), context_.train.first, *console_);
+                   context_.start.start_id, std::move(writers), context_.train.first, *console_,
+                   context_.start.resume_path);
     predict_cost();
   }
   observer_.emplace(*console_, context_.facts.eval, saver_ ? &*saver_ : nullptr);

@@ -93,6 +93,10 @@ std::vector<std::string> data_differences(const JobConfig& job, const ModelFacts
 AssignmentMap assignment_map(const JobConfig& job) {
   if (job.warm_start->map.is_null()) return {};
   const ConfigNode& map = job.warm_start->map;
+  if (map.entries.empty()) {
+    fail_at(map, job.file, "warm_start.map",
+            "empty: no variable would get its value; leave it out to take all by their own names");
+  }
   std::vector<AssignmentMap::Entry> entries;
   for (const ConfigEntry& e : map.entries) {
     entries.push_back({e.key, e.value.scalar});
@@ -175,6 +179,13 @@ void StartValues::plan_resume(Fs& fs, const StartPacket& start, const ModelFacts
           ? "nothing was restored; use the config it was made with, or start a new run in another job.run_dir"
           : "nothing was restored; use the config it was made with, start a new run in another job.run_dir, "
             "or give missing variables initial values with checkpoint.partial_restore: true");
+  if (plan.found.empty()) {
+    fail(ErrorKind::checkpoint,
+         "checkpoint {} has none of the model's variables: there is nothing to go on from; use the config it "
+         "was made "
+         "with, checkpoint.rename, or start a new run in another job.run_dir",
+         path_);
+  }
   if (start.job.warm_start)
     notes_.push_back("  warm start   ignored: the run goes on from its own checkpoint");
   for (const UnmatchedVariable& v : plan.missing) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
+#include <iterator>
 #include <utility>
 
 #include "common/error.h"
@@ -12,7 +14,7 @@ namespace varscope {
 CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config,
                                              Manifest base, std::string start_id,
                                              std::vector<ServerId> writers, Clock first,
-                                             RunObserver& observer)
+                                             RunObserver& observer, const std::string& resumed_from)
     : fs_(fs),
       dir_(std::move(dir)),
       config_(config),
@@ -23,11 +25,15 @@ CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const Chec
       directory_(fs, dir_) {
   directory_.lock(base_.run_id);
   directory_.sweep();
-  directory_.go_back_to(first.value, "resume");
-  // What the run knew of its quality when it stopped.
-  for (const CheckpointEntry& entry : directory_.scan()) {
-    if (entry.step == first.value) evaluation_ = read_evaluation(fs_, entry.path);
+  const std::string own = join_path(dir_, step_name(first.value));
+  const std::string path = resumed_from.empty() ? own : resumed_from;
+  if (std::filesystem::weakly_canonical(path) == std::filesystem::weakly_canonical(own)) {
+    directory_.go_back_to(first.value, "resume");
+  } else {
+    directory_.go_on_from(path, first.value, base_.run_id);
   }
+  // What the run knew of its quality when it stopped.
+  if (auto evaluation = read_evaluation(fs_, path)) evaluations_[evaluation->step] = *evaluation;
 }
 
 CheckpointCoordinator::~CheckpointCoordinator() {
@@ -78,9 +84,17 @@ void CheckpointCoordinator::on_outcome(ShardOutcome outcome) {
 }
 
 void CheckpointCoordinator::on_evaluation(EvaluationRecord record) {
-  if (evaluation_ && evaluation_->step > record.step) return;
-  evaluation_ = record;
+  evaluations_[record.step] = record;
   to_record_.push_back(std::move(record));
+}
+
+// The newest known one of this step or before; older ones are of no use any more.
+std::optional<EvaluationRecord> CheckpointCoordinator::evaluation_of(std::int64_t step) {
+  auto after = evaluations_.upper_bound(step);
+  if (after == evaluations_.begin()) return std::nullopt;
+  const auto found = std::prev(after);
+  evaluations_.erase(evaluations_.begin(), found);
+  return found->second;
 }
 
 // True while the disk thread records: committed checkpoints are its own until then.
@@ -174,20 +188,19 @@ void CheckpointCoordinator::start_commit() {
     }
     add_report(manifest, outcome->report);
   }
-  commit_ =
-      std::async(std::launch::async, [this, manifest = std::move(manifest), states = pending_->worker_states,
-                                      id = pending_->id, evaluation = evaluation_]() mutable {
-        for (std::size_t w = 0; w < states.size(); ++w) {
-          manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id),
-                                              worker_state_name(static_cast<int>(w)),
-                                              seal(kWorkerStateMagic, states[w])));
-        }
-        if (evaluation && evaluation->step <= manifest.step)
-          write_evaluation(fs_, temporary_path(dir_, id), *evaluation);
-        Committed committed{directory_.commit(id, manifest), directory_.warnings()};
-        retain(committed.warnings);
-        return committed;
-      });
+  commit_ = std::async(std::launch::async,
+                       [this, manifest = std::move(manifest), states = pending_->worker_states,
+                        id = pending_->id, evaluation = evaluation_of(manifest.step)]() mutable {
+                         for (std::size_t w = 0; w < states.size(); ++w) {
+                           manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id),
+                                                               worker_state_name(static_cast<int>(w)),
+                                                               seal(kWorkerStateMagic, states[w])));
+                         }
+                         if (evaluation) write_evaluation(fs_, temporary_path(dir_, id), *evaluation);
+                         Committed committed{directory_.commit(id, manifest), directory_.warnings()};
+                         retain(committed.warnings);
+                         return committed;
+                       });
 }
 
 void CheckpointCoordinator::finish_commit() {
@@ -218,7 +231,7 @@ void CheckpointCoordinator::give_up(const std::string& why) {
   given_up_.reset();
   if (pending_->n_due > 0) {
     const auto timeout_ns = static_cast<std::int64_t>(config_.timeout_s * 1e9);
-    given_up_ = GivenUp{pending_->id, pending_->started_ns + timeout_ns, pending_->n_due};
+    given_up_ = GivenUp{pending_->id, now_ns() + timeout_ns, pending_->n_due};
   }
   pending_.reset();
   ++n_failed_;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,16 +26,17 @@ class CheckpointCoordinator {
  public:
   // `base` has everything that is the same for all checkpoints of this run; all servers are `writers`. Takes
   // the directory's lock, sweeps it, and sets checkpoints of steps after `first` aside, as LINEAGE then says:
-  // the run goes another way from here.
+  // the run goes another way from here. `resumed_from`: the checkpoint's path, where it is none of `dir`;
+  // then those that a later resume would take for this run's own go aside, too.
   CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config, Manifest base,
                         std::string start_id, std::vector<ServerId> writers, Clock first,
-                        RunObserver& observer);
+                        RunObserver& observer, const std::string& resumed_from = "");
   ~CheckpointCoordinator();
   CheckpointCoordinator(const CheckpointCoordinator&) = delete;
   CheckpointCoordinator& operator=(const CheckpointCoordinator&) = delete;
 
   // False while a save is under way, and while servers still write their part of one that was given up: they
-  // would refuse the next. Not longer than checkpoint.timeout_s from that one's begin.
+  // would refuse the next. Not longer than checkpoint.timeout_s after it was given up.
   bool idle() const;
   // Nor is there an evaluation to be recorded.
   bool settled() const { return idle() && to_record_.empty() && !recording_.valid(); }
@@ -74,6 +76,7 @@ class CheckpointCoordinator {
     bool committing = false;
   };
   void start_commit();
+  std::optional<EvaluationRecord> evaluation_of(std::int64_t step);
   bool is_recording();
   void start_recording();
   void retain(std::vector<std::string>& warnings);
@@ -100,8 +103,8 @@ class CheckpointCoordinator {
     std::string path;
     std::vector<std::string> warnings;
   };
-  std::future<Committed> commit_;                    // throws what the commit threw
-  std::optional<EvaluationRecord> evaluation_;       // the newest known one
+  std::future<Committed> commit_;                         // throws what the commit threw
+  std::map<std::int64_t, EvaluationRecord> evaluations_;  // by step, that a save may still need
   std::vector<EvaluationRecord> to_record_;          // with checkpoints that may have been committed before
   std::future<std::vector<std::string>> recording_;  // warnings
   std::optional<GivenUp> given_up_;                  // while servers are still at it

@@ -382,6 +382,8 @@ TEST_F(WarmStart, MistakesAreNamedWithTheirPlace) {
   refused("warm_start: {from: nowhere}\n", 4,
           {"other.yaml:13:20: warm_start.from: cannot start from nowhere:", "nowhere is not a checkpoint"});
   refused(from(), 2, {"other.yaml:14:9: warm_start.from: checkpoint", "has none of the model's variables"});
+  refused(from() + "  map: {}\n", 2,
+          {"other.yaml:", "warm_start.map: empty: no variable would get its value"});
   refused(from() + "  map: {hidden/: body}\n", 2,
           {"other.yaml:15:9: warm_start.map.hidden/: a scope (\"hidden/\") cannot go to a variable"});
   refused(

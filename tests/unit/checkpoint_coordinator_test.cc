@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <thread>
 
 #include "checkpoint/reader.h"
@@ -37,12 +38,12 @@ class Heard : public RunObserver {
 class CheckpointCoordinatorTest : public ::testing::Test {
  protected:
   // A start of the job from the values after step `first`; the one before is gone, as if it had been killed.
-  void start(std::int64_t first) {
+  void start(std::int64_t first, const std::string& resumed_from = "") {
     coordinator.reset();
     Manifest base = testing::make_manifest(tiny_model(1), 0, 1);
     base.cut.clear();
     coordinator.emplace(fs, dir.path(), config, base, fmt::format("start{}", ++n_starts),
-                        std::vector<ServerId>{ServerId(0)}, Clock(first), heard);
+                        std::vector<ServerId>{ServerId(0)}, Clock(first), heard, resumed_from);
   }
   void begin(std::int64_t step) {
     ASSERT_TRUE(coordinator->begin(Clock(step)));
@@ -104,6 +105,37 @@ TEST_F(CheckpointCoordinatorTest, AnEvaluationAfterTheCommitIsAddedToIt) {
   settle();
   EXPECT_EQ(figure(5), (EvaluationRecord{5, {{"accuracy", 0.5}}}));
   EXPECT_THAT(verify_checkpoint(posix, dir / step_name(5)), IsEmpty());
+}
+
+// The commit of a save may come after the next evaluation.
+TEST_F(CheckpointCoordinatorTest, ALaterEvaluationDoesNotDisplaceTheOneOfThisStep) {
+  start(0);
+  evaluate(10, 0.5);
+  settle();
+  begin(15);
+  evaluate(20, 0.9);
+  settle();
+  ASSERT_TRUE(figure(15));
+  EXPECT_EQ(figure(15)->step, 10);
+  save(25);
+  ASSERT_TRUE(figure(25));
+  EXPECT_EQ(figure(25)->step, 20);
+}
+
+// A run that goes on from a checkpoint elsewhere: what is here would be taken for its own.
+TEST_F(CheckpointCoordinatorTest, AStartFromElsewhereSetsAsideWhatALaterResumeWouldTake) {
+  start(0);
+  for (const std::int64_t step : {10, 20, 30}) save(step);
+  coordinator.reset();
+  const std::string aside = dir / "superseded-step-000000020-1";
+  std::filesystem::rename(dir / step_name(20), aside);
+  start(20, aside);
+  EXPECT_THAT(steps(), ElementsAre(10));  // an older one of the same run
+  const std::string lineage = lineage_text(posix, dir.path());
+  EXPECT_THAT(lineage, HasSubstr(aside));
+  EXPECT_THAT(lineage, HasSubstr("step-000000030"));
+  start(20, dir / step_name(20));
+  EXPECT_THAT(steps(), ElementsAre(10));
 }
 
 TEST_F(CheckpointCoordinatorTest, AnEvaluationOfALaterStepIsNotOfThisOne) {

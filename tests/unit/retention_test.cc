@@ -311,6 +311,49 @@ TEST_F(Retention, PruneAgreesWithTheJob) {
   EXPECT_THAT(steps(), ElementsAre(60, 50, 40, 20));
 }
 
+// What cannot be read now may be whole: EIO and the like pass.
+TEST_F(Retention, WhatCannotBeReadAtPresentStays) {
+  for (const std::int64_t step : {10, 20, 30}) save(step);
+  PosixFs posix;
+  FaultFs faulty(posix);
+  CheckpointDirectory job(faulty, dir.path());
+  directory.reset();
+  job.lock("run");
+  for (int nth = 1; nth <= 6; ++nth) {  // MANIFEST and the shard of each
+    SCOPED_TRACE(nth);
+    for (const int code : {EIO, ESTALE, EMFILE}) {
+      faulty.fail_nth(FsOp::open, nth, code);
+      const auto surplus = job.surplus(RetentionPolicy{1, 10});
+      EXPECT_THAT(surplus, IsEmpty());
+      faulty.clear_faults();
+    }
+  }
+}
+
+TEST_F(Retention, PruneRemovesNothingWhenWhatItWouldKeepIsDamaged) {
+  for (const std::int64_t step : {10, 20, 30}) save(step);
+  directory.reset();
+  testing::flip_bit(dir / (step_name(30) + "/" + shard_name(0, 1)), 4100);
+  std::string out;
+  const auto prune = [&](std::int64_t keep) {
+    return error_of(
+        [&] { prune_tool(fs, dir.path(), RetentionPolicy{keep}, PruneMode::remove, ToolFormat::text, out); });
+  };
+  EXPECT_THAT(prune(1),
+              AllOf(HasSubstr("step-000000030, which would be kept as one of the newest 1, is damaged"),
+                    HasSubstr("chunk 0"), HasSubstr("nothing was removed")));
+  EXPECT_EQ(scan_checkpoints(fs, dir.path()).size(), 3U);
+}
+
+TEST_F(Retention, AStepThatIsSavedAgainStaysPinned) {
+  save(10);
+  spit(dir / (step_name(10) + "/" + kPinnedName), "");
+  save(10);
+  save(20);
+  EXPECT_TRUE(scan_checkpoints(fs, dir.path()).back().pinned);
+  EXPECT_THAT(directory->retain(1), IsEmpty());
+}
+
 TEST_F(Retention, RefusesNegativeNumbers) {
   EXPECT_THAT(error_of([&] { directory->retain(RetentionPolicy{.keep = -1}); }),
               HasSubstr("argument: cannot keep -1 checkpoints"));
