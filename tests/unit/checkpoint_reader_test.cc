@@ -78,14 +78,16 @@ TEST(CheckpointReader, RestoresIntoAnySlicing) {
 
 TEST(CheckpointReader, ReadsArbitraryBoxesOfArbitraryBoxes) {
   std::mt19937 random(42);
-  const std::vector<DType> dtypes = {DType::float32, DType::float64, DType::uint8, DType::bfloat16};
+  const std::vector<DType> dtypes = {DType::float32, DType::float64,  DType::int32,
+                                     DType::int64,   DType::bfloat16, DType::uint8};
   for (int round = 0; round < 25; ++round) {
     std::vector<VariableSpec> variables;
     for (std::size_t rank = 1; rank <= 4; ++rank) {
       std::vector<std::int64_t> dims;
       for (std::size_t a = 0; a < rank; ++a)
         dims.push_back(1 + static_cast<std::int64_t>(random() % (rank > 2 ? 6 : 20)));
-      variables.push_back(make_variable(fmt::format("v{}", rank), dtypes[random() % 4], Shape(dims)));
+      variables.push_back(
+          make_variable(fmt::format("v{}", rank), dtypes[random() % dtypes.size()], Shape(dims)));
     }
     Model model(VariableTable(variables), {"m", "v"}, random());
     for (const VariableSpec& v : variables) model.boxes[v.name] = random_grid(v.shape, random);
