@@ -221,6 +221,12 @@ TEST(Names, APartIsSavedAndRestoredOnlyOnRequest) {
        {"\"answer/weights\" float32 [12, 10] is missing in the checkpoint",
         "\"output/bias\" float32 [10] is in the checkpoint but not in the model: it is left out"})
     EXPECT_NE(other.err.find(words), std::string::npos) << words << other.all();
+  // Nothing at all in common is no partial restore.
+  smaller.replace(smaller.find("scope: hidden"), 13, "scope: veiled");
+  smaller.replace(smaller.find("scope: answer"), 13, "scope: riddle");
+  write_job(dir, "", "job", smaller);
+  expect_refused(varscope(to_step(job, 10, partial)), 4,
+                 {"has none of the model's variables: there is nothing to go on from", "checkpoint.rename"});
 }
 
 TEST(Names, MistakesAreNamedWithTheirPlace) {
