@@ -57,6 +57,7 @@ RunEnd Server::run() {
       transport_.idle();
     }
     monitor_.tick("serving its slices");
+    if (parts_.checkpointer != nullptr) parts_.checkpointer->begin_spell();
   }
   transport_.flush(10);
   return end_;

@@ -188,6 +188,37 @@ TEST(Snapshot, IsLostWhenTheReaderIsTooSlow) {
   EXPECT_EQ(read_all(snapshot, tensors), own);
 }
 
+// A reader of 0.1 s a chunk, a pool of four chunks, 24 to save: five waits of 0.4 s. Each is within the
+// limit, their sum is not: that is for the peers, who hear nothing meanwhile, unless it is interrupted.
+TEST(Snapshot, TheWaitsOfASpellAddUp) {
+  for (const bool interrupted : {false, true}) {
+    std::vector<Bytes> own(24, Bytes(kChunk, std::byte{1}));
+    const std::vector<std::span<std::byte>> tensors(own.begin(), own.end());
+    Snapshot snapshot(tensors, {1, 1.2});
+    snapshot.cut();
+    std::string error;
+    std::jthread reader([&] {
+      Bytes out(kChunk);
+      error = thrown([&] {
+        for (std::size_t i = 0; i < own.size(); ++i) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the disk
+          snapshot.read(i, 0, out);
+          if (out != Bytes(kChunk, std::byte{1})) throw std::runtime_error("not the state at the cut");
+        }
+      });
+      snapshot.end();
+    });
+    for (Bytes& b : own) {
+      if (interrupted) snapshot.begin_spell();
+      snapshot.before_write(b.data(), b.size());
+      std::fill(b.begin(), b.end(), std::byte{2});
+    }
+    reader.join();
+    EXPECT_EQ(error.starts_with("io: updates waited 1.2 s for the disk"), !interrupted) << error;
+    EXPECT_GE(snapshot.costs().wait_ns, 1'000'000'000);
+  }
+}
+
 // --- the whole update path
 // ---------------------------------------------------------------------------------------------
 
