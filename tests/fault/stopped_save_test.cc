@@ -25,11 +25,7 @@ constexpr const char* kBeforeItsFsync = "before fsync shard";
 constexpr const char* kBeforeTheSave = "before mkdir tmp";
 constexpr const char* kBeforeTheRename = "before rename step";
 
-bool is_stopped(pid_t pid) {
-  const std::string stat = read_text("/proc/" + std::to_string(pid) + "/stat");
-  const std::size_t end = stat.rfind(')');
-  return end != std::string::npos && stat.substr(end, 3) == ") T";
-}
+bool is_stopped(pid_t pid) { return state_of(pid) == 'T'; }
 
 // A job whose rank `victim` is stopped when rank `at` comes to a point of the second save (of step `saving`).
 class StoppedJob {

@@ -6,18 +6,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 #include <stdexcept>
 #include <utility>
 
+#include "tests/support/processes.h"
+
 namespace varscope::testing {
 namespace {
-
-std::string text_of(const std::string& path) {
-  std::ifstream in(path);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 // Whole or not at all, for a reader that polls.
 void publish(const std::string& path, const std::string& text) {
@@ -26,12 +22,6 @@ void publish(const std::string& path, const std::string& text) {
 }
 
 void pause_briefly() { usleep(500); }
-
-bool is_gone(pid_t pid) {
-  const std::string stat = text_of("/proc/" + std::to_string(pid) + "/stat");
-  const std::size_t end = stat.rfind(')');
-  return end == std::string::npos || stat.substr(end, 3) == ") Z" || stat.substr(end, 3) == ") X";
-}
 
 bool is_tmp(const std::string& name) { return name.starts_with(".tmp-"); }
 
@@ -55,7 +45,7 @@ std::string object_of(const std::string& path) {
 void kill_and_wait(pid_t pid) {
   if (pid <= 0) throw std::runtime_error("no process to kill");
   kill(pid, SIGKILL);
-  while (!is_gone(pid)) pause_briefly();
+  while (is_alive(pid)) pause_briefly();
 }
 
 }  // namespace
@@ -87,7 +77,7 @@ class CommitPointsFs::PointFile : public File {
 };
 
 CommitPointsFs::CommitPointsFs(std::string dir, int rank) : dir_(std::move(dir)), rank_(rank) {
-  std::istringstream rules(text_of(dir_ + "/rules"));
+  std::istringstream rules(read_text(dir_ + "/rules"));
   for (std::string line; std::getline(rules, line);) {
     if (line == "no-fsync") {
       syncs_ = false;
@@ -128,7 +118,7 @@ void CommitPointsFs::report(int k, const std::string& point) {
 }
 
 int CommitPointsFs::pid_of(const std::string& rank) const {
-  return std::atoi(text_of(dir_ + "/pid-" + rank).c_str());
+  return std::atoi(read_text(dir_ + "/pid-" + rank).c_str());
 }
 
 void CommitPointsFs::kill_all() {

@@ -13,7 +13,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <regex>
 #include <sstream>
 #include <stdexcept>
@@ -29,13 +28,9 @@ double seconds_since(Time::time_point start) {
   return std::chrono::duration<double>(Time::now() - start).count();
 }
 
-// The parent's process id; -1 when the process is gone. The command's name may hold blanks and brackets.
-pid_t parent_of(pid_t pid) {
-  const std::string stat = read_text("/proc/" + std::to_string(pid) + "/stat");
-  const std::size_t end = stat.rfind(')');
+pid_t parent_of(pid_t pid) {  // -1 when the process is gone
   int parent = -1;
-  if (end == std::string::npos || std::sscanf(stat.c_str() + end, ") %*c %d", &parent) != 1) return -1;
-  return parent;
+  return std::sscanf(stat_after_name(pid).c_str(), "%*c %d", &parent) == 1 ? parent : -1;
 }
 
 std::vector<pid_t> all_pids() {
@@ -148,11 +143,6 @@ ScratchDir::~ScratchDir() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-std::string read_text(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
 void write_text(const std::string& path, const std::string& text) {
   std::ofstream out(path, std::ios::binary | std::ios::trunc);
   if (!(out << text) || !out.flush()) throw std::runtime_error("cannot write " + path);
@@ -182,12 +172,6 @@ std::vector<std::string> names_in(const std::string& dir) {
   closedir(open_dir);
   std::sort(names.begin(), names.end());
   return names;
-}
-
-bool is_alive(pid_t pid) {
-  const std::string stat = read_text("/proc/" + std::to_string(pid) + "/stat");
-  const std::size_t end = stat.rfind(')');
-  return end != std::string::npos && end + 2 < stat.size() && stat[end + 2] != 'Z';
 }
 
 Command varscope(const Args& args) { return {Args{VARSCOPE_BINARY} + args}; }

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/processes.h"
+
 namespace varscope::testing {
 
 // Tests that start the real program as its users do: alone, or on several ranks by mpirun.
@@ -46,13 +48,10 @@ class ScratchDir {
   std::string path_;
 };
 
-std::string read_text(const std::string& path);  // "" when there is no such file
 void write_text(const std::string& path, const std::string& text);
 void flip_byte(const std::string& path, std::uintmax_t offset);
 std::vector<std::string> lines_of(const std::string& text);
 std::vector<std::string> names_in(const std::string& dir);  // sorted; none when there is no such directory
-
-bool is_alive(pid_t pid);  // a zombie is not
 
 // What to start, and in which environment (on top of the test's own).
 struct Command {
