@@ -16,20 +16,13 @@
 #include "common/config/job_config.h"
 #include "common/config/suggest.h"
 #include "common/error.h"
+#include "launch/find_checkpoint.h"
 #include "launch/job_setup.h"
 #include "launch/version.h"
 #include "ps/optimizer.h"
 
 namespace varscope {
 namespace {
-
-// A checkpoint, or the newest whole one of a directory.
-std::string one_checkpoint(Fs& fs, const std::string& path) {
-  if (fs.exists(join_path(path, kManifestName))) return path;
-  FoundCheckpoint found = newest_checkpoint(fs, path);
-  for (const std::string& w : found.warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
-  return std::move(found.path);
-}
 
 // CLI11 would read "000000010", as checkpoints are named, as an octal number.
 std::int64_t parse_step(const std::string& text) {
@@ -96,7 +89,7 @@ void CheckpointCommands::add_readers() {
       ->required();
   add("inspect", "Facts, variables and values hash of one checkpoint (of a directory: the newest)",
       [this](Fs& fs, std::string& out) {
-        out = inspect_text(fs, one_checkpoint(fs, path_), format());
+        out = inspect_text(fs, checkpoint_at(fs, path_), format());
         return 0;
       })
       ->add_option("path", path_, either)
@@ -108,7 +101,7 @@ void CheckpointCommands::add_readers() {
   CLI::App* diff =
       add("diff", "Compare the values of two checkpoints; non-zero when they differ",
           [this](Fs& fs, std::string& out) {
-            return diff_tool(fs, one_checkpoint(fs, path_), one_checkpoint(fs, other_), format(), out);
+            return diff_tool(fs, checkpoint_at(fs, path_), checkpoint_at(fs, other_), format(), out);
           });
   diff->add_option("a", path_, either)->required();
   diff->add_option("b", other_, either)->required();
@@ -193,7 +186,7 @@ void CheckpointCommands::add_writers() {
   const char* either = "A checkpoint, or a directory of them (the newest)";
   CLI::App* reshard = add("reshard", "Write a checkpoint anew as the shards of another number of servers",
                           [this](Fs& fs, std::string& out) {
-                            reshard_tool(fs, one_checkpoint(fs, path_), other_, servers_, format(), out);
+                            reshard_tool(fs, checkpoint_at(fs, path_), other_, servers_, format(), out);
                             return 0;
                           });
   reshard->add_option("checkpoint", path_, either)->required();
@@ -206,7 +199,7 @@ void CheckpointCommands::add_exchange() {
   const char* formats = "safetensors, npz or tf (default: by the file's suffix)";
   CLI::App* to_file = add(
       "export", "Write a checkpoint's whole variables for other programs", [this](Fs& fs, std::string& out) {
-        export_tool(fs, one_checkpoint(fs, path_), other_, exchange_format(other_, file_format_),
+        export_tool(fs, checkpoint_at(fs, path_), other_, exchange_format(other_, file_format_),
                     slots_ ? ExportSlots::include : ExportSlots::leave_out, format(), out);
         return 0;
       });

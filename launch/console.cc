@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/transport.h"
+#include "launch/find_checkpoint.h"
 #include "launch/version.h"
 #include "ps/checkpoint_interval.h"
 
@@ -305,15 +306,12 @@ void Console::on_request(const std::string& what) { line(what); }
 
 void Console::on_warning(const std::string& what) {
   clear_progress();
-  std::fputs(("varscope: warning: " + what + "\n").c_str(), stderr);
+  warn({what});
 }
 
 void Console::on_checkpoint_failed(Clock clock, const std::string& why) {
   clear_progress();
-  std::fputs(fmt::format("varscope: warning: the checkpoint of step {} was given up: {}; training goes on\n",
-                         clock.value, why)
-                 .c_str(),
-             stderr);
+  warn({fmt::format("the checkpoint of step {} was given up: {}; training goes on", clock.value, why)});
   metric("checkpoint_failed", clock, nlohmann::json{{"why", why}});
 }
 

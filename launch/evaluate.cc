@@ -6,24 +6,13 @@
 
 #include "checkpoint/reader.h"
 #include "common/error.h"
+#include "launch/find_checkpoint.h"
 #include "launch/job_setup.h"
 #include "launch/start_values.h"
 #include "worker/evaluator.h"
 #include "worker/layers/model.h"
 
 namespace varscope {
-namespace {
-
-std::string find_checkpoint(Fs& fs, const JobConfig& job, const std::string& asked) {
-  const std::string path = asked.empty() ? job.checkpoint_dir() : asked;
-  if (fs.exists(path + "/" + kManifestName)) return path;
-  FoundCheckpoint found = newest_checkpoint(fs, path);
-  for (const std::string& w : found.warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
-  return std::move(found.path);
-}
-
-}  // namespace
-
 void evaluate_checkpoint(const std::string& config, const std::vector<std::string>& overrides,
                          const std::string& checkpoint, const LayerRegistry& layers) {
   const JobConfig job = load_config(config, overrides);
@@ -31,7 +20,8 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
     fail(ErrorKind::config, "{}: data.test is missing: there is nothing to evaluate on", config);
   openblas_set_num_threads(static_cast<int>(job.cluster.blas_threads));
   PosixFs fs;
-  CheckpointReader reader = CheckpointReader::open(fs, find_checkpoint(fs, job, checkpoint));
+  CheckpointReader reader =
+      CheckpointReader::open(fs, checkpoint_at(fs, checkpoint.empty() ? job.checkpoint_dir() : checkpoint));
   const auto test = load_dataset(job, *job.data.test, DataSplit::test);
   VariableStore store;
   DataFacts data = DataFacts::of(*test);

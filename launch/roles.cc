@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "common/serialize.h"
 #include "launch/checkpoint_forecast.h"
+#include "launch/find_checkpoint.h"
 #include "launch/version.h"
 #include "worker/trainer.h"
 
@@ -21,10 +22,6 @@ void complete_context(JobContext& context) {
   context.values = StartValues(context.fs, context.start, context.facts);
   const std::optional<Manifest>& resumed = context.values.resumed();
   context.train = make_train_plan(context.job(), context.facts, resumed ? &*resumed : nullptr, context.state);
-}
-
-void warn(const std::vector<std::string>& warnings) {
-  for (const std::string& w : warnings) std::fputs(("varscope: warning: " + w + "\n").c_str(), stderr);
 }
 
 namespace {

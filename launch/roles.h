@@ -40,9 +40,6 @@ struct JobContext {
 // The plans that follow from start, cluster and facts. Throws Error(checkpoint, config).
 void complete_context(JobContext& context);
 
-// Lines on standard error.
-void warn(const std::vector<std::string>& warnings);
-
 // A server rank from its first byte of memory to the coordinator's shutdown; two steps, so that what the
 // first one throws can be agreed on.
 class ServerRole {
