@@ -79,15 +79,14 @@ std::string CheckpointDirectory::commit(const std::string& id, Manifest manifest
     fail(ErrorKind::checkpoint, "checkpoint {} is not as its servers reported: {}", id,
          fmt::join(problems, "; "));
   }
-  const std::string bytes = encode_manifest(manifest);
-  write_whole_file(fs_, join_path(tmp, kManifestName), bytes);
+  write_whole_file(fs_, join_path(tmp, kManifestName), encode_manifest(manifest));
   write_whole_file(fs_, join_path(tmp, kManifestJsonName), to_json(manifest));
   fs_.sync_dir(tmp);
 
   const std::string name = step_name(manifest.step);
   put_in_place(tmp, name, manifest.unix_time);
   try {
-    write_latest(latest_text(name, digest_of(std::string_view(bytes))));
+    renew_latest();  // a resharded or imported one need not be the newest
   } catch (const Error& e) {
     warnings_.push_back(
         fmt::format("{} is committed, but {} still names an older one: {}", name, kLatestName, e.what()));
@@ -200,12 +199,10 @@ void CheckpointDirectory::replace(const std::string& name, const std::string& te
   fs_.sync_dir(dir_);
 }
 
-void CheckpointDirectory::write_latest(const std::string& text) { replace(kLatestName, text); }
-
 void CheckpointDirectory::renew_latest() {
   require_lock();
   for (const CheckpointEntry& entry : scan()) {
-    if (entry.manifest) return write_latest(latest_text(entry.name, entry.manifest_digest));
+    if (entry.manifest) return replace(kLatestName, latest_text(entry.name, entry.manifest_digest));
   }
 }
 

@@ -73,9 +73,7 @@ std::string write_checkpoint(Fs& fs, CheckpointDirectory& directory, NewCheckpoi
   const std::string id = new_id(checkpoint.manifest.step);
   try {
     write_files(fs, directory.begin(id), id, checkpoint, fill);
-    const std::string path = directory.commit(id, std::move(checkpoint.manifest));
-    directory.renew_latest();  // it need not be the newest
-    return path;
+    return directory.commit(id, std::move(checkpoint.manifest));
   } catch (const std::exception&) {
     directory.abandon(id);
     throw;

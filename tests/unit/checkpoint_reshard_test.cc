@@ -10,6 +10,7 @@
 #include "checkpoint/rewrite.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
+#include "tests/support/memory_fs.h"
 #include "tests/support/partitioned_model.h"
 
 namespace varscope {
@@ -87,6 +88,41 @@ TEST(CheckpointReshard, RefusesDamageAndALockedDirectory) {
   EXPECT_THAT(scan_checkpoints(saved.fs, dir.path()), IsEmpty());
   for (const std::string& name : saved.fs.list(dir.path()))
     EXPECT_EQ(name, "LOCK") << "nothing is left behind";
+}
+
+TEST(CheckpointReshard, OfAnOlderStepLeavesLatestAtTheNewest) {
+  testing::MemoryFs fs;
+  fs.make_dir("/c");
+  std::string older, newer;
+  {
+    CheckpointDirectory directory(fs, "/c");
+    directory.lock("run");
+    older = testing::save(fs, directory, tiny_model(1), 4, 2, "id-4");
+    newer = testing::save(fs, directory, tiny_model(2), 5, 2, "id-5");
+  }
+  const std::string latest = fs.bytes("/c/LATEST");
+  EXPECT_THAT(latest, HasSubstr("step-000000005"));
+  EXPECT_EQ(reshard(fs, older, "/c", 1), older);
+  EXPECT_EQ(fs.bytes("/c/LATEST"), latest);
+  const FoundCheckpoint found = newest_checkpoint(fs, "/c");
+  EXPECT_EQ(found.path, newer);
+  EXPECT_THAT(found.warnings, IsEmpty());
+}
+
+TEST(CheckpointReshard, IsDoneThoughLatestCouldNotBeWritten) {
+  Saved saved(tiny_model(1), 1);
+  TempDir dir;
+  FaultFs faulty(saved.fs);
+  faulty.fail_nth(FsOp::replace, 1, EIO);
+  std::string out;
+  reshard_tool(faulty, saved.path, dir.path(), 2, ToolFormat::json, out);
+  EXPECT_EQ(faulty.struck(), 1);
+  const nlohmann::json json = nlohmann::json::parse(out);
+  EXPECT_EQ(json.at("path"), dir / "step-000000005");
+  ASSERT_EQ(json.at("warnings").size(), 1U) << out;
+  EXPECT_THAT(json.at("warnings")[0].get<std::string>(),
+              HasSubstr("step-000000005 is committed, but LATEST still names an older one: "));
+  EXPECT_THAT(verify_checkpoint(saved.fs, dir / "step-000000005"), IsEmpty());
 }
 
 TEST(CheckpointReshard, LeavesNothingBehindWhenTheDiskFails) {
