@@ -42,9 +42,8 @@ constexpr const char* kFooter =
     "signal, with a checkpoint where any are configured; 1 anything else. Codes of 10 and above, and death "
     "by a signal, can be "
     "restarted with --resume.\n"
-    "Signals to train, or to its mpirun: SIGUSR1 makes a checkpoint, SIGUSR2 makes one and ends (75); so "
-    "does "
-    "SIGTERM where train runs without mpirun.\n"
+    "Signals to train, or to its mpirun: SIGUSR1 makes a checkpoint; SIGUSR2 makes one and ends (75); so "
+    "does SIGTERM, but mpirun leaves its ranks only a second after it.\n"
     "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
 
 constexpr const char* kNoMemory =

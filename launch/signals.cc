@@ -7,8 +7,8 @@ namespace {
 
 RunRequests g_requests;  // a handler gets no argument of ours
 
-void ask_to_save(int) { g_requests.ask(kRequestSave); }
-void ask_to_stop(int) { g_requests.ask(kRequestStop); }
+void on_save_signal(int) { g_requests.ask(kRequestSave); }
+void on_stop_signal(int) { g_requests.ask(kRequestStop); }
 
 void set_handler(int signal, void (*handler)(int)) {
   struct sigaction action {};
@@ -20,11 +20,13 @@ void set_handler(int signal, void (*handler)(int)) {
 }  // namespace
 
 RunRequests& watch_user_signals() {
-  set_handler(SIGUSR1, ask_to_save);
-  set_handler(SIGUSR2, ask_to_stop);
+  set_handler(SIGUSR1, on_save_signal);
+  set_handler(SIGUSR2, on_stop_signal);
   return g_requests;
 }
 
-void stop_on_sigterm() { set_handler(SIGTERM, ask_to_stop); }
+void ask_to_stop() { g_requests.ask(kRequestStop); }
+
+void stop_on_sigterm() { set_handler(SIGTERM, on_stop_signal); }
 
 }  // namespace varscope

@@ -7,8 +7,9 @@ namespace varscope {
 // From now on SIGUSR1 asks this process for a checkpoint, and SIGUSR2 for a checkpoint and the end; returns
 // where. mpirun hands both on to every rank. The handlers do nothing but set the request.
 RunRequests& watch_user_signals();
-// SIGTERM too asks for a checkpoint and the end. Not under mpirun, which sends SIGTERM when a rank has died
-// and SIGKILL soon after: there is nobody left to save with.
+// The same request as by SIGUSR2; async-signal-safe.
+void ask_to_stop();
+// SIGTERM too asks for a checkpoint and the end. For jobs without mpirun; under it see FailureReport.
 void stop_on_sigterm();
 
 }  // namespace varscope

@@ -24,8 +24,7 @@ namespace {
 
 // Named after this start: the same command may fail twice in one second, with the same run and attempt.
 std::string failure_file(const StartPacket& start) {
-  return fmt::format("{}/failure-{}-{}-{}.txt", start.job.run_dir(), start.run_id, start.attempt,
-                     start.start_id);
+  return fmt::format("{}/failure-{}-{}-{}", start.job.run_dir(), start.run_id, start.attempt, start.start_id);
 }
 
 // For rank 0: a resumed run may be valid and yet not end in the bits of an uninterrupted one.
@@ -40,11 +39,25 @@ void warn_of_start(const JobContext& context) {
       resumed->logical_workers, context.cluster.logical_workers, resumed->logical_workers)});
 }
 
-void watch_for_sigterm(const StartPacket& start) {
-  FailureReport::on_sigterm(fmt::format(
-      "ended by SIGTERM: another rank has died, or the launcher ended the job; go on with: varscope train {} "
-      "--resume (checkpoints are in {})",
-      start.job.file, start.job.checkpoint_dir()));
+std::string how_to_go_on(const StartPacket& start) {
+  return fmt::format("go on with: varscope train {} --resume (checkpoints are in {})", start.job.file,
+                     start.job.checkpoint_dir());
+}
+
+void end_on_sigterm(const StartPacket& start) {
+  FailureReport::on_sigterm("ended by SIGTERM: another rank has died, or the launcher ended the job; " +
+                            how_to_go_on(start));
+}
+
+// mpirun sends SIGTERM when it is asked to end, and when a rank has died. In the first case every rank lives
+// until the SIGKILL that follows: what can be saved until then is saved. In the other one nothing comes of
+// the request.
+void save_on_sigterm(const StartPacket& start) {
+  FailureReport::on_sigterm(
+      "got SIGTERM: another rank has died, or the job is to end (then it saves a "
+      "checkpoint, if it is left the time); " +
+          how_to_go_on(start),
+      ask_to_stop);
 }
 
 ModelFacts facts_of(const WorkerModel& model) {
@@ -92,7 +105,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   context.cluster =
       assign_roles(context.hosts, n_servers, static_cast<int>(context.job().cluster.logical_workers));
   FailureReport::set_file(failure_file(context.start));
-  watch_for_sigterm(context.start);
+  end_on_sigterm(context.start);
   const auto model = load_worker_model(context.job(), layers);
   context.facts = facts_of(*model);
   complete_context(context);
@@ -197,7 +210,7 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
   mpi.broadcast(packet);
   together(mpi, [&] { context.start = from_binary<StartPacket>(packet, "the start packet"); });
   FailureReport::set_file(failure_file(context.start));
-  watch_for_sigterm(context.start);
+  end_on_sigterm(context.start);
 }
 
 // Workers load data and build the model; servers learn what they need from them. Collective over the job.
@@ -259,7 +272,11 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
     if (id) server = std::make_unique<ServerRole>(context, *id, *transport);
   });
   FailureReport::set_who(who_text(context, mpi.rank(), mpi.host()));
-  watch_for_sigterm(context.start);
+  if (context.saves()) {
+    save_on_sigterm(context.start);
+  } else {
+    end_on_sigterm(context.start);
+  }
   started = true;
   spdlog::debug("starts as {}", who_text(context, mpi.rank(), mpi.host()));
   if (mpi.rank() == Rank(0)) warn_of_start(context);

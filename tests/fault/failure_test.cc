@@ -394,6 +394,7 @@ TEST(StoppedRank, GoesOnWhenContinuedInTime) {
   }
 }
 
+// What is saved before the end: signal_test.
 TEST(Launcher, SigtermEndsTheJobWithOneMessage) {
   const ScratchDir dir;
   Training t(dir, 3, {});
@@ -407,7 +408,8 @@ TEST(Launcher, SigtermEndsTheJobWithOneMessage) {
     if (name.starts_with("failure-")) failures.push_back(read_text(dir / "run/" + name));
   }
   ASSERT_EQ(failures.size(), 1U) << ended.all();
-  EXPECT_NE(failures[0].find("ended by SIGTERM"), std::string::npos) << failures[0];
+  EXPECT_NE(failures[0].find("got SIGTERM: another rank has died, or the job is to end"), std::string::npos)
+      << failures[0];
   EXPECT_NE(failures[0].find("--resume"), std::string::npos) << failures[0];
 }
 

@@ -1,6 +1,6 @@
 // Signals from users and schedulers, to mpirun and to single ranks: SIGUSR1 makes a checkpoint and training
-// goes on; SIGUSR2, and SIGTERM without mpirun, make one and end the job so that the resumed run ends in the
-// bits of an uninterrupted one.
+// goes on; SIGUSR2 and SIGTERM make one and end the job so that the resumed run ends in the bits of an
+// uninterrupted one.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -127,6 +127,56 @@ TEST(Sigusr2, WithoutCheckpointsStopsAllTheSame) {
   const Ended ended = job.wait(kEndSeconds);
   EXPECT_EQ(ended.code, kStopped) << ended.all();
   EXPECT_NE(ended.out.find("no checkpoint (none are configured)"), std::string::npos) << ended.all();
+}
+
+constexpr const char* kGotSigterm = "got SIGTERM: another rank has died, or the job is to end";
+
+// mpirun hands on SIGTERM and SIGKILL, each after this time, in which it reads nothing: the step lines must
+// fit into a pipe.
+TEST(Sigterm, ToMpirunSavesWhatThereIsTimeFor) {
+  const ScratchDir dir;
+  Command command = under_mpirun(
+      dir / "run", set({"train.max_steps=1000000", "train.epochs=1000000", "train.log_every_steps=500"}));
+  command.environment["OMPI_MCA_odls_base_sigkill_timeout"] = "4";
+  Job job(command);
+  ASSERT_TRUE(is_training(job)) << job.err();
+  job.send_signal(SIGTERM);
+  const Ended ended = job.wait(kEndSeconds);
+  EXPECT_NE(ended.code, 0) << ended.all();  // mpirun's own
+  const std::vector<std::string> saved = names_in(dir / "run/checkpoints");
+  ASSERT_EQ(saved.size(), 3U) << ended.all();
+  EXPECT_TRUE(saved[2].starts_with("step-")) << saved[2];
+  const std::int64_t step = std::atoll(saved[2].c_str() + 5);
+  const Summary resumed = train(
+      under_mpirun(dir / "run", Args{"--resume"} + set({"train.max_steps=" + std::to_string(step + 50)})));
+  EXPECT_EQ(resumed.first_step, step);
+  const ScratchDir straight;
+  EXPECT_EQ(
+      resumed.hash,
+      train(under_mpirun(straight / "run", set({"train.max_steps=" + std::to_string(step + 50)}))).hash);
+}
+
+TEST(Sigterm, ToARankIsAsSigusr2AndSaysSo) {
+  for (const std::size_t rank : {std::size_t{0}, std::size_t{1}, std::size_t{3}}) {
+    SCOPED_TRACE(rank);
+    const ScratchDir dir;
+    Job job(under_mpirun(dir / "run"));
+    const std::vector<pid_t> pids = job.rank_pids(kRanks, kStartSeconds);
+    ASSERT_EQ(pids.size(), static_cast<std::size_t>(kRanks));
+    ASSERT_TRUE(is_training(job)) << job.err();
+    kill(pids[rank], SIGTERM);
+    kill(pids[rank], SIGTERM);
+    const Ended ended = job.wait(kEndSeconds);
+    EXPECT_EQ(ended.code, kStopped) << ended.all();
+    ASSERT_EQ(ended.messages().size(), 1U) << ended.all();
+    EXPECT_NE(ended.messages()[0].find("rank " + std::to_string(rank) + " ("), std::string::npos);
+    EXPECT_NE(ended.messages()[0].find(kGotSigterm), std::string::npos);
+    const auto saved = summary_of(ended.out).checkpoints;
+    ASSERT_EQ(saved.size(), 1U) << ended.all();
+    const Summary resumed = train(under_mpirun(dir / "run", {"--resume"}));
+    EXPECT_EQ(resumed.first_step, saved.back());
+    EXPECT_EQ(resumed.hash, uninterrupted_hash());
+  }
 }
 
 TEST(LaunchScript, SigtermMakesACheckpointAndStops) {
