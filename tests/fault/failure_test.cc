@@ -456,8 +456,12 @@ TEST(FailingCheckpoints, EndTheJobAfterMaxFailures) {
   expect_failure(
       ended, 11,
       {"rank 0", "3 checkpoints in a row have failed", "checkpoint.max_failures", "run/checkpoints"});
-  EXPECT_EQ(ended.messages().size(), 1U + 3U) << "a warning for each\n" << ended.all();
-  EXPECT_NE(ended.err.find("was given up"), std::string::npos) << ended.all();
+  const std::vector<std::string> messages = ended.messages();
+  // A checkpoint that was just being committed may have warnings of its own.
+  EXPECT_EQ(std::count_if(messages.begin(), messages.end(),
+                          [](const std::string& m) { return m.find("was given up") != std::string::npos; }),
+            3)
+      << ended.all();
 }
 
 TEST(FailingCheckpoints, TrainingGoesOnAndSoDoCheckpoints) {
