@@ -31,8 +31,7 @@ std::pair<std::size_t, std::size_t> precedence(const Entry& entry) {
 }
 
 std::string meant(const std::string& name, const std::vector<std::string>& names) {
-  const std::string near = nearest(name, with_scopes(names));
-  return near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near);
+  return did_you_mean(name, with_scopes(names));
 }
 
 std::string why_unused(const Entry& entry, const std::vector<std::string>& model,

@@ -1,5 +1,7 @@
 #include "checkpoint/evaluation.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include <nlohmann/json.hpp>
@@ -40,6 +42,12 @@ std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& check
     if (value.is_number()) record.values[name] = value.get<double>();
   }
   return record;
+}
+
+std::string evaluation_problem(Fs& fs, const std::string& checkpoint) {
+  if (!fs.exists(join_path(checkpoint, kMetricsName)) || read_evaluation(fs, checkpoint)) return "";
+  return fmt::format("{} is damaged: the figures of the evaluation are lost, the rest can be used",
+                     kMetricsName);
 }
 
 void write_evaluation(Fs& fs, const std::string& dir, const EvaluationRecord& record) {

@@ -24,6 +24,9 @@ struct EvaluationRecord {
 // for it. Values that are not finite are left out. Throws Error(io).
 std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& checkpoint);
 
+// Why read_evaluation() gives nothing though there is such a file; "" otherwise. Throws Error(io).
+std::string evaluation_problem(Fs& fs, const std::string& checkpoint);
+
 // Writes METRICS into a directory that is no checkpoint yet; its name is made durable with the directory.
 void write_evaluation(Fs& fs, const std::string& dir, const EvaluationRecord& record);
 // Replaces METRICS in a committed checkpoint: atomic and durable. Throws Error(io).

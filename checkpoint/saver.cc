@@ -7,6 +7,7 @@
 #include "checkpoint/reader.h"
 #include "checkpoint/rewrite.h"
 #include "common/error.h"
+#include "common/scope_names.h"
 
 namespace varscope {
 namespace {
@@ -45,7 +46,8 @@ Saver::Saver(std::span<const Variable* const> variables, Values values, const Op
 Saver::Saver(const std::map<std::string, const Variable*>& names, Values values, const Options& options)
     : Saver(std::span<const Variable* const>(), std::move(values), options) {
   for (const auto& [name, variable] : names) {
-    if (name.empty()) fail(ErrorKind::argument, "a variable of a saver needs a name; one is empty");
+    if (const std::string problem = saved_name_problem(name); !problem.empty())
+      fail(ErrorKind::argument, "a saver cannot save a variable as \"{}\": {}", name, problem);
     add(variable, name);
   }
 }

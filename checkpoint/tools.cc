@@ -192,8 +192,15 @@ struct Verdict {
   std::optional<Manifest> manifest;  // of a good one
 };
 
+// All files: METRICS too, which verify_checkpoint leaves out since recovery does not need it.
 Verdict judge(Fs& fs, const std::string& path) {
   Verdict v{path, verify_checkpoint(fs, path), {}};
+  try {
+    if (std::string problem = evaluation_problem(fs, path); !problem.empty())
+      v.problems.push_back(std::move(problem));
+  } catch (const Error& e) {
+    v.problems.push_back(e.what());
+  }
   if (v.problems.empty()) v.manifest = load_manifest(fs, path).manifest;
   return v;
 }

@@ -2,9 +2,12 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <set>
 #include <vector>
 
 #include "checkpoint/committer.h"
+#include "checkpoint/evaluation.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/scan.h"
 #include "common/error.h"
@@ -38,6 +41,43 @@ std::uint64_t bytes_of(const CheckpointEntry& entry) {
     for (const FileRecord& f : entry.manifest->files) n += f.size;
   }
   return n;
+}
+
+// What stays as the newest must be good to the last byte: the last good one could be among those that go.
+void verify_newest(Fs& fs, const std::vector<RetentionVerdict>& verdicts, std::int64_t keep) {
+  std::int64_t n = 0;
+  for (const RetentionVerdict& v : verdicts) {
+    if (n == keep) return;
+    if (!v.stays || v.entry.pinned || v.entry.state != CheckpointState::committed) continue;
+    ++n;
+    const std::vector<std::string> problems = verify_files(fs, v.entry.path, *v.entry.manifest);
+    if (problems.empty()) continue;
+    fail(
+        ErrorKind::checkpoint,
+        "{}, which would be kept as one of the newest {}, is damaged: {}; nothing was removed. Go back to an "
+        "older one with varscope checkpoint rollback, or delete it, and prune again",
+        v.entry.path, keep, fmt::join(problems, "; "));
+  }
+}
+
+// Where a rule keeps the best by a figure that nobody has, the best one would go with the others.
+void require_figures(Fs& fs, const std::string& dir, const std::vector<RetentionVerdict>& verdicts,
+                     const RetentionPolicy& policy) {
+  if (!policy.best || policy.best->count == 0) return;
+  if (std::ranges::all_of(verdicts, &RetentionVerdict::stays)) return;
+  std::set<std::string> figures;
+  for (const RetentionVerdict& v : verdicts) {
+    if (v.entry.state != CheckpointState::committed) continue;
+    if (const auto record = read_evaluation(fs, v.entry.path)) {
+      for (const auto& [name, value] : record->values) figures.insert(name);
+    }
+  }
+  if (figures.contains(policy.best->metric)) return;
+  fail(ErrorKind::checkpoint,
+       "no checkpoint in {} has the figure \"{}\" ({}), so the best one is not known; nothing was removed. "
+       "Keep the best by another figure, or prune without that rule",
+       dir, policy.best->metric,
+       figures.empty() ? "none was evaluated" : fmt::format("they have {}", fmt::join(figures, ", ")));
 }
 
 }  // namespace
@@ -77,33 +117,13 @@ void pin_tool(Fs& fs, const std::string& dir, std::int64_t step, PinChange chang
                      pin ? "is pinned: it is never removed" : "is not pinned: it is removed when it is old");
 }
 
-namespace {
-
-// What stays as the newest must be good to the last byte: the last good one could be among those that go.
-void verify_newest(Fs& fs, const std::vector<RetentionVerdict>& verdicts, std::int64_t keep) {
-  std::int64_t n = 0;
-  for (const RetentionVerdict& v : verdicts) {
-    if (n == keep) return;
-    if (!v.stays || v.entry.pinned || v.entry.state != CheckpointState::committed) continue;
-    ++n;
-    const std::vector<std::string> problems = verify_files(fs, v.entry.path, *v.entry.manifest);
-    if (problems.empty()) continue;
-    fail(
-        ErrorKind::checkpoint,
-        "{}, which would be kept as one of the newest {}, is damaged: {}; nothing was removed. Go back to an "
-        "older one with varscope checkpoint rollback, or delete it, and prune again",
-        v.entry.path, keep, fmt::join(problems, "; "));
-  }
-}
-
-}  // namespace
-
 void prune_tool(Fs& fs, const std::string& dir, const RetentionPolicy& policy, PruneMode mode,
                 ToolFormat format, std::string& out) {
   if (policy.keep < 1) fail(ErrorKind::argument, "cannot keep {} checkpoints: keep 1 or more", policy.keep);
   CheckpointDirectory directory = locked(fs, dir, "prune");
   const std::vector<RetentionVerdict> verdicts = judge_retention(fs, directory.scan(), policy);
   const bool dry = mode == PruneMode::dry_run;
+  require_figures(fs, dir, verdicts, policy);
   verify_newest(fs, verdicts, policy.keep);
   if (!dry) directory.retain(policy);
   std::vector<std::string> names;

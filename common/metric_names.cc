@@ -1,6 +1,9 @@
 #include "common/metric_names.h"
 
+#include <fmt/format.h>
+
 #include "common/config/config_node.h"
+#include "common/config/suggest.h"
 
 namespace varscope {
 namespace {
@@ -30,6 +33,14 @@ std::optional<MetricOrder> order_of_metric(std::string_view name) {
   std::int64_t k = 0;
   if (name.starts_with("top_") && parse_number(name.substr(4), k) && k >= 1) return MetricOrder::larger;
   return std::nullopt;
+}
+
+std::string best_metric_problem(std::string_view name) {
+  if (order_of_metric(name)) return "";
+  if (name == "confusion_matrix") return "confusion_matrix is no number; there is no best one";
+  const std::vector<std::string> names = metric_names();
+  return fmt::format("unknown metric \"{}\"{}; known are {}", name, did_you_mean(name, names),
+                     comma_list(names));
 }
 
 }  // namespace varscope

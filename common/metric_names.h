@@ -18,4 +18,7 @@ enum class MetricOrder : std::uint8_t { larger, smaller };
 // Nothing for a name that does not exist, and for confusion_matrix, which is no number.
 std::optional<MetricOrder> order_of_metric(std::string_view name);
 
+// Why there is no best checkpoint by the figure of this name; "" when there is one.
+std::string best_metric_problem(std::string_view name);
+
 }  // namespace varscope

@@ -32,6 +32,15 @@ void check_scoped_name(std::string_view name, bool at_root, const char* what) {
   }
 }
 
+std::string saved_name_problem(std::string_view name) {
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+  if (name.empty()) return "a name must not be empty";
+  if (name.ends_with('/')) return "the name of a variable cannot end with '/'; only a scope's does";
+  if (name == "__metadata__") return "\"__metadata__\" is no name for a variable: safetensors files use it";
+  if (std::ranges::any_of(name, is_control)) return "a name cannot have control characters";
+  return "";
+}
+
 std::string join_scope(std::string_view path, std::string_view name) {
   return path.empty() ? std::string(name) : std::string(path) + "/" + std::string(name);
 }

@@ -10,6 +10,11 @@ namespace varscope {
 // not at the root it may also start with '_' or '-'.
 void check_scoped_name(std::string_view name, bool at_root, const char* what);
 
+// Why a variable cannot bear this name in a checkpoint; "" when it can. Other programs' names are free: but
+// one that ends with '/' would be a scope in a warm start, "__metadata__" belongs to safetensors, and control
+// characters cannot be read in what the tools print.
+std::string saved_name_problem(std::string_view name);
+
 // "path/name", or "name" where the path is empty.
 std::string join_scope(std::string_view path, std::string_view name);
 

@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <charconv>
-#include <cstdio>
 #include <utility>
 
 #include "checkpoint/convert.h"
@@ -18,6 +17,7 @@
 #include "common/error.h"
 #include "launch/find_checkpoint.h"
 #include "launch/job_setup.h"
+#include "launch/output.h"
 #include "launch/version.h"
 #include "ps/optimizer.h"
 
@@ -71,7 +71,7 @@ CLI::App* CheckpointCommands::add(const char* name, const char* text, Tool tool)
       PosixFs fs;
       std::string out;
       const int code = tool(fs, out);
-      std::fputs(out.c_str(), stdout);
+      print_result(out);
       return code;
     });
   });
@@ -166,11 +166,8 @@ RetentionPolicy CheckpointCommands::retention() const {
   CheckpointConfig rules = rules_;
   rules.keep = keep_;
   if (best_.metric.empty()) return retention_of(rules);
-  if (!order_of_metric(best_.metric)) {
-    const std::string near = nearest(best_.metric, metric_names());
-    fail(ErrorKind::config, "prune: there is no best \"{}\"{}; known are {}", best_.metric,
-         near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near), comma_list(metric_names()));
-  }
+  if (const std::string problem = best_metric_problem(best_.metric); !problem.empty())
+    fail(ErrorKind::config, "prune: --keep-best: {}", problem);
   rules.keep_best = best_;
   std::vector<std::string> modes;
   for (const auto& choice : kBestModes) {

@@ -11,7 +11,7 @@
 
 #include "common/error.h"
 #include "common/transport.h"
-#include "launch/find_checkpoint.h"
+#include "launch/output.h"
 #include "launch/version.h"
 #include "ps/checkpoint_interval.h"
 

@@ -2,12 +2,11 @@
 
 #include <cblas.h>
 
-#include <cstdio>
-
 #include "checkpoint/reader.h"
 #include "common/error.h"
 #include "launch/find_checkpoint.h"
 #include "launch/job_setup.h"
+#include "launch/output.h"
 #include "launch/start_values.h"
 #include "worker/evaluator.h"
 #include "worker/layers/model.h"
@@ -57,7 +56,7 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
   for (const MetricValue& v : finish_metrics(model.eval_facts(), sums, report.counts, reals)) {
     text += v.matrix.empty() ? fmt::format("  {:<13} {:.4f}\n", v.name, v.value) : "  " + to_text(v) + "\n";
   }
-  std::fputs(text.c_str(), stdout);
+  print_result(text);
 }
 
 }  // namespace varscope

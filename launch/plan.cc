@@ -10,6 +10,7 @@
 #include "launch/checkpoint_forecast.h"
 #include "launch/console.h"
 #include "launch/job_setup.h"
+#include "launch/start_values.h"
 #include "ps/aggregator.h"
 #include "ps/deferred_update.h"
 #include "ps/optimizer.h"
@@ -92,6 +93,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const std::vector<std::string> hosts(static_cast<std::size_t>(n_servers + n_workers), "host");
   const ClusterMap cluster = assign_roles(hosts, n_servers, static_cast<int>(job.cluster.logical_workers));
   const auto model = load_worker_model(job, layers);
+  checkpoint_names(job, model->table);  // throws where train would
   const BucketPlan plan = BucketPlan::make(model->table, n_servers);
   const Optimizer optimizer(job.optimizer);
   const auto slots = static_cast<std::int64_t>(optimizer.slots().size());

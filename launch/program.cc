@@ -26,6 +26,7 @@
 #include "launch/gradcheck.h"
 #include "launch/graph.h"
 #include "launch/job_setup.h"
+#include "launch/output.h"
 #include "launch/plan.h"
 #include "launch/signals.h"
 #include "launch/train.h"
@@ -115,7 +116,7 @@ int train(const TrainOptions& options, const LayerRegistry& layers, Fs& fs, int*
 }
 
 int print(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
+  print_result(text);
   return 0;
 }
 
@@ -202,10 +203,6 @@ class CommandLine {
       fail(ErrorKind::config, "\"{}\" is not an option of varscope {}{}; it has {}", name, app.get_name(),
            did_you_mean(name, names), comma_list(names));
     }
-  }
-  static std::string did_you_mean(const std::string& word, const std::vector<std::string>& names) {
-    const std::string close = nearest(word, names);
-    return close.empty() ? "" : "; did you mean \"" + close + "\"?";
   }
 
   void add_train() {
@@ -310,14 +307,17 @@ class CommandLine {
     c->add_option("config", config_, "YAML file");
     CLI::Option* explain =
         c->add_flag("--explain", explain_, "List every key with type, default, unit and meaning");
-    (void)explain;
+    c->add_option("--get", key_, "Print the value of this key only; a folder that is not set: where it is")
+        ->type_name("KEY")
+        ->excludes(explain);
     add_overrides(c, overrides_);
     c->callback([this] {
       action_ = [this] {
         return run_alone([this] {
           if (explain_) return print(explain_job_config() + layers_.explain());
           if (config_.empty()) fail(ErrorKind::config, "config: name a YAML file, or say --explain");
-          return print(dump(load_config(config_, overrides_)));
+          const JobConfig job = load_config(config_, overrides_);
+          return print(key_.empty() ? dump(job) : value_text(job, key_));
         });
       };
     });
@@ -336,7 +336,7 @@ class CommandLine {
   char** argv_ = nullptr;
   TrainOptions train_;
   CLI::Option* resume_ = nullptr;
-  std::string config_, path_;
+  std::string config_, path_, key_;
   std::vector<std::string> overrides_;
   int servers_ = 0;
   int workers_ = 1;

@@ -11,7 +11,7 @@
 #include "common/error.h"
 #include "common/serialize.h"
 #include "launch/checkpoint_forecast.h"
-#include "launch/find_checkpoint.h"
+#include "launch/output.h"
 #include "launch/version.h"
 #include "worker/trainer.h"
 

@@ -22,11 +22,6 @@ std::string short_list(const std::vector<std::string>& names) {
                      names.size() - kMost);
 }
 
-std::string did_you_mean(const std::string& word, const std::vector<std::string>& candidates) {
-  const std::string near = nearest(word, candidates);
-  return near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near);
-}
-
 const ConfigNode& node_at(const JobConfig& job, std::string_view path) {
   const ConfigNode* node = job.root.find_path(path);
   return node != nullptr ? *node : job.root;

@@ -15,7 +15,7 @@
 #include "common/mpi/mpi_job.h"
 #include "common/serialize.h"
 #include "launch/failure.h"
-#include "launch/find_checkpoint.h"
+#include "launch/output.h"
 #include "launch/roles.h"
 #include "launch/version.h"
 

@@ -35,11 +35,9 @@ MetricSpec read_metric(const JobConfig& job, std::size_t i) {
   std::int64_t k = 0;
   if (name.starts_with("top_") && parse_number(name.substr(4), k) && k >= 1)
     return {MetricType::top_k, k, name};
-  const std::string near = nearest(name, names);
-  fail_metric(
-      job, i,
-      fmt::format("unknown metric \"{}\"{}; known are {}", name,
-                  near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near), comma_list(names)));
+  fail_metric(job, i,
+              fmt::format("unknown metric \"{}\"{}; known are {}", name, did_you_mean(name, names),
+                          comma_list(names)));
 }
 
 void check_fits(const JobConfig& job, std::size_t i, const MetricSpec& m) {

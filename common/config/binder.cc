@@ -84,8 +84,7 @@ class Reader final : public Keys {
         given->is_scalar() ? std::ranges::find(choice.names, given->scalar) : choice.names.end();
     if (found != choice.names.end())
       return choice.set(static_cast<std::size_t>(found - choice.names.begin()));
-    const std::string near = given->is_scalar() ? nearest(given->scalar, choice.names) : "";
-    const std::string hint = near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near);
+    const std::string hint = given->is_scalar() ? did_you_mean(given->scalar, choice.names) : "";
     fail_at(*given, file_, join_keys(path_, info.name),
             fmt::format("expected one of {}, got {}{}", comma_list(choice.names), given->describe(), hint));
   }
@@ -115,11 +114,8 @@ class Reader final : public Keys {
 
   [[noreturn]] void fail_unknown(const ConfigEntry& entry, std::vector<std::string> known) const {
     std::ranges::sort(known);
-    std::string hint;
-    const std::string near = nearest(entry.key, known);
-    if (!near.empty()) {
-      hint = fmt::format("; did you mean \"{}\"?", near);
-    } else {
+    std::string hint = did_you_mean(entry.key, known);
+    if (hint.empty()) {
       for (const std::string& full : everywhere_) {
         if (full.ends_with("." + entry.key)) {
           hint = fmt::format("; did you mean \"{}\"?", full);

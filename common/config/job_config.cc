@@ -4,6 +4,7 @@
 
 #include "common/config/suggest.h"
 #include "common/metric_names.h"
+#include "common/scope_names.h"
 
 namespace varscope {
 
@@ -96,13 +97,7 @@ void check_keep_best(const JobConfig& config) {
   };
   std::vector<std::string> possible = config.evaluated_metrics();
   possible.insert(possible.begin(), "loss");
-  if (!order_of_metric(metric) && metric != "confusion_matrix") {
-    const std::vector<std::string> names = metric_names();
-    const std::string near = nearest(metric, names);
-    refuse(fmt::format("unknown metric \"{}\"{}; known are {}", metric,
-                       near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near), comma_list(names)));
-  }
-  if (!order_of_metric(metric)) refuse("confusion_matrix is no number; there is no best one");
+  if (const std::string problem = best_metric_problem(metric); !problem.empty()) refuse(problem);
   if (std::ranges::find(possible, metric) == possible.end()) {
     refuse(fmt::format("evaluations have no \"{}\", only {}; add it to train.metrics", metric,
                        comma_list(possible)));
@@ -112,15 +107,17 @@ void check_keep_best(const JobConfig& config) {
     refuse("nothing is evaluated while train.eval_every_epochs is 0; change it, or remove keep_best");
 }
 
-// A map from names to names.
-void check_names(const ConfigNode& map, const std::string& file, const std::string& path) {
+// A map from names to names; each key passes `key_problem`.
+void check_names(const ConfigNode& map, const std::string& file, const std::string& path,
+                 std::string (*key_problem)(std::string_view)) {
   if (map.is_null()) return;
   if (!map.is_map()) {
     fail_at(map, file, path, fmt::format("expected a map of names (name: name), got {}", map.describe()));
   }
   for (const ConfigEntry& entry : map.entries) {
     const std::string where = join_keys(path, entry.key);
-    if (entry.key.empty()) fail_at(entry.key_mark, file, path, "a name must not be empty");
+    if (const std::string problem = key_problem(entry.key); !problem.empty())
+      fail_at(entry.key_mark, file, path, problem);
     if (!entry.value.is_scalar() || entry.value.scalar.empty())
       fail_at(entry.value, file, where, fmt::format("expected a name, got {}", entry.value.describe()));
   }
@@ -139,6 +136,14 @@ LossConfig read_loss(const JobConfig& config) {
   map.add("loss", node, node.mark);
   bind_node(map, config.file, "model", [&](Keys& k) { name.describe(k); });
   return loss;
+}
+
+// The dotted paths of all entries.
+void list_keys(const ConfigNode& node, const std::string& path, std::vector<std::string>& keys) {
+  for (const ConfigEntry& entry : node.entries) {
+    keys.push_back(join_keys(path, entry.key));
+    list_keys(entry.value, join_keys(path, entry.key), keys);
+  }
 }
 
 }  // namespace
@@ -186,8 +191,12 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   config.model.loss = read_loss(config);
   check_schedule(config);
   check_keep_best(config);
-  check_names(config.checkpoint.rename, config.file, "checkpoint.rename");
-  if (config.warm_start) check_names(config.warm_start->map, config.file, "warm_start.map");
+  check_names(config.checkpoint.rename, config.file, "checkpoint.rename", saved_name_problem);
+  if (config.warm_start) {
+    check_names(
+        config.warm_start->map, config.file, "warm_start.map",
+        [](std::string_view name) -> std::string { return name.empty() ? saved_name_problem(name) : ""; });
+  }
   settle(config.data.train, DataSplit::train);
   if (config.data.test) settle(*config.data.test, DataSplit::test);
   return config;
@@ -198,5 +207,18 @@ std::string explain_job_config() {
 }
 
 std::string dump(const JobConfig& config) { return dump_keys(config).to_yaml(); }
+
+std::string value_text(const JobConfig& config, const std::string& key) {
+  if (key == "job.run_dir") return config.run_dir() + "\n";
+  if (key == "checkpoint.dir") return config.checkpoint_dir() + "\n";
+  const ConfigNode all = dump_keys(config);
+  const ConfigNode* node = all.find_path(key);
+  if (node == nullptr) {
+    std::vector<std::string> keys;
+    list_keys(all, "", keys);
+    fail(ErrorKind::config, "{}: this config has no key \"{}\"{}", config.file, key, did_you_mean(key, keys));
+  }
+  return node->is_scalar() ? node->scalar + "\n" : node->to_yaml();
+}
 
 }  // namespace varscope

@@ -300,5 +300,9 @@ std::string explain_job_config();
 
 // The effective settings as YAML, defaults included; parse_job reads it back to an equal JobConfig.
 std::string dump(const JobConfig& config);
+// One of them: a scalar's text and LF, or YAML of a list or section. Of job.run_dir and checkpoint.dir, where
+// they are. Throws Error(config) for a key that the config does not have, with the one that was probably
+// meant.
+std::string value_text(const JobConfig& config, const std::string& key);
 
 }  // namespace varscope

@@ -53,6 +53,11 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   return best;
 }
 
+std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates) {
+  const std::string near = nearest(word, candidates);
+  return near.empty() ? "" : "; did you mean \"" + near + "\"?";
+}
+
 std::string comma_list(const std::vector<std::string>& words) {
   std::string out;
   for (const std::string& word : words) {

@@ -14,6 +14,9 @@ std::size_t edit_distance(std::string_view a, std::string_view b);
 // for each three characters, and not for words so short that anything is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
+// "; did you mean \"x\"?" for the candidate that was probably meant, or an empty text.
+std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
+
 // "a, b, c"
 std::string comma_list(const std::vector<std::string>& words);
 

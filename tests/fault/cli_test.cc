@@ -56,7 +56,7 @@ const Subcommand kSubcommands[] = {
     {{"plan"}, {"config", "--set", "--servers", "--workers"}},
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
     {{"gradcheck"}, {"config", "--set", "--samples", "--elements", "--tolerance"}},
-    {{"config"}, {"config", "--set", "--explain"}},
+    {{"config"}, {"config", "--set", "--explain", "--get"}},
     {{"checkpoint"},
      {"list", "inspect", "verify", "diff", "rollback", "pin", "prune", "reshard", "export", "import"}},
     {{"checkpoint", "list"}, {"path", "--json"}},
@@ -168,6 +168,25 @@ TEST(Config, ExplainListsEveryKey) {
                           "output.progress"}) {
     EXPECT_TRUE(lists(key)) << key;
   }
+}
+
+TEST(Config, GetPrintsOneValue) {
+  const auto get = [](const std::string& key, const Args& more = {}) {
+    return output_of(Args{"config", kDigits, "--get", key} + more);
+  };
+  EXPECT_EQ(get("train.batch"), "64\n");
+  EXPECT_EQ(get("train.batch", set({"train.batch=8"})), "8\n");
+  EXPECT_EQ(get("job.run_dir"), "runs/digits_mlp\n");
+  EXPECT_EQ(get("checkpoint.dir"), "runs/digits_mlp/checkpoints\n");
+  EXPECT_EQ(get("checkpoint.dir", set({"job.run_dir=r"})), "r/checkpoints\n");
+  EXPECT_EQ(get("checkpoint.dir", set({"checkpoint.dir=/elsewhere/c"})), "/elsewhere/c\n");
+  EXPECT_NE(get("data.test").find("type: digits"), std::string::npos);
+  const Ended ended = run(varscope({"config", kDigits, "--get", "train.bacth"}));
+  EXPECT_EQ(ended.code, 2);
+  EXPECT_NE(ended.err.find(
+                "digits_mlp.yaml: this config has no key \"train.bacth\"; did you mean \"train.batch\"?"),
+            std::string::npos)
+      << ended.err;
 }
 
 TEST(Config, AcceptsEveryBundledConfigAndItsOwnDump) {
@@ -358,6 +377,19 @@ TEST_F(RealRun, ListShowsWhatIsThere) {
   EXPECT_NE(text.find("committed"), std::string::npos) << text;
   EXPECT_EQ(text.find("damaged"), std::string::npos) << text;
   EXPECT_LT(text.find(names.back()), text.find(names.front())) << "newest first\n" << text;
+}
+
+// A script must not take half a list for the whole.
+TEST_F(RealRun, AResultThatCannotBeWrittenIsAnError) {
+  for (const std::string& command :
+       {"checkpoint list " + checkpoints(), "checkpoint verify " + checkpoints() + " --json",
+        "config " + kDigits, "plan " + kDigits}) {
+    const Ended ended =
+        run({{"/bin/sh", "-c", std::string(VARSCOPE_BINARY) + " " + command + " >/dev/full"}});
+    EXPECT_EQ(ended.code, 11) << command << ended.all();
+    EXPECT_EQ(ended.err, "varscope: cannot write the result to standard output: No space left on device\n")
+        << command;
+  }
 }
 
 TEST_F(RealRun, InspectShowsTheRunsValues) {

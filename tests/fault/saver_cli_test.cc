@@ -151,7 +151,8 @@ TEST(Retention, WhatPruneCannotDoIsSaid) {
   const auto refused = [&](const Args& more, const char* words) {
     expect_refused(varscope(Args{"checkpoint", "prune", dir.path(), "--keep", "1"} + more), 2, {words});
   };
-  refused({"--keep-best", "acuracy"}, "there is no best \"acuracy\"; did you mean \"accuracy\"?");
+  refused({"--keep-best", "acuracy"},
+          "prune: --keep-best: unknown metric \"acuracy\"; did you mean \"accuracy\"?");
   refused({"--keep-best", "loss", "--keep-best-mode", "up"}, "--keep-best-mode is one of auto, max, min");
 }
 
@@ -234,6 +235,7 @@ TEST(Names, MistakesAreNamedWithTheirPlace) {
   const auto refused = [&](const std::string& section, const std::vector<std::string>& words) {
     const std::string job = write_job(dir, section);
     expect_refused(varscope(to_step(job, 1)), 2, words);
+    expect_refused(varscope({"plan", job}), 2, words);
   };
   refused("checkpoint: {variables: [hidden/, outptu/]}\n",
           {"job.yaml:13:35: checkpoint.variables.1: the model has nothing below \"outptu/\"; did you mean "

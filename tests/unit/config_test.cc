@@ -219,6 +219,14 @@ INSTANTIATE_TEST_SUITE_P(
             "job.yaml:13:32: checkpoint.keep_every_hours: -1 is out of range; allowed: 0 or more (hours)"},
         LineCase{13, "checkpoint: {rename: [a]}\n",
                  "job.yaml:13:22: checkpoint.rename: expected a map of names (name: name), got a list"},
+        LineCase{13, "checkpoint: {rename: {a/: b}}\n",
+                 "job.yaml:13:23: checkpoint.rename: the name of a variable cannot end with '/'; only a "
+                 "scope's does"},
+        LineCase{13, "checkpoint: {rename: {__metadata__: b}}\n",
+                 "job.yaml:13:23: checkpoint.rename: \"__metadata__\" is no name for a variable: safetensors "
+                 "files use it"},
+        LineCase{13, "checkpoint: {rename: {\"a\\tb\": b}}\n",
+                 "job.yaml:13:23: checkpoint.rename: a name cannot have control characters"},
         LineCase{13, "checkpoint: {rename: {a: [b]}}\n",
                  "job.yaml:13:26: checkpoint.rename.a: expected a name, got a list"},
         LineCase{13, "warm_start: {map: {a/: b/}}\n",

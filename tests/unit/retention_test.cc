@@ -11,6 +11,7 @@
 
 #include "checkpoint/committer.h"
 #include "checkpoint/reader.h"
+#include "checkpoint/tools.h"
 #include "checkpoint/upkeep.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
@@ -238,6 +239,25 @@ TEST_F(Retention, WhatHasNoFigureIsNotAmongTheBest) {
   EXPECT_THAT(steps(), ElementsAre(6));
 }
 
+TEST_F(Retention, PruneRefusesABestThatNobodyHas) {
+  for (int step : {1, 2, 3}) save(step);
+  directory.reset();
+  const auto prune = [&](const RetentionPolicy& policy) {
+    std::string out;
+    prune_tool(fs, dir.path(), policy, PruneMode::remove, ToolFormat::text, out);
+  };
+  const std::string refused =
+      "has the figure \"accuracy\" (none was evaluated), so the best one is not known";
+  EXPECT_THAT(error_of([&] { prune(best(1, 1)); }), HasSubstr(refused));
+  write_evaluation(fs, path(1), {1, {{"loss", 1.0}, {"rmse", 2.0}}});
+  EXPECT_THAT(error_of([&] { prune(best(1, 1)); }), HasSubstr("(they have loss, rmse)"));
+  EXPECT_THAT(steps(), ElementsAre(3, 2, 1));
+  prune(best(3, 1));  // removes nothing anyway
+  write_evaluation(fs, path(2), {2, {{"accuracy", 0.5}}});
+  prune(best(1, 1));
+  EXPECT_THAT(steps(), ElementsAre(3, 2));
+}
+
 TEST_F(Retention, ADamagedFigureCountsAsNoneAndDoesTheCheckpointNoHarm) {
   save(1);
   score(1, 0.5);
@@ -251,9 +271,15 @@ TEST_F(Retention, ADamagedFigureCountsAsNoneAndDoesTheCheckpointNoHarm) {
     }
   }
   EXPECT_THAT(verify_checkpoint(fs, path(1)), IsEmpty());
+  std::string out;
+  EXPECT_EQ(verify_tool(fs, path(1), out), static_cast<int>(ExitCode::difference));
+  EXPECT_THAT(out,
+              ::testing::HasSubstr("METRICS is damaged: the figures of the evaluation are lost, the rest "
+                                   "can be used"));
   spit(path(1) + "/METRICS", whole + "x");
   EXPECT_FALSE(read_evaluation(fs, path(1)));
   score(1, 0.75);  // is renewed
+  EXPECT_EQ(verify_tool(fs, path(1), out), 0);
   EXPECT_EQ(read_evaluation(fs, path(1)), (EvaluationRecord{1, {{"accuracy", 0.75}}}));
 }
 

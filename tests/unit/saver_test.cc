@@ -144,10 +144,17 @@ TEST_F(SaverTest, Row3_TwoOfOneNameAndOneUnderTwoNames) {
       }),
       AllOf(HasSubstr("variable \"c\" ("), HasSubstr("twice, as \"x\" and as \"y\"")));
   EXPECT_THAT(refused({nullptr}), HasSubstr("was given no variable"));
-  EXPECT_THAT(error_of([&] {
-                Saver(std::map<std::string, const Variable*>{{"", at("c")}}, values.lookup());
-              }),
-              HasSubstr("needs a name"));
+  const std::pair<const char*, const char*> bad_names[] = {
+      {"", "cannot save a variable as \"\": a name must not be empty"},
+      {"a/", "cannot save a variable as \"a/\": the name of a variable cannot end with '/'"},
+      {"__metadata__", "is no name for a variable: safetensors files use it"},
+      {"a\n", "a name cannot have control characters"}};
+  for (const auto& [name, words] : bad_names) {
+    EXPECT_THAT(error_of([&, name = name] {
+                  Saver(std::map<std::string, const Variable*>{{name, at("c")}}, values.lookup());
+                }),
+                HasSubstr(words));
+  }
 }
 
 TEST_F(SaverTest, Row4_MaxToKeep) {

@@ -56,10 +56,9 @@ const LayerType& LayerRegistry::find(const ConfigNode& layer, std::string_view f
     if (type->is_scalar() && type->scalar == t.name) return t;
     names.push_back(t.name);
   }
-  const std::string near = type->is_scalar() ? nearest(type->scalar, names) : "";
   fail_at(*type, file, type_path,
           fmt::format("unknown layer type {}{}; known are {}", type->describe(),
-                      near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near), comma_list(names)));
+                      type->is_scalar() ? did_you_mean(type->scalar, names) : "", comma_list(names)));
 }
 
 std::string LayerRegistry::explain() const {

@@ -292,14 +292,12 @@ NodeId ModelTree::find_output(const ConfigNode& name, const std::string& path) c
   }
   std::vector<std::string> names;
   for (const auto& [known, output] : outputs_) names.push_back(known);
-  const std::string near = name.is_scalar() ? nearest(name.scalar, names) : "";
   fail_at(
       name, config_.file, path,
       fmt::format(
           "unknown input {}{}; before this layer there are {} (name: gives a layer's output a name; a layer "
           "cannot read what comes after it)",
-          name.describe(), near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near),
-          comma_list(names)));
+          name.describe(), name.is_scalar() ? did_you_mean(name.scalar, names) : "", comma_list(names)));
 }
 
 void ModelTree::keep_name(const ConfigNode& item, const std::string& path, NodeId output) {
