@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -96,9 +97,18 @@ class CheckpointReader {
   std::uint64_t n_bytes_read_ = 0;
 };
 
-// The same as CheckpointReader::verify, also for a checkpoint that cannot be opened.
-std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path);
+// Every byte of one of the manifest's files, by its index: a line for each problem, which names the file and
+// the chunk; one that cannot be read is a problem.
+std::vector<std::string> verify_file(Fs& fs, const std::string& path, const Manifest& manifest,
+                                     std::uint32_t file);
+// All of them, in the manifest's order.
 std::vector<std::string> verify_files(Fs& fs, const std::string& path, const Manifest& manifest);
+// Who does that: this process, unless a job shares the work.
+using VerifyFiles =
+    std::function<std::vector<std::string>(Fs& fs, const std::string& path, const Manifest& manifest)>;
+// The same as CheckpointReader::verify, also for a checkpoint that cannot be opened.
+std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path,
+                                           const VerifyFiles& verify = verify_files);
 
 struct FoundCheckpoint {
   std::string path;
@@ -106,6 +116,6 @@ struct FoundCheckpoint {
 };
 // The newest checkpoint of the directory that verifies to the last byte. Throws Error(checkpoint) with what
 // is wrong with each when none does, or saying that there are none and what to do.
-FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir);
+FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFiles& verify = verify_files);
 
 }  // namespace varscope

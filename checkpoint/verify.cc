@@ -85,18 +85,21 @@ class FileVerifier {
   Digester file_digest_;
 };
 
-void verify_file(Fs& fs, const std::string& path, const Manifest& manifest, std::uint32_t index,
-                 std::vector<std::string>& problems) {
+void check_file(Fs& fs, const std::string& path, const Manifest& manifest, std::uint32_t index,
+                std::vector<std::string>& problems) {
   const FileRecord& record = manifest.files[index];
   const std::string file_path = join_path(path, record.name);
-  const std::size_t before = problems.size();
+  if (!fs.exists(file_path)) {
+    problems.push_back(record.name + " is missing");
+    return;
+  }
   const auto file = fs.open(file_path);
   if (file->size() != record.size) {
     problems.push_back(fmt::format("{} has {} bytes instead of {}", record.name, file->size(), record.size));
   } else {
     FileVerifier(manifest, index).run(*file, problems);
   }
-  if (problems.size() == before || server_of_shard(record.name) < 0) return;
+  if (problems.empty() || server_of_shard(record.name) < 0) return;
   const std::string id = checkpoint_id_of_shard(fs, file_path);
   if (!id.empty() && id != manifest.id) {
     problems.push_back(fmt::format("{} belongs to checkpoint {}, not to {}", record.name, id, manifest.id));
@@ -105,26 +108,28 @@ void verify_file(Fs& fs, const std::string& path, const Manifest& manifest, std:
 
 }  // namespace
 
-std::vector<std::string> verify_files(Fs& fs, const std::string& path, const Manifest& manifest) {
+std::vector<std::string> verify_file(Fs& fs, const std::string& path, const Manifest& manifest,
+                                     std::uint32_t file) {
   std::vector<std::string> problems;
-  for (std::uint32_t i = 0; i < manifest.files.size(); ++i) {
-    try {
-      if (!fs.exists(join_path(path, manifest.files[i].name))) {
-        problems.push_back(manifest.files[i].name + " is missing");
-      } else {
-        verify_file(fs, path, manifest, i, problems);
-      }
-    } catch (const Error& e) {
-      problems.push_back(e.what());
-    }
+  try {
+    check_file(fs, path, manifest, file, problems);
+  } catch (const Error& e) {
+    problems.push_back(e.what());
   }
   return problems;
 }
 
-std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path) {
+std::vector<std::string> verify_files(Fs& fs, const std::string& path, const Manifest& manifest) {
+  std::vector<std::string> problems;
+  for (std::uint32_t i = 0; i < manifest.files.size(); ++i)
+    std::ranges::move(verify_file(fs, path, manifest, i), std::back_inserter(problems));
+  return problems;
+}
+
+std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path, const VerifyFiles& verify) {
   try {
     const Manifest manifest = load_manifest(fs, path).manifest;
-    std::vector<std::string> problems = verify_files(fs, path, manifest);
+    std::vector<std::string> problems = verify(fs, path, manifest);
     if (std::string name = name_problem(path, manifest); !name.empty()) problems.push_back(std::move(name));
     return problems;
   } catch (const Error& e) {
@@ -132,7 +137,7 @@ std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path) {
   }
 }
 
-FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir) {
+FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFiles& verify) {
   const std::vector<CheckpointEntry> entries = scan_checkpoints(fs, dir);
   if (entries.empty()) {
     fail(ErrorKind::checkpoint,
@@ -146,8 +151,7 @@ FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir) {
   std::vector<std::string> bad;
   for (const CheckpointEntry& entry : entries) {
     std::string reason = entry.reason;
-    if (reason.empty())
-      reason = fmt::format("{}", fmt::join(verify_files(fs, entry.path, *entry.manifest), "; "));
+    if (reason.empty()) reason = fmt::format("{}", fmt::join(verify(fs, entry.path, *entry.manifest), "; "));
     if (reason.empty()) {
       found.path = entry.path;
       for (const std::string& b : bad)

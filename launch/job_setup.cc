@@ -41,15 +41,15 @@ void make_run_dir(const JobConfig& job) {
 }
 
 // The checkpoint at this path, verified to the last byte.
-std::string verified(Fs& fs, std::string path, const char* what_for) {
+std::string verified(Fs& fs, std::string path, const VerifyFiles& verify, const char* what_for) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   std::string text;
-  for (const std::string& p : verify_checkpoint(fs, path)) text += "\n  " + p;
+  for (const std::string& p : verify_checkpoint(fs, path, verify)) text += "\n  " + p;
   if (!text.empty()) fail(ErrorKind::checkpoint, "cannot {} from {}:{}", what_for, path, text);
   return path;
 }
 
-void find_warm_start(const TrainOptions& options, StartPacket& packet, Fs& fs,
+void find_warm_start(const TrainOptions& options, StartPacket& packet, Fs& fs, const VerifyFiles& verify,
                      std::vector<std::string>& warnings) {
   const JobConfig& job = packet.job;
   if (!job.warm_start) return;
@@ -59,9 +59,9 @@ void find_warm_start(const TrainOptions& options, StartPacket& packet, Fs& fs,
   try {
     const std::string& from = job.warm_start->from;
     if (fs.exists(join_path(from, kManifestName)) || scan_checkpoints(fs, from).empty()) {
-      packet.warm_start_path = verified(fs, from, "start");
+      packet.warm_start_path = verified(fs, from, verify, "start");
     } else {
-      FoundCheckpoint found = newest_checkpoint(fs, from);
+      FoundCheckpoint found = newest_checkpoint(fs, from, verify);
       packet.warm_start_path = std::move(found.path);
       warnings = std::move(found.warnings);
     }
@@ -77,11 +77,12 @@ void find_warm_start(const TrainOptions& options, StartPacket& packet, Fs& fs,
   }
 }
 
-void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs, std::vector<std::string>& warnings) {
+void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs, const VerifyFiles& verify,
+               std::vector<std::string>& warnings) {
   const std::string dir = packet.job.checkpoint_dir();
   packet.run_id = new_id();
   const std::vector<CheckpointEntry> found = scan_checkpoints(fs, dir);
-  if (options.fresh || found.empty()) return find_warm_start(options, packet, fs, warnings);
+  if (options.fresh || found.empty()) return find_warm_start(options, packet, fs, verify, warnings);
   fail(ErrorKind::checkpoint,
        "{} holds checkpoints of an earlier run (the newest is {}): add --resume to go on from it, or --fresh "
        "to set it "
@@ -89,14 +90,14 @@ void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs, std::ve
        dir, found.front().name);
 }
 
-void start_resumed(const TrainOptions& options, StartPacket& packet, Fs& fs,
+void start_resumed(const TrainOptions& options, StartPacket& packet, Fs& fs, const VerifyFiles& verify,
                    std::vector<std::string>& warnings) {
   if (options.resume_from.empty()) {
-    FoundCheckpoint found = newest_checkpoint(fs, packet.job.checkpoint_dir());
+    FoundCheckpoint found = newest_checkpoint(fs, packet.job.checkpoint_dir(), verify);
     packet.resume_path = std::move(found.path);
     warnings = std::move(found.warnings);
   } else {
-    packet.resume_path = verified(fs, options.resume_from, "resume");
+    packet.resume_path = verified(fs, options.resume_from, verify, "resume");
   }
   const Manifest manifest = load_manifest(fs, packet.resume_path).manifest;
   packet.run_id = manifest.run_id;
@@ -120,9 +121,10 @@ void set_earlier_run_aside(const JobConfig& job) {
   set_aside(job.run_dir() + "/metrics.jsonl");
 }
 
-StartPacket prepare_start(const TrainOptions& options, Fs& fs, std::vector<std::string>& warnings) {
+StartPacket prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify,
+                          std::vector<std::string>& warnings) {
   StartPacket packet;
-  packet.job = load_config(options.config, options.overrides);
+  packet.job = std::move(job);
   packet.start_id = new_id();
   packet.check_numerics = options.check_numerics;
   packet.profile = options.profile;
@@ -133,9 +135,9 @@ StartPacket prepare_start(const TrainOptions& options, Fs& fs, std::vector<std::
     CheckpointDirectory(fs, packet.job.checkpoint_dir()).lock(packet.start_id);
   }
   if (options.resume) {
-    start_resumed(options, packet, fs, warnings);
+    start_resumed(options, packet, fs, verify, warnings);
   } else {
-    start_new(options, packet, fs, warnings);
+    start_new(options, packet, fs, verify, warnings);
   }
   return packet;
 }

@@ -44,9 +44,11 @@ struct StartPacket {
     ar& job& resume_path& warm_start_path& run_id& attempt& start_id& check_numerics& profile;
   }
 };
-// Rank 0 only: reads the config, finds the checkpoint to resume from, makes the run's directory. `warn` gets
-// a line for each checkpoint that had to be passed over. Throws Error(config, checkpoint, io).
-StartPacket prepare_start(const TrainOptions& options, Fs& fs, std::vector<std::string>& warnings);
+// Rank 0 only: finds the checkpoint to resume from, makes the run's directory. `job` is the config of the
+// options. `warnings` gets a line for each checkpoint that had to be passed over. Throws Error(config,
+// checkpoint, io).
+StartPacket prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify,
+                          std::vector<std::string>& warnings);
 
 // Reads or draws data.train or data.test. Throws Error(data) that begins with the place in the config.
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split);

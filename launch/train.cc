@@ -17,6 +17,7 @@
 #include "launch/failure.h"
 #include "launch/output.h"
 #include "launch/roles.h"
+#include "launch/shared_verification.h"
 #include "launch/version.h"
 
 namespace varscope {
@@ -95,7 +96,8 @@ class FirstError {
 RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers, Fs& fs) {
   std::vector<std::string> warnings;
   JobContext context(fs);
-  context.start = prepare_start(options, fs, warnings);
+  context.start =
+      prepare_start(options, load_config(options.config, options.overrides), fs, verify_files, warnings);
   warn(warnings);
   context.one_process = true;
   char host[256] = "";
@@ -197,15 +199,17 @@ void warn_of_other_kernels(MpiJob& mpi) {
 
 void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) {
   std::string packet;
+  SharedVerification verification(mpi, context.fs);
   together(mpi, [&] {
-    if (mpi.rank() != Rank(0)) return;
-    std::vector<std::string> warnings;
-    const StartPacket start = prepare_start(options, context.fs, warnings);
-    assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi.size()), "host"),
-                 static_cast<int>(start.job.cluster.servers),
-                 static_cast<int>(start.job.cluster.logical_workers));
-    warn(warnings);
-    packet = to_binary(start);
+    verification.run([&] {
+      JobConfig job = load_config(options.config, options.overrides);
+      const VerifyFiles verify =
+          verification.with_servers(assign_roles(context.hosts, static_cast<int>(job.cluster.servers),
+                                                 static_cast<int>(job.cluster.logical_workers)));
+      std::vector<std::string> warnings;
+      packet = to_binary(prepare_start(options, std::move(job), context.fs, verify, warnings));
+      warn(warnings);
+    });
   });
   mpi.broadcast(packet);
   together(mpi, [&] { context.start = from_binary<StartPacket>(packet, "the start packet"); });
@@ -259,8 +263,8 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   JobContext context(fs);
   agree_on_program(options, mpi);
   warn_of_other_kernels(mpi);
-  share_start(options, mpi, context);
   context.hosts = mpi.all_gather(mpi.host());
+  share_start(options, mpi, context);
   context.cluster = assign_roles(context.hosts, static_cast<int>(context.job().cluster.servers),
                                  static_cast<int>(context.job().cluster.logical_workers));
   const auto model = share_model(mpi, context, layers);

@@ -198,5 +198,61 @@ TEST_P(NothingToResumeFrom, IsRefusedAndChangesNothing) {
 INSTANTIATE_TEST_SUITE_P(Directories, NothingToResumeFrom, ::testing::ValuesIn(kNoResumes),
                          [](const auto& info) { return std::string(info.param.name); });
 
+// --- before a resume, each server verifies its share of the files
+// ----------------------------------------------------------
+
+// Saves at steps 100, 200 and 300, by three servers.
+void train_on_three_servers(const ScratchDir& dir) {
+  train(mpirun(4, tiny_arguments(dir / "run", set({"cluster.servers=3"}))));
+}
+
+TEST(SharedVerification, FindsDamageInEveryFileWhoeverReadsIt) {
+  const ScratchDir dir;
+  train_on_three_servers(dir);
+  const std::string newest = dir / "run/checkpoints/step-000000300/";
+  std::vector<std::string> files = names_in(newest);
+  std::erase_if(files, [](const std::string& f) { return f.starts_with("manifest") || f == "MANIFEST"; });
+  ASSERT_EQ(files.size(), 4U) << "three shards and a worker's state";
+  for (const int n_servers : {2, 3}) {
+    for (const std::string& file : files) {
+      SCOPED_TRACE(::testing::Message() << file << " on " << n_servers);
+      const ScratchDir copy;
+      std::filesystem::copy(dir / "run", copy / "run", std::filesystem::copy_options::recursive);
+      const std::string damaged = copy / "run/checkpoints/step-000000300/" + file;
+      flip_byte(damaged, std::filesystem::file_size(damaged) - 1);
+      const Ended ended = run(mpirun(
+          n_servers + 1, tiny_arguments(copy / "run", Args{"--resume"} + set({"cluster.servers=" +
+                                                                              std::to_string(n_servers)}))));
+      EXPECT_EQ(ended.code, 0) << ended.all();
+      ASSERT_EQ(ended.messages().size(), 1U) << ended.all();
+      EXPECT_NE(ended.messages()[0].find("step-000000300 cannot be used: " + file + " is damaged: chunk 0"),
+                std::string::npos)
+          << ended.all();
+      EXPECT_EQ(summary_of(ended.out).first_step, 200);
+      EXPECT_EQ(summary_of(ended.out).hash, tiny_hash());
+    }
+  }
+}
+
+// Each server in a mount namespace of its own, as on hosts that do not share the directory.
+TEST(SharedVerification, AServerThatSeesAnotherDirectoryIsNamed) {
+  if (run({{"/usr/bin/unshare", "-m", "true"}}).code != 0) GTEST_SKIP() << "mount namespaces are not allowed here";
+  const ScratchDir dir, other;
+  train_on_three_servers(dir);
+  train_on_three_servers(other);
+  std::filesystem::create_directory(other / "empty");
+  const auto resume = [&](const std::string& mounted) {
+    const Args args = tiny_arguments(dir / "run", Args{"--resume"} + set({"cluster.servers=2"}));
+    const Args wrapper = {
+        "unshare", "-m", "sh", "-c",
+        "mount --bind " + mounted + " " + dir / "run/checkpoints" + " && exec \"$0\" \"$@\""};
+    return run(mpirun({Part{1, {}, args}, Part{1, wrapper, args}, Part{1, {}, args}}));
+  };
+  expect_refused(
+      resume(other / "run/checkpoints"),
+      {"rank 1 (on ", "cannot verify it: it is checkpoint 000000300-", " on rank 0; all hosts must share "});
+  expect_refused(resume(other / "empty"), {"rank 1 (on ", "cannot verify it: ", "step-000000300"});
+}
+
 }  // namespace
 }  // namespace varscope::testing

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/reader.h"
+#include "common/cluster.h"
+#include "common/mpi/mpi_job.h"
+
+namespace varscope {
+
+// Checks the files of checkpoints with the hands of all servers, for rank 0, which decides what to start
+// from: server s of S reads every S-th file from the s-th on, which is its own shard where S is as it was
+// saved. So a checkpoint is read as fast as the servers' hosts can, and what each of them loads next is in
+// its memory. Main thread only; borrows both.
+class SharedVerification {
+ public:
+  SharedVerification(MpiJob& mpi, Fs& fs) : mpi_(mpi), fs_(fs) {}
+
+  // Collective over the job: rank 0 does its work, in which it may call what with_servers() returns, while
+  // all others serve. Rank 0 throws what the work throws, after the others have been let go.
+  void run(const std::function<void()>& work_of_rank_0);
+
+  // For rank 0, within run(). The problems are those that verify_files() finds. A server that does not see
+  // the same checkpoint at that path is a problem that names its rank and host.
+  VerifyFiles with_servers(const ClusterMap& cluster);
+
+ private:
+  struct Request;
+  void serve();
+  std::string answer(const Request& request);
+
+  MpiJob& mpi_;
+  Fs& fs_;
+};
+
+}  // namespace varscope
