@@ -51,6 +51,28 @@ std::vector<pid_t> descendants_of(pid_t root) {
   return found;
 }
 
+// What a process waits for: its state, the call it is in and the kernel's name for it, and its threads'
+// stacks where there is a gdb.
+std::string state_text(pid_t pid) {
+  const std::string proc = "/proc/" + std::to_string(pid) + "/";
+  std::string command = read_text(proc + "cmdline");
+  std::replace(command.begin(), command.end(), '\0', ' ');
+  std::string text = "process " + std::to_string(pid) + " " + state_of(pid) + " in " +
+                     read_text(proc + "wchan") + ", call " + lines_of(read_text(proc + "syscall") + "\n")[0] +
+                     ": " + command.substr(0, 300) + "\n";
+  if (!std::filesystem::exists("/usr/bin/gdb")) return text;
+  const std::string gdb = "timeout 20 gdb -p " + std::to_string(pid) +
+                          " -batch -ex 'thread apply all bt 16' 2>/dev/null </dev/null";
+  FILE* stacks = popen(gdb.c_str(), "r");
+  if (stacks == nullptr) return text;
+  char line[1024];
+  while (fgets(line, sizeof line, stacks) != nullptr) {
+    if (line[0] == '#' || line[0] == 'T') text += std::string("  ") + line;
+  }
+  pclose(stacks);
+  return text;
+}
+
 // OMPI_COMM_WORLD_RANK of a process that runs varscope by now; -1 for any other.
 int rank_of(pid_t pid) {
   const std::string proc = "/proc/" + std::to_string(pid);
@@ -222,7 +244,8 @@ std::string Ended::all() const {
   text << "code " << code << (in_time ? "" : " (killed at its deadline)") << " after " << seconds
        << " s\n--- out\n"
        << out << "--- err\n"
-       << err << "---\n";
+       << err << "---\n"
+       << stuck;
   return text.str();
 }
 
@@ -285,7 +308,11 @@ Ended Job::wait(double seconds) {
   Ended e;
   e.in_time = wait_until([&] { return ended(); }, seconds);
   e.seconds = seconds_since(start);
-  if (!e.in_time) kill_all();
+  if (!e.in_time) {
+    for (pid_t pid : descendants_of(pid_)) e.stuck += state_text(pid);
+    e.stuck = state_text(pid_) + e.stuck;
+    kill_all();
+  }
   e.code = *code_;
   e.out = out();
   e.err = err();

@@ -74,6 +74,7 @@ struct Ended {
   bool in_time = true;  // false: still there at its deadline, and was killed
   double seconds = 0;   // that wait() took
   std::string out, err;
+  std::string stuck;  // killed at its deadline: what its processes were doing then
 
   // Lines of standard error that begin with "varscope:"; errors() are those that are no warnings.
   std::vector<std::string> messages() const;
