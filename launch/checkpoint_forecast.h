@@ -31,7 +31,7 @@ struct MachineSpeed {
   double write_bytes_s = 0;   // one file, its fsync included
   double sync_s = 0;          // a file of 4 KiB: created, written, fsynced
   double thread_s = 0;        // until a thread has been started
-  // Writes and removes a file of at most 32 MiB, .tmp-probe, in `dir`. Throws Error(io).
+  // Writes and removes a file of at most 32 MiB, .tmp-probe, in `dir`, a few times. Throws Error(io).
   static MachineSpeed measure(Fs& fs, const std::string& dir, std::int64_t shard_bytes);
 };
 

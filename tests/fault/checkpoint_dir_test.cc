@@ -13,7 +13,7 @@
 namespace varscope::testing {
 namespace {
 
-constexpr double kStartSeconds = 30 * kSlowness;
+constexpr double kStartSeconds = 60 * kSlowness;
 
 void expect_refused(const Ended& ended, const std::vector<std::string>& words) {
   EXPECT_EQ(ended.code, 4) << ended.all();

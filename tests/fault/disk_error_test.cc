@@ -17,13 +17,12 @@ namespace {
 FailureMatrix& matrix =
     FailureMatrix::install("disks: full, and EIO", VARSCOPE_SOURCE_DIR "/docs/failures.md");
 
-constexpr double kStartSeconds = 30 * kSlowness;
+constexpr double kStartSeconds = 60 * kSlowness;
 constexpr int kDiskMib = 8;
 constexpr int kWorkerRank = 2;
 constexpr long kRoomLeft = 8192;  // bytes: for a directory, not for a shard
 
-const std::vector<PointRule> kHeldSaves = {{0, 2, "before mkdir tmp", "wait"},
-                                           {0, 3, "before mkdir tmp", "wait"}};
+constexpr const char* kBeforeTheSave = "before mkdir tmp";
 
 std::string step_directory(std::int64_t step) { return fmt::format("step-{:09d}", step); }
 bool holds(const std::string& dir, const std::string& name) {
@@ -34,13 +33,15 @@ void expect_tidy(const std::string& dir) {
   for (const std::string& name : names_in(dir)) EXPECT_FALSE(name.starts_with(".")) << name;
 }
 
-// Training with saves held before the second and the third: `break_disk` before the one, `mend_disk` before
-// the other. Expects that the second save was given up with `words`, and all else as if nothing had been.
+// Training with saves held at `point` of the second and before the third: `break_disk` at the one,
+// `mend_disk` at the other. Expects that the second save was given up with `words`, and all else as if
+// nothing had been.
 void expect_one_save_given_up(const Command& command, const std::string& checkpoints,
                               const std::function<void(PointsJob&)>& break_disk,
                               const std::function<void(PointsJob&)>& mend_disk,
-                              const std::vector<std::string>& words) {
-  PointsJob job(command, kHeldSaves);
+                              const std::vector<std::string>& words,
+                              const std::string& point = kBeforeTheSave) {
+  PointsJob job(command, {{0, 2, point, "wait"}, {0, 3, kBeforeTheSave, "wait"}});
   const auto second = job.wait_for_hit(0, 1, kStartSeconds);
   ASSERT_TRUE(second) << job->wait(0).all();
   break_disk(job);
@@ -97,7 +98,7 @@ TEST_P(FullDisk, EndsTheJobAfterMaxFailuresAndItResumes) {
   if (!disk->problem().empty()) GTEST_SKIP() << disk->problem();
   PointsJob job(
       tiny_mpirun(dir / "run", on_disk(*disk) + saving_always() + set({"checkpoint.max_failures=2"})),
-      {{0, 2, "before mkdir tmp", "wait"}});
+      {{0, 2, kBeforeTheSave, "wait"}});
   ASSERT_TRUE(job.wait_for_hit(0, 1, kStartSeconds)) << job->wait(0).all();
   disk->fill_up(kRoomLeft);
   job.go_on(0, 1);
@@ -154,7 +155,7 @@ TEST_P(FullDisk, TheNextSaveWaitsForAServerThatStillWritesTheOneGivenUp) {
 INSTANTIATE_TEST_SUITE_P(Disks, FullDisk, ::testing::ValuesIn(kDisks),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// --- EIO by strace
+// --- calls that fail by strace
 // -------------------------------------------------------------------------------------------
 
 constexpr const char* kStrace = "/usr/bin/strace";
@@ -169,13 +170,14 @@ bool all_traced(pid_t pid, bool traced) {
   });
 }
 
-// While it lives, these system calls of the process fail with EIO.
+// While it lives, these system calls of the process fail; where files are named, only those on them.
 class FailingCalls {
  public:
-  FailingCalls(pid_t pid, const std::string& calls)
+  FailingCalls(pid_t pid, const std::string& calls, const std::string& error, const Args& files)
       : pid_(pid),
-        strace_({{kStrace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + calls, "-e",
-                  "inject=" + calls + ":error=EIO", "-p", std::to_string(pid)}}) {
+        strace_({Args{kStrace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + calls, "-e",
+                      "inject=" + calls + ":error=" + error, "-p", std::to_string(pid)} +
+                 only(files)}) {
     works_ = strace_.wait_until([&] { return all_traced(pid_, true); }, kStartSeconds);
   }
   ~FailingCalls() {
@@ -186,6 +188,11 @@ class FailingCalls {
   bool works() const { return works_; }
 
  private:
+  static Args only(const Args& files) {
+    Args words;
+    for (const std::string& file : files) words = words + Args{"-P", file};
+    return words;
+  }
   pid_t pid_;
   Job strace_;
   bool works_ = false;
@@ -194,34 +201,57 @@ class FailingCalls {
 struct FailingCall {
   const char* name;
   const char* calls;
+  const char* error;
+  const char* text;   // strerror
+  const char* point;  // from which on
   const char* words;
   const char* where;
 };
+constexpr const char* kInTheShard = "within write shard";
 constexpr FailingCall kCalls[] = {
-    {"Fsync", "fsync", "cannot fsync", "every fsync of a save"},
-    {"Rename", "renameat2", "cannot rename", "the rename that commits"},
-    {"Mkdir", "mkdir", "cannot make directory", "the mkdir of its directory"},
+    {"Fsync", "fsync", "EIO", "Input/output error", kBeforeTheSave, "cannot fsync", "every fsync of a save"},
+    {"Rename", "renameat2", "EIO", "Input/output error", kBeforeTheSave, "cannot rename",
+     "the rename that commits"},
+    {"Mkdir", "mkdir", "EIO", "Input/output error", kBeforeTheSave, "cannot make directory",
+     "the mkdir of its directory"},
+    {"Write", "write", "EIO", "Input/output error", kInTheShard, "cannot write",
+     "the second half of a shard's write"},
+    {"WriteBeyondTheQuota", "write", "EDQUOT", "Disk quota exceeded; free some space", kInTheShard,
+     "cannot write", "the second half of a shard's write"},
 };
 
-class Eio : public ::testing::TestWithParam<FailingCall> {};
+// The files that are being written in a directory of checkpoints.
+Args files_under_way(const std::string& checkpoints) {
+  Args files;
+  for (const std::string& name : names_in(checkpoints)) {
+    if (!name.starts_with(".tmp-")) continue;
+    for (const std::string& file : names_in(checkpoints + "/" + name))
+      files.push_back(checkpoints + "/" + name + "/" + file);
+  }
+  return files;
+}
 
-TEST_P(Eio, GivesUpTheSaveAndTheNextWorks) {
+class FailingCallTest : public ::testing::TestWithParam<FailingCall> {};
+
+TEST_P(FailingCallTest, GivesUpTheSaveAndTheNextWorks) {
   if (!std::filesystem::exists(kStrace)) GTEST_SKIP() << "needs " << kStrace;
   const ScratchDir dir;
   std::unique_ptr<FailingCalls> failing;
   expect_one_save_given_up(
       tiny_alone(dir / "run", saving_always() + set({"checkpoint.keep=2"})), dir / "run/checkpoints",
       [&](PointsJob& job) {
-        failing = std::make_unique<FailingCalls>(job.pid(0), GetParam().calls);
+        failing = std::make_unique<FailingCalls>(job.pid(0), GetParam().calls, GetParam().error,
+                                                 files_under_way(dir / "run/checkpoints"));
         if (!failing->works()) GTEST_SKIP() << "strace may not trace here";
       },
-      [&](PointsJob&) { failing.reset(); }, {GetParam().words, "Input/output error", "training goes on"});
+      [&](PointsJob&) { failing.reset(); }, {GetParam().words, GetParam().text, "training goes on"},
+      GetParam().point);
   if (IsSkipped()) return;
-  matrix.add({"EIO", std::string("one process, second save, ") + GetParam().where, "1",
+  matrix.add({GetParam().error, std::string("one process, second save, ") + GetParam().where, "1",
               "this save is given up, the one before stays; the next works; same bits"});
 }
 
-INSTANTIATE_TEST_SUITE_P(Calls, Eio, ::testing::ValuesIn(kCalls),
+INSTANTIATE_TEST_SUITE_P(Calls, FailingCallTest, ::testing::ValuesIn(kCalls),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
