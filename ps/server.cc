@@ -258,6 +258,13 @@ void Server::finish_round(BucketId id) {
     ack.bucket = id.value;
     for (Rank worker : parts_.cluster.workers) transport_.send_message(worker, ack);
   }
+  if (n_finished_in_step_ == 0) finishing_ = clock;
+  if (clock != finishing_) {
+    fail(ErrorKind::protocol,
+         "bucket {} ({}) has come to step {} while others of server {} are still at step {}: a worker pushed "
+         "before it had all values of the step before",
+         id.value, parts_.plan[id].scope, clock.value, shard_.server().value, finishing_.value - 1);
+  }
   if (++n_finished_in_step_ == n_pushed_) {
     n_finished_in_step_ = 0;
     if ((state.flags & kFlagCut) != 0) cut(clock, 0);
@@ -266,7 +273,7 @@ void Server::finish_round(BucketId id) {
 }
 
 // Every bucket here has step `clock` applied, and none has more: no worker pushes the next step before it has
-// all values of this one.
+// all values of this one, and finish_round() refuses one that does.
 void Server::cut(Clock clock, std::int64_t retry) {
   if (parts_.checkpointer == nullptr)
     fail(ErrorKind::protocol, "a checkpoint of step {} was asked for, but none are configured", clock.value);

@@ -65,9 +65,11 @@ void ShardCheckpointer::copy_all() {
 
 void ShardCheckpointer::cut(Clock clock, const std::string& id) {
   if (writing_.valid()) {
-    refused_ = ShardOutcome{id, "the server still writes an earlier checkpoint", {}};
+    refused_ = ShardOutcome{
+        id, fmt::format("server {} still writes checkpoint {}", shard_.server().value, writing_id_), {}};
     return;
   }
+  writing_id_ = id;
   const std::int64_t started = now_ns();
   snapshot_ ? snapshot_->cut() : copy_all();
   writing_ = std::async(std::launch::async, [this, clock, id] { return write(clock, id); });

@@ -84,6 +84,7 @@ class ShardCheckpointer {
   AlignedBytes buffer_;               // copy
   std::int64_t cut_ns_ = 0;           // that the cut under way took
   std::future<ShardOutcome> writing_;
+  std::string writing_id_;
   std::optional<ShardOutcome> refused_;
 };
 

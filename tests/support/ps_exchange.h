@@ -172,10 +172,10 @@ class ExchangeWorker {
 
   void push_step(Clock clock, std::uint32_t extra_flags = 0) {
     const int n = plan_.size();
+    client_.wait_all();            // as after a forward pass: nothing is pushed before
     for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
       const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
       if (!bucket.is_pushed()) continue;
-      client_.wait(bucket.id);
       for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) {
         compute_gradients(bucket, memory_, sums_.leaves[leaf].buffer, leaves_.begin + static_cast<int>(leaf),
                           clock);
@@ -295,6 +295,10 @@ class ExchangeServer : private RunObserver {
   }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
+  void on_checkpoint_failed(Clock clock,
+                            const std::string& why) override {  // for the reader of a failed test
+    fmt::print(stderr, "the checkpoint of step {} was given up: {}\n", clock.value, why);
+  }
   PosixFs posix_;
   Fs& fs_;
   BucketPlan plan_;

@@ -1,7 +1,9 @@
 // Servers, coordinator and clients together, over threads of one process.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <functional>
+#include <future>
 
 #include "tests/support/ps_exchange.h"
 #include "tests/support/thrown.h"
@@ -271,6 +273,29 @@ TEST(Server, TellsWrongMessagesApart) {
               h.flags = kNormsOfGradients;
             }),
             "protocol: rank 1 sent server 0 factors of step 1, which are not due");
+}
+
+// One bucket a step ahead of the others: a cut of "step 1" would have its step 2 in it.
+TEST(Server, RefusesAStepThatBeginsBeforeTheOneBeforeHasEnded) {
+  const Exchange e = default_exchange();
+  const ClusterMap cluster = assign_roles({"a", "a"}, 1, 1);
+  LoopbackHub hub(2);
+  const auto servers = hub.endpoint(Rank(0)), mine = hub.endpoint(Rank(1));
+  ExchangeServer server(*servers, cluster, e, ServerId(0));
+  ExchangeWorker worker(*mine, cluster, e, WorkerId(0));
+  auto error = std::async(std::launch::async, [&] { return thrown([&] { server.run(); }); });
+  PsClient& client = worker.client();
+  client.pull_all(Clock(0));
+  client.wait_all();
+  const BucketId small(1);
+  client.push(small, Clock(1), 0);
+  client.wait(small);
+  client.push(small, Clock(2), 0);
+  while (error.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) client.progress();
+  EXPECT_EQ(
+      error.get(),
+      "protocol: bucket 1 (small) has come to step 2 while others of server 0 are still at step 0: a worker "
+      "pushed before it had all values of the step before");
 }
 
 TEST(Coordinator, TellsWrongReportsApart) {
