@@ -9,6 +9,7 @@
 #include "checkpoint/safetensors.h"
 #include "checkpoint/tf_bundle.h"
 #include "common/error.h"
+#include "common/scope_names.h"
 
 namespace varscope {
 namespace {
@@ -83,7 +84,8 @@ class ImportedModel {
 
   void add_variable(std::size_t i) {
     const NamedTensor& t = tensors_[i];
-    if (t.name.empty()) fail(ErrorKind::checkpoint, "{} has a tensor without a name", file_);
+    if (const std::string problem = saved_name_problem(t.name); !problem.empty())
+      fail(ErrorKind::checkpoint, "{} has a tensor \"{}\": {}", file_, t.name, problem);
     VariableSpec v;
     v.name = t.name;
     const std::size_t slash = t.name.rfind('/');

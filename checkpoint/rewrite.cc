@@ -56,7 +56,6 @@ NewCheckpoint plan_of(CheckpointReader& reader, int servers) {
   c.manifest.format_major = kCheckpointFormat.major;
   c.manifest.format_minor = kCheckpointFormat.minor;
   c.manifest.servers = servers;
-  c.manifest.unix_time = 0;
   for (const TensorRecord& t : reader.manifest().tensors)
     c.tensors.push_back({t.variable, t.slot, t.slice, t.dtype, Slice::from_spec(t.box), {}});
   for (const FileRecord& f : reader.manifest().files) {

@@ -29,9 +29,10 @@ std::string write_checkpoint(Fs& fs, CheckpointDirectory& directory, NewCheckpoi
                              const FillTensor& fill);
 
 // Writes the state of a checkpoint into `dir` as the shards that a job with `servers` servers would write:
-// same step, run, clocks, workers' states, slices and values hash. Takes the lock of `dir`, which may be the
-// directory of the checkpoint itself: then the original is set aside. Every byte is verified. `out` gets what
-// was written. Throws Error(checkpoint) when the checkpoint is damaged or a job writes in `dir`, Error(io).
+// same step, time, run, clocks, workers' states, slices and values hash. Takes the lock of `dir`, which may
+// be the directory of the checkpoint itself: then the original is set aside. Every byte is verified. `out`
+// gets what was written. Throws Error(checkpoint) when the checkpoint is damaged or a job writes in `dir`,
+// Error(io).
 void reshard_tool(Fs& fs, const std::string& path, const std::string& dir, int servers, ToolFormat format,
                   std::string& out);
 

@@ -189,35 +189,42 @@ std::string lineage_line(const Json& event) {
 struct Verdict {
   std::string path;
   std::vector<std::string> problems;
-  std::optional<Manifest> manifest;  // of a good one
+  std::optional<Manifest> manifest;  // where there are none
+  std::string figures;               // what is wrong with METRICS, which recovery does not need
+  bool is_whole() const { return manifest && figures.empty(); }
 };
 
-// All files: METRICS too, which verify_checkpoint leaves out since recovery does not need it.
 Verdict judge(Fs& fs, const std::string& path) {
-  Verdict v{path, verify_checkpoint(fs, path), {}};
+  Verdict v{path, verify_checkpoint(fs, path), {}, ""};
   try {
-    if (std::string problem = evaluation_problem(fs, path); !problem.empty())
-      v.problems.push_back(std::move(problem));
+    v.figures = evaluation_problem(fs, path);
   } catch (const Error& e) {
-    v.problems.push_back(e.what());
+    v.figures = e.what();
   }
   if (v.problems.empty()) v.manifest = load_manifest(fs, path).manifest;
   return v;
 }
 
 std::string text_of(const Verdict& v) {
-  if (!v.manifest) return fmt::format("{}: DAMAGED\n  {}\n", v.path, fmt::join(v.problems, "\n  "));
-  return fmt::format("{}: good, {} files, {} bytes, values hash {}\n", v.path, v.manifest->files.size(),
-                     total_bytes(*v.manifest), v.manifest->values_hash.hex());
+  std::string text = v.manifest ? fmt::format("{}: good, {} files, {} bytes, values hash {}\n", v.path,
+                                              v.manifest->files.size(), total_bytes(*v.manifest),
+                                              v.manifest->values_hash.hex())
+                                : fmt::format("{}: DAMAGED\n  {}\n", v.path, fmt::join(v.problems, "\n  "));
+  if (!v.figures.empty()) text += fmt::format("  {}\n", v.figures);
+  return text;
 }
 
 Json json_of(const Verdict& v) {
-  if (!v.manifest) return {{"path", v.path}, {"state", "damaged"}, {"problems", v.problems}};
-  return {{"path", v.path},
-          {"state", "good"},
-          {"files", v.manifest->files.size()},
-          {"bytes", total_bytes(*v.manifest)},
-          {"values_hash", v.manifest->values_hash.hex()}};
+  Json json = {{"path", v.path}, {"state", v.manifest ? "good" : "damaged"}};
+  if (v.manifest) {
+    json["files"] = v.manifest->files.size();
+    json["bytes"] = total_bytes(*v.manifest);
+    json["values_hash"] = v.manifest->values_hash.hex();
+  } else {
+    json["problems"] = v.problems;
+  }
+  if (!v.figures.empty()) json["figures"] = v.figures;
+  return json;
 }
 
 }  // namespace
@@ -274,7 +281,7 @@ int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out, ToolFo
   Json checkpoints = Json::array();
   for (const std::string& path : paths) {
     const Verdict verdict = judge(fs, path);
-    good = good && verdict.problems.empty();
+    good = good && verdict.is_whole();
     if (format == ToolFormat::json) {
       checkpoints.push_back(json_of(verdict));
     } else {

@@ -24,7 +24,8 @@ double seconds_of(const Work& work) {
   return std::max(1e-9, static_cast<double>(now_ns() - started) * 1e-9);
 }
 
-// The middle one of three takes; of fewer where they take long. One take alone may meet somebody else's writes.
+// The middle one of three takes, the longer of two where they take long. One take alone may meet somebody
+// else's writes.
 template <class Take>
 double typical_seconds(const Take& take) {
   constexpr double kEnough_s = 0.5;
@@ -35,7 +36,7 @@ double typical_seconds(const Take& take) {
     sum += takes.back();
   }
   std::sort(takes.begin(), takes.end());
-  return takes[(takes.size() - 1) / 2];
+  return takes[takes.size() / 2];
 }
 
 double write_seconds(Fs& fs, const std::string& path, std::span<const std::byte> bytes) {

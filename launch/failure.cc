@@ -37,7 +37,8 @@ bool claim(const char* file, const char* line, std::size_t length) {
   return true;
 }
 
-void report(const char* file, const char* line, std::size_t length) {
+// In a signal handler. The first of all ranks speaks.
+void report_in_handler(const char* file, const char* line, std::size_t length) {
   if (!claim(file, line, length)) return;
   // A pipe may be full of step lines: mpirun, for one, reads nothing between the signals with which it ends a
   // job. Nobody waits longer than the nap below; the file has the line.
@@ -54,7 +55,7 @@ void report(const char* file, const char* line, std::size_t length) {
 // cut short by SIGCHLD): nobody ends before the one that speaks can have spoken.
 void end_on_sigterm(int) {
   if (g_reporting.test_and_set()) return;
-  report(g_file, g_sigterm_line, g_sigterm_length);
+  report_in_handler(g_file, g_sigterm_line, g_sigterm_length);
   const timespec nap{0, 300'000'000};
   nanosleep(&nap, nullptr);
   _exit(128 + SIGTERM);
@@ -64,7 +65,7 @@ void go_on_after_sigterm(int signal) {
   const int saved = errno;
   if (g_file[0] != '\0' && access(g_file, F_OK) == 0)
     end_on_sigterm(signal);  // a rank has failed and said why
-  if (!g_reporting.test()) report(g_sigterm_file, g_sigterm_line, g_sigterm_length);
+  if (!g_reporting.test()) report_in_handler(g_sigterm_file, g_sigterm_line, g_sigterm_length);
   g_sigterm_then();
   errno = saved;
 }
@@ -97,7 +98,12 @@ void FailureReport::set_file(const std::string& stem) {
 void FailureReport::print(const std::string& message) {
   const std::string line = line_of(message);
   g_reporting.test_and_set();  // the process is about to end: SIGTERM shall not be quicker
-  report(g_file, line.data(), line.size());
+  if (!claim(g_file, line.data(), line.size())) return;
+  // However slow the reader is: for most errors there is no file.
+  while (write(STDERR_FILENO, line.data(), line.size()) < 0 && (errno == EAGAIN || errno == EINTR)) {
+    pollfd out{STDERR_FILENO, POLLOUT, 0};
+    poll(&out, 1, 1000);
+  }
 }
 
 void FailureReport::on_sigterm(const std::string& message) { set_sigterm(line_of(message), end_on_sigterm); }

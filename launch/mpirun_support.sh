@@ -87,8 +87,8 @@ prepare_mpirun() {
   mpirun+=(--quiet ${extra[@]+"${extra[@]}"})
 }
 
-# mpirun's own answer to SIGTERM leaves its ranks a second, not enough for a checkpoint: the first one asks for a checkpoint and the end,
-# the second one is handed on.
+# mpirun's own answer to SIGTERM leaves its ranks a second, often not enough for a checkpoint: the first one asks for
+# a checkpoint and the end, the second one is handed on.
 forward() {
   local signal=$1
   if [[ $signal == TERM && $got_signal != USR2 ]]; then

@@ -14,7 +14,8 @@ void warn(const std::vector<std::string>& warnings) {
 
 void print_result(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    fail(ErrorKind::io, "cannot write the result to standard output: {}", std::strerror(errno));
+    fail(ErrorKind::io, "cannot write the result to standard output: {}; the command has done its work",
+         std::strerror(errno));
 }
 
 }  // namespace varscope

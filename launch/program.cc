@@ -44,7 +44,9 @@ constexpr const char* kFooter =
     "by a signal, can be "
     "restarted with --resume.\n"
     "Signals to train, or to its mpirun: SIGUSR1 makes a checkpoint; SIGUSR2 makes one and ends (75); so "
-    "does SIGTERM, but mpirun leaves its ranks only a second after it.\n"
+    "does SIGTERM to a rank or to train alone. After SIGTERM to mpirun there is a second for a checkpoint; "
+    "its code is 1, "
+    "and can be restarted too.\n"
     "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
 
 constexpr const char* kNoMemory =
@@ -307,9 +309,10 @@ class CommandLine {
     c->add_option("config", config_, "YAML file");
     CLI::Option* explain =
         c->add_flag("--explain", explain_, "List every key with type, default, unit and meaning");
-    c->add_option("--get", key_, "Print the value of this key only; a folder that is not set: where it is")
-        ->type_name("KEY")
-        ->excludes(explain);
+    get_ = c->add_option("--get", key_,
+                         "Print the value of this key only; a folder that is not set: where it is")
+               ->type_name("KEY")
+               ->excludes(explain);
     add_overrides(c, overrides_);
     c->callback([this] {
       action_ = [this] {
@@ -317,7 +320,7 @@ class CommandLine {
           if (explain_) return print(explain_job_config() + layers_.explain());
           if (config_.empty()) fail(ErrorKind::config, "config: name a YAML file, or say --explain");
           const JobConfig job = load_config(config_, overrides_);
-          return print(key_.empty() ? dump(job) : value_text(job, key_));
+          return print(get_->count() == 0 ? dump(job) : value_text(job, key_));
         });
       };
     });
@@ -336,6 +339,7 @@ class CommandLine {
   char** argv_ = nullptr;
   TrainOptions train_;
   CLI::Option* resume_ = nullptr;
+  CLI::Option* get_ = nullptr;
   std::string config_, path_, key_;
   std::vector<std::string> overrides_;
   int servers_ = 0;

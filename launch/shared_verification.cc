@@ -1,6 +1,8 @@
 #include "launch/shared_verification.h"
 
 #include <algorithm>
+#include <exception>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -11,42 +13,48 @@
 namespace varscope {
 namespace {
 
-// What one rank has found, by the index of the file.
-using Problems = std::vector<std::pair<std::uint32_t, std::vector<std::string>>>;
+// What one rank has found.
+struct Answer {
+  std::string cannot;                                                        // why it has not looked
+  std::vector<std::pair<std::uint32_t, std::vector<std::string>>> problems;  // by the index of the file
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& cannot& problems;
+  }
+};
 
 }  // namespace
 
 struct SharedVerification::Request {
-  std::string path;          // empty: no more
+  bool last = false;  // rank 0 has done its work
+  std::string path;
   std::string id;            // of the checkpoint that rank 0 sees there
   std::vector<int> servers;  // ranks
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& path& id& servers;
+    ar& last& path& id& servers;
   }
 };
 
-// This rank's part.
+// This rank's part; does not throw, for the others wait for it.
 std::string SharedVerification::answer(const Request& request) {
   const auto at = std::ranges::find(request.servers, mpi_.rank().value);
-  if (at == request.servers.end()) return to_binary(Problems());
-  Problems problems;
+  if (at == request.servers.end()) return to_binary(Answer());
+  Answer answer;
   try {
     const Manifest manifest = load_manifest(fs_, request.path).manifest;
-    if (manifest.id != request.id) {
-      fail(ErrorKind::checkpoint,
-           "it is checkpoint {} there, and {} on rank 0; all hosts must share that directory", manifest.id,
-           request.id);
-    }
+    if (manifest.id != request.id)
+      fail(ErrorKind::checkpoint, "it is checkpoint {} there, and {} on rank 0", manifest.id, request.id);
     const auto first = static_cast<std::uint32_t>(at - request.servers.begin());
     const auto step = static_cast<std::uint32_t>(request.servers.size());
     for (std::uint32_t file = first; file < manifest.files.size(); file += step)
-      problems.emplace_back(file, verify_file(fs_, request.path, manifest, file));
+      answer.problems.emplace_back(file, verify_file(fs_, request.path, manifest, file));
   } catch (const std::exception& e) {
-    problems = {
-        {0, {fmt::format("rank {} (on {}) cannot verify it: {}", mpi_.rank().value, mpi_.host(), e.what())}}};
+    answer = {fmt::format("rank {} (on {}) does not see checkpoint {} as rank 0 does: {}", mpi_.rank().value,
+                          mpi_.host(), request.path, e.what()),
+              {}};
   }
-  return to_binary(problems);
+  return to_binary(answer);
 }
 
 VerifyFiles SharedVerification::with_servers(const ClusterMap& cluster) {
@@ -59,8 +67,14 @@ VerifyFiles SharedVerification::with_servers(const ClusterMap& cluster) {
     mpi_.broadcast(bytes);
     std::multimap<std::uint32_t, std::vector<std::string>> by_file;
     for (const std::string& part : mpi_.all_gather(answer(request))) {
-      for (auto& [file, problems] : from_binary<Problems>(part, "the problems of a checkpoint"))
-        by_file.emplace(file, std::move(problems));
+      auto found = from_binary<Answer>(part, "the problems of a checkpoint");
+      if (!found.cannot.empty()) {
+        fail(ErrorKind::checkpoint,
+             "{}; nothing was changed. Put the checkpoints (job.run_dir, checkpoint.dir) where all hosts see "
+             "the same files",
+             found.cannot);
+      }
+      for (auto& [file, problems] : found.problems) by_file.emplace(file, std::move(problems));
     }
     std::vector<std::string> all;
     for (auto& [file, problems] : by_file) std::ranges::move(problems, std::back_inserter(all));
@@ -73,21 +87,24 @@ void SharedVerification::serve() {
     std::string bytes;
     mpi_.broadcast(bytes);
     const auto request = from_binary<Request>(bytes, "a request to verify a checkpoint");
-    if (request.path.empty()) return;
+    if (request.last) return;
     mpi_.all_gather(answer(request));
   }
 }
 
 void SharedVerification::run(const std::function<void()>& work_of_rank_0) {
   if (mpi_.rank() != Rank(0)) return serve();
-  std::string no_more = to_binary(Request());
+  std::exception_ptr error;
   try {
     work_of_rank_0();
   } catch (...) {
-    mpi_.broadcast(no_more);
-    throw;
+    error = std::current_exception();
   }
-  mpi_.broadcast(no_more);
+  Request last;
+  last.last = true;
+  std::string bytes = to_binary(last);
+  mpi_.broadcast(bytes);
+  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace varscope

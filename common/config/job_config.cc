@@ -40,8 +40,9 @@ void check_job(const JobConfig& config) {
             fmt::format("{} is not a name: letters, digits, _, - and . only, and not beginning with - or .",
                         ConfigNode::plain(config.job.name).describe()));
   }
-  for (const char* path : {"data.train.folder", "data.train.images", "data.train.labels", "data.train.file",
-                           "data.test.folder", "data.test.images", "data.test.labels", "data.test.file"}) {
+  for (const char* path :
+       {"data.train.folder", "data.train.images", "data.train.labels", "data.train.file", "data.test.folder",
+        "data.test.images", "data.test.labels", "data.test.file", "warm_start.from"}) {
     check_not_empty(config.root, config.file, path);
   }
 }
@@ -216,7 +217,8 @@ std::string value_text(const JobConfig& config, const std::string& key) {
   if (node == nullptr) {
     std::vector<std::string> keys;
     list_keys(all, "", keys);
-    fail(ErrorKind::config, "{}: this config has no key \"{}\"{}", config.file, key, did_you_mean(key, keys));
+    fail(ErrorKind::config, "{}: key \"{}\" is not set, or does not exist{}", config.file, key,
+         did_you_mean(key, keys));
   }
   return node->is_scalar() ? node->scalar + "\n" : node->to_yaml();
 }

@@ -413,6 +413,23 @@ TEST(Launcher, SigtermEndsTheJobWithOneMessage) {
   EXPECT_NE(failures[0].find("--resume"), std::string::npos) << failures[0];
 }
 
+// There is nothing to save: the ranks end by themselves.
+TEST(Launcher, SigtermWithoutCheckpointsEndsTheJob) {
+  const ScratchDir dir;
+  Training t(dir, 3, set({"checkpoint.every_steps=0", "checkpoint.at_end=false"}));
+  t.job.send_signal(SIGTERM);
+  const Ended ended = t.job.wait(kEndSeconds);
+  EXPECT_NE(ended.code, 0);
+  std::string said;
+  for (const std::string& name : names_in(dir / "run")) {
+    EXPECT_EQ(name.find("-sigterm"), std::string::npos) << name;
+    if (name.starts_with("failure-")) said += read_text(dir / "run/" + name);
+  }
+  EXPECT_NE(said.find("ended by SIGTERM: another rank has died, or the launcher ended the job"),
+            std::string::npos)
+      << said << ended.all();
+}
+
 TEST(Launcher, KilledLauncherLeavesNoRankBehind) {
   const ScratchDir dir;
   Training t(dir, 3, {});

@@ -131,6 +131,15 @@ TEST_F(Batch, FindsCheckpointsWhereTheConfigPutsThem) {
   for (const Args& args : asked) EXPECT_FALSE((submit(args), resumes()));
   checkpoint_at(dir_ / "else where");
   for (const Args& args : asked) EXPECT_TRUE((submit(args), resumes()));
+  // To a new run they are another one's.
+  std::filesystem::remove_all(dir_ / "run");
+  std::filesystem::remove(dir_ / "called");
+  const Ended ended = submit(asked[0]);
+  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_NE(ended.err.find("else where holds checkpoints of an earlier run: to go on with it set RUN_DIR"),
+            std::string::npos)
+      << ended.err;
+  EXPECT_EQ(read_text(dir_ / "called"), "") << "nothing was started";
 }
 
 TEST_F(Batch, GoesBackIntoTheQueueUntilNothingComesOfIt) {

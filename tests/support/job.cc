@@ -51,25 +51,44 @@ std::vector<pid_t> descendants_of(pid_t root) {
   return found;
 }
 
-// What a process waits for: its state, the call it is in and the kernel's name for it, and its threads'
-// stacks where there is a gdb.
+// What a process waits for: its state, and the kernel's name for it.
 std::string state_text(pid_t pid) {
   const std::string proc = "/proc/" + std::to_string(pid) + "/";
   std::string command = read_text(proc + "cmdline");
   std::replace(command.begin(), command.end(), '\0', ' ');
-  std::string text = "process " + std::to_string(pid) + " " + state_of(pid) + " in " +
-                     read_text(proc + "wchan") + ", call " + lines_of(read_text(proc + "syscall") + "\n")[0] +
-                     ": " + command.substr(0, 300) + "\n";
-  if (!std::filesystem::exists("/usr/bin/gdb")) return text;
-  const std::string gdb = "timeout 20 gdb -p " + std::to_string(pid) +
+  return "process " + std::to_string(pid) + " " + state_of(pid) + " in " + read_text(proc + "wchan") + ": " +
+         command.substr(0, 300) + "\n";
+}
+
+// The stacks of its threads, where there is a gdb that may look.
+std::string stacks_text(pid_t pid) {
+  const std::string gdb = "timeout 5 gdb -p " + std::to_string(pid) +
                           " -batch -ex 'thread apply all bt 16' 2>/dev/null </dev/null";
   FILE* stacks = popen(gdb.c_str(), "r");
-  if (stacks == nullptr) return text;
+  if (stacks == nullptr) return "";
+  std::string text;
   char line[1024];
   while (fgets(line, sizeof line, stacks) != nullptr) {
     if (line[0] == '#' || line[0] == 'T') text += std::string("  ") + line;
   }
   pclose(stacks);
+  return text;
+}
+
+// Whatever cannot be told is left out: the job has failed, and is about to be killed.
+std::string states_text(pid_t root, std::vector<pid_t> pids) {
+  constexpr double kEnough_s = 10;
+  const auto start = Time::now();
+  pids.insert(pids.begin(), root);
+  std::string text;
+  for (const pid_t pid : pids) {
+    try {
+      text += state_text(pid);
+      if (seconds_since(start) < kEnough_s) text += stacks_text(pid);
+    } catch (const std::exception& e) {
+      text += std::string(e.what()) + "\n";
+    }
+  }
   return text;
 }
 
@@ -309,8 +328,7 @@ Ended Job::wait(double seconds) {
   e.in_time = wait_until([&] { return ended(); }, seconds);
   e.seconds = seconds_since(start);
   if (!e.in_time) {
-    for (pid_t pid : descendants_of(pid_)) e.stuck += state_text(pid);
-    e.stuck = state_text(pid_) + e.stuck;
+    e.stuck = states_text(pid_, descendants_of(pid_));
     kill_all();
   }
   e.code = *code_;

@@ -55,6 +55,7 @@ TEST(CheckpointReshard, PlacesEverySliceAsAJobOfThatManyServers) {
             << t.variable << " " << t.slice;
       }
       EXPECT_EQ(after.run_id, before.run_id);
+      EXPECT_EQ(after.unix_time, before.unix_time);
       EXPECT_EQ(after.cut, before.cut);
       EXPECT_EQ(after.coordinator_state, before.coordinator_state);
       EXPECT_NE(after.id, before.id);

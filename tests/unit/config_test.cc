@@ -232,6 +232,7 @@ INSTANTIATE_TEST_SUITE_P(
         LineCase{13, "warm_start: {map: {a/: b/}}\n",
                  "job.yaml:13:1: warm_start.from: missing; section warm_start needs this key (a text: a "
                  "checkpoint, or a directory of them: its newest whole one)"},
+        LineCase{13, "warm_start: {from: ''}\n", "job.yaml:13:20: warm_start.from: must not be empty"},
         LineCase{13, "warm_start: {from: c, map: {'': b}}\n",
                  "job.yaml:13:29: warm_start.map: a name must not be empty"},
         LineCase{13, "warm_start: {from: c, map: {a/: }}\n",

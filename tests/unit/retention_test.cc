@@ -279,6 +279,7 @@ TEST_F(Retention, ADamagedFigureCountsAsNoneAndDoesTheCheckpointNoHarm) {
   spit(path(1) + "/METRICS", whole + "x");
   EXPECT_FALSE(read_evaluation(fs, path(1)));
   score(1, 0.75);  // is renewed
+  EXPECT_THAT(out, HasSubstr("good, ")) << "the checkpoint itself";
   EXPECT_EQ(verify_tool(fs, path(1), out), 0);
   EXPECT_EQ(read_evaluation(fs, path(1)), (EvaluationRecord{1, {{"accuracy", 0.75}}}));
 }
