@@ -130,6 +130,11 @@ void Server::on_push(WorkerId worker, const MessageHeader& push) {
     fail(ErrorKind::protocol, "worker {} pushed step {} of bucket {} ({}), which is at step {}", worker.value,
          push.clock, push.bucket, parts_.plan[id].scope, shard_.clock(id).value);
   }
+  if (n_finished_in_step_ > 0 && push.clock > finishing_.value) {
+    fail(ErrorKind::protocol,
+         "worker {} pushed step {} of bucket {} ({}) before it had all values of step {}", worker.value,
+         push.clock, push.bucket, parts_.plan[id].scope, finishing_.value);
+  }
   BucketState& state = state_of(id);
   // The value is still being sent to somebody, and this push might complete the round that changes it: not
   // under MPI's hands. (The values of a round itself leave only when all its pushes have been announced.)
@@ -258,13 +263,7 @@ void Server::finish_round(BucketId id) {
     ack.bucket = id.value;
     for (Rank worker : parts_.cluster.workers) transport_.send_message(worker, ack);
   }
-  if (n_finished_in_step_ == 0) finishing_ = clock;
-  if (clock != finishing_) {
-    fail(ErrorKind::protocol,
-         "bucket {} ({}) has come to step {} while others of server {} are still at step {}: a worker pushed "
-         "before it had all values of the step before",
-         id.value, parts_.plan[id].scope, clock.value, shard_.server().value, finishing_.value - 1);
-  }
+  finishing_ = clock;
   if (++n_finished_in_step_ == n_pushed_) {
     n_finished_in_step_ = 0;
     if ((state.flags & kFlagCut) != 0) cut(clock, 0);
@@ -273,7 +272,7 @@ void Server::finish_round(BucketId id) {
 }
 
 // Every bucket here has step `clock` applied, and none has more: no worker pushes the next step before it has
-// all values of this one, and finish_round() refuses one that does.
+// all values of this one, and on_push() refuses one that does.
 void Server::cut(Clock clock, std::int64_t retry) {
   if (parts_.checkpointer == nullptr)
     fail(ErrorKind::protocol, "a checkpoint of step {} was asked for, but none are configured", clock.value);

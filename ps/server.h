@@ -85,7 +85,7 @@ class Server {
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
   int n_pushed_ = 0;
   int n_finished_in_step_ = 0;
-  Clock finishing_{0};  // the step that they have finished
+  Clock finishing_{0};  // that step, where there are any
   std::vector<Completion> completions_;
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;
   bool shutdown_ = false;

@@ -172,7 +172,8 @@ class ExchangeWorker {
 
   void push_step(Clock clock, std::uint32_t extra_flags = 0) {
     const int n = plan_.size();
-    client_.wait_all();            // as after a forward pass: nothing is pushed before
+    // As after a forward pass: nothing is pushed before.
+    client_.wait_all();
     for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
       const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
       if (!bucket.is_pushed()) continue;
@@ -295,8 +296,8 @@ class ExchangeServer : private RunObserver {
   }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
-  void on_checkpoint_failed(Clock clock,
-                            const std::string& why) override {  // for the reader of a failed test
+  // For the reader of a failed test.
+  void on_checkpoint_failed(Clock clock, const std::string& why) override {
     fmt::print(stderr, "the checkpoint of step {} was given up: {}\n", clock.value, why);
   }
   PosixFs posix_;
