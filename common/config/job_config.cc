@@ -108,17 +108,15 @@ void check_keep_best(const JobConfig& config) {
     refuse("nothing is evaluated while train.eval_every_epochs is 0; change it, or remove keep_best");
 }
 
-// A map from names to names; each key passes `key_problem`.
-void check_names(const ConfigNode& map, const std::string& file, const std::string& path,
-                 std::string (*key_problem)(std::string_view)) {
+// A map from names to names.
+void check_names(const ConfigNode& map, const std::string& file, const std::string& path) {
   if (map.is_null()) return;
   if (!map.is_map()) {
     fail_at(map, file, path, fmt::format("expected a map of names (name: name), got {}", map.describe()));
   }
   for (const ConfigEntry& entry : map.entries) {
     const std::string where = join_keys(path, entry.key);
-    if (const std::string problem = key_problem(entry.key); !problem.empty())
-      fail_at(entry.key_mark, file, path, problem);
+    if (entry.key.empty()) fail_at(entry.key_mark, file, path, "a name must not be empty");
     if (!entry.value.is_scalar() || entry.value.scalar.empty())
       fail_at(entry.value, file, where, fmt::format("expected a name, got {}", entry.value.describe()));
   }
@@ -192,12 +190,12 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   config.model.loss = read_loss(config);
   check_schedule(config);
   check_keep_best(config);
-  check_names(config.checkpoint.rename, config.file, "checkpoint.rename", saved_name_problem);
-  if (config.warm_start) {
-    check_names(
-        config.warm_start->map, config.file, "warm_start.map",
-        [](std::string_view name) -> std::string { return name.empty() ? saved_name_problem(name) : ""; });
+  check_names(config.checkpoint.rename, config.file, "checkpoint.rename");
+  for (const ConfigEntry& entry : config.checkpoint.rename.entries) {
+    if (const std::string problem = saved_name_problem(entry.key); !problem.empty())
+      fail_at(entry.key_mark, config.file, "checkpoint.rename", problem);
   }
+  if (config.warm_start) check_names(config.warm_start->map, config.file, "warm_start.map");
   settle(config.data.train, DataSplit::train);
   if (config.data.test) settle(*config.data.test, DataSplit::test);
   return config;
