@@ -15,7 +15,7 @@ namespace varscope::testing {
 namespace {
 
 FailureMatrix& matrix =
-    FailureMatrix::install("disks: full, and EIO", VARSCOPE_SOURCE_DIR "/docs/failures.md");
+    FailureMatrix::install("disks: full, and calls that fail", VARSCOPE_SOURCE_DIR "/docs/failures.md");
 
 constexpr double kStartSeconds = 60 * kSlowness;
 constexpr int kDiskMib = 8;
@@ -156,7 +156,6 @@ INSTANTIATE_TEST_SUITE_P(Disks, FullDisk, ::testing::ValuesIn(kDisks),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // --- calls that fail by strace
-// -------------------------------------------------------------------------------------------
 
 constexpr const char* kStrace = "/usr/bin/strace";
 
