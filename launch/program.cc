@@ -44,9 +44,8 @@ constexpr const char* kFooter =
     "by a signal, can be "
     "restarted with --resume.\n"
     "Signals to train, or to its mpirun: SIGUSR1 makes a checkpoint; SIGUSR2 makes one and ends (75); so "
-    "does SIGTERM to a rank or to train alone. After SIGTERM to mpirun there is a second for a checkpoint; "
-    "its code is 1, "
-    "and can be restarted too.\n"
+    "does SIGTERM to train alone or to a rank. SIGTERM to mpirun leaves a second for the checkpoint, and "
+    "mpirun's code is 1: restart that too.\n"
     "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
 
 constexpr const char* kNoMemory =

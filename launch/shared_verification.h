@@ -22,9 +22,9 @@ class SharedVerification {
   // all others serve. Rank 0 throws what the work throws, after the others have been let go.
   void run(const std::function<void()>& work_of_rank_0);
 
-  // For rank 0, within run(): what it returns is collective with those who serve. The problems are those that
-  // verify_files() finds. A server that does not see the same checkpoint at that path is no damage, for which
-  // an older one would be used: then it throws Error(checkpoint) that names the rank and host.
+  // For rank 0, within run(): what it returns is collective with those who serve, and finds the problems that
+  // verify_files() would. It throws Error(checkpoint) that names rank and host when a server does not see the
+  // same checkpoint at that path: that is no damage, and no reason to go back to an older one.
   VerifyFiles with_servers(const ClusterMap& cluster);
 
  private:

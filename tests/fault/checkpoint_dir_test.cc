@@ -198,8 +198,7 @@ TEST_P(NothingToResumeFrom, IsRefusedAndChangesNothing) {
 INSTANTIATE_TEST_SUITE_P(Directories, NothingToResumeFrom, ::testing::ValuesIn(kNoResumes),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// --- before a resume, each server verifies its share of the files
-// ----------------------------------------------------------
+// --- before a resume, each server verifies its share
 
 // Saves at steps 100, 200 and 300, by three servers.
 void train_on_three_servers(const ScratchDir& dir) {

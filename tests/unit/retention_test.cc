@@ -273,13 +273,12 @@ TEST_F(Retention, ADamagedFigureCountsAsNoneAndDoesTheCheckpointNoHarm) {
   EXPECT_THAT(verify_checkpoint(fs, path(1)), IsEmpty());
   std::string out;
   EXPECT_EQ(verify_tool(fs, path(1), out), static_cast<int>(ExitCode::difference));
-  EXPECT_THAT(out,
-              ::testing::HasSubstr("METRICS is damaged: the figures of the evaluation are lost, the rest "
-                                   "can be used"));
+  EXPECT_THAT(out, HasSubstr("METRICS is damaged: the figures of the evaluation are lost, the rest "
+                             "can be used"));
+  EXPECT_THAT(out, HasSubstr("good, ")) << "the checkpoint itself";
   spit(path(1) + "/METRICS", whole + "x");
   EXPECT_FALSE(read_evaluation(fs, path(1)));
   score(1, 0.75);  // is renewed
-  EXPECT_THAT(out, HasSubstr("good, ")) << "the checkpoint itself";
   EXPECT_EQ(verify_tool(fs, path(1), out), 0);
   EXPECT_EQ(read_evaluation(fs, path(1)), (EvaluationRecord{1, {{"accuracy", 0.75}}}));
 }
