@@ -8,17 +8,8 @@
 
 namespace varscope {
 
-// NumPy's .npz: a zip archive [1] with a member "<name>.npy" [2] per tensor, stored without compression.
-//
-//   npy     = "\x93NUMPY" 1 0 length dict data
-//   length  = u16 (u32 in version 2), bytes of the dict, which is padded with spaces and ends in LF
-//   dict    = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }"
-//
-// Written with zip64 fields always, as numpy does, so that one path serves every size. bfloat16, which NumPy
-// does not have, is '<V2' (as ml_dtypes writes it).
-//
-// [1] https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
-// [2] https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+// NumPy's .npz: a zip archive (zip_archive.h) with a member "<name>.npy" (npy.h) per tensor, stored without
+// compression, as numpy.savez writes it.
 
 // Reads each tensor twice: its checksum stands before it. Throws Error(checkpoint) for a name that a zip
 // archive cannot have.
