@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/transport.h"
+#include "common/transport/transport.h"
 
 namespace varscope::bench {
 

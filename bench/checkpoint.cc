@@ -22,7 +22,7 @@
 #include "bench/bench.h"
 #include "checkpoint/committer.h"
 #include "checkpoint/reader.h"
-#include "common/error.h"
+#include "common/base/error.h"
 #include "ps/shard_checkpointer.h"
 #include "ps/updater.h"
 

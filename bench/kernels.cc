@@ -4,8 +4,8 @@
 
 #include <cstring>
 
-#include "common/hash.h"
-#include "common/tensor.h"
+#include "common/base/hash.h"
+#include "common/base/tensor.h"
 #include "ps/optimizer.h"
 
 namespace varscope::bench {

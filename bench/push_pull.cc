@@ -17,10 +17,10 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/bench.h"
-#include "common/bucket_plan.h"
-#include "common/mpi/mpi_job.h"
-#include "common/sum.h"
-#include "common/wire.h"
+#include "common/base/sum.h"
+#include "common/placement/bucket_plan.h"
+#include "common/transport/mpi/mpi_job.h"
+#include "common/transport/wire.h"
 #include "ps/server.h"
 #include "worker/ps_client.h"
 

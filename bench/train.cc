@@ -16,7 +16,7 @@
 #include "bench/train_conv.h"
 #include "bench/train_lstm.h"
 #include "common/config/yaml_reader.h"
-#include "common/mpi/mpi_job.h"
+#include "common/transport/mpi/mpi_job.h"
 #include "launch/job_setup.h"
 #include "ps/server.h"
 #include "worker/trainer.h"

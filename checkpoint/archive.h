@@ -7,8 +7,8 @@
 #include <boost/archive/impl/basic_text_iarchive.ipp>
 #include <boost/archive/impl/text_iarchive_impl.ipp>
 
-#include "common/error.h"
-#include "common/serialize.h"
+#include "common/base/error.h"
+#include "common/base/serialize.h"
 
 namespace varscope {
 

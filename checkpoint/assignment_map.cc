@@ -5,8 +5,8 @@
 #include <set>
 #include <utility>
 
+#include "common/base/error.h"
 #include "common/config/suggest.h"
-#include "common/error.h"
 
 namespace varscope {
 namespace {

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/slice.h"
-#include "common/variable_table.h"
+#include "common/variables/slice.h"
+#include "common/variables/variable_table.h"
 
 namespace varscope {
 

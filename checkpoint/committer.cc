@@ -9,7 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

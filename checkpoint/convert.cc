@@ -10,7 +10,7 @@
 #include "checkpoint/rewrite.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/tf_bundle.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

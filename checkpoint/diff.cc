@@ -9,7 +9,7 @@
 #include "checkpoint/elements.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/whole_tensors.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

@@ -6,8 +6,8 @@
 #include <limits>
 #include <type_traits>
 
-#include "common/error.h"
-#include "common/tensor.h"
+#include "common/base/error.h"
+#include "common/base/tensor.h"
 
 namespace varscope {
 

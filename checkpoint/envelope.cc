@@ -1,7 +1,7 @@
 #include "checkpoint/envelope.h"
 
-#include "common/error.h"
-#include "common/hash.h"
+#include "common/base/error.h"
+#include "common/base/hash.h"
 
 namespace varscope {
 namespace {

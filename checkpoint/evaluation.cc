@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/hash.h"
+#include "common/base/hash.h"
 
 namespace varscope {
 namespace {

@@ -13,7 +13,7 @@
 #include <system_error>
 #include <utility>
 
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

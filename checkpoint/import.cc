@@ -8,8 +8,8 @@
 #include "checkpoint/rewrite.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/tf_bundle.h"
-#include "common/error.h"
-#include "common/scope_names.h"
+#include "common/base/error.h"
+#include "common/variables/scope_names.h"
 
 namespace varscope {
 namespace {

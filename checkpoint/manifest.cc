@@ -7,7 +7,7 @@
 
 #include "checkpoint/archive.h"
 #include "checkpoint/shard.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

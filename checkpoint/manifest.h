@@ -11,9 +11,9 @@
 #include <boost/serialization/tracking.hpp>
 
 #include "checkpoint/envelope.h"
-#include "common/hash.h"
-#include "common/slice.h"
-#include "common/variable_table.h"
+#include "common/base/hash.h"
+#include "common/variables/slice.h"
+#include "common/variables/variable_table.h"
 
 namespace varscope {
 

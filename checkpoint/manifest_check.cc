@@ -5,7 +5,7 @@
 
 #include "checkpoint/boxes.h"
 #include "checkpoint/manifest.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

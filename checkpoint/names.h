@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "common/variable_table.h"
+#include "common/variables/variable_table.h"
 
 namespace varscope {
 

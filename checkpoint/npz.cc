@@ -7,7 +7,7 @@
 
 #include "checkpoint/npy.h"
 #include "checkpoint/zip_archive.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

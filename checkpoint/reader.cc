@@ -9,7 +9,7 @@
 #include "checkpoint/boxes.h"
 #include "checkpoint/restore_plan.h"
 #include "checkpoint/scan.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

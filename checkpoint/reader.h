@@ -11,8 +11,8 @@
 
 #include "checkpoint/fs.h"
 #include "checkpoint/manifest.h"
-#include "common/slice.h"
-#include "common/tensor.h"
+#include "common/base/tensor.h"
+#include "common/variables/slice.h"
 
 namespace varscope {
 

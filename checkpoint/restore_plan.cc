@@ -6,7 +6,7 @@
 #include <set>
 #include <string_view>
 
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

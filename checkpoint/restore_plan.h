@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "checkpoint/manifest.h"
-#include "common/variable_table.h"
+#include "common/variables/variable_table.h"
 
 namespace varscope {
 

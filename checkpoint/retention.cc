@@ -5,7 +5,7 @@
 #include <tuple>
 
 #include "checkpoint/evaluation.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "checkpoint/scan.h"
 #include "common/config/job_config.h"
-#include "common/metric_names.h"
+#include "common/config/metric_names.h"
 
 namespace varscope {
 

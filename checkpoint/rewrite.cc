@@ -6,7 +6,7 @@
 #include <tuple>
 
 #include "checkpoint/reader.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

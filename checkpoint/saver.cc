@@ -6,8 +6,8 @@
 #include "checkpoint/committer.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/rewrite.h"
-#include "common/error.h"
-#include "common/scope_names.h"
+#include "common/base/error.h"
+#include "common/variables/scope_names.h"
 
 namespace varscope {
 namespace {

@@ -14,8 +14,8 @@
 #include "checkpoint/names.h"
 #include "checkpoint/restore_plan.h"
 #include "checkpoint/retention.h"
-#include "common/tensor.h"
-#include "common/variable_scope.h"
+#include "common/base/tensor.h"
+#include "common/variables/variable_scope.h"
 
 namespace varscope {
 

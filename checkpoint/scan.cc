@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/safetensors.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

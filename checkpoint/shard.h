@@ -9,8 +9,8 @@
 
 #include "checkpoint/fs.h"
 #include "checkpoint/manifest.h"
-#include "common/slice.h"
-#include "common/types.h"
+#include "common/base/types.h"
+#include "common/variables/slice.h"
 
 namespace varscope {
 

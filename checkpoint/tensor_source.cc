@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 

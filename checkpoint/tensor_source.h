@@ -10,9 +10,9 @@
 #include "checkpoint/fs.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/whole_tensors.h"
-#include "common/error.h"
-#include "common/slice.h"
-#include "common/tensor.h"
+#include "common/base/error.h"
+#include "common/base/tensor.h"
+#include "common/variables/slice.h"
 
 namespace varscope {
 

@@ -5,8 +5,8 @@
 
 #include "checkpoint/tf_bundle.pb.h"
 #include "checkpoint/tf_table.h"
-#include "common/error.h"
-#include "common/hash.h"
+#include "common/base/error.h"
+#include "common/base/hash.h"
 
 namespace varscope {
 namespace {

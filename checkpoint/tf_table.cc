@@ -9,8 +9,8 @@
 #include <string_view>
 
 #include "checkpoint/tensor_source.h"
-#include "common/error.h"
-#include "common/hash.h"
+#include "common/base/error.h"
+#include "common/base/hash.h"
 
 namespace varscope {
 namespace {

@@ -13,7 +13,7 @@
 #include "checkpoint/evaluation.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/scan.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

@@ -8,7 +8,7 @@
 #include "checkpoint/reader.h"
 #include "checkpoint/scan.h"
 #include "checkpoint/shard.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "checkpoint/names.h"
 #include "checkpoint/restore_plan.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "checkpoint/reader.h"
-#include "common/slice.h"
-#include "common/tensor.h"
+#include "common/base/tensor.h"
+#include "common/variables/slice.h"
 
 namespace varscope {
 

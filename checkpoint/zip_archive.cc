@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "checkpoint/tensor_source.h"
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

@@ -6,9 +6,9 @@
 #include <map>
 
 #include "checkpoint/scan.h"
-#include "common/error.h"
-#include "common/tensor.h"
-#include "common/transport.h"
+#include "common/base/error.h"
+#include "common/base/tensor.h"
+#include "common/transport/transport.h"
 #include "launch/console.h"
 #include "ps/checkpoint_interval.h"
 

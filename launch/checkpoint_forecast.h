@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "checkpoint/fs.h"
-#include "common/bucket_plan.h"
-#include "common/cluster.h"
 #include "common/config/job_config.h"
+#include "common/placement/bucket_plan.h"
+#include "common/placement/cluster.h"
 
 namespace varscope {
 

@@ -9,8 +9,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/error.h"
-#include "common/transport.h"
+#include "common/base/error.h"
+#include "common/transport/transport.h"
 #include "launch/output.h"
 #include "launch/version.h"
 #include "ps/checkpoint_interval.h"

@@ -10,9 +10,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/cluster.h"
 #include "common/config/job_config.h"
-#include "common/variable_table.h"
+#include "common/placement/cluster.h"
+#include "common/variables/variable_table.h"
 #include "launch/checkpoint_forecast.h"
 #include "ps/coordinator.h"
 #include "ps/run_observer.h"

@@ -3,7 +3,7 @@
 #include <cblas.h>
 
 #include "checkpoint/reader.h"
-#include "common/error.h"
+#include "common/base/error.h"
 #include "launch/find_checkpoint.h"
 #include "launch/job_setup.h"
 #include "launch/output.h"

@@ -6,9 +6,9 @@
 #include <numeric>
 #include <vector>
 
-#include "common/error.h"
-#include "common/hash.h"
-#include "common/philox.h"
+#include "common/base/error.h"
+#include "common/base/hash.h"
+#include "common/base/philox.h"
 #include "launch/job_setup.h"
 #include "worker/evaluator.h"
 #include "worker/graph/session.h"

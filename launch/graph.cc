@@ -4,7 +4,7 @@
 #include <cstring>
 #include <fstream>
 
-#include "common/error.h"
+#include "common/base/error.h"
 #include "launch/job_setup.h"
 #include "worker/graph/graph_text.h"
 

@@ -7,10 +7,10 @@
 
 #include "checkpoint/committer.h"
 #include "checkpoint/scan.h"
+#include "common/base/error.h"
+#include "common/base/serialize.h"
 #include "common/config/config_override.h"
 #include "common/config/yaml_reader.h"
-#include "common/error.h"
-#include "common/serialize.h"
 #include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
 

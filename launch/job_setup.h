@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "checkpoint/reader.h"
-#include "common/cluster.h"
 #include "common/config/job_config.h"
-#include "common/variable_scope.h"
+#include "common/placement/cluster.h"
+#include "common/variables/variable_scope.h"
 #include "ps/coordinator.h"
 #include "worker/data/dataset.h"
 #include "worker/layers/model.h"

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 

@@ -4,9 +4,9 @@
 #include <map>
 #include <set>
 
-#include "common/bucket_plan.h"
-#include "common/canonical_sum.h"
-#include "common/error.h"
+#include "common/base/error.h"
+#include "common/placement/bucket_plan.h"
+#include "common/placement/canonical_sum.h"
 #include "launch/checkpoint_forecast.h"
 #include "launch/console.h"
 #include "launch/job_setup.h"

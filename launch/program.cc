@@ -14,12 +14,12 @@
 
 #include <CLI/CLI.hpp>
 
+#include "common/base/error.h"
+#include "common/base/log.h"
 #include "common/config/job_config.h"
 #include "common/config/suggest.h"
-#include "common/error.h"
-#include "common/log.h"
-#include "common/loopback_transport.h"
-#include "common/mpi/mpi_job.h"
+#include "common/transport/loopback_transport.h"
+#include "common/transport/mpi/mpi_job.h"
 #include "launch/checkpoint_commands.h"
 #include "launch/evaluate.h"
 #include "launch/failure.h"

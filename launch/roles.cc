@@ -8,8 +8,8 @@
 #include <iterator>
 
 #include "checkpoint/envelope.h"
-#include "common/error.h"
-#include "common/serialize.h"
+#include "common/base/error.h"
+#include "common/base/serialize.h"
 #include "launch/checkpoint_forecast.h"
 #include "launch/output.h"
 #include "launch/version.h"

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "checkpoint/fs.h"
-#include "common/run_requests.h"
+#include "common/transport/run_requests.h"
 #include "launch/console.h"
 #include "launch/evaluation_recorder.h"
 #include "launch/job_setup.h"

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "checkpoint/scan.h"
-#include "common/error.h"
-#include "common/serialize.h"
+#include "common/base/error.h"
+#include "common/base/serialize.h"
 
 namespace varscope {
 namespace {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "checkpoint/reader.h"
-#include "common/cluster.h"
-#include "common/mpi/mpi_job.h"
+#include "common/placement/cluster.h"
+#include "common/transport/mpi/mpi_job.h"
 
 namespace varscope {
 

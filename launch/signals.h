@@ -1,6 +1,6 @@
 #pragma once
 
-#include "common/run_requests.h"
+#include "common/transport/run_requests.h"
 
 namespace varscope {
 

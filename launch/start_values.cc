@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "checkpoint/scan.h"
+#include "common/base/error.h"
+#include "common/base/serialize.h"
 #include "common/config/suggest.h"
-#include "common/error.h"
-#include "common/serialize.h"
 #include "ps/optimizer.h"
 
 namespace varscope {

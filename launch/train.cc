@@ -9,11 +9,11 @@
 #include <mutex>
 #include <thread>
 
-#include "common/error.h"
-#include "common/log.h"
-#include "common/loopback_transport.h"
-#include "common/mpi/mpi_job.h"
-#include "common/serialize.h"
+#include "common/base/error.h"
+#include "common/base/log.h"
+#include "common/base/serialize.h"
+#include "common/transport/loopback_transport.h"
+#include "common/transport/mpi/mpi_job.h"
 #include "launch/failure.h"
 #include "launch/output.h"
 #include "launch/roles.h"

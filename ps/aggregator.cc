@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "common/error.h"
-#include "common/sum.h"
-#include "common/wire.h"
+#include "common/base/error.h"
+#include "common/base/sum.h"
+#include "common/transport/wire.h"
 
 namespace varscope {
 Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,

@@ -4,9 +4,9 @@
 #include <deque>
 #include <vector>
 
-#include "common/bucket_plan.h"
-#include "common/canonical_sum.h"
-#include "common/transport.h"
+#include "common/placement/bucket_plan.h"
+#include "common/placement/canonical_sum.h"
+#include "common/transport/transport.h"
 #include "ps/buffer_pool.h"
 
 namespace varscope {

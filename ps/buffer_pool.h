@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include "common/tensor.h"
+#include "common/base/tensor.h"
 
 namespace varscope {
 

@@ -11,8 +11,8 @@
 #include "checkpoint/committer.h"
 #include "checkpoint/evaluation.h"
 #include "checkpoint/manifest.h"
+#include "common/base/types.h"
 #include "common/config/job_config.h"
-#include "common/types.h"
 #include "ps/run_observer.h"
 #include "ps/shard_checkpointer.h"
 

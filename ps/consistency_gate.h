@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "common/types.h"
+#include "common/base/types.h"
 
 namespace varscope {
 

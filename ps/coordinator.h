@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "common/bucket_plan.h"
-#include "common/reports.h"
-#include "common/run_requests.h"
-#include "common/transport.h"
-#include "common/wire.h"
+#include "common/placement/bucket_plan.h"
+#include "common/transport/reports.h"
+#include "common/transport/run_requests.h"
+#include "common/transport/transport.h"
+#include "common/transport/wire.h"
 #include "ps/checkpoint_coordinator.h"
 #include "ps/run_observer.h"
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/error.h"
-#include "common/wire.h"
+#include "common/base/error.h"
+#include "common/transport/wire.h"
 #include "ps/update_kernels.h"
 
 namespace varscope {

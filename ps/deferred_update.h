@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "common/bucket_plan.h"
+#include "common/placement/bucket_plan.h"
 #include "ps/norm_exchange.h"
 #include "ps/norm_plan.h"
 #include "ps/parameter_shard.h"

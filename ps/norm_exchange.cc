@@ -7,8 +7,8 @@
 #include <cstring>
 #include <set>
 
-#include "common/error.h"
-#include "common/wire.h"
+#include "common/base/error.h"
+#include "common/transport/wire.h"
 
 namespace varscope {
 namespace {

@@ -6,13 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "common/cluster.h"
-#include "common/transport.h"
+#include "common/placement/cluster.h"
+#include "common/transport/transport.h"
 #include "ps/norm_plan.h"
 
 namespace varscope {
 
-// Which norms of a step: kNormsOfGradients or kNormsOfValues (common/wire.h).
+// Which norms of a step: kNormsOfGradients or kNormsOfValues (common/transport/wire.h).
 using NormKind = std::uint32_t;
 
 // Doubles that one rank sends another, as message bodies of up to 1 MiB: `sequence` of a message counts the

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "common/config/job_config.h"
-#include "common/constraint.h"
-#include "common/variable_table.h"
+#include "common/variables/constraint.h"
+#include "common/variables/variable_table.h"
 
 namespace varscope {
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "common/error.h"
+#include "common/base/error.h"
 #include "ps/optimizer_kernels.h"
 
 namespace varscope {

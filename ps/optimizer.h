@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "common/base/tensor.h"
+#include "common/base/types.h"
 #include "common/config/job_config.h"
-#include "common/schedule.h"
-#include "common/tensor.h"
-#include "common/types.h"
+#include "ps/update/schedule.h"
 
 namespace varscope {
 

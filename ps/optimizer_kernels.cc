@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "common/vector_clones.h"
+#include "common/base/vector_clones.h"
 
 // The macro writes each loop once for both types: a template cannot have vector clones. The pragmas promise
 // that the spans do not overlap.

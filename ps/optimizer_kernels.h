@@ -5,7 +5,7 @@
 namespace varscope::kernels {
 
 // Element-wise loops over n elements, for float32 and float64; no element depends on another.
-// Compiled once per vector width on x86-64, all with the same bits: see common/vector_clones.h.
+// Compiled once per vector width on x86-64, all with the same bits: see common/base/vector_clones.h.
 #define VARSCOPE_DECLARE_KERNELS(T)                                                                        \
   void add_scaled(T* into, const T* from, T scale, std::int64_t n);                                        \
   void sgd(T* v, const T* g, T lr, std::int64_t n);                                                        \

@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include "common/error.h"
+#include "common/base/error.h"
 #include "ps/snapshot.h"
 
 namespace varscope {

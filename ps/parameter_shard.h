@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "common/bucket_plan.h"
-#include "common/reports.h"
-#include "common/tensor.h"
+#include "common/base/tensor.h"
+#include "common/placement/bucket_plan.h"
+#include "common/transport/reports.h"
 #include "ps/optimizer.h"
 
 namespace varscope {

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "common/hash.h"
-#include "common/reports.h"
-#include "common/types.h"
+#include "common/base/hash.h"
+#include "common/base/types.h"
+#include "common/transport/reports.h"
 
 namespace varscope {
 

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "common/error.h"
-#include "common/log.h"
-#include "common/serialize.h"
-#include "common/wire.h"
+#include "common/base/error.h"
+#include "common/base/log.h"
+#include "common/base/serialize.h"
+#include "common/transport/wire.h"
 
 namespace varscope {
 namespace {

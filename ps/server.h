@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "common/peer_monitor.h"
-#include "common/run_requests.h"
+#include "common/transport/peer_monitor.h"
+#include "common/transport/run_requests.h"
 #include "ps/aggregator.h"
 #include "ps/consistency_gate.h"
 #include "ps/coordinator.h"

@@ -5,8 +5,8 @@
 #include <span>
 #include <utility>
 
-#include "common/error.h"
-#include "common/transport.h"
+#include "common/base/error.h"
+#include "common/transport/transport.h"
 
 namespace varscope {
 

@@ -6,8 +6,8 @@
 #include <numeric>
 #include <utility>
 
-#include "common/error.h"
-#include "common/transport.h"
+#include "common/base/error.h"
+#include "common/transport/transport.h"
 
 namespace varscope {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "checkpoint/shard.h"
-#include "common/tensor.h"
+#include "common/base/tensor.h"
 
 namespace varscope {
 

@@ -1,6 +1,6 @@
 #include "ps/update_kernels.h"
 
-#include "common/vector_clones.h"
+#include "common/base/vector_clones.h"
 
 #define VARSCOPE_LOOP _Pragma("GCC ivdep") for (std::int64_t i = 0; i < n; ++i)
 

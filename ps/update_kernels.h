@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-#include "common/error.h"
-#include "common/tensor.h"
+#include "common/base/error.h"
+#include "common/base/tensor.h"
 
 namespace varscope {
 

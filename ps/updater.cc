@@ -1,6 +1,6 @@
 #include "ps/updater.h"
 
-#include "common/error.h"
+#include "common/base/error.h"
 #include "ps/update_kernels.h"
 
 namespace varscope {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/bucket_plan.h"
+#include "common/placement/bucket_plan.h"
 #include "ps/optimizer.h"
 #include "ps/parameter_shard.h"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
-#include "common/reports.h"
+#include "common/transport/reports.h"
 
 namespace varscope {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
-#include "common/reports.h"
+#include "common/transport/reports.h"
 #include "worker/data/dataset.h"
 #include "worker/graph/executor.h"
 #include "worker/layers/model.h"

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/reports.h"
+#include "common/transport/reports.h"
 #include "worker/graph/executor.h"
 
 namespace varscope {

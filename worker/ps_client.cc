@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "common/error.h"
-#include "common/wire.h"
+#include "common/base/error.h"
+#include "common/transport/wire.h"
 
 namespace varscope {
 namespace {

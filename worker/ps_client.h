@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "common/bucket_plan.h"
-#include "common/canonical_sum.h"
-#include "common/peer_monitor.h"
-#include "common/transport.h"
+#include "common/placement/bucket_plan.h"
+#include "common/placement/canonical_sum.h"
+#include "common/transport/peer_monitor.h"
+#include "common/transport/transport.h"
 #include "worker/variable_memory.h"
 
 namespace varscope {

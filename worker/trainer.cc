@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/error.h"
-#include "common/serialize.h"
-#include "common/wire.h"
+#include "common/base/error.h"
+#include "common/base/serialize.h"
+#include "common/transport/wire.h"
 #include "worker/graph/numerics.h"
 
 namespace varscope {

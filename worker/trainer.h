@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "common/config/job_config.h"
-#include "common/reports.h"
-#include "common/run_requests.h"
+#include "common/transport/reports.h"
+#include "common/transport/run_requests.h"
 #include "worker/data/dataset.h"
 #include "worker/data/order.h"
 #include "worker/evaluator.h"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/error.h"
-#include "common/sum.h"
+#include "common/base/error.h"
+#include "common/base/sum.h"
 
 namespace varscope {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <vector>
 
-#include "common/bucket_plan.h"
-#include "common/tensor.h"
+#include "common/base/tensor.h"
+#include "common/placement/bucket_plan.h"
 
 namespace varscope {
 

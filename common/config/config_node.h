@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "common/error.h"
-#include "common/hash.h"
+#include "common/base/error.h"
+#include "common/base/hash.h"
 
 namespace varscope {
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "common/config/metric_names.h"
 #include "common/config/suggest.h"
-#include "common/metric_names.h"
-#include "common/scope_names.h"
+#include "common/variables/scope_names.h"
 
 namespace varscope {
 

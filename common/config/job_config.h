@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/tensor.h"
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
-#include "common/tensor.h"
 
 namespace varscope {
 
@@ -133,7 +133,7 @@ inline constexpr Choice<ScheduleType> kScheduleTypes[] = {
     {ScheduleType::piecewise, "piecewise"},   {ScheduleType::exponential, "exponential"},
     {ScheduleType::polynomial, "polynomial"}, {ScheduleType::cosine, "cosine"}};
 
-// The formulas are in common/schedule.h.
+// The formulas are in ps/update/schedule.h.
 struct ScheduleConfig {
   ScheduleType type = ScheduleType::constant;
   std::int64_t every_steps = 0;               // step

@@ -10,10 +10,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/bucket_plan.h"
-#include "common/cluster.h"
 #include "common/config/yaml_reader.h"
-#include "common/slice.h"
+#include "common/placement/bucket_plan.h"
+#include "common/placement/cluster.h"
+#include "common/variables/slice.h"
 #include "tests/support/job.h"
 
 namespace varscope::testing {

@@ -1,7 +1,7 @@
 // A model of two layers of one's own, run in one process: y = relu(x W1) W2 with constant weights.
 #include <cstdio>
 
-#include "common/variable_scope.h"
+#include "common/variables/variable_scope.h"
 #include "worker/graph/session.h"
 #include "worker/ops/ops.h"
 

@@ -1,4 +1,4 @@
-#include "common/mpi/mpi_job.h"
+#include "common/transport/mpi/mpi_job.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "common/mpi/mpi_transport.h"
+#include "common/transport/mpi/mpi_transport.h"
 
 #include <gtest/gtest.h>
 

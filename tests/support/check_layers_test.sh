@@ -5,7 +5,7 @@ set -u
 check=$1
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
-mkdir -p "$root"/{common/mpi,checkpoint,ps,worker,launch,tests,bench}
+mkdir -p "$root"/{common/transport/mpi,checkpoint,ps,worker,launch,tests,bench}
 
 fail() {
   echo "FAILED: $*"
@@ -15,12 +15,12 @@ fail() {
 put() { printf '#pragma once\n%s\n' "$2" >"$root/$1"; }
 
 put common/a.h '#include <vector>'
-put common/mpi/m.h '#include <mpi.h>'
-put common/mpi/n.cc '#include "common/a.h" // MPI_COMM_WORLD'
+put common/transport/mpi/m.h '#include <mpi.h>'
+put common/transport/mpi/n.cc '#include "common/a.h" // MPI_COMM_WORLD'
 put checkpoint/c.h '#include "common/a.h"'
 put ps/p.h '#include "checkpoint/c.h"'
 put worker/w.h '#include "common/a.h"'
-put launch/l.cc '#include "common/mpi/m.h"'
+put launch/l.cc '#include "common/transport/mpi/m.h"'
 put tests/t.cc '#include <mpi.h>'
 put bench/b.cc 'auto c = MPI_COMM_WORLD;'
 "$check" "$root" || fail "a clean tree is refused"
@@ -39,18 +39,18 @@ finds common/x.h '#include "checkpoint/c.h"'
 finds common/x.cc '#include "ps/p.h"'
 finds common/x.cc '#  include "worker/w.h"'
 finds common/x.cc '#include "launch/l.h"'
-finds common/x.cc '#include "common/mpi/m.h"'
+finds common/x.cc '#include "common/transport/mpi/m.h"'
 finds common/x.cc '#include <mpi.h>'
 finds common/x.cc 'int x = f(MPI_COMM_WORLD);'
-finds common/mpi/x.cc '#include "ps/p.h"'
+finds common/transport/mpi/x.cc '#include "ps/p.h"'
 finds checkpoint/x.cc '#include "ps/p.h"'
 finds checkpoint/x.cc '#include "worker/w.h"'
 finds ps/x.cc '#include "worker/w.h"'
-finds ps/x.cc '#include "common/mpi/m.h"'
+finds ps/x.cc '#include "common/transport/mpi/m.h"'
 finds ps/x.cc '#include "launch/l.h"'
 finds worker/x.cc '#include "ps/p.h"'
 finds worker/x.cc '#include "checkpoint/c.h"'
-finds worker/x.cc '#include "common/mpi/m.h"'
+finds worker/x.cc '#include "common/transport/mpi/m.h"'
 finds worker/x.cc '#include "../common/a.h"'
 finds launch/x.cc '#include <mpi.h>'
 finds launch/x.cc 'auto c = MPI_COMM_WORLD;'

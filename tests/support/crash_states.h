@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/hash.h"
+#include "common/base/hash.h"
 #include "tests/support/memory_fs.h"
 
 namespace varscope::testing {

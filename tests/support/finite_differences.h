@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/philox.h"
+#include "common/base/philox.h"
 #include "worker/graph/session.h"
 #include "worker/ops/ops.h"
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "common/mpi/mpi_job.h"
+#include "common/transport/mpi/mpi_job.h"
 
 namespace varscope::testing {
 

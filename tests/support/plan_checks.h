@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <string>
 
-#include "common/bucket_plan.h"
-#include "common/variable_table.h"
+#include "common/placement/bucket_plan.h"
+#include "common/variables/variable_table.h"
 
 namespace varscope::testing {
 

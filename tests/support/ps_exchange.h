@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "checkpoint/reader.h"
-#include "common/loopback_transport.h"
-#include "common/serialize.h"
-#include "common/wire.h"
+#include "common/base/serialize.h"
+#include "common/transport/loopback_transport.h"
+#include "common/transport/wire.h"
 #include "ps/coordinator.h"
 #include "ps/optimizer.h"
 #include "ps/server.h"

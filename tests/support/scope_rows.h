@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/variable_scope.h"
+#include "common/variables/variable_scope.h"
 #include "tests/support/thrown.h"
 
 namespace varscope::testing {

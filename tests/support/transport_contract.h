@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "common/transport.h"
-#include "common/wire.h"
+#include "common/transport/transport.h"
+#include "common/transport/wire.h"
 
 // What every Transport must do, written for one rank: run each function on all ranks at once, on fresh
 // endpoints. The peers of a rank are all ranks, itself included.

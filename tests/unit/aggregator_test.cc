@@ -6,8 +6,8 @@
 #include <cstring>
 #include <random>
 
-#include "common/loopback_transport.h"
-#include "common/wire.h"
+#include "common/transport/loopback_transport.h"
+#include "common/transport/wire.h"
 #include "tests/support/canonical_reference.h"
 #include "tests/support/plan_checks.h"
 #include "tests/support/thrown.h"

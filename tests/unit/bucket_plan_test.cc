@@ -1,4 +1,4 @@
-#include "common/bucket_plan.h"
+#include "common/placement/bucket_plan.h"
 
 #include <gtest/gtest.h>
 

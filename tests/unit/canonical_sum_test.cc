@@ -1,4 +1,4 @@
-#include "common/canonical_sum.h"
+#include "common/placement/canonical_sum.h"
 
 #include <gtest/gtest.h>
 

@@ -14,8 +14,8 @@
 #include "checkpoint/committer.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/rewrite.h"
-#include "common/reports.h"
-#include "common/serialize.h"
+#include "common/base/serialize.h"
+#include "common/transport/reports.h"
 #include "tests/support/safetensors_reader.h"
 
 namespace varscope {

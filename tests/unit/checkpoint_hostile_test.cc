@@ -17,7 +17,7 @@
 #include "checkpoint/reader.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/shard.h"
-#include "common/serialize.h"
+#include "common/base/serialize.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/failure_matrix.h"
 #include "tests/support/memory_fs.h"

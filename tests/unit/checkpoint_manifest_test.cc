@@ -8,7 +8,7 @@
 #include "checkpoint/archive.h"
 #include "checkpoint/boxes.h"
 #include "checkpoint/manifest.h"
-#include "common/serialize.h"
+#include "common/base/serialize.h"
 #include "tests/support/checkpoint_fixture.h"
 
 namespace varscope {

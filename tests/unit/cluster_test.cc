@@ -1,8 +1,8 @@
-#include "common/cluster.h"
+#include "common/placement/cluster.h"
 
 #include <gtest/gtest.h>
 
-#include "common/serialize.h"
+#include "common/base/serialize.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

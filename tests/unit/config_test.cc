@@ -6,13 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "common/base/serialize.h"
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
 #include "common/config/config_override.h"
 #include "common/config/job_config.h"
 #include "common/config/suggest.h"
 #include "common/config/yaml_reader.h"
-#include "common/serialize.h"
 
 namespace varscope {
 namespace {

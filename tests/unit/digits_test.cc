@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "common/hash.h"
+#include "common/base/hash.h"
 #include "worker/data/order.h"
 #include "worker/graph/session.h"
 #include "worker/ops/blas.h"

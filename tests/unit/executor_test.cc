@@ -9,7 +9,7 @@
 #include <new>
 #include <vector>
 
-#include "common/philox.h"
+#include "common/base/philox.h"
 #include "worker/ops/blas.h"
 #include "worker/ops/ops.h"
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "common/base/error.h"
 #include "common/config/yaml_reader.h"
-#include "common/error.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

@@ -1,4 +1,4 @@
-#include "common/initializer.h"
+#include "common/variables/initializer.h"
 
 #include <gtest/gtest.h>
 
@@ -6,8 +6,8 @@
 #include <cstring>
 #include <random>
 
-#include "common/serialize.h"
-#include "common/variable_table.h"
+#include "common/base/serialize.h"
+#include "common/variables/variable_table.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

@@ -1,4 +1,4 @@
-#include "common/loopback_transport.h"
+#include "common/transport/loopback_transport.h"
 
 #include <gtest/gtest.h>
 

@@ -4,8 +4,8 @@
 
 #include <functional>
 
-#include "common/loopback_transport.h"
-#include "common/wire.h"
+#include "common/transport/loopback_transport.h"
+#include "common/transport/wire.h"
 #include "tests/support/plan_checks.h"
 #include "tests/support/thrown.h"
 

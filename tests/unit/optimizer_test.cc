@@ -7,7 +7,7 @@
 #include <functional>
 #include <map>
 
-#include "common/philox.h"
+#include "common/base/philox.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

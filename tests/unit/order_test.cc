@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "common/error.h"
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {

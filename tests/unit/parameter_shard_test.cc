@@ -6,7 +6,7 @@
 #include <cstring>
 #include <map>
 
-#include "common/variable_table.h"
+#include "common/variables/variable_table.h"
 #include "tests/support/plan_checks.h"
 #include "tests/support/thrown.h"
 

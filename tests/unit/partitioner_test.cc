@@ -1,5 +1,5 @@
 // The rows of the table of variable scopes about how variables are cut.
-#include "common/partitioner.h"
+#include "common/variables/partitioner.h"
 
 #include <gtest/gtest.h>
 

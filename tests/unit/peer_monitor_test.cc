@@ -1,11 +1,11 @@
-#include "common/peer_monitor.h"
+#include "common/transport/peer_monitor.h"
 
 #include <gtest/gtest.h>
 
 #include <thread>
 
-#include "common/loopback_transport.h"
-#include "common/wire.h"
+#include "common/transport/loopback_transport.h"
+#include "common/transport/wire.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

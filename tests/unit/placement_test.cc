@@ -2,8 +2,8 @@
 
 #include <set>
 
-#include "common/cluster.h"
-#include "common/hash.h"
+#include "common/base/hash.h"
+#include "common/placement/cluster.h"
 #include "tests/support/plan_checks.h"
 
 namespace varscope {

@@ -1,10 +1,10 @@
-#include "common/regularizer.h"
+#include "common/variables/regularizer.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "common/serialize.h"
+#include "common/base/serialize.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

@@ -1,4 +1,4 @@
-#include "common/schedule.h"
+#include "ps/update/schedule.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // Rows 26 to 43 of the table of variable scopes: inherited defaults, custom getters.
 #include <cmath>
 
-#include "common/variable_scope.h"
+#include "common/variables/variable_scope.h"
 #include "tests/support/scope_rows.h"
 
 namespace varscope {

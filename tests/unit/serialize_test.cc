@@ -1,14 +1,14 @@
-#include "common/serialize.h"
+#include "common/base/serialize.h"
 
 #include <gtest/gtest.h>
 
 #include <functional>
 #include <random>
 
-#include "common/cluster.h"
-#include "common/reports.h"
-#include "common/variable_table.h"
-#include "common/wire.h"
+#include "common/placement/cluster.h"
+#include "common/transport/reports.h"
+#include "common/transport/wire.h"
+#include "common/variables/variable_table.h"
 #include "tests/support/plan_checks.h"
 #include "tests/support/thrown.h"
 

@@ -1,4 +1,4 @@
-#include "common/slice.h"
+#include "common/variables/slice.h"
 
 #include <gtest/gtest.h>
 

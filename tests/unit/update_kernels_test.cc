@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "common/philox.h"
+#include "common/base/philox.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

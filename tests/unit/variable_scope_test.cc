@@ -1,5 +1,5 @@
 // Rows 1 to 25 of the table of variable scopes: names, nesting, re-entry, reuse.
-#include "common/variable_scope.h"
+#include "common/variables/variable_scope.h"
 
 #include <memory>
 

@@ -1,4 +1,4 @@
-#include "common/variable_table.h"
+#include "common/variables/variable_table.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "common/tensor.h"
+#include "common/base/tensor.h"
 
 namespace varscope {
 

@@ -6,7 +6,7 @@
 #include <numbers>
 #include <vector>
 
-#include "common/philox.h"
+#include "common/base/philox.h"
 
 namespace varscope {
 namespace {

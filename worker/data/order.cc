@@ -4,8 +4,8 @@
 #include <numeric>
 #include <utility>
 
-#include "common/error.h"
-#include "common/philox.h"
+#include "common/base/error.h"
+#include "common/base/philox.h"
 
 namespace varscope {
 

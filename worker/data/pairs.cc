@@ -3,7 +3,7 @@
 #include <array>
 #include <utility>
 
-#include "common/philox.h"
+#include "common/base/philox.h"
 
 namespace varscope {
 namespace {

@@ -5,7 +5,7 @@
 #include <map>
 #include <utility>
 
-#include "common/transport.h"
+#include "common/transport/transport.h"
 #include "worker/graph/numerics.h"
 #include "worker/ops/blas_clock.h"
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "common/variable_scope.h"
+#include "common/variables/variable_scope.h"
 #include "worker/graph/op.h"
 
 namespace varscope {

@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "common/tensor.h"
-#include "common/types.h"
+#include "common/base/tensor.h"
+#include "common/base/types.h"
 
 namespace varscope {
 

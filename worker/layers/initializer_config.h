@@ -5,7 +5,7 @@
 
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
-#include "common/initializer.h"
+#include "common/variables/initializer.h"
 
 namespace varscope {
 

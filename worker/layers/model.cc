@@ -3,7 +3,7 @@
 #include <string_view>
 #include <utility>
 
-#include "common/error.h"
+#include "common/base/error.h"
 #include "worker/layers/model_output.h"
 #include "worker/layers/model_tree.h"
 #include "worker/layers/scope_config.h"

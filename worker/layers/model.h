@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
-#include "common/variable_scope.h"
+#include "common/variables/variable_scope.h"
 #include "worker/data/dataset.h"
 #include "worker/eval_metrics.h"
 #include "worker/graph/graph.h"

@@ -1,4 +1,4 @@
-#include "common/hash.h"
+#include "common/base/hash.h"
 #include "worker/layers/built_in.h"
 #include "worker/layers/layer_variables.h"
 #include "worker/ops/normalization.h"

@@ -5,7 +5,7 @@
 
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
-#include "common/variable_scope.h"
+#include "common/variables/variable_scope.h"
 
 namespace varscope {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "common/error.h"
-#include "common/transport.h"
+#include "common/base/error.h"
+#include "common/transport/transport.h"
 #include "worker/ops/blas_clock.h"
 #include "worker/ops/kernels.h"
 

@@ -4,8 +4,8 @@
 #include <memory>
 #include <string_view>
 
-#include "common/hash.h"
-#include "common/philox.h"
+#include "common/base/hash.h"
+#include "common/base/philox.h"
 #include "worker/ops/normalization.h"
 #include "worker/ops/normalization_kernels.h"
 #include "worker/ops/op_support.h"

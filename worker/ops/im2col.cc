@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/vector_clones.h"
+#include "common/base/vector_clones.h"
 #include "worker/ops/vector_math.h"
 
 namespace varscope::kernels {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/error.h"
+#include "common/base/error.h"
 #include "worker/ops/vector_math.h"
 
 namespace varscope {

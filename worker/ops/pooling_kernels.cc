@@ -1,6 +1,6 @@
 #include "worker/ops/pooling_kernels.h"
 
-#include "common/vector_clones.h"
+#include "common/base/vector_clones.h"
 #include "worker/ops/vector_math.h"
 
 namespace varscope::kernels {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "checkpoint/saver.h"
-#include "common/variable_scope.h"
+#include "common/variables/variable_scope.h"
 #include "worker/graph/session.h"
 #include "worker/ops/ops.h"
 

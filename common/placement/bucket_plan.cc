@@ -1,0 +1,59 @@
+#include "common/placement/bucket_plan.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+namespace varscope {
+
+int Bucket::n_chunks() const { return static_cast<int>((n_bytes() + kWireChunkBytes - 1) / kWireChunkBytes); }
+
+BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers) {
+  BucketPlan plan;
+  plan.by_variable_.resize(variables.size());
+  std::map<std::tuple<std::string, int, DType, bool, double>, std::size_t> index;
+  for (std::size_t v = 0; v < variables.size(); ++v) {
+    const VariableSpec& spec = variables[v];
+    const std::vector<Slice> slices = cut(spec.shape, spec.dtype);
+    for (std::size_t i = 0; i < slices.size(); ++i) {
+      const ServerId server = spec.owner(static_cast<std::int64_t>(i), n_servers);
+      const auto key = std::tuple(spec.scope, server.value, spec.dtype, spec.trainable, spec.average_decay);
+      const auto [it, is_new] = index.try_emplace(key, plan.buckets_.size());
+      if (is_new) {
+        plan.buckets_.push_back({BucketId(plan.size()),
+                                 spec.scope,
+                                 server,
+                                 spec.dtype,
+                                 spec.trainable,
+                                 spec.average_decay,
+                                 0,
+                                 {}});
+      }
+      Bucket& bucket = plan.buckets_[it->second];
+      bucket.slices.push_back({static_cast<int>(v), static_cast<std::int64_t>(i), slices[i],
+                               slices[i].linear_begin(), bucket.n_elements, slices[i].n_elements()});
+      bucket.n_elements += slices[i].n_elements();
+      auto& mine = plan.by_variable_[v];
+      if (std::find(mine.begin(), mine.end(), bucket.id) == mine.end()) mine.push_back(bucket.id);
+    }
+  }
+  return plan;
+}
+
+std::vector<BucketId> BucketPlan::of_server(ServerId server) const {
+  std::vector<BucketId> ids;
+  for (const Bucket& b : buckets_) {
+    if (b.server == server) ids.push_back(b.id);
+  }
+  return ids;
+}
+
+std::int64_t BucketPlan::server_bytes(ServerId server) const {
+  std::int64_t n = 0;
+  for (const Bucket& b : buckets_) {
+    if (b.server == server) n += b.n_bytes();
+  }
+  return n;
+}
+
+}  // namespace varscope

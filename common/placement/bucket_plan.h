@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/placement/cluster.h"
+#include "common/variables/variable_table.h"
+
+namespace varscope {
+
+// A contiguous run of one variable inside a bucket: one slice.
+struct BucketSlice {
+  int variable;        // index into the VariableTable
+  std::int64_t index;  // of the slice in cut()
+  Slice box;
+  std::int64_t variable_begin;  // elements, row-major
+  std::int64_t bucket_begin;    // elements
+  std::int64_t n_elements;
+};
+
+// What travels as one push or one value: the slices of one scope's variables (of one dtype and one way of
+// updating) that one server owns. On the server a bucket is contiguous memory; on a worker it is gathered
+// from and scattered into the variables' own memory.
+struct Bucket {
+  BucketId id;
+  std::string scope;
+  ServerId server;
+  DType dtype = DType::float32;
+  bool trainable = true;      // updated by the optimizer
+  double average_decay = -1;  // not negative: moving averages, see VariableSpec
+  std::int64_t n_elements = 0;
+  std::vector<BucketSlice> slices;
+
+  // False: constants, pulled once.
+  bool is_pushed() const { return trainable || average_decay >= 0; }
+  std::int64_t n_bytes() const { return n_elements * static_cast<std::int64_t>(size_of(dtype)); }
+  // A bucket travels in chunks of kWireChunkBytes, each its own MPI message; the last may be shorter.
+  int n_chunks() const;
+};
+
+// 512 KiB: beyond it messages leave the cache and slow down, below it the cost per message shows
+// (docs/performance.md).
+inline constexpr std::int64_t kWireChunkBytes = 512 << 10;
+
+// All buckets of a job, in order of the scopes' first variables: a pure function of (variables, number of
+// servers), the same on every rank.
+class BucketPlan {
+ public:
+  static BucketPlan make(const VariableTable& variables, int n_servers);
+
+  const std::vector<Bucket>& buckets() const { return buckets_; }
+  const Bucket& operator[](BucketId id) const { return buckets_[static_cast<std::size_t>(id.value)]; }
+  int size() const { return static_cast<int>(buckets_.size()); }
+  std::vector<BucketId> of_server(ServerId server) const;
+  std::vector<BucketId> of_variable(int variable) const {
+    return by_variable_[static_cast<std::size_t>(variable)];
+  }
+  bool has_buckets(ServerId server) const { return !of_server(server).empty(); }
+  std::int64_t server_bytes(ServerId server) const;
+
+ private:
+  std::vector<Bucket> buckets_;
+  std::vector<std::vector<BucketId>> by_variable_;
+};
+
+}  // namespace varscope

@@ -1,0 +1,129 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <boost/serialization/version.hpp>
+
+#include "common/base/hash.h"
+
+namespace varscope {
+
+// What travels between workers, servers and the coordinator as Boost archives (binary; one job, one program
+// version).
+
+// Where a worker's time went, in nanoseconds since the last report.
+struct WorkerTimes {
+  std::int64_t compute_ns = 0;
+  std::int64_t communicate_ns = 0;  // posting and polling
+  std::int64_t wait_ns = 0;         // for values or for the go
+  std::int64_t data_ns = 0;         // filling batches
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& compute_ns& communicate_ns& wait_ns& data_ns;
+  }
+  WorkerTimes& operator+=(const WorkerTimes& o) {
+    compute_ns += o.compute_ns;
+    communicate_ns += o.communicate_ns;
+    wait_ns += o.wait_ns;
+    data_ns += o.data_ns;
+    return *this;
+  }
+};
+
+// Sums over the targets of one logical worker, or of one chunk of the test set. A target is a sample, or each
+// of its labels where it has several (the words of a text).
+struct BatchSums {
+  double loss = 0;
+  std::int64_t correct = 0;
+  std::int64_t samples = 0;  // targets
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& loss& correct& samples;
+  }
+  // Adding in a fixed order keeps the bits of `loss`.
+  BatchSums& operator+=(const BatchSums& o) {
+    loss += o.loss;
+    correct += o.correct;
+    samples += o.samples;
+    return *this;
+  }
+};
+
+// worker -> coordinator after the last push of a step.
+struct StepReport {
+  std::vector<BatchSums> leaves;  // of this worker's logical workers, in order
+  WorkerTimes times;
+  std::string state;  // a WorkerState as text, when this step is a cut
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& leaves& times& state;
+  }
+};
+
+// One row of a local variable that is carried from step to step, by its row in the global batch, so that it
+// finds its logical worker again on any number of workers. The values are hexadecimal digits of the bytes in
+// memory order.
+struct LocalRows {
+  std::string variable;
+  std::string dtype;
+  std::int64_t row = 0;
+  std::string hex;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& variable& dtype& row& hex;
+  }
+};
+
+// What a worker needs to go on exactly: its place in the data, and the state of its local variables.
+struct WorkerState {
+  int worker = 0;
+  std::int64_t clock = 0;
+  std::int64_t epoch = 0;     // of the next batch
+  std::int64_t position = 0;  // samples of that epoch already used
+  std::int64_t dataset_size = 0;
+  std::uint64_t seed = 0;
+  std::vector<LocalRows> locals = {};  // since class version 1
+  template <class Archive>
+  void serialize(Archive& ar, unsigned version) {
+    ar& worker& clock& epoch& position& dataset_size& seed;
+    if (version > 0) ar& locals;
+  }
+};
+
+// worker -> coordinator: its share of one pass over the test set.
+struct EvalReport {
+  std::vector<std::int64_t> chunks;  // indices of the chunks below
+  std::vector<BatchSums> sums;
+  std::vector<std::vector<double>> reals;  // of each chunk: the metrics' float64 sums (worker/eval_metrics.h)
+  std::vector<std::int64_t> counts;        // the metrics' integers, over all of these chunks
+  std::int64_t n_chunks = 0;               // of the whole pass
+  std::int64_t eval_ns = 0;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& chunks& sums& reals& counts& n_chunks& eval_ns;
+  }
+};
+
+// server -> coordinator.
+struct HashReport {
+  struct Entry {
+    std::string variable;
+    std::int64_t slice = 0;
+    Digest digest;
+    template <class Archive>
+    void serialize(Archive& ar, unsigned) {
+      ar& variable& slice& digest;
+    }
+  };
+  std::vector<Entry> entries;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& entries;
+  }
+};
+
+}  // namespace varscope
+
+BOOST_CLASS_VERSION(varscope::WorkerState, 1)

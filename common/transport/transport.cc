@@ -1,0 +1,102 @@
+#include "common/transport/transport.h"
+
+#include <sched.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "common/base/error.h"
+#include "common/transport/wire.h"
+
+namespace varscope {
+
+std::int64_t now_ns() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+void Backoff::pause() {
+  constexpr std::int64_t kSpinNs = 20'000, kYieldNs = 300'000, kMaxSleepUs = 50;
+  if (polls_++ == 0) {
+    started_ns_ = now_ns();
+    sleep_us_ = 5;
+    return;
+  }
+  const std::int64_t idle_ns = now_ns() - started_ns_;
+  if (idle_ns < kSpinNs) return;
+  if (idle_ns < kYieldNs) {
+    sched_yield();
+    return;
+  }
+  const timespec nap{0, sleep_us_ * 1000};
+  nanosleep(&nap, nullptr);
+  sleep_us_ = std::min(kMaxSleepUs, sleep_us_ + 5);
+}
+
+const char* to_string(MessageType type) {
+  switch (type) {
+    case MessageType::push:
+      return "push";
+    case MessageType::value:
+      return "value";
+    case MessageType::pull:
+      return "pull";
+    case MessageType::ack:
+      return "ack";
+    case MessageType::heartbeat:
+      return "heartbeat";
+    case MessageType::step_report:
+      return "step report";
+    case MessageType::go:
+      return "go";
+    case MessageType::eval_report:
+      return "evaluation report";
+    case MessageType::finished:
+      return "finished";
+    case MessageType::cut:
+      return "cut";
+    case MessageType::shard_report:
+      return "shard report";
+    case MessageType::hash_request:
+      return "hash request";
+    case MessageType::hash_report:
+      return "hash report";
+    case MessageType::shutdown:
+      return "shutdown";
+    case MessageType::norm_sums:
+      return "sums of squares";
+    case MessageType::request:
+      return "request";
+    case MessageType::norm_scales:
+      return "norm factors";
+  }
+  return "unknown message";
+}
+
+MessageHeader make_header(MessageType type, int sender, Clock clock) {
+  MessageHeader h;
+  h.magic = kMessageMagic;
+  h.version = kWireVersion;
+  h.type = static_cast<std::uint16_t>(type);
+  h.sender = sender;
+  h.clock = clock.value;
+  return h;
+}
+
+void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
+  if (header.magic != kMessageMagic || header.version != kWireVersion) {
+    fail(ErrorKind::protocol,
+         "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
+         header.magic, header.version);
+  }
+  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::request)) {
+    fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);
+  }
+  if (header.n_body != n_body) {
+    fail(ErrorKind::protocol, "rank {} sent a {} that claims {} bytes of body but has {}", from.value,
+         to_string(type_of(header)), header.n_body, n_body);
+  }
+}
+
+}  // namespace varscope

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/base/types.h"
+#include "common/transport/transport.h"
+
+namespace varscope {
+
+// The types of messages. Pushes, values and step messages have no body (their payload, if any, travels on a
+// data tag); the others carry a Boost archive of the struct named in docs/wire_format.md.
+enum class MessageType : std::uint16_t {
+  push = 1,           // worker -> server: a gradient of `n_bytes` follows on the bucket's push tag
+  value = 2,          // server -> worker: a value of `n_bytes` follows on the bucket's value tag
+  pull = 3,           // worker -> server: send me the bucket as it is at `clock` or later
+  ack = 4,            // server -> worker: the push of `clock` is applied (only for pushes that ask for it)
+  heartbeat = 5,      // anyone who has been silent
+  step_report = 6,    // worker -> coordinator: StepReport, the step `clock` has been pushed
+  go = 7,             // coordinator -> worker: step `clock` may be pushed, with these flags
+  eval_report = 8,    // worker -> coordinator: EvalReport
+  finished = 9,       // worker -> coordinator: no more steps
+  cut = 10,           // coordinator -> server: nobody trains; write a checkpoint of `clock`
+  shard_report = 11,  // server -> coordinator: ShardOutcome
+  hash_request = 12,  // coordinator -> server: hash your values
+  hash_report = 13,   // server -> coordinator: HashReport
+  shutdown = 14,      // coordinator -> everyone: leave
+  norm_sums = 15,     // server -> server 0: sums of squares of its slices, raw doubles
+  norm_scales = 16,   // server 0 -> server: what to multiply by, raw doubles
+  request = 17,       // server -> coordinator: somebody asks for what the flags say
+};
+
+const char* to_string(MessageType type);
+
+// Flags of push and go.
+inline constexpr std::uint32_t kFlagCut = 1;   // a checkpoint is cut after this step
+inline constexpr std::uint32_t kFlagAck = 2;   // push: answer with ack instead of the value
+inline constexpr std::uint32_t kFlagStop = 4;  // go: the last step; shutdown: ended early. See run_requests.h
+// "Flags" of step_report and request: kRequestSave, kRequestStop (common/transport/run_requests.h).
+// "Flags" of norm_sums and norm_scales: which norms.
+inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for optimizer.clip
+inline constexpr std::uint32_t kNormsOfValues = 2;     // after it, for constraints
+
+inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
+inline constexpr std::uint16_t kWireVersion = 2;
+
+// All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per
+// bucket and direction, so that a receiver may take buckets in the order that suits it.
+inline constexpr int kTagMessage = 1;
+inline constexpr int kTagFirstData = 16;
+constexpr DataTag push_tag(BucketId b) { return DataTag{kTagFirstData + 2 * b.value}; }
+constexpr DataTag value_tag(BucketId b) { return DataTag{kTagFirstData + 2 * b.value + 1}; }
+
+// Fills in magic and version.
+MessageHeader make_header(MessageType type, int sender, Clock clock);
+inline MessageType type_of(const MessageHeader& h) { return static_cast<MessageType>(h.type); }
+// Throws Error(protocol) on a wrong magic, version, type or body length.
+void check_header(const MessageHeader& header, std::size_t n_body, Rank from);
+
+}  // namespace varscope

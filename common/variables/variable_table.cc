@@ -1,0 +1,100 @@
+#include "common/variables/variable_table.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+#include "common/base/error.h"
+#include "common/base/serialize.h"
+#include "common/placement/cluster.h"
+
+namespace varscope {
+
+ServerId VariableSpec::owner(std::int64_t slice, int n_servers) const {
+  return Placement::owner(scope, slice + part.index, n_servers);
+}
+
+Slice VariableSpec::box() const {
+  if (is_part()) return {part.full_shape, part.offset, shape};
+  return {shape, Shape(std::vector<std::int64_t>(shape.rank(), 0)), shape};
+}
+
+InitialValues VariableSpec::initial_values(std::uint64_t seed) const {
+  return {initializer, seed, full_name(), full_shape()};
+}
+
+void VariableSpec::fill(TensorView out, std::uint64_t seed, std::int64_t begin) const {
+  fill(out, initial_values(seed), begin);
+}
+
+void VariableSpec::fill(TensorView out, const InitialValues& values, std::int64_t begin) const {
+  if (!is_part()) return values.fill(out, begin);
+  // Runs of elements that are contiguous in the whole variable: from the last axis that is cut on.
+  const auto item = static_cast<std::int64_t>(size_of(out.dtype()));
+  std::size_t axis = shape.rank();
+  std::int64_t run = 1;
+  while (axis > 0) {
+    --axis;
+    run *= shape[axis];
+    if (shape[axis] != part.full_shape[axis]) break;
+  }
+  for (std::int64_t i = begin, end = begin + out.n_elements(); i < end;) {
+    const std::int64_t n = std::min(run - i % run, end - i);
+    std::int64_t rest = i, global = 0, stride = 1;
+    for (std::size_t a = shape.rank(); a-- > 0;) {
+      global += (rest % shape[a] + part.offset[a]) * stride;
+      rest /= shape[a];
+      stride *= part.full_shape[a];
+    }
+    values.fill(TensorView(out.dtype(), Shape{n}, out.bytes() + (i - begin) * item), global);
+    i += n;
+  }
+}
+
+VariableTable::VariableTable(std::vector<VariableSpec> variables) : variables_(std::move(variables)) {
+  std::set<std::string_view> names;
+  for (const VariableSpec& v : variables_) {
+    if (!names.insert(v.name).second) fail(ErrorKind::argument, "two variables have the name \"{}\"", v.name);
+  }
+}
+
+const VariableSpec* VariableTable::find(std::string_view name) const {
+  for (const VariableSpec& v : variables_) {
+    if (v.name == name) return &v;
+  }
+  return nullptr;
+}
+
+std::int64_t VariableTable::n_parameters() const {
+  std::int64_t n = 0;
+  for (const VariableSpec& v : variables_) n += v.shape.n_elements();
+  return n;
+}
+
+std::int64_t VariableTable::n_bytes() const {
+  std::int64_t n = 0;
+  for (const VariableSpec& v : variables_)
+    n += v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
+  return n;
+}
+
+Digest VariableTable::digest() const { return digest_of(to_text(*this)); }
+
+void ValuesHash::add(const std::string& variable, std::int64_t slice, const Digest& digest) {
+  entries_.push_back({variable, slice, digest});
+}
+
+Digest ValuesHash::finish() const {
+  std::vector<Entry> sorted = entries_;
+  std::sort(sorted.begin(), sorted.end(), [](const Entry& x, const Entry& y) {
+    return std::tie(x.variable, x.slice) < std::tie(y.variable, y.slice);
+  });
+  Digester digester;
+  for (const Entry& e : sorted) {
+    digester.update(e.variable + "\n" + std::to_string(e.slice) + "\n");
+    digester.update(std::as_bytes(std::span(e.digest.bytes)));
+  }
+  return digester.finish();
+}
+
+}  // namespace varscope
