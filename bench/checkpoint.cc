@@ -20,8 +20,8 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/bench.h"
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/restore/reader.h"
 #include "common/base/error.h"
 #include "ps/shard_checkpointer.h"
 #include "ps/updater.h"

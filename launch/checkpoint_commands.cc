@@ -5,13 +5,13 @@
 #include <charconv>
 #include <utility>
 
-#include "checkpoint/convert.h"
-#include "checkpoint/diff.h"
-#include "checkpoint/manifest.h"
-#include "checkpoint/reader.h"
-#include "checkpoint/rewrite.h"
-#include "checkpoint/tools.h"
-#include "checkpoint/upkeep.h"
+#include "checkpoint/exchange/convert.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/tools/diff.h"
+#include "checkpoint/tools/rewrite.h"
+#include "checkpoint/tools/tools.h"
+#include "checkpoint/tools/upkeep.h"
 #include "common/base/error.h"
 #include "common/config/job_config.h"
 #include "common/config/suggest.h"

@@ -6,9 +6,9 @@
 
 #include <CLI/CLI.hpp>
 
-#include "checkpoint/fs.h"
-#include "checkpoint/report_text.h"
-#include "checkpoint/retention.h"
+#include "checkpoint/directory/retention.h"
+#include "checkpoint/storage/fs.h"
+#include "checkpoint/tools/report_text.h"
 #include "common/config/job_config.h"
 
 namespace varscope {

@@ -5,7 +5,7 @@
 #include <future>
 #include <map>
 
-#include "checkpoint/scan.h"
+#include "checkpoint/directory/scan.h"
 #include "common/base/error.h"
 #include "common/base/tensor.h"
 #include "common/transport/transport.h"

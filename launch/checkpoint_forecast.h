@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/fs.h"
+#include "checkpoint/storage/fs.h"
 #include "common/config/job_config.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"

@@ -2,7 +2,7 @@
 
 #include <cblas.h>
 
-#include "checkpoint/reader.h"
+#include "checkpoint/restore/reader.h"
 #include "common/base/error.h"
 #include "launch/find_checkpoint.h"
 #include "launch/job_setup.h"

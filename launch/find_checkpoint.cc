@@ -1,7 +1,7 @@
 #include "launch/find_checkpoint.h"
 
-#include "checkpoint/manifest.h"
-#include "checkpoint/reader.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/restore/reader.h"
 #include "launch/output.h"
 
 namespace varscope {

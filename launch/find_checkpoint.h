@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "checkpoint/fs.h"
+#include "checkpoint/storage/fs.h"
 
 namespace varscope {
 

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <random>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/scan.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/scan.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "common/config/config_override.h"

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/reader.h"
+#include "checkpoint/restore/reader.h"
 #include "common/config/job_config.h"
 #include "common/placement/cluster.h"
 #include "common/variables/variable_scope.h"

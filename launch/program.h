@@ -1,6 +1,6 @@
 #pragma once
 
-#include "checkpoint/fs.h"
+#include "checkpoint/storage/fs.h"
 #include "worker/layers/layer.h"
 
 namespace varscope {

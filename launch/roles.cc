@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <iterator>
 
-#include "checkpoint/envelope.h"
+#include "checkpoint/storage/envelope.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "launch/checkpoint_forecast.h"

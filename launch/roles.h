@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/fs.h"
+#include "checkpoint/storage/fs.h"
 #include "common/transport/run_requests.h"
 #include "launch/console.h"
 #include "launch/evaluation_recorder.h"

@@ -6,7 +6,7 @@
 #include <map>
 #include <utility>
 
-#include "checkpoint/scan.h"
+#include "checkpoint/directory/scan.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 

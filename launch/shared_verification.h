@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/reader.h"
+#include "checkpoint/restore/reader.h"
 #include "common/placement/cluster.h"
 #include "common/transport/mpi/mpi_job.h"
 

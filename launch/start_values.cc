@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "checkpoint/scan.h"
+#include "checkpoint/directory/scan.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "common/config/suggest.h"

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/names.h"
-#include "checkpoint/restore_plan.h"
-#include "checkpoint/warm_start.h"
+#include "checkpoint/restore/names.h"
+#include "checkpoint/restore/restore_plan.h"
+#include "checkpoint/restore/warm_start.h"
 #include "launch/job_setup.h"
 #include "ps/parameter_shard.h"
 

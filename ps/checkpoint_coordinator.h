@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/evaluation.h"
-#include "checkpoint/manifest.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/format/evaluation.h"
+#include "checkpoint/format/manifest.h"
 #include "common/base/types.h"
 #include "common/config/job_config.h"
 #include "ps/run_observer.h"

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/fs.h"
-#include "checkpoint/names.h"
-#include "checkpoint/shard.h"
+#include "checkpoint/format/shard.h"
+#include "checkpoint/restore/names.h"
+#include "checkpoint/storage/fs.h"
 #include "common/config/job_config.h"
 #include "ps/parameter_shard.h"
 #include "ps/snapshot.h"

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "checkpoint/shard.h"
+#include "checkpoint/format/shard.h"
 #include "common/base/tensor.h"
 
 namespace varscope {

@@ -29,7 +29,7 @@ namespace varscope {
 //   template <class Archive> void serialize(Archive& ar, unsigned version) { ar & a & b; }
 //
 // Binary archives are for messages between ranks of one job only: they are not portable. Text archives are
-// for disk, and only inside a checksummed envelope (checkpoint/envelope.h): verify first, then parse.
+// for disk, and only inside a checksummed envelope (checkpoint/storage/envelope.h): verify first, then parse.
 
 inline constexpr unsigned kArchiveFlags = boost::archive::no_header | boost::archive::no_codecvt;
 

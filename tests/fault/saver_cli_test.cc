@@ -7,9 +7,9 @@
 #include <regex>
 #include <set>
 
-#include "checkpoint/evaluation.h"
-#include "checkpoint/reader.h"
-#include "checkpoint/scan.h"
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/format/evaluation.h"
+#include "checkpoint/restore/reader.h"
 #include "tests/support/job.h"
 
 namespace varscope::testing {

@@ -12,11 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/fs.h"
-#include "checkpoint/manifest.h"
-#include "checkpoint/reader.h"
-#include "checkpoint/shard.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/format/shard.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/storage/fs.h"
 
 namespace varscope::testing {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/fs.h"
+#include "checkpoint/storage/fs.h"
 
 namespace varscope::testing {
 

@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
-#include "checkpoint/scan.h"
-#include "checkpoint/upkeep.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/tools/upkeep.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/crash_states.h"
 #include "tests/support/fault_fs.h"

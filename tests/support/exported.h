@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/convert.h"
+#include "checkpoint/exchange/convert.h"
 #include "tests/support/checkpoint_fixture.h"
 
 namespace varscope::testing {

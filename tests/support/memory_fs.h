@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/fs.h"
+#include "checkpoint/storage/fs.h"
 
 namespace varscope::testing {
 

@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "checkpoint/reader.h"
+#include "checkpoint/restore/reader.h"
 #include "common/base/serialize.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/wire.h"

@@ -6,7 +6,7 @@
 #include <thread>
 #include <utility>
 
-#include "checkpoint/fs.h"
+#include "checkpoint/storage/fs.h"
 
 namespace varscope::testing {
 

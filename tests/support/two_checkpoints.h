@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/restore/reader.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/memory_fs.h"
 

@@ -1,10 +1,10 @@
 // Row 10 of the Saver's table: which values of a checkpoint a warm start takes, and where they go.
-#include "checkpoint/assignment_map.h"
+#include "checkpoint/restore/assignment_map.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "checkpoint/warm_start.h"
+#include "checkpoint/restore/warm_start.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/partitioned_model.h"
 

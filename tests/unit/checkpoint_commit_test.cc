@@ -6,8 +6,8 @@
 
 #include <filesystem>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/restore/reader.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "checkpoint/reader.h"
+#include "checkpoint/restore/reader.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 

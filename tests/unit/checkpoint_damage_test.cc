@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/reader.h"
+#include "checkpoint/restore/reader.h"
 #include "tests/support/failure_matrix.h"
 #include "tests/support/two_checkpoints.h"
 

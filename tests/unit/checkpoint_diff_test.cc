@@ -7,9 +7,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/diff.h"
-#include "checkpoint/elements.h"
-#include "checkpoint/tools.h"
+#include "checkpoint/format/elements.h"
+#include "checkpoint/tools/diff.h"
+#include "checkpoint/tools/tools.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/partitioned_model.h"
 

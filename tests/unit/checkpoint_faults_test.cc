@@ -11,8 +11,8 @@
 #include <filesystem>
 #include <system_error>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/restore/reader.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/failure_matrix.h"
 #include "tests/support/fault_fs.h"

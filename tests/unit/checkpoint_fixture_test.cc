@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/archive.h"
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
-#include "checkpoint/rewrite.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/storage/archive.h"
+#include "checkpoint/tools/rewrite.h"
 #include "common/base/serialize.h"
 #include "common/transport/reports.h"
 #include "tests/support/safetensors_reader.h"

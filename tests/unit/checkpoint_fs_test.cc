@@ -3,8 +3,8 @@
 
 #include <cerrno>
 
-#include "checkpoint/envelope.h"
-#include "checkpoint/fs.h"
+#include "checkpoint/storage/envelope.h"
+#include "checkpoint/storage/fs.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 

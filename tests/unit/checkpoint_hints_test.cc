@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/reader.h"
-#include "checkpoint/scan.h"
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/restore/reader.h"
 #include "tests/support/failure_matrix.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/two_checkpoints.h"

@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/archive.h"
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
-#include "checkpoint/safetensors.h"
-#include "checkpoint/shard.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/exchange/safetensors.h"
+#include "checkpoint/format/shard.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/storage/archive.h"
 #include "common/base/serialize.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/failure_matrix.h"

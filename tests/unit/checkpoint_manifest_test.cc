@@ -5,9 +5,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/archive.h"
-#include "checkpoint/boxes.h"
-#include "checkpoint/manifest.h"
+#include "checkpoint/format/boxes.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/storage/archive.h"
 #include "common/base/serialize.h"
 #include "tests/support/checkpoint_fixture.h"
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "checkpoint/reader.h"
+#include "checkpoint/restore/reader.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/partitioned_model.h"
 

@@ -4,9 +4,9 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
-#include "checkpoint/tools.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/tools/tools.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 

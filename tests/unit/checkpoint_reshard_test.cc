@@ -6,8 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/diff.h"
-#include "checkpoint/rewrite.h"
+#include "checkpoint/tools/diff.h"
+#include "checkpoint/tools/rewrite.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/memory_fs.h"

@@ -3,7 +3,7 @@
 
 #include <cerrno>
 
-#include "checkpoint/shard.h"
+#include "checkpoint/format/shard.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/safetensors_reader.h"

@@ -6,10 +6,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/reader.h"
-#include "checkpoint/scan.h"
-#include "checkpoint/tools.h"
-#include "checkpoint/upkeep.h"
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/tools/tools.h"
+#include "checkpoint/tools/upkeep.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 

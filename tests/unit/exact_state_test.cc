@@ -9,7 +9,7 @@
 #include <map>
 #include <set>
 
-#include "checkpoint/scan.h"
+#include "checkpoint/directory/scan.h"
 #include "launch/train.h"
 #include "tests/support/checkpoint_fixture.h"
 

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <regex>
 
-#include "checkpoint/npz.h"
+#include "checkpoint/exchange/npz.h"
 #include "tests/support/exported.h"
 #include "tests/support/partitioned_model.h"
 

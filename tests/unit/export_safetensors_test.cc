@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/safetensors.h"
+#include "checkpoint/exchange/safetensors.h"
 #include "tests/support/exported.h"
 #include "tests/support/fault_fs.h"
 #include "tests/support/partitioned_model.h"

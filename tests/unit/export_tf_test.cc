@@ -5,8 +5,8 @@
 
 #include <cstdlib>
 
-#include "checkpoint/tf_bundle.h"
-#include "checkpoint/tf_table.h"
+#include "checkpoint/exchange/tf_bundle.h"
+#include "checkpoint/exchange/tf_table.h"
 #include "tests/support/exported.h"
 #include "tests/support/partitioned_model.h"
 

@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/diff.h"
-#include "checkpoint/tf_table.h"
+#include "checkpoint/exchange/tf_table.h"
+#include "checkpoint/tools/diff.h"
 #include "tests/support/exported.h"
 #include "tests/support/partitioned_model.h"
 

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "checkpoint/committer.h"
+#include "checkpoint/directory/committer.h"
 #include "tests/support/checkpoint_fixture.h"
 
 namespace varscope {

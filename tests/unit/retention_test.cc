@@ -1,6 +1,6 @@
 // Rows 4 and 5 of the Saver's table, and the best by a metric: which checkpoints stay. Everything is decided
 // by what is on disk, so each test also asks a second object, as a restarted job would.
-#include "checkpoint/retention.h"
+#include "checkpoint/directory/retention.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,10 +9,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/reader.h"
-#include "checkpoint/tools.h"
-#include "checkpoint/upkeep.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/tools/tools.h"
+#include "checkpoint/tools/upkeep.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 

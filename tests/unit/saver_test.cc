@@ -1,14 +1,14 @@
 // The Saver's table (docs/saver.md), row by row, in C++. Row 4 and 5 also in retention_test, 9 in
 // checkpoint_parts_test, 10 in assignment_map_test, 11 in checkpoint_upkeep_test.
-#include "checkpoint/saver.h"
+#include "checkpoint/restore/saver.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
 
-#include "checkpoint/committer.h"
-#include "checkpoint/upkeep.h"
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/tools/upkeep.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/fault_fs.h"
 #include "worker/graph/session.h"

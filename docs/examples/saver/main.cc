@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/saver.h"
+#include "checkpoint/restore/saver.h"
 #include "common/variables/variable_scope.h"
 #include "worker/graph/session.h"
 #include "worker/ops/ops.h"

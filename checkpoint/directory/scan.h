@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/storage/fs.h"
+
+namespace varscope {
+
+inline constexpr const char* kLatestName = "LATEST";
+inline constexpr const char* kLockName = "LOCK";
+inline constexpr const char* kLineageName = "LINEAGE";
+inline constexpr const char* kPinnedName = "PINNED";  // inside a checkpoint: retention never removes it
+inline constexpr const char* kTrashName = ".trash";
+inline constexpr const char* kTmpPrefix = ".tmp-";
+inline constexpr const char* kSupersededPrefix = "superseded-";
+
+struct LoadedManifest {
+  Manifest manifest;
+  Digest digest;  // of the file MANIFEST, as in LATEST
+};
+// Reads and checks <path>/MANIFEST alone. Throws Error(checkpoint), or Error(io) when it cannot be read.
+LoadedManifest load_manifest(Fs& fs, const std::string& path);
+
+// One line for each file of the manifest that is missing or of another size; reads no contents.
+std::vector<std::string> file_problems(Fs& fs, const std::string& path, const Manifest& manifest);
+
+// Why the name of the directory contradicts the manifest; "" when it does not, or when it is not named
+// step-<step>.
+std::string name_problem(const std::string& path, const Manifest& manifest);
+
+enum class CheckpointState : std::uint8_t { committed, damaged };
+
+struct CheckpointEntry {
+  std::string name;  // "step-000012000"
+  std::string path;
+  std::int64_t step = 0;  // from the name
+  CheckpointState state = CheckpointState::committed;
+  std::string reason;  // why it is damaged
+  // Damaged for all we know: something of it could not be read, which may pass. Retention lets it be.
+  bool unreadable = false;
+  bool pinned = false;               // or the system cannot tell
+  std::optional<Manifest> manifest;  // when it could be read
+  Digest manifest_digest;
+};
+
+// The checkpoints of a directory, newest first. Committed means: the manifest is whole and of this step, and
+// every file has its size; whether the bytes are right, only a verification tells. What the system says about
+// one of them is its reason; only errors of the directory itself are thrown. A directory that does not exist
+// holds none.
+std::vector<CheckpointEntry> scan_checkpoints(Fs& fs, const std::string& dir);
+
+// The hint LATEST: "<name> <digest of MANIFEST in hexadecimal>\n".
+std::string latest_text(const std::string& name, const Digest& manifest);
+// Why LATEST does not name the newest entry; "" when it does, or when there are no entries. Only ever a
+// warning.
+std::string latest_problem(Fs& fs, const std::string& dir, const std::vector<CheckpointEntry>& entries);
+
+// The file LINEAGE, a JSON object per line (docs/checkpoint_format.md); "" when there is none. A last line
+// that was cut off is not returned. Throws Error(io).
+std::string lineage_text(Fs& fs, const std::string& dir);
+
+}  // namespace varscope

@@ -1,0 +1,100 @@
+#include "checkpoint/exchange/tensor_source.h"
+
+#include <unistd.h>
+
+#include <set>
+
+#include "common/base/error.h"
+
+namespace varscope {
+
+void stream_tensor(TensorSource& source, std::size_t tensor,
+                   const std::function<void(std::span<const std::byte>)>& sink) {
+  const NamedTensor& t = source.tensors()[tensor];
+  std::vector<std::byte> memory;
+  for (const Slice& piece : cut(t.shape, t.dtype)) {
+    memory.resize(static_cast<std::size_t>(piece.n_elements()) * size_of(t.dtype));
+    source.read(tensor, piece, memory);
+    sink(memory);
+  }
+}
+
+CheckpointSource::CheckpointSource(CheckpointReader& reader, ExportSlots slots) : reader_(reader) {
+  std::set<std::string> names;
+  for (WholeTensor& t : whole_tensors(reader)) {
+    if (!t.slot.empty() && slots == ExportSlots::leave_out) continue;
+    if (!names.insert(t.name()).second) {
+      fail(ErrorKind::checkpoint,
+           "both a variable and the slot \"{}\" of \"{}\" would be named \"{}\"; leave out --slots", t.slot,
+           t.variable, t.name());
+    }
+    named_.push_back({t.name(), t.dtype, t.shape});
+    whole_.push_back(std::move(t));
+  }
+}
+
+void CheckpointSource::read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) {
+  const WholeTensor& t = whole_[tensor];
+  reader_.read(t.variable, t.slot, piece, TensorView(t.dtype, piece.extent, out.data()));
+}
+
+void FileSource::read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) {
+  const auto first = static_cast<std::uint64_t>(piece.linear_begin());
+  files_[places_[tensor].file]->read_at(places_[tensor].begin + first * size_of(tensors_[tensor].dtype), out);
+}
+
+Shape checked_shape(const std::vector<std::int64_t>& extents, DType dtype, std::uint64_t most,
+                    const std::string& what) {
+  constexpr std::size_t kMostAxes = 32;
+  if (extents.size() > kMostAxes)
+    fail(ErrorKind::checkpoint, "{} has {} axes, more than {}", what, extents.size(), kMostAxes);
+  std::uint64_t n = size_of(dtype);  // without the extents that are 0: those too must make sense
+  bool empty = false;
+  for (const std::int64_t e : extents) {
+    if (e < 0) fail(ErrorKind::checkpoint, "{} has the extent {}", what, e);
+    empty = empty || e == 0;
+    if (e > 0 && static_cast<std::uint64_t>(e) > (std::uint64_t{1} << 62) / n)
+      fail(ErrorKind::checkpoint, "{} has more elements than there can be", what);
+    if (e > 0) n *= static_cast<std::uint64_t>(e);
+  }
+  if (!empty && n > most) {
+    fail(ErrorKind::checkpoint, "{} needs {} bytes where there are {}", what, n, most);
+  }
+  return Shape(extents);
+}
+
+AtomicFile::AtomicFile(Fs& fs, const std::string& path)
+    : fs_(fs), path_(path), tmp_(fmt::format("{}.tmp-{}", path, ::getpid())) {
+  file_ = fs_.create_exclusive(tmp_);
+}
+
+AtomicFile::~AtomicFile() {
+  if (file_ == nullptr) return;
+  file_.reset();
+  try {
+    fs_.remove_all(tmp_);
+  } catch (const std::exception&) {
+    // What made us give up the file is being reported already.
+  }
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  file_->write(bytes);
+  size_ += bytes.size();
+}
+
+void AtomicFile::finish() {
+  file_->sync();
+  file_->close();
+  fs_.replace_file(tmp_, path_);
+  file_.reset();
+  fs_.sync_dir(parent_path(path_));
+}
+
+std::string read_text(ReadFile& file, std::uint64_t begin, std::uint64_t n) {
+  std::string bytes(static_cast<std::size_t>(n), '\0');
+  file.read_at(begin, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+}  // namespace varscope

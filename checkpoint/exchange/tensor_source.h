@@ -1,0 +1,135 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/restore/whole_tensors.h"
+#include "checkpoint/storage/fs.h"
+#include "common/base/error.h"
+#include "common/base/tensor.h"
+#include "common/variables/slice.h"
+
+namespace varscope {
+
+// A whole tensor under a name, as other programs' files have them.
+struct NamedTensor {
+  std::string name;
+  DType dtype = DType::float32;
+  Shape shape;  // fully known
+
+  std::uint64_t n_bytes() const { return static_cast<std::uint64_t>(shape.n_elements()) * size_of(dtype); }
+};
+
+// Whole tensors that are read by pieces: a checkpoint, or a file of another format. Not thread-safe. Errors
+// are Error(checkpoint) when the bytes are wrong and Error(io) when they cannot be read.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  // No two of one name.
+  virtual const std::vector<NamedTensor>& tensors() const = 0;
+  // Fills `out` with the piece, row-major and little-endian. REQUIRES: `piece` is one of
+  // cut(shape, dtype) of that tensor, and out has its size.
+  virtual void read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) = 0;
+};
+
+// Calls `sink` with the bytes of a tensor from front to back, by pieces of about 1 MiB at most.
+void stream_tensor(TensorSource& source, std::size_t tensor,
+                   const std::function<void(std::span<const std::byte>)>& sink);
+
+// The values of a checkpoint, and its optimizer slots as "<variable>/<slot>" if asked for. Borrows the
+// reader.
+enum class ExportSlots : std::uint8_t { leave_out, include };
+class CheckpointSource : public TensorSource {
+ public:
+  // Throws Error(checkpoint) when a slot's name would be that of a variable.
+  CheckpointSource(CheckpointReader& reader, ExportSlots slots);
+  const std::vector<NamedTensor>& tensors() const override { return named_; }
+  void read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) override;
+
+ private:
+  CheckpointReader& reader_;
+  std::vector<WholeTensor> whole_;
+  std::vector<NamedTensor> named_;
+};
+
+// Tensors that lie in one piece in files.
+class FileSource : public TensorSource {
+ public:
+  struct Place {
+    std::size_t file = 0;     // index into the files
+    std::uint64_t begin = 0;  // bytes from the start of the file
+  };
+  // The ranges have been checked against the sizes of the files.
+  FileSource(std::vector<std::unique_ptr<ReadFile>> files, std::vector<NamedTensor> tensors,
+             std::vector<Place> places)
+      : files_(std::move(files)), tensors_(std::move(tensors)), places_(std::move(places)) {}
+  const std::vector<NamedTensor>& tensors() const override { return tensors_; }
+  void read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) override;
+
+ private:
+  std::vector<std::unique_ptr<ReadFile>> files_;
+  std::vector<NamedTensor> tensors_;
+  std::vector<Place> places_;
+};
+
+// The shape of extents from a file. Throws Error(checkpoint) that begins with `what` when one is negative,
+// when there are more than 32, or when the bytes of such a tensor are more than `most`.
+Shape checked_shape(const std::vector<std::int64_t>& extents, DType dtype, std::uint64_t most,
+                    const std::string& what);
+
+// What `parse(file)` makes of a file; what it finds wrong with the bytes (Error(checkpoint)) begins with the
+// path.
+template <class Parse>
+std::unique_ptr<TensorSource> open_source(Fs& fs, const std::string& path, const Parse& parse) {
+  auto file = fs.open(path);
+  try {
+    return parse(std::move(file));
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::checkpoint) throw;
+    fail(ErrorKind::checkpoint, "{}: {}", path, e.what());
+  }
+}
+
+// A file that takes its name when it is whole: created as <path>.tmp-<pid>, fsynced, renamed, and the
+// directory fsynced. Abandoned (removed) by the destructor unless finish() was called. An existing file is
+// replaced.
+class AtomicFile {
+ public:
+  AtomicFile(Fs& fs, const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view bytes) { write(std::as_bytes(std::span(bytes))); }
+  std::uint64_t size() const { return size_; }
+  void finish();
+
+ private:
+  Fs& fs_;
+  std::string path_, tmp_;
+  std::unique_ptr<File> file_;
+  std::uint64_t size_ = 0;
+};
+
+// Little-endian integers in strings; the readers REQUIRE that the bytes are there.
+template <class Int>
+void put_le(std::string& out, Int value) {
+  for (std::size_t i = 0; i < sizeof(Int); ++i)
+    out += static_cast<char>((static_cast<std::uint64_t>(value) >> (8 * i)) & 0xff);
+}
+template <class Int>
+Int get_le(std::string_view bytes, std::size_t at) {
+  std::uint64_t value = 0;
+  for (std::size_t i = sizeof(Int); i-- > 0;) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
+  return static_cast<Int>(value);
+}
+
+// [begin, begin + n) of a file. The caller has checked it against the file's size.
+std::string read_text(ReadFile& file, std::uint64_t begin, std::uint64_t n);
+
+}  // namespace varscope

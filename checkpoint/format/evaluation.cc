@@ -1,0 +1,65 @@
+#include "checkpoint/format/evaluation.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "common/base/hash.h"
+
+namespace varscope {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string text_of(const EvaluationRecord& record) {
+  Json values = Json::object();
+  for (const auto& [name, value] : record.values) {
+    if (std::isfinite(value)) values[name] = value;
+  }
+  const Json json = {{"step", record.step}, {"values", values}};
+  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return line + digest_of(std::string_view(line)).hex() + "\n";
+}
+
+}  // namespace
+
+std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& checkpoint) {
+  constexpr std::uint64_t kMost = 1 << 20;
+  const std::string path = join_path(checkpoint, kMetricsName);
+  if (!fs.exists(path) || fs.open(path)->size() > kMost) return std::nullopt;
+  const std::string text = read_whole_file(fs, path, kMost);
+  const std::string line = text.substr(0, text.find('\n') + 1);
+  if (text != line + digest_of(std::string_view(line)).hex() + "\n") return std::nullopt;
+  const Json json = Json::parse(line, nullptr, false);
+  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer() ||
+      !json.contains("values") || !json["values"].is_object()) {
+    return std::nullopt;
+  }
+  EvaluationRecord record{json["step"].get<std::int64_t>(), {}};
+  for (const auto& [name, value] : json["values"].items()) {
+    if (value.is_number()) record.values[name] = value.get<double>();
+  }
+  return record;
+}
+
+std::string evaluation_problem(Fs& fs, const std::string& checkpoint) {
+  if (!fs.exists(join_path(checkpoint, kMetricsName)) || read_evaluation(fs, checkpoint)) return "";
+  return fmt::format("{} is damaged: the figures of the evaluation are lost, the rest can be used",
+                     kMetricsName);
+}
+
+void write_evaluation(Fs& fs, const std::string& dir, const EvaluationRecord& record) {
+  write_whole_file(fs, join_path(dir, kMetricsName), text_of(record));
+}
+
+void replace_evaluation(Fs& fs, const std::string& checkpoint, const EvaluationRecord& record) {
+  const std::string tmp = join_path(checkpoint, std::string(".tmp-") + kMetricsName);
+  fs.remove_all(tmp);  // of an earlier failure
+  write_whole_file(fs, tmp, text_of(record));
+  fs.replace_file(tmp, join_path(checkpoint, kMetricsName));
+  fs.sync_dir(checkpoint);
+}
+
+}  // namespace varscope

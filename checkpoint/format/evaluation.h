@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "checkpoint/storage/fs.h"
+
+namespace varscope {
+
+inline constexpr const char* kMetricsName = "METRICS";  // inside a checkpoint: what is known of its quality
+
+// The figures of one evaluation: "loss", and each of train.metrics that is a number.
+struct EvaluationRecord {
+  std::int64_t step = 0;  // of the values that were evaluated
+  std::map<std::string, double> values;
+  friend bool operator==(const EvaluationRecord&, const EvaluationRecord&) = default;
+};
+
+// The file METRICS of a checkpoint: {"step": 40, "values": {"accuracy": 0.91, "loss": 0.3}} LF, and the
+// hexadecimal XXH3-128 of that line, LF. It is no part of the manifest, since an evaluation may follow the
+// commit. Nothing when it is missing or not whole: then the checkpoint has no figures, and is none the worse
+// for it. Values that are not finite are left out. Throws Error(io).
+std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& checkpoint);
+
+// Why read_evaluation() gives nothing though there is such a file; "" otherwise. Throws Error(io).
+std::string evaluation_problem(Fs& fs, const std::string& checkpoint);
+
+// Writes METRICS into a directory that is no checkpoint yet; its name is made durable with the directory.
+void write_evaluation(Fs& fs, const std::string& dir, const EvaluationRecord& record);
+// Replaces METRICS in a committed checkpoint: atomic and durable. Throws Error(io).
+void replace_evaluation(Fs& fs, const std::string& checkpoint, const EvaluationRecord& record);
+
+}  // namespace varscope

@@ -1,0 +1,158 @@
+#include "checkpoint/format/manifest.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/format/shard.h"
+#include "checkpoint/storage/archive.h"
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json to_json(const FileRecord& f) {
+  return {{"name", f.name},
+          {"bytes", f.size},
+          {"chunk_bytes", f.chunk_bytes},
+          {"crc32c", f.crc32c},
+          {"xxh3_128", f.digest.hex()}};
+}
+
+Json to_json(const TensorRecord& t, const std::vector<FileRecord>& files) {
+  const Slice box = Slice::from_spec(t.box);
+  return {{"variable", t.variable},
+          {"slot", t.slot},
+          {"slice", t.slice},
+          {"dtype", to_string(t.dtype)},
+          {"box", t.box},
+          {"offset", box.offset.dims()},
+          {"extent", box.extent.dims()},
+          {"file", files.at(t.file).name},
+          {"bytes", {t.begin, t.end}},
+          {"xxh3_128", t.digest.hex()}};
+}
+
+Json to_json(const VariableSpec& v) {
+  Json json = {{"name", v.name},
+               {"scope", v.scope},
+               {"dtype", to_string(v.dtype)},
+               {"shape", v.shape.dims()},
+               {"initializer", v.initializer.str()},
+               {"trainable", v.trainable}};
+  if (v.is_average()) json["average_decay"] = v.average_decay;
+  if (v.constraint.exists()) json["constraint"] = v.constraint.str();
+  if (v.is_part()) {
+    json["part"] = {{"full_name", v.part.full_name},
+                    {"full_shape", v.part.full_shape.dims()},
+                    {"offset", v.part.offset.dims()},
+                    {"index", v.part.index},
+                    {"n_parts", v.part.n_parts}};
+  }
+  return json;
+}
+
+std::string numbers(const std::vector<std::int64_t>& values) {
+  return fmt::format("[{}]", fmt::join(values, ", "));
+}
+
+}  // namespace
+
+std::string shard_name(int server, int n_servers) {
+  return fmt::format("shard-{:05}-of-{:05}.safetensors", server, n_servers);
+}
+std::string worker_state_name(int worker) { return fmt::format("worker-{:05}.state", worker); }
+std::string step_name(std::int64_t step) { return fmt::format("step-{:09}", step); }
+
+int server_of_shard(const std::string& name) {
+  constexpr std::string_view kPrefix = "shard-";
+  if (!name.starts_with(kPrefix)) return -1;
+  int server = -1;
+  const auto [end, error] = std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), server);
+  const bool is_number = error == std::errc() && server >= 0;
+  return is_number && std::string_view(end).starts_with("-of-") ? server : -1;
+}
+
+void add_report(Manifest& manifest, const ShardReport& report) {
+  if (report.step != manifest.step || report.cut != manifest.cut) {
+    fail(ErrorKind::checkpoint,
+         "checkpoint {}: server {} cut at step {} with worker clocks {}, the coordinator at step {} with {}; "
+         "the "
+         "servers are not of one state",
+         manifest.id, report.server, report.step, numbers(report.cut), manifest.step, numbers(manifest.cut));
+  }
+  for (const FileRecord& f : manifest.files) {
+    if (f.name == report.file.name)
+      fail(ErrorKind::checkpoint, "checkpoint {}: two reports of {}", manifest.id, f.name);
+  }
+  const auto file = static_cast<std::uint32_t>(manifest.files.size());
+  manifest.files.push_back(report.file);
+  for (const TensorRecord& t : report.tensors) {
+    manifest.tensors.push_back(t);
+    manifest.tensors.back().file = file;
+  }
+}
+
+Digest values_hash_of(const Manifest& manifest) {
+  ValuesHash hash;
+  for (const TensorRecord& t : manifest.tensors) {
+    if (t.slot.empty()) hash.add(t.variable, t.slice, t.digest);
+  }
+  return hash.finish();
+}
+
+std::string encode_manifest(const Manifest& manifest) { return seal(kManifestMagic, to_disk_text(manifest)); }
+
+Manifest decode_manifest(std::string_view bytes, std::string_view what) {
+  const std::string payload(open_envelope(kManifestMagic, bytes, what));
+  Manifest manifest = from_disk_text<Manifest>(payload, std::string(what));
+  check_manifest(manifest, what);
+  return manifest;
+}
+
+std::string to_json(const Manifest& m) {
+  Json files = Json::array(), tensors = Json::array(), variables = Json::array();
+  for (const FileRecord& f : m.files) files.push_back(to_json(f));
+  for (const TensorRecord& t : m.tensors) tensors.push_back(to_json(t, m.files));
+  for (const VariableSpec& v : m.variables.variables()) variables.push_back(to_json(v));
+  const Json json = {{"format", fmt::format("{}.{}", m.format_major, m.format_minor)},
+                     {"program_version", m.program_version},
+                     {"id", m.id},
+                     {"parent", m.parent},
+                     {"run_id", m.run_id},
+                     {"attempt", m.attempt},
+                     {"unix_time", m.unix_time},
+                     {"config_hash", m.config_hash},
+                     {"endianness", m.endianness},
+                     {"mode", m.mode},
+                     {"step", m.step},
+                     {"cut", m.cut},
+                     {"servers", m.servers},
+                     {"workers", m.workers},
+                     {"logical_workers", m.logical_workers},
+                     {"optimizer", m.optimizer},
+                     {"slots", m.slots},
+                     {"values_hash", m.values_hash.hex()},
+                     {"variables", variables},
+                     {"files", files},
+                     {"tensors", tensors}};
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+TensorIndex index_tensors(const Manifest& manifest) {
+  TensorIndex index;
+  for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {
+    index[{manifest.tensors[i].variable, manifest.tensors[i].slot}].push_back(i);
+  }
+  for (auto& [key, indices] : index) {
+    std::sort(indices.begin(), indices.end(), [&](std::size_t a, std::size_t b) {
+      return manifest.tensors[a].slice < manifest.tensors[b].slice;
+    });
+  }
+  return index;
+}
+
+}  // namespace varscope

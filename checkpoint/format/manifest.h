@@ -1,0 +1,128 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <boost/serialization/level.hpp>
+#include <boost/serialization/tracking.hpp>
+
+#include "checkpoint/storage/envelope.h"
+#include "common/base/hash.h"
+#include "common/variables/slice.h"
+#include "common/variables/variable_table.h"
+
+namespace varscope {
+
+inline constexpr std::uint32_t kChunkBytes = 1U << 20;  // what one crc32c covers
+inline constexpr const char* kManifestName = "MANIFEST";
+inline constexpr const char* kManifestJsonName = "manifest.json";
+
+// One file of a checkpoint and the checksums of all of its bytes.
+struct FileRecord {
+  std::string name;  // inside the checkpoint's directory
+  std::uint64_t size = 0;
+  std::uint32_t chunk_bytes = kChunkBytes;
+  std::vector<std::uint32_t> crc32c;  // one per chunk; the last chunk may be short
+  Digest digest;                      // of the whole file
+
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& name& size& chunk_bytes& crc32c& digest;
+  }
+  friend bool operator==(const FileRecord&, const FileRecord&) = default;
+};
+
+// Where the value of one slice, or one of its optimizer slots, lies.
+struct TensorRecord {
+  std::string variable;
+  std::string slot;        // "" is the variable's value
+  std::int64_t slice = 0;  // index in cut(); within one (variable, slot) each of 0 .. n-1 occurs once
+  DType dtype = DType::float32;
+  std::string box;                   // Slice::spec()
+  std::uint32_t file = 0;            // index into Manifest::files; 0 in a ShardReport
+  std::uint64_t begin = 0, end = 0;  // bytes from the start of the file
+  Digest digest;                     // of [begin, end)
+
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& variable& slot& slice& dtype& box& file& begin& end& digest;
+  }
+  friend bool operator==(const TensorRecord&, const TensorRecord&) = default;
+};
+
+struct ShardReport;
+
+// Everything about a checkpoint but the values. A checkpoint is what its manifest says it is.
+struct Manifest {
+  std::uint16_t format_major = kCheckpointFormat.major, format_minor = kCheckpointFormat.minor;
+  std::string program_version;
+  std::string id;      // of this save; also in every shard
+  std::string parent;  // name of the checkpoint the run resumed from, or ""
+  std::string run_id;
+  int attempt = 0;
+  std::int64_t unix_time = 0;  // seconds; 0: commit() fills it in
+  std::string config_hash;     // Digest in hexadecimal
+  std::string endianness = "little";
+  std::string mode = "bsp";
+  std::int64_t step = 0;
+  std::vector<std::int64_t> cut;  // per worker, the last clock included
+  int servers = 0, workers = 0, logical_workers = 0;
+  VariableTable variables;
+  std::string optimizer;
+  std::vector<std::string> slots;
+  std::vector<FileRecord> files;
+  std::vector<TensorRecord> tensors;
+  std::string coordinator_state;  // opaque here
+  Digest values_hash;             // ValuesHash over the tensors with slot ""; commit() fills it in
+
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& format_major& format_minor& program_version& id& parent& run_id& attempt& unix_time& config_hash;
+    ar& endianness& mode& step& cut& servers& workers& logical_workers;
+    ar& variables& optimizer& slots& files& tensors& coordinator_state& values_hash;
+  }
+};
+
+// "shard-00003-of-00008.safetensors", "worker-00007.state", "step-000012000"
+std::string shard_name(int server, int n_servers);
+std::string worker_state_name(int worker);
+std::string step_name(std::int64_t step);
+// The server that wrote the file, or -1 for a name that is not a shard's.
+int server_of_shard(const std::string& name);
+
+// Appends a server's file and tensors. Throws Error(checkpoint) when the report is of another step or cut
+// than the manifest, or of a server that has reported already.
+void add_report(Manifest& manifest, const ShardReport& report);
+Digest values_hash_of(const Manifest& manifest);
+
+// Throws Error(checkpoint) that begins with `what` unless all of the manifest holds together: names, chunk
+// counts, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of every
+// (variable, slot) covering the variable exactly once, parts covering their whole, one shard per server, one
+// clock per worker, and the hash of the values.
+void check_manifest(const Manifest& manifest, std::string_view what);
+
+// The file MANIFEST: a text archive in an envelope. decode throws Error(checkpoint) that begins with `what`;
+// what it returns has passed check_manifest.
+std::string encode_manifest(const Manifest& manifest);
+Manifest decode_manifest(std::string_view bytes, std::string_view what);
+
+// The same for people and other programs; never read back.
+std::string to_json(const Manifest& manifest);
+
+// Indices into Manifest::tensors by (variable, slot), in the order of the slices.
+using TensorIndex = std::map<std::pair<std::string, std::string>, std::vector<std::size_t>>;
+TensorIndex index_tensors(const Manifest& manifest);
+
+}  // namespace varscope
+
+// Plain values: no class headers and no tracking in archives.
+BOOST_CLASS_IMPLEMENTATION(varscope::FileRecord, boost::serialization::object_serializable)
+BOOST_CLASS_TRACKING(varscope::FileRecord, boost::serialization::track_never)
+BOOST_CLASS_IMPLEMENTATION(varscope::TensorRecord, boost::serialization::object_serializable)
+BOOST_CLASS_TRACKING(varscope::TensorRecord, boost::serialization::track_never)
+BOOST_CLASS_IMPLEMENTATION(varscope::Manifest, boost::serialization::object_serializable)
+BOOST_CLASS_TRACKING(varscope::Manifest, boost::serialization::track_never)

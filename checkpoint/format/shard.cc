@@ -1,0 +1,240 @@
+#include "checkpoint/format/shard.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/exchange/safetensors.h"
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+using Json = nlohmann::json;
+
+// Writes one file from front to back, with the checksums that go into its record. Small pieces are gathered,
+// so that a shard of many small slices is not as many system calls.
+class ChunkedWriter {
+ public:
+  ChunkedWriter(Fs& fs, const std::string& dir, std::string name)
+      : file_(fs.create_exclusive(join_path(dir, name))) {
+    record_.name = std::move(name);
+  }
+
+  void write(std::span<const std::byte> bytes) {
+    checksum(bytes);
+    if (bytes.size() <= kGatherBytes) {
+      std::ranges::copy(bytes, make_room(bytes.size()).begin());
+      return;
+    }
+    flush();
+    while (!bytes.empty()) {
+      const std::size_t n = std::min(bytes.size(), kWriteBytes);
+      file_->write(bytes.first(n));
+      bytes = bytes.subspan(n);
+    }
+  }
+
+  // The next n bytes, at most kGatherBytes, put in place by `fill`. What is returned stays until the next
+  // call.
+  template <class Fill>
+  std::span<const std::byte> write_filled(std::size_t n, const Fill& fill) {
+    const std::span<std::byte> out = make_room(n);
+    fill(out);
+    checksum(out);
+    return out;
+  }
+
+  FileRecord finish() {
+    flush();
+    if (in_chunk_ > 0) record_.crc32c.push_back(crc_);
+    file_->sync();
+    file_->close();
+    record_.digest = digester_.finish();
+    return std::move(record_);
+  }
+
+ private:
+  static constexpr std::size_t kGatherBytes = 256 << 10, kWriteBytes = 8 << 20;
+
+  void checksum(std::span<const std::byte> bytes) {
+    digester_.update(bytes);
+    record_.size += bytes.size();
+    while (!bytes.empty()) {
+      const std::size_t n = std::min<std::size_t>(bytes.size(), kChunkBytes - in_chunk_);
+      crc_ = crc32c(bytes.first(n), crc_);
+      in_chunk_ += n;
+      bytes = bytes.subspan(n);
+      if (in_chunk_ < kChunkBytes) return;
+      record_.crc32c.push_back(crc_);
+      crc_ = 0;
+      in_chunk_ = 0;
+    }
+  }
+
+  std::span<std::byte> make_room(std::size_t n) {
+    if (gathered_ + n > kGatherBytes) flush();
+    gathered_ += n;
+    return {buffer_.get() + gathered_ - n, n};
+  }
+
+  void flush() {
+    if (gathered_ > 0) file_->write({buffer_.get(), gathered_});
+    gathered_ = 0;
+  }
+
+  std::unique_ptr<File> file_;
+  FileRecord record_;
+  Digester digester_;
+  AlignedBytes buffer_ = allocate_aligned(kGatherBytes);
+  std::size_t gathered_ = 0;
+  std::uint32_t crc_ = 0;
+  std::size_t in_chunk_ = 0;
+};
+
+void check_tensor(const ShardTensor& t) {
+  const auto due = static_cast<std::size_t>(t.box.n_elements()) * size_of(t.dtype);
+  if (due == 0 || t.data.n_bytes != due) {
+    fail(ErrorKind::argument,
+         "slice {} of \"{}\" slot \"{}\" has {} bytes of memory for the {} bytes of its box \"{}\"", t.slice,
+         t.variable, t.slot, t.data.n_bytes, due, t.box.spec());
+  }
+}
+
+// The JSON header, padded; its length is a multiple of 4096 minus the 8 bytes before it.
+std::string make_header(int server, std::int64_t step, const std::string& id,
+                        std::span<const ShardTensor> tensors) {
+  Json metadata = {
+      {"varscope.format", fmt::format("{}.{}", kCheckpointFormat.major, kCheckpointFormat.minor)},
+      {"varscope.checkpoint", id},
+      {"varscope.step", std::to_string(step)},
+      {"varscope.server", std::to_string(server)},
+  };
+  Json header = Json::object();
+  std::uint64_t at = 0;
+  for (const ShardTensor& t : tensors) {
+    check_tensor(t);
+    const std::string name = tensor_name(t.variable, t.slot, t.slice);
+    Json entry = {{"dtype", safetensors_dtype(t.dtype)},
+                  {"shape", t.box.extent.dims()},
+                  {"data_offsets", {at, at + t.data.n_bytes}}};
+    if (!header.emplace(name, std::move(entry)).second)
+      fail(ErrorKind::argument, "two tensors are named \"{}\"", name);
+    metadata["box:" + name] = t.box.spec();
+    at += t.data.n_bytes;
+  }
+  header["__metadata__"] = std::move(metadata);
+  std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::uint64_t end = (8 + text.size() + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
+  text.append(end - 8 - text.size(), ' ');
+  return text;
+}
+
+}  // namespace
+
+std::string tensor_name(const std::string& variable, const std::string& slot, std::int64_t slice) {
+  return slot.empty() ? fmt::format("{}@{}", variable, slice)
+                      : fmt::format("{}/.slot-{}@{}", variable, slot, slice);
+}
+
+namespace {
+
+// `write_tensor(writer, i)` writes all bytes of tensors[i] and returns their digest.
+template <class WriteTensor>
+ShardReport write_tensors(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                          const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                          std::span<const ShardTensor> tensors, const WriteTensor& write_tensor) {
+  const std::string header = make_header(server, step, checkpoint_id, tensors);
+  std::string length(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>((header.size() >> (8 * i)) & 0xff);
+
+  ShardReport report;
+  report.server = server;
+  report.step = step;
+  report.cut = cut;
+  ChunkedWriter writer(fs, dir, shard_name(server, n_servers));
+  writer.write(std::as_bytes(std::span(length)));
+  writer.write(std::as_bytes(std::span(header)));
+  std::uint64_t at = 8 + header.size();
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const ShardTensor& t = tensors[i];
+    const std::uint64_t end = at + t.data.n_bytes;
+    report.tensors.push_back(
+        {t.variable, t.slot, t.slice, t.dtype, t.box.spec(), 0, at, end, write_tensor(writer, i)});
+    at = end;
+  }
+  report.file = writer.finish();
+  return report;
+}
+
+}  // namespace
+
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors, const LoadTensor& load) {
+  return write_tensors(fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+                       [&](ChunkedWriter& writer, std::size_t i) {
+                         const ShardTensor& t = tensors[i];
+                         const std::span<const std::byte> bytes = load(i);
+                         if (bytes.size() != t.data.n_bytes)
+                           fail(ErrorKind::argument, "{} bytes were loaded for the {} of slice {} of \"{}\"",
+                                bytes.size(), t.data.n_bytes, t.slice, t.variable);
+                         writer.write(bytes);
+                         return digest_of(bytes);
+                       });
+}
+
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors) {
+  return write_tensors(fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+                       [&](ChunkedWriter& writer, std::size_t i) {
+                         const std::span bytes(tensors[i].data.data, tensors[i].data.n_bytes);
+                         writer.write(bytes);
+                         return digest_of(bytes);
+                       });
+}
+
+ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
+                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        std::span<const ShardTensor> tensors, const ReadPiece& read) {
+  return write_tensors(
+      fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+      [&](ChunkedWriter& writer, std::size_t i) {
+        Digester digester;
+        const std::size_t n_bytes = tensors[i].data.n_bytes;
+        for (std::size_t at = 0; at < n_bytes; at += kShardPieceBytes) {
+          digester.update(writer.write_filled(std::min(kShardPieceBytes, n_bytes - at),
+                                              [&](std::span<std::byte> out) { read(i, at, out); }));
+        }
+        return digester.finish();
+      });
+}
+
+FileRecord write_blob(Fs& fs, const std::string& dir, const std::string& name, std::string_view bytes) {
+  ChunkedWriter writer(fs, dir, name);
+  writer.write(std::as_bytes(std::span(bytes)));
+  return writer.finish();
+}
+
+std::string checkpoint_id_of_shard(Fs& fs, const std::string& path) {
+  constexpr std::uint64_t kMaxHeader = 100'000'000;  // the format's own limit
+  try {
+    const auto file = fs.open(path);
+    unsigned char raw[8];
+    file->read_at(0, std::as_writable_bytes(std::span(raw)));
+    std::uint64_t n = 0;
+    for (std::size_t i = 8; i-- > 0;) n = n << 8 | raw[i];
+    if (n > kMaxHeader || n > file->size() - 8) return "";
+    std::string header(static_cast<std::size_t>(n), '\0');
+    file->read_at(8, std::as_writable_bytes(std::span(header)));
+    const Json json = Json::parse(header, nullptr, false);
+    const Json::json_pointer at("/__metadata__/varscope.checkpoint");
+    return json.is_object() && json.contains(at) && json[at].is_string() ? json[at].get<std::string>() : "";
+  } catch (const Error&) {
+    return "";  // the caller already reports this file as damaged
+  }
+}
+
+}  // namespace varscope

@@ -1,0 +1,240 @@
+#include "checkpoint/restore/reader.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/format/boxes.h"
+#include "checkpoint/restore/restore_plan.h"
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+// Whether the boxes meet; as intersect(), without making the box.
+bool meet(const Slice& a, const Slice& b) {
+  for (std::size_t axis = 0; axis < a.full.rank(); ++axis) {
+    if (a.offset[axis] + a.extent[axis] <= b.offset[axis] ||
+        b.offset[axis] + b.extent[axis] <= a.offset[axis]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+CheckpointReader CheckpointReader::open(Fs& fs, const std::string& path) {
+  Manifest manifest = load_manifest(fs, path).manifest;
+  if (const auto problems = file_problems(fs, path, manifest); !problems.empty()) {
+    fail(ErrorKind::checkpoint, "checkpoint {} is damaged: {}", path, fmt::join(problems, "; "));
+  }
+  return {fs, path, std::move(manifest)};
+}
+
+CheckpointReader::CheckpointReader(Fs& fs, std::string path, Manifest manifest)
+    : fs_(&fs), path_(std::move(path)), manifest_(std::move(manifest)), files_(manifest_.files.size()) {
+  std::map<std::string_view, const VariableSpec*> by_name;
+  for (const VariableSpec& v : manifest_.variables.variables()) by_name[v.name] = &v;
+  for (const TensorRecord& t : manifest_.tensors) {
+    const VariableSpec& v = *by_name.at(t.variable);  // check_manifest has seen to it
+    saved_[{v.full_name(), t.slot}].push_back({in_whole(v, Slice::from_spec(t.box)), &t});
+  }
+  for (auto& [key, saved] : saved_) {
+    std::sort(saved.begin(), saved.end(), [](const Saved& a, const Saved& b) {
+      return std::tie(a.record->file, a.record->begin) < std::tie(b.record->file, b.record->begin);
+    });
+  }
+}
+
+std::vector<std::string> CheckpointReader::verify() const { return verify_files(*fs_, path_, manifest_); }
+
+void CheckpointReader::check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
+                                   const std::string& optimizer) const {
+  refuse(path_, "the model",
+         plan_restore(manifest_, wanted, slots, optimizer).problems(RestorePlan::Extra::include),
+         "nothing was restored; use the config it was made with, or start without resuming");
+}
+
+bool CheckpointReader::has(const std::string& variable, const std::string& slot) const {
+  return saved_.contains({full_name(variable), slot});
+}
+
+const VariableSpec* CheckpointReader::saved_part(const std::string& name) const {
+  const VariableSpec* v = manifest_.variables.find(name);
+  return v != nullptr && v->is_part() ? v : nullptr;
+}
+
+const std::string& CheckpointReader::full_name(const std::string& name) const {
+  const VariableSpec* part = saved_part(name);
+  return part != nullptr ? part->full_name() : name;
+}
+
+const std::vector<CheckpointReader::Saved>& CheckpointReader::find(const std::string& variable,
+                                                                   const std::string& slot) const {
+  const auto it = saved_.find({variable, slot});
+  if (it == saved_.end()) {
+    fail(ErrorKind::checkpoint, "checkpoint {} has no values of variable \"{}\"{}", path_, variable,
+         slot.empty() ? "" : fmt::format(" slot \"{}\"", slot));
+  }
+  return it->second;
+}
+
+DType CheckpointReader::dtype(const std::string& variable, const std::string& slot) const {
+  return find(full_name(variable), slot).front().record->dtype;
+}
+
+void CheckpointReader::read(const VariableSpec& variable, const std::string& slot, const Slice& box,
+                            TensorView out) {
+  if (box.full != variable.shape) {
+    fail(ErrorKind::argument, "a box of a variable of shape {} was asked of \"{}\", which has {}",
+         box.full.str(), variable.name, variable.shape.str());
+  }
+  read(variable.full_name(), slot, in_whole(variable, box), out);
+}
+
+void CheckpointReader::read(const std::string& variable, const std::string& slot, const Slice& box,
+                            TensorView out) {
+  if (const VariableSpec* part = saved_part(variable)) return read(*part, slot, box, out);
+  const std::vector<Saved>& saved = find(variable, slot);
+  const TensorRecord& first = *saved.front().record;
+  if (box.full != saved.front().box.full) {
+    fail(ErrorKind::argument, "a box of a variable of shape {} was asked of \"{}\", which has {}",
+         box.full.str(), variable, saved.front().box.full.str());
+  }
+  if (out.dtype() != first.dtype || out.n_elements() != box.n_elements()) {
+    fail(ErrorKind::argument, "memory for {} {} was given for {} {} of \"{}\"", out.n_elements(),
+         to_string(out.dtype()), box.n_elements(), to_string(first.dtype), variable);
+  }
+  std::int64_t copied = 0;
+  for (const Saved& s : saved) {
+    if (!meet(s.box, box)) continue;
+    const auto common = intersect(s.box, box);
+    if (!common) continue;
+    copy_common(s, *common, box, out);
+    copied += common->n_elements();
+  }
+  if (copied != box.n_elements()) {
+    fail(ErrorKind::checkpoint, "checkpoint {} holds {} of the {} elements of box \"{}\" of \"{}\"", path_,
+         copied, box.n_elements(), box.spec(), variable);
+  }
+}
+
+void CheckpointReader::copy_common(const Saved& saved, const Slice& common, const Slice& box,
+                                   TensorView out) {
+  const TensorRecord& record = *saved.record;
+  const std::size_t item = size_of(record.dtype);
+  const bool is_whole = common.n_elements() == saved.box.n_elements();
+  const std::byte* bytes = nullptr;  // of the whole record, once it has been read
+  for_each_run(common, saved.box, box, [&](std::int64_t from, std::int64_t to, std::int64_t n) {
+    const std::span<std::byte> run(out.bytes() + static_cast<std::size_t>(to) * item,
+                                   static_cast<std::size_t>(n) * item);
+    const std::uint64_t at = static_cast<std::uint64_t>(from) * item;
+    if (!is_whole) return read_bytes(record.file, record.begin + at, run);
+    if (run.size() == record.end - record.begin) return read_record(record, run);
+    if (bytes == nullptr) {
+      scratch_.resize(static_cast<std::size_t>(record.end - record.begin));
+      read_record(record, scratch_);
+      bytes = scratch_.data();
+    }
+    std::memcpy(run.data(), bytes + at, run.size());
+  });
+}
+
+// All of a record is wanted, as where only the number of servers has changed: its own digest stands for the
+// chunks', and not a byte more is read.
+void CheckpointReader::read_record(const TensorRecord& record, std::span<std::byte> out) {
+  Digester digester;
+  ReadFile& file = open_file(record.file);
+  // In pieces that are still in the cache when they are hashed.
+  for (std::size_t at = 0; at < out.size(); at += kPieceBytes) {
+    const std::span<std::byte> piece = out.subspan(at, std::min(kPieceBytes, out.size() - at));
+    file.read_at(record.begin + at, piece);
+    digester.update(piece);
+  }
+  n_bytes_read_ += out.size();
+  if (digester.finish() == record.digest) return;
+  read_bytes(record.file, record.begin, out);  // names the chunk
+  fail(ErrorKind::checkpoint,
+       "{} is damaged: slice {} of variable \"{}\"{} has another hash than the manifest",
+       join_path(path_, manifest_.files[record.file].name), record.slice, record.variable,
+       record.slot.empty() ? "" : fmt::format(" slot \"{}\"", record.slot));
+}
+
+ReadFile& CheckpointReader::open_file(std::uint32_t file) {
+  if (files_[file] == nullptr) files_[file] = fs_->open(join_path(path_, manifest_.files[file].name));
+  return *files_[file];
+}
+
+std::string CheckpointReader::read_file(const std::string& name) {
+  for (std::size_t i = 0; i < manifest_.files.size(); ++i) {
+    const FileRecord& f = manifest_.files[i];
+    if (f.name != name) continue;
+    std::string bytes(static_cast<std::size_t>(f.size), '\0');
+    read_bytes(static_cast<std::uint32_t>(i), 0, std::as_writable_bytes(std::span(bytes)));
+    if (digest_of(std::string_view(bytes)) != f.digest) {
+      fail(ErrorKind::checkpoint, "{} is damaged: its hash is not the manifest's", join_path(path_, name));
+    }
+    return bytes;
+  }
+  fail(ErrorKind::checkpoint, "checkpoint {} has no file {}", path_, name);
+}
+
+void CheckpointReader::read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out) {
+  const FileRecord& record = manifest_.files[file];
+  while (!out.empty()) {
+    const std::uint64_t index = begin / record.chunk_bytes;
+    const std::uint64_t at = begin % record.chunk_bytes;
+    const std::uint64_t whole = std::min<std::uint64_t>(record.chunk_bytes, record.size - (begin - at));
+    const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), whole - at));
+    if (n == whole) {
+      read_chunk(file, index, out.first(n));  // all of it is wanted: no copy
+    } else {
+      std::memcpy(out.data(), cached_chunk(file, index).bytes.data() + at, n);
+    }
+    begin += n;
+    out = out.subspan(n);
+  }
+}
+
+const CheckpointReader::Chunk& CheckpointReader::cached_chunk(std::uint32_t file, std::uint64_t index) {
+  for (const Chunk& c : cache_) {
+    if (!c.bytes.empty() && c.file == file && c.index == index) return c;
+  }
+  const FileRecord& record = manifest_.files[file];
+  const std::uint64_t begin = index * record.chunk_bytes;
+  Chunk& chunk = cache_[next_victim_];
+  chunk.file = file;
+  chunk.index = index;
+  chunk.bytes.resize(
+      static_cast<std::size_t>(std::min<std::uint64_t>(record.chunk_bytes, record.size - begin)));
+  try {
+    read_chunk(file, index, chunk.bytes);
+  } catch (const Error&) {
+    chunk.bytes.clear();
+    throw;
+  }
+  next_victim_ = (next_victim_ + 1) % cache_.size();
+  return chunk;
+}
+
+void CheckpointReader::read_chunk(std::uint32_t file, std::uint64_t index, std::span<std::byte> out) {
+  const FileRecord& record = manifest_.files[file];
+  ReadFile& source = open_file(file);
+  const std::uint64_t begin = index * record.chunk_bytes;
+  std::uint32_t crc = 0;
+  for (std::size_t at = 0; at < out.size(); at += kPieceBytes) {
+    const std::span<std::byte> piece = out.subspan(at, std::min(kPieceBytes, out.size() - at));
+    source.read_at(begin + at, piece);
+    crc = crc32c(piece, crc);
+  }
+  n_bytes_read_ += out.size();
+  if (crc == record.crc32c[index]) return;
+  fail(ErrorKind::checkpoint, "{} is damaged: chunk {} (from byte {}) has crc32c {:08x} instead of {:08x}",
+       join_path(path_, record.name), index, begin, crc, record.crc32c[index]);
+}
+
+}  // namespace varscope

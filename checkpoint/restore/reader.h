@@ -1,0 +1,121 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/storage/fs.h"
+#include "common/base/tensor.h"
+#include "common/variables/slice.h"
+
+namespace varscope {
+
+// One checkpoint, open for reading: any box of any variable, whatever boxes and whatever parts it was saved
+// in. Variables are found by VariableSpec::full_name(): a part is a box of its whole. Every byte it hands out
+// has been checked: against its record's digest where all of a record is wanted, else against its chunk's
+// crc32c. Not thread-safe; borrows the Fs. Errors are Error(checkpoint) when the bytes are wrong and
+// Error(io) when they cannot be read.
+class CheckpointReader {
+ public:
+  // Reads and checks the manifest and the sizes of the files.
+  static CheckpointReader open(Fs& fs, const std::string& path);
+
+  const Manifest& manifest() const { return manifest_; }
+  const std::string& path() const { return path_; }
+  Digest values_hash() const { return manifest_.values_hash; }
+
+  // Checks every byte of every file: chunk checksums, file digests, tensor digests. A line for each problem,
+  // which names the file and the chunk; none when all is well.
+  std::vector<std::string> verify() const;
+
+  // Throws one Error(checkpoint) with every difference between the checkpoint and what a job wants: variables
+  // that are missing or extra, other shapes or dtypes (both values), slots, optimizer. How a variable is cut
+  // into parts is no difference.
+  void check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
+                   const std::string& optimizer) const;
+
+  // `variable` is a whole variable's name, or that of a part that was saved.
+  bool has(const std::string& variable, const std::string& slot) const;
+  // Of the stored values. Throws Error(checkpoint) when there are none.
+  DType dtype(const std::string& variable, const std::string& slot) const;
+
+  // Fills `out` (row-major, the elements of `box`, of the stored dtype) by intersecting the saved boxes with
+  // `box`. Throws Error(argument) for a box or memory that does not fit the variable. When it throws, `out`
+  // may be half filled.
+  void read(const std::string& variable, const std::string& slot, const Slice& box, TensorView out);
+  // The same for a variable as the reader's job has it: `box` is of variable.shape, be it whole or a part.
+  void read(const VariableSpec& variable, const std::string& slot, const Slice& box, TensorView out);
+
+  // A whole file, for worker-00007.state; checked against its checksums.
+  std::string read_file(const std::string& name);
+
+  // Read from files by all calls so far, the manifest not counted. A box that is made of whole saved ones
+  // costs its own bytes; of others, the chunks that it touches are read.
+  std::uint64_t n_bytes_read() const { return n_bytes_read_; }
+
+ private:
+  struct Saved {
+    Slice box;  // of the whole variable
+    const TensorRecord*
+        record;  // into manifest_, which never changes and whose vectors keep their memory when moved
+  };
+  struct Chunk {
+    std::uint32_t file = 0;
+    std::uint64_t index = 0;
+    std::vector<std::byte> bytes;  // empty: nothing is cached here
+  };
+
+  static constexpr std::size_t kPieceBytes = 256 << 10;
+
+  CheckpointReader(Fs& fs, std::string path, Manifest manifest);
+  // The part that was saved under this name; nullptr when there is none.
+  const VariableSpec* saved_part(const std::string& name) const;
+  const std::string& full_name(const std::string& name) const;
+  const std::vector<Saved>& find(const std::string& variable, const std::string& slot) const;
+  void copy_common(const Saved& saved, const Slice& common, const Slice& box, TensorView out);
+  void read_record(const TensorRecord& record, std::span<std::byte> out);
+  ReadFile& open_file(std::uint32_t file);
+  void read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out);
+  const Chunk& cached_chunk(std::uint32_t file, std::uint64_t index);
+  void read_chunk(std::uint32_t file, std::uint64_t index, std::span<std::byte> out);
+
+  Fs* fs_;
+  std::string path_;
+  Manifest manifest_;
+  std::map<std::pair<std::string, std::string>, std::vector<Saved>>
+      saved_;                                     // by (full name, slot); sorted by place on disk
+  std::vector<std::unique_ptr<ReadFile>> files_;  // opened when first read
+  std::array<Chunk, 8> cache_;
+  std::vector<std::byte> scratch_;  // a record
+  std::size_t next_victim_ = 0;
+  std::uint64_t n_bytes_read_ = 0;
+};
+
+// Every byte of one of the manifest's files, by its index: a line for each problem, which names the file and
+// the chunk; one that cannot be read is a problem.
+std::vector<std::string> verify_file(Fs& fs, const std::string& path, const Manifest& manifest,
+                                     std::uint32_t file);
+// All of them, in the manifest's order.
+std::vector<std::string> verify_files(Fs& fs, const std::string& path, const Manifest& manifest);
+// Who does that: this process, unless a job shares the work.
+using VerifyFiles =
+    std::function<std::vector<std::string>(Fs& fs, const std::string& path, const Manifest& manifest)>;
+// The same as CheckpointReader::verify, also for a checkpoint that cannot be opened.
+std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path,
+                                           const VerifyFiles& verify = verify_files);
+
+struct FoundCheckpoint {
+  std::string path;
+  std::vector<std::string> warnings;  // newer ones that cannot be used and why; a bad LATEST
+};
+// The newest checkpoint of the directory that verifies to the last byte. Throws Error(checkpoint) with what
+// is wrong with each when none does, or saying that there are none and what to do.
+FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFiles& verify = verify_files);
+
+}  // namespace varscope

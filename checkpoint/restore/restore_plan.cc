@@ -1,0 +1,118 @@
+#include "checkpoint/restore/restore_plan.h"
+
+#include <fmt/ranges.h>
+
+#include <map>
+#include <set>
+#include <string_view>
+
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+// The whole variables of a table; the first part stands for all.
+std::map<std::string_view, const VariableSpec*> wholes(const VariableTable& table) {
+  std::map<std::string_view, const VariableSpec*> all;
+  for (const VariableSpec& v : table.variables()) all.try_emplace(v.full_name(), &v);
+  return all;
+}
+
+std::string text_of(const VariableSpec& v) {
+  return fmt::format("variable \"{}\" {} {}", v.full_name(), to_string(v.dtype), v.full_shape().str());
+}
+
+void compare(const VariableSpec& saved, const VariableSpec& wanted, std::vector<std::string>& conflicts) {
+  if (saved.full_shape() != wanted.full_shape()) {
+    conflicts.push_back(fmt::format("variable \"{}\" has shape {} in the checkpoint and {} in the model",
+                                    wanted.full_name(), saved.full_shape().str(), wanted.full_shape().str()));
+  }
+  if (saved.dtype != wanted.dtype) {
+    conflicts.push_back(fmt::format("variable \"{}\" is {} in the checkpoint and {} in the model",
+                                    wanted.full_name(), to_string(saved.dtype), to_string(wanted.dtype)));
+  }
+}
+
+void compare_optimizers(const Manifest& manifest, const std::vector<std::string>& slots,
+                        const std::string& optimizer, std::vector<std::string>& conflicts) {
+  if (optimizer != manifest.optimizer) {
+    conflicts.push_back(fmt::format("the optimizer is \"{}\" in the checkpoint and \"{}\" in the job",
+                                    manifest.optimizer, optimizer));
+  }
+  const std::set<std::string> have(manifest.slots.begin(), manifest.slots.end()),
+      want(slots.begin(), slots.end());
+  for (const std::string& slot : want) {
+    if (!have.contains(slot))
+      conflicts.push_back(fmt::format("optimizer slot \"{}\" is missing in the checkpoint", slot));
+  }
+  for (const std::string& slot : have) {
+    if (!want.contains(slot))
+      conflicts.push_back(fmt::format("optimizer slot \"{}\" is in the checkpoint but not in the job", slot));
+  }
+}
+
+std::vector<std::string> names_of(const std::vector<UnmatchedVariable>& variables) {
+  std::vector<std::string> names;
+  for (const UnmatchedVariable& v : variables) names.push_back(v.name);
+  return names;
+}
+
+}  // namespace
+
+std::vector<std::string> RestorePlan::problems(Extra with) const {
+  std::vector<std::string> all = conflicts;
+  for (const UnmatchedVariable& v : missing) all.push_back(v.text);
+  if (with == Extra::include) {
+    for (const UnmatchedVariable& v : extra) all.push_back(v.text);
+  }
+  return all;
+}
+
+std::vector<std::string> RestorePlan::missing_names() const { return names_of(missing); }
+std::vector<std::string> RestorePlan::extra_names() const { return names_of(extra); }
+
+RestorePlan plan_values(const Manifest& manifest, const VariableTable& wanted) {
+  const auto have = wholes(manifest.variables), want = wholes(wanted);
+  RestorePlan plan;
+  for (const VariableSpec& v : wanted.variables()) {
+    if (want.at(v.full_name()) != &v) continue;  // another part of it
+    const auto saved = have.find(v.full_name());
+    if (saved == have.end()) {
+      plan.missing.push_back({v.full_name(), text_of(v) + " is missing in the checkpoint"});
+      continue;
+    }
+    plan.found.push_back(v.full_name());
+    compare(*saved->second, v, plan.conflicts);
+  }
+  for (const VariableSpec& v : manifest.variables.variables()) {
+    if (have.at(v.full_name()) == &v && !want.contains(v.full_name()))
+      plan.extra.push_back({v.full_name(), text_of(v) + " is in the checkpoint but not in the model"});
+  }
+  return plan;
+}
+
+RestorePlan plan_restore(const Manifest& manifest, const VariableTable& wanted,
+                         const std::vector<std::string>& slots, const std::string& optimizer) {
+  RestorePlan plan = plan_values(manifest, wanted);
+  std::vector<std::string> conflicts;
+  compare_optimizers(manifest, slots, optimizer, conflicts);
+  const auto have = wholes(manifest.variables), want = wholes(wanted);
+  for (const std::string& name : plan.found) {
+    if (!slots.empty() && want.at(name)->trainable && !have.at(name)->trainable) {
+      conflicts.push_back(fmt::format(
+          "variable \"{}\" is trained in the model but was not in the checkpoint, which has no slots of it",
+          name));
+    }
+  }
+  plan.conflicts.insert(plan.conflicts.begin(), conflicts.begin(), conflicts.end());
+  return plan;
+}
+
+void refuse(const std::string& path, const char* what, const std::vector<std::string>& problems,
+            const char* hint) {
+  if (problems.empty()) return;
+  fail(ErrorKind::checkpoint, "checkpoint {} does not fit {} ({} difference{}):\n  {}\n{}", path, what,
+       problems.size(), problems.size() == 1 ? "" : "s", fmt::join(problems, "\n  "), hint);
+}
+
+}  // namespace varscope

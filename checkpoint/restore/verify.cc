@@ -1,0 +1,166 @@
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <memory>
+
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/format/shard.h"
+#include "checkpoint/restore/reader.h"
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+// Checks one file in a single pass from front to back.
+class FileVerifier {
+ public:
+  FileVerifier(const Manifest& manifest, std::uint32_t file) : record_(manifest.files[file]) {
+    for (const TensorRecord& t : manifest.tensors) {
+      if (t.file == file) tensors_.push_back(&t);
+    }
+    std::sort(tensors_.begin(), tensors_.end(),
+              [](const TensorRecord* a, const TensorRecord* b) { return a->begin < b->begin; });
+  }
+
+  // Appends what is wrong. Throws Error(io) when the file cannot be read.
+  void run(ReadFile& file, std::vector<std::string>& problems) {
+    const std::size_t before = problems.size();
+    std::vector<std::byte> piece(kPieceBytes);
+    for (std::uint64_t begin = 0; begin < record_.size; begin += record_.chunk_bytes) {
+      const std::uint64_t end = std::min<std::uint64_t>(begin + record_.chunk_bytes, record_.size);
+      std::uint32_t crc = 0;
+      std::vector<std::string> of_tensors;
+      for (std::uint64_t at = begin; at < end; at += kPieceBytes) {
+        const auto bytes =
+            std::span(piece).first(static_cast<std::size_t>(std::min<std::uint64_t>(kPieceBytes, end - at)));
+        file.read_at(at, bytes);
+        crc = crc32c(bytes, crc);
+        file_digest_.update(bytes);
+        feed_tensors(at, bytes, of_tensors);
+      }
+      const std::uint64_t index = begin / record_.chunk_bytes;
+      if (crc != record_.crc32c[index]) {
+        problems.push_back(
+            fmt::format("{} is damaged: chunk {} (from byte {}) has crc32c {:08x} instead of {:08x}",
+                        record_.name, index, begin, crc, record_.crc32c[index]));
+      }
+      std::ranges::move(of_tensors, std::back_inserter(problems));
+    }
+    if (problems.size() == before && file_digest_.finish() != record_.digest) {
+      problems.push_back(fmt::format("{} is damaged: its hash is not the manifest's", record_.name));
+    }
+  }
+
+ private:
+  // Small enough to stay in the second-level cache while it is hashed three times.
+  static constexpr std::uint64_t kPieceBytes = 256 << 10;
+
+  // Gives the tensors their part of the piece; their byte ranges do not overlap.
+  void feed_tensors(std::uint64_t begin, std::span<const std::byte> piece,
+                    std::vector<std::string>& problems) {
+    const std::uint64_t end = begin + piece.size();
+    while (next_ < tensors_.size() && tensors_[next_]->begin < end) {
+      const TensorRecord& t = *tensors_[next_];
+      if (digester_ == nullptr) digester_ = std::make_unique<Digester>();
+      const std::uint64_t from = std::max(t.begin, begin), to = std::min(t.end, end);
+      digester_->update(
+          piece.subspan(static_cast<std::size_t>(from - begin), static_cast<std::size_t>(to - from)));
+      if (t.end > end) return;
+      if (digester_->finish() != t.digest) {
+        problems.push_back(fmt::format(
+            "{} is damaged: slice {} of variable \"{}\"{} has another hash than the manifest", record_.name,
+            t.slice, t.variable, t.slot.empty() ? "" : fmt::format(" slot \"{}\"", t.slot)));
+      }
+      digester_.reset();
+      ++next_;
+    }
+  }
+
+  const FileRecord& record_;
+  std::vector<const TensorRecord*> tensors_;
+  std::size_t next_ = 0;
+  std::unique_ptr<Digester> digester_;
+  Digester file_digest_;
+};
+
+void check_file(Fs& fs, const std::string& path, const Manifest& manifest, std::uint32_t index,
+                std::vector<std::string>& problems) {
+  const FileRecord& record = manifest.files[index];
+  const std::string file_path = join_path(path, record.name);
+  if (!fs.exists(file_path)) {
+    problems.push_back(record.name + " is missing");
+    return;
+  }
+  const auto file = fs.open(file_path);
+  if (file->size() != record.size) {
+    problems.push_back(fmt::format("{} has {} bytes instead of {}", record.name, file->size(), record.size));
+  } else {
+    FileVerifier(manifest, index).run(*file, problems);
+  }
+  if (problems.empty() || server_of_shard(record.name) < 0) return;
+  const std::string id = checkpoint_id_of_shard(fs, file_path);
+  if (!id.empty() && id != manifest.id) {
+    problems.push_back(fmt::format("{} belongs to checkpoint {}, not to {}", record.name, id, manifest.id));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> verify_file(Fs& fs, const std::string& path, const Manifest& manifest,
+                                     std::uint32_t file) {
+  std::vector<std::string> problems;
+  try {
+    check_file(fs, path, manifest, file, problems);
+  } catch (const Error& e) {
+    problems.push_back(e.what());
+  }
+  return problems;
+}
+
+std::vector<std::string> verify_files(Fs& fs, const std::string& path, const Manifest& manifest) {
+  std::vector<std::string> problems;
+  for (std::uint32_t i = 0; i < manifest.files.size(); ++i)
+    std::ranges::move(verify_file(fs, path, manifest, i), std::back_inserter(problems));
+  return problems;
+}
+
+std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path, const VerifyFiles& verify) {
+  try {
+    const Manifest manifest = load_manifest(fs, path).manifest;
+    std::vector<std::string> problems = verify(fs, path, manifest);
+    if (std::string name = name_problem(path, manifest); !name.empty()) problems.push_back(std::move(name));
+    return problems;
+  } catch (const Error& e) {
+    return {e.what()};
+  }
+}
+
+FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFiles& verify) {
+  const std::vector<CheckpointEntry> entries = scan_checkpoints(fs, dir);
+  if (entries.empty()) {
+    fail(ErrorKind::checkpoint,
+         "{} {}; start without resuming, or give the checkpoint directory of the run to be resumed", dir,
+         fs.exists(dir) ? "holds no checkpoint to resume from"
+                        : "does not exist, so there is nothing to resume from");
+  }
+  FoundCheckpoint found;
+  if (std::string problem = latest_problem(fs, dir, entries); !problem.empty())
+    found.warnings.push_back(problem);
+  std::vector<std::string> bad;
+  for (const CheckpointEntry& entry : entries) {
+    std::string reason = entry.reason;
+    if (reason.empty()) reason = fmt::format("{}", fmt::join(verify(fs, entry.path, *entry.manifest), "; "));
+    if (reason.empty()) {
+      found.path = entry.path;
+      for (const std::string& b : bad)
+        found.warnings.push_back(fmt::format("{}; falling back to {}", b, entry.name));
+      return found;
+    }
+    bad.push_back(fmt::format("checkpoint {} cannot be used: {}", entry.name, reason));
+  }
+  fail(ErrorKind::checkpoint, "no checkpoint in {} can be used:\n  {}", dir, fmt::join(bad, "\n  "));
+}
+
+}  // namespace varscope

@@ -1,0 +1,61 @@
+#include "checkpoint/restore/warm_start.h"
+
+#include <map>
+#include <set>
+
+#include "checkpoint/restore/names.h"
+#include "checkpoint/restore/restore_plan.h"
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+// "" or what makes the values of `saved` no values of `wanted`.
+std::string problem_of(const VariableSpec& saved, const VariableSpec& wanted) {
+  const std::string who =
+      saved.full_name() == wanted.full_name()
+          ? fmt::format("variable \"{}\"", wanted.full_name())
+          : fmt::format("variable \"{}\" for \"{}\"", saved.full_name(), wanted.full_name());
+  std::string text;
+  if (saved.full_shape() != wanted.full_shape()) {
+    text = fmt::format("{} has shape {} in the checkpoint and {} in the model", who, saved.full_shape().str(),
+                       wanted.full_shape().str());
+  }
+  if (saved.dtype != wanted.dtype) {
+    text += fmt::format("{} is {} in the checkpoint and {} in the model", text.empty() ? who : ", and",
+                        to_string(saved.dtype), to_string(wanted.dtype));
+  }
+  return text;
+}
+
+}  // namespace
+
+WarmStart::WarmStart(const std::string& path, const Manifest& manifest, const VariableTable& model,
+                     const AssignmentMap& map)
+    : result_(map.resolve(whole_names(model), whole_names(manifest.variables))) {
+  std::map<std::string_view, const VariableSpec*> saved, wanted;
+  for (const VariableSpec& v : manifest.variables.variables()) saved.try_emplace(v.full_name(), &v);
+  for (const VariableSpec& v : model.variables()) wanted.try_emplace(v.full_name(), &v);
+  std::vector<std::string> problems;
+  std::set<std::string_view> taken;
+  for (const std::string& name : whole_names(model)) {
+    const auto source = result_.sources.find(name);
+    if (source == result_.sources.end()) continue;
+    taken.insert(source->second);
+    if (std::string p = problem_of(*saved.at(source->second), *wanted.at(name)); !p.empty())
+      problems.push_back(std::move(p));
+  }
+  for (const std::string& name : whole_names(manifest.variables)) {
+    if (!taken.contains(name)) extra_.push_back(name);
+  }
+  refuse(path, "the model", problems,
+         "nothing was assigned; leave these variables out of warm_start.map, or make them alike");
+}
+
+std::optional<VariableSpec> WarmStart::saved_as(const VariableSpec& variable) const {
+  const auto source = result_.sources.find(variable.full_name());
+  if (source == result_.sources.end()) return std::nullopt;
+  return renamed(variable, source->second);
+}
+
+}  // namespace varscope

@@ -1,0 +1,177 @@
+#include "checkpoint/tools/diff.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+
+#include "checkpoint/format/elements.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/restore/whole_tensors.h"
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+using Json = nlohmann::json;
+
+template <class T>
+double absolute_difference(T a, T b) {
+  if constexpr (std::is_integral_v<T>) {
+    return static_cast<double>(ulp_distance(a, b));
+  } else {
+    const double x = as_double(a), y = as_double(b);
+    const double d = x == y ? 0.0 : std::abs(x - y);  // equal infinities have no difference
+    return std::isnan(d) ? std::numeric_limits<double>::infinity() : d;
+  }
+}
+
+template <class T>
+void compare(const std::byte* a, const std::byte* b, std::size_t n, TensorDifference& d) {
+  for (std::size_t i = 0; i < n; ++i) {
+    if (std::memcmp(a + i * sizeof(T), b + i * sizeof(T), sizeof(T)) == 0) continue;
+    const T x = element<T>(a, i), y = element<T>(b, i);
+    const double difference = absolute_difference(x, y);
+    const double size = std::max(std::abs(as_double(x)), std::abs(as_double(y)));
+    const double relative = difference == 0 || std::isinf(difference) ? difference : difference / size;
+    ++d.n_different;
+    d.max_abs = std::max(d.max_abs, difference);
+    d.max_relative = std::max(d.max_relative, relative);
+    d.max_ulp = std::max(d.max_ulp, ulp_distance(x, y));
+  }
+}
+
+TensorDifference compare_tensor(CheckpointReader& a, CheckpointReader& b, const WholeTensor& t) {
+  TensorDifference d{"", to_string(t.dtype), t.shape.str(), t.shape.n_elements(), 0, 0, 0, 0};
+  for (const Slice& piece : cut(t.shape, t.dtype)) {
+    const Tensor x(t.dtype, piece.extent), y(t.dtype, piece.extent);
+    a.read(t.variable, t.slot, piece, x.view());
+    b.read(t.variable, t.slot, piece, y.view());
+    if (std::memcmp(x.view().bytes(), y.view().bytes(), x.n_bytes()) == 0) continue;
+    with_element_type(t.dtype, [&](auto type) {
+      compare<decltype(type)>(x.view().bytes(), y.view().bytes(), static_cast<std::size_t>(x.n_elements()),
+                              d);
+    });
+  }
+  return d;
+}
+
+std::map<std::string, WholeTensor> by_name(const CheckpointReader& reader) {
+  std::map<std::string, WholeTensor> tensors;
+  for (WholeTensor& t : whole_tensors(reader)) {
+    std::string name = t.slot.empty() ? t.variable : fmt::format("{} (slot {})", t.variable, t.slot);
+    tensors.emplace(std::move(name), std::move(t));
+  }
+  return tensors;
+}
+
+std::string describe(const std::string& name, const WholeTensor& t) {
+  return fmt::format("{} {} {}", name, to_string(t.dtype), t.shape.str());
+}
+
+CheckpointDifference compare_readers(CheckpointReader& a, CheckpointReader& b) {
+  CheckpointDifference result;
+  const auto in_a = by_name(a), in_b = by_name(b);
+  for (const auto& [name, t] : in_b) {
+    if (!in_a.contains(name)) result.added.push_back(describe(name, t));
+  }
+  for (const auto& [name, t] : in_a) {
+    const auto other = in_b.find(name);
+    if (other == in_b.end()) {
+      result.removed.push_back(describe(name, t));
+      continue;
+    }
+    const WholeTensor& u = other->second;
+    if (t.shape != u.shape || t.dtype != u.dtype) {
+      result.changed.push_back(fmt::format("{} {} {} -> {} {}", name, to_string(t.dtype), t.shape.str(),
+                                           to_string(u.dtype), u.shape.str()));
+      continue;
+    }
+    TensorDifference d = compare_tensor(a, b, t);
+    d.name = name;
+    if (d.n_different == 0) {
+      ++result.n_equal;
+    } else {
+      result.values.push_back(std::move(d));
+    }
+  }
+  std::stable_sort(result.values.begin(), result.values.end(),
+                   [](const auto& x, const auto& y) { return x.max_abs > y.max_abs; });
+  return result;
+}
+
+std::string to_text(const CheckpointDifference& d) {
+  std::string text;
+  const auto list = [&](const char* what, const std::vector<std::string>& lines) {
+    for (const std::string& line : lines) text += fmt::format("{}  {}\n", what, line);
+  };
+  list("added  ", d.added);
+  list("removed", d.removed);
+  list("changed", d.changed);
+  if (!d.values.empty()) {
+    std::vector<std::vector<std::string>> rows = {
+        {"values differ in", "dtype", "shape", "differing", "max abs", "max relative", "max ULP"}};
+    for (const TensorDifference& t : d.values) {
+      rows.push_back({t.name, t.dtype, t.shape, fmt::format("{} of {}", t.n_different, t.n_elements),
+                      fmt::format("{:.6g}", t.max_abs), fmt::format("{:.3g}", t.max_relative),
+                      std::to_string(t.max_ulp)});
+    }
+    text += text_table(rows);
+  }
+  return text + fmt::format(
+                    "{}: {} equal, {} with other values, {} added, {} removed, {} of another shape or "
+                    "dtype\n",
+                    d.equal() ? "equal" : "different", d.n_equal, d.values.size(), d.added.size(),
+                    d.removed.size(), d.changed.size());
+}
+
+Json to_json(const CheckpointDifference& d) {
+  Json values = Json::array();
+  for (const TensorDifference& t : d.values) {
+    values.push_back({{"name", t.name},
+                      {"dtype", t.dtype},
+                      {"shape", t.shape},
+                      {"elements", t.n_elements},
+                      {"differing", t.n_different},
+                      {"max_abs", t.max_abs},
+                      {"max_relative", t.max_relative},
+                      {"max_ulp", t.max_ulp}});
+  }
+  return {{"equal", d.equal()},   {"n_equal", d.n_equal}, {"added", d.added},
+          {"removed", d.removed}, {"changed", d.changed}, {"values", values}};
+}
+
+}  // namespace
+
+CheckpointDifference diff_checkpoints(Fs& fs, const std::string& a, const std::string& b) {
+  CheckpointReader first = CheckpointReader::open(fs, a), second = CheckpointReader::open(fs, b);
+  return compare_readers(first, second);
+}
+
+int diff_tool(Fs& fs, const std::string& a, const std::string& b, ToolFormat format, std::string& out) {
+  CheckpointReader first = CheckpointReader::open(fs, a), second = CheckpointReader::open(fs, b);
+  const CheckpointDifference d = compare_readers(first, second);
+  const auto facts = [](const CheckpointReader& r) {
+    const Manifest& m = r.manifest();
+    return Json{{"path", r.path()},
+                {"step", m.step},
+                {"optimizer", m.optimizer},
+                {"values_hash", m.values_hash.hex()}};
+  };
+  if (format == ToolFormat::json) {
+    Json json = to_json(d);
+    json["a"] = facts(first);
+    json["b"] = facts(second);
+    out += json_text(json);
+  } else {
+    for (const auto& [letter, r] : {std::pair("a", &first), std::pair("b", &second)}) {
+      out += fmt::format("{}  {}  step {}, {}, values hash {}\n", letter, r->path(), r->manifest().step,
+                         r->manifest().optimizer, r->values_hash().hex());
+    }
+    out += to_text(d);
+  }
+  return d.equal() ? 0 : static_cast<int>(ExitCode::difference);
+}
+
+}  // namespace varscope

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/format/shard.h"
+#include "checkpoint/storage/fs.h"
+#include "checkpoint/tools/report_text.h"
+
+namespace varscope {
+
+// Fills `out`, which has the bytes of the tensor's box. Throws what is wrong with the source.
+using FillTensor = std::function<void(const ShardTensor&, std::span<std::byte> out)>;
+
+// A checkpoint that no cluster writes: what `begin`, the servers and `commit` do, in one process.
+struct NewCheckpoint {
+  Manifest manifest;                 // without id, files, tensors and the hash of the values
+  std::vector<ShardTensor> tensors;  // data.data stays null; each goes to the server that owns its slice
+  std::vector<std::pair<std::string, std::string>> files;  // others, name and bytes
+  std::optional<EvaluationRecord> evaluation = {};
+};
+// Writes and commits it under the lock that `directory` holds; one slice at a time is in memory. Returns its
+// path. Whatever fails, nothing is left behind.
+std::string write_checkpoint(Fs& fs, CheckpointDirectory& directory, NewCheckpoint checkpoint,
+                             const FillTensor& fill);
+
+// Writes the state of a checkpoint into `dir` as the shards that a job with `servers` servers would write:
+// same step, time, run, clocks, workers' states, slices and values hash. Takes the lock of `dir`, which may
+// be the directory of the checkpoint itself: then the original is set aside. Every byte is verified. `out`
+// gets what was written. Throws Error(checkpoint) when the checkpoint is damaged or a job writes in `dir`,
+// Error(io).
+void reshard_tool(Fs& fs, const std::string& path, const std::string& dir, int servers, ToolFormat format,
+                  std::string& out);
+
+}  // namespace varscope

@@ -1,0 +1,295 @@
+#include "checkpoint/tools/tools.h"
+
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <vector>
+
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/format/elements.h"
+#include "checkpoint/format/evaluation.h"
+#include "checkpoint/restore/reader.h"
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+using Json = nlohmann::json;
+
+std::uint64_t total_bytes(const Manifest& m) {
+  std::uint64_t n = 0;
+  for (const FileRecord& f : m.files) n += f.size;
+  return n;
+}
+
+struct Summary {
+  double min = std::numeric_limits<double>::infinity(), max = -std::numeric_limits<double>::infinity();
+  double squares = 0;
+  void add(double x) {
+    if (x < min || std::isnan(x)) min = x;
+    if (x > max || std::isnan(x)) max = x;
+    squares += x * x;
+  }
+};
+
+// What `inspect` says of one variable.
+struct VariableReport {
+  const VariableSpec* variable;
+  std::set<int> servers;
+  Summary summary;
+};
+
+VariableReport report_of(CheckpointReader& reader, const VariableSpec& v,
+                         const std::vector<std::size_t>& tensors) {
+  const Manifest& m = reader.manifest();
+  VariableReport report{&v, {}, {}};
+  for (const std::size_t i : tensors) {
+    const TensorRecord& t = m.tensors[i];
+    report.servers.insert(server_of_shard(m.files[t.file].name));
+    const Slice box = Slice::from_spec(t.box);
+    const Tensor values(t.dtype, box.extent);
+    reader.read(t.variable, t.slot, box, values.view());
+    with_element_type(t.dtype, [&](auto type) {
+      for (std::size_t e = 0; e < static_cast<std::size_t>(values.n_elements()); ++e)
+        report.summary.add(as_double(element<decltype(type)>(values.view().bytes(), e)));
+    });
+  }
+  return report;
+}
+
+std::vector<VariableReport> variable_reports(CheckpointReader& reader) {
+  const TensorIndex index = index_tensors(reader.manifest());
+  std::vector<VariableReport> reports;
+  for (const VariableSpec& v : reader.manifest().variables.variables()) {
+    const auto it = index.find({v.name, ""});
+    reports.push_back(report_of(reader, v, it == index.end() ? std::vector<std::size_t>{} : it->second));
+  }
+  return reports;
+}
+
+std::vector<std::string> row_of(const VariableReport& r) {
+  const VariableSpec& v = *r.variable;
+  if (r.servers.empty()) return {v.name, to_string(v.dtype), v.shape.str(), "-", "-", "-", "-"};
+  return {v.name,
+          to_string(v.dtype),
+          v.shape.str(),
+          fmt::format("{}", fmt::join(r.servers, ",")),
+          fmt::format("{:.6g}", r.summary.min),
+          fmt::format("{:.6g}", r.summary.max),
+          fmt::format("{:.6g}", std::sqrt(r.summary.squares))};
+}
+
+Json json_of(const VariableReport& r) {
+  Json json = {{"name", r.variable->name},
+               {"dtype", to_string(r.variable->dtype)},
+               {"shape", r.variable->shape.dims()},
+               {"servers", r.servers}};
+  if (r.servers.empty()) return json;
+  json["min"] = r.summary.min;
+  json["max"] = r.summary.max;
+  json["norm"] = std::sqrt(r.summary.squares);
+  return json;
+}
+
+std::string facts(const Manifest& m, const std::string& path) {
+  std::vector<std::vector<std::string>> rows = {
+      {"checkpoint", path},
+      {"step", std::to_string(m.step)},
+      {"time", utc_text(m.unix_time)},
+      {"id", m.id},
+      {"run", fmt::format("{} attempt {}", m.run_id, m.attempt)},
+      {"parent", m.parent.empty() ? "none" : m.parent},
+      {"program",
+       fmt::format("varscope {}, format {}.{}", m.program_version, m.format_major, m.format_minor)},
+      {"config", m.config_hash},
+      {"mode", m.mode},
+      {"servers", std::to_string(m.servers)},
+      {"workers", fmt::format("{} ({} logical)", m.workers, m.logical_workers)},
+      {"clocks", fmt::format("{}", fmt::join(m.cut, " "))},
+      {"optimizer",
+       m.slots.empty() ? m.optimizer : fmt::format("{} (slots {})", m.optimizer, fmt::join(m.slots, ", "))},
+      {"parameters", std::to_string(m.variables.n_parameters())},
+  };
+  for (const FileRecord& f : m.files) {
+    rows.push_back({"file", fmt::format("{}  {} bytes  {}", f.name, f.size, f.digest.hex())});
+  }
+  return text_table(rows);
+}
+
+// "accuracy 0.91, loss 0.3 (step 40)"; "-" where nothing is known.
+std::string evaluation_text(Fs& fs, const CheckpointEntry& e) {
+  const std::optional<EvaluationRecord> record = read_evaluation(fs, e.path);
+  if (!record || record->values.empty()) return "-";
+  std::vector<std::string> figures;
+  for (const auto& [name, value] : record->values) figures.push_back(fmt::format("{} {:.4g}", name, value));
+  return fmt::format("{} (step {})", fmt::join(figures, ", "), record->step);
+}
+
+Json json_of(Fs& fs, const CheckpointEntry& e) {
+  Json json = {{"name", e.name},
+               {"step", e.step},
+               {"state", e.state == CheckpointState::committed ? "committed" : "damaged"},
+               {"pinned", e.pinned}};
+  if (!e.reason.empty()) json["reason"] = e.reason;
+  if (!e.manifest) return json;
+  json["unix_time"] = e.manifest->unix_time;
+  json["bytes"] = total_bytes(*e.manifest);
+  json["parent"] = e.manifest->parent;
+  if (const auto record = read_evaluation(fs, e.path))
+    json["evaluation"] = {{"step", record->step}, {"values", record->values}};
+  return json;
+}
+
+std::vector<std::string> superseded(Fs& fs, const std::string& dir) {
+  std::vector<std::string> names;
+  for (const std::string& name : fs.list(dir)) {
+    if (name.starts_with(kSupersededPrefix)) names.push_back(name);
+  }
+  return names;
+}
+
+std::string list_table(Fs& fs, const std::vector<CheckpointEntry>& entries) {
+  std::vector<std::vector<std::string>> rows = {
+      {"name", "step", "time", "bytes", "state", "parent", "evaluation"}};
+  for (const CheckpointEntry& e : entries) {
+    const bool known = e.manifest.has_value();
+    std::string state = e.state == CheckpointState::committed ? "committed" : "damaged: " + e.reason;
+    if (e.pinned) state += ", pinned";
+    rows.push_back({e.name, std::to_string(e.step), known ? utc_text(e.manifest->unix_time) : "?",
+                    known ? std::to_string(total_bytes(*e.manifest)) : "?", state,
+                    known && !e.manifest->parent.empty() ? e.manifest->parent : "-", evaluation_text(fs, e)});
+  }
+  return text_table(rows);
+}
+
+// The lines of LINEAGE that are JSON objects.
+std::vector<Json> lineage(Fs& fs, const std::string& dir) {
+  std::vector<Json> events;
+  std::istringstream lines(lineage_text(fs, dir));
+  for (std::string line; std::getline(lines, line);) {
+    Json json = Json::parse(line, nullptr, false);
+    if (json.is_object()) events.push_back(std::move(json));
+  }
+  return events;
+}
+
+std::string lineage_line(const Json& event) {
+  const auto text = [&](const char* key) {
+    return event.contains(key) && event[key].is_string() ? event[key].get<std::string>() : "?";
+  };
+  const bool timed = event.contains("unix_time") && event["unix_time"].is_number_integer();
+  return fmt::format("lineage: {}  {} to {}\n", timed ? utc_text(event["unix_time"]) : "?", text("event"),
+                     text("to"));
+}
+
+struct Verdict {
+  std::string path;
+  std::vector<std::string> problems;
+  std::optional<Manifest> manifest;  // where there are none
+  std::string figures;               // what is wrong with METRICS, which recovery does not need
+  bool is_whole() const { return manifest && figures.empty(); }
+};
+
+Verdict judge(Fs& fs, const std::string& path) {
+  Verdict v{path, verify_checkpoint(fs, path), {}, ""};
+  try {
+    v.figures = evaluation_problem(fs, path);
+  } catch (const Error& e) {
+    v.figures = e.what();
+  }
+  if (v.problems.empty()) v.manifest = load_manifest(fs, path).manifest;
+  return v;
+}
+
+std::string text_of(const Verdict& v) {
+  std::string text = v.manifest ? fmt::format("{}: good, {} files, {} bytes, values hash {}\n", v.path,
+                                              v.manifest->files.size(), total_bytes(*v.manifest),
+                                              v.manifest->values_hash.hex())
+                                : fmt::format("{}: DAMAGED\n  {}\n", v.path, fmt::join(v.problems, "\n  "));
+  if (!v.figures.empty()) text += fmt::format("  {}\n", v.figures);
+  return text;
+}
+
+Json json_of(const Verdict& v) {
+  Json json = {{"path", v.path}, {"state", v.manifest ? "good" : "damaged"}};
+  if (v.manifest) {
+    json["files"] = v.manifest->files.size();
+    json["bytes"] = total_bytes(*v.manifest);
+    json["values_hash"] = v.manifest->values_hash.hex();
+  } else {
+    json["problems"] = v.problems;
+  }
+  if (!v.figures.empty()) json["figures"] = v.figures;
+  return json;
+}
+
+}  // namespace
+
+std::string list_text(Fs& fs, const std::string& dir, ToolFormat format) {
+  if (!fs.is_directory(dir)) fail(ErrorKind::checkpoint, "there is no checkpoint directory {}", dir);
+  const std::vector<CheckpointEntry> entries = scan_checkpoints(fs, dir);
+  const std::vector<std::string> aside = superseded(fs, dir);
+  const std::vector<Json> events = lineage(fs, dir);
+  const std::string problem = latest_problem(fs, dir, entries);
+  if (format == ToolFormat::json) {
+    Json checkpoints = Json::array();
+    for (const CheckpointEntry& e : entries) checkpoints.push_back(json_of(fs, e));
+    Json json = {{"directory", dir}, {"checkpoints", checkpoints}, {"set_aside", aside}, {"lineage", events}};
+    if (!problem.empty()) json["warning"] = problem;
+    return json_text(json);
+  }
+  std::string text =
+      entries.empty() ? fmt::format("{} holds no checkpoints\n", dir) : list_table(fs, entries);
+  for (const std::string& name : aside) text += fmt::format("set aside: {}\n", name);
+  for (const Json& event : events) text += lineage_line(event);
+  if (!problem.empty()) text += "warning: " + problem + "\n";
+  return text;
+}
+
+std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format) {
+  CheckpointReader reader = CheckpointReader::open(fs, path);
+  const Manifest& m = reader.manifest();
+  const std::vector<VariableReport> reports = variable_reports(reader);
+  if (format == ToolFormat::json) {
+    Json json = Json::parse(to_json(m));  // the same facts as manifest.json
+    json.erase("tensors");
+    json["checkpoint"] = path;
+    json["parameters"] = m.variables.n_parameters();
+    json["variables"] = Json::array();
+    for (const VariableReport& r : reports) json["variables"].push_back(json_of(r));
+    return json_text(json);
+  }
+  std::vector<std::vector<std::string>> rows = {
+      {"variable", "dtype", "shape", "servers", "min", "max", "norm"}};
+  for (const VariableReport& r : reports) rows.push_back(row_of(r));
+  return facts(m, path) + "\n" + text_table(rows) + "\n" + "values hash  " + m.values_hash.hex() + "\n";
+}
+
+int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out, ToolFormat format) {
+  std::vector<std::string> paths;
+  for (const CheckpointEntry& e : scan_checkpoints(fs, path_or_dir)) paths.push_back(e.path);
+  const std::string name = base_name(path_or_dir);
+  const bool is_one = fs.exists(join_path(path_or_dir, kManifestName)) || name.starts_with("step-") ||
+                      name.starts_with(kSupersededPrefix);
+  if (paths.empty() && is_one && fs.is_directory(path_or_dir)) paths.push_back(path_or_dir);
+  if (paths.empty()) fail(ErrorKind::checkpoint, "there is no checkpoint at {}", path_or_dir);
+  bool good = true;
+  Json checkpoints = Json::array();
+  for (const std::string& path : paths) {
+    const Verdict verdict = judge(fs, path);
+    good = good && verdict.is_whole();
+    if (format == ToolFormat::json) {
+      checkpoints.push_back(json_of(verdict));
+    } else {
+      out += text_of(verdict);
+    }
+  }
+  if (format == ToolFormat::json) out += json_text({{"good", good}, {"checkpoints", checkpoints}});
+  return good ? 0 : static_cast<int>(ExitCode::difference);
+}
+
+}  // namespace varscope
