@@ -23,8 +23,8 @@
 #include "checkpoint/directory/committer.h"
 #include "checkpoint/restore/reader.h"
 #include "common/base/error.h"
-#include "ps/shard_checkpointer.h"
-#include "ps/updater.h"
+#include "ps/checkpointing/shard_checkpointer.h"
+#include "ps/update/updater.h"
 
 namespace varscope::bench {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "common/base/hash.h"
 #include "common/base/tensor.h"
-#include "ps/optimizer.h"
+#include "ps/update/optimizer.h"
 
 namespace varscope::bench {
 namespace {

@@ -19,7 +19,7 @@
 #include "launch/job_setup.h"
 #include "launch/output.h"
 #include "launch/version.h"
-#include "ps/optimizer.h"
+#include "ps/update/optimizer.h"
 
 namespace varscope {
 namespace {

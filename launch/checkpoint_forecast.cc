@@ -10,7 +10,7 @@
 #include "common/base/tensor.h"
 #include "common/transport/transport.h"
 #include "launch/console.h"
-#include "ps/checkpoint_interval.h"
+#include "ps/checkpointing/checkpoint_interval.h"
 
 namespace varscope {
 namespace {

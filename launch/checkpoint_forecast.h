@@ -41,7 +41,7 @@ struct CheckpointForecast {
       0;  // training waits for the cut (and for the disk, where the pool is smaller than the shard)
   double copy_s = 0;      // that updates take once to save what they overwrite
   double flush_s = 0;     // from the cut to the commit, the servers of a host sharing its disk
-  double interval_s = 0;  // of checkpoints that loses least (ps/checkpoint_interval.h)
+  double interval_s = 0;  // of checkpoints that loses least (ps/checkpointing/checkpoint_interval.h)
   double mtbf_s = 0;      // assumed for it
   static CheckpointForecast of(const CheckpointSize& size, const MachineSpeed& speed, int n_files,
                                const CheckpointConfig& checkpoint);

@@ -13,7 +13,7 @@
 #include "common/transport/transport.h"
 #include "launch/output.h"
 #include "launch/version.h"
-#include "ps/checkpoint_interval.h"
+#include "ps/checkpointing/checkpoint_interval.h"
 
 namespace varscope {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "ps/checkpoint_coordinator.h"
+#include "ps/checkpointing/checkpoint_coordinator.h"
 #include "ps/run_observer.h"
 #include "worker/eval_metrics.h"
 

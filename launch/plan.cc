@@ -12,8 +12,8 @@
 #include "launch/job_setup.h"
 #include "launch/start_values.h"
 #include "ps/aggregator.h"
-#include "ps/deferred_update.h"
-#include "ps/optimizer.h"
+#include "ps/update/deferred_update.h"
+#include "ps/update/optimizer.h"
 
 namespace varscope {
 namespace {

@@ -9,7 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "common/config/suggest.h"
-#include "ps/optimizer.h"
+#include "ps/update/optimizer.h"
 
 namespace varscope {
 namespace {

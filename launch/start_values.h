@@ -8,7 +8,7 @@
 #include "checkpoint/restore/restore_plan.h"
 #include "checkpoint/restore/warm_start.h"
 #include "launch/job_setup.h"
-#include "ps/parameter_shard.h"
+#include "ps/store/parameter_shard.h"
 
 namespace varscope {
 

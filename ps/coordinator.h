@@ -11,7 +11,7 @@
 #include "common/transport/run_requests.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire.h"
-#include "ps/checkpoint_coordinator.h"
+#include "ps/checkpointing/checkpoint_coordinator.h"
 #include "ps/run_observer.h"
 
 namespace varscope {

@@ -10,9 +10,9 @@
 #include "ps/aggregator.h"
 #include "ps/consistency_gate.h"
 #include "ps/coordinator.h"
-#include "ps/deferred_update.h"
-#include "ps/parameter_shard.h"
-#include "ps/updater.h"
+#include "ps/store/parameter_shard.h"
+#include "ps/update/deferred_update.h"
+#include "ps/update/updater.h"
 
 namespace varscope {
 

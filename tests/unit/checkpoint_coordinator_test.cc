@@ -1,6 +1,6 @@
 // Figures of evaluations with checkpoints, and retention, as server 0 does them: before and after a commit,
 // and over a kill at either moment.
-#include "ps/checkpoint_coordinator.h"
+#include "ps/checkpointing/checkpoint_coordinator.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

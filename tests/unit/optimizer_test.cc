@@ -1,4 +1,4 @@
-#include "ps/optimizer.h"
+#include "ps/update/optimizer.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "ps/parameter_shard.h"
+#include "ps/store/parameter_shard.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What a checkpoint holds is the state at the cut, whatever is updated while it is written.
-#include "ps/snapshot.h"
+#include "ps/store/snapshot.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <random>
 #include <thread>
 
-#include "ps/checkpoint_interval.h"
-#include "ps/updater.h"
+#include "ps/checkpointing/checkpoint_interval.h"
+#include "ps/update/updater.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/norms_exchange.h"
 #include "tests/support/ps_exchange.h"

@@ -13,8 +13,8 @@
 #include "checkpoint/format/manifest.h"
 #include "common/base/types.h"
 #include "common/config/job_config.h"
+#include "ps/checkpointing/shard_checkpointer.h"
 #include "ps/run_observer.h"
-#include "ps/shard_checkpointer.h"
 
 namespace varscope {
 

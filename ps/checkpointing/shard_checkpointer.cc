@@ -1,4 +1,4 @@
-#include "ps/shard_checkpointer.h"
+#include "ps/checkpointing/shard_checkpointer.h"
 
 #include <chrono>
 #include <cstring>

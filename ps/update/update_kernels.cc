@@ -1,4 +1,4 @@
-#include "ps/update_kernels.h"
+#include "ps/update/update_kernels.h"
 
 #include "common/base/vector_clones.h"
 

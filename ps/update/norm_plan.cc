@@ -1,4 +1,4 @@
-#include "ps/norm_plan.h"
+#include "ps/update/norm_plan.h"
 
 #include <algorithm>
 #include <map>

@@ -1,4 +1,4 @@
-#include "ps/parameter_shard.h"
+#include "ps/store/parameter_shard.h"
 
 #include <algorithm>
 #include <cstring>
@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "common/base/error.h"
-#include "ps/snapshot.h"
+#include "ps/store/snapshot.h"
 
 namespace varscope {
 namespace {

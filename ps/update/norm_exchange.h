@@ -8,7 +8,7 @@
 
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
-#include "ps/norm_plan.h"
+#include "ps/update/norm_plan.h"
 
 namespace varscope {
 

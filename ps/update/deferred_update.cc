@@ -1,11 +1,11 @@
-#include "ps/deferred_update.h"
+#include "ps/update/deferred_update.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "common/base/error.h"
 #include "common/transport/wire.h"
-#include "ps/update_kernels.h"
+#include "ps/update/update_kernels.h"
 
 namespace varscope {
 namespace {

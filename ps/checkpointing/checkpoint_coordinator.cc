@@ -1,4 +1,4 @@
-#include "ps/checkpoint_coordinator.h"
+#include "ps/checkpointing/checkpoint_coordinator.h"
 
 #include <algorithm>
 #include <chrono>

@@ -1,4 +1,4 @@
-#include "ps/optimizer_kernels.h"
+#include "ps/update/optimizer_kernels.h"
 
 #include <cmath>
 

@@ -9,7 +9,7 @@
 #include "common/base/tensor.h"
 #include "common/placement/bucket_plan.h"
 #include "common/transport/reports.h"
-#include "ps/optimizer.h"
+#include "ps/update/optimizer.h"
 
 namespace varscope {
 

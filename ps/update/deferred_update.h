@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "common/placement/bucket_plan.h"
-#include "ps/norm_exchange.h"
-#include "ps/norm_plan.h"
-#include "ps/parameter_shard.h"
-#include "ps/updater.h"
+#include "ps/store/parameter_shard.h"
+#include "ps/update/norm_exchange.h"
+#include "ps/update/norm_plan.h"
+#include "ps/update/updater.h"
 
 namespace varscope {
 

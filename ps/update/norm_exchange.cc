@@ -1,4 +1,4 @@
-#include "ps/norm_exchange.h"
+#include "ps/update/norm_exchange.h"
 
 #include <fmt/ranges.h>
 

@@ -1,7 +1,7 @@
-#include "ps/updater.h"
+#include "ps/update/updater.h"
 
 #include "common/base/error.h"
-#include "ps/update_kernels.h"
+#include "ps/update/update_kernels.h"
 
 namespace varscope {
 namespace {

@@ -1,9 +1,9 @@
-#include "ps/optimizer.h"
+#include "ps/update/optimizer.h"
 
 #include <cmath>
 
 #include "common/base/error.h"
-#include "ps/optimizer_kernels.h"
+#include "ps/update/optimizer_kernels.h"
 
 namespace varscope {
 namespace {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "common/placement/bucket_plan.h"
-#include "ps/optimizer.h"
-#include "ps/parameter_shard.h"
+#include "ps/store/parameter_shard.h"
+#include "ps/update/optimizer.h"
 
 namespace varscope {
 

@@ -12,8 +12,8 @@
 #include "checkpoint/restore/names.h"
 #include "checkpoint/storage/fs.h"
 #include "common/config/job_config.h"
-#include "ps/parameter_shard.h"
-#include "ps/snapshot.h"
+#include "ps/store/parameter_shard.h"
+#include "ps/store/snapshot.h"
 
 namespace varscope {
 
@@ -39,7 +39,7 @@ std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t
 std::string temporary_path(const std::string& dir, const std::string& id);
 
 // Saves one server's shard: after cut() training goes on, while a disk thread writes the state at the cut.
-//   cow   the cut copies nothing; updates save what they are about to overwrite (ps/snapshot.h)
+//   cow   the cut copies nothing; updates save what they are about to overwrite (ps/store/snapshot.h)
 //   copy  the cut copies values and slots into a buffer; the reference
 // Both write the same bytes. Memory is taken, and touched, once. One save at a time. Used by the server's
 // thread; the disk thread never calls MPI.

@@ -1,4 +1,4 @@
-#include "ps/snapshot.h"
+#include "ps/store/snapshot.h"
 
 #include <algorithm>
 #include <cstring>
