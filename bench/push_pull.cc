@@ -22,7 +22,7 @@
 #include "common/transport/mpi/mpi_job.h"
 #include "common/transport/wire.h"
 #include "ps/server.h"
-#include "worker/ps_client.h"
+#include "worker/client/ps_client.h"
 
 namespace varscope::bench {
 namespace {

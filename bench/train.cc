@@ -19,7 +19,7 @@
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/job_setup.h"
 #include "ps/server.h"
-#include "worker/trainer.h"
+#include "worker/train/trainer.h"
 
 namespace varscope::bench {
 namespace {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "worker/graph/executor.h"
-#include "worker/ops/blas.h"
-#include "worker/ops/im2col.h"
+#include "worker/kernels/blas.h"
+#include "worker/kernels/im2col.h"
 #include "worker/ops/image_ops.h"
 #include "worker/ops/ops.h"
 

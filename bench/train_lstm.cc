@@ -10,7 +10,7 @@
 
 #include "bench/bench.h"
 #include "worker/graph/executor.h"
-#include "worker/ops/blas.h"
+#include "worker/kernels/blas.h"
 #include "worker/ops/ops.h"
 #include "worker/ops/sequence_ops.h"
 

@@ -11,12 +11,12 @@
 #include <nlohmann/json.hpp>
 
 #include "common/config/job_config.h"
+#include "common/metrics/eval_metrics.h"
 #include "common/placement/cluster.h"
 #include "common/variables/variable_table.h"
 #include "launch/checkpoint_forecast.h"
 #include "ps/coordinator.h"
 #include "ps/run_observer.h"
-#include "worker/eval_metrics.h"
 
 namespace varscope {
 

@@ -8,8 +8,8 @@
 #include "launch/job_setup.h"
 #include "launch/output.h"
 #include "launch/start_values.h"
-#include "worker/evaluator.h"
 #include "worker/layers/model.h"
+#include "worker/train/evaluator.h"
 
 namespace varscope {
 void evaluate_checkpoint(const std::string& config, const std::vector<std::string>& overrides,

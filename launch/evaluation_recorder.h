@@ -1,8 +1,8 @@
 #pragma once
 
+#include "common/metrics/eval_metrics.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
 #include "ps/run_observer.h"
-#include "worker/eval_metrics.h"
 
 namespace varscope {
 

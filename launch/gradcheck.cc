@@ -10,8 +10,8 @@
 #include "common/base/hash.h"
 #include "common/base/philox.h"
 #include "launch/job_setup.h"
-#include "worker/evaluator.h"
 #include "worker/graph/session.h"
+#include "worker/train/evaluator.h"
 
 namespace varscope {
 namespace {

@@ -13,7 +13,7 @@
 #include "launch/checkpoint_forecast.h"
 #include "launch/output.h"
 #include "launch/version.h"
-#include "worker/trainer.h"
+#include "worker/train/trainer.h"
 
 namespace varscope {
 

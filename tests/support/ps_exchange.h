@@ -21,8 +21,8 @@
 #include "ps/update/optimizer.h"
 #include "tests/support/canonical_reference.h"
 #include "tests/support/plan_checks.h"
-#include "worker/ps_client.h"
-#include "worker/variable_memory.h"
+#include "worker/client/ps_client.h"
+#include "worker/client/variable_memory.h"
 
 // Real servers and clients that exchange synthetic gradients, over any transport, and what must come of it.
 namespace varscope::testing {

@@ -4,7 +4,7 @@
 
 #include "tests/support/gradient_check.h"
 #include "tests/support/thrown.h"
-#include "worker/ops/im2col.h"
+#include "worker/kernels/im2col.h"
 #include "worker/ops/image_ops.h"
 
 namespace varscope {

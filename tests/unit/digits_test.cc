@@ -10,7 +10,7 @@
 #include "common/base/hash.h"
 #include "worker/data/order.h"
 #include "worker/graph/session.h"
-#include "worker/ops/blas.h"
+#include "worker/kernels/blas.h"
 #include "worker/ops/ops.h"
 
 namespace varscope {

@@ -1,4 +1,4 @@
-#include "worker/eval_metrics.h"
+#include "common/metrics/eval_metrics.h"
 
 #include <gtest/gtest.h>
 

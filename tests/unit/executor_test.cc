@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "common/base/philox.h"
-#include "worker/ops/blas.h"
+#include "worker/kernels/blas.h"
 #include "worker/ops/ops.h"
 
 // Counts allocations, for Executor.DoesNotAllocateWhileItRuns.

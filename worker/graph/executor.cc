@@ -7,7 +7,7 @@
 
 #include "common/transport/transport.h"
 #include "worker/graph/numerics.h"
-#include "worker/ops/blas_clock.h"
+#include "worker/kernels/blas_clock.h"
 
 namespace varscope {
 namespace {

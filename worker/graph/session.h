@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "worker/graph/executor.h"
-#include "worker/local_states.h"
+#include "worker/graph/local_states.h"
 
 namespace varscope {
 

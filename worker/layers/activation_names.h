@@ -1,7 +1,7 @@
 #pragma once
 
 #include "common/config/binder.h"
-#include "worker/ops/kernels.h"
+#include "worker/kernels/kernels.h"
 
 namespace varscope {
 

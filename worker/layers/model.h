@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "common/config/job_config.h"
+#include "common/metrics/eval_metrics.h"
 #include "common/variables/variable_scope.h"
 #include "worker/data/dataset.h"
-#include "worker/eval_metrics.h"
 #include "worker/graph/graph.h"
 #include "worker/layers/layer.h"
 

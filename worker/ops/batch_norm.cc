@@ -2,8 +2,8 @@
 #include <cmath>
 #include <memory>
 
+#include "worker/kernels/normalization_kernels.h"
 #include "worker/ops/normalization.h"
-#include "worker/ops/normalization_kernels.h"
 #include "worker/ops/op_support.h"
 
 namespace varscope {

@@ -2,8 +2,8 @@
 #include <memory>
 #include <vector>
 
-#include "worker/ops/blas.h"
-#include "worker/ops/im2col.h"
+#include "worker/kernels/blas.h"
+#include "worker/kernels/im2col.h"
 #include "worker/ops/image_ops.h"
 #include "worker/ops/op_support.h"
 #include "worker/ops/ops.h"

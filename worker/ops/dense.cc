@@ -1,7 +1,7 @@
 #include <memory>
 #include <vector>
 
-#include "worker/ops/blas.h"
+#include "worker/kernels/blas.h"
 #include "worker/ops/op_support.h"
 #include "worker/ops/ops.h"
 

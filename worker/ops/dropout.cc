@@ -6,8 +6,8 @@
 
 #include "common/base/hash.h"
 #include "common/base/philox.h"
+#include "worker/kernels/normalization_kernels.h"
 #include "worker/ops/normalization.h"
-#include "worker/ops/normalization_kernels.h"
 #include "worker/ops/op_support.h"
 
 namespace varscope {

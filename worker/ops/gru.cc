@@ -1,6 +1,6 @@
 #include <memory>
 
-#include "worker/ops/recurrent_kernels.h"
+#include "worker/kernels/recurrent_kernels.h"
 #include "worker/ops/recurrent_support.h"
 #include "worker/ops/sequence_ops.h"
 

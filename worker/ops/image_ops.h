@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "worker/graph/graph.h"
-#include "worker/ops/kernels.h"
+#include "worker/kernels/kernels.h"
 #include "worker/ops/window.h"
 
 // Operations on images [n, h, w, c]: n of them, channels last (NHWC). Like worker/ops/ops.h: each function

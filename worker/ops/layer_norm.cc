@@ -1,7 +1,7 @@
 #include <memory>
 
+#include "worker/kernels/normalization_kernels.h"
 #include "worker/ops/normalization.h"
-#include "worker/ops/normalization_kernels.h"
 #include "worker/ops/op_support.h"
 
 namespace varscope {

@@ -5,8 +5,8 @@
 #include <limits>
 #include <memory>
 
+#include "worker/kernels/vector_math.h"
 #include "worker/ops/label_support.h"
-#include "worker/ops/vector_math.h"
 
 namespace varscope {
 namespace {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "worker/graph/op.h"
-#include "worker/ops/kernels.h"
+#include "worker/kernels/kernels.h"
 
 // Helpers that the op implementations share; private to worker/ops.
 namespace varscope::op_support {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "worker/graph/graph.h"
-#include "worker/ops/kernels.h"
+#include "worker/kernels/kernels.h"
 #include "worker/ops/losses.h"
 #include "worker/ops/metrics.h"
 

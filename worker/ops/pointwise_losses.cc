@@ -2,9 +2,9 @@
 #include <cmath>
 #include <memory>
 
+#include "worker/kernels/vector_math.h"
 #include "worker/ops/label_support.h"
 #include "worker/ops/losses.h"
-#include "worker/ops/vector_math.h"
 
 namespace varscope {
 namespace {

@@ -1,8 +1,8 @@
 #include <memory>
 
+#include "worker/kernels/pooling_kernels.h"
 #include "worker/ops/image_ops.h"
 #include "worker/ops/op_support.h"
-#include "worker/ops/pooling_kernels.h"
 
 namespace varscope {
 namespace {

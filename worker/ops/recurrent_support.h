@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "worker/ops/blas.h"
+#include "worker/kernels/blas.h"
 #include "worker/ops/op_support.h"
 
 // What the recurrent ops share; private to worker/ops. Inside, sequences are time-major: row t * n + r is

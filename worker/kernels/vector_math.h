@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "worker/ops/kernels.h"
+#include "worker/kernels/kernels.h"
 
 // Scalar functions that the compiler can vectorise inside a loop: no branches, no calls (but for the
 // float64 gelu), only IEEE operations, so that every lane of every instruction set gives the same bits.

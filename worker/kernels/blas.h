@@ -7,8 +7,8 @@
 
 #include "common/base/error.h"
 #include "common/transport/transport.h"
-#include "worker/ops/blas_clock.h"
-#include "worker/ops/kernels.h"
+#include "worker/kernels/blas_clock.h"
+#include "worker/kernels/kernels.h"
 
 namespace varscope {
 

@@ -10,7 +10,7 @@
 #include "common/placement/canonical_sum.h"
 #include "common/transport/peer_monitor.h"
 #include "common/transport/transport.h"
-#include "worker/variable_memory.h"
+#include "worker/client/variable_memory.h"
 
 namespace varscope {
 

@@ -1,4 +1,4 @@
-#include "worker/local_states.h"
+#include "worker/graph/local_states.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,7 +1,7 @@
-#include "worker/ops/pooling_kernels.h"
+#include "worker/kernels/pooling_kernels.h"
 
 #include "common/base/vector_clones.h"
-#include "worker/ops/vector_math.h"
+#include "worker/kernels/vector_math.h"
 
 namespace varscope::kernels {
 namespace {

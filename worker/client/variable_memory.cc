@@ -1,4 +1,4 @@
-#include "worker/variable_memory.h"
+#include "worker/client/variable_memory.h"
 
 #include <algorithm>
 #include <cstring>

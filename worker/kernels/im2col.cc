@@ -1,10 +1,10 @@
-#include "worker/ops/im2col.h"
+#include "worker/kernels/im2col.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "common/base/vector_clones.h"
-#include "worker/ops/vector_math.h"
+#include "worker/kernels/vector_math.h"
 
 namespace varscope::kernels {
 namespace {

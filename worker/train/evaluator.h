@@ -8,8 +8,8 @@
 #include "common/transport/reports.h"
 #include "worker/data/dataset.h"
 #include "worker/graph/executor.h"
+#include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
-#include "worker/local_states.h"
 
 namespace varscope {
 

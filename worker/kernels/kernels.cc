@@ -1,10 +1,10 @@
-#include "worker/ops/kernels.h"
+#include "worker/kernels/kernels.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "common/base/error.h"
-#include "worker/ops/vector_math.h"
+#include "worker/kernels/vector_math.h"
 
 namespace varscope {
 

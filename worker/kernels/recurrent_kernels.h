@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "worker/ops/kernels.h"
+#include "worker/kernels/kernels.h"
 
 // The nonlinear part of one time step of recurrent cells, fused and vectorised as in kernels.h: an element's
 // bits depend on its own operands only. Matrices are row-major [rows, units] and dense, but panels.

@@ -1,10 +1,10 @@
-#include "worker/ops/normalization_kernels.h"
+#include "worker/kernels/normalization_kernels.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "common/base/vector_clones.h"
-#include "worker/ops/vector_math.h"
+#include "worker/kernels/vector_math.h"
 
 namespace varscope::kernels {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "worker/ops/kernels.h"
+#include "worker/kernels/kernels.h"
 
 // Loops over the rows of [rows, cols] memory, vectorised, with sums in double: over a column the rows in
 // ascending order; over a row 16 partial sums, of the columns with one remainder, added pairwise.

@@ -1,6 +1,6 @@
-#include "worker/ops/recurrent_kernels.h"
+#include "worker/kernels/recurrent_kernels.h"
 
-#include "worker/ops/vector_math.h"
+#include "worker/kernels/vector_math.h"
 
 namespace varscope::kernels {
 namespace {

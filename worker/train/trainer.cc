@@ -1,4 +1,4 @@
-#include "worker/trainer.h"
+#include "worker/train/trainer.h"
 
 #include <algorithm>
 #include <cstring>

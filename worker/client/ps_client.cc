@@ -1,4 +1,4 @@
-#include "worker/ps_client.h"
+#include "worker/client/ps_client.h"
 
 #include <algorithm>
 

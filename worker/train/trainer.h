@@ -10,14 +10,14 @@
 #include "common/config/job_config.h"
 #include "common/transport/reports.h"
 #include "common/transport/run_requests.h"
+#include "worker/client/ps_client.h"
+#include "worker/client/variable_memory.h"
 #include "worker/data/dataset.h"
 #include "worker/data/order.h"
-#include "worker/evaluator.h"
 #include "worker/graph/executor.h"
+#include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
-#include "worker/local_states.h"
-#include "worker/ps_client.h"
-#include "worker/variable_memory.h"
+#include "worker/train/evaluator.h"
 
 namespace varscope {
 
