@@ -17,7 +17,7 @@
 #include "bench/train_lstm.h"
 #include "common/config/yaml_reader.h"
 #include "common/transport/mpi/mpi_job.h"
-#include "launch/job_setup.h"
+#include "launch/job/job_setup.h"
 #include "ps/server.h"
 #include "worker/train/trainer.h"
 

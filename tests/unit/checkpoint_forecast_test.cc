@@ -1,4 +1,4 @@
-#include "launch/checkpoint_forecast.h"
+#include "launch/observe/checkpoint_forecast.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

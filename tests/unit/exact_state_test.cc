@@ -10,7 +10,7 @@
 #include <set>
 
 #include "checkpoint/directory/scan.h"
-#include "launch/train.h"
+#include "launch/commands/train.h"
 #include "tests/support/checkpoint_fixture.h"
 
 namespace varscope {

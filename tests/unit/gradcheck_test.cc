@@ -1,4 +1,4 @@
-#include "launch/gradcheck.h"
+#include "launch/commands/gradcheck.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What `varscope train` decides before anything starts.
-#include "launch/job_setup.h"
+#include "launch/job/job_setup.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "launch/start_values.h"
+#include "launch/job/start_values.h"
 
 #include <fmt/ranges.h>
 

@@ -7,7 +7,7 @@
 #include "checkpoint/restore/names.h"
 #include "checkpoint/restore/restore_plan.h"
 #include "checkpoint/restore/warm_start.h"
-#include "launch/job_setup.h"
+#include "launch/job/job_setup.h"
 #include "ps/store/parameter_shard.h"
 
 namespace varscope {

@@ -1,4 +1,4 @@
-#include "launch/gradcheck.h"
+#include "launch/commands/gradcheck.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/hash.h"
 #include "common/base/philox.h"
-#include "launch/job_setup.h"
+#include "launch/job/job_setup.h"
 #include "worker/graph/session.h"
 #include "worker/train/evaluator.h"
 

@@ -1,11 +1,11 @@
-#include "launch/graph.h"
+#include "launch/commands/graph.h"
 
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 
 #include "common/base/error.h"
-#include "launch/job_setup.h"
+#include "launch/job/job_setup.h"
 #include "worker/graph/graph_text.h"
 
 namespace varscope {

@@ -1,4 +1,4 @@
-#include "launch/console.h"
+#include "launch/observe/console.h"
 
 #include <unistd.h>
 
@@ -11,7 +11,7 @@
 
 #include "common/base/error.h"
 #include "common/transport/transport.h"
-#include "launch/output.h"
+#include "launch/observe/output.h"
 #include "launch/version.h"
 #include "ps/checkpointing/checkpoint_interval.h"
 

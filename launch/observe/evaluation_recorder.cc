@@ -1,4 +1,4 @@
-#include "launch/evaluation_recorder.h"
+#include "launch/observe/evaluation_recorder.h"
 
 namespace varscope {
 

@@ -1,4 +1,4 @@
-#include "launch/checkpoint_commands.h"
+#include "launch/commands/checkpoint_commands.h"
 
 #include <fmt/ranges.h>
 
@@ -15,9 +15,9 @@
 #include "common/base/error.h"
 #include "common/config/job_config.h"
 #include "common/config/suggest.h"
-#include "launch/find_checkpoint.h"
-#include "launch/job_setup.h"
-#include "launch/output.h"
+#include "launch/job/find_checkpoint.h"
+#include "launch/job/job_setup.h"
+#include "launch/observe/output.h"
 #include "launch/version.h"
 #include "ps/update/optimizer.h"
 

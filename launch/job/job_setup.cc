@@ -1,4 +1,4 @@
-#include "launch/job_setup.h"
+#include "launch/job/job_setup.h"
 
 #include <algorithm>
 #include <ctime>

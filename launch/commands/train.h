@@ -1,7 +1,7 @@
 #pragma once
 
 #include "common/transport/run_requests.h"
-#include "launch/job_setup.h"
+#include "launch/job/job_setup.h"
 
 namespace varscope {
 

@@ -14,7 +14,7 @@
 #include "common/metrics/eval_metrics.h"
 #include "common/placement/cluster.h"
 #include "common/variables/variable_table.h"
-#include "launch/checkpoint_forecast.h"
+#include "launch/observe/checkpoint_forecast.h"
 #include "ps/coordinator.h"
 #include "ps/run_observer.h"
 

@@ -1,4 +1,4 @@
-#include "launch/plan.h"
+#include "launch/commands/plan.h"
 
 #include <algorithm>
 #include <map>
@@ -7,10 +7,10 @@
 #include "common/base/error.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
-#include "launch/checkpoint_forecast.h"
-#include "launch/console.h"
-#include "launch/job_setup.h"
-#include "launch/start_values.h"
+#include "launch/job/job_setup.h"
+#include "launch/job/start_values.h"
+#include "launch/observe/checkpoint_forecast.h"
+#include "launch/observe/console.h"
 #include "ps/aggregator.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"

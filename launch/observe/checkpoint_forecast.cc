@@ -1,4 +1,4 @@
-#include "launch/checkpoint_forecast.h"
+#include "launch/observe/checkpoint_forecast.h"
 
 #include <algorithm>
 #include <cstring>
@@ -9,7 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/tensor.h"
 #include "common/transport/transport.h"
-#include "launch/console.h"
+#include "launch/observe/console.h"
 #include "ps/checkpointing/checkpoint_interval.h"
 
 namespace varscope {

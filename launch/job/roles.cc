@@ -1,4 +1,4 @@
-#include "launch/roles.h"
+#include "launch/job/roles.h"
 
 #include <cblas.h>
 
@@ -10,8 +10,8 @@
 #include "checkpoint/storage/envelope.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
-#include "launch/checkpoint_forecast.h"
-#include "launch/output.h"
+#include "launch/observe/checkpoint_forecast.h"
+#include "launch/observe/output.h"
 #include "launch/version.h"
 #include "worker/train/trainer.h"
 

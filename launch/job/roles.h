@@ -6,11 +6,11 @@
 
 #include "checkpoint/storage/fs.h"
 #include "common/transport/run_requests.h"
-#include "launch/console.h"
-#include "launch/evaluation_recorder.h"
-#include "launch/job_setup.h"
-#include "launch/signals.h"
-#include "launch/start_values.h"
+#include "launch/job/job_setup.h"
+#include "launch/job/start_values.h"
+#include "launch/observe/console.h"
+#include "launch/observe/evaluation_recorder.h"
+#include "launch/process/signals.h"
 #include "ps/server.h"
 
 namespace varscope {

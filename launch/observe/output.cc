@@ -1,4 +1,4 @@
-#include "launch/output.h"
+#include "launch/observe/output.h"
 
 #include <cerrno>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "launch/failure.h"
+#include "launch/process/failure.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,13 +1,13 @@
-#include "launch/evaluate.h"
+#include "launch/commands/evaluate.h"
 
 #include <cblas.h>
 
 #include "checkpoint/restore/reader.h"
 #include "common/base/error.h"
-#include "launch/find_checkpoint.h"
-#include "launch/job_setup.h"
-#include "launch/output.h"
-#include "launch/start_values.h"
+#include "launch/job/find_checkpoint.h"
+#include "launch/job/job_setup.h"
+#include "launch/job/start_values.h"
+#include "launch/observe/output.h"
 #include "worker/layers/model.h"
 #include "worker/train/evaluator.h"
 

@@ -1,4 +1,4 @@
-#include "launch/shared_verification.h"
+#include "launch/job/shared_verification.h"
 
 #include <algorithm>
 #include <exception>

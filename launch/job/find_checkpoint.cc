@@ -1,8 +1,8 @@
-#include "launch/find_checkpoint.h"
+#include "launch/job/find_checkpoint.h"
 
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/restore/reader.h"
-#include "launch/output.h"
+#include "launch/observe/output.h"
 
 namespace varscope {
 

@@ -1,4 +1,4 @@
-#include "launch/train.h"
+#include "launch/commands/train.h"
 
 #include <cblas.h>
 #include <unistd.h>
@@ -14,10 +14,10 @@
 #include "common/base/serialize.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/mpi/mpi_job.h"
-#include "launch/failure.h"
-#include "launch/output.h"
-#include "launch/roles.h"
-#include "launch/shared_verification.h"
+#include "launch/job/roles.h"
+#include "launch/job/shared_verification.h"
+#include "launch/observe/output.h"
+#include "launch/process/failure.h"
 #include "launch/version.h"
 
 namespace varscope {
