@@ -49,7 +49,7 @@ function(varscope_mpi_command np target out)
 endfunction()
 
 # add_mpi_test(NAME NP 1 2 3 5 SOURCES ... LIBS ... [TIMEOUT s]): one program and, for each number of ranks, a test
-# NAME.np<ranks>. tests/support/mpi_main.cc is its main; see there for what failures, fatal ones and hangs do.
+# NAME.np<ranks>. tests/support/jobs/mpi_main.cc is its main; see there for what failures, fatal ones and hangs do.
 function(add_mpi_test name)
   cmake_parse_arguments(A "" "TIMEOUT" "NP;SOURCES;LIBS" ${ARGN})
   if(NOT A_TIMEOUT)

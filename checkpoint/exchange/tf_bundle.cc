@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "checkpoint/exchange/tf_bundle.pb.h"
 #include "checkpoint/exchange/tf_table.h"
-#include "checkpoint/tf_bundle.pb.h"
 #include "common/base/error.h"
 #include "common/base/hash.h"
 

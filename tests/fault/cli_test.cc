@@ -14,7 +14,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"
 #include "common/variables/slice.h"
-#include "tests/support/job.h"
+#include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {

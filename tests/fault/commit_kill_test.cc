@@ -8,8 +8,8 @@
 #include <memory>
 
 #include "tests/support/failure_matrix.h"
-#include "tests/support/points_job.h"
-#include "tests/support/tiny_job.h"
+#include "tests/support/jobs/points_job.h"
+#include "tests/support/jobs/tiny_job.h"
 
 namespace varscope::testing {
 namespace {

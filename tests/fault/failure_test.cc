@@ -11,7 +11,7 @@
 #include <chrono>
 #include <functional>
 
-#include "tests/support/job.h"
+#include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {

@@ -7,7 +7,7 @@
 #include <chrono>
 #include <random>
 
-#include "tests/support/job.h"
+#include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "tests/support/job.h"
+#include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {

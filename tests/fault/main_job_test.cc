@@ -2,7 +2,7 @@
 // this model and these hyperparameters reach elsewhere, and the digits task needs its hidden layers.
 #include <gtest/gtest.h>
 
-#include "tests/support/job.h"
+#include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {

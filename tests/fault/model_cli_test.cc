@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "tests/support/job.h"
+#include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {

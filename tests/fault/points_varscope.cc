@@ -1,10 +1,10 @@
 // The whole program `varscope` on a file system that kills, stops and holds ranks at named points of the
-// commit protocol (tests/support/commit_points.h).
+// commit protocol (tests/support/fs/commit_points.h).
 #include <cstdio>
 #include <cstdlib>
 
 #include "launch/program.h"
-#include "tests/support/commit_points.h"
+#include "tests/support/fs/commit_points.h"
 
 int main(int argc, char** argv) {
   const char* dir = std::getenv(varscope::testing::kPointsDirVariable);

@@ -10,7 +10,7 @@
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/format/evaluation.h"
 #include "checkpoint/restore/reader.h"
-#include "tests/support/job.h"
+#include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <functional>
 
-#include "tests/support/job.h"
+#include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {

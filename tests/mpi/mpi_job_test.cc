@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/mpi_main.h"
+#include "tests/support/jobs/mpi_main.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

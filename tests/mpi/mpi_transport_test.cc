@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/mpi_main.h"
+#include "tests/support/jobs/mpi_main.h"
+#include "tests/support/references/transport_contract.h"
 #include "tests/support/thrown.h"
-#include "tests/support/transport_contract.h"
 
 namespace varscope {
 namespace {

@@ -1,9 +1,9 @@
 // The exchange of ps_test over MPI: the same bits.
 #include <gtest/gtest.h>
 
-#include "tests/support/mpi_main.h"
-#include "tests/support/norms_exchange.h"
-#include "tests/support/ps_exchange.h"
+#include "tests/support/jobs/mpi_main.h"
+#include "tests/support/jobs/norms_exchange.h"
+#include "tests/support/jobs/ps_exchange.h"
 
 namespace varscope {
 namespace {

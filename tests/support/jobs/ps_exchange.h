@@ -1,0 +1,385 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "checkpoint/restore/reader.h"
+#include "common/base/serialize.h"
+#include "common/transport/loopback_transport.h"
+#include "common/transport/wire.h"
+#include "ps/coordinator.h"
+#include "ps/server.h"
+#include "ps/update/optimizer.h"
+#include "tests/support/references/canonical_reference.h"
+#include "tests/support/references/plan_checks.h"
+#include "worker/client/ps_client.h"
+#include "worker/client/variable_memory.h"
+
+// Real servers and clients that exchange synthetic gradients, over any transport, and what must come of it.
+namespace varscope::testing {
+
+struct Exchange {
+  VariableTable variables;
+  OptimizerConfig optimizer;
+  std::uint64_t seed = 5;
+  int steps = 4;
+  bool ack_last = false;  // the last pushes ask for an ack; the values are pulled afterwards
+  double server_stall_s = 60;
+  double worker_stall_s = 60;
+  Aggregator::Limits limits;
+  std::string checkpoint_dir;  // empty: no checkpoints; else one when `every_steps` are done, one at the end
+  int every_steps = 2;
+  Fs* fs = nullptr;  // null: the real one
+  ShardCheckpointer::Options snapshot = {};
+  WhenBusy when_busy = WhenBusy::skip;
+  int first = 0;  // not 0: goes on from the checkpoint of this step
+  // Workers are through only when the checkpoint of the last step is there: as in a long evaluation.
+  bool waits_for_last_save = false;
+};
+
+// Several chunks, scattered slices, two precisions, a variable that is never pushed, a scalar.
+inline VariableTable exchange_table() {
+  const Initializer random = Initializer::normal(0, 1);
+  return VariableTable({make_spec("large/weights", DType::float32, Shape{600, 401}, random),
+                        make_spec("large/biases", DType::float32, Shape{401}),
+                        make_spec("small/weights", DType::float32, Shape{9, 7}, random),
+                        make_spec("small/frozen", DType::float32, Shape{13}, random, false),
+                        make_spec("double/weights", DType::float64, Shape{5000}, random),
+                        make_spec("scale", DType::float32, Shape{}, Initializer::constant(1))});
+}
+
+inline Exchange default_exchange() {
+  Exchange e;
+  e.variables = exchange_table();
+  e.optimizer.type = OptimizerType::adam;
+  e.optimizer.learning_rate = 0.05;
+  return e;
+}
+
+// Depends on the value, so that a worker with a stale or torn value pushes something else.
+template <class T>
+T synthetic_gradient(int variable, std::int64_t element, int leaf, std::int64_t step, T value) {
+  std::uint64_t x = static_cast<std::uint64_t>(element + 1) * 0x9E3779B97F4A7C15U +
+                    static_cast<std::uint64_t>(variable * 7919 + leaf * 104'729 + step * 1'299'709);
+  x ^= x >> 31;
+  x *= 0xBF58476D1CE4E5B9U;
+  x ^= x >> 29;
+  const T random = static_cast<T>(static_cast<double>(x >> 40) * 0x1p-23 - 1.0);
+  return random + T(0.01) * value;
+}
+
+inline void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash) {
+  const std::vector<Slice> slices = cut(v.shape, v.dtype);
+  for (std::size_t i = 0; i < slices.size(); ++i) {
+    const std::byte* begin = memory + static_cast<std::size_t>(slices[i].linear_begin()) * size_of(v.dtype);
+    const auto n = static_cast<std::size_t>(slices[i].n_elements()) * size_of(v.dtype);
+    hash.add(v.name, static_cast<std::int64_t>(i), digest_of(std::span(begin, n)));
+  }
+}
+
+template <class T>
+void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
+  const Optimizer optimizer(e.optimizer);
+  std::vector<Tensor> slots;
+  std::vector<std::byte*> memory;
+  for (std::size_t s = 0; s < optimizer.slots().size(); ++s) {
+    slots.emplace_back(value.dtype(), value.shape());
+    for (T& x : slots.back().as<T>()) x = static_cast<T>(optimizer.initial_value(s));
+  }
+  for (Tensor& s : slots) memory.push_back(s.view().bytes());
+  Tensor gradient(value.dtype(), value.shape());
+  const double decay = e.variables[static_cast<std::size_t>(variable)].average_decay;
+  std::vector<T> leaves(static_cast<std::size_t>(n_leaves));
+  for (int step = 1; step <= e.steps; ++step) {
+    const auto v = value.as<T>(), g = gradient.as<T>();
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      for (int leaf = 0; leaf < n_leaves; ++leaf) {
+        leaves[static_cast<std::size_t>(leaf)] =
+            synthetic_gradient<T>(variable, static_cast<std::int64_t>(i), leaf, step, v[i]);
+      }
+      g[i] = canonical_sum(leaves);
+      if (decay >= 0) v[i] = static_cast<T>(decay) * v[i] + static_cast<T>(1 - decay) * g[i];
+    }
+    if (decay >= 0) continue;
+    optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
+                     Clock(step));
+  }
+}
+
+// The run by definition: one process, whole variables, no slices, buckets, chunks or messages. Knows neither
+// clipping nor constraints.
+inline Digest reference_hash(const Exchange& e, int n_leaves) {
+  ValuesHash hash;
+  for (std::size_t i = 0; i < e.variables.size(); ++i) {
+    const VariableSpec& v = e.variables[i];
+    Tensor value(v.dtype, v.shape);
+    v.fill(value.view(), e.seed, 0);
+    if (v.is_pushed() && v.dtype == DType::float32)
+      train_alone<float>(e, static_cast<int>(i), n_leaves, value);
+    if (v.is_pushed() && v.dtype == DType::float64)
+      train_alone<double>(e, static_cast<int>(i), n_leaves, value);
+    add_values(v, value.view().bytes(), hash);
+  }
+  return hash.finish();
+}
+
+// What a worker's graph would do: one logical worker's gradients of one bucket, from the values in memory.
+inline void compute_gradients(const Bucket& bucket, VariableMemory& memory, int buffer, int leaf,
+                              Clock clock) {
+  const auto fill = [&]<class T>(T) {
+    for (const BucketSlice& s : bucket.slices) {
+      const auto value = memory.value(s.variable).as<T>(),
+                 gradient = memory.gradient(buffer, s.variable).as<T>();
+      for (std::int64_t i = s.variable_begin; i < s.variable_begin + s.n_elements; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        gradient[at] = synthetic_gradient<T>(s.variable, i, leaf, clock.value, value[at]);
+      }
+    }
+  };
+  bucket.dtype == DType::float64 ? fill(double()) : fill(float());
+}
+
+class ExchangeWorker {
+ public:
+  ExchangeWorker(Transport& transport, const ClusterMap& cluster, const Exchange& e, WorkerId worker)
+      : exchange_(e),
+        plan_(BucketPlan::make(e.variables, cluster.n_servers())),
+        leaves_(cluster.leaves_of(worker)),
+        sums_(LocalSumPlan::make(leaves_, cluster.logical_workers)),
+        memory_(e.variables, sums_.n_buffers),
+        client_(transport, cluster, plan_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {}
+
+  PsClient& client() { return client_; }
+  // The values it has now, by variable.
+  std::vector<Tensor> values() const {
+    std::vector<Tensor> all;
+    for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
+      const TensorView view = memory_.value(static_cast<int>(i));
+      all.emplace_back(view.dtype(), view.shape());
+      std::memcpy(all.back().view().bytes(), view.bytes(), view.n_bytes());
+    }
+    return all;
+  }
+
+  void push_step(Clock clock, std::uint32_t extra_flags = 0) {
+    const int n = plan_.size();
+    // As after a forward pass: nothing is pushed before.
+    client_.wait_all();
+    for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
+      const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
+      if (!bucket.is_pushed()) continue;
+      for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) {
+        compute_gradients(bucket, memory_, sums_.leaves[leaf].buffer, leaves_.begin + static_cast<int>(leaf),
+                          clock);
+        for (const auto& [into, from] : sums_.leaves[leaf].merges) memory_.add_gradients(bucket, into, from);
+      }
+      client_.progress();
+      if (clock > released_) {
+        flags_ = client_.wait_go(clock);
+        released_ = clock;
+      }
+      client_.push(bucket.id, clock, flags_ | extra_flags);
+    }
+    StepReport report;
+    for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf) report.leaves.push_back({leaf + 0.5, leaf, 2});
+    client_.send_to_coordinator(make_header(MessageType::step_report, client_.worker().value, clock),
+                                to_binary(report));
+  }
+
+  // Returns the hash of the values it has at the end.
+  Digest run() {
+    client_.pull_all(Clock(exchange_.first));
+    client_.wait_all();
+    for (Clock clock(exchange_.first + 1); clock.value <= exchange_.steps; ++clock.value) {
+      push_step(clock, exchange_.ack_last && clock.value == exchange_.steps ? kFlagAck : 0);
+    }
+    return finish();
+  }
+
+  Digest finish() {
+    client_.wait_all();
+    if (exchange_.ack_last) {
+      client_.pull_all(Clock(exchange_.steps));
+      client_.wait_all();
+    }
+    ValuesHash hash;
+    for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
+      add_values(exchange_.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
+    }
+    while (exchange_.waits_for_last_save &&
+           !PosixFs().exists(exchange_.checkpoint_dir + "/" + step_name(exchange_.steps))) {
+      client_.progress();
+      std::this_thread::yield();
+    }
+    client_.send_to_coordinator(
+        make_header(MessageType::finished, client_.worker().value, Clock(exchange_.steps)), "");
+    client_.wait_shutdown();
+    return hash.finish();
+  }
+
+ private:
+  const Exchange& exchange_;
+  BucketPlan plan_;
+  LeafRange leaves_;
+  LocalSumPlan sums_;
+  VariableMemory memory_;
+  PsClient client_;
+  Clock released_;
+  std::uint32_t flags_ = 0;
+};
+
+class ExchangeServer : private RunObserver {
+ public:
+  ExchangeServer(Transport& transport, const ClusterMap& cluster, const Exchange& e, ServerId server)
+      : fs_(e.fs != nullptr ? *e.fs : posix_),
+        plan_(BucketPlan::make(e.variables, cluster.n_servers())),
+        optimizer_(e.optimizer),
+        shard_(e.variables, plan_, server, optimizer_) {
+    e.first > 0 ? load(e) : shard_.initialize(e.seed);
+    CheckpointConfig saves;
+    saves.every_steps = e.every_steps;
+    saves.when_busy = e.when_busy;
+    if (!e.checkpoint_dir.empty())
+      checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers(),
+                            e.snapshot);
+    if (server == ServerId(0)) {
+      if (!e.checkpoint_dir.empty()) {
+        std::vector<ServerId> writers;
+        for (int s = 0; s < cluster.n_servers(); ++s) writers.emplace_back(s);
+        saver_.emplace(fs_, e.checkpoint_dir, saves, base_manifest(e, cluster), "test", writers,
+                       Clock(e.first), static_cast<RunObserver&>(*this));
+      }
+      coordinator_.emplace(transport, cluster, plan_, TrainPlan{Clock(e.first), Clock(e.steps), 2}, saves,
+                           saver_ ? &*saver_ : nullptr, CoordinatorState{}, static_cast<RunObserver&>(*this));
+    }
+    server_.emplace(Server::Parts{.transport = transport,
+                                  .cluster = cluster,
+                                  .plan = plan_,
+                                  .optimizer = optimizer_,
+                                  .shard = shard_,
+                                  .checkpointer = checkpointer_ ? &*checkpointer_ : nullptr,
+                                  .coordinator = coordinator_ ? &*coordinator_ : nullptr,
+                                  .start_id = "test",
+                                  .stall_timeout_s = e.server_stall_s,
+                                  .limits = e.limits});
+  }
+  void run() { server_->run(); }
+  const std::optional<FinishSummary>& finished() const { return finished_; }  // server 0 only
+  const std::vector<StepSummary>& steps() const { return steps_; }
+
+ private:
+  void load(const Exchange& e) {
+    CheckpointReader reader = CheckpointReader::open(fs_, e.checkpoint_dir + "/" + step_name(e.first));
+    reader.check_model(e.variables, optimizer_.slots(), to_string(e.optimizer.type));
+    shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
+                              TensorView out) { reader.read(v, slot, slice.box, out); });
+    for (BucketId id : shard_.buckets()) shard_.set_clock(id, Clock(e.first));
+  }
+  Manifest base_manifest(const Exchange& e, const ClusterMap& cluster) const {
+    Manifest m;
+    m.servers = cluster.n_servers();
+    m.workers = cluster.n_workers();
+    m.logical_workers = cluster.logical_workers;
+    m.variables = e.variables;
+    m.optimizer = to_string(e.optimizer.type);
+    m.slots = optimizer_.slots();
+    return m;
+  }
+  void on_step(const StepSummary& s) override { steps_.push_back(s); }
+  void on_finish(const FinishSummary& f) override { finished_ = f; }
+  // For the reader of a failed test.
+  void on_checkpoint_failed(Clock clock, const std::string& why) override {
+    fmt::print(stderr, "the checkpoint of step {} was given up: {}\n", clock.value, why);
+  }
+  PosixFs posix_;
+  Fs& fs_;
+  BucketPlan plan_;
+  Optimizer optimizer_;
+  ParameterShard shard_;
+  std::optional<ShardCheckpointer> checkpointer_;
+  std::optional<CheckpointCoordinator> saver_;
+  std::optional<Coordinator> coordinator_;
+  std::optional<Server> server_;
+  std::optional<FinishSummary> finished_;
+  std::vector<StepSummary> steps_;
+};
+
+struct ExchangeResult {
+  std::string error;                // the first rank's; empty when all went well
+  std::optional<Digest> hash;       // as the coordinator tells it
+  std::vector<Digest> worker_hash;  // by worker
+  std::vector<StepSummary> steps;
+  std::optional<FinishSummary> finish;
+  std::vector<Tensor> values;  // of worker 0 at the end, by variable
+};
+
+// All ranks as threads of this process. A run that does not end is aborted, and `error` says "stuck".
+inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers, int n_leaves,
+                                        LoopbackFaults faults = {}) {
+  const ClusterMap cluster = assign_roles(
+      std::vector<std::string>(static_cast<std::size_t>(n_servers + n_workers), "host"), n_servers, n_leaves);
+  LoopbackHub hub(n_servers + n_workers, faults);
+  ExchangeResult result;
+  result.worker_hash.resize(static_cast<std::size_t>(n_workers));
+  std::mutex mutex;
+  std::condition_variable wake;
+  int n_running = n_servers + n_workers;
+  // A rank that is stopped notices nothing.
+  Exchange stopped = e;
+  stopped.server_stall_s = stopped.worker_stall_s = 3600;
+  const auto run_rank = [&](Rank rank) {
+    const Exchange& mine = faults.silent_rank == rank ? stopped : e;
+    const auto transport = hub.endpoint(rank);
+    if (const auto worker = cluster.worker_at(rank)) {
+      ExchangeWorker exchange(*transport, cluster, mine, *worker);
+      result.worker_hash[static_cast<std::size_t>(worker->value)] = exchange.run();
+      if (worker->value == 0) result.values = exchange.values();
+      return;
+    }
+    ExchangeServer server(*transport, cluster, mine, *cluster.server_at(rank));
+    server.run();
+    if (!server.finished()) return;
+    result.hash = server.finished()->values_hash;
+    result.steps = server.steps();
+    result.finish = server.finished();
+  };
+  std::vector<std::thread> threads;
+  for (int r = 0; r < n_servers + n_workers; ++r) {
+    threads.emplace_back([&, r] {
+      std::string error;
+      try {
+        run_rank(Rank(r));
+      } catch (const Aborted&) {
+      } catch (const Error& failure) {
+        error = std::string(to_string(failure.kind())) + ": " + failure.what();
+      } catch (const std::exception& failure) {
+        error = failure.what();
+      }
+      const std::lock_guard lock(mutex);
+      if (!error.empty() && result.error.empty()) result.error = error;
+      if (!error.empty()) hub.abort();
+      --n_running;
+      wake.notify_all();
+    });
+  }
+  {
+    std::unique_lock lock(mutex);
+    if (!wake.wait_for(lock, std::chrono::seconds(40), [&] { return n_running == 0; })) {
+      result.error = "stuck";
+      hub.abort();
+    }
+  }
+  for (std::thread& t : threads) t.join();
+  return result;
+}
+
+}  // namespace varscope::testing

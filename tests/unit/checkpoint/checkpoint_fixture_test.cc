@@ -1,0 +1,230 @@
+// Checkpoints of every format that was ever written, kept in tests/fixtures/checkpoints (see its README):
+// this program reads each of their values.
+#include "tests/support/references/checkpoint_fixture.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/storage/archive.h"
+#include "checkpoint/tools/rewrite.h"
+#include "common/base/serialize.h"
+#include "common/transport/reports.h"
+#include "tests/support/references/safetensors_reader.h"
+
+namespace varscope {
+namespace {
+
+using ::testing::IsEmpty;
+using testing::slurp;
+using testing::TempDir;
+
+// A variable of a fixture, by its place in the table.
+struct FixtureVariable {
+  const char* name;
+  DType dtype;
+  Shape shape;
+  bool has_slot;
+};
+
+struct Fixture {
+  const char* version;
+  int minor;
+  const char* values_hash;
+  const char* manifest_hash;  // of the file MANIFEST, which has those of all others
+  std::vector<FixtureVariable> variables;
+};
+
+const std::vector<FixtureVariable> kVariables10 = {
+    {"hidden/weights", DType::float32, {30, 50}, true}, {"hidden/biases", DType::float32, {5}, true},
+    {"norm/mean", DType::float64, {3, 2}, false},       {"counts", DType::int64, {5}, false},
+    {"scale", DType::bfloat16, Shape{}, true},          {"nothing", DType::float32, {0, 4}, true}};
+
+std::vector<FixtureVariable> variables_11() {
+  std::vector<FixtureVariable> all = kVariables10;
+  all.push_back({"table/part_0", DType::float32, {3, 4}, true});
+  all.push_back({"table/part_1", DType::float32, {2, 4}, true});
+  all.push_back({"average", DType::float32, {2}, false});
+  return all;
+}
+
+class CheckpointFixture : public ::testing::TestWithParam<Fixture> {
+ protected:
+  // A copy that may not be written.
+  void SetUp() override {
+    const std::filesystem::path from =
+        std::filesystem::path(VARSCOPE_SOURCE_DIR) / "tests/fixtures/checkpoints" / GetParam().version;
+    std::filesystem::copy(from, dir.path(), std::filesystem::copy_options::recursive);
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(dir.path())) {
+      if (entry.is_regular_file())
+        std::filesystem::permissions(entry.path(), std::filesystem::perms::owner_read);
+    }
+    path = dir / "step-000000007";
+  }
+  TempDir dir;
+  PosixFs fs;
+  std::string path;
+};
+
+// Element k of every tensor, by the README's formula: base + k % 97 / 2, as the dtype has it.
+std::string expected_element(DType dtype, double base, std::int64_t k) {
+  const double x = base + 0.5 * static_cast<double>(k % 97);
+  const auto bytes_of = [](auto value) {
+    return std::string(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  switch (dtype) {
+    case DType::float32:
+      return bytes_of(static_cast<float>(x));
+    case DType::float64:
+      return bytes_of(x / 1024);
+    case DType::int64:
+      return bytes_of(static_cast<std::int64_t>(2 * x) * (std::int64_t{1} << 33));
+    case DType::bfloat16:
+      return bytes_of(static_cast<float>(x)).substr(2);  // the upper half
+    default:
+      throw std::runtime_error("no fixture has this dtype");
+  }
+}
+
+void expect_values(CheckpointReader& reader, const FixtureVariable& v, const std::string& slot, double base) {
+  const Tensor out(v.dtype, v.shape);
+  ASSERT_EQ(reader.dtype(v.name, slot), v.dtype);
+  reader.read(v.name, slot, testing::whole(v.shape), out.view());
+  const std::size_t item = size_of(v.dtype);
+  for (std::int64_t k = 0; k < out.n_elements(); ++k) {
+    const std::byte* at = out.view().bytes() + static_cast<std::size_t>(k) * item;
+    ASSERT_EQ(std::string(reinterpret_cast<const char*>(at), item), expected_element(v.dtype, base, k))
+        << "element " << k;
+  }
+}
+
+TEST_P(CheckpointFixture, EveryValueIsReadBack) {
+  CheckpointReader reader = CheckpointReader::open(fs, path);
+  const auto& table = reader.manifest().variables.variables();
+  ASSERT_EQ(table.size(), GetParam().variables.size());
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const FixtureVariable& v = GetParam().variables[i];
+    SCOPED_TRACE(v.name);
+    EXPECT_EQ(table[i].name, v.name);
+    EXPECT_EQ(table[i].dtype, v.dtype);
+    EXPECT_EQ(table[i].shape, v.shape);
+    const double base = 1 + 4 * static_cast<double>(i);
+    const bool is_empty = v.shape.n_elements() == 0;
+    EXPECT_EQ(reader.has(v.name, ""), !is_empty);
+    EXPECT_EQ(reader.has(v.name, "m"), v.has_slot && !is_empty);
+    if (!is_empty) expect_values(reader, v, "", base);
+    if (!is_empty && v.has_slot) expect_values(reader, v, "m", base + 2);
+  }
+}
+
+TEST_P(CheckpointFixture, IsWholeAndTheNewest) {
+  EXPECT_THAT(verify_checkpoint(fs, path), IsEmpty());
+  const FoundCheckpoint found = newest_checkpoint(fs, dir.path());
+  EXPECT_EQ(found.path, path);
+  EXPECT_THAT(found.warnings, IsEmpty());
+}
+
+TEST_P(CheckpointFixture, ManifestSaysWhatWasWritten) {
+  const LoadedManifest loaded = load_manifest(fs, path);
+  const Manifest& m = loaded.manifest;
+  EXPECT_EQ(loaded.digest.hex(), GetParam().manifest_hash) << "a fixture must never be edited";
+  EXPECT_EQ(m.values_hash.hex(), GetParam().values_hash);
+  EXPECT_EQ(m.format_major, 1);
+  EXPECT_EQ(m.format_minor, GetParam().minor);
+  EXPECT_EQ(m.id, "000000007-0f1e2d3c-0");
+  EXPECT_EQ(m.parent, "step-000000003");
+  EXPECT_EQ(m.run_id, "run-7");
+  EXPECT_EQ(m.attempt, 1);
+  EXPECT_EQ(m.unix_time, 1'700'000'000);
+  EXPECT_EQ(m.step, 7);
+  EXPECT_EQ(m.cut, (std::vector<std::int64_t>{7, 7}));
+  EXPECT_EQ(m.servers, 2);
+  EXPECT_EQ(m.workers, 2);
+  EXPECT_EQ(m.optimizer, "momentum");
+  EXPECT_EQ(m.slots, std::vector<std::string>{"m"});
+  EXPECT_EQ(m.coordinator_state, "epoch 3");
+  const VariableSpec& weights = m.variables[0];
+  EXPECT_EQ(weights.initializer.str(), Initializer::constant(0.5).str());
+  EXPECT_EQ(weights.scope, "hidden");
+  EXPECT_TRUE(weights.trainable);
+  EXPECT_FALSE(m.variables.find("counts")->trainable);
+}
+
+TEST_P(CheckpointFixture, ShardsAreReadByAnIndependentReader) {
+  std::size_t n = 0;
+  for (int server : {0, 1}) {
+    const testing::Safetensors read(slurp(path + "/" + shard_name(server, 2)));
+    EXPECT_EQ(read.data_begin % 4096, 0U);
+    EXPECT_EQ(read.metadata.at("varscope.checkpoint"), "000000007-0f1e2d3c-0");
+    EXPECT_EQ(read.metadata.at("varscope.format"), std::string(GetParam().version).substr(1));
+    n += read.tensors.size();
+  }
+  EXPECT_EQ(n, load_manifest(fs, path).manifest.tensors.size());
+}
+
+TEST_P(CheckpointFixture, StatesOfWorkersAreRead) {
+  CheckpointReader reader = CheckpointReader::open(fs, path);
+  for (int worker : {0, 1}) {
+    const std::string bytes = reader.read_file(worker_state_name(worker));
+    const auto state =
+        from_text<WorkerState>(std::string(open_envelope(kWorkerStateMagic, bytes, "state")), "state");
+    EXPECT_EQ(state.worker, worker);
+    EXPECT_EQ(state.clock, 7);
+    EXPECT_EQ(state.epoch, 1);
+    EXPECT_EQ(state.position, 24);
+    EXPECT_EQ(state.dataset_size, 40);
+    EXPECT_EQ(state.seed, 9U);
+    EXPECT_EQ(state.locals.size(), GetParam().minor == 1 && worker == 0 ? 1U : 0U);
+  }
+}
+
+TEST_P(CheckpointFixture, CanBeWrittenAnewForOtherServers) {
+  std::string out;
+  reshard_tool(fs, path, dir / "anew", 3, ToolFormat::text, out);
+  const Manifest m = load_manifest(fs, dir / "anew/step-000000007").manifest;
+  EXPECT_EQ(m.values_hash.hex(), GetParam().values_hash);
+  EXPECT_EQ(m.servers, 3);
+  EXPECT_EQ(m.format_minor, kCheckpointFormat.minor);
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, CheckpointFixture,
+                         ::testing::Values(Fixture{"v1.0", 0, "cf2af1d403c941c029ca55ac6c446f23",
+                                                   "f433366222a2da808be0fc7777cd1972", kVariables10},
+                                           Fixture{"v1.1", 1, "d14a5f57b738c6a278a204152567b608",
+                                                   "a42e3294472431a8ef8a8465a7a5ce28", variables_11()}),
+                         [](const auto& info) { return "v1_" + std::to_string(info.param.minor); });
+
+// What format 1.1 brought.
+TEST(CheckpointFixture11, PartsAveragesAndConstraints) {
+  PosixFs fs;
+  CheckpointReader reader =
+      CheckpointReader::open(fs, VARSCOPE_SOURCE_DIR "/tests/fixtures/checkpoints/v1.1/step-000000007");
+  const VariableTable& table = reader.manifest().variables;
+  EXPECT_EQ(table.find("average")->average_decay, 0.75);
+  EXPECT_EQ(table.find("hidden/biases")->constraint, Constraint::max_norm(3));
+  EXPECT_EQ(table.find("table/part_1")->part.offset, (Shape{3, 0}));
+  const Tensor table_out(DType::float32, {5, 4});
+  reader.read("table", "", testing::whole({5, 4}), table_out.view());
+  for (std::int64_t k = 0; k < 20; ++k) {
+    const double base = k < 12 ? 25 : 29;  // parts 0 and 1 are variables 6 and 7
+    EXPECT_EQ(table_out.as<float>()[static_cast<std::size_t>(k)],
+              static_cast<float>(base + 0.5 * static_cast<double>(k < 12 ? k : k - 12)));
+  }
+}
+
+// A format without a fixture would be forgotten.
+TEST(CheckpointFixtures, ThereIsOneOfTheFormatThatIsWritten) {
+  const std::string current = fmt::format("v{}.{}", kCheckpointFormat.major, kCheckpointFormat.minor);
+  EXPECT_TRUE(
+      std::filesystem::exists(std::string(VARSCOPE_SOURCE_DIR "/tests/fixtures/checkpoints/") + current))
+      << "add a fixture of format " << current << " (tests/fixtures/checkpoints/README.md)";
+}
+
+}  // namespace
+}  // namespace varscope

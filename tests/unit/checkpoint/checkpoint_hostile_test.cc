@@ -1,0 +1,284 @@
+// Files whose checksums are right and whose contents are not: the manifest's decoder, the reader behind it
+// and the safetensors header. Each ends in an Error(checkpoint) or in something that can be read; nothing
+// crashes (this runs under the sanitizers as well), and nothing allocates what the file merely says.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <new>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "checkpoint/directory/committer.h"
+#include "checkpoint/exchange/safetensors.h"
+#include "checkpoint/format/shard.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/storage/archive.h"
+#include "common/base/serialize.h"
+#include "tests/support/failure_matrix.h"
+#include "tests/support/fs/memory_fs.h"
+#include "tests/support/references/checkpoint_fixture.h"
+
+namespace {
+std::atomic<std::size_t> largest_request = 0;
+
+void* counted(std::size_t n) {
+  std::size_t seen = largest_request;
+  while (n > seen && !largest_request.compare_exchange_weak(seen, n)) {
+  }
+  if (n > std::size_t{1} << 32) throw std::bad_alloc();
+  if (void* p = std::malloc(n)) return p;
+  throw std::bad_alloc();
+}
+}  // namespace
+
+void* operator new(std::size_t n) { return counted(n); }
+void* operator new[](std::size_t n) { return counted(n); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+
+namespace varscope {
+namespace {
+
+using testing::FailureMatrix;
+using testing::MemoryFs;
+using testing::small_model;
+
+FailureMatrix& matrix = FailureMatrix::install("files: hostile", VARSCOPE_SOURCE_DIR "/docs/failures.md");
+
+// The files have some 60 KiB; no mutation of theirs makes anything ask for more than this at once.
+constexpr std::size_t kMostAtOnce = 4 << 20;
+
+const std::vector<std::string> kExtremes = {"0",
+                                            "-1",
+                                            "1",
+                                            "255",
+                                            "65535",
+                                            "2147483647",
+                                            "2147483648",
+                                            "4294967295",
+                                            "4294967296",
+                                            "4611686018427387904",
+                                            "9223372036854775807",
+                                            "9223372036854775808",
+                                            "18446744073709551615",
+                                            "18446744073709551616",
+                                            "1e308",
+                                            "nan"};
+
+using Random = std::mt19937;
+
+// The mutations reach what comes after the first check, and most of them are found.
+void expect_some(int accepted, int rounds) {
+  std::printf("%d of %d accepted\n", accepted, rounds);
+  EXPECT_GT(accepted, 10);
+  EXPECT_LT(accepted, rounds / 2);
+}
+
+// One to four changes of a text: bytes, digits, numbers, cuts, repeated pieces.
+std::string mutated(const std::string& good, Random& random) {
+  std::string text = good;
+  const std::string digits = "0123456789- .,:[]{}\"";
+  for (unsigned n = 1 + random() % 4; n > 0 && !text.empty(); --n) {
+    const std::size_t at = random() % text.size();
+    const std::size_t number = text.find_first_of("0123456789", at);
+    switch (random() % 8) {
+      case 0:
+        text[at] = static_cast<char>(random());
+        break;
+      case 1:
+        text[at] = digits[random() % digits.size()];
+        break;
+      case 2:
+        text.insert(at, "999999999999999999");
+        break;
+      case 3:
+        text.erase(at, 1 + random() % 20);
+        break;
+      case 4:
+        text.resize(at);
+        break;
+      case 5:
+        text.insert(at, good.substr(random() % good.size(), 40));
+        break;
+      default:  // a whole number
+        if (number == std::string::npos) break;
+        text.replace(number, text.find_first_not_of("0123456789", number) - number,
+                     kExtremes[random() % kExtremes.size()]);
+    }
+  }
+  return text;
+}
+
+// A directory with one checkpoint.
+class CheckpointHostile : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    fs.make_dir("/c");
+    CheckpointDirectory directory(fs, "/c");
+    directory.lock("run");
+    path = save(fs, directory, small_model(3), 5, 2, "id-5");
+    good = fs.bytes(path + "/MANIFEST");
+    manifest = decode_manifest(good, "M");
+  }
+
+  // Puts the manifest in place and does all that a job would do with it. Whether it was accepted.
+  bool try_manifest(const std::string& bytes) {
+    fs.bytes(path + "/MANIFEST") = bytes;
+    largest_request = 0;
+    const bool whole = verify_checkpoint(fs, path).empty();
+    const std::string words = testing::error_of([&] { newest_checkpoint(fs, "/c"); });
+    EXPECT_EQ(words == "no error", whole) << words;
+    bool accepted = false;
+    try {
+      decode_manifest(bytes, "MANIFEST");
+      accepted = true;
+      CheckpointReader reader = CheckpointReader::open(fs, path);
+      for (const VariableSpec& v : reader.manifest().variables.variables()) read_all(reader, v);
+    } catch (const Error& e) {
+      EXPECT_TRUE(e.kind() == ErrorKind::checkpoint || e.kind() == ErrorKind::io) << e.what();
+    }
+    EXPECT_LE(largest_request, kMostAtOnce);
+    return accepted;
+  }
+  static void read_all(CheckpointReader& reader, const VariableSpec& v) {
+    if (v.full_shape().n_elements() == 0 || !reader.has(v.name, "")) return;
+    const DType dtype = reader.dtype(v.name, "");
+    const Tensor out(dtype, v.full_shape());
+    reader.read(v.full_name(), "", testing::whole(v.full_shape()), out.view());
+  }
+
+  MemoryFs fs;
+  std::string path, good;
+  Manifest manifest;
+};
+
+TEST_F(CheckpointHostile, ManifestTextsWithTheRightChecksum) {
+  Random random(20240117);
+  const std::string payload(open_envelope(kManifestMagic, good, "M"));
+  int accepted = 0;
+  const int rounds = 8000;
+  for (int round = 0; round < rounds; ++round)
+    accepted += try_manifest(seal(kManifestMagic, mutated(payload, random))) ? 1 : 0;
+  expect_some(accepted, rounds);  // a changed time, say
+  matrix.add({"mutations of the text, checksum computed anew", "MANIFEST", std::to_string(rounds),
+              "rejected by name, or read as what it then says"});
+}
+
+// The fields themselves, with the hash of the values computed anew too: these get past all checksums.
+TEST_F(CheckpointHostile, ManifestFieldsWithAllHashesRight) {
+  Random random(77);
+  const auto any_size = [&](std::uint64_t was) {
+    const std::vector<std::uint64_t> values = {0,       1,         ~std::uint64_t{0},      was + 1, was - 1,
+                                               was * 2, INT64_MAX, std::uint64_t{1} << 63, 1 << 20};
+    return values[random() % values.size()];
+  };
+  const auto any = [&](std::int64_t was) {
+    return static_cast<std::int64_t>(any_size(static_cast<std::uint64_t>(was)));
+  };
+  int accepted = 0;
+  const int rounds = 8000;
+  for (int round = 0; round < rounds; ++round) {
+    Manifest m = manifest;
+    for (unsigned n = 1 + random() % 3; n > 0; --n) {
+      TensorRecord& t = m.tensors[random() % m.tensors.size()];
+      const TensorRecord& other = m.tensors[random() % m.tensors.size()];
+      FileRecord& f = m.files[random() % m.files.size()];
+      switch (random() % 14) {
+        case 0:
+          t.begin = any_size(t.begin);
+          break;
+        case 1:
+          t.end = any_size(t.end);
+          break;
+        case 2:
+          t.file = static_cast<std::uint32_t>(any(t.file));
+          break;
+        case 3:
+          t.slice = any(t.slice);
+          break;
+        case 4:
+          t.box = mutated(t.box.empty() ? "1 0,1" : t.box, random);
+          break;
+        case 5:
+          t.box = other.box;
+          break;
+        case 6:
+          t.dtype = other.dtype;
+          break;
+        case 7:
+          std::swap(t.variable, m.tensors[random() % m.tensors.size()].variable);
+          break;
+        case 8:
+          t.slot = other.slot;
+          break;
+        case 9:
+          f.size = any_size(f.size);
+          break;
+        case 10:
+          f.chunk_bytes = static_cast<std::uint32_t>(any(f.chunk_bytes));
+          break;
+        case 11:
+          f.crc32c.resize(random() % 5);
+          break;
+        case 12:
+          f.name = mutated(f.name, random);
+          break;
+        default:
+          m.tensors.erase(m.tensors.begin() + static_cast<std::ptrdiff_t>(random() % m.tensors.size()));
+      }
+    }
+    m.values_hash = values_hash_of(m);
+    accepted += try_manifest(encode_manifest(m)) ? 1 : 0;
+  }
+  expect_some(accepted, rounds);
+  matrix.add({"mutations of its fields, all hashes computed anew", "MANIFEST", std::to_string(rounds),
+              "rejected by name, or read as what it then says"});
+}
+
+TEST_F(CheckpointHostile, SafetensorsHeaders) {
+  Random random(5);
+  const std::string shard = path + "/" + shard_name(0, 2);
+  const std::string file = fs.bytes(shard);
+  std::size_t n = 0;
+  for (std::size_t i = 8; i-- > 0;) n = n << 8 | static_cast<unsigned char>(file[i]);
+  const std::string header = file.substr(8, file.find_last_not_of(' ', 7 + n) - 7), data = file.substr(8 + n);
+  int accepted = 0;
+  const int rounds = 8000;
+  for (int round = 0; round < rounds; ++round) {
+    const std::string text = mutated(header, random);
+    std::size_t length = round % 16 == 0 ? random() * std::size_t{random()} : text.size();
+    if (round % 32 == 0) length = text.size() + data.size() + random() % 3;
+    std::string bytes;
+    for (std::size_t i = 0; i < 8; ++i) bytes += static_cast<char>(length >> (8 * i));
+    fs.bytes(shard) = bytes + text + data;
+    largest_request = 0;
+    checkpoint_id_of_shard(fs, shard);
+    try {
+      const auto source = open_safetensors(fs, shard);
+      ++accepted;
+      for (std::size_t i = 0; i < source->tensors().size(); ++i) stream_tensor(*source, i, [](auto) {});
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::checkpoint) << e.what();
+      EXPECT_TRUE(std::string(e.what()).starts_with(shard)) << e.what();
+    }
+    EXPECT_LE(largest_request, kMostAtOnce);
+  }
+  expect_some(accepted, rounds);
+  matrix.add({"mutations of the header and of its length", "safetensors files", std::to_string(rounds),
+              "rejected by name, or read as what it then says"});
+}
+
+TEST_F(CheckpointHostile, TheLargestRequestIsNoticed) {
+  largest_request = 0;
+  const std::string text(kMostAtOnce + 1, 'x');
+  EXPECT_GT(largest_request, kMostAtOnce) << text.size();
+}
+
+}  // namespace
+}  // namespace varscope

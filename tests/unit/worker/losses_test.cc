@@ -1,0 +1,267 @@
+#include "worker/ops/losses.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "tests/support/references/finite_differences.h"
+#include "tests/support/thrown.h"
+
+// Losses against their definitions, written out with std::log, and against central differences.
+namespace varscope {
+namespace {
+
+using testing::GradientBench;
+using testing::thrown;
+
+constexpr std::int64_t kAny = Shape::kUnknown;
+
+// The rows of the last axis of what was fed as number `i`.
+std::vector<std::vector<double>> rows_of_fed(const GradientBench& b, std::size_t i) {
+  const Tensor& t = b.fed[i].second;
+  const auto cols = static_cast<std::size_t>(t.shape()[t.shape().rank() - 1]);
+  const auto values = t.as<double>();
+  std::vector<std::vector<double>> rows;
+  for (std::size_t r = 0; r < values.size(); r += cols) rows.emplace_back(&values[r], &values[r] + cols);
+  return rows;
+}
+
+double log_softmax(const std::vector<double>& x, std::size_t c) {
+  double sum = 0;
+  for (const double v : x) sum += std::exp(v);
+  return x[c] - std::log(sum);
+}
+
+double softmax_loss(const std::vector<double>& x, std::int32_t label, double smooth, double weight) {
+  double loss = 0;
+  for (std::size_t c = 0; c < x.size(); ++c) {
+    const double target =
+        (static_cast<std::int32_t>(c) == label ? 1 - smooth : 0) + smooth / static_cast<double>(x.size());
+    loss -= target * log_softmax(x, c);
+  }
+  return weight * loss;
+}
+
+double sigmoid_loss(double x, double t, double smooth, double positive_weight) {
+  const double p = 1 / (1 + std::exp(-x)), target = t * (1 - smooth) + smooth / 2;
+  return -positive_weight * target * std::log(p) - (1 - target) * std::log(1 - p);
+}
+
+// One row, several, and sequences.
+class Shapes : public ::testing::TestWithParam<std::vector<std::int64_t>> {
+ protected:
+  static Shape outputs(std::int64_t k) {
+    std::vector<std::int64_t> dims = GetParam();
+    dims.push_back(k);
+    return Shape(std::move(dims));
+  }
+  static Shape labels() { return Shape(GetParam()); }
+};
+using Dims = std::vector<std::int64_t>;
+INSTANTIATE_TEST_SUITE_P(Losses, Shapes,
+                         ::testing::Values(Dims{1}, Dims{5}, Dims{70}, Dims{3, 4}, Dims{2, 3, 2}));
+
+const ops::SoftmaxCrossEntropyOptions kSoftmaxOptions[] = {{},
+                                                           {.label_smoothing = 0.1},
+                                                           {.class_weights = {0.5, 2, 0, 1}},
+                                                           {0.3, {1, 2, 3, 4}},
+                                                           {.label_smoothing = 1}};
+
+TEST_P(Shapes, SoftmaxCrossEntropyIsItsDefinition) {
+  for (const auto& options : kSoftmaxOptions) {
+    GradientBench b;
+    const NodeId x = b.feed_random(outputs(4));
+    const NodeId loss = ops::softmax_cross_entropy(b.graph, x, b.feed_labels(labels(), 4), options);
+    EXPECT_EQ(b.graph.node(loss).type, (TensorType{DType::float64, {}}));
+    double wanted = 0;
+    const auto label = b.fed[1].second.as<std::int32_t>();
+    const auto rows = rows_of_fed(b, 0);
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const auto& weights = options.class_weights;
+      wanted += softmax_loss(rows[r], label[r], options.label_smoothing,
+                             weights.empty() ? 1 : weights[static_cast<std::size_t>(label[r])]);
+    }
+    EXPECT_NEAR(b.value(loss), wanted, 1e-12 * (1 + wanted));
+  }
+}
+
+TEST_P(Shapes, SoftmaxCrossEntropyHasTheGradientOfFiniteDifferences) {
+  for (const auto& options : kSoftmaxOptions) {
+    GradientBench b;
+    const NodeId x = b.variable("x", outputs(4)), y = b.feed_labels(labels(), 4);
+    const NodeId loss = ops::softmax_cross_entropy(b.graph, x, y, options);
+    b.check(ops::add(b.graph, loss, ops::softmax_cross_entropy(b.graph, x, y, options)));
+  }
+}
+
+// Rows longer than a vector are summed another way than short ones.
+TEST(SoftmaxCrossEntropy, IsItsDefinitionForManyClasses) {
+  for (const std::int64_t k : {63, 64, 65, 200}) {
+    GradientBench b;
+    const NodeId x = b.variable("x", {3, k}), fed = b.feed_random({3, k});
+    const NodeId labels = b.feed_labels({3}, static_cast<std::int32_t>(k));
+    const auto rows = rows_of_fed(b, 0);
+    double wanted = 0;
+    for (std::size_t r = 0; r < 3; ++r)
+      wanted += softmax_loss(rows[r], b.fed[1].second.as<std::int32_t>()[r], 0, 1);
+    EXPECT_NEAR(b.value(ops::softmax_cross_entropy(b.graph, fed, labels)), wanted, 1e-12 * wanted);
+    b.check(ops::softmax_cross_entropy(b.graph, x, labels));
+  }
+}
+
+const ops::SigmoidCrossEntropyOptions kSigmoidOptions[] = {
+    {}, {.label_smoothing = 0.2}, {.positive_weight = 3}, {0.1, 0.25}, {.positive_weight = 0}};
+
+TEST_P(Shapes, SigmoidCrossEntropyIsItsDefinition) {
+  for (const auto& options : kSigmoidOptions) {
+    GradientBench b;
+    const NodeId x = b.feed_random(outputs(1)), labels_node = b.feed_labels(labels(), 2);
+    const double found = b.value(ops::sigmoid_cross_entropy(b.graph, x, labels_node, options));
+    const auto label = b.fed[1].second.as<std::int32_t>();
+    const auto rows = rows_of_fed(b, 0);
+    double wanted = 0;
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      wanted += sigmoid_loss(rows[r][0], label[r], options.label_smoothing, options.positive_weight);
+    EXPECT_NEAR(found, wanted, 1e-12 * (1 + wanted));
+
+    GradientBench g;
+    const NodeId z = g.variable("z", outputs(1)), many = g.variable("many", outputs(3));
+    const NodeId y = g.feed_labels(labels(), 2), targets = g.feed_random(outputs(3));
+    g.check(ops::add(g.graph, ops::sigmoid_cross_entropy(g.graph, z, y, options),
+                     ops::sigmoid_cross_entropy(g.graph, many, targets, options)));
+  }
+}
+
+TEST(SigmoidCrossEntropy, IsStableFarOutWithEveryOption) {
+  for (const double logit : {-1000.0, 1000.0}) {
+    GradientBench b;
+    const NodeId x = b.feed(Tensor::of<double>({1, 1}, {logit}));
+    const NodeId one = b.feed(Tensor::of<std::int32_t>({1}, {1}));
+    const NodeId loss = ops::sigmoid_cross_entropy(b.graph, x, one, {.positive_weight = 2});
+    EXPECT_DOUBLE_EQ(b.value(loss), logit < 0 ? 2000 : 0);
+  }
+}
+
+TEST_P(Shapes, ErrorsAreMeansOverOutputsAndSumsOverRows) {
+  GradientBench b;
+  const NodeId p = b.feed_random(outputs(3)), t = b.feed_random(outputs(3));
+  const auto predictions = rows_of_fed(b, 0), targets = rows_of_fed(b, 1);
+  double absolute = 0, squared = 0;
+  for (std::size_t r = 0; r < predictions.size(); ++r) {
+    for (std::size_t c = 0; c < 3; ++c) {
+      const double d = predictions[r][c] - targets[r][c];
+      absolute += std::abs(d) / 3;
+      squared += d * d / 3;
+    }
+  }
+  EXPECT_NEAR(b.value(ops::absolute_error(b.graph, p, t)), absolute, 1e-12);
+  EXPECT_NEAR(b.value(ops::mean_squared_error(b.graph, p, t)), squared, 1e-12);
+
+  GradientBench g;
+  const NodeId x = g.variable("x", outputs(3)), z = g.variable("z", outputs(1));
+  const NodeId fed = g.feed_random(outputs(3)), number = g.feed_labels(labels(), 9);
+  g.check(
+      ops::add_n(g.graph, {ops::absolute_error(g.graph, x, fed), ops::mean_squared_error(g.graph, x, fed),
+                           ops::absolute_error(g.graph, z, number), ops::absolute_error(g.graph, x, fed)}));
+}
+
+TEST(Losses, SayWhatDoesNotFit) {
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 7, 3});
+  const NodeId y = g.placeholder("y", DType::int32, {kAny});
+  const NodeId z = g.placeholder("z", DType::int32, {kAny, 7});
+  const auto softmax = [&](const ops::SoftmaxCrossEntropyOptions& options, NodeId labels) {
+    return thrown([&] { ops::softmax_cross_entropy(g, x, labels, options); });
+  };
+  const std::string node = "argument: node \"softmax_cross_entropy\" (softmax_cross_entropy): ";
+  EXPECT_EQ(softmax({}, y),
+            node + "shapes [?, 7, 3] of \"x\" and [?] of \"y\" do not fit: one label per row is needed");
+  EXPECT_EQ(softmax({.label_smoothing = 1.5}, z), node + "label_smoothing is 1.5; it must be 0 .. 1");
+  EXPECT_EQ(softmax({.class_weights = {1, 2}}, z), node + "has 2 class_weights for the 3 classes of \"x\"");
+  EXPECT_EQ(softmax({.class_weights = {1, -2, 0}}, z),
+            node + "class_weights[1] is -2; it must be finite and not negative");
+  EXPECT_EQ(
+      thrown([&] { ops::sigmoid_cross_entropy(g, x, x, {.positive_weight = -1}); }),
+      "argument: node \"sigmoid_cross_entropy\" (sigmoid_cross_entropy): positive_weight is -1; it must be "
+      "finite and not negative");
+  EXPECT_EQ(thrown([&] { ops::sigmoid_cross_entropy(g, x, z); }),
+            "argument: node \"sigmoid_cross_entropy\" (sigmoid_cross_entropy): shapes [?, 7, 3] of \"x\" and "
+            "[?, 7] "
+            "of \"z\" do not fit: with int32 targets the logits must be [..., 1]");
+  const double infinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(
+      thrown([&] { ops::regularization_loss(g, x, 0, infinity, y); }),
+      "argument: node \"regularization_loss\" (regularization_loss): has factors l1 0 and l2 inf; they must "
+      "be finite and not negative");
+}
+
+TEST(Losses, NameTheRowOfABadLabelInASequence) {
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 2, 3});
+  const NodeId y = g.placeholder("y", DType::int32, {kAny, 2});
+  const NodeId loss = ops::softmax_cross_entropy(g, x, y);
+  const Tensor logits(DType::float32, {2, 2, 3});
+  const Tensor labels = Tensor::of<std::int32_t>({2, 2}, {0, 1, 2, 3});
+  EXPECT_EQ(thrown([&] {
+              Session(g, 1).run({loss}, {{x, logits.view()}, {y, labels.view()}});
+            }),
+            "data: row 3 of the batch has label 3; with 3 classes labels are 0 .. 2");
+}
+
+TEST(Losses, OfAnEmptyBatchAreZero) {
+  GradientBench b;
+  const NodeId x = b.feed(Tensor(DType::float64, {0, 3})), y = b.feed(Tensor(DType::int32, {0}));
+  EXPECT_EQ(b.value(ops::softmax_cross_entropy(b.graph, x, y)), 0);
+  EXPECT_EQ(b.value(ops::absolute_error(b.graph, x, x)), 0);
+  EXPECT_EQ(b.value(ops::regularization_loss(b.graph, x, 1, 1, x)), 0);
+}
+
+TEST(RegularizationLoss, IsThePenaltyTimesTheRows) {
+  GradientBench b;
+  const NodeId w = b.feed(Tensor::of<double>({2, 2}, {1, -2, 0, 3}));
+  const NodeId rows = b.feed(Tensor(DType::int32, {5, 2}));
+  EXPECT_EQ(b.value(ops::regularization_loss(b.graph, w, 0.5, 0.25, rows)), (0.5 * 6 + 0.25 * 14) * 5);
+  EXPECT_EQ(b.value(ops::regularization_loss(b.graph, w, 0, 0, rows)), 0);
+
+  GradientBench g;
+  const NodeId v = g.variable("v", {3, 4}), x = g.feed_random({7, 2});
+  const NodeId penalty = ops::regularization_loss(g.graph, v, 0.1, 0.2, x);
+  g.check(ops::add(g.graph, penalty, ops::regularization_loss(g.graph, v, 0, 0.3, x)));
+
+  GradientBench zero;
+  const NodeId u = zero.variable("u", {3});
+  const NodeId loss = ops::regularization_loss(zero.graph, u, 2, 0, zero.feed_random({1}));
+  Session session(zero.graph, 1);
+  session.assign(*zero.graph.node(u).variable, Tensor::of<double>({3}, {-1, 0, 4}).view());
+  const auto gradients = session.gradients(loss, zero.feeds());
+  const auto d = gradients.at("u").as<double>();
+  EXPECT_EQ((std::vector<double>(d.begin(), d.end())), (std::vector<double>{-2, 0, 2}));
+}
+
+// Parts of a batch, each seeded with 1 / (rows of the whole), together have one penalty.
+TEST(RegularizationLoss, OfPartsOfABatchSumsToOne) {
+  VariableStore store;
+  Graph g;
+  const Variable& w = store.get_variable("w", {2}, {.dtype = DType::float64});
+  const NodeId x = g.placeholder("x", DType::float32, {kAny});
+  const NodeId loss = ops::regularization_loss(g, g.variable(w), 0.5, 0.25, x);
+  Executor executor(g, loss, 4);
+  const Tensor value = Tensor::of<double>({2}, {2, -4}), gradient(DType::float64, {2});
+  executor.bind(w, value.view(), gradient.view());
+  std::vector<double> sum(2);
+  for (const std::int64_t n : {1, 3, 4}) {
+    const Tensor rows(DType::float32, {n});
+    executor.set_batch(n);
+    executor.feed(x, rows.view());
+    for (const auto& step : executor.forward_steps()) executor.forward(step);
+    executor.start_backward(1.0 / 8);
+    for (const auto& step : executor.backward_steps()) executor.backward(step);
+    for (std::size_t i = 0; i < 2; ++i) sum[i] += gradient.as<double>()[i];
+  }
+  EXPECT_EQ(sum, (std::vector<double>{0.5 + 0.25 * 2 * 2, -0.5 - 0.25 * 2 * 4}));
+}
+
+}  // namespace
+}  // namespace varscope

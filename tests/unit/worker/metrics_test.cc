@@ -1,0 +1,221 @@
+#include "worker/ops/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "tests/support/references/finite_differences.h"
+#include "tests/support/thrown.h"
+
+// Metrics against counts by hand and brute force.
+namespace varscope {
+namespace {
+
+using testing::GradientBench;
+using testing::thrown;
+
+constexpr std::int64_t kAny = Shape::kUnknown;
+const double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// What a metric of logits and labels counts; make(graph, logits, labels) adds its node.
+template <class T, class Make>
+std::vector<T> counted(Tensor logits, Tensor labels, Make make) {
+  Graph g;
+  const NodeId x = g.placeholder("x", logits.dtype(), logits.shape().with_dim(0, kAny));
+  const NodeId y = g.placeholder("y", DType::int32, labels.shape().with_dim(0, kAny));
+  const NodeId metric = make(g, x, y);
+  const auto result = Session(g, 1).run({metric}, {{x, logits.view()}, {y, labels.view()}});
+  const auto values = result[0].template as<T>();
+  return {values.begin(), values.end()};
+}
+
+// Four rows in two sequences; the third has a tie, and the last a logit that is no number.
+Tensor logits() { return Tensor::of<double>({2, 2, 3}, {3, 2, 1, 0, 5, 9, 4, 4, 1, 7, kNan, 6}); }
+
+std::int64_t top(std::initializer_list<std::int32_t> labels, std::int64_t k) {
+  return counted<std::int64_t>(logits(), Tensor::of<std::int32_t>({2, 2}, labels),
+                               [&](Graph& g, NodeId x, NodeId y) { return ops::top_k_count(g, x, y, k); })[0];
+}
+
+TEST(TopKCount, CountsClassesBeforeTheLabel) {
+  EXPECT_EQ(top({0, 2, 0, 0}, 1), 3);  // NaN is before any label
+  EXPECT_EQ(top({0, 2, 1, 0}, 1), 2);  // of equal logits the smaller class is before
+  EXPECT_EQ(top({1, 1, 1, 2}, 1), 0);
+  EXPECT_EQ(top({1, 1, 1, 0}, 2), 4);
+  EXPECT_EQ(top({2, 0, 2, 2}, 2), 0);
+  EXPECT_EQ(top({2, 0, 2, 1}, 3), 4);
+  EXPECT_EQ(top({0, 2, 0, 1}, 2), 3);  // a label whose logit is NaN is last
+}
+
+TEST(TopKCount, SaysWhatDoesNotFit) {
+  for (const std::int64_t k : {0, 4}) {
+    EXPECT_EQ(
+        thrown([&] {
+          top({0, 0, 0, 0}, k);
+        }),
+        fmt::format("argument: node \"top_k_count\" (top_k_count): k is {}; with 3 classes it is 1 .. 3", k));
+  }
+  EXPECT_EQ(thrown([&] {
+              top({0, 0, 0, 3}, 1);
+            }),
+            "data: row 3 of the batch has label 3; with 3 classes labels are 0 .. 2");
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 1});
+  const NodeId y = g.placeholder("y", DType::int32, {kAny});
+  EXPECT_EQ(thrown([&] { ops::top_k_count(g, x, y, 1); }),
+            "argument: node \"top_k_count\" (top_k_count): \"x\" has one column; top-k needs one per class");
+}
+
+TEST(CorrectCount, CountsTheStepsOfSequences) {
+  const auto correct = [](Tensor x, Tensor y) {
+    return counted<std::int64_t>(std::move(x), std::move(y),
+                                 [](Graph& g, NodeId a, NodeId b) { return ops::correct_count(g, a, b); })[0];
+  };
+  EXPECT_EQ(correct(Tensor::of<float>({2, 2, 2}, {3, 2, 0, 1, 1, 1, 2, 4}),
+                    Tensor::of<std::int32_t>({2, 2}, {0, 1, 1, 0})),
+            2);
+  EXPECT_EQ(
+      correct(Tensor::of<float>({2, 2, 1}, {3, -2, 0, 1}), Tensor::of<std::int32_t>({2, 2}, {1, 1, 0, 0})),
+      2);
+  EXPECT_EQ(correct(Tensor(DType::float32, {0, 2, 3}), Tensor(DType::int32, {0, 2})), 0);
+}
+
+TEST(ConfusionMatrix, HasLabelsAsRowsAndAnswersAsColumns) {
+  const auto confusion = [](Tensor x, Tensor y) {
+    return counted<std::int64_t>(std::move(x), std::move(y),
+                                 [](Graph& g, NodeId a, NodeId b) { return ops::confusion_matrix(g, a, b); });
+  };
+  const Tensor x = Tensor::of<float>({5, 3}, {9, 0, 0, 0, 9, 0, 0, 9, 0, 0, 0, 9, 1, 1, 0});
+  EXPECT_EQ(confusion(x.clone(), Tensor::of<std::int32_t>({5}, {0, 1, 2, 2, 1})),
+            (std::vector<std::int64_t>{1, 0, 0, 1, 1, 0, 0, 1, 1}));
+  EXPECT_EQ(confusion(Tensor::of<float>({5, 1}, {0.1F, -1, 2, 3, 0}),
+                      Tensor::of<std::int32_t>({5}, {1, 0, 0, 1, 1})),
+            (std::vector<std::int64_t>{1, 1, 1, 2}));
+  EXPECT_EQ(confusion(Tensor(DType::float32, {0, 2}), Tensor(DType::int32, {0})),
+            (std::vector<std::int64_t>(4)));
+  EXPECT_EQ(thrown([&] {
+              confusion(Tensor(DType::float32, {1, 1}), Tensor::of<std::int32_t>({1}, {2}));
+            }),
+            "data: row 0 of the batch has label 2; with 2 classes labels are 0 .. 1");
+}
+
+std::vector<std::int64_t> histogram(Tensor x, Tensor y) {
+  return counted<std::int64_t>(std::move(x), std::move(y),
+                               [](Graph& g, NodeId a, NodeId b) { return ops::score_histogram(g, a, b); });
+}
+
+TEST(ScoreHistogram, CountsEqualBinsOfTheSigmoid) {
+  const double quarter = std::log(0.25 / 0.75);
+  const auto counts =
+      histogram(Tensor::of<double>({7, 1}, {0, -1000, 1000, quarter + 1e-9, quarter - 1e-9, kNan, 0}),
+                Tensor::of<std::int32_t>({7}, {0, 0, 1, 1, 1, 1, 1}));
+  ASSERT_EQ(counts.size(), 2U * 4096);
+  std::vector<std::int64_t> wanted(2U * 4096);
+  wanted[2048] = wanted[0] = 1;
+  wanted[4096 + 4095] = wanted[4096 + 1024] = wanted[4096 + 1023] = wanted[4096] = wanted[4096 + 2048] = 1;
+  EXPECT_EQ(counts, wanted);
+  EXPECT_EQ(
+      thrown([] {
+        histogram(Tensor(DType::float32, {1, 2}), Tensor(DType::int32, {1}));
+      }),
+      "argument: node \"score_histogram\" (score_histogram): needs logits [..., 1]; \"x\" has shape [?, 2]");
+}
+
+TEST(Auc, EqualsTheShareOfOrderedPairs) {
+  const std::int64_t n = 300;
+  Tensor x = GradientBench::random({n, 1}, 5), y(DType::int32, {n});
+  for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+    // A few hundred distinct scores in bins of their own, so that the histogram loses nothing.
+    x.as<double>()[i] = std::round(x.as<double>()[i] * 100) / 50;
+    y.as<std::int32_t>()[i] = x.as<double>()[i] + std::sin(static_cast<double>(i)) > 0.3 ? 1 : 0;
+  }
+  double ordered = 0, pairs = 0;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+    for (std::size_t j = 0; j < static_cast<std::size_t>(n); ++j) {
+      if (y.as<std::int32_t>()[i] != 1 || y.as<std::int32_t>()[j] != 0) continue;
+      const double a = x.as<double>()[i], b = x.as<double>()[j];
+      ordered += a > b ? 1 : a == b ? 0.5 : 0;
+      pairs += 1;
+    }
+  }
+  const double auc = auc_of_histogram(histogram(std::move(x), std::move(y)));
+  EXPECT_NEAR(auc, ordered / pairs, 1e-14);
+  EXPECT_GT(auc, 0.6);
+}
+
+TEST(Auc, OfTheBoundaries) {
+  EXPECT_EQ(auc_of_histogram(std::vector<std::int64_t>{3, 0, 0, 2}), 1);
+  EXPECT_EQ(auc_of_histogram(std::vector<std::int64_t>{0, 3, 2, 0}), 0);
+  EXPECT_EQ(auc_of_histogram(std::vector<std::int64_t>{4, 6}), 0.5);
+  EXPECT_TRUE(std::isnan(auc_of_histogram(std::vector<std::int64_t>{0, 0, 2, 1})));
+  EXPECT_TRUE(std::isnan(auc_of_histogram(std::vector<std::int64_t>{2, 1, 0, 0})));
+  EXPECT_EQ(thrown([] { auc_of_histogram(std::vector<std::int64_t>(3)); }),
+            "argument: 3 counts are not a score histogram, which has as many for label 0 as for 1");
+}
+
+TEST(PrecisionRecall, AreThoseByHand) {
+  const std::vector<std::int64_t> two{50, 10, 5, 35};
+  const PrecisionRecall yes = precision_recall(two, 1);
+  EXPECT_DOUBLE_EQ(yes.precision, 35.0 / 45);
+  EXPECT_DOUBLE_EQ(yes.recall, 35.0 / 40);
+  EXPECT_DOUBLE_EQ(yes.f1(), 2 * 35.0 / (45 + 40));
+  EXPECT_DOUBLE_EQ(accuracy(two), 0.85);
+  // Class 1 was never the answer; class 3 does not occur at all and does not count.
+  const std::vector<std::int64_t> four{2, 0, 1, 0, 1, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0};
+  const PrecisionRecall macro = macro_precision_recall(four);
+  EXPECT_DOUBLE_EQ(macro.precision, (2.0 / 3 + 0 + 3.0 / 5) / 3);
+  EXPECT_DOUBLE_EQ(macro.recall, (2.0 / 3 + 0 + 1) / 3);
+  EXPECT_DOUBLE_EQ(accuracy(four), 5.0 / 8);
+  EXPECT_EQ(precision_recall(four, 3).f1(), 0);
+  const std::vector<std::int64_t> nothing(9);
+  EXPECT_EQ(macro_precision_recall(nothing).precision, 0);
+  EXPECT_EQ(accuracy(nothing), 0);
+}
+
+TEST(PrecisionRecall, RejectWhatIsNotAConfusionMatrix) {
+  for (const std::size_t n : {0, 3, 8}) {
+    EXPECT_EQ(thrown([&] { macro_precision_recall(std::vector<std::int64_t>(n)); }),
+              fmt::format("argument: {} counts are not a confusion matrix, which is a square", n));
+  }
+  for (const std::int64_t c : {-1, 2}) {
+    EXPECT_EQ(thrown([&] { precision_recall(std::vector<std::int64_t>(4), c); }),
+              fmt::format("argument: class {} of a confusion matrix of classes 0 .. 1", c));
+  }
+}
+
+TEST(SquaredErrorSum, AddsUpAllElements) {
+  GradientBench b;
+  const NodeId p = b.feed(Tensor::of<float>({2, 1, 2}, {1, 2, 3, 4})),
+               t = b.feed(Tensor::of<float>({2, 1, 2}, {1, 0, 0, 8}));
+  const NodeId sum = ops::squared_error_sum(b.graph, p, t);
+  EXPECT_EQ(b.value(sum), 4 + 9 + 16);
+  const NodeId other = b.feed(Tensor(DType::float32, {2, 2}));
+  EXPECT_EQ(thrown([&] { ops::squared_error_sum(b.graph, p, other); }),
+            "argument: node \"squared_error_sum_1\" (squared_error_sum): shapes [2, 1, 2] of \"fed0\" and "
+            "[2, 2] of "
+            "\"fed2\" differ; predictions and targets must agree");
+}
+
+TEST(LogLossSum, EqualsTheLosses) {
+  GradientBench b;
+  const NodeId x = b.feed_random({3, 2, 5}), z = b.feed_random({3, 2, 1});
+  const NodeId many = b.feed_labels({3, 2}, 5), two = b.feed_labels({3, 2}, 2);
+  EXPECT_NEAR(b.value(ops::log_loss_sum(b.graph, x, many)),
+              b.value(ops::softmax_cross_entropy(b.graph, x, many)), 1e-13);
+  EXPECT_NEAR(b.value(ops::log_loss_sum(b.graph, z, two)),
+              b.value(ops::sigmoid_cross_entropy(b.graph, z, two)), 1e-13);
+}
+
+TEST(Metrics, HaveNoGradient) {
+  GradientBench b;
+  const NodeId x = b.variable("x", {3, 4}), y = b.feed_labels({3}, 4);
+  const NodeId loss = ops::log_loss_sum(b.graph, x, y);
+  Session session(b.graph, 1);
+  const auto gradients = session.gradients(loss, b.feeds());
+  for (const double g : gradients.at("x").as<double>()) EXPECT_EQ(g, 0);
+}
+
+}  // namespace
+}  // namespace varscope
