@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "common/transport/transport.h"
 
 namespace varscope::bench {

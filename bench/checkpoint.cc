@@ -22,6 +22,7 @@
 #include "bench/bench.h"
 #include "checkpoint/directory/committer.h"
 #include "checkpoint/restore/reader.h"
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "ps/checkpointing/shard_checkpointer.h"
 #include "ps/update/updater.h"

@@ -17,8 +17,10 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/bench.h"
+#include "common/base/clock.h"
 #include "common/base/sum.h"
 #include "common/placement/bucket_plan.h"
+#include "common/placement/cluster.h"
 #include "common/transport/mpi/mpi_job.h"
 #include "common/transport/wire.h"
 #include "ps/server.h"

@@ -16,6 +16,7 @@
 #include "bench/train_conv.h"
 #include "bench/train_lstm.h"
 #include "common/config/yaml_reader.h"
+#include "common/placement/cluster.h"
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/job/job_setup.h"
 #include "ps/server.h"

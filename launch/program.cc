@@ -16,8 +16,8 @@
 
 #include "common/base/error.h"
 #include "common/base/log.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
-#include "common/config/suggest.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/commands/checkpoint_commands.h"

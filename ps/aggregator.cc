@@ -4,6 +4,7 @@
 
 #include "common/base/error.h"
 #include "common/base/sum.h"
+#include "common/placement/cluster.h"
 #include "common/transport/wire.h"
 
 namespace varscope {

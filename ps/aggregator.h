@@ -6,6 +6,7 @@
 
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
+#include "common/placement/cluster.h"
 #include "common/transport/transport.h"
 #include "ps/buffer_pool.h"
 

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
+#include "common/placement/cluster.h"
 #include "common/transport/wire.h"
 
 namespace varscope {

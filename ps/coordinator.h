@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/placement/bucket_plan.h"
+#include "common/placement/cluster.h"
 #include "common/transport/reports.h"
 #include "common/transport/run_requests.h"
 #include "common/transport/transport.h"

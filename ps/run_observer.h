@@ -25,7 +25,7 @@ struct EvalSummary {
   Clock clock;
   std::int64_t epoch;
   BatchSums sums;  // over the whole test set
-  // Of the metrics, over the whole test set; see common/metrics/eval_metrics.h.
+  // Of the metrics, over the whole test set; see common/metrics/metric.h.
   std::vector<std::int64_t> counts = {};
   std::vector<double> reals = {};
 };

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/placement/cluster.h"
 #include "common/transport/peer_monitor.h"
 #include "common/transport/run_requests.h"
 #include "ps/aggregator.h"

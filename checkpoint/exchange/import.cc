@@ -45,7 +45,7 @@ class ImportedModel {
   std::vector<ShardTensor> slices() const {
     std::vector<ShardTensor> all;
     for (const VariableSpec& v : variables_) {
-      const std::vector<Slice> boxes = cut(v.shape, v.dtype);
+      const std::vector<Slice> boxes = slice_variable(v.shape, v.dtype);
       const auto add = [&](const std::string& slot) {
         for (std::size_t i = 0; i < boxes.size(); ++i)
           all.push_back({v.name, slot, static_cast<std::int64_t>(i), v.dtype, boxes[i], {}});

@@ -12,7 +12,7 @@ void stream_tensor(TensorSource& source, std::size_t tensor,
                    const std::function<void(std::span<const std::byte>)>& sink) {
   const NamedTensor& t = source.tensors()[tensor];
   std::vector<std::byte> memory;
-  for (const Slice& piece : cut(t.shape, t.dtype)) {
+  for (const Slice& piece : slice_variable(t.shape, t.dtype)) {
     memory.resize(static_cast<std::size_t>(piece.n_elements()) * size_of(t.dtype));
     source.read(tensor, piece, memory);
     sink(memory);

@@ -33,7 +33,7 @@ class TensorSource {
   // No two of one name.
   virtual const std::vector<NamedTensor>& tensors() const = 0;
   // Fills `out` with the piece, row-major and little-endian. REQUIRES: `piece` is one of
-  // cut(shape, dtype) of that tensor, and out has its size.
+  // slice_variable(shape, dtype) of that tensor, and out has its size.
   virtual void read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) = 0;
 };
 

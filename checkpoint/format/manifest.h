@@ -39,8 +39,9 @@ struct FileRecord {
 // Where the value of one slice, or one of its optimizer slots, lies.
 struct TensorRecord {
   std::string variable;
-  std::string slot;        // "" is the variable's value
-  std::int64_t slice = 0;  // index in cut(); within one (variable, slot) each of 0 .. n-1 occurs once
+  std::string slot;  // "" is the variable's value
+  std::int64_t slice =
+      0;  // index in slice_variable(); within one (variable, slot) each of 0 .. n-1 occurs once
   DType dtype = DType::float32;
   std::string box;                   // Slice::spec()
   std::uint32_t file = 0;            // index into Manifest::files; 0 in a ShardReport

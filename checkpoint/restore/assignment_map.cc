@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "common/base/error.h"
-#include "common/config/suggest.h"
+#include "common/base/text.h"
 
 namespace varscope {
 namespace {

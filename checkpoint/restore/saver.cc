@@ -110,7 +110,7 @@ std::string Saver::save(const std::string& dir, std::int64_t step, const SaveExt
   std::map<std::string, TensorView> memory;
   for (const Entry& entry : entries()) {
     const VariableSpec& v = entry.saved;
-    const std::vector<Slice> boxes = cut(v.shape, v.dtype);
+    const std::vector<Slice> boxes = slice_variable(v.shape, v.dtype);
     for (std::size_t i = 0; i < boxes.size(); ++i)
       checkpoint.tensors.push_back({v.name, "", static_cast<std::int64_t>(i), v.dtype, boxes[i], {}});
     memory.emplace(v.name, memory_of(entry));

@@ -44,7 +44,7 @@ void compare(const std::byte* a, const std::byte* b, std::size_t n, TensorDiffer
 
 TensorDifference compare_tensor(CheckpointReader& a, CheckpointReader& b, const WholeTensor& t) {
   TensorDifference d{"", to_string(t.dtype), t.shape.str(), t.shape.n_elements(), 0, 0, 0, 0};
-  for (const Slice& piece : cut(t.shape, t.dtype)) {
+  for (const Slice& piece : slice_variable(t.shape, t.dtype)) {
     const Tensor x(t.dtype, piece.extent), y(t.dtype, piece.extent);
     a.read(t.variable, t.slot, piece, x.view());
     b.read(t.variable, t.slot, piece, y.view());

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "common/config/suggest.h"
+#include "common/base/text.h"
 
 namespace varscope {
 

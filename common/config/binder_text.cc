@@ -1,8 +1,8 @@
 // Two visitors over `describe`: --explain, and the dump of the effective values.
 #include <utility>
 
+#include "common/base/text.h"
 #include "common/config/binder.h"
-#include "common/config/suggest.h"
 
 namespace varscope {
 

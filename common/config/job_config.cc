@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "common/base/text.h"
 #include "common/config/metric_names.h"
-#include "common/config/suggest.h"
 #include "common/variables/scope_names.h"
 
 namespace varscope {

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "common/base/text.h"
 #include "common/config/config_node.h"
-#include "common/config/suggest.h"
 
 namespace varscope {
 namespace {

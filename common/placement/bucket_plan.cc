@@ -14,7 +14,7 @@ BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers) {
   std::map<std::tuple<std::string, int, DType, bool, double>, std::size_t> index;
   for (std::size_t v = 0; v < variables.size(); ++v) {
     const VariableSpec& spec = variables[v];
-    const std::vector<Slice> slices = cut(spec.shape, spec.dtype);
+    const std::vector<Slice> slices = slice_variable(spec.shape, spec.dtype);
     for (std::size_t i = 0; i < slices.size(); ++i) {
       const ServerId server = spec.owner(static_cast<std::int64_t>(i), n_servers);
       const auto key = std::tuple(spec.scope, server.value, spec.dtype, spec.trainable, spec.average_decay);

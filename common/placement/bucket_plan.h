@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "common/placement/cluster.h"
 #include "common/variables/variable_table.h"
 
 namespace varscope {
@@ -12,7 +11,7 @@ namespace varscope {
 // A contiguous run of one variable inside a bucket: one slice.
 struct BucketSlice {
   int variable;        // index into the VariableTable
-  std::int64_t index;  // of the slice in cut()
+  std::int64_t index;  // of the slice in slice_variable()
   Slice box;
   std::int64_t variable_begin;  // elements, row-major
   std::int64_t bucket_begin;    // elements

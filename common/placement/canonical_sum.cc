@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/base/error.h"
+#include "common/placement/cluster.h"
 
 namespace varscope {
 namespace {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "common/base/error.h"
-#include "common/base/hash.h"
 
 namespace varscope {
 namespace {
@@ -15,11 +14,6 @@ std::optional<int> position(const std::vector<Rank>& ranks, Rank r) {
 }
 
 }  // namespace
-
-ServerId Placement::owner(std::string_view scope, std::int64_t slice_index, int n_servers) {
-  const auto n = static_cast<std::uint64_t>(n_servers);
-  return ServerId(static_cast<int>((hash64(scope) % n + static_cast<std::uint64_t>(slice_index) % n) % n));
-}
 
 std::optional<ServerId> ClusterMap::server_at(Rank r) const {
   const auto p = position(servers, r);

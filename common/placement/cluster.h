@@ -2,19 +2,11 @@
 
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "common/base/types.h"
-#include "common/variables/slice.h"
 
 namespace varscope {
-
-// Which server owns a slice: (hash(scope) + index of the slice in its variable) mod S. Pure: the same on
-// every rank and in every run. Small variables of one scope share a server; a large one spreads over all.
-struct Placement {
-  static ServerId owner(std::string_view scope, std::int64_t slice_index, int n_servers);
-};
 
 // A half-open range of logical workers, the leaves of the canonical sum.
 struct LeafRange {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/wire.h"
 

@@ -97,7 +97,7 @@ struct EvalReport {
   std::vector<std::int64_t> chunks;  // indices of the chunks below
   std::vector<BatchSums> sums;
   std::vector<std::vector<double>>
-      reals;  // of each chunk: the metrics' float64 sums (common/metrics/eval_metrics.h)
+      reals;                         // of each chunk: the metrics' float64 sums (common/metrics/metric.h)
   std::vector<std::int64_t> counts;  // the metrics' integers, over all of these chunks
   std::int64_t n_chunks = 0;         // of the whole pass
   std::int64_t eval_ns = 0;

@@ -60,7 +60,7 @@ Slice Slice::from_spec(std::string_view spec) {
   return slice;
 }
 
-std::vector<Slice> cut(const Shape& shape, DType dtype) {
+std::vector<Slice> slice_variable(const Shape& shape, DType dtype) {
   const std::int64_t n = shape.n_elements();
   const auto item = static_cast<std::int64_t>(size_of(dtype));
   if (n == 0) return {};

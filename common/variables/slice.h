@@ -17,7 +17,7 @@ struct Slice {
   Shape extent;
 
   std::int64_t n_elements() const { return extent.n_elements(); }
-  // Boxes made by cut() are contiguous in the row-major variable: the position of their first element, in
+  // Boxes made by slice_variable() are contiguous in the row-major variable: the position of their first element, in
   // elements.
   std::int64_t linear_begin() const;
   // Text as TensorFlow's SaveSliceInfo writes it: "20 43 0,20:0,9" (shape, then offset,extent per axis). A
@@ -36,6 +36,6 @@ inline constexpr std::int64_t kSlicesPerVariable = 64;
 // dtype only, never on the number of servers, so that a slice is the same thing in every run. The size aims
 // at clamp(bytes / kSlicesPerVariable, kMinSliceBytes, kMaxSliceBytes). A variable without elements has no
 // slices.
-std::vector<Slice> cut(const Shape& shape, DType dtype);
+std::vector<Slice> slice_variable(const Shape& shape, DType dtype);
 
 }  // namespace varscope

@@ -6,7 +6,7 @@
 
 #include "common/base/error.h"
 #include "common/base/serialize.h"
-#include "common/placement/cluster.h"
+#include "common/variables/placement.h"
 
 namespace varscope {
 

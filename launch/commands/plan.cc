@@ -5,8 +5,10 @@
 #include <set>
 
 #include "common/base/error.h"
+#include "common/base/text.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
+#include "common/placement/cluster.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
 #include "launch/observe/checkpoint_forecast.h"
@@ -50,7 +52,7 @@ std::string tree_text(const VariableTable& table, int n_servers) {
       out += fmt::format("{}{}/\n", std::string(2 * i, ' '), path[i]);
     }
     open.assign(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(depth));
-    const auto slices = static_cast<std::int64_t>(cut(v.shape, v.dtype).size());
+    const auto slices = static_cast<std::int64_t>(slice_variable(v.shape, v.dtype).size());
     std::set<int> servers;
     for (std::int64_t i = 0; i < slices; ++i) servers.insert(v.owner(i, n_servers).value);
     const std::int64_t bytes = v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
@@ -65,7 +67,7 @@ std::string slices_text(const VariableTable& table, int n_servers) {
   std::string out = fmt::format("\n{:<34} {:>6} {:>7}  {}\n", "variable", "slice", "server",
                                 "shape, then offset,extent of each axis");
   for (const VariableSpec& v : table.variables()) {
-    const std::vector<Slice> slices = cut(v.shape, v.dtype);
+    const std::vector<Slice> slices = slice_variable(v.shape, v.dtype);
     for (std::size_t i = 0; i < slices.size(); ++i) {
       const ServerId owner = v.owner(static_cast<std::int64_t>(i), n_servers);
       out += fmt::format("{:<34} {:>6} {:>7}  {}\n", v.name, i, owner.value, slices[i].spec());

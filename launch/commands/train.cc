@@ -12,6 +12,7 @@
 #include "common/base/error.h"
 #include "common/base/log.h"
 #include "common/base/serialize.h"
+#include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/job/roles.h"

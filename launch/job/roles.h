@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "checkpoint/storage/fs.h"
+#include "common/placement/cluster.h"
 #include "common/transport/run_requests.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"

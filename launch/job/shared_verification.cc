@@ -9,6 +9,7 @@
 #include "checkpoint/directory/scan.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
+#include "common/placement/cluster.h"
 
 namespace varscope {
 namespace {

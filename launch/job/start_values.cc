@@ -8,7 +8,7 @@
 #include "checkpoint/directory/scan.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
-#include "common/config/suggest.h"
+#include "common/base/text.h"
 #include "ps/update/optimizer.h"
 
 namespace varscope {

@@ -6,8 +6,11 @@
 #include <map>
 
 #include "checkpoint/directory/scan.h"
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/tensor.h"
+#include "common/base/text.h"
+#include "common/placement/cluster.h"
 #include "common/transport/transport.h"
 #include "launch/observe/console.h"
 #include "ps/checkpointing/checkpoint_interval.h"

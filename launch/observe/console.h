@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/config/job_config.h"
-#include "common/metrics/eval_metrics.h"
+#include "common/metrics/metric.h"
 #include "common/placement/cluster.h"
 #include "common/variables/variable_table.h"
 #include "launch/observe/checkpoint_forecast.h"
@@ -86,10 +86,5 @@ class Console final : public RunObserver {
   std::optional<std::string> last_eval_;  // "loss 0.3270, accuracy 0.8500"
   nlohmann::json last_figures_ = nlohmann::json::object();
 };
-
-// "1,234,567"; "1m 05s"; "12.3 MiB".
-std::string with_commas(std::int64_t n);
-std::string duration_text(double seconds);
-std::string bytes_text(std::int64_t n);
 
 }  // namespace varscope

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "common/metrics/eval_metrics.h"
+#include "common/metrics/metric.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
 #include "ps/run_observer.h"
 

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/transport.h"
 

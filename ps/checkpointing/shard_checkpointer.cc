@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/transport.h"
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/base/error.h"
+#include "common/placement/cluster.h"
 #include "common/transport/wire.h"
 #include "ps/update/update_kernels.h"
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/placement/bucket_plan.h"
+#include "common/placement/cluster.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/update/norm_exchange.h"
 #include "ps/update/norm_plan.h"

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "common/base/error.h"
+#include "common/placement/cluster.h"
 #include "common/transport/wire.h"
 
 namespace varscope {

@@ -62,7 +62,7 @@ int NormPlan::add_norm(const std::string& name, const Constraint& rule, std::int
 }
 
 void NormPlan::add_terms(const VariableSpec& variable, int index, int norm, bool by_column) {
-  const std::vector<Slice> slices = cut(variable.shape, variable.dtype);
+  const std::vector<Slice> slices = slice_variable(variable.shape, variable.dtype);
   const std::size_t last = variable.shape.rank() - 1;
   const std::int64_t part_begin = by_column && variable.is_part() ? variable.part.offset[last] : 0;
   if (!slices.empty())

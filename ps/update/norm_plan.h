@@ -14,7 +14,7 @@ namespace varscope {
 // first_group + i mod n_groups of the norm.
 struct NormTerm {
   int variable;        // index into the VariableTable
-  std::int64_t slice;  // index in cut()
+  std::int64_t slice;  // index in slice_variable()
   int norm;            // index into NormPlan::norms()
   std::int64_t first_group;
   std::int64_t n_groups;

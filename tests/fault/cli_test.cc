@@ -13,6 +13,7 @@
 #include "common/config/yaml_reader.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"
+#include "common/variables/placement.h"
 #include "common/variables/slice.h"
 #include "tests/support/jobs/job.h"
 
@@ -285,7 +286,7 @@ TEST_P(PlanOfBundledConfig, IsEvenCompleteAndAsPlaced) {
     double sum = 0, model = 0;
     std::vector<double> placed(plan.bytes.size(), 0.0);
     for (const PlannedVariable& v : plan.variables) {
-      const std::vector<Slice> slices = cut(v.shape, DType::float32);
+      const std::vector<Slice> slices = slice_variable(v.shape, DType::float32);
       EXPECT_EQ(v.slices, std::ssize(slices)) << v.name;
       std::set<int> servers;
       for (std::size_t i = 0; i < slices.size(); ++i) {

@@ -1,6 +1,7 @@
 // The exchange of ps_test over MPI: the same bits.
 #include <gtest/gtest.h>
 
+#include "common/placement/cluster.h"
 #include "tests/support/jobs/mpi_main.h"
 #include "tests/support/jobs/norms_exchange.h"
 #include "tests/support/jobs/ps_exchange.h"

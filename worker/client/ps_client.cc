@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/placement/cluster.h"
 #include "common/transport/wire.h"
 
 namespace varscope {

@@ -8,6 +8,7 @@
 
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
+#include "common/placement/cluster.h"
 #include "common/transport/peer_monitor.h"
 #include "common/transport/transport.h"
 #include "worker/client/variable_memory.h"

@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/transport/transport.h"
 #include "worker/graph/numerics.h"
 #include "worker/kernels/blas_clock.h"

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/transport.h"
 #include "worker/kernels/blas_clock.h"

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "common/config/suggest.h"
+#include "common/base/text.h"
 #include "worker/layers/built_in.h"
 #include "worker/layers/initializer_config.h"
 #include "worker/layers/scope_config.h"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
-#include "common/metrics/eval_metrics.h"
+#include "common/metrics/metric.h"
 #include "common/variables/variable_scope.h"
 #include "worker/data/dataset.h"
 #include "worker/graph/graph.h"

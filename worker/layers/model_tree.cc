@@ -4,7 +4,7 @@
 #include <set>
 #include <utility>
 
-#include "common/config/suggest.h"
+#include "common/base/text.h"
 #include "worker/layers/scope_config.h"
 
 namespace varscope {

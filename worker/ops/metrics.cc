@@ -109,7 +109,7 @@ struct ScoreRule {
   static constexpr const char* kName = "score_histogram";
   static constexpr bool kChecksLabels = true;
   using Result = std::int64_t;
-  static Shape shape(std::int64_t) { return {2, ops::kScoreBins}; }
+  static Shape shape(std::int64_t) { return {2, kScoreBins}; }
   static void check(const InferContext& context, std::int64_t cols) {
     if (cols == 1) return;
     context.fail(
@@ -117,11 +117,10 @@ struct ScoreRule {
   }
   template <class T>
   static void add(Result* counts, const T* x, std::int64_t, std::int32_t label) {
-    const double score =
-        vector_math::sigmoid(static_cast<double>(x[0])) * static_cast<double>(ops::kScoreBins);
+    const double score = vector_math::sigmoid(static_cast<double>(x[0])) * static_cast<double>(kScoreBins);
     const std::int64_t bin =
-        score > 0 ? std::min(static_cast<std::int64_t>(score), ops::kScoreBins - 1) : 0;  // NaN is not > 0
-    ++counts[label * ops::kScoreBins + bin];
+        score > 0 ? std::min(static_cast<std::int64_t>(score), kScoreBins - 1) : 0;  // NaN is not > 0
+    ++counts[label * kScoreBins + bin];
   }
 };
 
@@ -172,88 +171,7 @@ class SquaredErrorSum final : public Op {
   void backward(const BackwardContext&) const override {}
 };
 
-// Right answers, answers and rows of one class.
-struct ClassCounts {
-  std::int64_t right = 0, answers = 0, rows = 0;
-};
-
-std::int64_t side_of(std::span<const std::int64_t> confusion) {
-  const auto side = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(confusion.size()))));
-  if (side >= 1 && side * side == static_cast<std::int64_t>(confusion.size())) return side;
-  fail(ErrorKind::argument, "{} counts are not a confusion matrix, which is a square", confusion.size());
-}
-
-ClassCounts class_counts(std::span<const std::int64_t> confusion, std::int64_t side, std::int64_t c) {
-  ClassCounts counts;
-  for (std::int64_t i = 0; i < side; ++i) {
-    counts.answers += confusion[static_cast<std::size_t>(i * side + c)];
-    counts.rows += confusion[static_cast<std::size_t>(c * side + i)];
-  }
-  counts.right = confusion[static_cast<std::size_t>(c * side + c)];
-  return counts;
-}
-
-double ratio(std::int64_t part, std::int64_t whole) {
-  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
-}
-
 }  // namespace
-
-double auc_of_histogram(std::span<const std::int64_t> counts) {
-  if (counts.size() % 2 != 0 || counts.empty()) {
-    fail(ErrorKind::argument, "{} counts are not a score histogram, which has as many for label 0 as for 1",
-         counts.size());
-  }
-  const std::size_t n_bins = counts.size() / 2;
-  double negatives = 0, positives = 0, ordered = 0;  // pairs in order, ties counted half
-  for (std::size_t bin = 0; bin < n_bins; ++bin) {
-    const double here = static_cast<double>(counts[bin]);
-    const double positive = static_cast<double>(counts[n_bins + bin]);
-    ordered += positive * (negatives + here / 2);
-    negatives += here;
-    positives += positive;
-  }
-  if (negatives == 0 || positives == 0) return std::numeric_limits<double>::quiet_NaN();
-  return ordered / (negatives * positives);
-}
-
-double PrecisionRecall::f1() const {
-  return precision + recall == 0 ? 0.0 : 2 * precision * recall / (precision + recall);
-}
-
-PrecisionRecall precision_recall(std::span<const std::int64_t> confusion, std::int64_t c) {
-  const std::int64_t side = side_of(confusion);
-  if (c < 0 || c >= side) {
-    fail(ErrorKind::argument, "class {} of a confusion matrix of classes 0 .. {}", c, side - 1);
-  }
-  const ClassCounts counts = class_counts(confusion, side, c);
-  return {ratio(counts.right, counts.answers), ratio(counts.right, counts.rows)};
-}
-
-PrecisionRecall macro_precision_recall(std::span<const std::int64_t> confusion) {
-  const std::int64_t side = side_of(confusion);
-  PrecisionRecall sum;
-  int n = 0;
-  for (std::int64_t c = 0; c < side; ++c) {
-    const ClassCounts counts = class_counts(confusion, side, c);
-    if (counts.answers == 0 && counts.rows == 0) continue;
-    sum.precision += ratio(counts.right, counts.answers);
-    sum.recall += ratio(counts.right, counts.rows);
-    ++n;
-  }
-  return n == 0 ? sum : PrecisionRecall{sum.precision / n, sum.recall / n};
-}
-
-double accuracy(std::span<const std::int64_t> confusion) {
-  const std::int64_t side = side_of(confusion);
-  std::int64_t right = 0, rows = 0;
-  for (std::int64_t c = 0; c < side; ++c) {
-    const ClassCounts counts = class_counts(confusion, side, c);
-    right += counts.right;
-    rows += counts.rows;
-  }
-  return ratio(right, rows);
-}
 
 namespace ops {
 

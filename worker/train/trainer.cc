@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "common/transport/wire.h"

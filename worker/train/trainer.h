@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
+#include "common/placement/cluster.h"
 #include "common/transport/reports.h"
 #include "common/transport/run_requests.h"
 #include "worker/client/ps_client.h"

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/mpi/mpi_error.h"
 #include "common/transport/wire.h"

@@ -14,6 +14,7 @@
 
 #include "checkpoint/restore/reader.h"
 #include "common/base/serialize.h"
+#include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/wire.h"
 #include "ps/coordinator.h"
@@ -78,7 +79,7 @@ T synthetic_gradient(int variable, std::int64_t element, int leaf, std::int64_t 
 }
 
 inline void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash) {
-  const std::vector<Slice> slices = cut(v.shape, v.dtype);
+  const std::vector<Slice> slices = slice_variable(v.shape, v.dtype);
   for (std::size_t i = 0; i < slices.size(); ++i) {
     const std::byte* begin = memory + static_cast<std::size_t>(slices[i].linear_begin()) * size_of(v.dtype);
     const auto n = static_cast<std::size_t>(slices[i].n_elements()) * size_of(v.dtype);

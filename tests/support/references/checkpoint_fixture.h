@@ -82,13 +82,14 @@ struct Model {
   VariableTable table;
   std::vector<std::string> slots;
   std::map<std::pair<std::string, std::string>, Tensor> values;  // by (variable, slot)
-  std::map<std::string, std::vector<Slice>> boxes;  // by variable; cut() unless a test says otherwise
+  std::map<std::string, std::vector<Slice>>
+      boxes;  // by variable; slice_variable() unless a test says otherwise
 
   Model(VariableTable variables, std::vector<std::string> slot_names, unsigned seed)
       : table(std::move(variables)), slots(std::move(slot_names)) {
     std::mt19937 random(seed);
     for (const VariableSpec& v : table.variables()) {
-      boxes[v.name] = cut(v.shape, v.dtype);
+      boxes[v.name] = slice_variable(v.shape, v.dtype);
       add(v, "", random);
       for (const std::string& slot : slots) {
         if (v.trainable) add(v, slot, random);

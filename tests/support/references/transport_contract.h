@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire.h"
 

@@ -40,7 +40,7 @@ TEST(CheckpointParts, ServesAnyPartsFromAnyParts) {
       reader.check_model(wanted.table, wanted.slots, "momentum");
       for (const auto& [key, tensor] : wanted.values) {
         const VariableSpec& v = *wanted.table.find(key.first);
-        for (const Slice& box : cut(v.shape, v.dtype)) {
+        for (const Slice& box : slice_variable(v.shape, v.dtype)) {
           const Tensor out(v.dtype, box.extent);
           reader.read(v, key.second, box, out.view());
           const std::vector<std::byte> due = cut_out(tensor, box);

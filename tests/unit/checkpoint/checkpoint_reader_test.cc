@@ -130,7 +130,7 @@ TEST(CheckpointReader, ReadsOnlyTheBytesOfAServersBoxes) {
       const int before = fs.count(FsOp::read);
       std::uint64_t wanted = 0, n_boxes = 0;
       for (const auto& [key, tensor] : model.values) {
-        const std::vector<Slice> boxes = cut(tensor.shape(), tensor.dtype());
+        const std::vector<Slice> boxes = slice_variable(tensor.shape(), tensor.dtype());
         for (std::size_t i = 0; i < boxes.size(); ++i) {
           if (static_cast<int>(i) % servers != server) continue;
           expect_box(reader, model, key.first, key.second, boxes[i]);

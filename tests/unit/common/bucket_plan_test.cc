@@ -6,6 +6,7 @@
 #include <set>
 #include <tuple>
 
+#include "common/variables/placement.h"
 #include "tests/support/references/plan_checks.h"
 
 namespace varscope {
@@ -39,7 +40,7 @@ TEST(BucketPlan, HoldsEverySliceOnceWithItsOwner) {
         next += s.n_elements;
         EXPECT_EQ(s.variable_begin, s.box.linear_begin());
         EXPECT_EQ(s.n_elements, s.box.n_elements());
-        EXPECT_EQ(s.box, cut(v.shape, v.dtype)[static_cast<std::size_t>(s.index)]);
+        EXPECT_EQ(s.box, slice_variable(v.shape, v.dtype)[static_cast<std::size_t>(s.index)]);
         EXPECT_EQ(Placement::owner(v.scope, s.index, n_servers), b.server);
         EXPECT_TRUE(seen.emplace(std::pair(s.variable, s.index), b.server).second)
             << v.name << " " << s.index;
@@ -48,7 +49,7 @@ TEST(BucketPlan, HoldsEverySliceOnceWithItsOwner) {
       EXPECT_GT(b.n_elements, 0);
     }
     std::size_t n_slices = 0;
-    for (const VariableSpec& v : variables.variables()) n_slices += cut(v.shape, v.dtype).size();
+    for (const VariableSpec& v : variables.variables()) n_slices += slice_variable(v.shape, v.dtype).size();
     EXPECT_EQ(seen.size(), n_slices) << n_servers;
   }
 }

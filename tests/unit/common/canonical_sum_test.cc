@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 
+#include "common/placement/cluster.h"
 #include "tests/support/references/canonical_reference.h"
 #include "tests/support/thrown.h"
 

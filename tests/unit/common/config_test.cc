@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "common/base/serialize.h"
+#include "common/base/text.h"
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
 #include "common/config/config_override.h"
 #include "common/config/job_config.h"
-#include "common/config/suggest.h"
 #include "common/config/yaml_reader.h"
 
 namespace varscope {

@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "common/base/clock.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/wire.h"
 #include "tests/support/thrown.h"

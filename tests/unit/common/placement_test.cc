@@ -1,3 +1,5 @@
+#include "common/variables/placement.h"
+
 #include <gtest/gtest.h>
 
 #include <set>

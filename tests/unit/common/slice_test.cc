@@ -33,7 +33,7 @@ void expect_exact_cover(const Shape& shape, DType dtype) {
   const std::int64_t bytes = shape.n_elements() * item;
   const std::int64_t target = std::clamp(bytes / kSlicesPerVariable, kMinSliceBytes, kMaxSliceBytes);
   std::int64_t next = 0;
-  for (const Slice& s : cut(shape, dtype)) {
+  for (const Slice& s : slice_variable(shape, dtype)) {
     ASSERT_EQ(s.full, shape);
     ASSERT_EQ(s.linear_begin(), next);
     ASSERT_GT(s.n_elements(), 0);
@@ -68,12 +68,12 @@ TEST(Cut, CoversRandomShapes) {
 }
 
 TEST(Cut, AVariableWithoutElementsHasNoSlices) {
-  EXPECT_TRUE(cut(Shape{0}, DType::float32).empty());
-  EXPECT_TRUE(cut((Shape{3, 0, 5}), DType::float32).empty());
+  EXPECT_TRUE(slice_variable(Shape{0}, DType::float32).empty());
+  EXPECT_TRUE(slice_variable((Shape{3, 0, 5}), DType::float32).empty());
 }
 
 TEST(Cut, AScalarIsOneSlice) {
-  const auto slices = cut(Shape{}, DType::float32);
+  const auto slices = slice_variable(Shape{}, DType::float32);
   ASSERT_EQ(slices.size(), 1U);
   EXPECT_EQ(slices[0].n_elements(), 1);
   EXPECT_EQ(slices[0].linear_begin(), 0);
@@ -81,22 +81,22 @@ TEST(Cut, AScalarIsOneSlice) {
 
 // These are in every checkpoint: they must never change.
 TEST(Cut, BoundariesArePinned) {
-  EXPECT_EQ(cut(Shape{1024}, DType::float32).size(), 1U);  // 4 KiB
-  const auto two = cut(Shape{1025}, DType::float32);
+  EXPECT_EQ(slice_variable(Shape{1024}, DType::float32).size(), 1U);  // 4 KiB
+  const auto two = slice_variable(Shape{1025}, DType::float32);
   ASSERT_EQ(two.size(), 2U);
   EXPECT_EQ(two[1].spec(), "1025 1024,1");
-  const auto mlp = cut((Shape{784, 256}), DType::float32);
+  const auto mlp = slice_variable((Shape{784, 256}), DType::float32);
   ASSERT_EQ(mlp.size(), 66U);
   EXPECT_EQ(mlp[0].spec(), "784 256 0,12:0,256");
   EXPECT_EQ(mlp[65].spec(), "784 256 780,4:0,256");
-  const auto rows = cut((Shape{2, 9000}), DType::float32);
+  const auto rows = slice_variable((Shape{2, 9000}), DType::float32);
   ASSERT_EQ(rows.size(), 18U);
   EXPECT_EQ(rows[8].spec(), "2 9000 0,1:8192,808");
   EXPECT_EQ(rows[9].spec(), "2 9000 1,1:0,1024");
-  const auto large = cut((Shape{1 << 16, 1 << 12}), DType::float32);  // 1 GiB: slices of 1 MiB
+  const auto large = slice_variable((Shape{1 << 16, 1 << 12}), DType::float32);  // 1 GiB: slices of 1 MiB
   ASSERT_EQ(large.size(), 1024U);
   EXPECT_EQ(large[1].spec(), "65536 4096 64,64:0,4096");
-  const auto middle = cut((Shape{1 << 12, 1 << 10}), DType::float32);  // 16 MiB: 64 slices
+  const auto middle = slice_variable((Shape{1 << 12, 1 << 10}), DType::float32);  // 16 MiB: 64 slices
   EXPECT_EQ(middle.size(), 64U);
 }
 

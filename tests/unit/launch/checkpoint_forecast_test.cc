@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/placement/cluster.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 
+#include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/wire.h"
 #include "tests/support/references/canonical_reference.h"

@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/wire.h"
 #include "tests/support/references/plan_checks.h"
@@ -34,7 +35,7 @@ TEST(NormPlan, EveryTrainedSliceCountsOnceInOrderOfNames) {
     std::int64_t n_sums = 0;
     for (int v : {3, 1, 0}) {
       const VariableSpec& spec = table[static_cast<std::size_t>(v)];
-      for (std::size_t i = 0; i < cut(spec.shape, spec.dtype).size(); ++i, ++n) {
+      for (std::size_t i = 0; i < slice_variable(spec.shape, spec.dtype).size(); ++i, ++n) {
         const NormTerm& term = each.terms()[n];
         EXPECT_EQ(std::tuple(term.variable, term.slice), std::tuple(v, static_cast<std::int64_t>(i)));
         EXPECT_EQ(term.server, spec.owner(term.slice, n_servers));

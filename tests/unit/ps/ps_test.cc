@@ -5,6 +5,8 @@
 #include <functional>
 #include <future>
 
+#include "common/base/clock.h"
+#include "common/placement/cluster.h"
 #include "tests/support/jobs/ps_exchange.h"
 #include "tests/support/thrown.h"
 

@@ -1,4 +1,4 @@
-#include "common/metrics/eval_metrics.h"
+#include "common/metrics/metric.h"
 
 #include <gtest/gtest.h>
 
@@ -23,7 +23,7 @@ std::vector<std::string> names(const JobConfig& j, std::int64_t labels = 1) {
   return all;
 }
 
-TEST(EvalMetrics, DefaultSuitsTheLoss) {
+TEST(Metric, DefaultSuitsTheLoss) {
   using List = std::vector<std::string>;
   EXPECT_EQ(names(job("softmax_cross_entropy", "[]")), List{"accuracy"});
   EXPECT_EQ(names(job("softmax_cross_entropy", "[]"), 20), (List{"accuracy", "perplexity"}));
@@ -31,7 +31,7 @@ TEST(EvalMetrics, DefaultSuitsTheLoss) {
   EXPECT_EQ(names(job("softmax_cross_entropy", "[top_5, recall]")), (List{"top_5", "recall"}));
 }
 
-TEST(EvalMetrics, SayWhatDoesNotFit) {
+TEST(Metric, SayWhatDoesNotFit) {
   EXPECT_THAT_THROWN(
       names(job("softmax_cross_entropy", "[acuracy]")), ErrorKind::config,
       {"job.yaml:8:13: train.metrics.0", "unknown metric \"acuracy\"", "did you mean \"accuracy\""});
@@ -43,7 +43,7 @@ TEST(EvalMetrics, SayWhatDoesNotFit) {
                      {"unknown metric \"top_0\""});
 }
 
-TEST(EvalMetrics, FinishTurnsSumsIntoFigures) {
+TEST(Metric, FinishTurnsSumsIntoFigures) {
   EvalFacts facts;
   facts.metrics = metrics_of(
       job("softmax_cross_entropy", "[accuracy, perplexity, confusion_matrix, precision, recall]"), 1);
@@ -66,7 +66,7 @@ TEST(EvalMetrics, FinishTurnsSumsIntoFigures) {
   EXPECT_THAT_THROWN(finish_metrics(facts, {}, counts, {}), ErrorKind::protocol, {"28 counts and 0 sums"});
 }
 
-TEST(EvalMetrics, RmseDividesByAllElements) {
+TEST(Metric, RmseDividesByAllElements) {
   EvalFacts facts;
   facts.metrics = {{MetricType::rmse, 0, "rmse"}};
   facts.elements_per_target = 4;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,5 +20,12 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 
 // "a, b, c"
 std::string comma_list(const std::vector<std::string>& words);
+
+// "1,234,567"
+std::string with_commas(std::int64_t n);
+// "2.5 s", "1m 05s", "3h 07m"; less than nothing counts as nothing.
+std::string duration_text(double seconds);
+// "512 B", "12.3 MiB"
+std::string bytes_text(std::int64_t n);
 
 }  // namespace varscope

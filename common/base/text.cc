@@ -1,6 +1,9 @@
-#include "common/config/suggest.h"
+#include "common/base/text.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace varscope {
 
@@ -65,6 +68,28 @@ std::string comma_list(const std::vector<std::string>& words) {
     out += word;
   }
   return out;
+}
+
+std::string with_commas(std::int64_t n) {
+  std::string s = std::to_string(n);
+  for (int i = static_cast<int>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3)
+    s.insert(static_cast<std::size_t>(i), ",");
+  return s;
+}
+
+std::string duration_text(double seconds) {
+  const auto s = static_cast<std::int64_t>(std::llround(std::max(0.0, seconds)));
+  if (s >= 3600) return fmt::format("{}h {:02}m", s / 3600, s % 3600 / 60);
+  if (s >= 60) return fmt::format("{}m {:02}s", s / 60, s % 60);
+  return seconds < 10 ? fmt::format("{:.1f} s", seconds) : fmt::format("{} s", s);
+}
+
+std::string bytes_text(std::int64_t n) {
+  const auto d = static_cast<double>(n);
+  if (n < 1024) return fmt::format("{} B", n);
+  if (n < (1 << 20)) return fmt::format("{:.1f} KiB", d / 1024);
+  if (n < (std::int64_t{1} << 30)) return fmt::format("{:.1f} MiB", d / (1 << 20));
+  return fmt::format("{:.2f} GiB", d / static_cast<double>(std::int64_t{1} << 30));
 }
 
 }  // namespace varscope

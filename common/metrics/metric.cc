@@ -1,11 +1,11 @@
-#include "common/metrics/eval_metrics.h"
+#include "common/metrics/metric.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "common/config/suggest.h"
-#include "worker/ops/metrics.h"
+#include "common/base/text.h"
+#include "common/metrics/class_counts.h"
 
 namespace varscope {
 namespace {
@@ -85,7 +85,7 @@ MetricLayout layout_of(const MetricSpec& metric, std::int64_t n_outputs) {
     case MetricType::top_k:
       return {1, false};
     case MetricType::auc:
-      return {2 * ops::kScoreBins, false};
+      return {2 * kScoreBins, false};
     case MetricType::precision:
     case MetricType::recall:
     case MetricType::confusion_matrix:
