@@ -8,14 +8,15 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+  # ccache knows a file with precompiled headers again only when it may overlook their macros and times.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE_PROGRAM})
 endif()
 
 add_library(varscope_flags INTERFACE)
 # Contraction of a*b+c into one rounding would make an element's bits depend on where the vectoriser's remainder
 # loop begins, that is on slices and chunks; and no bit of ours depends on errno or on floating-point traps.
 target_compile_options(varscope_flags INTERFACE -Wall -Wextra -Wnon-virtual-dtor -Woverloaded-virtual
-  -ffp-contract=off -fno-math-errno -fno-trapping-math $<$<CONFIG:Release>:-O3>)
+  -ffp-contract=off -fno-math-errno -fno-trapping-math)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 sees overlaps in std::string that are not there (GCC bug 105651).
   target_compile_options(varscope_flags INTERFACE -Wno-restrict)

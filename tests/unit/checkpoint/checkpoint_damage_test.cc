@@ -31,7 +31,7 @@ FailureMatrix& matrix = FailureMatrix::install("files: damage", VARSCOPE_SOURCE_
 
 constexpr const char* kOlderUsed = "rejected, file and chunk named; the older checkpoint is used";
 
-using CheckpointDamage = testing::TwoCheckpoints;
+using DamagedCheckpoint = testing::TwoCheckpoints;
 
 // The words for changed bytes at `at` in a file of unchanged size.
 std::string damaged(const std::string& name, std::size_t at) {
@@ -46,7 +46,7 @@ std::string resized(const std::string& name, std::size_t now, std::size_t was) {
                               : "MANIFEST is damaged: it should have ";
 }
 
-TEST_F(CheckpointDamage, AFlippedBitOfAnyByteIsFound) {
+TEST_F(DamagedCheckpoint, AFlippedBitOfAnyByteIsFound) {
   for (const std::string& name : files()) {
     const std::string good = bytes(name);
     for (std::size_t at = 0; at < good.size(); ++at) {
@@ -59,7 +59,7 @@ TEST_F(CheckpointDamage, AFlippedBitOfAnyByteIsFound) {
               kOlderUsed});
 }
 
-TEST_F(CheckpointDamage, AnyOtherSizeIsFound) {
+TEST_F(DamagedCheckpoint, AnyOtherSizeIsFound) {
   for (const std::string& name : files()) {
     const std::string good = bytes(name);
     std::vector<std::size_t> sizes = {good.size() - 1, good.size() + 1, good.size() + 4096};
@@ -77,7 +77,7 @@ TEST_F(CheckpointDamage, AnyOtherSizeIsFound) {
               "all of them", "rejected, both sizes named; the older checkpoint is used"});
 }
 
-class CheckpointDamageOfLargeShards : public CheckpointDamage {
+class CheckpointDamageOfLargeShards : public DamagedCheckpoint {
  protected:
   void SetUp() override { fill(testing::two_chunks); }
 };
@@ -192,7 +192,7 @@ std::vector<Damage> damages() {
   return all;
 }
 
-TEST_F(CheckpointDamage, FallsBackToTheOlderOneAndSaysWhy) {
+TEST_F(DamagedCheckpoint, FallsBackToTheOlderOneAndSaysWhy) {
   const Disk good = fs.disk();
   std::map<std::pair<std::string, std::string>, int> n_cases;
   for (const Damage& damage : damages()) {
@@ -214,7 +214,7 @@ TEST_F(CheckpointDamage, FallsBackToTheOlderOneAndSaysWhy) {
   }
 }
 
-TEST_F(CheckpointDamage, WhenAllAreBadTheErrorListsEach) {
+TEST_F(DamagedCheckpoint, WhenAllAreBadTheErrorListsEach) {
   const Disk good = fs.disk();
   int n_cases = 0;
   for (const Damage& damage : damages()) {

@@ -53,12 +53,12 @@ std::pair<double, double> moments_of(std::span<const double> x, std::size_t begi
   return {mean, variance / static_cast<double>(n)};
 }
 
-class Shapes : public ::testing::TestWithParam<Shape> {};
-INSTANTIATE_TEST_SUITE_P(Normalization, Shapes,
+class NormalizedShapes : public ::testing::TestWithParam<Shape> {};
+INSTANTIATE_TEST_SUITE_P(Normalization, NormalizedShapes,
                          ::testing::Values(Shape{2, 1}, Shape{5, 3}, Shape{17, 9}, Shape{2, 3, 2, 5},
                                            Shape{3, 2, 33}, Shape{4, 16}));
 
-TEST_P(Shapes, BatchNormInTrainingIsTheNaiveFormula) {
+TEST_P(NormalizedShapes, BatchNormInTrainingIsTheNaiveFormula) {
   GradientCheck g;
   const BatchNormInputs in(g, GetParam());
   const NodeId y = in.add(g, BatchNormMode::train);
@@ -75,7 +75,7 @@ TEST_P(Shapes, BatchNormInTrainingIsTheNaiveFormula) {
   }
 }
 
-TEST_P(Shapes, BatchNormInInferenceReadsTheMovingValues) {
+TEST_P(NormalizedShapes, BatchNormInInferenceReadsTheMovingValues) {
   GradientCheck g;
   const BatchNormInputs in(g, GetParam());
   const NodeId y = in.add(g, BatchNormMode::inference);
@@ -91,7 +91,7 @@ TEST_P(Shapes, BatchNormInInferenceReadsTheMovingValues) {
   }
 }
 
-TEST_P(Shapes, BatchNormHasTheGradientOfFiniteDifferences) {
+TEST_P(NormalizedShapes, BatchNormHasTheGradientOfFiniteDifferences) {
   for (const auto mode : {BatchNormMode::train, BatchNormMode::inference}) {
     GradientCheck g;
     const BatchNormInputs in(g, GetParam());
@@ -99,7 +99,7 @@ TEST_P(Shapes, BatchNormHasTheGradientOfFiniteDifferences) {
   }
 }
 
-TEST_P(Shapes, BatchNormAddsToTheGradientsThatAreThere) {
+TEST_P(NormalizedShapes, BatchNormAddsToTheGradientsThatAreThere) {
   for (const auto mode : {BatchNormMode::train, BatchNormMode::inference}) {
     GradientCheck g;
     const BatchNormInputs in(g, GetParam());
@@ -110,7 +110,7 @@ TEST_P(Shapes, BatchNormAddsToTheGradientsThatAreThere) {
   }
 }
 
-TEST_P(Shapes, LayerNormIsTheNaiveFormula) {
+TEST_P(NormalizedShapes, LayerNormIsTheNaiveFormula) {
   GradientCheck g;
   const BatchNormInputs in(g, GetParam());
   const NodeId y = ops::layer_norm(g.graph, in.x, in.gamma, in.beta, kEpsilon);
@@ -127,7 +127,7 @@ TEST_P(Shapes, LayerNormIsTheNaiveFormula) {
   }
 }
 
-TEST_P(Shapes, LayerNormHasTheGradientOfFiniteDifferences) {
+TEST_P(NormalizedShapes, LayerNormHasTheGradientOfFiniteDifferences) {
   GradientCheck g;
   const BatchNormInputs in(g, GetParam());
   const NodeId once = ops::layer_norm(g.graph, in.x, in.gamma, in.beta, kEpsilon);

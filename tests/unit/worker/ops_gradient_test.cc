@@ -14,25 +14,25 @@ using testing::GradientCheck;
 constexpr std::int64_t kAny = Shape::kUnknown;
 
 // Batches of 1, odd sizes, and more than a vector register.
-class Batch : public ::testing::TestWithParam<std::int64_t> {};
-INSTANTIATE_TEST_SUITE_P(OpsGradient, Batch, ::testing::Values(1, 3, 17));
+class GradientsByBatch : public ::testing::TestWithParam<std::int64_t> {};
+INSTANTIATE_TEST_SUITE_P(OpsGradient, GradientsByBatch, ::testing::Values(1, 3, 17));
 
-TEST_P(Batch, Matmul) {
+TEST_P(GradientsByBatch, Matmul) {
   GradientCheck b;
   b.check(b.scalar(ops::matmul(b.graph, b.variable("a", {GetParam(), 5}), b.variable("w", {5, 3}))));
 }
 
-TEST_P(Batch, AddBias) {
+TEST_P(GradientsByBatch, AddBias) {
   GradientCheck b;
   b.check(b.scalar(ops::add_bias(b.graph, b.variable("x", {GetParam(), 7}), b.variable("bias", {7}))));
 }
 
-TEST_P(Batch, AddBiasOnHigherRank) {
+TEST_P(GradientsByBatch, AddBiasOnHigherRank) {
   GradientCheck b;
   b.check(b.scalar(ops::add_bias(b.graph, b.variable("x", {GetParam(), 2, 3}), b.variable("bias", {3}))));
 }
 
-TEST_P(Batch, Activations) {
+TEST_P(GradientsByBatch, Activations) {
   for (const Activation f : kActivations) {
     SCOPED_TRACE(to_string(f));
     GradientCheck b;
@@ -40,7 +40,7 @@ TEST_P(Batch, Activations) {
   }
 }
 
-TEST_P(Batch, DenseWithEveryActivation) {
+TEST_P(GradientsByBatch, DenseWithEveryActivation) {
   for (const Activation f : kActivations) {
     SCOPED_TRACE(to_string(f));
     GradientCheck b;
@@ -49,7 +49,7 @@ TEST_P(Batch, DenseWithEveryActivation) {
   }
 }
 
-TEST_P(Batch, DenseWithoutBias) {
+TEST_P(GradientsByBatch, DenseWithoutBias) {
   for (const Activation f : {Activation::linear, Activation::tanh, Activation::gelu}) {
     GradientCheck b;
     b.check(b.scalar(
@@ -57,14 +57,14 @@ TEST_P(Batch, DenseWithoutBias) {
   }
 }
 
-TEST_P(Batch, AddAndMultiply) {
+TEST_P(GradientsByBatch, AddAndMultiply) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 3});
   const NodeId y = b.variable("y", {GetParam(), 3});
   b.check(b.scalar(ops::multiply(b.graph, ops::add(b.graph, x, y), y)));
 }
 
-TEST_P(Batch, OneNodeAsBothInputs) {
+TEST_P(GradientsByBatch, OneNodeAsBothInputs) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 3});
   b.check(b.scalar(ops::add(b.graph, ops::multiply(b.graph, x, x), ops::add(b.graph, x, x))));
@@ -76,7 +76,7 @@ TEST_P(Batch, OneNodeAsBothInputs) {
   fused.check(fused.scalar(ops::dense(fused.graph, v, v, std::nullopt, Activation::tanh)));
 }
 
-TEST_P(Batch, ReshapeAndFlatten) {
+TEST_P(GradientsByBatch, ReshapeAndFlatten) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 2, 3});
   const NodeId rows = ops::flatten(b.graph, x);
@@ -84,7 +84,7 @@ TEST_P(Batch, ReshapeAndFlatten) {
   b.check(b.scalar(ops::multiply(b.graph, again, ops::reshape(b.graph, x, {GetParam(), 3, 2}))));
 }
 
-TEST_P(Batch, Reductions) {
+TEST_P(GradientsByBatch, Reductions) {
   for (const auto over : {ops::ReduceOver::all, ops::ReduceOver::last_axis}) {
     GradientCheck b;
     const NodeId x = b.variable("x", {GetParam(), 5});
@@ -94,18 +94,18 @@ TEST_P(Batch, Reductions) {
   }
 }
 
-TEST_P(Batch, Softmax) {
+TEST_P(GradientsByBatch, Softmax) {
   GradientCheck b;
   b.check(b.scalar(ops::softmax(b.graph, b.variable("x", {GetParam(), 6}))));
 }
 
-TEST_P(Batch, SoftmaxCrossEntropy) {
+TEST_P(GradientsByBatch, SoftmaxCrossEntropy) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 5});
   b.check(ops::softmax_cross_entropy(b.graph, x, b.labels(GetParam(), 5)));
 }
 
-TEST_P(Batch, SigmoidCrossEntropy) {
+TEST_P(GradientsByBatch, SigmoidCrossEntropy) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 1});
   b.check(ops::sigmoid_cross_entropy(b.graph, x, b.labels(GetParam(), 2)));
@@ -115,7 +115,7 @@ TEST_P(Batch, SigmoidCrossEntropy) {
       many.graph, z, many.feed("t", {GetParam(), 4}, GradientCheck::random({GetParam(), 4}))));
 }
 
-TEST_P(Batch, MeanSquaredError) {
+TEST_P(GradientsByBatch, MeanSquaredError) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 4});
   b.check(ops::mean_squared_error(b.graph, x,
@@ -128,7 +128,7 @@ TEST_P(Batch, MeanSquaredError) {
   number.check(ops::mean_squared_error(number.graph, u, number.labels(GetParam(), 9)));
 }
 
-TEST_P(Batch, SecondContributionOfALossAdds) {
+TEST_P(GradientsByBatch, SecondContributionOfALossAdds) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 3});
   const NodeId labels = b.labels(GetParam(), 3);
@@ -137,7 +137,7 @@ TEST_P(Batch, SecondContributionOfALossAdds) {
   b.check(ops::add(b.graph, ops::add(b.graph, a, c), ops::softmax_cross_entropy(b.graph, x, labels)));
 }
 
-TEST_P(Batch, SharedVariablesAccumulate) {
+TEST_P(GradientsByBatch, SharedVariablesAccumulate) {
   GradientCheck b;
   const NodeId x = b.feed("x", {GetParam(), 4}, GradientCheck::random({GetParam(), 4}));
   const NodeId w = b.variable("w", {4, 4});
@@ -175,7 +175,7 @@ double loss_of_logit(double logit, std::int32_t label) {
       .as<double>()[0];
 }
 
-TEST(Losses, AreStableFarOut) {
+TEST(LossOps, AreStableFarOut) {
   EXPECT_DOUBLE_EQ(loss_of_logit(1000, 0), 1000);
   EXPECT_DOUBLE_EQ(loss_of_logit(1000, 1), 0);
   EXPECT_DOUBLE_EQ(loss_of_logit(-1000, 1), 1000);
@@ -191,7 +191,7 @@ TEST(Losses, AreStableFarOut) {
               1000 + std::log(3.0), 1e-6);
 }
 
-TEST(Losses, RejectLabelsOutOfRange) {
+TEST(LossOps, RejectLabelsOutOfRange) {
   Graph g;
   const NodeId x = g.placeholder("x", DType::float32, {kAny, 3});
   const NodeId y = g.placeholder("y", DType::int32, {kAny});
@@ -211,7 +211,7 @@ TEST(Losses, RejectLabelsOutOfRange) {
   }
 }
 
-TEST(CorrectCount, TakesTheFirstLargestAndThresholdsOneOutput) {
+TEST(CorrectCountOp, TakesTheFirstLargestAndThresholdsOneOutput) {
   Graph g;
   const NodeId x = g.placeholder("x", DType::float32, {kAny, 3});
   const NodeId z = g.placeholder("z", DType::float32, {kAny, 1});
