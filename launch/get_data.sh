@@ -20,9 +20,11 @@ die() {
 declare -A homes=(
   [fashion-mnist]="https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/
 http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+  [text8]="http://mattmahoney.net/dc/"
 )
 declare -A about=(
   [fashion-mnist]="70,000 images of clothes, 28 x 28, 10 classes; 30 MB; MIT licence, Zalando SE"
+  [text8]="the words of English Wikipedia in 2006, 100 MB of text; 31 MB; GFDL and CC BY-SA"
 )
 # set, file, sha256
 files="
@@ -30,7 +32,10 @@ fashion-mnist train-images-idx3-ubyte.gz 3aede38d61863908ad78613f6a32ed271626dd1
 fashion-mnist train-labels-idx1-ubyte.gz a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845
 fashion-mnist t10k-images-idx3-ubyte.gz 346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073
 fashion-mnist t10k-labels-idx1-ubyte.gz 67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5
+text8 text8.zip a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232
 "
+head_words=549570  # of text8, in text8.split.head, which configs/text8_lstm.yaml reads
+
 
 is_whole() { [[ -f $1 && $(sha256sum <"$1") == "$2  -" ]]; }
 
@@ -70,6 +75,24 @@ fetch() {
   die "cannot get $set/$file$wrong: check the network, or set VARSCOPE_DATA_MIRROR, or put the file at $path yourself"
 }
 
+has_head() { [[ -f $folder/text8/text8.split.head && $(wc -w <"$folder/text8/text8.split.head") -eq $head_words ]]; }
+
+# The first words of the text, in lines. gzip reads the one file of a zip archive, and checks it.
+unpack_head() {
+  local zip=$folder/text8/text8.zip path=$folder/text8/text8.split.head words
+  echo "$path: the first $head_words words of $zip"
+  part=$path.part
+  # awk ends before the text does: the count tells whether it had enough.
+  (set +o pipefail; gzip -dc <"$zip" 2>/dev/null | tr -s '[:space:]' '\n' |
+    awk -v words="$head_words" 'NF { printf "%s%s", $0, ++n % 20 && n < words ? " " : "\n"; if (n == words) exit }') >"$part" ||
+    die "cannot write $part: is there room?"
+  words=$(wc -w <"$part")
+  [[ $words -eq $head_words ]] ||
+    die "$zip gives $words words instead of $head_words: delete it and fetch it anew, or put the text at $path yourself"
+  mv -f "$part" "$path"
+  part=''
+}
+
 case ${1:-} in
   -h | --help) usage; exit 0 ;;
   --list)
@@ -86,7 +109,12 @@ for name in "$@"; do
 done
 for name in "$@"; do
   mkdir -p "$folder/$name" 2>/dev/null || die "cannot make $folder/$name; choose another folder with VARSCOPE_DATA"
+  if [[ $name == text8 ]] && has_head; then
+    echo "$folder/text8/text8.split.head: there already"
+    continue
+  fi
   while read -r set file sha256; do
     [[ $set != "$name" ]] || fetch "$set" "$file" "$sha256"
   done <<<"$files"
+  [[ $name != text8 ]] || unpack_head
 done
