@@ -1,7 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -21,6 +24,14 @@ struct Spread {
     return {middle, values.front(), values.back()};
   }
 };
+
+// Ends the program with code 1 and the figure's name when it cannot be one: a benchmark that measured nothing fails.
+inline void require_positive(const std::string& what, const Spread& s) {
+  if (s.min > 0 && std::isfinite(s.max)) return;
+  std::fprintf(stderr, "bench: %s is %g [%g .. %g], which is no speed: nothing was measured\n", what.c_str(),
+               s.median, s.min, s.max);
+  std::exit(1);
+}
 
 template <class Work>
 double seconds_of(Work work) {

@@ -31,6 +31,9 @@ namespace varscope::bench {
 namespace {
 
 constexpr std::size_t kWriteBytes = 8 << 20;
+// The figures that may be 0, or less.
+constexpr const char* kUpdateCost = "(update while it drains - update) / memcpy";
+constexpr const char* kCopied = "copied by updates / shard";
 
 VariableTable table_of(std::int64_t mib) {
   VariableSpec v;
@@ -71,9 +74,8 @@ class Bench {
 
     double busy_update_s = 0;
     outcome = save(saver, [&] { busy_update_s = seconds_of([&] { update(); }); });
-    figures["(update while it drains - update) / memcpy"] = (busy_update_s - plain_update_s) / memcpy_s;
-    figures["copied by updates / shard"] =
-        static_cast<double>(outcome.copied_bytes) / static_cast<double>(shard_.n_bytes());
+    figures[kUpdateCost] = (busy_update_s - plain_update_s) / memcpy_s;
+    figures[kCopied] = static_cast<double>(outcome.copied_bytes) / static_cast<double>(shard_.n_bytes());
     return figures;
   }
   std::int64_t n_bytes() const { return shard_.n_bytes(); }
@@ -211,6 +213,7 @@ int run(int argc, char** argv) {
       }
       for (const auto& [figure, values] : takes) {
         const Spread s = Spread::of(values);
+        if (figure != kUpdateCost && figure != kCopied) require_positive(figure, s);
         std::printf("%-5s %-46s %8.4f [%.4f .. %.4f]\n", name, figure.c_str(), s.median, s.min, s.max);
         all.push_back(
             {{"snapshot", name}, {"figure", figure}, {"median", s.median}, {"min", s.min}, {"max", s.max}});

@@ -216,7 +216,10 @@ Row measure(MpiJob& mpi, Raw& raw, Ours& ours, Pattern pattern, std::size_t n_by
 
 nlohmann::json to_json(const Spread& s) { return {{"median", s.median}, {"min", s.min}, {"max", s.max}}; }
 
+// Ends the program when a figure is none.
 void print(const Row& r) {
+  for (const auto& [column, s] : {std::pair("raw", r.raw), {"raw+add", r.raw_add}, {"varscope", r.ours}})
+    require_positive(fmt::format("{} of {}", column, name_of(r.pattern)), s);
   fmt::print("{:<13} {:>9} {:>9.0f} {:>9.0f} {:>9.0f}   {:>5.2f}   {:>5.2f} [{:.2f} .. {:.2f}]\n",
              name_of(r.pattern),
              r.n_bytes >= (1 << 20) ? fmt::format("{} MiB", r.n_bytes >> 20)

@@ -123,6 +123,8 @@ void measure(Figures& figures, int steps, Ours ours, Bare bare) {
 
 nlohmann::json report(const char* name, const Figures& figures) {
   const Spread o = Spread::of(figures.ours), b = Spread::of(figures.bare), r = Spread::of(figures.ratio);
+  require_positive(name, o);
+  require_positive("the same GEMM calls alone", b);
   fmt::print("{}: {:.0f} words/s; the same GEMM calls alone {:.0f}; ratio {:.2f} [{:.2f} .. {:.2f}]\n", name,
              o.median * kRows, b.median * kRows, r.median, r.min, r.max);
   return {{"words_per_s", o.median * kRows},
