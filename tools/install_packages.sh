@@ -6,7 +6,8 @@ usage() {
   cat <<'TEXT'
 usage: tools/install_packages.sh [--dev]
 Installs what building, running and testing varscope needs (Debian 12), as root or through sudo.
-  --dev   also what only its developers need: gcovr, clang-format, clang-tidy, strace, shellcheck, curl
+  --dev   also what only its developers, and the tests that are skipped otherwise, need: clang-format, clang-tidy,
+          shellcheck, gcovr, strace, git, curl, Python with NumPy, mkfs.ext4, mount
 TEXT
 }
 
@@ -18,7 +19,7 @@ packages=(
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libisal-dev libprotobuf-dev protobuf-compiler libleveldb-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-dev_packages=(gcovr clang-format clang-tidy strace shellcheck curl)
+dev_packages=(clang-format clang-tidy shellcheck gcovr strace git curl python3 python3-numpy e2fsprogs mount)
 
 case ${1:-} in
   '') ;;

@@ -52,6 +52,9 @@ class Reporter : public ::testing::EmptyTestEventListener {
     if (mpi_rank() == 0) say("[ RUN      ]", test);
   }
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
+    if (result.skipped() && mpi_rank() == 0) {  // as GoogleTest says it: tools/check_skips reads it
+      std::printf("%s:%d: Skipped\n%s\n\n", result.file_name(), result.line_number(), result.message());
+    }
     if (!result.failed()) return;
     print(fmt::format("{}:{}: failure in {}\n{}", result.file_name() == nullptr ? "?" : result.file_name(),
                       result.line_number(), test_name(), result.message()));
@@ -61,12 +64,12 @@ class Reporter : public ::testing::EmptyTestEventListener {
     current_test = nullptr;
     if (mpi_rank() != 0) return;
     say(test.result()->Failed()    ? "[  FAILED  ]"
-        : test.result()->Skipped() ? "[ SKIPPED  ]"
+        : test.result()->Skipped() ? "[  SKIPPED ]"
                                    : "[       OK ]",
-        test);
+        test, fmt::format(" ({} ms)", test.result()->elapsed_time()));
   }
-  static void say(const char* what, const ::testing::TestInfo& test) {
-    std::printf("%s %s.%s\n", what, test.test_suite_name(), test.name());
+  static void say(const char* what, const ::testing::TestInfo& test, const std::string& time = "") {
+    std::printf("%s %s.%s%s\n", what, test.test_suite_name(), test.name(), time.c_str());
     std::fflush(stdout);
   }
 };

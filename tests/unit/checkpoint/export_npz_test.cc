@@ -103,8 +103,11 @@ TEST(ExportNpz, WritesWholeTensorsUnderTheirFullNames) {
   }
 }
 
+// The system's Python, to which Debian's packages belong, before any other.
+constexpr const char* kPython = "PATH=/usr/bin:$PATH python3";
+
 bool python_has(const char* module) {
-  return std::system(fmt::format("python3 -c 'import {}' 2>/dev/null", module).c_str()) == 0;
+  return std::system(fmt::format("{} -c 'import {}' 2>/dev/null", kPython, module).c_str()) == 0;
 }
 
 TEST(ExportNpz, IsAZipArchiveToPython) {
@@ -112,7 +115,8 @@ TEST(ExportNpz, IsAZipArchiveToPython) {
   Saved saved(small_model(3), 2);
   TempDir dir;
   export_to(saved.fs, saved.path, dir / "a.npz");
-  const std::string check = "python3 -c \"import zipfile; z = zipfile.ZipFile('" + (dir / "a.npz") +
+  const std::string check = std::string(kPython) + " -c \"import zipfile; z = zipfile.ZipFile('" +
+                            (dir / "a.npz") +
                             "'); assert z.testzip() is None; assert len(z.namelist()) == 9\"";
   EXPECT_EQ(std::system(check.c_str()), 0);
 }
@@ -123,7 +127,7 @@ TEST(ExportNpz, IsReadByNumPy) {
   TempDir dir;
   export_to(saved.fs, saved.path, dir / "a.npz");
   const std::string check =
-      "python3 -c \"import numpy; a = numpy.load('" + (dir / "a.npz") +
+      std::string(kPython) + " -c \"import numpy; a = numpy.load('" + (dir / "a.npz") +
       "'); assert a['hidden/weights'].shape == (90, 61); assert a['scale'].shape == ()\"";
   EXPECT_EQ(std::system(check.c_str()), 0);
 }
