@@ -20,7 +20,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/bench.h"
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
 #include "common/base/clock.h"
 #include "common/base/error.h"

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/format/shard.h"
 #include "checkpoint/storage/fs.h"

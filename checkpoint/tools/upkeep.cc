@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/format/evaluation.h"
 #include "checkpoint/restore/reader.h"

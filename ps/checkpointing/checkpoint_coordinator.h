@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/format/evaluation.h"
 #include "checkpoint/format/manifest.h"
 #include "common/base/types.h"

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/tools/upkeep.h"

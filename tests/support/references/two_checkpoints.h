@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
 #include "tests/support/fs/memory_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"

@@ -6,7 +6,7 @@
 
 #include <filesystem>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"

@@ -11,7 +11,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
 #include "tests/support/failure_matrix.h"
 #include "tests/support/fs/fault_fs.h"

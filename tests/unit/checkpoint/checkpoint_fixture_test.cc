@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/storage/archive.h"
 #include "checkpoint/tools/rewrite.h"

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/exchange/safetensors.h"
 #include "checkpoint/format/shard.h"
 #include "checkpoint/restore/reader.h"

@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/tools/tools.h"
 #include "tests/support/fs/fault_fs.h"

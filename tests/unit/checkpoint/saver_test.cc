@@ -7,7 +7,7 @@
 
 #include <cstring>
 
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/tools/upkeep.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"

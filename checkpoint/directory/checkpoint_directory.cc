@@ -1,4 +1,4 @@
-#include "checkpoint/directory/committer.h"
+#include "checkpoint/directory/checkpoint_directory.h"
 
 #include <fmt/ranges.h>
 #include <unistd.h>
