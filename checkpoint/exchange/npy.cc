@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -137,7 +138,7 @@ std::string npy_header(const NamedTensor& t) {
 }
 
 NamedTensor read_npy(ReadFile& file, const std::string& name, std::uint64_t n_bytes, std::uint64_t& begin) {
-  const std::string start = read_text(file, begin, std::min<std::uint64_t>(n_bytes, 12));
+  const std::string start = read_range(file, begin, std::min<std::uint64_t>(n_bytes, 12));
   const bool magic = start.size() == 12 && start.starts_with("\x93NUMPY");
   const int major = magic ? start[6] : 0;
   if (!magic || major < 1 || major > 3)
@@ -149,7 +150,7 @@ NamedTensor read_npy(ReadFile& file, const std::string& name, std::uint64_t n_by
   std::string descr;
   bool fortran = false;
   std::vector<std::int64_t> extents;
-  const std::string dict = read_text(file, begin + n_before, n_dict);
+  const std::string dict = read_range(file, begin + n_before, n_dict);
   DictReader(dict).read(descr, fortran, extents);
   const std::string who = fmt::format("array \"{}\"", name);
   const std::optional<DType> dtype = dtype_of_descr(descr);

@@ -7,6 +7,7 @@
 
 #include "checkpoint/exchange/npy.h"
 #include "checkpoint/exchange/zip_archive.h"
+#include "checkpoint/storage/atomic_file.h"
 #include "common/base/error.h"
 
 namespace varscope {

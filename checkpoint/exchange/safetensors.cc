@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/storage/atomic_file.h"
+#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -77,10 +79,10 @@ void check_ranges(std::vector<Range> ranges, std::uint64_t n_data) {
 std::unique_ptr<TensorSource> parse(std::unique_ptr<ReadFile> file) {
   const std::uint64_t size = file->size();
   if (size < 8) bad(fmt::format("is cut off: it has {} bytes", size));
-  const auto n = get_le<std::uint64_t>(read_text(*file, 0, 8), 0);
+  const auto n = get_le<std::uint64_t>(read_range(*file, 0, 8), 0);
   if (n > kMaxHeader || n > size - 8)
     bad(fmt::format("is no safetensors file: its header would have {} bytes, the file has {}", n, size));
-  const Json header = Json::parse(read_text(*file, 8, n), nullptr, false);
+  const Json header = Json::parse(read_range(*file, 8, n), nullptr, false);
   if (!header.is_object()) bad("is no safetensors file: its header is not a JSON object");
   const std::uint64_t data = 8 + n;
   std::vector<NamedTensor> tensors;

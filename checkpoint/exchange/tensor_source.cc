@@ -1,7 +1,5 @@
 #include "checkpoint/exchange/tensor_source.h"
 
-#include <unistd.h>
-
 #include <set>
 
 #include "common/base/error.h"
@@ -61,40 +59,6 @@ Shape checked_shape(const std::vector<std::int64_t>& extents, DType dtype, std::
     fail(ErrorKind::checkpoint, "{} needs {} bytes where there are {}", what, n, most);
   }
   return Shape(extents);
-}
-
-AtomicFile::AtomicFile(Fs& fs, const std::string& path)
-    : fs_(fs), path_(path), tmp_(fmt::format("{}.tmp-{}", path, ::getpid())) {
-  file_ = fs_.create_exclusive(tmp_);
-}
-
-AtomicFile::~AtomicFile() {
-  if (file_ == nullptr) return;
-  file_.reset();
-  try {
-    fs_.remove_all(tmp_);
-  } catch (const std::exception&) {
-    // What made us give up the file is being reported already.
-  }
-}
-
-void AtomicFile::write(std::span<const std::byte> bytes) {
-  file_->write(bytes);
-  size_ += bytes.size();
-}
-
-void AtomicFile::finish() {
-  file_->sync();
-  file_->close();
-  fs_.replace_file(tmp_, path_);
-  file_.reset();
-  fs_.sync_dir(parent_path(path_));
-}
-
-std::string read_text(ReadFile& file, std::uint64_t begin, std::uint64_t n) {
-  std::string bytes(static_cast<std::size_t>(n), '\0');
-  file.read_at(begin, std::as_writable_bytes(std::span(bytes)));
-  return bytes;
 }
 
 }  // namespace varscope

@@ -95,41 +95,4 @@ std::unique_ptr<TensorSource> open_source(Fs& fs, const std::string& path, const
   }
 }
 
-// A file that takes its name when it is whole: created as <path>.tmp-<pid>, fsynced, renamed, and the
-// directory fsynced. Abandoned (removed) by the destructor unless finish() was called. An existing file is
-// replaced.
-class AtomicFile {
- public:
-  AtomicFile(Fs& fs, const std::string& path);
-  ~AtomicFile();
-  AtomicFile(const AtomicFile&) = delete;
-  AtomicFile& operator=(const AtomicFile&) = delete;
-  void write(std::span<const std::byte> bytes);
-  void write(std::string_view bytes) { write(std::as_bytes(std::span(bytes))); }
-  std::uint64_t size() const { return size_; }
-  void finish();
-
- private:
-  Fs& fs_;
-  std::string path_, tmp_;
-  std::unique_ptr<File> file_;
-  std::uint64_t size_ = 0;
-};
-
-// Little-endian integers in strings; the readers REQUIRE that the bytes are there.
-template <class Int>
-void put_le(std::string& out, Int value) {
-  for (std::size_t i = 0; i < sizeof(Int); ++i)
-    out += static_cast<char>((static_cast<std::uint64_t>(value) >> (8 * i)) & 0xff);
-}
-template <class Int>
-Int get_le(std::string_view bytes, std::size_t at) {
-  std::uint64_t value = 0;
-  for (std::size_t i = sizeof(Int); i-- > 0;) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
-  return static_cast<Int>(value);
-}
-
-// [begin, begin + n) of a file. The caller has checked it against the file's size.
-std::string read_text(ReadFile& file, std::uint64_t begin, std::uint64_t n);
-
 }  // namespace varscope

@@ -5,6 +5,7 @@
 
 #include "checkpoint/exchange/tf_bundle.pb.h"
 #include "checkpoint/exchange/tf_table.h"
+#include "checkpoint/storage/atomic_file.h"
 #include "common/base/error.h"
 #include "common/base/hash.h"
 

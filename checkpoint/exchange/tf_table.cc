@@ -8,7 +8,8 @@
 #include <exception>
 #include <string_view>
 
-#include "checkpoint/exchange/tensor_source.h"
+#include "checkpoint/storage/atomic_file.h"
+#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 #include "common/base/hash.h"
 

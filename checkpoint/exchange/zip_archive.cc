@@ -7,7 +7,7 @@
 #include <string_view>
 #include <utility>
 
-#include "checkpoint/exchange/tensor_source.h"
+#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -45,7 +45,7 @@ Directory find_directory(ReadFile& file) {
   const std::uint64_t size = file.size();
   if (size < kEndBytes) fail(ErrorKind::checkpoint, "is no .npz file: it has {} bytes", size);
   const std::uint64_t n_tail = std::min<std::uint64_t>(size, kEndBytes + 0xffff + kLocatorBytes);
-  const std::string tail = read_text(file, size - n_tail, n_tail);
+  const std::string tail = read_range(file, size - n_tail, n_tail);
   std::size_t at = tail.size() - kEndBytes;
   while (get_le<std::uint32_t>(tail, at) != kEndMagic) {
     if (at == 0)
@@ -59,7 +59,7 @@ Directory find_directory(ReadFile& file) {
     const auto where = get_le<std::uint64_t>(tail, at - kLocatorBytes + 8);
     if (where > size || size - where < kEnd64Bytes)
       fail(ErrorKind::checkpoint, "has a zip64 end that lies outside the file");
-    const std::string end64 = read_text(file, where, kEnd64Bytes);
+    const std::string end64 = read_range(file, where, kEnd64Bytes);
     if (get_le<std::uint32_t>(end64, 0) != kEnd64Magic)
       fail(ErrorKind::checkpoint, "has no zip64 end where it should be");
     d = {get_le<std::uint64_t>(end64, 48), get_le<std::uint64_t>(end64, 40),
@@ -159,7 +159,7 @@ std::string zip_end(std::uint64_t n, std::uint64_t directory, std::uint64_t n_by
 
 std::vector<ZipMember> read_zip_directory(ReadFile& file) {
   const Directory d = find_directory(file);
-  const std::string bytes = read_text(file, d.offset, d.n_bytes);
+  const std::string bytes = read_range(file, d.offset, d.n_bytes);
   std::string_view rest = bytes;
   std::vector<ZipMember> members;
   for (std::uint64_t i = 0; i < d.n_members; ++i) {
@@ -187,7 +187,7 @@ std::uint64_t zip_data_of(ReadFile& file, const ZipMember& m) {
   const std::uint64_t size = file.size();
   if (m.offset > size || size - m.offset < kLocalBytes)
     fail(ErrorKind::checkpoint, "has the member \"{}\" outside the file", m.name);
-  const std::string local = read_text(file, m.offset, kLocalBytes);
+  const std::string local = read_range(file, m.offset, kLocalBytes);
   if (get_le<std::uint32_t>(local, 0) != kLocalMagic)
     fail(ErrorKind::checkpoint, "has no member \"{}\" where its directory says", m.name);
   const std::uint64_t begin =

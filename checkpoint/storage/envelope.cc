@@ -1,27 +1,10 @@
 #include "checkpoint/storage/envelope.h"
 
+#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 #include "common/base/hash.h"
 
 namespace varscope {
-namespace {
-
-template <class Int>
-void put(std::string& out, Int value) {
-  for (std::size_t i = 0; i < sizeof(Int); ++i) out += static_cast<char>((value >> (8 * i)) & 0xff);
-}
-
-template <class Int>
-Int take(std::string_view& bytes) {
-  Int value = 0;
-  for (std::size_t i = 0; i < sizeof(Int); ++i) {
-    value |= static_cast<Int>(static_cast<Int>(static_cast<unsigned char>(bytes[i])) << (8 * i));
-  }
-  bytes.remove_prefix(sizeof(Int));
-  return value;
-}
-
-}  // namespace
 
 std::string seal(std::string_view magic, std::string_view payload, const FormatVersion& version) {
   if (magic.size() != 8 || version.min_reader.size() > 16) {
@@ -34,10 +17,10 @@ std::string seal(std::string_view magic, std::string_view payload, const FormatV
   std::string out;
   out.reserve(kEnvelopeBytes + payload.size());
   out.append(magic);
-  put(out, version.major);
-  put(out, version.minor);
+  put_le(out, version.major);
+  put_le(out, version.minor);
   out.append(version.min_reader).append(16 - version.min_reader.size(), '\0');
-  put(out, static_cast<std::uint64_t>(payload.size()));
+  put_le(out, static_cast<std::uint64_t>(payload.size()));
   out.append(payload);
   const Digest digest = digest_of(std::string_view(out));
   out.append(reinterpret_cast<const char*>(digest.bytes.data()), digest.bytes.size());
@@ -52,12 +35,12 @@ std::string_view open_envelope(std::string_view magic, std::string_view bytes, s
   if (bytes.substr(0, 8) != magic)
     fail(ErrorKind::checkpoint, "{} is damaged or not a {} file: wrong magic", what, magic);
   std::string_view rest = bytes.substr(8);
-  const auto major = take<std::uint16_t>(rest);
-  take<std::uint16_t>(rest);  // any minor will do
+  const auto major = take_le<std::uint16_t>(rest);
+  take_le<std::uint16_t>(rest);  // any minor will do
   std::string min_reader(rest.substr(0, 16));
   min_reader.resize(min_reader.find('\0') == std::string::npos ? 16 : min_reader.find('\0'));
   rest.remove_prefix(16);
-  const auto length = take<std::uint64_t>(rest);
+  const auto length = take_le<std::uint64_t>(rest);
   if (length != bytes.size() - kEnvelopeBytes) {
     fail(ErrorKind::checkpoint, "{} is damaged: it should have {} bytes of payload and has {}", what, length,
          bytes.size() - kEnvelopeBytes);

@@ -247,8 +247,12 @@ std::string read_whole_file(Fs& fs, const std::string& path, std::uint64_t max_b
   const std::uint64_t n = file->size();
   if (n > max_bytes)
     fail(ErrorKind::io, "cannot read {}: its {} bytes are more than the {} it may have", path, n, max_bytes);
+  return read_range(*file, 0, n);
+}
+
+std::string read_range(ReadFile& file, std::uint64_t begin, std::uint64_t n) {
   std::string bytes(static_cast<std::size_t>(n), '\0');
-  file->read_at(0, std::as_writable_bytes(std::span(bytes)));
+  file.read_at(begin, std::as_writable_bytes(std::span(bytes)));
   return bytes;
 }
 

@@ -94,6 +94,8 @@ std::string base_name(std::string_view path);    // trailing slashes do not coun
 
 // The whole of a file of at most `max_bytes`; a larger one is an Error(io).
 std::string read_whole_file(Fs& fs, const std::string& path, std::uint64_t max_bytes);
+// [begin, begin + n) of a file. The caller has checked it against the file's size.
+std::string read_range(ReadFile& file, std::uint64_t begin, std::uint64_t n);
 // create_exclusive, write, sync, close.
 void write_whole_file(Fs& fs, const std::string& path, std::string_view bytes);
 
