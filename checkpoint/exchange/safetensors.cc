@@ -5,8 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/format/safetensors_header.h"
 #include "checkpoint/storage/atomic_file.h"
-#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -14,9 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr const char* kMetadata = "__metadata__";
-constexpr std::uint64_t kMaxHeader = 100'000'000;  // the format's own limit
-constexpr std::uint64_t kPadding = 8;
+constexpr std::uint64_t kFileAlignment = 8;  // of the data
 
 struct Range {
   std::uint64_t begin = 0, end = 0;  // in data
@@ -78,18 +76,15 @@ void check_ranges(std::vector<Range> ranges, std::uint64_t n_data) {
 
 std::unique_ptr<TensorSource> parse(std::unique_ptr<ReadFile> file) {
   const std::uint64_t size = file->size();
-  if (size < 8) bad(fmt::format("is cut off: it has {} bytes", size));
-  const auto n = get_le<std::uint64_t>(read_range(*file, 0, 8), 0);
-  if (n > kMaxHeader || n > size - 8)
-    bad(fmt::format("is no safetensors file: its header would have {} bytes, the file has {}", n, size));
-  const Json header = Json::parse(read_range(*file, 8, n), nullptr, false);
+  const std::string text = read_safetensors_header(*file);
+  const Json header = Json::parse(text, nullptr, false);
   if (!header.is_object()) bad("is no safetensors file: its header is not a JSON object");
-  const std::uint64_t data = 8 + n;
+  const std::uint64_t data = 8 + text.size();
   std::vector<NamedTensor> tensors;
   std::vector<FileSource::Place> places;
   std::vector<Range> ranges;
   for (const auto& [name, entry] : header.items()) {
-    if (name == kMetadata) continue;
+    if (name == kSafetensorsMetadata) continue;
     auto [tensor, range] = parse_entry(name, entry, size - data);
     tensors.push_back(std::move(tensor));
     places.push_back({0, data + range.begin});
@@ -103,43 +98,15 @@ std::unique_ptr<TensorSource> parse(std::unique_ptr<ReadFile> file) {
 
 }  // namespace
 
-const char* safetensors_dtype(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return "F32";
-    case DType::float64:
-      return "F64";
-    case DType::int32:
-      return "I32";
-    case DType::int64:
-      return "I64";
-    case DType::bfloat16:
-      return "BF16";
-    case DType::uint8:
-      return "U8";
-  }
-  fail(ErrorKind::argument, "dtype {} is not one of ours", static_cast<int>(dtype));
-}
-
 void write_safetensors(Fs& fs, const std::string& path, TensorSource& source,
                        const std::map<std::string, std::string>& metadata) {
-  Json header = Json::object();
-  header[kMetadata] = metadata;
-  std::uint64_t at = 0;
   for (const NamedTensor& t : source.tensors()) {
-    if (t.name == kMetadata)
-      fail(ErrorKind::checkpoint, "{}: no tensor of a safetensors file can be named \"{}\"", path, kMetadata);
-    header[t.name] = {{"dtype", safetensors_dtype(t.dtype)},
-                      {"shape", t.shape.dims()},
-                      {"data_offsets", {at, at + t.n_bytes()}}};
-    at += t.n_bytes();
+    if (t.name == kSafetensorsMetadata) {
+      fail(ErrorKind::checkpoint, "{}: no tensor of a safetensors file can be named \"{}\"", path, t.name);
+    }
   }
-  std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
-  text.append((kPadding - (8 + text.size()) % kPadding) % kPadding, ' ');
-  std::string length;
-  put_le<std::uint64_t>(length, text.size());
   AtomicFile file(fs, path);
-  file.write(length + text);
+  file.write(safetensors_header(source.tensors(), metadata, kFileAlignment));
   for (std::size_t i = 0; i < source.tensors().size(); ++i)
     stream_tensor(source, i, [&](std::span<const std::byte> bytes) { file.write(bytes); });
   file.finish();

@@ -9,16 +9,8 @@
 
 namespace varscope {
 
-// The safetensors format (docs/checkpoint_format.md, source 1), with whole tensors:
-//
-//   file   = length header data
-//   length = u64, bytes of the header; at most 100'000'000
-//   header = a JSON object, padded with spaces so that data begins at a multiple of 8:
-//            name -> {"dtype", "shape", "data_offsets": [begin, end)}, "__metadata__" -> {text: text}
-//   data   = the tensors, row-major, little-endian, without holes
-
-// "F32", "BF16", ...
-const char* safetensors_dtype(DType dtype);
+// A safetensors file (checkpoint/format/safetensors_header.h) of whole tensors. Its data begin at a multiple
+// of 8.
 
 // Writes all tensors of the source, in its order. Throws Error(checkpoint) for a tensor named "__metadata__".
 void write_safetensors(Fs& fs, const std::string& path, TensorSource& source,

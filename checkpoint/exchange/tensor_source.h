@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/format/named_tensor.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/restore/whole_tensors.h"
 #include "checkpoint/storage/fs.h"
@@ -15,15 +16,6 @@
 #include "common/variables/slice.h"
 
 namespace varscope {
-
-// A whole tensor under a name, as other programs' files have them.
-struct NamedTensor {
-  std::string name;
-  DType dtype = DType::float32;
-  Shape shape;  // fully known
-
-  std::uint64_t n_bytes() const { return static_cast<std::uint64_t>(shape.n_elements()) * size_of(dtype); }
-};
 
 // Whole tensors that are read by pieces: a checkpoint, or a file of another format. Not thread-safe. Errors
 // are Error(checkpoint) when the bytes are wrong and Error(io) when they cannot be read.

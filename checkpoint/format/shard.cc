@@ -1,11 +1,11 @@
 #include "checkpoint/format/shard.h"
 
 #include <algorithm>
-#include <cstring>
+#include <map>
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/exchange/safetensors.h"
+#include "checkpoint/format/safetensors_header.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -102,33 +102,22 @@ void check_tensor(const ShardTensor& t) {
   }
 }
 
-// The JSON header, padded; its length is a multiple of 4096 minus the 8 bytes before it.
+// Length and header of the file.
 std::string make_header(int server, std::int64_t step, const std::string& id,
                         std::span<const ShardTensor> tensors) {
-  Json metadata = {
+  std::map<std::string, std::string> metadata = {
       {"varscope.format", fmt::format("{}.{}", kCheckpointFormat.major, kCheckpointFormat.minor)},
       {"varscope.checkpoint", id},
       {"varscope.step", std::to_string(step)},
       {"varscope.server", std::to_string(server)},
   };
-  Json header = Json::object();
-  std::uint64_t at = 0;
+  std::vector<NamedTensor> named;
   for (const ShardTensor& t : tensors) {
     check_tensor(t);
-    const std::string name = tensor_name(t.variable, t.slot, t.slice);
-    Json entry = {{"dtype", safetensors_dtype(t.dtype)},
-                  {"shape", t.box.extent.dims()},
-                  {"data_offsets", {at, at + t.data.n_bytes}}};
-    if (!header.emplace(name, std::move(entry)).second)
-      fail(ErrorKind::argument, "two tensors are named \"{}\"", name);
-    metadata["box:" + name] = t.box.spec();
-    at += t.data.n_bytes;
+    named.push_back({tensor_name(t.variable, t.slot, t.slice), t.dtype, t.box.extent});
+    metadata["box:" + named.back().name] = t.box.spec();
   }
-  header["__metadata__"] = std::move(metadata);
-  std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
-  const std::uint64_t end = (8 + text.size() + kDataAlignment - 1) / kDataAlignment * kDataAlignment;
-  text.append(end - 8 - text.size(), ' ');
-  return text;
+  return safetensors_header(named, metadata, kDataAlignment);
 }
 
 }  // namespace
@@ -146,17 +135,14 @@ ShardReport write_tensors(Fs& fs, const std::string& dir, int server, int n_serv
                           const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
                           std::span<const ShardTensor> tensors, const WriteTensor& write_tensor) {
   const std::string header = make_header(server, step, checkpoint_id, tensors);
-  std::string length(8, '\0');
-  for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>((header.size() >> (8 * i)) & 0xff);
 
   ShardReport report;
   report.server = server;
   report.step = step;
   report.cut = cut;
   ChunkedWriter writer(fs, dir, shard_name(server, n_servers));
-  writer.write(std::as_bytes(std::span(length)));
   writer.write(std::as_bytes(std::span(header)));
-  std::uint64_t at = 8 + header.size();
+  std::uint64_t at = header.size();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const ShardTensor& t = tensors[i];
     const std::uint64_t end = at + t.data.n_bytes;
@@ -219,17 +205,8 @@ FileRecord write_blob(Fs& fs, const std::string& dir, const std::string& name, s
 }
 
 std::string checkpoint_id_of_shard(Fs& fs, const std::string& path) {
-  constexpr std::uint64_t kMaxHeader = 100'000'000;  // the format's own limit
   try {
-    const auto file = fs.open(path);
-    unsigned char raw[8];
-    file->read_at(0, std::as_writable_bytes(std::span(raw)));
-    std::uint64_t n = 0;
-    for (std::size_t i = 8; i-- > 0;) n = n << 8 | raw[i];
-    if (n > kMaxHeader || n > file->size() - 8) return "";
-    std::string header(static_cast<std::size_t>(n), '\0');
-    file->read_at(8, std::as_writable_bytes(std::span(header)));
-    const Json json = Json::parse(header, nullptr, false);
+    const Json json = Json::parse(read_safetensors_header(*fs.open(path)), nullptr, false);
     const Json::json_pointer at("/__metadata__/varscope.checkpoint");
     return json.is_object() && json.contains(at) && json[at].is_string() ? json[at].get<std::string>() : "";
   } catch (const Error&) {

@@ -39,17 +39,13 @@ struct ShardReport {
   }
 };
 
-// A shard is a safetensors file:
+// A shard is a safetensors file (checkpoint/format/safetensors_header.h) with the tensors in the order given;
+// its data begin at a multiple of 4096. Its header:
 //
-//   shard  = length header data
-//   length = u64, little-endian, bytes of the header
-//   header = a JSON object, padded with spaces so that data begins at a multiple of 4096
-//   data   = the tensors in the order given, without holes
-//
-// "<variable>@<slice>" or "<variable>/.slot-<slot>@<slice>" -> {"dtype", "shape" = the box's extent,
-// "data_offsets"}
-// "__metadata__" -> "varscope.format", "varscope.checkpoint" (the id), "varscope.step", "varscope.server",
-// and "box:<tensor name>" -> Slice::spec()
+//   "<variable>@<slice>" or "<variable>/.slot-<slot>@<slice>" -> {"dtype", "shape" = the box's extent,
+//       "data_offsets"}
+//   "__metadata__" -> "varscope.format", "varscope.checkpoint" (the id), "varscope.step", "varscope.server",
+//       and "box:<tensor name>" -> Slice::spec()
 inline constexpr std::uint64_t kDataAlignment = 4096;
 std::string tensor_name(const std::string& variable, const std::string& slot, std::int64_t slice);
 
