@@ -9,7 +9,6 @@
 #include "checkpoint/exchange/safetensors.h"
 #include "checkpoint/exchange/tf_bundle.h"
 #include "checkpoint/restore/reader.h"
-#include "checkpoint/tools/rewrite.h"
 #include "common/base/error.h"
 
 namespace varscope {

@@ -2,12 +2,12 @@
 #include <map>
 #include <memory>
 
+#include "checkpoint/directory/write_checkpoint.h"
 #include "checkpoint/exchange/convert.h"
 #include "checkpoint/exchange/npz.h"
 #include "checkpoint/exchange/safetensors.h"
 #include "checkpoint/exchange/tf_bundle.h"
 #include "checkpoint/restore/reader.h"
-#include "checkpoint/tools/rewrite.h"
 #include "common/base/error.h"
 #include "common/variables/scope_names.h"
 

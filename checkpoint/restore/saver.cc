@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "checkpoint/directory/checkpoint_directory.h"
+#include "checkpoint/directory/write_checkpoint.h"
 #include "checkpoint/restore/reader.h"
-#include "checkpoint/tools/rewrite.h"
 #include "common/base/error.h"
 #include "common/variables/scope_names.h"
 

@@ -9,7 +9,7 @@
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/tools/diff.h"
-#include "checkpoint/tools/rewrite.h"
+#include "checkpoint/tools/reshard.h"
 #include "checkpoint/tools/tools.h"
 #include "checkpoint/tools/upkeep.h"
 #include "common/base/error.h"

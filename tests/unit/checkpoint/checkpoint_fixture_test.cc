@@ -13,7 +13,7 @@
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/storage/archive.h"
-#include "checkpoint/tools/rewrite.h"
+#include "checkpoint/tools/reshard.h"
 #include "common/base/serialize.h"
 #include "common/transport/reports.h"
 #include "tests/support/references/safetensors_reader.h"

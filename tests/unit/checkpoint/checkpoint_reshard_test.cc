@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/tools/diff.h"
-#include "checkpoint/tools/rewrite.h"
+#include "checkpoint/tools/reshard.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/fs/memory_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"

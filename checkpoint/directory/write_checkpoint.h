@@ -1,15 +1,17 @@
 #pragma once
 
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "checkpoint/directory/checkpoint_directory.h"
+#include "checkpoint/format/evaluation.h"
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/format/shard.h"
 #include "checkpoint/storage/fs.h"
-#include "checkpoint/tools/report_text.h"
 
 namespace varscope {
 
@@ -27,13 +29,5 @@ struct NewCheckpoint {
 // path. Whatever fails, nothing is left behind.
 std::string write_checkpoint(Fs& fs, CheckpointDirectory& directory, NewCheckpoint checkpoint,
                              const FillTensor& fill);
-
-// Writes the state of a checkpoint into `dir` as the shards that a job with `servers` servers would write:
-// same step, time, run, clocks, workers' states, slices and values hash. Takes the lock of `dir`, which may
-// be the directory of the checkpoint itself: then the original is set aside. Every byte is verified. `out`
-// gets what was written. Throws Error(checkpoint) when the checkpoint is damaged or a job writes in `dir`,
-// Error(io).
-void reshard_tool(Fs& fs, const std::string& path, const std::string& dir, int servers, ToolFormat format,
-                  std::string& out);
 
 }  // namespace varscope
