@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "common/base/clock.h"
-#include "common/transport/transport.h"
 #include "worker/graph/numerics.h"
 #include "worker/kernels/blas_clock.h"
 

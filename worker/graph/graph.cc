@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "worker/ops/ops.h"
-
 namespace varscope {
 
 std::string TensorType::str() const { return fmt::format("{} {}", to_string(dtype), shape.str()); }
@@ -73,7 +71,11 @@ NodeId Graph::placeholder(std::string name, DType dtype, Shape shape) {
 
 NodeId Graph::variable(const Variable& variable) {
   if (const auto it = by_variable_.find(&variable); it != by_variable_.end()) return it->second;
-  if (variable.combine() != Combine::whole) return by_variable_[&variable] = combined(variable);
+  if (variable.combine() != Combine::whole) {
+    fail(ErrorKind::argument,
+         "variable \"{}\" is made of {} others and has no node; let ops::variable compute it from them",
+         variable.name(), variable.parts().size());
+  }
   Node node;
   node.kind = Kind::variable;
   node.name = unique_name(variable.name());
@@ -85,19 +87,10 @@ NodeId Graph::variable(const Variable& variable) {
   return id;
 }
 
-// A variable of parts is computed from them: its gradient flows into theirs.
-NodeId Graph::combined(const Variable& variable) {
-  std::vector<NodeId> parts;
-  for (const Variable* part : variable.parts()) parts.push_back(this->variable(*part));
-  const NodeOptions options{variable.name(), variable.made_at()};
-  if (parts.empty()) fail(ErrorKind::argument, "variable \"{}\" is made of no parts", variable.name());
-  if (variable.combine() == Combine::concat) return ops::concat(*this, parts, variable.axis(), options);
-  NodeId result = parts.front();
-  for (std::size_t i = 1; i < parts.size(); ++i) {
-    result = variable.combine() == Combine::add ? ops::add(*this, result, parts[i], options)
-                                                : ops::multiply(*this, result, parts[i], options);
-  }
-  return result;
+void Graph::set_node(const Variable& variable, NodeId computed) {
+  node(computed);  // checks the id
+  if (by_variable_.try_emplace(&variable, computed).second) return;
+  fail(ErrorKind::argument, "variable \"{}\" has a node already", variable.name());
 }
 
 NodeId Graph::add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, const NodeOptions& options) {

@@ -39,9 +39,13 @@ class Graph {
 
   // Fed at run time. Unknown extents take the batch of the run. Throws Error(argument) if the name is taken.
   NodeId placeholder(std::string name, DType dtype, Shape shape);
-  // The node of a variable; one variable has one node however often it is asked for. Of a variable that is
-  // made of parts it is the op that puts them together.
+  // The node of a variable; one variable has one node however often it is asked for. One that is made of
+  // others (a partitioned one, a sum, a product) is computed: ops::variable (worker/ops/ops.h) adds its ops.
+  // Throws Error(argument) for such a variable that has no node yet.
   NodeId variable(const Variable& variable);
+  // From now on `computed` is the node of a variable that is made of others. Throws Error(argument) if it has
+  // one already.
+  void set_node(const Variable& variable, NodeId computed);
   // Infers the type at once. Throws Error(argument) for an input that is not in the graph, and what Op::infer
   // throws for shapes and dtypes that do not fit.
   NodeId add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, const NodeOptions& options = {});
@@ -59,7 +63,6 @@ class Graph {
 
  private:
   NodeId append(Node node);
-  NodeId combined(const Variable& variable);
 
   std::deque<Node> nodes_;  // which keeps references to nodes valid while others are added
   std::map<std::string, NodeId, std::less<>> by_name_;

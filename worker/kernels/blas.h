@@ -7,7 +7,6 @@
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
-#include "common/transport/transport.h"
 #include "worker/kernels/blas_clock.h"
 #include "worker/kernels/kernels.h"
 

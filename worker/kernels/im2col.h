@@ -2,7 +2,8 @@
 
 #include <cstdint>
 
-#include "worker/ops/window.h"
+#include "common/base/tensor.h"
+#include "worker/kernels/window.h"
 
 namespace varscope::kernels {
 

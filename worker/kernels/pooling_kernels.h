@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "worker/ops/window.h"
+#include "worker/kernels/window.h"
 
 // Loops of the pooling operations, vectorised over channels. x is [n, h, w, c], y and `cell` [n, h', w', c];
 // a cell of a window has the number (row * width + column) of its place in the whole window.

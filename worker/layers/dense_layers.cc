@@ -49,7 +49,7 @@ LayerInfo build_transposed(const LayerContext& context, const DenseKeys& keys, L
                                  variables.scope()));
   }
   const NodeId x = as_rows(context, keys.each_step);
-  const NodeId w = context.graph.variable(*shared);
+  const NodeId w = ops::variable(context.graph, *shared);
   const std::int64_t units = shared->shape()[0];
   if (keys.units > 0 && keys.units != units) {
     context.fail_key("units",

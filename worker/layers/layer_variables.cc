@@ -2,6 +2,7 @@
 
 #include "worker/layers/initializer_config.h"
 #include "worker/layers/scope_config.h"
+#include "worker/ops/ops.h"
 
 namespace varscope {
 
@@ -57,7 +58,7 @@ VariableOptions LayerVariables::options() const {
 }
 
 NodeId LayerVariables::add(std::string_view name, const Shape& shape, const VariableOptions& options) {
-  return context_.graph.variable(context_.store.get_variable(name, shape, options));
+  return ops::variable(context_.graph, context_.store.get_variable(name, shape, options));
 }
 
 NodeId LayerVariables::weights(std::string_view name, const Shape& shape, std::int64_t fan_in) {
@@ -73,7 +74,7 @@ NodeId LayerVariables::weights(std::string_view name, const Shape& shape, std::i
     o.partitioner = read_partitioner(keys_.partitioner, file, path("partitioner"));
   const Variable& v = context_.store.get_variable(name, shape, o);
   if (first_.empty()) first_ = v.spec().initializer.str();
-  return context_.graph.variable(v);
+  return ops::variable(context_.graph, v);
 }
 
 NodeId LayerVariables::other(std::string_view name, const Shape& shape, const Initializer& first,
@@ -107,7 +108,7 @@ NodeId LayerVariables::state(std::string_view name, std::int64_t width, DType dt
   for (int i = 0;; ++i) {
     const std::string full = i == 0 ? std::string(name) : fmt::format("{}_{}", name, i);
     const Variable& v = context_.store.get_local_variable(full, Shape{Shape::kUnknown, width}, o);
-    if (!context_.graph.find(v)) return context_.graph.variable(v);
+    if (!context_.graph.find(v)) return ops::variable(context_.graph, v);
   }
 }
 

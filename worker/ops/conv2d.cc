@@ -7,6 +7,7 @@
 #include "worker/ops/image_ops.h"
 #include "worker/ops/op_support.h"
 #include "worker/ops/ops.h"
+#include "worker/ops/window_support.h"
 
 namespace varscope {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "worker/graph/graph.h"
 #include "worker/kernels/kernels.h"
-#include "worker/ops/window.h"
+#include "worker/kernels/window.h"
 
 // Operations on images [n, h, w, c]: n of them, channels last (NHWC). Like worker/ops/ops.h: each function
 // adds a node, shapes and dtypes are checked at once, values are float32 or float64.

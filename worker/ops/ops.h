@@ -15,6 +15,10 @@
 // rows, unknown until the run.
 namespace varscope::ops {
 
+// The node of a variable, as Graph::variable has it; one that is made of others is computed from them by concat,
+// add or multiply, so that its gradient flows into theirs. Throws Error(argument) for one that is made of none.
+NodeId variable(Graph& graph, const Variable& variable);
+
 // a [..., k] times b [k, m] gives [..., m], as one GEMM over all rows of a.
 NodeId matmul(Graph& graph, NodeId a, NodeId b, const NodeOptions& options = {});
 // x [..., m] plus bias [m] on every row.

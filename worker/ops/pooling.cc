@@ -3,6 +3,7 @@
 #include "worker/kernels/pooling_kernels.h"
 #include "worker/ops/image_ops.h"
 #include "worker/ops/op_support.h"
+#include "worker/ops/window_support.h"
 
 namespace varscope {
 namespace {

@@ -53,6 +53,26 @@ TEST(Graph, AVariableHasOneNode) {
   EXPECT_EQ(g.find(v), g.find("v"));
 }
 
+TEST(Graph, AVariableMadeOfOthersIsComputedOnce) {
+  Graph g;
+  VariableStore store;
+  VariableOptions in_two;
+  in_two.partitioner = fixed_size_partitioner(2);
+  const Variable& v = store.get_variable("v", {4, 3}, in_two);
+  expect_words(error_of([&] { g.variable(v); }), {"\"v\"", "made of 2 others", "ops::variable"});
+  const NodeId node = ops::variable(g, v);
+  EXPECT_STREQ(g.node(node).op->type(), "concat");
+  EXPECT_EQ(g.node(node).name, "v");
+  EXPECT_EQ(g.node(node).inputs.size(), 2U);
+  const std::size_t size = g.size();
+  EXPECT_EQ(ops::variable(g, v), node);
+  EXPECT_EQ(g.variable(v), node);
+  EXPECT_EQ(g.find(v), node);
+  EXPECT_EQ(g.size(), size);
+  EXPECT_EQ(ops::variable(g, *v.parts()[0]), g.node(node).inputs[0]);
+  expect_words(error_of([&] { g.set_node(v, node); }), {"\"v\"", "has a node already"});
+}
+
 TEST(Graph, MakesNamesUnique) {
   Graph g;
   const NodeId x = g.placeholder("x", DType::float32, {kAny, 2});

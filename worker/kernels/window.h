@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "worker/graph/op.h"
+#include "common/base/tensor.h"
 
 namespace varscope {
 
@@ -64,10 +64,8 @@ struct OutputPixel {
 struct WindowSize {
   std::int64_t height, width, stride_h, stride_w;
 };
-// Throws by InferContext::fail for input 0 that is not [n, h, w, c] with known h, w and c of at least 1, for
-// a window or stride below 1, and for a valid window that is larger than the image.
-void check_window(const InferContext& context, const WindowSize& size, Padding padding);
-// REQUIRES check_window. Only the last three extents of `images` are read.
+// REQUIRES images [n, h, w, c] with known h, w and c of at least 1, a window and strides of at least 1, and with
+// Padding::valid a window that is not larger than the image. Only the last three extents are read.
 Window2d make_window(const Shape& images, const WindowSize& size, Padding padding);
 
 }  // namespace varscope
