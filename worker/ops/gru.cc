@@ -11,28 +11,31 @@ using namespace recurrent;
 
 enum Input : std::size_t { kX, kWeights, kBias, kCandidateWeights, kCandidateBias, kH0, kInputs };
 
-// The workspace, time-major; backward turns gates and candidates into their gradients in place.
-template <class T>
-struct Workspace {
-  T* xh;          // [T, n, d + 2 units]: x_t, h_t-1 and r_t * h_t-1 side by side
-  T* gates;       // [T, n, 2 units]: r_t, u_t
-  T* candidates;  // [T, n, units]
-  T* dh;          // [n, units]: what step t + 1 leaves of the gradient of h_t
-  T* drh;         // [n, units]
-  Workspace(T* memory, const Extents& e)
-      : xh(memory),
-        gates(xh + e.rows() * width(e)),
-        candidates(gates + e.rows() * 2 * e.units),
-        dh(candidates + e.rows() * e.units),
-        drh(dh + e.n * e.units) {}
-  static std::int64_t width(const Extents& e) { return e.inputs + 2 * e.units; }
-  static std::int64_t elements_per_row(const Extents& e) {
-    return e.steps * (width(e) + 3 * e.units) + 2 * e.units;
-  }
-};
-
-class Gru final : public Op {
+class Gru final : public RecurrentOp<Gru> {
  public:
+  static constexpr std::size_t kState = kH0;
+  static constexpr std::int64_t kProducts = 3;
+
+  // The workspace, time-major; backward turns gates and candidates into their gradients in place.
+  template <class T>
+  struct Workspace {
+    T* xh;          // [T, n, d + 2 units]: x_t, h_t-1 and r_t * h_t-1 side by side
+    T* gates;       // [T, n, 2 units]: r_t, u_t
+    T* candidates;  // [T, n, units]
+    T* dh;          // [n, units]: what step t + 1 leaves of the gradient of h_t
+    T* drh;         // [n, units]
+    Workspace(T* memory, const Extents& e)
+        : xh(memory),
+          gates(xh + e.rows() * width(e)),
+          candidates(gates + e.rows() * 2 * e.units),
+          dh(candidates + e.rows() * e.units),
+          drh(dh + e.n * e.units) {}
+    static std::int64_t width(const Extents& e) { return e.inputs + 2 * e.units; }
+    static std::int64_t elements_per_row(const Extents& e) {
+      return e.steps * (width(e) + 3 * e.units) + 2 * e.units;
+    }
+  };
+
   const char* type() const override { return "gru"; }
   TensorType infer(const InferContext& context) const override {
     context.require_inputs(kInputs);
@@ -43,39 +46,14 @@ class Gru final : public Op {
     infer_parameter(context, kCandidateBias, Shape{e.units});
     return {context.dtype(kX), Shape{e.n, e.steps, e.units}};
   }
-  bool differentiable(std::size_t input) const override { return input < kH0; }
-  std::optional<TensorType> workspace(std::span<const TensorType* const> inputs) const override {
-    const Extents e = extents_of(inputs[kX]->shape, inputs[kH0]->shape);
-    return TensorType{inputs[kX]->dtype, Shape{e.n, Workspace<float>::elements_per_row(e)}};
-  }
-  std::int64_t flops(std::span<const TensorType* const> inputs, std::int64_t batch) const override {
-    const Extents e = extents_of(with_batch(inputs[kX]->shape, batch), inputs[kH0]->shape);
-    return 2 * e.rows() * (e.inputs + e.units) * 3 * e.units;
-  }
-  void forward(const ForwardContext& ctx) const override {
-    with_floating(ctx.output.dtype(), [&](auto zero) { run<decltype(zero)>(ctx); });
-  }
-  void backward(const BackwardContext& ctx) const override {
-    with_floating(ctx.output.dtype(), [&](auto zero) {
-      using T = decltype(zero);
-      const Extents e = extents_of(ctx.inputs[kX]->shape(), ctx.output.shape());
-      const Workspace<T> w(ctx.workspace.data<T>(), e);
-      gate_gradients(ctx, w, e);
-      parameter_gradients(ctx, w, e);
-    });
-  }
 
- private:
   template <class T>
-  static void run(const ForwardContext& ctx) {
-    const Extents e = extents_of(ctx.inputs[kX]->shape(), ctx.output.shape());
-    const Workspace<T> w(ctx.workspace.data<T>(), e);
+  static void forward_steps(const ForwardContext& ctx, const Workspace<T>& w, const Extents& e) {
     const std::int64_t width = Workspace<T>::width(e), units = e.units, row = e.steps * units;
     const T* weights = ctx.inputs[kWeights]->data<T>();
     const T* candidate_weights = ctx.inputs[kCandidateWeights]->data<T>();
     T* y = ctx.output.data<T>();
-    to_time_major(ctx.inputs[kX]->data<T>(), Panel<T>{w.xh, width}, e.inputs, e);
-    copy_rows<T>({w.xh + e.inputs, width}, {ctx.inputs[kH0]->data<T>(), units}, e.n, units);
+    begin_sequence<T>(ctx, kH0, {w.xh, width}, e);
     gemm<T>(Transpose::no, Transpose::no, e.rows(), 2 * units, e.inputs, {w.xh, width}, {weights, 2 * units},
             T(0), {w.gates, 2 * units});
     gemm<T>(Transpose::no, Transpose::no, e.rows(), units, e.inputs, {w.xh, width},
@@ -95,7 +73,7 @@ class Gru final : public Op {
       if (t + 1 == e.steps) break;
       copy_rows<T>({h_before + e.n * width, width}, {y + t * units, row}, e.n, units);
     }
-    if (T* next = next_state<T>(ctx, kH0)) copy_rows<T>({next, units}, {y + row - units, row}, e.n, units);
+    keep_last_step<T>(ctx, kH0, e);
   }
 
   // From the last step to the first: the gradients of the arguments of gates and candidates, in their place.

@@ -11,27 +11,30 @@ using namespace recurrent;
 
 enum Input : std::size_t { kX, kWeights, kBias, kH0, kC0, kInputs };
 
-// The workspace, time-major; backward turns the gates into their gradients in place.
-template <class T>
-struct Workspace {
-  T* xh;     // [T, n, d + units]: x_t and h_t-1 side by side
-  T* gates;  // [T, n, 4 units]
-  T* cells;  // [T, n, units]: c_t
-  T* dh;     // [n, units]: what step t + 1 leaves of the gradient of h_t
-  T* dc;     // [n, units]
-  Workspace(T* memory, const Extents& e)
-      : xh(memory),
-        gates(xh + e.rows() * (e.inputs + e.units)),
-        cells(gates + e.rows() * 4 * e.units),
-        dh(cells + e.rows() * e.units),
-        dc(dh + e.n * e.units) {}
-  static std::int64_t elements_per_row(const Extents& e) {
-    return e.steps * (e.inputs + 6 * e.units) + 2 * e.units;
-  }
-};
-
-class Lstm final : public Op {
+class Lstm final : public RecurrentOp<Lstm> {
  public:
+  static constexpr std::size_t kState = kH0;
+  static constexpr std::int64_t kProducts = 4;
+
+  // The workspace, time-major; backward turns the gates into their gradients in place.
+  template <class T>
+  struct Workspace {
+    T* xh;     // [T, n, d + units]: x_t and h_t-1 side by side
+    T* gates;  // [T, n, 4 units]
+    T* cells;  // [T, n, units]: c_t
+    T* dh;     // [n, units]: what step t + 1 leaves of the gradient of h_t
+    T* dc;     // [n, units]
+    Workspace(T* memory, const Extents& e)
+        : xh(memory),
+          gates(xh + e.rows() * (e.inputs + e.units)),
+          cells(gates + e.rows() * 4 * e.units),
+          dh(cells + e.rows() * e.units),
+          dc(dh + e.n * e.units) {}
+    static std::int64_t elements_per_row(const Extents& e) {
+      return e.steps * (e.inputs + 6 * e.units) + 2 * e.units;
+    }
+  };
+
   explicit Lstm(ops::LstmOptions options) : options_(options) {}
   const char* type() const override { return "lstm"; }
   TensorType infer(const InferContext& context) const override {
@@ -42,39 +45,14 @@ class Lstm final : public Op {
     infer_parameter(context, kC0, context.shape(kH0));
     return {context.dtype(kX), Shape{e.n, e.steps, e.units}};
   }
-  bool differentiable(std::size_t input) const override { return input < kH0; }
-  std::optional<TensorType> workspace(std::span<const TensorType* const> inputs) const override {
-    const Extents e = extents_of(inputs[kX]->shape, inputs[kH0]->shape);
-    return TensorType{inputs[kX]->dtype, Shape{e.n, Workspace<float>::elements_per_row(e)}};
-  }
-  std::int64_t flops(std::span<const TensorType* const> inputs, std::int64_t batch) const override {
-    const Extents e = extents_of(with_batch(inputs[kX]->shape, batch), inputs[kH0]->shape);
-    return 2 * e.rows() * (e.inputs + e.units) * 4 * e.units;
-  }
-  void forward(const ForwardContext& ctx) const override {
-    with_floating(ctx.output.dtype(), [&](auto zero) { run<decltype(zero)>(ctx); });
-  }
-  void backward(const BackwardContext& ctx) const override {
-    with_floating(ctx.output.dtype(), [&](auto zero) {
-      using T = decltype(zero);
-      const Extents e = extents_of(ctx.inputs[kX]->shape(), ctx.output.shape());
-      const Workspace<T> w(ctx.workspace.data<T>(), e);
-      gate_gradients(ctx, w, e);
-      parameter_gradients(ctx, w, e);
-    });
-  }
 
- private:
   template <class T>
-  void run(const ForwardContext& ctx) const {
-    const Extents e = extents_of(ctx.inputs[kX]->shape(), ctx.output.shape());
-    const Workspace<T> w(ctx.workspace.data<T>(), e);
+  void forward_steps(const ForwardContext& ctx, const Workspace<T>& w, const Extents& e) const {
     const std::int64_t width = e.inputs + e.units, gates = 4 * e.units, block = e.n * e.units;
     const T* weights = ctx.inputs[kWeights]->data<T>();
     T* y = ctx.output.data<T>();
     const std::int64_t row = e.steps * e.units;  // from a sequence to the next, in y
-    to_time_major(ctx.inputs[kX]->data<T>(), Panel<T>{w.xh, width}, e.inputs, e);
-    copy_rows<T>({w.xh + e.inputs, width}, {ctx.inputs[kH0]->data<T>(), e.units}, e.n, e.units);
+    begin_sequence<T>(ctx, kH0, {w.xh, width}, e);
     gemm<T>(Transpose::no, Transpose::no, e.rows(), gates, e.inputs, {w.xh, width}, {weights, gates}, T(0),
             {w.gates, gates});
     for (std::int64_t t = 0; t < e.steps; ++t) {
@@ -88,9 +66,7 @@ class Lstm final : public Op {
       if (t + 1 == e.steps) break;
       copy_rows<T>({w.xh + (t + 1) * e.n * width + e.inputs, width}, {y + t * e.units, row}, e.n, e.units);
     }
-    if (T* next = next_state<T>(ctx, kH0)) {
-      copy_rows<T>({next, e.units}, {y + row - e.units, row}, e.n, e.units);
-    }
+    keep_last_step<T>(ctx, kH0, e);
     if (T* next = next_state<T>(ctx, kC0)) kernels::copy(next, w.cells + (e.steps - 1) * block, block);
   }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "worker/kernels/blas.h"
@@ -80,6 +81,22 @@ T* next_state(const ForwardContext& ctx, std::size_t state) {
   return ctx.next_states[state]->data<T>();
 }
 
+// Lays out what all steps read: x, and h before the first of them, side by side in the rows of xh.
+template <class T>
+void begin_sequence(const ForwardContext& ctx, std::size_t state, Panel<T> xh, const Extents& e) {
+  to_time_major(ctx.inputs[0]->data<T>(), xh, e.inputs, e);
+  copy_rows<T>({xh.data + e.inputs, xh.stride}, {ctx.inputs[state]->data<T>(), e.units}, e.n, e.units);
+}
+
+// h of the last step becomes the next value of input `state`, if that carries one.
+template <class T>
+void keep_last_step(const ForwardContext& ctx, std::size_t state, const Extents& e) {
+  const std::int64_t row = e.steps * e.units;  // from a sequence to the next, in the output
+  T* next = next_state<T>(ctx, state);
+  if (next == nullptr) return;
+  copy_rows<T>({next, e.units}, {ctx.output.data<T>() + row - e.units, row}, e.n, e.units);
+}
+
 // bias gradient = sums of g [rows, cols] over its rows, in ascending order.
 template <class T>
 void contribute_column_sums(const InputGradient& bias, T* g, std::int64_t rows, std::int64_t cols) {
@@ -87,5 +104,45 @@ void contribute_column_sums(const InputGradient& bias, T* g, std::int64_t rows, 
   kernels::activation_gradient(Activation::linear, g, g, g, bias.gradient->data<T>(), sum_of(bias), rows,
                                cols);
 }
+
+// An op over all steps of x [n, T, d], input 0, that yields h of every step, [n, T, units]. Behind the parameters
+// its inputs are the state before the first step, into which no gradient flows. Cell derives from it and has
+//   kState       the input that is h before the first step,
+//   kProducts    the columns of its weights, in units,
+//   Workspace<T>(memory, extents) with elements_per_row(extents): what goes from forward to backward,
+//   forward_steps, gate_gradients (which use up the workspace), parameter_gradients (context, workspace, extents).
+template <class Cell>
+class RecurrentOp : public Op {
+ public:
+  bool differentiable(std::size_t input) const final { return input < Cell::kState; }
+  std::optional<TensorType> workspace(std::span<const TensorType* const> inputs) const final {
+    const Extents e = extents_of(inputs[0]->shape, inputs[Cell::kState]->shape);
+    return TensorType{inputs[0]->dtype, Shape{e.n, Cell::template Workspace<float>::elements_per_row(e)}};
+  }
+  std::int64_t flops(std::span<const TensorType* const> inputs, std::int64_t batch) const final {
+    const Extents e = extents_of(with_batch(inputs[0]->shape, batch), inputs[Cell::kState]->shape);
+    return 2 * e.rows() * (e.inputs + e.units) * Cell::kProducts * e.units;
+  }
+  void forward(const ForwardContext& ctx) const final {
+    with_workspace(ctx, [&](const auto& w, const Extents& e) { cell().forward_steps(ctx, w, e); });
+  }
+  void backward(const BackwardContext& ctx) const final {
+    with_workspace(ctx, [&](const auto& w, const Extents& e) {
+      cell().gate_gradients(ctx, w, e);
+      cell().parameter_gradients(ctx, w, e);
+    });
+  }
+
+ private:
+  const Cell& cell() const { return static_cast<const Cell&>(*this); }
+  template <class Context, class Body>
+  static void with_workspace(const Context& ctx, Body&& body) {
+    with_floating(ctx.output.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const Extents e = extents_of(ctx.inputs[0]->shape(), ctx.output.shape());
+      body(typename Cell::template Workspace<T>(ctx.workspace.template data<T>(), e), e);
+    });
+  }
+};
 
 }  // namespace varscope::recurrent
