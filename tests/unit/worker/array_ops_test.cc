@@ -4,7 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "tests/support/references/finite_differences.h"
+#include "tests/support/references/gradient_check.h"
 #include "tests/support/thrown.h"
 
 // Products over higher ranks and small ops: values by hand or by naive loops, gradients by central
@@ -12,12 +12,12 @@
 namespace varscope {
 namespace {
 
-using testing::GradientBench;
+using testing::GradientCheck;
 using testing::thrown;
 
 constexpr std::int64_t kAny = Shape::kUnknown;
 
-std::vector<double> values_of(GradientBench& b, NodeId node) {
+std::vector<double> values_of(GradientCheck& b, NodeId node) {
   const auto result = Session(b.graph, 17).run({node}, b.feeds());
   const auto values = result[0].as<double>();
   return {values.begin(), values.end()};
@@ -28,7 +28,7 @@ class Batch : public ::testing::TestWithParam<std::int64_t> {};
 INSTANTIATE_TEST_SUITE_P(ArrayOps, Batch, ::testing::Values(1, 3, 17));
 
 TEST_P(Batch, MatmulAndDenseOnHigherRank) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 2, 4});
   const NodeId w = b.variable("w", {4, 3});
   const NodeId y = ops::matmul(b.graph, x, w);
@@ -41,7 +41,7 @@ TEST_P(Batch, MatmulAndDenseOnHigherRank) {
 }
 
 TEST_P(Batch, MatmulEqualsTheNaiveLoop) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId a = b.feed_random({GetParam(), 2, 4});
   const NodeId y = ops::matmul(b.graph, a, b.feed_random({4, 3}));
   const auto x = b.fed[0].second.as<double>(), w = b.fed[1].second.as<double>();
@@ -58,7 +58,7 @@ TEST_P(Batch, MatmulEqualsTheNaiveLoop) {
 TEST_P(Batch, DenseWithATransposedWeight) {
   for (const Activation f : kActivations) {
     SCOPED_TRACE(to_string(f));
-    GradientBench b;
+    GradientCheck b;
     const NodeId w = b.variable("w", {4, 3});  // encodes 4 to 3, decodes 3 to 4
     const NodeId code = ops::dense(b.graph, b.variable("x", {GetParam(), 2, 4}), w, b.variable("b1", {3}), f);
     const NodeId decoded = ops::dense(b.graph, code, w, Transpose::yes, b.variable("b2", {4}), f);
@@ -100,7 +100,7 @@ TEST(Dense, SaysWhatDoesNotFit) {
 }
 
 TEST_P(Batch, Elementwise) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 3}), y = b.variable("y", {GetParam(), 3});
   const NodeId difference = ops::subtract(b.graph, x, ops::scale(b.graph, y, -0.5));
   const NodeId root = ops::sqrt(b.graph, ops::add(b.graph, ops::square(b.graph, x), ops::square(b.graph, y)));
@@ -118,7 +118,7 @@ TEST_P(Batch, Elementwise) {
 }
 
 TEST(Elementwise, AddsScalarsOfLossesAndHasNoSlopeAtZero) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.feed(Tensor::of<double>({}, {1.5}));
   EXPECT_EQ(values_of(b, ops::add_n(b.graph, {x})), std::vector<double>{1.5});
   EXPECT_EQ(values_of(b, ops::add_n(b.graph, {x, x, x})), std::vector<double>{4.5});
@@ -136,7 +136,7 @@ TEST(Elementwise, AddsScalarsOfLossesAndHasNoSlopeAtZero) {
       "argument: node \"subtract\" (subtract): shapes [] of \"fed0\" and [2] of \"fed1\" differ; both must "
       "be the same");
 
-  GradientBench zero;
+  GradientCheck zero;
   const NodeId v = zero.variable("v", {3});
   Session session(zero.graph, 1);
   const NodeId loss = ops::reduce_sum(zero.graph, ops::absolute(zero.graph, v));
@@ -148,7 +148,7 @@ TEST(Elementwise, AddsScalarsOfLossesAndHasNoSlopeAtZero) {
 }
 
 TEST_P(Batch, ConcatTakeAndDot) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 2, 3}), y = b.variable("y", {GetParam(), 1, 3});
   const NodeId steps = ops::concat(b.graph, {x, y, x}, 1);
   EXPECT_EQ(b.graph.node(steps).type.shape, (Shape{GetParam(), 5, 3}));
@@ -162,7 +162,7 @@ TEST_P(Batch, ConcatTakeAndDot) {
 }
 
 TEST(Concat, PutsPartsBehindEachOther) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.feed(Tensor::of<double>({2, 2, 1}, {1, 2, 3, 4}));
   const NodeId y = b.feed(Tensor::of<double>({2, 1, 1}, {5, 6}));
   const NodeId z = ops::concat(b.graph, {x, y}, 1);
@@ -211,7 +211,7 @@ TEST(Concat, SaysWhatDoesNotFit) {
 
 TEST_P(Batch, MaximaAndMinima) {
   for (const auto over : {ops::ReduceOver::all, ops::ReduceOver::last_axis}) {
-    GradientBench b;
+    GradientCheck b;
     const NodeId x = b.variable("x", {GetParam(), 2, 5});
     const NodeId most = ops::reduce_max(b.graph, x, over), least = ops::reduce_min(b.graph, x, over);
     b.check(ops::add_n(b.graph, {b.scalar(most), b.scalar(least), b.scalar(most)}));
@@ -219,7 +219,7 @@ TEST_P(Batch, MaximaAndMinima) {
 }
 
 TEST(Extreme, GivesTheGradientToTheFirst) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId v = b.variable("v", {2, 3});
   const NodeId most = ops::reduce_max(b.graph, v, ops::ReduceOver::last_axis);
   const NodeId least = ops::reduce_min(b.graph, v);

@@ -125,7 +125,7 @@ TEST(Conv2dGradient, OneVariableCanBeImagesAndFilter) {
 TEST(Conv2dBlocks, JoinWithoutSeams) {
   const Case k{3, 21, 19, 40, 5, 5, 3, 1, 1, Padding::same};
   GradientCheck g;
-  const NodeId x = g.feed("x", {kAny, k.h, k.w, k.c}, GradientCheck::random({k.n, k.h, k.w, k.c}));
+  const NodeId x = g.feed(GradientCheck::random({k.n, k.h, k.w, k.c}, 1), {kAny, k.h, k.w, k.c});
   const NodeId filter = g.variable("filter", {k.kh, k.kw, k.c, k.m});
   const Window2d window = make_window({k.n, k.h, k.w, k.c}, {5, 5, 1, 1}, Padding::same);
   const std::int64_t rows = kernels::column_block_rows(window, DType::float64);

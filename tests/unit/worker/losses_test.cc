@@ -6,20 +6,20 @@
 #include <limits>
 #include <vector>
 
-#include "tests/support/references/finite_differences.h"
+#include "tests/support/references/gradient_check.h"
 #include "tests/support/thrown.h"
 
 // Losses against their definitions, written out with std::log, and against central differences.
 namespace varscope {
 namespace {
 
-using testing::GradientBench;
+using testing::GradientCheck;
 using testing::thrown;
 
 constexpr std::int64_t kAny = Shape::kUnknown;
 
 // The rows of the last axis of what was fed as number `i`.
-std::vector<std::vector<double>> rows_of_fed(const GradientBench& b, std::size_t i) {
+std::vector<std::vector<double>> rows_of_fed(const GradientCheck& b, std::size_t i) {
   const Tensor& t = b.fed[i].second;
   const auto cols = static_cast<std::size_t>(t.shape()[t.shape().rank() - 1]);
   const auto values = t.as<double>();
@@ -71,7 +71,7 @@ const ops::SoftmaxCrossEntropyOptions kSoftmaxOptions[] = {{},
 
 TEST_P(Shapes, SoftmaxCrossEntropyIsItsDefinition) {
   for (const auto& options : kSoftmaxOptions) {
-    GradientBench b;
+    GradientCheck b;
     const NodeId x = b.feed_random(outputs(4));
     const NodeId loss = ops::softmax_cross_entropy(b.graph, x, b.feed_labels(labels(), 4), options);
     EXPECT_EQ(b.graph.node(loss).type, (TensorType{DType::float64, {}}));
@@ -89,7 +89,7 @@ TEST_P(Shapes, SoftmaxCrossEntropyIsItsDefinition) {
 
 TEST_P(Shapes, SoftmaxCrossEntropyHasTheGradientOfFiniteDifferences) {
   for (const auto& options : kSoftmaxOptions) {
-    GradientBench b;
+    GradientCheck b;
     const NodeId x = b.variable("x", outputs(4)), y = b.feed_labels(labels(), 4);
     const NodeId loss = ops::softmax_cross_entropy(b.graph, x, y, options);
     b.check(ops::add(b.graph, loss, ops::softmax_cross_entropy(b.graph, x, y, options)));
@@ -99,7 +99,7 @@ TEST_P(Shapes, SoftmaxCrossEntropyHasTheGradientOfFiniteDifferences) {
 // Rows longer than a vector are summed another way than short ones.
 TEST(SoftmaxCrossEntropy, IsItsDefinitionForManyClasses) {
   for (const std::int64_t k : {63, 64, 65, 200}) {
-    GradientBench b;
+    GradientCheck b;
     const NodeId x = b.variable("x", {3, k}), fed = b.feed_random({3, k});
     const NodeId labels = b.feed_labels({3}, static_cast<std::int32_t>(k));
     const auto rows = rows_of_fed(b, 0);
@@ -116,7 +116,7 @@ const ops::SigmoidCrossEntropyOptions kSigmoidOptions[] = {
 
 TEST_P(Shapes, SigmoidCrossEntropyIsItsDefinition) {
   for (const auto& options : kSigmoidOptions) {
-    GradientBench b;
+    GradientCheck b;
     const NodeId x = b.feed_random(outputs(1)), labels_node = b.feed_labels(labels(), 2);
     const double found = b.value(ops::sigmoid_cross_entropy(b.graph, x, labels_node, options));
     const auto label = b.fed[1].second.as<std::int32_t>();
@@ -126,7 +126,7 @@ TEST_P(Shapes, SigmoidCrossEntropyIsItsDefinition) {
       wanted += sigmoid_loss(rows[r][0], label[r], options.label_smoothing, options.positive_weight);
     EXPECT_NEAR(found, wanted, 1e-12 * (1 + wanted));
 
-    GradientBench g;
+    GradientCheck g;
     const NodeId z = g.variable("z", outputs(1)), many = g.variable("many", outputs(3));
     const NodeId y = g.feed_labels(labels(), 2), targets = g.feed_random(outputs(3));
     g.check(ops::add(g.graph, ops::sigmoid_cross_entropy(g.graph, z, y, options),
@@ -136,7 +136,7 @@ TEST_P(Shapes, SigmoidCrossEntropyIsItsDefinition) {
 
 TEST(SigmoidCrossEntropy, IsStableFarOutWithEveryOption) {
   for (const double logit : {-1000.0, 1000.0}) {
-    GradientBench b;
+    GradientCheck b;
     const NodeId x = b.feed(Tensor::of<double>({1, 1}, {logit}));
     const NodeId one = b.feed(Tensor::of<std::int32_t>({1}, {1}));
     const NodeId loss = ops::sigmoid_cross_entropy(b.graph, x, one, {.positive_weight = 2});
@@ -145,7 +145,7 @@ TEST(SigmoidCrossEntropy, IsStableFarOutWithEveryOption) {
 }
 
 TEST_P(Shapes, ErrorsAreMeansOverOutputsAndSumsOverRows) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId p = b.feed_random(outputs(3)), t = b.feed_random(outputs(3));
   const auto predictions = rows_of_fed(b, 0), targets = rows_of_fed(b, 1);
   double absolute = 0, squared = 0;
@@ -159,7 +159,7 @@ TEST_P(Shapes, ErrorsAreMeansOverOutputsAndSumsOverRows) {
   EXPECT_NEAR(b.value(ops::absolute_error(b.graph, p, t)), absolute, 1e-12);
   EXPECT_NEAR(b.value(ops::mean_squared_error(b.graph, p, t)), squared, 1e-12);
 
-  GradientBench g;
+  GradientCheck g;
   const NodeId x = g.variable("x", outputs(3)), z = g.variable("z", outputs(1));
   const NodeId fed = g.feed_random(outputs(3)), number = g.feed_labels(labels(), 9);
   g.check(
@@ -211,7 +211,7 @@ TEST(Losses, NameTheRowOfABadLabelInASequence) {
 }
 
 TEST(Losses, OfAnEmptyBatchAreZero) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.feed(Tensor(DType::float64, {0, 3})), y = b.feed(Tensor(DType::int32, {0}));
   EXPECT_EQ(b.value(ops::softmax_cross_entropy(b.graph, x, y)), 0);
   EXPECT_EQ(b.value(ops::absolute_error(b.graph, x, x)), 0);
@@ -219,18 +219,18 @@ TEST(Losses, OfAnEmptyBatchAreZero) {
 }
 
 TEST(RegularizationLoss, IsThePenaltyTimesTheRows) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId w = b.feed(Tensor::of<double>({2, 2}, {1, -2, 0, 3}));
   const NodeId rows = b.feed(Tensor(DType::int32, {5, 2}));
   EXPECT_EQ(b.value(ops::regularization_loss(b.graph, w, 0.5, 0.25, rows)), (0.5 * 6 + 0.25 * 14) * 5);
   EXPECT_EQ(b.value(ops::regularization_loss(b.graph, w, 0, 0, rows)), 0);
 
-  GradientBench g;
+  GradientCheck g;
   const NodeId v = g.variable("v", {3, 4}), x = g.feed_random({7, 2});
   const NodeId penalty = ops::regularization_loss(g.graph, v, 0.1, 0.2, x);
   g.check(ops::add(g.graph, penalty, ops::regularization_loss(g.graph, v, 0, 0.3, x)));
 
-  GradientBench zero;
+  GradientCheck zero;
   const NodeId u = zero.variable("u", {3});
   const NodeId loss = ops::regularization_loss(zero.graph, u, 2, 0, zero.feed_random({1}));
   Session session(zero.graph, 1);

@@ -6,14 +6,14 @@
 #include <limits>
 #include <vector>
 
-#include "tests/support/references/finite_differences.h"
+#include "tests/support/references/gradient_check.h"
 #include "tests/support/thrown.h"
 
 // Metrics against counts by hand and brute force.
 namespace varscope {
 namespace {
 
-using testing::GradientBench;
+using testing::GradientCheck;
 using testing::thrown;
 
 constexpr std::int64_t kAny = Shape::kUnknown;
@@ -125,7 +125,7 @@ TEST(ScoreHistogram, CountsEqualBinsOfTheSigmoid) {
 
 TEST(Auc, EqualsTheShareOfOrderedPairs) {
   const std::int64_t n = 300;
-  Tensor x = GradientBench::random({n, 1}, 5), y(DType::int32, {n});
+  Tensor x = GradientCheck::random({n, 1}, 5), y(DType::int32, {n});
   for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
     // A few hundred distinct scores in bins of their own, so that the histogram loses nothing.
     x.as<double>()[i] = std::round(x.as<double>()[i] * 100) / 50;
@@ -186,7 +186,7 @@ TEST(PrecisionRecall, RejectWhatIsNotAConfusionMatrix) {
 }
 
 TEST(SquaredErrorSum, AddsUpAllElements) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId p = b.feed(Tensor::of<float>({2, 1, 2}, {1, 2, 3, 4})),
                t = b.feed(Tensor::of<float>({2, 1, 2}, {1, 0, 0, 8}));
   const NodeId sum = ops::squared_error_sum(b.graph, p, t);
@@ -199,7 +199,7 @@ TEST(SquaredErrorSum, AddsUpAllElements) {
 }
 
 TEST(LogLossSum, EqualsTheLosses) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.feed_random({3, 2, 5}), z = b.feed_random({3, 2, 1});
   const NodeId many = b.feed_labels({3, 2}, 5), two = b.feed_labels({3, 2}, 2);
   EXPECT_NEAR(b.value(ops::log_loss_sum(b.graph, x, many)),
@@ -209,7 +209,7 @@ TEST(LogLossSum, EqualsTheLosses) {
 }
 
 TEST(Metrics, HaveNoGradient) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {3, 4}), y = b.feed_labels({3}, 4);
   const NodeId loss = ops::log_loss_sum(b.graph, x, y);
   Session session(b.graph, 1);

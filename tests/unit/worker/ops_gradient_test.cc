@@ -102,36 +102,34 @@ TEST_P(GradientsByBatch, Softmax) {
 TEST_P(GradientsByBatch, SoftmaxCrossEntropy) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 5});
-  b.check(ops::softmax_cross_entropy(b.graph, x, b.labels(GetParam(), 5)));
+  b.check(ops::softmax_cross_entropy(b.graph, x, b.feed_labels({GetParam()}, 5)));
 }
 
 TEST_P(GradientsByBatch, SigmoidCrossEntropy) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 1});
-  b.check(ops::sigmoid_cross_entropy(b.graph, x, b.labels(GetParam(), 2)));
+  b.check(ops::sigmoid_cross_entropy(b.graph, x, b.feed_labels({GetParam()}, 2)));
   GradientCheck many;
   const NodeId z = many.variable("z", {GetParam(), 4});
-  many.check(ops::sigmoid_cross_entropy(
-      many.graph, z, many.feed("t", {GetParam(), 4}, GradientCheck::random({GetParam(), 4}))));
+  many.check(ops::sigmoid_cross_entropy(many.graph, z, many.feed_random({GetParam(), 4})));
 }
 
 TEST_P(GradientsByBatch, MeanSquaredError) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 4});
-  b.check(ops::mean_squared_error(b.graph, x,
-                                  b.feed("t", {GetParam(), 4}, GradientCheck::random({GetParam(), 4}))));
+  b.check(ops::mean_squared_error(b.graph, x, b.feed_random({GetParam(), 4})));
   GradientCheck one_hot;
   const NodeId z = one_hot.variable("z", {GetParam(), 3});
-  one_hot.check(ops::mean_squared_error(one_hot.graph, z, one_hot.labels(GetParam(), 3)));
+  one_hot.check(ops::mean_squared_error(one_hot.graph, z, one_hot.feed_labels({GetParam()}, 3)));
   GradientCheck number;
   const NodeId u = number.variable("u", {GetParam(), 1});
-  number.check(ops::mean_squared_error(number.graph, u, number.labels(GetParam(), 9)));
+  number.check(ops::mean_squared_error(number.graph, u, number.feed_labels({GetParam()}, 9)));
 }
 
 TEST_P(GradientsByBatch, SecondContributionOfALossAdds) {
   GradientCheck b;
   const NodeId x = b.variable("x", {GetParam(), 3});
-  const NodeId labels = b.labels(GetParam(), 3);
+  const NodeId labels = b.feed_labels({GetParam()}, 3);
   const NodeId a = ops::softmax_cross_entropy(b.graph, x, labels);
   const NodeId c = ops::mean_squared_error(b.graph, x, labels);
   b.check(ops::add(b.graph, ops::add(b.graph, a, c), ops::softmax_cross_entropy(b.graph, x, labels)));
@@ -139,14 +137,14 @@ TEST_P(GradientsByBatch, SecondContributionOfALossAdds) {
 
 TEST_P(GradientsByBatch, SharedVariablesAccumulate) {
   GradientCheck b;
-  const NodeId x = b.feed("x", {GetParam(), 4}, GradientCheck::random({GetParam(), 4}));
+  const NodeId x = b.feed_random({GetParam(), 4});
   const NodeId w = b.variable("w", {4, 4});
   const NodeId bias = b.variable("bias", {4});
   NodeId h = ops::dense(b.graph, x, w, bias, Activation::tanh);
   h = ops::dense(b.graph, h, w, bias, Activation::sigmoid);
   h = ops::add_bias(b.graph, ops::matmul(b.graph, h, w), bias);
   const NodeId penalty = ops::reduce_sum(b.graph, ops::multiply(b.graph, w, w));
-  b.check(ops::add(b.graph, ops::softmax_cross_entropy(b.graph, h, b.labels(GetParam(), 4)), penalty));
+  b.check(ops::add(b.graph, ops::softmax_cross_entropy(b.graph, h, b.feed_labels({GetParam()}, 4)), penalty));
 }
 
 TEST(OpsGradient, CastKeepsTheGradient) {

@@ -6,14 +6,14 @@
 #include <span>
 #include <vector>
 
-#include "tests/support/references/finite_differences.h"
+#include "tests/support/references/gradient_check.h"
 #include "tests/support/thrown.h"
 
 // embedding, lstm and gru against naive loops over single elements and against central differences.
 namespace varscope {
 namespace {
 
-using testing::GradientBench;
+using testing::GradientCheck;
 using testing::thrown;
 
 constexpr std::int64_t kAny = Shape::kUnknown;
@@ -97,13 +97,13 @@ struct Recurrent {
   NodeId parameter(const char* name, const Shape& shape) {
     const Variable& v = store.get_variable(name, shape, {.dtype = dtype_of<T>()});
     parameters.push_back(&v);
-    values.push_back(narrowed(GradientBench::random(shape, parameters.size())));
+    values.push_back(narrowed(GradientCheck::random(shape, parameters.size())));
     return graph.variable(v);
   }
   NodeId state_variable(const char* name, std::int64_t n) {
     const Variable& v = store.get_variable(name, {n, kUnits}, {.dtype = dtype_of<T>(), .trainable = false});
     states.push_back(&v);
-    state.push_back(narrowed(GradientBench::random({n, kUnits}, 50 + states.size())));
+    state.push_back(narrowed(GradientCheck::random({n, kUnits}, 50 + states.size())));
     next.emplace_back(dtype_of<T>(), Shape{n, kUnits});
     return graph.variable(v);
   }
@@ -145,7 +145,7 @@ TEST_P(Cells, EqualTheNaiveLoopsInEverySequence) {
   for (const std::int64_t n : {1, 3, 17}) {
     for (const std::int64_t steps : {1, 2, 6}) {
       Recurrent<double> r(GetParam(), n, steps, 0.25);
-      const Tensor x = GradientBench::random({n, steps, kInputs}, 99);
+      const Tensor x = GradientCheck::random({n, steps, kInputs}, 99);
       const std::vector<double> y = r.run(x);
       const auto p = [&](std::size_t i) { return r.values[i].as<double>(); };
       for (std::int64_t row = 0; row < n; ++row) {
@@ -168,7 +168,7 @@ TEST_P(Cells, EqualTheNaiveLoopsInEverySequence) {
 TEST_P(Cells, CarryTheirStateFromRunToRun) {
   const std::int64_t n = 4;
   Recurrent<double> whole(GetParam(), n, 6), half(GetParam(), n, 3);
-  const Tensor x = GradientBench::random({n, 6, kInputs}, 7);
+  const Tensor x = GradientCheck::random({n, 6, kInputs}, 7);
   const std::vector<double> wanted = whole.run(x);
   for (const std::int64_t part : {0, 1}) {
     Tensor piece(DType::float64, {n, 3, kInputs});
@@ -193,11 +193,11 @@ TEST_P(Cells, CarryTheirStateFromRunToRun) {
 TEST_P(Cells, AreNearFloat64InFloat32) {
   Recurrent<double> wide(GetParam(), 3, 5);
   Recurrent<float> narrow(GetParam(), 3, 5);
-  const Tensor x = GradientBench::random({3, 5, kInputs}, 7);
+  const Tensor x = GradientCheck::random({3, 5, kInputs}, 7);
   expect_near(narrow.run(Recurrent<float>::narrowed(x)), wide.run(x), 2e-6);
 }
 
-NodeId recurrent_of_variables(GradientBench& b, Cell cell, NodeId x, std::int64_t n) {
+NodeId recurrent_of_variables(GradientCheck& b, Cell cell, NodeId x, std::int64_t n) {
   const std::int64_t width = kInputs + kUnits, gates = (cell == Cell::lstm ? 4 : 2) * kUnits;
   const NodeId w = b.variable("w", {width, gates}), bias = b.variable("b", {gates});
   const NodeId h = b.feed_random({n, kUnits});
@@ -208,7 +208,7 @@ NodeId recurrent_of_variables(GradientBench& b, Cell cell, NodeId x, std::int64_
 TEST_P(Cells, HaveTheGradientsOfFiniteDifferences) {
   for (const std::int64_t n : {1, 3}) {
     for (const std::int64_t steps : {1, 4}) {
-      GradientBench b;
+      GradientCheck b;
       const NodeId x = b.variable("x", {n, steps, kInputs});
       b.check(b.scalar(recurrent_of_variables(b, GetParam(), x, n)));
     }
@@ -216,7 +216,7 @@ TEST_P(Cells, HaveTheGradientsOfFiniteDifferences) {
 }
 
 TEST_P(Cells, AddToTheGradientsOfSharedParameters) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId x = b.variable("x", {2, 3, kInputs});
   const NodeId y = recurrent_of_variables(b, GetParam(), x, 2);
   const NodeId z = recurrent_of_variables(b, GetParam(), x, 2);
@@ -226,7 +226,7 @@ TEST_P(Cells, AddToTheGradientsOfSharedParameters) {
 
 // One executor, first for its most rows, then for fewer: a row's values do not depend on the others.
 TEST_P(Cells, RunWithFewerRowsThanTheyHaveRoomFor) {
-  GradientBench b;
+  GradientCheck b;
   const auto unknown = [&](const char* name, Shape shape) {
     return b.graph.placeholder(name, DType::float64, shape);
   };
@@ -236,8 +236,8 @@ TEST_P(Cells, RunWithFewerRowsThanTheyHaveRoomFor) {
   const NodeId cw = b.variable("cw", {width, kUnits}), cb = b.variable("cb", {kUnits});
   const NodeId y = GetParam() == Cell::lstm ? ops::lstm(b.graph, x, w, bias, h, h)
                                             : ops::gru(b.graph, x, w, bias, cw, cb, h);
-  const Tensor many = GradientBench::random({4, 3, kInputs}, 1),
-               states = GradientBench::random({4, kUnits}, 2);
+  const Tensor many = GradientCheck::random({4, 3, kInputs}, 1),
+               states = GradientCheck::random({4, kUnits}, 2);
   const TensorView few(DType::float64, {2, 3, kInputs}, many.view().bytes());
   const TensorView few_states(DType::float64, {2, kUnits}, states.view().bytes());
   Session session(b.graph, 1);
@@ -247,7 +247,7 @@ TEST_P(Cells, RunWithFewerRowsThanTheyHaveRoomFor) {
 }
 
 TEST_P(Cells, HaveZeroGradientsOfAnEmptyBatch) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId y = recurrent_of_variables(b, GetParam(), b.feed_random({0, 3, kInputs}), 0);
   Session session(b.graph, 1);
   const auto gradients = session.gradients(ops::reduce_sum(b.graph, y), b.feeds());
@@ -301,7 +301,7 @@ TEST(Lstm, CountsTheFlopsOfItsProductsAndSaysWhatDoesNotFit) {
 }
 
 TEST(Embedding, CopiesRowsAndAddsTheirGradients) {
-  GradientBench b;
+  GradientCheck b;
   const NodeId table = b.variable("table", {5, 3});
   const NodeId y = ops::embedding(b.graph, table, b.feed_labels({2, 4}, 4));
   EXPECT_EQ(b.graph.node(y).type, (TensorType{DType::float64, {2, 4, 3}}));
