@@ -66,14 +66,11 @@ class Executor {
   struct BackwardStep {
     NodeId node;
     // Variables that are pushed whose gradient is final after this step and whose value no later backward
-    // step reads.
+    // step reads. Those that the target does not depend on are among them, with a gradient of zero.
     std::vector<const Variable*> finished;
   };
   std::span<const ForwardStep> forward_steps() const { return forward_steps_; }
   std::span<const BackwardStep> backward_steps() const { return backward_steps_; }
-  // Variables of the graph that are pushed but that the target does not depend on. Their gradient is zero;
-  // they are finished in the first backward step (or the last one that reads them).
-  std::span<const Variable* const> without_gradient() const { return without_gradient_; }
 
   void forward(const ForwardStep& step);
   // d target = seed. The trainer passes 1 / global batch, since losses are sums over the rows.
@@ -123,7 +120,7 @@ class Executor {
   std::vector<Slot> slots_;       // one per node; never resized, since contexts point into it
   std::vector<ForwardStep> forward_steps_;
   std::vector<BackwardStep> backward_steps_;
-  std::vector<const Variable*> without_gradient_;
+  std::vector<const Variable*> without_gradient_;  // that are pushed, but the target does not depend on them
 };
 
 }  // namespace varscope

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/base/error.h"
 #include "worker/kernels/vector_math.h"
 
 namespace varscope {
@@ -26,15 +25,6 @@ const char* to_string(Activation activation) {
       return "softplus";
   }
   return "unknown";
-}
-
-Activation activation_from_string(std::string_view name) {
-  std::string names;
-  for (const Activation a : kActivations) {
-    if (name == to_string(a)) return a;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", to_string(a));
-  }
-  fail(ErrorKind::argument, "activation \"{}\" is unknown; it is one of {}", name, names);
 }
 
 namespace kernels {

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <string_view>
 
 namespace varscope {
 
@@ -22,7 +20,6 @@ inline constexpr Activation kActivations[] = {Activation::linear,  Activation::r
                                               Activation::sigmoid, Activation::tanh, Activation::gelu,
                                               Activation::softplus};
 const char* to_string(Activation activation);
-Activation activation_from_string(std::string_view name);  // throws Error(argument) that lists the names
 // True if the derivative needs the input of the activation and not only its output.
 constexpr bool needs_preactivation(Activation activation) { return activation == Activation::gelu; }
 inline constexpr double kLeakyReluSlope = 0.01;

@@ -135,10 +135,5 @@ TEST(Graph, RejectsWhatDoesNotFit) {
   EXPECT_EQ(g.size(), n) << "a node that does not fit must not stay";
 }
 
-TEST(Activation, NamesRoundTripAndErrorsListThem) {
-  for (const Activation f : kActivations) EXPECT_EQ(activation_from_string(to_string(f)), f);
-  expect_words(error_of([] { activation_from_string("rellu"); }), {"rellu", "relu", "softplus"});
-}
-
 }  // namespace
 }  // namespace varscope

@@ -5,6 +5,7 @@
 
 #include "common/config/yaml_reader.h"
 #include "worker/graph/session.h"
+#include "worker/layers/activation_names.h"
 #include "worker/layers/initializer_config.h"
 #include "worker/layers/model.h"
 
@@ -220,6 +221,10 @@ TEST(Layers, AreAllExplained) {
   for (const LayerType& type : registry.types()) EXPECT_NE(text.find(type.name), std::string::npos);
   for (const char* key : {"units", "bias_initializer", "reuse", "kind", "repeat", "partitioner", "max_norm"})
     EXPECT_NE(text.find(key), std::string::npos) << text;
+}
+
+TEST(Activation, HasOneNameInYamlAndInGraphs) {
+  for (const Activation f : kActivations) EXPECT_STREQ(choice_name(kActivationNames, f), to_string(f));
 }
 
 }  // namespace
