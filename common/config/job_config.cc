@@ -23,7 +23,7 @@ bool is_job_name(std::string_view name) {
 
 // What the position in the file decides.
 void settle(DataSourceConfig& source, DataSplit position) {
-  if (source.split == DataSplit::automatic) source.split = position;
+  if (!source.split) source.split = position;
   if (source.type == DataType::digits && source.samples == 0) {
     source.samples = position == DataSplit::train ? kTrainDigits : kTestDigits;
   }

@@ -9,6 +9,7 @@
 #include "common/base/tensor.h"
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
+#include "common/config/data_split.h"
 
 namespace varscope {
 
@@ -44,15 +45,14 @@ inline constexpr Choice<DataType> kDataTypes[] = {{DataType::idx, "idx"},
                                                   {DataType::digits, "digits"},
                                                   {DataType::text, "text"}};
 
-// parse_job replaces `automatic` by the position: data.train or data.test. Digits of equal seed must differ
-// by it too.
-enum class DataSplit : std::uint8_t { automatic, train, test };
-inline constexpr Choice<DataSplit> kDataSplits[] = {
-    {DataSplit::automatic, "auto"}, {DataSplit::train, "train"}, {DataSplit::test, "test"}};
+inline constexpr Choice<std::optional<DataSplit>> kDataSplits[] = {
+    {std::nullopt, "auto"}, {DataSplit::train, "train"}, {DataSplit::test, "test"}};
 
 struct DataSourceConfig {
   DataType type = DataType::digits;
-  DataSplit split = DataSplit::automatic;
+  // Set after parse_job: where nothing is written, by the position, data.train or data.test. Digits of equal
+  // seed must differ by it too.
+  std::optional<DataSplit> split;
   std::string folder = "fashion-mnist";  // fashion_mnist
   std::string images;                    // idx
   std::string labels;                    // idx

@@ -16,13 +16,13 @@ std::filesystem::path packed_or_plain(const std::filesystem::path& plain) {
   return std::filesystem::exists(plain) && !std::filesystem::exists(packed) ? plain : packed;
 }
 
-std::unique_ptr<Dataset> make_images(const DataSourceConfig& source, DataSplit part,
+std::unique_ptr<Dataset> make_images(const DataSourceConfig& source, DataSplit split,
                                      const std::filesystem::path& root) {
   switch (source.type) {
     case DataType::idx:
       return std::make_unique<IdxDataset>(root / source.images, root / source.labels, source.samples);
     case DataType::fashion_mnist: {
-      const char* prefix = part == DataSplit::test ? "t10k" : "train";
+      const char* prefix = split == DataSplit::test ? "t10k" : "train";
       const std::filesystem::path folder = root / source.folder;
       return std::make_unique<IdxDataset>(
           packed_or_plain(folder / fmt::format("{}-images-idx3-ubyte", prefix)),
@@ -34,7 +34,7 @@ std::unique_ptr<Dataset> make_images(const DataSourceConfig& source, DataSplit p
       options.size = source.size;
       options.noise = source.noise;
       options.seed = static_cast<std::uint64_t>(source.seed);
-      return std::make_unique<DigitsDataset>(options, part == DataSplit::test ? Split::test : Split::train);
+      return std::make_unique<DigitsDataset>(options, split);
     }
     case DataType::text:
       break;
@@ -42,7 +42,7 @@ std::unique_ptr<Dataset> make_images(const DataSourceConfig& source, DataSplit p
   fail(ErrorKind::config, "data set type {} does not exist", static_cast<int>(source.type));
 }
 
-std::unique_ptr<Dataset> make_text(const DataSourceConfig& source, DataSplit part,
+std::unique_ptr<Dataset> make_text(const DataSourceConfig& source, DataSplit split,
                                    const std::filesystem::path& root, std::int64_t streams,
                                    const DataSourceConfig* train) {
   TextOptions options;
@@ -51,13 +51,13 @@ std::unique_ptr<Dataset> make_text(const DataSourceConfig& source, DataSplit par
   options.streams = streams;
   options.test_fraction = source.test_fraction;
   options.words = source.words;
-  options.part = part == DataSplit::test ? TextOptions::Part::test : TextOptions::Part::train;
+  options.split = split;
   if (train != nullptr) {
     if (train->type != DataType::text || train->vocabulary != source.vocabulary ||
         train->steps != source.steps)
       fail(ErrorKind::config, "vocabulary and steps must be those of data.train, another text");
     if (train->file != source.file) {
-      options.part = TextOptions::Part::all;
+      options.split = std::nullopt;
       options.vocabulary_file = root / train->file;
       options.vocabulary_test_fraction = train->test_fraction;
     } else if (train->test_fraction != source.test_fraction) {
@@ -79,9 +79,9 @@ std::filesystem::path data_root() {
 
 std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit split, std::int64_t streams,
                                       const DataSourceConfig* train, const std::filesystem::path& root) {
-  const DataSplit part = source.split == DataSplit::automatic ? split : source.split;
-  if (source.type == DataType::text) return make_text(source, part, root, streams, train);
-  auto images = make_images(source, part, root);
+  const DataSplit chosen = source.split.value_or(split);
+  if (source.type == DataType::text) return make_text(source, chosen, root, streams, train);
+  auto images = make_images(source, chosen, root);
   if (!source.pairs) return images;
   return std::make_unique<PairDataset>(std::move(images), static_cast<std::uint64_t>(source.pair_seed));
 }

@@ -152,7 +152,7 @@ void draw_digit(std::size_t digit, const DigitsOptions& options, Draws& draws, s
 
 }  // namespace
 
-DigitsDataset::DigitsDataset(const DigitsOptions& options, Split split) {
+DigitsDataset::DigitsDataset(const DigitsOptions& options, DataSplit split) {
   if (options.samples < 1 || options.size < 8 || options.size > 64 ||
       !(options.noise >= 0 && options.noise <= 1)) {
     fail(ErrorKind::argument,

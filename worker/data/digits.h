@@ -2,11 +2,10 @@
 
 #include <cstdint>
 
+#include "common/config/data_split.h"
 #include "worker/data/dataset.h"
 
 namespace varscope {
-
-enum class Split : std::uint8_t { train = 0, test = 1 };
 
 struct DigitsOptions {
   std::int64_t samples = 10000;
@@ -23,7 +22,7 @@ struct DigitsOptions {
 class DigitsDataset final : public ByteImages {
  public:
   // Draws all samples: about 15 us each for 16 x 16. Throws Error(argument) on options out of range.
-  DigitsDataset(const DigitsOptions& options, Split split);
+  DigitsDataset(const DigitsOptions& options, DataSplit split);
 };
 
 }  // namespace varscope

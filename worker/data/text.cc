@@ -24,8 +24,8 @@ std::vector<std::string_view> split_words(std::string_view text) {
   return words;
 }
 
-std::span<const std::string_view> training_part(std::span<const std::string_view> words,
-                                                double test_fraction) {
+std::span<const std::string_view> training_words(std::span<const std::string_view> words,
+                                                 double test_fraction) {
   const auto n_test = static_cast<std::size_t>(std::floor(static_cast<double>(words.size()) * test_fraction));
   return words.first(words.size() - n_test);
 }
@@ -57,34 +57,33 @@ TextDataset::TextDataset(const std::filesystem::path& file, const TextOptions& o
   }
   const std::string text = read_gzip_file(file, kMaxFileBytes);
   const std::vector<std::string_view> all = split_words(text);
-  const auto train = training_part(all, options.test_fraction);
+  const auto train = training_words(all, options.test_fraction);
   if (options.vocabulary_file.empty()) {
     vocabulary_ = frequent_words(train, options.vocabulary);
   } else {
     const std::string other = read_gzip_file(options.vocabulary_file, kMaxFileBytes);
     const std::vector<std::string_view> words = split_words(other);
-    vocabulary_ = frequent_words(training_part(words, options.vocabulary_test_fraction), options.vocabulary);
+    vocabulary_ = frequent_words(training_words(words, options.vocabulary_test_fraction), options.vocabulary);
   }
-  std::span<const std::string_view> part = options.part == TextOptions::Part::train ? train
-                                           : options.part == TextOptions::Part::all
-                                               ? std::span(all)
-                                               : std::span(all).subspan(train.size());
-  if (options.words > 0 && static_cast<std::size_t>(options.words) < part.size())
-    part = part.first(static_cast<std::size_t>(options.words));
+  std::span<const std::string_view> used = all;
+  if (options.split == DataSplit::train) used = train;
+  if (options.split == DataSplit::test) used = used.subspan(train.size());
+  if (options.words > 0 && static_cast<std::size_t>(options.words) < used.size())
+    used = used.first(static_cast<std::size_t>(options.words));
 
   std::unordered_map<std::string_view, std::int32_t> ids;
   for (std::size_t i = 1; i < vocabulary_.size(); ++i) ids[vocabulary_[i]] = static_cast<std::int32_t>(i);
-  ids_.reserve(part.size());
-  for (const std::string_view w : part) {
+  ids_.reserve(used.size());
+  for (const std::string_view w : used) {
     const auto found = ids.find(w);
     ids_.push_back(found == ids.end() ? 0 : found->second);
   }
-  stream_words_ = part.empty() ? 0 : (n_words() - 1) / options.streams;
+  stream_words_ = used.empty() ? 0 : (n_words() - 1) / options.streams;
   n_windows_ = stream_words_ / options.steps;
   if (n_windows_ < 1) {
     fail(ErrorKind::data, "{} has {} words in its {} part; {} sequences of {} words need at least {}",
-         file.string(), n_words(), options.part == TextOptions::Part::test ? "test" : "training",
-         options.streams, options.steps, options.streams * options.steps + 1);
+         file.string(), n_words(), options.split == DataSplit::test ? "test" : "training", options.streams,
+         options.steps, options.streams * options.steps + 1);
   }
 }
 

@@ -2,31 +2,33 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "common/config/data_split.h"
 #include "worker/data/dataset.h"
 
 namespace varscope {
 
 struct TextOptions {
-  std::int64_t vocabulary = 10000;  // words that are told apart, <unk> included
-  std::int64_t steps = 20;          // words of a sample
-  std::int64_t streams = 20;        // sequences that are read side by side
-  double test_fraction = 0.1;       // of the words, at the end of the file
-  std::int64_t words = 0;           // use the first n words of the part; 0 means all
-  enum class Part : std::uint8_t { train, test, all } part = Part::train;
-  // The file whose training part gives the vocabulary; empty: this one.
+  std::int64_t vocabulary = 10000;                    // ids, that of <unk> included
+  std::int64_t steps = 20;                            // words of a sample
+  std::int64_t streams = 20;                          // sequences that are read side by side
+  double test_fraction = 0.1;                         // of the words, at the end of the file
+  std::int64_t words = 0;                             // use the first n words of the split; 0 means all
+  std::optional<DataSplit> split = DataSplit::train;  // nothing: all words of the file
+  // The file whose words to train on give the vocabulary; empty: this one.
   std::filesystem::path vocabulary_file = {};
   double vocabulary_test_fraction = 0;  // of that file
 };
 
 // A text for a language model: words by their ids, each sample `steps` consecutive words, its labels the
-// words that follow each of them. Words are split at white space. The vocabulary is that of the training
-// part whatever part this is, or of another file's: ids by frequency, then
-// alphabetically; 0 is <unk>, every other word.
+// words that follow each of them. White space separates words. The vocabulary is that of the words to train
+// on, of this file or another one, whatever split this is: ids by frequency, then alphabetically; 0 is <unk>,
+// every other word.
 //
-// The part is cut into `streams` equal sequences (a remainder is left out). Sample i is window i / streams of
+// The split is cut into `streams` equal sequences (a remainder is left out). Sample i is window i / streams of
 // sequence i % streams, so that a batch of `streams` consecutive samples has one window of each sequence, and
 // the next batch the windows that follow: what a recurrent network carries over fits (Zaremba et al., 2014).
 // Throws Error(data) that names the file: unreadable, or fewer words than one window for each stream.

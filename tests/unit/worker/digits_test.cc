@@ -24,10 +24,10 @@ std::vector<std::uint8_t> bytes_of(const DigitsDataset& data, std::int64_t i) {
 }
 
 TEST(Digits, SampleIsAPureFunctionOfSeedSplitAndIndex) {
-  const DigitsDataset few({.samples = 20}, Split::train);
-  const DigitsDataset many({.samples = 50}, Split::train);
-  const DigitsDataset test({.samples = 20}, Split::test);
-  const DigitsDataset other({.samples = 20, .seed = 8}, Split::train);
+  const DigitsDataset few({.samples = 20}, DataSplit::train);
+  const DigitsDataset many({.samples = 50}, DataSplit::train);
+  const DigitsDataset test({.samples = 20}, DataSplit::test);
+  const DigitsDataset other({.samples = 20, .seed = 8}, DataSplit::train);
   for (std::int64_t i = 0; i < 20; ++i) {
     EXPECT_EQ(bytes_of(few, i), bytes_of(many, i)) << "a shorter set is a prefix";
     EXPECT_NE(bytes_of(few, i), bytes_of(test, i));
@@ -37,7 +37,7 @@ TEST(Digits, SampleIsAPureFunctionOfSeedSplitAndIndex) {
 
 TEST(Digits, HaveTheBytesTheyAlwaysHad) {
   // A change of the generator changes what every published number was measured on.
-  const DigitsDataset data({.samples = 200}, Split::train);
+  const DigitsDataset data({.samples = 200}, DataSplit::train);
   Digester digester;
   for (std::int64_t i = 0; i < data.size(); ++i) {
     const auto bytes = bytes_of(data, i);
@@ -47,7 +47,7 @@ TEST(Digits, HaveTheBytesTheyAlwaysHad) {
 }
 
 TEST(Digits, EveryClassOccursAndHasInk) {
-  const DigitsDataset data({.samples = 1000, .noise = 0}, Split::train);
+  const DigitsDataset data({.samples = 1000, .noise = 0}, DataSplit::train);
   EXPECT_EQ(data.sample_shape(), (Shape{16, 16}));
   EXPECT_EQ(data.n_classes(), 10);
   std::map<int, int> count;
@@ -62,18 +62,18 @@ TEST(Digits, EveryClassOccursAndHasInk) {
 }
 
 TEST(Digits, WorksAtBothEndsOfTheSizes) {
-  EXPECT_EQ(DigitsDataset({.samples = 3, .size = 8}, Split::train).pixels(2).size(), 64U);
-  EXPECT_EQ(DigitsDataset({.samples = 3, .size = 64}, Split::train).pixels(2).size(), 4096U);
-  EXPECT_THROW(DigitsDataset({.samples = 3, .size = 7}, Split::train), Error);
-  EXPECT_THROW(DigitsDataset({.samples = 3, .size = 65}, Split::train), Error);
-  EXPECT_THROW(DigitsDataset({.samples = 0}, Split::train), Error);
-  EXPECT_THROW(DigitsDataset({.samples = 3, .noise = 1.5}, Split::train), Error);
+  EXPECT_EQ(DigitsDataset({.samples = 3, .size = 8}, DataSplit::train).pixels(2).size(), 64U);
+  EXPECT_EQ(DigitsDataset({.samples = 3, .size = 64}, DataSplit::train).pixels(2).size(), 4096U);
+  EXPECT_THROW(DigitsDataset({.samples = 3, .size = 7}, DataSplit::train), Error);
+  EXPECT_THROW(DigitsDataset({.samples = 3, .size = 65}, DataSplit::train), Error);
+  EXPECT_THROW(DigitsDataset({.samples = 0}, DataSplit::train), Error);
+  EXPECT_THROW(DigitsDataset({.samples = 3, .noise = 1.5}, DataSplit::train), Error);
 }
 
 // Test accuracy after some epochs of SGD with momentum 0.9, batch 64.
 double train(const std::vector<std::int64_t>& widths, int n_epochs) {
-  const DigitsDataset training({.samples = 10000}, Split::train);
-  const DigitsDataset test({.samples = 2000}, Split::test);
+  const DigitsDataset training({.samples = 10000}, DataSplit::train);
+  const DigitsDataset test({.samples = 2000}, DataSplit::test);
   VariableStore store;
   Graph g;
   const NodeId x = g.placeholder("x", DType::float32, {Shape::kUnknown, 16, 16});

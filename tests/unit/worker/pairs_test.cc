@@ -16,7 +16,7 @@ std::unique_ptr<Dataset> digits(std::int64_t n) {
   DigitsOptions options;
   options.samples = n;
   options.size = 8;
-  return std::make_unique<DigitsDataset>(options, Split::train);
+  return std::make_unique<DigitsDataset>(options, DataSplit::train);
 }
 
 // One sample of one element whose value is its label.

@@ -80,7 +80,7 @@ TEST(TextDataset, TestPartHasTheTrainingPartsVocabulary) {
   const TextFile file("a b a b a b a z");
   TextOptions o = options(10, 1, 1, 0.25);
   EXPECT_EQ(TextDataset(file.path(), o).vocabulary(), (std::vector<std::string>{"<unk>", "a", "b"}));
-  o.part = TextOptions::Part::test;
+  o.split = DataSplit::test;
   const TextDataset test(file.path(), o);
   EXPECT_EQ(test.n_words(), 2);
   EXPECT_EQ(sample(test, 0), std::pair(std::string("a "), std::string("<unk> ")));
@@ -89,7 +89,7 @@ TEST(TextDataset, TestPartHasTheTrainingPartsVocabulary) {
 TEST(TextDataset, AnotherFileMayGiveTheVocabulary) {
   const TextFile train("a a a b b c"), test("c c c b x");
   TextOptions o = options(3, 1, 1);
-  o.part = TextOptions::Part::all;
+  o.split = std::nullopt;
   o.vocabulary_file = train.path();
   const TextDataset data(test.path(), o);
   EXPECT_EQ(data.vocabulary(), (std::vector<std::string>{"<unk>", "a", "b"}));
