@@ -129,7 +129,9 @@ LossConfig read_loss(const JobConfig& config) {
   LossConfig loss;
   struct Name {
     LossType& type;
-    void describe(Keys& k) { k.required_choice("loss", type, kLossTypes, "what training makes small"); }
+    void describe(Keys& k) {
+      k.required_choice("loss", type, kLossTypes, "the loss that training minimizes");
+    }
   } name{loss.type};
   ConfigNode map = ConfigNode::map();
   map.add("loss", node, node.mark);

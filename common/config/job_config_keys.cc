@@ -55,7 +55,7 @@ void DataSourceConfig::describe(Keys& b) {
   b.required_key("file", file, "text file, plain or gzip; words are split at white space",
                  {.only_for = "text"});
   b.key("vocabulary", vocabulary,
-        "words that are told apart, by frequency in the training part; others are <unk>",
+        "vocabulary size: <unk> and the most frequent words of the training part; every other word is <unk>",
         {.unit = "words", .min = 2, .max = 1 << 24, .only_for = "text"});
   b.key("steps", steps, "words of a sample: back-propagation ends there",
         {.unit = "words", .min = 1, .max = 1 << 16, .only_for = "text"});
@@ -75,7 +75,7 @@ void ModelConfig::describe(Keys& b) {
                  {.type_name = "a list of layers"});
   b.required_key(
       "loss", loss_node,
-      "what training makes small: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or "
+      "the loss that training minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or "
       "absolute_error, or a map with that type, label_smoothing, class_weights, positive_weight",
       {.type_name = "a loss"});
   b.choice("target", target, kTargetTypes,
@@ -93,7 +93,7 @@ void ModelConfig::describe(Keys& b) {
 }
 
 void LossConfig::describe(Keys& b) {
-  b.required_selector("type", type, kLossTypes, "what training makes small");
+  b.required_selector("type", type, kLossTypes, "the loss that training minimizes");
   b.key("label_smoothing", label_smoothing, "how much of the target is spread evenly over the classes",
         {.min = 0, .below = 1, .only_for = "softmax_cross_entropy, sigmoid_cross_entropy"});
   b.key("class_weights", class_weights, "factor of the loss of each class; none means 1 for all",

@@ -20,7 +20,7 @@ struct DataFacts {
   std::int64_t n_classes = 0;  // labels are 0 .. n_classes - 1
   Features features = Features::real;
   Shape label_shape = {};     // of one sample
-  bool exact_classes = true;  // false: a model may tell more classes apart than these data have
+  bool exact_classes = true;  // false: a model may have more classes than these data
   static DataFacts of(const Dataset& data) {
     return {data.sample_shape(), data.n_classes(), data.features(), data.label_shape(), true};
   }

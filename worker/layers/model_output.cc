@@ -77,7 +77,7 @@ void check_labels(const Model& model, const JobConfig& config, const Shape& outp
                     fmt::format("the last layer has {} outputs; loss {} needs 1", units, loss));
       if (classes > 2) {
         fail_output(model, config,
-                    fmt::format("the data has {} classes; loss sigmoid_cross_entropy tells 2 apart. Use "
+                    fmt::format("the data has {} classes; loss sigmoid_cross_entropy is for 2. Use "
                                 "softmax_cross_entropy with {} outputs",
                                 classes, classes));
       }

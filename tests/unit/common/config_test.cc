@@ -483,6 +483,8 @@ TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
   const auto has = [&](const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << part; };
   has("train.batch: an integer, default 128; allowed: 1 or more (samples)\n    samples in the global batch");
   has("job.name: a text, required\n");
+  has("    the loss that training minimizes: softmax_cross_entropy, ");
+  has("    vocabulary size: <unk> and the most frequent words of the training part; ");
   has("job.run_dir: a text, default \"\"\n");
   has("optimizer.epsilon: a number, default 1e-08; allowed: more than 0; only for type adagrad, rmsprop, "
       "adam, "
