@@ -30,7 +30,7 @@
 #include "launch/observe/output.h"
 #include "launch/process/failure.h"
 #include "launch/process/signals.h"
-#include "launch/version.h"
+#include "launch/process/version.h"
 
 namespace varscope {
 namespace {

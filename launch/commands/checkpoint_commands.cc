@@ -18,7 +18,7 @@
 #include "launch/job/find_checkpoint.h"
 #include "launch/job/job_setup.h"
 #include "launch/observe/output.h"
-#include "launch/version.h"
+#include "launch/process/version.h"
 #include "ps/update/optimizer.h"
 
 namespace varscope {

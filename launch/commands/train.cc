@@ -19,7 +19,7 @@
 #include "launch/job/shared_verification.h"
 #include "launch/observe/output.h"
 #include "launch/process/failure.h"
-#include "launch/version.h"
+#include "launch/process/version.h"
 
 namespace varscope {
 namespace {

@@ -12,7 +12,7 @@
 #include "common/base/serialize.h"
 #include "launch/observe/checkpoint_forecast.h"
 #include "launch/observe/output.h"
-#include "launch/version.h"
+#include "launch/process/version.h"
 #include "worker/train/trainer.h"
 
 namespace varscope {

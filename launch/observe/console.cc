@@ -15,7 +15,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
 #include "launch/observe/output.h"
-#include "launch/version.h"
+#include "launch/process/version.h"
 #include "ps/checkpointing/checkpoint_interval.h"
 
 namespace varscope {
