@@ -51,7 +51,7 @@ class Bench {
       : dir_(std::move(dir)),
         variables_(table_of(mib)),
         plan_(BucketPlan::make(variables_, 1)),
-        shard_(variables_, plan_, ServerId(0), optimizer_),
+        shard_(variables_, plan_, ServerId(0), optimizer_.slots()),
         updater_(plan_, optimizer_, shard_),
         gradient_(DType::float32, variables_[0].shape),
         copy_(allocate_aligned(static_cast<std::size_t>(shard_.n_bytes()))) {
@@ -140,7 +140,7 @@ class Bench {
     m.cut = report.cut;
     m.variables = variables_;
     m.optimizer = to_string(optimizer_.config().type);
-    m.slots = optimizer_.slots();
+    m.slots = optimizer_.slot_names();
     m.id = "restore";
     add_report(m, report);
     m.files.push_back(write_blob(fs_, tmp, worker_state_name(0), "state"));

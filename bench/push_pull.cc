@@ -128,7 +128,7 @@ class Ours {
     config.learning_rate = 1;
     optimizer_.emplace(config);
     if (mpi.rank() == Rank(kServer)) {
-      shard_.emplace(table_, plan_, ServerId(0), *optimizer_);
+      shard_.emplace(table_, plan_, ServerId(0), optimizer_->slots());
       shard_->initialize(1);
       server_.emplace(
           Server::Parts{*transport_, cluster_, plan_, *optimizer_, *shard_, nullptr, nullptr, "bench", 600});

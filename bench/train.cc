@@ -91,7 +91,7 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
   const Clock last(steps);
   if (cluster.server_at(mpi.rank())) {
     const Optimizer optimizer(job.optimizer);
-    ParameterShard shard(model.table, plan, ServerId(0), optimizer);
+    ParameterShard shard(model.table, plan, ServerId(0), optimizer.slots());
     shard.initialize(1);
     Times observer;
     Coordinator coordinator(*transport, cluster, plan, {Clock(0), last, 100}, job.checkpoint, nullptr, {},

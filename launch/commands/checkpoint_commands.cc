@@ -46,7 +46,7 @@ std::vector<std::string> slots_of_optimizer(const std::string& name) {
     if (name != choice.name) continue;
     OptimizerConfig config;
     config.type = choice.value;
-    return Optimizer(config).slots();
+    return Optimizer(config).slot_names();
   }
   fail(ErrorKind::config, "\"{}\" is not an optimizer; there are {}", name, fmt::join(names, ", "));
 }

@@ -39,7 +39,7 @@ Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
   m.logical_workers = c.cluster.logical_workers;
   m.variables = c.values.names().held(c.facts.table);
   m.optimizer = to_string(optimizer.config().type);
-  m.slots = optimizer.slots();
+  m.slots = optimizer.slot_names();
   return m;
 }
 
@@ -55,7 +55,7 @@ ShardCheckpointer::Options snapshot_options(const JobContext& context) {
 ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transport)
     : context_(context),
       optimizer_(context.job().optimizer),
-      shard_(context.facts.table, context.plan, id, optimizer_) {
+      shard_(context.facts.table, context.plan, id, optimizer_.slots()) {
   context.values.load(shard_, context.fs);
   if (context.saves()) {
     checkpointer_.emplace(shard_, context.fs, context.job().checkpoint_dir(), context.cluster.n_servers(),

@@ -163,7 +163,7 @@ void StartValues::plan_resume(Fs& fs, const StartPacket& start, const ModelFacts
   path_ = start.resume_path;
   resumed_ = load_manifest(fs, path_).manifest;
   const Optimizer optimizer(start.job.optimizer);
-  const RestorePlan plan = plan_restore(*resumed_, names_.in_checkpoint(facts.table), optimizer.slots(),
+  const RestorePlan plan = plan_restore(*resumed_, names_.in_checkpoint(facts.table), optimizer.slot_names(),
                                         to_string(start.job.optimizer.type));
   const bool partial = start.job.checkpoint.partial_restore;
   std::vector<std::string> problems = partial ? plan.conflicts : plan.problems(RestorePlan::Extra::include);

@@ -20,14 +20,14 @@ AlignedBytes touched(std::int64_t n_bytes) {
 }  // namespace
 
 ParameterShard::ParameterShard(const VariableTable& variables, const BucketPlan& plan, ServerId server,
-                               const Optimizer& optimizer)
-    : variables_(variables), server_(server), optimizer_(optimizer), ids_(plan.of_server(server)) {
+                               std::vector<Slot> slots)
+    : variables_(variables), server_(server), slots_(std::move(slots)), ids_(plan.of_server(server)) {
   position_.assign(static_cast<std::size_t>(plan.size()), -1);
   for (BucketId id : ids_) {
     const Bucket& bucket = plan[id];
     Entry e{&bucket, touched(bucket.n_bytes()), {}, Clock(0)};
     n_bytes_ += bucket.n_bytes();
-    for (std::size_t s = 0; bucket.trainable && s < optimizer.slots().size(); ++s) {
+    for (std::size_t s = 0; bucket.trainable && s < slots_.size(); ++s) {
       e.slots.push_back(touched(bucket.n_bytes()));
       n_bytes_ += bucket.n_bytes();
     }
@@ -70,7 +70,7 @@ void ParameterShard::for_each_slice(const Loader& visit) {
       };
       visit(variable, "", slice, view(e.value));
       for (std::size_t s = 0; s < e.slots.size(); ++s)
-        visit(variable, optimizer_.slots()[s], slice, view(e.slots[s]));
+        visit(variable, slots_[s].name, slice, view(e.slots[s]));
     }
   }
 }
@@ -86,10 +86,8 @@ void ParameterShard::initialize(std::uint64_t seed) {
           current = &variable;
           variable.fill(out, *values, slice.variable_begin);
         } else {
-          const auto found = std::find(optimizer_.slots().begin(), optimizer_.slots().end(), slot);
-          const auto index = static_cast<std::size_t>(found - optimizer_.slots().begin());
-          Initializer::constant(optimizer_.initial_value(index))
-              .fill(out, seed, variable.name, slice.variable_begin);
+          const double value = std::ranges::find(slots_, slot, &Slot::name)->initial_value;
+          Initializer::constant(value).fill(out, seed, variable.name, slice.variable_begin);
         }
       });
 }

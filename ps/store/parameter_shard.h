@@ -9,7 +9,8 @@
 #include "common/base/tensor.h"
 #include "common/placement/bucket_plan.h"
 #include "common/transport/reports.h"
-#include "ps/update/optimizer.h"
+#include "common/variables/variable_table.h"
+#include "ps/store/slot.h"
 
 namespace varscope {
 
@@ -20,9 +21,9 @@ class Snapshot;
 // Error(argument) for a bucket that is not here. Not thread-safe; owns its memory.
 class ParameterShard {
  public:
-  // Allocates everything (touching every page) but sets no value; see initialize() and load().
+  // Allocates everything (touching every page) but sets no value; see initialize() and for_each_slice().
   ParameterShard(const VariableTable& variables, const BucketPlan& plan, ServerId server,
-                 const Optimizer& optimizer);
+                 std::vector<Slot> slots);
 
   ServerId server() const { return server_; }
   const std::vector<BucketId>& buckets() const { return ids_; }
@@ -30,7 +31,7 @@ class ParameterShard {
   const VariableSpec& variable(int index) const { return variables_[static_cast<std::size_t>(index)]; }
   bool has(BucketId id) const;
   std::byte* value(BucketId id) { return entry(id).value.get(); }
-  // slots(id)[i] is the memory of the optimizer's i-th slot; empty for buckets that are not trainable.
+  // slots(id)[i] is the memory of the i-th slot; empty for buckets that are not trainable.
   std::vector<std::byte*> slots(BucketId id);
   Clock clock(BucketId id) const { return entry(id).clock; }
   void set_clock(BucketId id, Clock clock) { entry(id).clock = clock; }
@@ -41,7 +42,7 @@ class ParameterShard {
   void set_snapshot(Snapshot* snapshot) { snapshot_ = snapshot; }
   void before_write(BucketId id, std::int64_t begin, std::int64_t n_bytes);
 
-  // Sets values by the variables' initializers and slots by the optimizer.
+  // Sets values by the variables' initializers, slots to their initial values.
   void initialize(std::uint64_t seed);
   // Calls load(variable, slot name ("" is the value), slice, memory) for every slice of value and slots.
   using Loader =
@@ -62,7 +63,7 @@ class ParameterShard {
 
   const VariableTable& variables_;
   ServerId server_;
-  const Optimizer& optimizer_;
+  std::vector<Slot> slots_;
   std::vector<BucketId> ids_;
   std::vector<Entry> entries_;
   std::vector<int> position_;  // by BucketId; -1 when not here

@@ -8,20 +8,20 @@
 namespace varscope {
 namespace {
 
-std::vector<std::string> slots_of(OptimizerType type) {
-  switch (type) {
+std::vector<Slot> slots_of(const OptimizerConfig& config) {
+  switch (config.type) {
     case OptimizerType::sgd:
       return {};
     case OptimizerType::momentum:
     case OptimizerType::nesterov:
-      return {"momentum"};
+      return {{"momentum"}};
     case OptimizerType::adagrad:
-      return {"accumulator"};
+      return {{"accumulator", config.initial_accumulator}};
     case OptimizerType::rmsprop:
-      return {"mean_square"};
+      return {{"mean_square"}};
     case OptimizerType::adam:
     case OptimizerType::adamw:
-      return {"m", "v"};
+      return {{"m"}, {"v"}};
   }
   return {};
 }
@@ -74,7 +74,7 @@ const char* to_string(OptimizerType type) {
 }
 
 Optimizer::Optimizer(const OptimizerConfig& config)
-    : config_(config), schedule_(config), slots_(slots_of(config.type)) {
+    : config_(config), schedule_(config), slots_(slots_of(config)) {
   require(config.learning_rate > 0, "learning_rate", config.learning_rate, "above 0");
   for (const auto& [name, value] : {std::pair{"momentum", config.momentum},
                                     {"beta1", config.beta1},
@@ -89,8 +89,10 @@ Optimizer::Optimizer(const OptimizerConfig& config)
           "above 0");
 }
 
-double Optimizer::initial_value(std::size_t) const {
-  return config_.type == OptimizerType::adagrad ? config_.initial_accumulator : 0;
+std::vector<std::string> Optimizer::slot_names() const {
+  std::vector<std::string> names;
+  for (const Slot& slot : slots_) names.push_back(slot.name);
+  return names;
 }
 
 void Optimizer::update(DType dtype, std::byte* value, std::byte* gradient,

@@ -8,6 +8,7 @@
 #include "common/base/tensor.h"
 #include "common/base/types.h"
 #include "common/config/job_config.h"
+#include "ps/store/slot.h"
 #include "ps/update/schedule.h"
 
 namespace varscope {
@@ -32,10 +33,10 @@ class Optimizer {
   explicit Optimizer(const OptimizerConfig& config);
 
   const OptimizerConfig& config() const { return config_; }
-  // Names of the slots, each of the variable's shape and dtype: {"momentum"}, {"m", "v"}, ...
-  const std::vector<std::string>& slots() const { return slots_; }
+  // {"momentum"}, {"m", "v"}, ...
+  const std::vector<Slot>& slots() const { return slots_; }
+  std::vector<std::string> slot_names() const;
   const Schedule& schedule() const { return schedule_; }
-  double initial_value(std::size_t slot) const;
   // Updates `n` elements in place; slots[i] is the i-th slot's memory. `gradient` may be overwritten.
   // `clock` is the step being applied, from 1. Throws Error(argument) for a dtype other than float32 and
   // float64. Does not clip: see Updater.
@@ -45,7 +46,7 @@ class Optimizer {
  private:
   OptimizerConfig config_;
   Schedule schedule_;
-  std::vector<std::string> slots_;
+  std::vector<Slot> slots_;
 };
 
 }  // namespace varscope

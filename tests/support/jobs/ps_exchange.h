@@ -92,9 +92,9 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   const Optimizer optimizer(e.optimizer);
   std::vector<Tensor> slots;
   std::vector<std::byte*> memory;
-  for (std::size_t s = 0; s < optimizer.slots().size(); ++s) {
+  for (const Slot& slot : optimizer.slots()) {
     slots.emplace_back(value.dtype(), value.shape());
-    for (T& x : slots.back().as<T>()) x = static_cast<T>(optimizer.initial_value(s));
+    for (T& x : slots.back().as<T>()) x = static_cast<T>(slot.initial_value);
   }
   for (Tensor& s : slots) memory.push_back(s.view().bytes());
   Tensor gradient(value.dtype(), value.shape());
@@ -244,7 +244,7 @@ class ExchangeServer : private RunObserver {
       : fs_(e.fs != nullptr ? *e.fs : posix_),
         plan_(BucketPlan::make(e.variables, cluster.n_servers())),
         optimizer_(e.optimizer),
-        shard_(e.variables, plan_, server, optimizer_) {
+        shard_(e.variables, plan_, server, optimizer_.slots()) {
     e.first > 0 ? load(e) : shard_.initialize(e.seed);
     CheckpointConfig saves;
     saves.every_steps = e.every_steps;
@@ -280,7 +280,7 @@ class ExchangeServer : private RunObserver {
  private:
   void load(const Exchange& e) {
     CheckpointReader reader = CheckpointReader::open(fs_, e.checkpoint_dir + "/" + step_name(e.first));
-    reader.check_model(e.variables, optimizer_.slots(), to_string(e.optimizer.type));
+    reader.check_model(e.variables, optimizer_.slot_names(), to_string(e.optimizer.type));
     shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
                               TensorView out) { reader.read(v, slot, slice.box, out); });
     for (BucketId id : shard_.buckets()) shard_.set_clock(id, Clock(e.first));
@@ -292,7 +292,7 @@ class ExchangeServer : private RunObserver {
     m.logical_workers = cluster.logical_workers;
     m.variables = e.variables;
     m.optimizer = to_string(e.optimizer.type);
-    m.slots = optimizer_.slots();
+    m.slots = optimizer_.slot_names();
     return m;
   }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }

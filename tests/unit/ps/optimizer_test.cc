@@ -89,9 +89,9 @@ template <class T>
 struct State {
   explicit State(const Optimizer& optimizer, std::int64_t n)
       : optimizer(optimizer), value(dtype_of<T>(), Shape{n}), gradient(dtype_of<T>(), Shape{n}) {
-    for (std::size_t s = 0; s < optimizer.slots().size(); ++s) {
+    for (const Slot& slot : optimizer.slots()) {
       slots.emplace_back(dtype_of<T>(), Shape{n});
-      for (T& x : slots.back().template as<T>()) x = static_cast<T>(optimizer.initial_value(s));
+      for (T& x : slots.back().template as<T>()) x = static_cast<T>(slot.initial_value);
     }
     for (std::int64_t i = 0; i < n; ++i)
       value.template as<T>()[static_cast<std::size_t>(i)] = static_cast<T>(start_at(i));
@@ -128,7 +128,7 @@ void expect_follows_reference(const OptimizerConfig& config, double tolerance) {
   std::vector<Reference> reference;
   for (std::int64_t i = 0; i < kN; ++i) {
     reference.push_back({config, static_cast<double>(static_cast<T>(start_at(i)))});
-    if (!state.slots.empty()) reference.back().slot0 = optimizer.initial_value(0);
+    if (!state.slots.empty()) reference.back().slot0 = optimizer.slots()[0].initial_value;
   }
   for (int t = 1; t <= 6; ++t) {
     state.set_gradient(t);
@@ -222,10 +222,9 @@ TEST(Optimizer, SlotsAndTheirFirstValues) {
                                                    {OptimizerType::adamw, {"m", "v"}}};
   for (OptimizerType type : kTypes) {
     const Optimizer optimizer(config_of(type));
-    EXPECT_EQ(optimizer.slots(), expected.at(type)) << to_string(type);
-    for (std::size_t s = 0; s < optimizer.slots().size(); ++s) {
-      EXPECT_EQ(optimizer.initial_value(s), type == OptimizerType::adagrad ? 0.2 : 0.0);
-    }
+    EXPECT_EQ(optimizer.slot_names(), expected.at(type)) << to_string(type);
+    for (const Slot& slot : optimizer.slots())
+      EXPECT_EQ(slot.initial_value, type == OptimizerType::adagrad ? 0.2 : 0.0);
   }
 }
 

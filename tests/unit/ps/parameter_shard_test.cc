@@ -7,6 +7,7 @@
 #include <map>
 
 #include "common/variables/variable_table.h"
+#include "ps/update/optimizer.h"
 #include "tests/support/references/plan_checks.h"
 #include "tests/support/thrown.h"
 
@@ -39,7 +40,7 @@ TEST(ParameterShard, InitialValuesDoNotDependOnTheNumberOfServers) {
     ValuesHash hash;
     std::map<std::string, std::int64_t> elements;
     for (int s = 0; s < n_servers; ++s) {
-      ParameterShard shard(variables, plan, ServerId(s), optimizer);
+      ParameterShard shard(variables, plan, ServerId(s), optimizer.slots());
       shard.initialize(42);
       shard.for_each_slice(
           [&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView data) {
@@ -68,7 +69,8 @@ TEST(ParameterShard, AnotherSeedMakesOtherValues) {
   const VariableTable variables = some_table();
   const Optimizer optimizer(adagrad());
   const BucketPlan plan = BucketPlan::make(variables, 1);
-  ParameterShard a(variables, plan, ServerId(0), optimizer), b(variables, plan, ServerId(0), optimizer);
+  ParameterShard a(variables, plan, ServerId(0), optimizer.slots()),
+      b(variables, plan, ServerId(0), optimizer.slots());
   a.initialize(1);
   b.initialize(2);
   EXPECT_NE(a.hashes().entries[0].digest, b.hashes().entries[0].digest);
@@ -78,7 +80,7 @@ TEST(ParameterShard, BucketsAreAlignedAndApart) {
   const VariableTable variables = some_table();
   const Optimizer optimizer(adagrad());
   const BucketPlan plan = BucketPlan::make(variables, 2);
-  ParameterShard shard(variables, plan, ServerId(1), optimizer);
+  ParameterShard shard(variables, plan, ServerId(1), optimizer.slots());
   std::int64_t bytes = 0;
   for (BucketId id : shard.buckets()) {
     EXPECT_TRUE(shard.has(id));
@@ -99,7 +101,7 @@ TEST(ParameterShard, MovingAveragesHaveNoSlots) {
   const VariableTable variables({make_spec("a/w", DType::float32, Shape{10}), mean});
   const Optimizer optimizer(adagrad());
   const BucketPlan plan = BucketPlan::make(variables, 1);
-  ParameterShard shard(variables, plan, ServerId(0), optimizer);
+  ParameterShard shard(variables, plan, ServerId(0), optimizer.slots());
   shard.initialize(1);
   EXPECT_EQ(shard.n_bytes(), 4 * (5000 + 2 * 10));
   for (BucketId id : shard.buckets()) EXPECT_EQ(shard.slots(id).size(), plan[id].trainable ? 1U : 0U);
@@ -112,7 +114,7 @@ TEST(ParameterShard, RefusesBucketsOfOthers) {
   const VariableTable variables = some_table();
   const Optimizer optimizer(adagrad());
   const BucketPlan plan = BucketPlan::make(variables, 2);
-  ParameterShard shard(variables, plan, ServerId(0), optimizer);
+  ParameterShard shard(variables, plan, ServerId(0), optimizer.slots());
   for (BucketId id : plan.of_server(ServerId(1))) {
     EXPECT_FALSE(shard.has(id));
     EXPECT_EQ(thrown([&] { shard.value(id); }),
