@@ -13,7 +13,7 @@
 #include "common/transport/transport.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
-#include "ps/run_observer.h"
+#include "ps/observe/run_observer.h"
 
 namespace varscope {
 

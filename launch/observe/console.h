@@ -16,7 +16,7 @@
 #include "common/variables/variable_table.h"
 #include "launch/observe/checkpoint_forecast.h"
 #include "ps/coordinator.h"
-#include "ps/run_observer.h"
+#include "ps/observe/run_observer.h"
 
 namespace varscope {
 

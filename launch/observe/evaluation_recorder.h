@@ -2,7 +2,7 @@
 
 #include "common/metrics/metric.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
-#include "ps/run_observer.h"
+#include "ps/observe/run_observer.h"
 
 namespace varscope {
 

@@ -14,7 +14,7 @@
 #include "common/base/types.h"
 #include "common/config/job_config.h"
 #include "ps/checkpointing/shard_checkpointer.h"
-#include "ps/run_observer.h"
+#include "ps/observe/run_observer.h"
 
 namespace varscope {
 
