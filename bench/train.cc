@@ -94,8 +94,8 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
     ParameterShard shard(model.table, plan, ServerId(0), optimizer.slots());
     shard.initialize(1);
     Times observer;
-    Coordinator coordinator(*transport, cluster, plan, {Clock(0), last, 100}, job.checkpoint, nullptr, {},
-                            observer);
+    Coordinator coordinator(
+        {*transport, cluster, plan, {Clock(0), last, 100}, job.checkpoint, nullptr, observer});
     Server server({*transport, cluster, plan, optimizer, shard, nullptr, &coordinator, "bench", 600});
     mpi.barrier();
     server.run();

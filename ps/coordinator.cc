@@ -21,26 +21,35 @@ WorkerId sender_of(const Message& message, const ClusterMap& cluster) {
   return *worker;
 }
 
+// What checkpoints keep of an evaluation: "loss", and each metric that is a number, by name.
+EvaluationRecord record_of(const EvalSummary& eval) {
+  EvaluationRecord record{eval.clock.value, {}};
+  if (eval.sums.samples > 0) record.values["loss"] = eval.sums.loss / static_cast<double>(eval.sums.samples);
+  for (const MetricValue& v : eval.metrics) {
+    if (v.matrix.empty()) record.values[v.name] = v.value;
+  }
+  return record;
+}
+
 }  // namespace
 
-Coordinator::Coordinator(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan,
-                         const TrainPlan& train, const CheckpointConfig& checkpoint,
-                         CheckpointCoordinator* saver, const CoordinatorState& state, RunObserver& observer)
-    : transport_(transport),
-      cluster_(cluster),
-      train_(train),
-      checkpoint_(checkpoint),
-      saver_(saver),
-      observer_(observer),
-      state_(state),
-      current_(train.first),
-      reports_(static_cast<std::size_t>(cluster.n_workers())),
-      final_states_(static_cast<std::size_t>(cluster.n_workers())),
+Coordinator::Coordinator(const Parts& parts)
+    : transport_(parts.transport),
+      cluster_(parts.cluster),
+      train_(parts.train),
+      checkpoint_(parts.checkpoint),
+      checkpoints_(parts.checkpoints),
+      observer_(parts.observer),
+      state_(parts.state),
+      eval_(parts.eval),
+      current_(parts.train.first),
+      reports_(static_cast<std::size_t>(parts.cluster.n_workers())),
+      final_states_(static_cast<std::size_t>(parts.cluster.n_workers())),
       last_save_ns_(now_ns()) {
-  for (int s = 0; s < cluster.n_servers(); ++s) {
-    const std::vector<BucketId> buckets = plan.of_server(ServerId(s));
+  for (int s = 0; s < cluster_.n_servers(); ++s) {
+    const std::vector<BucketId> buckets = parts.plan.of_server(ServerId(s));
     const bool trains =
-        std::any_of(buckets.begin(), buckets.end(), [&](BucketId b) { return plan[b].is_pushed(); });
+        std::any_of(buckets.begin(), buckets.end(), [&](BucketId b) { return parts.plan[b].is_pushed(); });
     if (!buckets.empty()) owners_.push_back(ServerId(s));
     (trains ? trained_ : told_).push_back(ServerId(s));
   }
@@ -49,7 +58,7 @@ Coordinator::Coordinator(Transport& transport, const ClusterMap& cluster, const 
 void Coordinator::start() { release(Clock(train_.first.value + 1)); }
 
 bool Coordinator::cut_is_due(Clock clock) const {
-  if (saver_ == nullptr) return false;
+  if (checkpoints_ == nullptr) return false;
   if (checkpoint_.every_steps > 0 && clock.value % checkpoint_.every_steps == 0) return true;
   return checkpoint_.every_seconds > 0 &&
          static_cast<double>(now_ns() - last_save_ns_) * 1e-9 >= checkpoint_.every_seconds;
@@ -58,18 +67,18 @@ bool Coordinator::cut_is_due(Clock clock) const {
 bool Coordinator::begin_cut(Clock clock) {
   // Written while the last evaluation runs, which may take long. Where this does not come off, the final save
   // tries again.
-  if (saver_ != nullptr && clock == train_.last && saves_at_end())
-    return saver_->idle() && saver_->begin(clock, final_tries_++);
+  if (checkpoints_ != nullptr && clock == train_.last && saves_at_end())
+    return checkpoints_->idle() && checkpoints_->begin(clock, final_tries_++);
   const bool is_due = cut_is_due(clock);
   if (!is_due && !is_queued_) return false;
-  if (!saver_->idle()) {
+  if (!checkpoints_->idle()) {
     if (is_due && checkpoint_.when_busy == WhenBusy::skip) ++skipped_;
     if (is_due && checkpoint_.when_busy == WhenBusy::queue && !std::exchange(is_queued_, true)) ++queued_;
     return false;
   }
   is_queued_ = false;
   last_save_ns_ = now_ns();
-  return saver_->begin(clock);
+  return checkpoints_->begin(clock);
 }
 
 // Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every
@@ -98,7 +107,8 @@ void Coordinator::on_message(const Message& message) {
       if (++n_finished_ == cluster_.n_workers()) begin_final_save();
       return;
     case MessageType::shard_report:
-      if (saver_ != nullptr) saver_->on_outcome(from_binary<ShardOutcome>(message.body, "a shard's outcome"));
+      if (checkpoints_ != nullptr)
+        checkpoints_->on_outcome(from_binary<ShardOutcome>(message.body, "a shard's outcome"));
       return;
     case MessageType::request:
       return on_request(message.header.flags);
@@ -142,7 +152,7 @@ void Coordinator::complete_step() {
     state_.epoch = {};
   }
   if (current_is_cut_) {
-    saver_->set_states(states, state_text());
+    checkpoints_->set_states(states, state_text());
     send_to(told_, MessageType::cut);
   }
   release(Clock(current_.value + 1));
@@ -152,11 +162,11 @@ void Coordinator::on_request(std::uint32_t what) {
   if ((what & ~(kRequestSave | kRequestStop)) != 0)
     fail(ErrorKind::protocol, "a request for {}, which nobody knows", what);
   if (phase_ != Phase::training || is_stopping_) return;
-  const std::string save = saver_ != nullptr ? "a checkpoint" : "no checkpoint (none are configured)";
+  const std::string save = checkpoints_ != nullptr ? "a checkpoint" : "no checkpoint (none are configured)";
   if ((what & kRequestStop) != 0) {
     is_stopping_ = true;
     observer_.on_request(fmt::format("a signal asks to stop: one more step, {}, and the end", save));
-  } else if (!std::exchange(is_queued_, saver_ != nullptr)) {
+  } else if (!std::exchange(is_queued_, checkpoints_ != nullptr)) {
     observer_.on_request(fmt::format("a signal asks for a checkpoint: {} at the next step", save));
   }
 }
@@ -197,15 +207,23 @@ void Coordinator::on_eval_report(const Message& message) {
     --found->missing;
   }
   if (found->missing > 0) return;
-  EvalSummary summary{clock, (clock.value + train_.steps_per_epoch - 1) / train_.steps_per_epoch, {}, {}, {}};
-  summary.counts = std::move(found->counts);
-  for (const auto& chunk : found->chunks) {  // in order, whoever evaluated it
-    summary.sums += chunk->sums;
-    summary.reals.resize(chunk->reals.size(), 0);
-    for (std::size_t i = 0; i < chunk->reals.size(); ++i) summary.reals[i] += chunk->reals[i];
-  }
+  const Evaluation evaluation = std::move(*found);
   evaluations_.erase(found);
+  finish_evaluation(evaluation);
+}
+
+void Coordinator::finish_evaluation(const Evaluation& evaluation) {
+  const std::int64_t epoch = (evaluation.clock.value + train_.steps_per_epoch - 1) / train_.steps_per_epoch;
+  EvalSummary summary{evaluation.clock, epoch, {}, {}};
+  std::vector<double> reals;
+  for (const auto& chunk : evaluation.chunks) {  // in order, whoever evaluated it
+    summary.sums += chunk->sums;
+    reals.resize(chunk->reals.size(), 0);
+    for (std::size_t i = 0; i < reals.size(); ++i) reals[i] += chunk->reals[i];
+  }
+  summary.metrics = finish_metrics(eval_, summary.sums, evaluation.counts, reals);
   observer_.on_eval(summary);
+  if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record_of(summary));
 }
 
 void Coordinator::begin_final_save() { phase_ = Phase::final_save; }
@@ -225,18 +243,18 @@ std::string Coordinator::silent_workers() const {
 }
 
 void Coordinator::tick() {
-  if (saver_ != nullptr) {
-    saver_->tick();
-    if (saver_->is_overdue()) saver_->give_up_overdue(silent_workers());
+  if (checkpoints_ != nullptr) {
+    checkpoints_->tick();
+    if (checkpoints_->is_overdue()) checkpoints_->give_up_overdue(silent_workers());
   }
-  if (phase_ != Phase::final_save || (saver_ != nullptr && !saver_->settled())) return;
-  const bool save = saver_ != nullptr && saves_at_end() && current_ > train_.first &&
-                    saver_->last_committed() != std::optional(current_);
+  if (phase_ != Phase::final_save || (checkpoints_ != nullptr && !checkpoints_->settled())) return;
+  const bool save = checkpoints_ != nullptr && saves_at_end() && current_ > train_.first &&
+                    checkpoints_->last_committed() != std::optional(current_);
   if (!save) return request_hashes();
   // Nobody trains any more: the state stays as it is until every server has copied it.
   const std::int64_t retry = final_tries_++;
-  if (saver_->begin(current_, retry)) {
-    saver_->set_states(final_states_, state_text());
+  if (checkpoints_->begin(current_, retry)) {
+    checkpoints_->set_states(final_states_, state_text());
     send_to(trained_, MessageType::cut, retry);
     send_to(told_, MessageType::cut, retry);
   }
@@ -253,10 +271,10 @@ void Coordinator::on_hash_report(const Message& message) {
   if (++hash_reports_ < static_cast<int>(owners_.size())) return;
   phase_ = Phase::done;
   FinishSummary finish{current_, hash_.finish(), times_, 0, 0, 0, skipped_, queued_, is_stopped_};
-  if (saver_ != nullptr) {
-    finish.checkpoint_stall_s = saver_->stall_s();
-    finish.checkpoints = saver_->committed();
-    finish.failed_checkpoints = saver_->failed();
+  if (checkpoints_ != nullptr) {
+    finish.checkpoint_stall_s = checkpoints_->stall_s();
+    finish.checkpoints = checkpoints_->committed();
+    finish.failed_checkpoints = checkpoints_->failed();
   }
   observer_.on_finish(finish);
   for (const auto* ranks : {&cluster_.workers, &cluster_.servers}) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "common/config/job_config.h"
+#include "common/metrics/metric.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"
 #include "common/transport/reports.h"
@@ -41,10 +43,18 @@ struct CoordinatorState {
 // the run. It never touches values or gradients. Messages only; driven by the server's loop; not thread-safe.
 class Coordinator {
  public:
-  // `saver` may be null: no checkpoints.
-  Coordinator(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, const TrainPlan& train,
-              const CheckpointConfig& checkpoint, CheckpointCoordinator* saver, const CoordinatorState& state,
-              RunObserver& observer);
+  struct Parts {
+    Transport& transport;
+    const ClusterMap& cluster;
+    const BucketPlan& plan;
+    TrainPlan train;
+    CheckpointConfig checkpoint;
+    CheckpointCoordinator* checkpoints;  // null: none
+    RunObserver& observer;
+    CoordinatorState state = {};
+    EvalFacts eval = {};  // of the metrics that the workers' evaluations sum up
+  };
+  explicit Coordinator(const Parts& parts);
 
   void start();
   // Takes step_report, eval_report, finished, shard_report, hash_report and request; others throw
@@ -56,20 +66,6 @@ class Coordinator {
 
  private:
   enum class Phase : std::uint8_t { training, final_save, hashing, done };
-  void release(Clock clock);
-  bool cut_is_due(Clock clock) const;
-  bool begin_cut(Clock clock);
-  bool saves_at_end() const { return checkpoint_.at_end || is_stopped_; }
-  void on_step_report(WorkerId worker, const Message& message);
-  void complete_step();
-  void on_eval_report(const Message& message);
-  void on_hash_report(const Message& message);
-  void begin_final_save();
-  void request_hashes();
-  std::string state_text() const;
-  std::string silent_workers() const;  // that have not reported the step under way
-  void send_to(const std::vector<ServerId>& servers, MessageType type, std::int64_t retry = 0);
-
   struct Evaluation {
     Clock clock;
     struct Chunk {
@@ -80,6 +76,20 @@ class Coordinator {
     std::size_t missing = 0;
     std::vector<std::int64_t> counts = {};
   };
+  void release(Clock clock);
+  bool cut_is_due(Clock clock) const;
+  bool begin_cut(Clock clock);
+  bool saves_at_end() const { return checkpoint_.at_end || is_stopped_; }
+  void on_step_report(WorkerId worker, const Message& message);
+  void complete_step();
+  void on_eval_report(const Message& message);
+  void finish_evaluation(const Evaluation& evaluation);
+  void on_hash_report(const Message& message);
+  void begin_final_save();
+  void request_hashes();
+  std::string state_text() const;
+  std::string silent_workers() const;  // that have not reported the step under way
+  void send_to(const std::vector<ServerId>& servers, MessageType type, std::int64_t retry = 0);
 
   Transport& transport_;
   const ClusterMap& cluster_;
@@ -88,9 +98,10 @@ class Coordinator {
   std::vector<ServerId> told_;     // all others: told by message
   TrainPlan train_;
   CheckpointConfig checkpoint_;
-  CheckpointCoordinator* saver_;
+  CheckpointCoordinator* checkpoints_;
   RunObserver& observer_;
   CoordinatorState state_;
+  EvalFacts eval_;
   Phase phase_ = Phase::training;
   Clock current_;  // the step that has been let go
   bool current_is_cut_ = false;

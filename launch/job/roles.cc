@@ -116,9 +116,9 @@ void ServerRole::make_coordinator(Transport& transport) {
                    context_.start.resume_path);
     predict_cost();
   }
-  observer_.emplace(*console_, context_.facts.eval, saver_ ? &*saver_ : nullptr);
-  coordinator_.emplace(transport, context_.cluster, context_.plan, context_.train, job.checkpoint,
-                       saver_ ? &*saver_ : nullptr, context_.state, *observer_);
+  coordinator_.emplace(Coordinator::Parts{transport, context_.cluster, context_.plan, context_.train,
+                                          job.checkpoint, saver_ ? &*saver_ : nullptr, *console_,
+                                          context_.state, context_.facts.eval});
 }
 
 namespace {

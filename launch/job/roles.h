@@ -10,7 +10,6 @@
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
 #include "launch/observe/console.h"
-#include "launch/observe/evaluation_recorder.h"
 #include "launch/process/signals.h"
 #include "ps/server.h"
 
@@ -59,7 +58,6 @@ class ServerRole {
   std::optional<ShardCheckpointer> checkpointer_;
   std::optional<Console> console_;
   std::optional<CheckpointCoordinator> saver_;
-  std::optional<EvaluationRecorder> observer_;
   std::optional<Coordinator> coordinator_;
   std::optional<Server> server_;
 };

@@ -250,13 +250,12 @@ void Console::on_epoch(const EpochSummary& epoch) {
 }
 
 void Console::on_eval(const EvalSummary& eval) {
-  const std::vector<MetricValue> values = finish_metrics(facts_.eval, eval.sums, eval.counts, eval.reals);
   std::string text =
       fmt::format("evaluation after step {}  test loss {:.4f}", eval.clock.value, mean_loss(eval.sums));
   nlohmann::json fields{{"loss", mean_loss(eval.sums)}, {"samples", eval.sums.samples}};
   last_eval_ = fmt::format("loss {:.4f}", mean_loss(eval.sums));
   last_figures_ = nlohmann::json::object();
-  for (const MetricValue& v : values) {
+  for (const MetricValue& v : eval.metrics) {
     text += "  " + to_text(v);
     if (v.matrix.empty()) {
       *last_eval_ += ", " + to_text(v);

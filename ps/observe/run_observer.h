@@ -6,6 +6,7 @@
 
 #include "common/base/hash.h"
 #include "common/base/types.h"
+#include "common/metrics/metric.h"
 #include "common/transport/reports.h"
 
 namespace varscope {
@@ -25,9 +26,7 @@ struct EvalSummary {
   Clock clock;
   std::int64_t epoch;
   BatchSums sums;  // over the whole test set
-  // Of the metrics, over the whole test set; see common/metrics/metric.h.
-  std::vector<std::int64_t> counts = {};
-  std::vector<double> reals = {};
+  std::vector<MetricValue> metrics = {};
 };
 struct CheckpointSummary {
   Clock clock;

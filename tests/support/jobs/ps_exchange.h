@@ -259,8 +259,9 @@ class ExchangeServer : private RunObserver {
         saver_.emplace(fs_, e.checkpoint_dir, saves, base_manifest(e, cluster), "test", writers,
                        Clock(e.first), static_cast<RunObserver&>(*this));
       }
-      coordinator_.emplace(transport, cluster, plan_, TrainPlan{Clock(e.first), Clock(e.steps), 2}, saves,
-                           saver_ ? &*saver_ : nullptr, CoordinatorState{}, static_cast<RunObserver&>(*this));
+      coordinator_.emplace(Coordinator::Parts{transport, cluster, plan_,
+                                              TrainPlan{Clock(e.first), Clock(e.steps), 2}, saves,
+                                              saver_ ? &*saver_ : nullptr, static_cast<RunObserver&>(*this)});
     }
     server_.emplace(Server::Parts{.transport = transport,
                                   .cluster = cluster,
