@@ -108,16 +108,17 @@ void ServerRole::make_coordinator(Transport& transport) {
                                   context_.facts.train_samples, context_.facts.test_samples,
                                   context_.start.run_id, context_.start.attempt, context_.start.resume_path,
                                   context_.facts.eval, context_.one_process, context_.values.notes()});
+  observers_.add(*console_);
   if (context_.saves()) {
     std::vector<ServerId> writers;
     for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
     saver_.emplace(context_.fs, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
-                   context_.start.start_id, std::move(writers), context_.train.first, *console_,
+                   context_.start.start_id, std::move(writers), context_.train.first, observers_,
                    context_.start.resume_path);
     predict_cost();
   }
   coordinator_.emplace(Coordinator::Parts{transport, context_.cluster, context_.plan, context_.train,
-                                          job.checkpoint, saver_ ? &*saver_ : nullptr, *console_,
+                                          job.checkpoint, saver_ ? &*saver_ : nullptr, observers_,
                                           context_.state, context_.facts.eval});
 }
 

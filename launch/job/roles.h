@@ -11,6 +11,7 @@
 #include "launch/job/start_values.h"
 #include "launch/observe/console.h"
 #include "launch/process/signals.h"
+#include "ps/observe/run_observers.h"
 #include "ps/server.h"
 
 namespace varscope {
@@ -57,6 +58,7 @@ class ServerRole {
   ParameterShard shard_;
   std::optional<ShardCheckpointer> checkpointer_;
   std::optional<Console> console_;
+  RunObservers observers_;  // the console
   std::optional<CheckpointCoordinator> saver_;
   std::optional<Coordinator> coordinator_;
   std::optional<Server> server_;

@@ -26,8 +26,7 @@ struct Heard final : RunObserver {
 class EvaluationTest : public ::testing::Test {
  protected:
   Coordinator make(CheckpointCoordinator* checkpoints) {
-    return Coordinator(
-        {*server, cluster, plan, {Clock(0), Clock(9), 4}, {}, checkpoints, heard, {}, eval});
+    return Coordinator({*server, cluster, plan, {Clock(0), Clock(9), 4}, {}, checkpoints, heard, {}, eval});
   }
   // The chunk's share of a confusion matrix, and of a sum of log losses.
   static Message report(int worker, std::int64_t chunk, std::vector<std::int64_t> counts, double log_loss) {
@@ -95,7 +94,9 @@ TEST_F(EvaluationTest, CheckpointsKeepTheLossAndEachMetricThatIsANumber) {
 TEST_F(EvaluationTest, SumsOfOtherMetricsAreRefused) {
   Coordinator coordinator = make(nullptr);
   coordinator.on_message(report(0, 0, {2, 0, 2}, 1.5));
-  EXPECT_EQ(thrown([&] { coordinator.on_message(report(1, 1, {3, 1, 1}, 0.5)); }),
+  EXPECT_EQ(thrown([&] {
+              coordinator.on_message(report(1, 1, {3, 1, 1}, 0.5));
+            }),
             "protocol: an evaluation has 3 counts and 1 sums for its metrics; 5 and 1 were expected");
 }
 
