@@ -16,16 +16,14 @@ Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const Clust
       server_(server),
       limits_(limits),
       tree_(all_contributions(cluster), cluster.logical_workers),
-      rounds_(static_cast<std::size_t>(plan.size())) {
+      rounds_(plan.size()) {
   int first = 0;
-  for (int w = 0; w < cluster.n_workers(); ++w) {
-    const auto nodes = maximal_nodes(cluster.leaves_of(WorkerId(w)), cluster.logical_workers);
+  for (WorkerId w : cluster.workers.ids()) {
+    const auto nodes = maximal_nodes(cluster.leaves_of(w), cluster.logical_workers);
     nodes_of_worker_.emplace_back(first, first + static_cast<int>(nodes.size()));
     first = nodes_of_worker_.back().second;
   }
 }
-
-Aggregator::Round& Aggregator::round_of(BucketId id) { return rounds_[static_cast<std::size_t>(id.value)]; }
 
 std::size_t Aggregator::chunk_bytes(const Bucket& bucket, int chunk) const {
   return static_cast<std::size_t>(std::min(kWireChunkBytes, bucket.n_bytes() - chunk * kWireChunkBytes));
@@ -48,7 +46,7 @@ void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
          push.bucket, server_.value);
   }
   const Bucket& bucket = plan_[id];
-  const auto [first, last] = nodes_of_worker_[static_cast<std::size_t>(worker.value)];
+  const auto [first, last] = nodes_of_worker_[worker];
   const auto expected =
       static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(last - first);
   if (push.n_bytes != expected || push.n_nodes != last - first ||
@@ -65,11 +63,11 @@ void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
     round.chunks_done = 0;
     if (!waiting_.empty() || !try_admit(bucket, round)) waiting_.push_back(id);
   }
-  Stream& stream = round.streams[static_cast<std::size_t>(worker.value)];
+  Stream& stream = round.streams[worker];
   if (stream.announced)
     fail(ErrorKind::protocol, "worker {} pushed bucket {} twice in one step", worker.value, id.value);
   stream.announced = true;
-  if (round.admitted) post_receives(bucket, round, worker.value);
+  if (round.admitted) post_receives(bucket, round, worker);
 }
 
 bool Aggregator::try_admit(const Bucket& bucket, Round& round) {
@@ -87,10 +85,10 @@ bool Aggregator::try_admit(const Bucket& bucket, Round& round) {
   return true;
 }
 
-void Aggregator::post_receives(const Bucket& bucket, Round& round, int worker) {
-  Stream& stream = round.streams[static_cast<std::size_t>(worker)];
-  const auto [first, last] = nodes_of_worker_[static_cast<std::size_t>(worker)];
-  const Rank from = cluster_.rank_of(WorkerId(worker));
+void Aggregator::post_receives(const Bucket& bucket, Round& round, WorkerId worker) {
+  Stream& stream = round.streams[worker];
+  const auto [first, last] = nodes_of_worker_[worker];
+  const Rank from = cluster_.rank_of(worker);
   while (stream.announced && stream.next_chunk < bucket.n_chunks() &&
          stream.next_chunk < round.chunks_done + round.window) {
     const int chunk = stream.next_chunk++;
@@ -140,7 +138,7 @@ bool Aggregator::release_chunk(const ReadyChunk& chunk) {
     close(bucket, round);
     return true;
   }
-  for (std::size_t w = 0; w < round.streams.size(); ++w) post_receives(bucket, round, static_cast<int>(w));
+  for (WorkerId w : round.streams.ids()) post_receives(bucket, round, w);
   return false;
 }
 
@@ -154,8 +152,7 @@ void Aggregator::close(const Bucket& bucket, Round& round) {
     Round& admitted = round_of(next.id);
     if (!try_admit(next, admitted)) return;
     waiting_.pop_front();
-    for (std::size_t w = 0; w < admitted.streams.size(); ++w)
-      post_receives(next, admitted, static_cast<int>(w));
+    for (WorkerId w : admitted.streams.ids()) post_receives(next, admitted, w);
   }
 }
 

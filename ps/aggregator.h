@@ -4,6 +4,7 @@
 #include <deque>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
@@ -64,16 +65,16 @@ class Aggregator {
     int window = 1;
     int chunks_done = 0;  // all chunks below this are done
     std::vector<bool> done;
-    std::vector<Stream> streams;        // by worker
+    IdVector<WorkerId, Stream> streams;
     std::vector<AlignedBytes> ring;     // [contribution * window + chunk % window]
     std::vector<std::uint8_t> arrived;  // operands seen, [merge * window + chunk % window]
   };
-  Round& round_of(BucketId id);
+  Round& round_of(BucketId id) { return rounds_[id]; }
   std::size_t chunk_bytes(const Bucket& bucket, int chunk) const;
   std::byte* buffer(Round& round, int contribution, int chunk);
   std::size_t ring_bytes(const Bucket& bucket, int window) const;
   bool try_admit(const Bucket& bucket, Round& round);
-  void post_receives(const Bucket& bucket, Round& round, int worker);
+  void post_receives(const Bucket& bucket, Round& round, WorkerId worker);
   bool merge_upwards(const Bucket& bucket, Round& round, int contribution, int chunk);
   void close(const Bucket& bucket, Round& round);
 
@@ -83,8 +84,8 @@ class Aggregator {
   ServerId server_;
   Limits limits_;
   ReductionTree tree_;
-  std::vector<std::pair<int, int>> nodes_of_worker_;  // [first, last) contribution of each worker
-  std::vector<Round> rounds_;                         // by BucketId
+  IdVector<WorkerId, std::pair<int, int>> nodes_of_worker_;  // [first, last) contribution of each
+  IdVector<BucketId, Round> rounds_;
   std::deque<BucketId> waiting_;
   BufferPool pool_;
   std::size_t in_use_ = 0;

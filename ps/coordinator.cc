@@ -43,15 +43,15 @@ Coordinator::Coordinator(const Parts& parts)
       state_(parts.state),
       eval_(parts.eval),
       current_(parts.train.first),
-      reports_(static_cast<std::size_t>(parts.cluster.n_workers())),
-      final_states_(static_cast<std::size_t>(parts.cluster.n_workers())),
+      reports_(parts.cluster.n_workers()),
+      final_states_(parts.cluster.n_workers()),
       last_save_ns_(now_ns()) {
-  for (int s = 0; s < cluster_.n_servers(); ++s) {
-    const std::vector<BucketId> buckets = parts.plan.of_server(ServerId(s));
+  for (ServerId s : cluster_.servers.ids()) {
+    const std::vector<BucketId> buckets = parts.plan.of_server(s);
     const bool trains =
         std::any_of(buckets.begin(), buckets.end(), [&](BucketId b) { return parts.plan[b].is_pushed(); });
-    if (!buckets.empty()) owners_.push_back(ServerId(s));
-    (trains ? trained_ : told_).push_back(ServerId(s));
+    if (!buckets.empty()) owners_.push_back(s);
+    (trains ? trained_ : told_).push_back(s);
   }
 }
 
@@ -103,7 +103,7 @@ void Coordinator::on_message(const Message& message) {
     case MessageType::eval_report:
       return on_eval_report(message);
     case MessageType::finished:
-      final_states_[static_cast<std::size_t>(sender_of(message, cluster_).value)] = message.body;
+      final_states_[sender_of(message, cluster_)] = message.body;
       if (++n_finished_ == cluster_.n_workers()) begin_final_save();
       return;
     case MessageType::shard_report:
@@ -121,7 +121,7 @@ void Coordinator::on_message(const Message& message) {
 }
 
 void Coordinator::on_step_report(WorkerId worker, const Message& message) {
-  auto& report = reports_[static_cast<std::size_t>(worker.value)];
+  auto& report = reports_[worker];
   if (message.header.clock != current_.value || report) {
     fail(ErrorKind::protocol, "worker {} reports step {} while step {} is under way", worker.value,
          message.header.clock, current_.value);
@@ -137,7 +137,7 @@ void Coordinator::on_step_report(WorkerId worker, const Message& message) {
 
 void Coordinator::complete_step() {
   StepSummary step{current_, (current_.value - 1) / train_.steps_per_epoch + 1, {}, {}};
-  std::vector<std::string> states;
+  IdVector<WorkerId, std::string> states;
   for (auto& report : reports_) {  // in worker order, that is in the order of the logical workers
     for (const BatchSums& leaf : report->leaves) step.sums += leaf;
     step.times += report->times;
@@ -236,8 +236,8 @@ void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type
 
 std::string Coordinator::silent_workers() const {
   std::string names;
-  for (std::size_t w = 0; w < reports_.size(); ++w) {
-    if (!reports_[w]) names += fmt::format("{}worker {}", names.empty() ? "" : ", ", w);
+  for (WorkerId w : reports_.ids()) {
+    if (!reports_[w]) names += fmt::format("{}worker {}", names.empty() ? "" : ", ", w.value);
   }
   return names;
 }
@@ -277,11 +277,10 @@ void Coordinator::on_hash_report(const Message& message) {
     finish.failed_checkpoints = checkpoints_->failed();
   }
   observer_.on_finish(finish);
-  for (const auto* ranks : {&cluster_.workers, &cluster_.servers}) {
-    MessageHeader shutdown = make_header(MessageType::shutdown, 0, current_);
-    shutdown.flags = is_stopped_ ? kFlagStop : 0;
-    for (Rank r : *ranks) transport_.send_message(r, shutdown);
-  }
+  MessageHeader shutdown = make_header(MessageType::shutdown, 0, current_);
+  shutdown.flags = is_stopped_ ? kFlagStop : 0;
+  for (Rank r : cluster_.workers) transport_.send_message(r, shutdown);
+  for (Rank r : cluster_.servers) transport_.send_message(r, shutdown);
 }
 
 }  // namespace varscope

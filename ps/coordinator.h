@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/config/job_config.h"
 #include "common/metrics/metric.h"
 #include "common/placement/bucket_plan.h"
@@ -105,8 +106,8 @@ class Coordinator {
   Phase phase_ = Phase::training;
   Clock current_;  // the step that has been let go
   bool current_is_cut_ = false;
-  std::vector<std::optional<StepReport>> reports_;
-  std::vector<std::string> final_states_;
+  IdVector<WorkerId, std::optional<StepReport>> reports_;
+  IdVector<WorkerId, std::string> final_states_;
   int n_finished_ = 0;
   std::int64_t final_tries_ = 0;
   std::vector<Evaluation> evaluations_;

@@ -16,16 +16,15 @@ std::vector<PeerMonitor::Peer> peers_of(const Server::Parts& parts) {
     return i < parts.hosts.size() ? " on host " + parts.hosts[i] : std::string();
   };
   std::vector<PeerMonitor::Peer> peers;
-  for (int w = 0; w < parts.cluster.n_workers(); ++w) {
-    const Rank r = parts.cluster.rank_of(WorkerId(w));
-    peers.push_back({r, fmt::format("worker {}{}", w, host(r))});
+  for (WorkerId w : parts.cluster.workers.ids()) {
+    const Rank r = parts.cluster.rank_of(w);
+    peers.push_back({r, fmt::format("worker {}{}", w.value, host(r))});
   }
-  for (int s = 0; s < parts.cluster.n_servers(); ++s) {
-    const Rank r = parts.cluster.rank_of(ServerId(s));
-    const bool mine = parts.shard.server() == ServerId(s);
+  for (ServerId s : parts.cluster.servers.ids()) {
+    const Rank r = parts.cluster.rank_of(s);
     // The coordinator watches every server, the others watch the coordinator.
-    if (!mine && (s == 0 || parts.coordinator != nullptr))
-      peers.push_back({r, fmt::format("server {}{}", s, host(r))});
+    if (s != parts.shard.server() && (s == ServerId(0) || parts.coordinator != nullptr))
+      peers.push_back({r, fmt::format("server {}{}", s.value, host(r))});
   }
   return peers;
 }
@@ -42,8 +41,8 @@ Server::Server(const Parts& parts)
       updater_(parts.plan, parts.optimizer, parts.shard),
       deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_),
       monitor_(parts.transport, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
-      buckets_(static_cast<std::size_t>(parts.plan.size())),
-      sequence_(static_cast<std::size_t>(parts.cluster.n_workers()), 0) {
+      buckets_(parts.plan.size()),
+      sequence_(parts.cluster.n_workers(), 0) {
   for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
 }
 
@@ -116,7 +115,7 @@ void Server::on_message(const Message& message) {
 }
 
 void Server::on_push(WorkerId worker, const MessageHeader& push) {
-  auto& sequence = sequence_[static_cast<std::size_t>(worker.value)];
+  auto& sequence = sequence_[worker];
   if (push.sequence != ++sequence) {
     fail(ErrorKind::protocol, "push {} of worker {} arrived where push {} was due", push.sequence,
          worker.value, sequence);

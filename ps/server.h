@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/placement/cluster.h"
 #include "common/transport/peer_monitor.h"
 #include "common/transport/run_requests.h"
@@ -71,7 +72,7 @@ class Server {
   void report_outcome();
   void pass_requests_on();
   void report_hashes();
-  BucketState& state_of(BucketId id) { return buckets_[static_cast<std::size_t>(id.value)]; }
+  BucketState& state_of(BucketId id) { return buckets_[id]; }
 
   Parts parts_;
   Transport& transport_;
@@ -81,8 +82,8 @@ class Server {
   DeferredUpdate deferred_;
   ConsistencyGate gate_ = ConsistencyGate::bsp();
   PeerMonitor monitor_;
-  std::vector<BucketState> buckets_;
-  std::vector<std::int64_t> sequence_;  // by worker: its last push
+  IdVector<BucketId, BucketState> buckets_;
+  IdVector<WorkerId, std::int64_t> sequence_;  // its last push
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
   int n_pushed_ = 0;
   int n_finished_in_step_ = 0;

@@ -11,23 +11,17 @@ int Bucket::n_chunks() const { return static_cast<int>((n_bytes() + kWireChunkBy
 BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers) {
   BucketPlan plan;
   plan.by_variable_.resize(variables.size());
-  std::map<std::tuple<std::string, int, DType, bool, double>, std::size_t> index;
+  std::map<std::tuple<std::string, ServerId, DType, bool, double>, BucketId> index;
   for (std::size_t v = 0; v < variables.size(); ++v) {
     const VariableSpec& spec = variables[v];
     const std::vector<Slice> slices = slice_variable(spec.shape, spec.dtype);
     for (std::size_t i = 0; i < slices.size(); ++i) {
       const ServerId server = spec.owner(static_cast<std::int64_t>(i), n_servers);
-      const auto key = std::tuple(spec.scope, server.value, spec.dtype, spec.trainable, spec.average_decay);
-      const auto [it, is_new] = index.try_emplace(key, plan.buckets_.size());
+      const auto key = std::tuple(spec.scope, server, spec.dtype, spec.trainable, spec.average_decay);
+      const auto [it, is_new] = index.try_emplace(key, plan.buckets_.next_id());
       if (is_new) {
-        plan.buckets_.push_back({BucketId(plan.size()),
-                                 spec.scope,
-                                 server,
-                                 spec.dtype,
-                                 spec.trainable,
-                                 spec.average_decay,
-                                 0,
-                                 {}});
+        plan.buckets_.push_back(
+            {it->second, spec.scope, server, spec.dtype, spec.trainable, spec.average_decay, 0, {}});
       }
       Bucket& bucket = plan.buckets_[it->second];
       bucket.slices.push_back({static_cast<int>(v), static_cast<std::int64_t>(i), slices[i],

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/variables/variable_table.h"
 
 namespace varscope {
@@ -48,8 +49,9 @@ class BucketPlan {
  public:
   static BucketPlan make(const VariableTable& variables, int n_servers);
 
-  const std::vector<Bucket>& buckets() const { return buckets_; }
-  const Bucket& operator[](BucketId id) const { return buckets_[static_cast<std::size_t>(id.value)]; }
+  const IdVector<BucketId, Bucket>& buckets() const { return buckets_; }
+  const Bucket& operator[](BucketId id) const { return buckets_[id]; }
+  bool has(BucketId id) const { return buckets_.has(id); }
   int size() const { return static_cast<int>(buckets_.size()); }
   std::vector<BucketId> of_server(ServerId server) const;
   std::vector<BucketId> of_variable(int variable) const {
@@ -59,7 +61,7 @@ class BucketPlan {
   std::int64_t server_bytes(ServerId server) const;
 
  private:
-  std::vector<Bucket> buckets_;
+  IdVector<BucketId, Bucket> buckets_;
   std::vector<std::vector<BucketId>> by_variable_;
 };
 

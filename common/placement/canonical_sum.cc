@@ -100,8 +100,8 @@ int ReductionTree::find(TreeNode node) const {
 
 std::vector<TreeNode> all_contributions(const ClusterMap& cluster) {
   std::vector<TreeNode> all;
-  for (int w = 0; w < cluster.n_workers(); ++w) {
-    const auto nodes = maximal_nodes(cluster.leaves_of(WorkerId(w)), cluster.logical_workers);
+  for (WorkerId w : cluster.workers.ids()) {
+    const auto nodes = maximal_nodes(cluster.leaves_of(w), cluster.logical_workers);
     all.insert(all.end(), nodes.begin(), nodes.end());
   }
   return all;

@@ -7,23 +7,18 @@
 namespace varscope {
 namespace {
 
-std::optional<int> position(const std::vector<Rank>& ranks, Rank r) {
+template <class Id>
+std::optional<Id> find(const IdVector<Id, Rank>& ranks, Rank r) {
   const auto found = std::find(ranks.begin(), ranks.end(), r);
   if (found == ranks.end()) return std::nullopt;
-  return static_cast<int>(found - ranks.begin());
+  return Id(static_cast<int>(found - ranks.begin()));
 }
 
 }  // namespace
 
-std::optional<ServerId> ClusterMap::server_at(Rank r) const {
-  const auto p = position(servers, r);
-  return p ? std::optional(ServerId(*p)) : std::nullopt;
-}
+std::optional<ServerId> ClusterMap::server_at(Rank r) const { return find(servers, r); }
 
-std::optional<WorkerId> ClusterMap::worker_at(Rank r) const {
-  const auto p = position(workers, r);
-  return p ? std::optional(WorkerId(*p)) : std::nullopt;
-}
+std::optional<WorkerId> ClusterMap::worker_at(Rank r) const { return find(workers, r); }
 
 LeafRange ClusterMap::leaves_of(WorkerId w) const {
   const auto at = [&](int i) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/base/types.h"
 
 namespace varscope {
@@ -18,14 +19,14 @@ struct LeafRange {
 
 // Who plays which role. Rank 0 is always server 0, the coordinator.
 struct ClusterMap {
-  std::vector<Rank> servers;  // by ServerId
-  std::vector<Rank> workers;  // by WorkerId
-  int logical_workers = 1;    // V >= W
+  IdVector<ServerId, Rank> servers;
+  IdVector<WorkerId, Rank> workers;
+  int logical_workers = 1;  // V >= W
 
   int n_servers() const { return static_cast<int>(servers.size()); }
   int n_workers() const { return static_cast<int>(workers.size()); }
-  Rank rank_of(ServerId s) const { return servers[static_cast<std::size_t>(s.value)]; }
-  Rank rank_of(WorkerId w) const { return workers[static_cast<std::size_t>(w.value)]; }
+  Rank rank_of(ServerId s) const { return servers[s]; }
+  Rank rank_of(WorkerId w) const { return workers[w]; }
   std::optional<ServerId> server_at(Rank r) const;
   std::optional<WorkerId> worker_at(Rank r) const;
   // The logical workers of one worker: contiguous, as equal as can be.

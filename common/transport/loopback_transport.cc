@@ -55,7 +55,7 @@ class LoopbackTransport : public Transport {
     hub_.check_alive();
     ++stats_.messages_sent;
     if (hub_.is_silent(rank_, to)) return;
-    auto& end = hub_.endpoints_[static_cast<std::size_t>(to.value)];
+    auto& end = hub_.endpoints_[to];
     end.inbox.push_back({{rank_, header, std::string(body)}, hub_.draw_delay()});
     end.wake.notify_one();
   }
@@ -65,7 +65,7 @@ class LoopbackTransport : public Transport {
     const std::lock_guard lock(hub_.mutex_);
     hub_.check_alive();
     ++stats_.data_sends;
-    const LoopbackHub::Channel channel{{rank_.value, to.value}, tag.value};
+    const LoopbackHub::Channel channel{{rank_, to}, tag.value};
     hub_.sends_[channel].push_back({{pieces.begin(), pieces.end()}, {}, key, to});
     hub_.match(channel);
   }
@@ -75,7 +75,7 @@ class LoopbackTransport : public Transport {
     const std::lock_guard lock(hub_.mutex_);
     hub_.check_alive();
     ++stats_.data_receives;
-    const LoopbackHub::Channel channel{{from.value, rank_.value}, tag.value};
+    const LoopbackHub::Channel channel{{from, rank_}, tag.value};
     hub_.receives_[channel].push_back({{}, {pieces.begin(), pieces.end()}, key, from});
     hub_.match(channel);
   }
@@ -125,17 +125,15 @@ class LoopbackTransport : public Transport {
   void flush(double) override {}
 
  private:
-  LoopbackHub::Endpoint& mine() { return hub_.endpoints_[static_cast<std::size_t>(rank_.value)]; }
+  LoopbackHub::Endpoint& mine() { return hub_.endpoints_[rank_]; }
   void check_peer(Rank peer) const {
-    if (peer.value < 0 || peer.value >= size()) fail(ErrorKind::protocol, "there is no rank {}", peer.value);
+    if (!hub_.endpoints_.has(peer)) fail(ErrorKind::protocol, "there is no rank {}", peer.value);
   }
   LoopbackHub& hub_;
   Rank rank_;
 };
 
-LoopbackHub::LoopbackHub(int n_ranks, LoopbackFaults faults) : faults_(faults) {
-  for (int r = 0; r < n_ranks; ++r) endpoints_.emplace_back();
-}
+LoopbackHub::LoopbackHub(int n_ranks, LoopbackFaults faults) : faults_(faults), endpoints_(n_ranks) {}
 
 LoopbackHub::~LoopbackHub() = default;
 
@@ -167,7 +165,7 @@ void LoopbackHub::match(const Channel& channel) {
   auto& sends = sends_[channel];
   auto& receives = receives_[channel];
   const auto [from, to] = channel.first;
-  if (is_silent(Rank(from), Rank(to))) return;
+  if (is_silent(from, to)) return;
   while (!sends.empty() && !receives.empty()) {
     const Pending send = std::move(sends.front());
     const Pending receive = std::move(receives.front());
@@ -175,12 +173,12 @@ void LoopbackHub::match(const Channel& channel) {
     receives.pop_front();
     const std::size_t n = total(send.source), room = total(receive.target);
     if (n > room) {
-      fail(ErrorKind::protocol, "rank {} sent {} bytes on tag {} where rank {} expects at most {}", from, n,
-           channel.second, to, room);
+      fail(ErrorKind::protocol, "rank {} sent {} bytes on tag {} where rank {} expects at most {}",
+           from.value, n, channel.second, to.value, room);
     }
     copy_pieces(send.source, receive.target);
     for (const auto& [rank, key] : {std::pair(from, send.key), std::pair(to, receive.key)}) {
-      auto& end = endpoints_[static_cast<std::size_t>(rank)];
+      auto& end = endpoints_[rank];
       end.completions.push_back({{key, n}, draw_delay()});
       end.wake.notify_one();
     }

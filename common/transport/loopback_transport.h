@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/transport/transport.h"
 
 namespace varscope {
@@ -60,7 +61,7 @@ class LoopbackHub {
     std::deque<Done> completions;
     std::condition_variable wake;
   };
-  using Channel = std::pair<std::pair<int, int>, int>;  // (from, to), tag
+  using Channel = std::pair<std::pair<Rank, Rank>, int>;  // (from, to), tag
 
   void match(const Channel& channel);
   int draw_delay();
@@ -71,7 +72,7 @@ class LoopbackHub {
   LoopbackFaults faults_;
   std::uint64_t draws_ = 0;
   bool aborted_ = false;
-  std::deque<Endpoint> endpoints_;
+  IdVector<Rank, Endpoint> endpoints_;
   std::map<Channel, std::deque<Pending>> sends_, receives_;
 };
 

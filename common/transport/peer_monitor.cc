@@ -11,12 +11,12 @@ namespace varscope {
 PeerMonitor::PeerMonitor(Transport& transport, std::vector<Peer> peers, int sender, double timeout_s)
     : transport_(transport),
       peers_(std::move(peers)),
-      heard_ns_(static_cast<std::size_t>(transport.size()), now_ns()),
+      heard_ns_(transport.size(), now_ns()),
       sender_(sender),
       timeout_ns_(static_cast<std::int64_t>(timeout_s * 1e9)),
       last_tick_ns_(now_ns()) {}
 
-void PeerMonitor::heard(Rank rank) { heard_ns_[static_cast<std::size_t>(rank.value)] = now_ns(); }
+void PeerMonitor::heard(Rank rank) { heard_ns_[rank] = now_ns(); }
 
 void PeerMonitor::tick(const char* doing) {
   const std::int64_t now = now_ns();
@@ -29,7 +29,7 @@ void PeerMonitor::tick(const char* doing) {
   last_tick_ns_ = now;
   next_tick_ns_ = now + timeout_ns_ / 4;
   for (const Peer& peer : peers_) {
-    const std::int64_t silent = now - heard_ns_[static_cast<std::size_t>(peer.rank.value)];
+    const std::int64_t silent = now - heard_ns_[peer.rank];
     if (silent > timeout_ns_) {
       fail(ErrorKind::stall,
            "no sign of life from {} (rank {}) for {:.1f} s while {}; it is stopped, cut off or overloaded. "

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/transport/transport.h"
 
 namespace varscope {
@@ -28,7 +29,7 @@ class PeerMonitor {
  private:
   Transport& transport_;
   std::vector<Peer> peers_;
-  std::vector<std::int64_t> heard_ns_;  // by rank
+  IdVector<Rank, std::int64_t> heard_ns_;
   int sender_;
   std::int64_t timeout_ns_;
   std::int64_t next_tick_ns_ = 0;

@@ -59,7 +59,7 @@ bool CheckpointCoordinator::begin(Clock clock, std::int64_t retry) {
   }
 }
 
-void CheckpointCoordinator::set_states(const std::vector<std::string>& worker_states,
+void CheckpointCoordinator::set_states(const IdVector<WorkerId, std::string>& worker_states,
                                        const std::string& coordinator_state) {
   if (!pending_) return;
   pending_->worker_states = worker_states;
@@ -189,19 +189,18 @@ void CheckpointCoordinator::start_commit() {
     }
     add_report(manifest, outcome->report);
   }
-  commit_ = std::async(std::launch::async,
-                       [this, manifest = std::move(manifest), states = pending_->worker_states,
-                        id = pending_->id, evaluation = evaluation_of(manifest.step)]() mutable {
-                         for (std::size_t w = 0; w < states.size(); ++w) {
-                           manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id),
-                                                               worker_state_name(static_cast<int>(w)),
-                                                               seal(kWorkerStateMagic, states[w])));
-                         }
-                         if (evaluation) write_evaluation(fs_, temporary_path(dir_, id), *evaluation);
-                         Committed committed{directory_.commit(id, manifest), directory_.warnings()};
-                         retain(committed.warnings);
-                         return committed;
-                       });
+  commit_ = std::async(
+      std::launch::async, [this, manifest = std::move(manifest), states = pending_->worker_states,
+                           id = pending_->id, evaluation = evaluation_of(manifest.step)]() mutable {
+        for (WorkerId w : states.ids()) {
+          manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id), worker_state_name(w.value),
+                                              seal(kWorkerStateMagic, states[w])));
+        }
+        if (evaluation) write_evaluation(fs_, temporary_path(dir_, id), *evaluation);
+        Committed committed{directory_.commit(id, manifest), directory_.warnings()};
+        retain(committed.warnings);
+        return committed;
+      });
 }
 
 void CheckpointCoordinator::finish_commit() {

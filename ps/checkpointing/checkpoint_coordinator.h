@@ -11,6 +11,7 @@
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/format/evaluation.h"
 #include "checkpoint/format/manifest.h"
+#include "common/base/ids.h"
 #include "common/base/types.h"
 #include "common/config/job_config.h"
 #include "ps/checkpointing/shard_checkpointer.h"
@@ -46,8 +47,8 @@ class CheckpointCoordinator {
   // Opens a save of the state after step `clock`. REQUIRES idle(). False when it failed at once (reported).
   // `retry` counts the tries of one step, from 0.
   bool begin(Clock clock, std::int64_t retry = 0);
-  // `worker_states`: by WorkerId, text archives.
-  void set_states(const std::vector<std::string>& worker_states, const std::string& coordinator_state);
+  // Text archives.
+  void set_states(const IdVector<WorkerId, std::string>& worker_states, const std::string& coordinator_state);
   void on_outcome(ShardOutcome outcome);
   // The figures of the values after a step; recorded with checkpoints of that step and later ones, before
   // they are committed or, on a disk thread, afterwards.
@@ -71,7 +72,7 @@ class CheckpointCoordinator {
     std::vector<std::optional<ShardOutcome>> outcomes;  // by position in writers_
     std::size_t n_due = 0;                              // servers that will still report, well or badly
     bool have_states = false;
-    std::vector<std::string> worker_states;
+    IdVector<WorkerId, std::string> worker_states;
     std::string coordinator_state;
     bool committing = false;
   };

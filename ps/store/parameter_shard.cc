@@ -21,8 +21,11 @@ AlignedBytes touched(std::int64_t n_bytes) {
 
 ParameterShard::ParameterShard(const VariableTable& variables, const BucketPlan& plan, ServerId server,
                                std::vector<Slot> slots)
-    : variables_(variables), server_(server), slots_(std::move(slots)), ids_(plan.of_server(server)) {
-  position_.assign(static_cast<std::size_t>(plan.size()), -1);
+    : variables_(variables),
+      server_(server),
+      slots_(std::move(slots)),
+      ids_(plan.of_server(server)),
+      position_(plan.size(), -1) {
   for (BucketId id : ids_) {
     const Bucket& bucket = plan[id];
     Entry e{&bucket, touched(bucket.n_bytes()), {}, Clock(0)};
@@ -31,19 +34,16 @@ ParameterShard::ParameterShard(const VariableTable& variables, const BucketPlan&
       e.slots.push_back(touched(bucket.n_bytes()));
       n_bytes_ += bucket.n_bytes();
     }
-    position_[static_cast<std::size_t>(id.value)] = static_cast<int>(entries_.size());
+    position_[id] = static_cast<int>(entries_.size());
     entries_.push_back(std::move(e));
   }
 }
 
-bool ParameterShard::has(BucketId id) const {
-  return id.value >= 0 && static_cast<std::size_t>(id.value) < position_.size() &&
-         position_[static_cast<std::size_t>(id.value)] >= 0;
-}
+bool ParameterShard::has(BucketId id) const { return position_.has(id) && position_[id] >= 0; }
 
 const ParameterShard::Entry& ParameterShard::entry(BucketId id) const {
   if (!has(id)) fail(ErrorKind::argument, "bucket {} is not on server {}", id.value, server_.value);
-  return entries_[static_cast<std::size_t>(position_[static_cast<std::size_t>(id.value)])];
+  return entries_[static_cast<std::size_t>(position_[id])];
 }
 
 std::vector<std::byte*> ParameterShard::slots(BucketId id) {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/base/tensor.h"
 #include "common/placement/bucket_plan.h"
 #include "common/transport/reports.h"
@@ -66,7 +67,7 @@ class ParameterShard {
   std::vector<Slot> slots_;
   std::vector<BucketId> ids_;
   std::vector<Entry> entries_;
-  std::vector<int> position_;  // by BucketId; -1 when not here
+  IdVector<BucketId, int> position_;  // in entries_; -1 when not here
   std::int64_t n_bytes_ = 0;
   Snapshot* snapshot_ = nullptr;
 };

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"
 #include "ps/store/parameter_shard.h"
@@ -76,8 +77,8 @@ class DeferredUpdate {
     int index;  // of the slice; update: of the chunk
   };
 
-  const BucketState& state_of(BucketId id) const { return buckets_[static_cast<std::size_t>(id.value)]; }
-  BucketState& state_of(BucketId id) { return buckets_[static_cast<std::size_t>(id.value)]; }
+  const BucketState& state_of(BucketId id) const { return buckets_[id]; }
+  BucketState& state_of(BucketId id) { return buckets_[id]; }
   Clock step_of(BucketId id) const { return Clock(shard_.clock(id).value + 1); }
   void add_sum_tasks(BucketId id);
   void start_updates();
@@ -91,7 +92,7 @@ class DeferredUpdate {
   const BucketPlan& plan_;
   ParameterShard& shard_;
   Updater& updater_;
-  std::vector<BucketState> buckets_;
+  IdVector<BucketId, BucketState> buckets_;
   Wait gradients_;
   Wait values_;
   std::deque<Task> tasks_;

@@ -48,8 +48,8 @@ bool NormStream::receive(const Message& message) {
 NormReducer::NormReducer(Transport& transport, const ClusterMap& cluster, const VariableTable& variables,
                          const NormPlan& plan, NormKind kind)
     : transport_(transport), cluster_(cluster), variables_(variables), plan_(plan), kind_(kind) {
-  for (int s = 0; s < plan.n_servers(); ++s) streams_.emplace_back(plan.n_sums(ServerId(s)));
-  n_left_.assign(streams_.size(), 0);
+  for (ServerId s : plan.servers()) streams_.emplace_back(plan.n_sums(s));
+  is_due_.assign(streams_.size(), false);
 }
 
 void NormReducer::on_sums(const Message& message) {
@@ -60,24 +60,22 @@ void NormReducer::on_sums(const Message& message) {
   }
   if (!clock_ && h.clock > last_) {
     clock_ = Clock(h.clock);
-    for (std::size_t s = 0; s < streams_.size(); ++s) {
+    for (ServerId s : plan_.servers()) {
       streams_[s].restart();
-      n_left_[s] = plan_.n_sums(ServerId(static_cast<int>(s))) > 0 ? 1 : 0;
+      is_due_[s] = plan_.n_sums(s) > 0;
     }
   }
   if (!clock_ || h.clock != clock_->value) {
     fail(ErrorKind::protocol, "server {} sent norms of step {}, where step {} is due", h.sender, h.clock,
          clock_ ? clock_->value : last_ + 1);
   }
-  const auto at = static_cast<std::size_t>(server->value);
-  if (!streams_[at].receive(message)) return;
-  n_left_[at] = 0;
-  if (std::ranges::all_of(n_left_, [](int left) { return left == 0; })) finish(*clock_);
+  if (!streams_[*server].receive(message)) return;
+  is_due_[*server] = false;
+  if (std::ranges::none_of(is_due_, [](bool due) { return due; })) finish(*clock_);
 }
 
 double NormReducer::sum_at(const NormTerm& term, std::int64_t group) const {
-  return streams_[static_cast<std::size_t>(term.server.value)]
-      .values()[static_cast<std::size_t>(term.place + group)];
+  return streams_[term.server].values()[static_cast<std::size_t>(term.place + group)];
 }
 
 void NormReducer::finish(Clock clock) {
@@ -97,9 +95,8 @@ void NormReducer::finish(Clock clock) {
   last_ = clock.value;
   clock_.reset();
   const MessageHeader header = norm_header(MessageType::norm_scales, ServerId(0), clock, kind_);
-  for (int s = 0; s < plan_.n_servers(); ++s) {
-    if (plan_.n_sums(ServerId(s)) > 0)
-      NormStream::send(transport_, cluster_.rank_of(ServerId(s)), header, groups);
+  for (ServerId s : plan_.servers()) {
+    if (plan_.n_sums(s) > 0) NormStream::send(transport_, cluster_.rank_of(s), header, groups);
   }
 }
 

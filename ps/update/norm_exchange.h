@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
 #include "ps/update/norm_plan.h"
@@ -52,8 +53,8 @@ class NormReducer {
   const VariableTable& variables_;
   const NormPlan& plan_;
   NormKind kind_;
-  std::vector<NormStream> streams_;  // by server
-  std::vector<int> n_left_;          // 1 for servers whose sums are not all here, else 0; by server
+  IdVector<ServerId, NormStream> streams_;
+  IdVector<ServerId, bool> is_due_;  // the servers whose sums are not all here
   std::optional<Clock> clock_;       // of the step that is being collected
   std::int64_t last_ = 0;            // the step that was collected last
 };

@@ -69,7 +69,7 @@ void NormPlan::add_terms(const VariableSpec& variable, int index, int norm, bool
     first_term_[static_cast<std::size_t>(index)] = static_cast<std::int64_t>(terms_.size());
   for (std::size_t i = 0; i < slices.size(); ++i) {
     const ServerId server = variable.owner(static_cast<std::int64_t>(i), n_servers());
-    std::int64_t& place = n_sums_[static_cast<std::size_t>(server.value)];
+    std::int64_t& place = n_sums_[server];
     NormTerm term{index, static_cast<std::int64_t>(i), norm, 0, 1, server, place};
     if (by_column) {
       term.first_group = part_begin + slices[i].offset[last];

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/config/job_config.h"
 #include "common/variables/constraint.h"
 #include "common/variables/variable_table.h"
@@ -47,13 +48,13 @@ class NormPlan {
   const std::vector<NormTerm>& terms() const { return terms_; }  // in the order of addition
   // nullptr when the slice has no part in any norm.
   const NormTerm* find(int variable, std::int64_t slice) const;
-  std::int64_t n_sums(ServerId server) const { return n_sums_[static_cast<std::size_t>(server.value)]; }
+  std::int64_t n_sums(ServerId server) const { return n_sums_[server]; }
   std::int64_t n_groups() const { return n_groups_; }  // of all norms
+  IdRange<ServerId> servers() const { return n_sums_.ids(); }
   int n_servers() const { return static_cast<int>(n_sums_.size()); }
 
  private:
-  NormPlan(std::size_t n_variables, int n_servers)
-      : first_term_(n_variables, -1), n_sums_(static_cast<std::size_t>(n_servers), 0) {}
+  NormPlan(std::size_t n_variables, int n_servers) : first_term_(n_variables, -1), n_sums_(n_servers, 0) {}
   int add_norm(const std::string& name, const Constraint& rule, std::int64_t n_groups);
   // Groups are the last axis when `by_column`, else there is one.
   void add_terms(const VariableSpec& variable, int index, int norm, bool by_column);
@@ -61,7 +62,7 @@ class NormPlan {
   std::vector<Norm> norms_;
   std::vector<NormTerm> terms_;
   std::vector<std::int64_t> first_term_;  // by variable; -1: none
-  std::vector<std::int64_t> n_sums_;      // by server
+  IdVector<ServerId, std::int64_t> n_sums_;
   std::int64_t n_groups_ = 0;
 };
 

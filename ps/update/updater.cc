@@ -14,10 +14,9 @@ T* as(std::byte* memory) {
 }  // namespace
 
 Updater::Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterShard& shard)
-    : plan_(plan), optimizer_(optimizer), shard_(shard) {
-  has_non_neg_.resize(static_cast<std::size_t>(plan.size()));
+    : plan_(plan), optimizer_(optimizer), shard_(shard), has_non_neg_(plan.size()) {
   for (const Bucket& bucket : plan.buckets()) {
-    has_non_neg_[static_cast<std::size_t>(bucket.id.value)] =
+    has_non_neg_[bucket.id] =
         bucket.trainable && std::ranges::any_of(bucket.slices, [&](const BucketSlice& s) {
           return shard.variable(s.variable).constraint.kind == Constraint::Kind::non_neg;
         });
@@ -42,7 +41,7 @@ void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte*
   std::vector<std::byte*> slots = shard_.slots(id);
   for (std::byte*& slot : slots) slot += at;
   optimizer_.update(bucket.dtype, value, sum, slots, n, clock);
-  if (has_non_neg_[static_cast<std::size_t>(id.value)]) force_non_negative(bucket, begin, n);
+  if (has_non_neg_[id]) force_non_negative(bucket, begin, n);
 }
 
 void Updater::force_non_negative(const Bucket& bucket, std::int64_t begin, std::int64_t n) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/placement/bucket_plan.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/update/optimizer.h"
@@ -29,7 +30,7 @@ class Updater {
   const BucketPlan& plan_;
   const Optimizer& optimizer_;
   ParameterShard& shard_;
-  std::vector<bool> has_non_neg_;  // by BucketId
+  IdVector<BucketId, bool> has_non_neg_;
 };
 
 // Calls f(slice, begin, n) for the part of each of the bucket's slices that meets elements [begin, begin + n)

@@ -12,10 +12,10 @@ namespace {
 
 std::vector<PeerMonitor::Peer> servers_of(const ClusterMap& cluster, const std::vector<std::string>& hosts) {
   std::vector<PeerMonitor::Peer> peers;
-  for (int s = 0; s < cluster.n_servers(); ++s) {
-    const Rank r = cluster.rank_of(ServerId(s));
+  for (ServerId s : cluster.servers.ids()) {
+    const Rank r = cluster.rank_of(s);
     const auto i = static_cast<std::size_t>(r.value);
-    peers.push_back({r, fmt::format("server {}{}", s, i < hosts.size() ? " on host " + hosts[i] : "")});
+    peers.push_back({r, fmt::format("server {}{}", s.value, i < hosts.size() ? " on host " + hosts[i] : "")});
   }
   return peers;
 }
@@ -37,8 +37,8 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
       step_timeout_s_(options.step_timeout_s),
       contributions_(maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers)),
       monitor_(transport, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
-      states_(static_cast<std::size_t>(plan.size())),
-      sequence_(static_cast<std::size_t>(cluster.n_servers()), 0) {}
+      states_(plan.size()),
+      sequence_(cluster.n_servers(), 0) {}
 
 void PsClient::post_value_receives(const Bucket& bucket, Clock clock) {
   State& state = state_of(bucket.id);
@@ -83,7 +83,7 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
   const auto n_nodes = static_cast<int>(contributions_.size());
   MessageHeader header = make_header(MessageType::push, worker_.value, clock);
   header.bucket = id.value;
-  header.sequence = ++sequence_[static_cast<std::size_t>(bucket.server.value)];
+  header.sequence = ++sequence_[bucket.server];
   header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(n_nodes);
   header.leaf_begin = cluster_.leaves_of(worker_).begin;
   header.n_nodes = n_nodes;
@@ -102,7 +102,7 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
 }
 
 bool PsClient::ready(BucketId id) const {
-  const State& s = states_[static_cast<std::size_t>(id.value)];
+  const State& s = states_[id];
   return s.sends == 0 && s.receives == 0 && !s.header_due;
 }
 
@@ -205,7 +205,7 @@ void PsClient::wait_until(const char* doing, Done done) {
 std::string PsClient::missing_text() const {
   for (const Bucket& bucket : plan_.buckets()) {
     if (ready(bucket.id)) continue;
-    const State& s = states_[static_cast<std::size_t>(bucket.id.value)];
+    const State& s = states_[bucket.id];
     return fmt::format(" (step {} of scope \"{}\" from server {}: {} sends, {} receives open)",
                        s.wanted.value, bucket.scope, bucket.server.value, s.sends, s.receives);
   }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
@@ -64,7 +65,7 @@ class PsClient {
     bool ack_only = false;
     Clock wanted;
   };
-  State& state_of(BucketId id) { return states_[static_cast<std::size_t>(id.value)]; }
+  State& state_of(BucketId id) { return states_[id]; }
   void post_value_receives(const Bucket& bucket, Clock clock);
   void on_message(const Message& message);
   void on_completion(const Completion& completion);
@@ -81,9 +82,9 @@ class PsClient {
   double step_timeout_s_;
   std::vector<TreeNode> contributions_;
   PeerMonitor monitor_;
-  std::vector<State> states_;
-  int n_busy_ = 0;                      // buckets that are not ready
-  std::vector<std::int64_t> sequence_;  // by server: of the last push
+  IdVector<BucketId, State> states_;
+  int n_busy_ = 0;                             // buckets that are not ready
+  IdVector<ServerId, std::int64_t> sequence_;  // of the last push
   std::optional<MessageHeader> go_;
   bool shutdown_ = false;
   std::vector<Completion> completions_;

@@ -26,7 +26,7 @@ Trainer::Trainer(const Parts& parts)
               static_cast<std::uint64_t>(parts.job.job.seed)),
       x_(input_dtype(parts.job, parts.train), batched(parts.train.sample_shape(), largest_part(parts))),
       y_(Dataset::kLabelDType, batched(parts.train.label_shape(), largest_part(parts))),
-      pending_(static_cast<std::size_t>(parts.client.plan().size())) {
+      pending_(parts.client.plan().size()) {
   const BucketPlan& plan = p_.client.plan();
   for (std::size_t i = 0; i < p_.variables.size(); ++i) {
     const auto at = static_cast<std::size_t>(p_.variables[i]->index());
@@ -46,8 +46,7 @@ Trainer::Trainer(const Parts& parts)
     for (const BucketSlice& s : bucket.slices) variables.push_back(s.variable);
     std::sort(variables.begin(), variables.end());
     const auto end = std::unique(variables.begin(), variables.end());
-    pending_[static_cast<std::size_t>(bucket.id.value)].n_variables =
-        static_cast<int>(end - variables.begin());
+    pending_[bucket.id].n_variables = static_cast<int>(end - variables.begin());
   }
   bind_gradients(0);
   if (p_.check_numerics) executor_.check_numerics();
@@ -218,7 +217,7 @@ void Trainer::finish_variable(const Variable& variable, std::size_t leaf, Clock 
   const bool last_leaf = leaf + 1 == p_.sum_plan.leaves.size();
   if (!last_leaf && p_.sum_plan.leaves[leaf].merges.empty()) return;
   for (BucketId id : p_.client.plan().of_variable(table_index(variable))) {
-    PendingBucket& pending = pending_[static_cast<std::size_t>(id.value)];
+    PendingBucket& pending = pending_[id];
     if (--pending.n_missing > 0) continue;
     pending.n_missing = pending.n_variables;
     finish_bucket(p_.client.plan()[id], leaf, clock);

@@ -86,8 +86,8 @@ class Trainer {
   Tensor x_, y_;
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs
-  std::vector<PendingBucket> pending_;        // by BucketId
-  std::uint32_t flags_ = 0;                   // of the step under way, once it has been let go
+  IdVector<BucketId, PendingBucket> pending_;
+  std::uint32_t flags_ = 0;  // of the step under way, once it has been let go
   bool released_ = false;
   std::int64_t data_ns_ = 0;
   std::int64_t step_started_ns_ = 0;

@@ -10,7 +10,8 @@ namespace {
 
 using testing::thrown;
 
-std::vector<int> values(const std::vector<Rank>& ranks) {
+template <class Id>
+std::vector<int> values(const IdVector<Id, Rank>& ranks) {
   std::vector<int> all;
   for (Rank r : ranks) all.push_back(r.value);
   return all;
