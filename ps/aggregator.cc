@@ -8,6 +8,17 @@
 #include "common/transport/wire.h"
 
 namespace varscope {
+namespace {
+
+std::size_t chunk_bytes(const Bucket& bucket, int chunk) {
+  return static_cast<std::size_t>(bucket.wire_chunk(chunk).n_bytes);
+}
+
+// A ring's buffers take any chunk of the bucket; the first is the longest.
+std::size_t buffer_bytes(const Bucket& bucket) { return chunk_bytes(bucket, 0); }
+
+}  // namespace
+
 Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
                        ServerId server, Limits limits)
     : transport_(transport),
@@ -25,17 +36,13 @@ Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const Clust
   }
 }
 
-std::size_t Aggregator::chunk_bytes(const Bucket& bucket, int chunk) const {
-  return static_cast<std::size_t>(std::min(kWireChunkBytes, bucket.n_bytes() - chunk * kWireChunkBytes));
-}
-
 std::byte* Aggregator::buffer(Round& round, int contribution, int chunk) {
   return round.ring[static_cast<std::size_t>(contribution * round.window + chunk % round.window)].get();
 }
 
 std::size_t Aggregator::ring_bytes(const Bucket& bucket, int window) const {
   return static_cast<std::size_t>(tree_.n_contributions() * window) *
-         BufferPool::class_of(chunk_bytes(bucket, 0));
+         BufferPool::class_of(buffer_bytes(bucket));
 }
 
 void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
@@ -59,7 +66,7 @@ void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
   if (!round.open) {
     round.open = true;
     round.streams.assign(nodes_of_worker_.size(), {});
-    round.done.assign(static_cast<std::size_t>(bucket.n_chunks()), false);
+    round.done.assign(static_cast<std::size_t>(bucket.n_wire_chunks()), false);
     round.chunks_done = 0;
     if (!waiting_.empty() || !try_admit(bucket, round)) waiting_.push_back(id);
   }
@@ -71,7 +78,7 @@ void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
 }
 
 bool Aggregator::try_admit(const Bucket& bucket, Round& round) {
-  int window = std::min(limits_.max_window, bucket.n_chunks());
+  int window = std::min(limits_.max_window, bucket.n_wire_chunks());
   while (window > 1 && in_use_ + ring_bytes(bucket, window) > limits_.max_bytes) window /= 2;
   const std::size_t bytes = ring_bytes(bucket, window);
   if (in_use_ > 0 && in_use_ + bytes > limits_.max_bytes) return false;
@@ -80,7 +87,7 @@ bool Aggregator::try_admit(const Bucket& bucket, Round& round) {
   round.window = window;
   round.admitted = true;
   const auto n_buffers = static_cast<std::size_t>(tree_.n_contributions() * window);
-  for (std::size_t i = 0; i < n_buffers; ++i) round.ring.push_back(pool_.take(chunk_bytes(bucket, 0)));
+  for (std::size_t i = 0; i < n_buffers; ++i) round.ring.push_back(pool_.take(buffer_bytes(bucket)));
   round.arrived.assign(tree_.merges().size() * static_cast<std::size_t>(window), 0);
   return true;
 }
@@ -89,7 +96,7 @@ void Aggregator::post_receives(const Bucket& bucket, Round& round, WorkerId work
   Stream& stream = round.streams[worker];
   const auto [first, last] = nodes_of_worker_[worker];
   const Rank from = cluster_.rank_of(worker);
-  while (stream.announced && stream.next_chunk < bucket.n_chunks() &&
+  while (stream.announced && stream.next_chunk < bucket.n_wire_chunks() &&
          stream.next_chunk < round.chunks_done + round.window) {
     const int chunk = stream.next_chunk++;
     for (int c = first; c < last; ++c) {
@@ -109,7 +116,7 @@ bool Aggregator::on_received(const Completion& completion, ReadyChunk& ready) {
          bucket.scope, completion.n_bytes, chunk_bytes(bucket, chunk));
   }
   if (!merge_upwards(bucket, round, contribution, chunk)) return false;
-  ready = {bucket.id, chunk, buffer(round, 0, chunk), chunk_bytes(bucket, chunk)};
+  ready = {bucket.id, chunk, buffer(round, 0, chunk)};
   return true;
 }
 
@@ -131,10 +138,11 @@ bool Aggregator::release_chunk(const ReadyChunk& chunk) {
   const Bucket& bucket = plan_[chunk.bucket];
   Round& round = round_of(chunk.bucket);
   round.done[static_cast<std::size_t>(chunk.chunk)] = true;
-  while (round.chunks_done < bucket.n_chunks() && round.done[static_cast<std::size_t>(round.chunks_done)]) {
+  while (round.chunks_done < bucket.n_wire_chunks() &&
+         round.done[static_cast<std::size_t>(round.chunks_done)]) {
     ++round.chunks_done;
   }
-  if (round.chunks_done == bucket.n_chunks()) {
+  if (round.chunks_done == bucket.n_wire_chunks()) {
     close(bucket, round);
     return true;
   }
@@ -143,7 +151,7 @@ bool Aggregator::release_chunk(const ReadyChunk& chunk) {
 }
 
 void Aggregator::close(const Bucket& bucket, Round& round) {
-  for (AlignedBytes& b : round.ring) pool_.give(std::move(b), chunk_bytes(bucket, 0));
+  for (AlignedBytes& b : round.ring) pool_.give(std::move(b), buffer_bytes(bucket));
   round.ring.clear();
   in_use_ -= ring_bytes(bucket, round.window);
   round.open = round.admitted = false;

@@ -29,12 +29,11 @@ class Aggregator {
     std::size_t max_bytes = std::size_t{32} << 20;  // of ring buffers; one round is always admitted
     int max_window = 8;                             // chunks in flight per contribution
   };
-  // A chunk whose sum is complete: `sum` (in place, may be overwritten until release_chunk) of n_bytes.
+  // A wire chunk whose sum is complete: `sum` (in place, may be overwritten until release_chunk).
   struct ReadyChunk {
     BucketId bucket;
     int chunk;
     std::byte* sum;
-    std::size_t n_bytes;
   };
 
   Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server,
@@ -70,7 +69,6 @@ class Aggregator {
     std::vector<std::uint8_t> arrived;  // operands seen, [merge * window + chunk % window]
   };
   Round& round_of(BucketId id) { return rounds_[id]; }
-  std::size_t chunk_bytes(const Bucket& bucket, int chunk) const;
   std::byte* buffer(Round& round, int contribution, int chunk);
   std::size_t ring_bytes(const Bucket& bucket, int window) const;
   bool try_admit(const Bucket& bucket, Round& round);

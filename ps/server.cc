@@ -29,8 +29,6 @@ std::vector<PeerMonitor::Peer> peers_of(const Server::Parts& parts) {
   return peers;
 }
 
-std::int64_t chunk_begin(int chunk) { return chunk * kWireChunkBytes; }
-
 }  // namespace
 
 Server::Server(const Parts& parts)
@@ -173,7 +171,7 @@ void Server::on_pull(WorkerId worker, const MessageHeader& pull) {
   }
   const Rank to = parts_.cluster.rank_of(worker);
   send_value_header(id, clock, to);
-  for (int chunk = 0; chunk < parts_.plan[id].n_chunks(); ++chunk) send_value_chunk(id, chunk, to);
+  for (int chunk = 0; chunk < parts_.plan[id].n_wire_chunks(); ++chunk) send_value_chunk(id, chunk, to);
 }
 
 void Server::send_value_header(BucketId id, Clock clock, Rank to) {
@@ -184,8 +182,8 @@ void Server::send_value_header(BucketId id, Clock clock, Rank to) {
 }
 
 void Server::send_value_chunk(BucketId id, int chunk, Rank to) {
-  const std::int64_t n = std::min(kWireChunkBytes, parts_.plan[id].n_bytes() - chunk_begin(chunk));
-  const ConstPiece piece{shard_.value(id) + chunk_begin(chunk), static_cast<std::size_t>(n)};
+  const WireChunk part = parts_.plan[id].wire_chunk(chunk);
+  const ConstPiece piece{shard_.value(id) + part.begin, static_cast<std::size_t>(part.n_bytes)};
   transport_.post_send(to, value_tag(id), std::span(&piece, 1), {kValueSend, id.value, 0, chunk});
   ++state_of(id).sends_in_flight;
 }
@@ -209,9 +207,8 @@ void Server::apply(const Aggregator::ReadyChunk& chunk) {
   if (deferred_.keeps_gradient(id)) {
     deferred_.keep(id, chunk.chunk, chunk.sum);
   } else {
-    const auto item = static_cast<std::int64_t>(size_of(parts_.plan[id].dtype));
-    updater_.update(id, chunk_begin(chunk.chunk) / item, static_cast<std::int64_t>(chunk.n_bytes) / item,
-                    chunk.sum, Clock(shard_.clock(id).value + 1));
+    const WireChunk part = parts_.plan[id].wire_chunk(chunk.chunk);
+    updater_.update(id, part.first_element, part.n_elements, chunk.sum, Clock(shard_.clock(id).value + 1));
     if (!is_deferred) answer_in_order(id, chunk.chunk);
   }
   if (!aggregator_.release_chunk(chunk)) return;
@@ -222,7 +219,7 @@ void Server::apply(const Aggregator::ReadyChunk& chunk) {
 // one. Workers have posted their receives for the values in the order of the chunks.
 void Server::answer_in_order(BucketId id, int chunk) {
   BucketState& state = state_of(id);
-  const int n_chunks = parts_.plan[id].n_chunks();
+  const int n_chunks = parts_.plan[id].n_wire_chunks();
   if (state.applied.empty()) state.applied.assign(static_cast<std::size_t>(n_chunks), false);
   state.applied[static_cast<std::size_t>(chunk)] = true;
   while (state.n_answered < n_chunks && state.applied[static_cast<std::size_t>(state.n_answered)])
@@ -247,7 +244,7 @@ bool Server::work_on_deferred() {
   if (!deferred_.work(final_chunks_)) return false;
   for (const auto& [id, chunk] : final_chunks_) {
     answer(id, chunk);
-    if (chunk + 1 == parts_.plan[id].n_chunks()) finish_round(id);
+    if (chunk + 1 == parts_.plan[id].n_wire_chunks()) finish_round(id);
   }
   return true;
 }

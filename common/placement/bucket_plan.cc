@@ -6,7 +6,15 @@
 
 namespace varscope {
 
-int Bucket::n_chunks() const { return static_cast<int>((n_bytes() + kWireChunkBytes - 1) / kWireChunkBytes); }
+int Bucket::n_wire_chunks() const {
+  return static_cast<int>((n_bytes() + kWireChunkBytes - 1) / kWireChunkBytes);
+}
+
+WireChunk Bucket::wire_chunk(int index) const {
+  const std::int64_t begin = index * kWireChunkBytes, n = std::min(kWireChunkBytes, n_bytes() - begin);
+  const auto item = static_cast<std::int64_t>(size_of(dtype));
+  return {begin, n, begin / item, n / item};
+}
 
 BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers) {
   BucketPlan plan;

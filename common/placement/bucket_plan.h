@@ -19,6 +19,18 @@ struct BucketSlice {
   std::int64_t n_elements;
 };
 
+// 512 KiB: beyond it messages leave the cache and slow down, below it the cost per message shows
+// (docs/performance.md). A multiple of every element's size.
+inline constexpr std::int64_t kWireChunkBytes = 512 << 10;
+
+// The part of a bucket that travels as one MPI message: kWireChunkBytes, the last one of a bucket what is left.
+struct WireChunk {
+  std::int64_t begin;  // bytes of the bucket
+  std::int64_t n_bytes;
+  std::int64_t first_element;  // of the bucket
+  std::int64_t n_elements;
+};
+
 // What travels as one push or one value: the slices of one scope's variables (of one dtype and one way of
 // updating) that one server owns. On the server a bucket is contiguous memory; on a worker it is gathered
 // from and scattered into the variables' own memory.
@@ -35,13 +47,9 @@ struct Bucket {
   // False: constants, pulled once.
   bool is_pushed() const { return trainable || average_decay >= 0; }
   std::int64_t n_bytes() const { return n_elements * static_cast<std::int64_t>(size_of(dtype)); }
-  // A bucket travels in chunks of kWireChunkBytes, each its own MPI message; the last may be shorter.
-  int n_chunks() const;
+  int n_wire_chunks() const;
+  WireChunk wire_chunk(int index) const;
 };
-
-// 512 KiB: beyond it messages leave the cache and slow down, below it the cost per message shows
-// (docs/performance.md).
-inline constexpr std::int64_t kWireChunkBytes = 512 << 10;
 
 // All buckets of a job, in order of the scopes' first variables: a pure function of (variables, number of
 // servers), the same on every rank.

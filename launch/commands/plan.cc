@@ -113,7 +113,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   for (const Bucket& b : plan.buckets()) {
     if (!b.is_pushed()) continue;
     ++n_pushed;
-    chunks += b.n_chunks();
+    chunks += b.n_wire_chunks();
     pushed += b.n_bytes();
   }
   for (int w = 0; w < n_workers; ++w) {
@@ -132,8 +132,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);
   std::int64_t receive = 0;
   for (const Bucket& b : plan.buckets()) {
-    receive += contributions * std::min(b.n_chunks(), Aggregator::Limits{}.max_window) *
-               std::min(b.n_bytes(), kWireChunkBytes);
+    receive += contributions * std::min(b.n_wire_chunks(), Aggregator::Limits{}.max_window) *
+               b.wire_chunk(0).n_bytes;
   }
   const CheckpointSize checkpoint = CheckpointSize::of(plan, cluster, hosts, slots, job.checkpoint);
   const std::string clipping =

@@ -64,9 +64,8 @@ std::int64_t DeferredUpdate::gradient_bytes(const BucketPlan& plan, const ClipCo
 }
 
 void DeferredUpdate::keep(BucketId id, int chunk, const std::byte* sum) {
-  const std::int64_t begin = chunk * kWireChunkBytes;
-  std::memcpy(state_of(id).gradient.get() + begin, sum,
-              static_cast<std::size_t>(std::min(kWireChunkBytes, plan_[id].n_bytes() - begin)));
+  const WireChunk part = plan_[id].wire_chunk(chunk);
+  std::memcpy(state_of(id).gradient.get() + part.begin, sum, static_cast<std::size_t>(part.n_bytes));
 }
 
 void DeferredUpdate::round_ended(BucketId id) {
@@ -99,7 +98,8 @@ void DeferredUpdate::on_message(const Message& message) {
 void DeferredUpdate::start_updates() {
   for (BucketId id : shard_.buckets()) {
     if (!keeps_gradient(id)) continue;
-    for (int chunk = 0; chunk < plan_[id].n_chunks(); ++chunk) tasks_.push_back({Work::update, id, chunk});
+    for (int chunk = 0; chunk < plan_[id].n_wire_chunks(); ++chunk)
+      tasks_.push_back({Work::update, id, chunk});
   }
 }
 
@@ -151,9 +151,8 @@ void DeferredUpdate::square(const Bucket& bucket, const BucketSlice& slice) {
 }
 
 void DeferredUpdate::update(const Bucket& bucket, int chunk, std::vector<FinalChunk>& final_chunks) {
-  const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
-  const std::int64_t begin = chunk * kWireChunkBytes / item;
-  const std::int64_t n = std::min(kWireChunkBytes / item, bucket.n_elements - begin);
+  const WireChunk part = bucket.wire_chunk(chunk);
+  const std::int64_t begin = part.first_element, n = part.n_elements;
   std::byte* memory = state_of(bucket.id).gradient.get();
   for_each_slice_in(bucket, begin, n, [&](const BucketSlice& slice, std::int64_t from, std::int64_t count) {
     const double factor = gradients_.exchange.scales(*gradients_.plan.find(slice.variable, slice.index))[0];
@@ -165,7 +164,7 @@ void DeferredUpdate::update(const Bucket& bucket, int chunk, std::vector<FinalCh
   updater_.update(bucket.id, begin, n, element(memory, bucket, begin), step_of(bucket.id));
   if (state_of(bucket.id).held_slices.empty()) {
     final_chunks.push_back({bucket.id, chunk});
-  } else if (chunk + 1 == bucket.n_chunks()) {
+  } else if (chunk + 1 == bucket.n_wire_chunks()) {
     add_sum_tasks(bucket.id);
   }
 }
@@ -200,7 +199,7 @@ void DeferredUpdate::rescale(const Bucket& bucket, const BucketSlice& slice,
   }
   BucketState& state = state_of(bucket.id);
   if (++state.rescaled < state.held_slices.size()) return;
-  for (int chunk = 0; chunk < bucket.n_chunks(); ++chunk) final_chunks.push_back({bucket.id, chunk});
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) final_chunks.push_back({bucket.id, chunk});
 }
 
 }  // namespace varscope

@@ -20,11 +20,6 @@ std::vector<PeerMonitor::Peer> servers_of(const ClusterMap& cluster, const std::
   return peers;
 }
 
-std::int64_t chunk_begin(int chunk) { return chunk * kWireChunkBytes; }
-std::int64_t chunk_size(const Bucket& bucket, int chunk) {
-  return std::min(kWireChunkBytes, bucket.n_bytes() - chunk_begin(chunk));
-}
-
 }  // namespace
 
 PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, WorkerId worker,
@@ -43,9 +38,9 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
 void PsClient::post_value_receives(const Bucket& bucket, Clock clock) {
   State& state = state_of(bucket.id);
   const Rank server = cluster_.rank_of(bucket.server);
-  for (int chunk = 0; chunk < bucket.n_chunks(); ++chunk) {
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     value_pieces_.clear();
-    memory_.value_pieces(bucket, chunk_begin(chunk), chunk_size(bucket, chunk), value_pieces_);
+    memory_.value_pieces(bucket, bucket.wire_chunk(chunk), value_pieces_);
     transport_.post_receive(server, value_tag(bucket.id), value_pieces_,
                             {kValueReceive, bucket.id.value, 0, chunk});
     ++state.receives;
@@ -89,10 +84,10 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
   header.n_nodes = n_nodes;
   header.flags = flags;
   transport_.send_message(server, header);
-  for (int chunk = 0; chunk < bucket.n_chunks(); ++chunk) {
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     for (int node = 0; node < n_nodes; ++node) {
       gradient_pieces_.clear();
-      memory_.gradient_pieces(bucket, node, chunk_begin(chunk), chunk_size(bucket, chunk), gradient_pieces_);
+      memory_.gradient_pieces(bucket, node, bucket.wire_chunk(chunk), gradient_pieces_);
       transport_.post_send(server, push_tag(id), gradient_pieces_, {kGradientSend, id.value, node, chunk});
       ++state.sends;
     }
@@ -147,7 +142,7 @@ void PsClient::on_completion(const Completion& completion) {
   if (completion.key.what == kGradientSend) {
     --state.sends;
   } else {
-    const auto expected = static_cast<std::size_t>(chunk_size(bucket, completion.key.chunk));
+    const auto expected = static_cast<std::size_t>(bucket.wire_chunk(completion.key.chunk).n_bytes);
     if (completion.n_bytes != expected) {
       fail(ErrorKind::protocol, "server {} sent {} bytes of chunk {} of bucket {} ({}), not {}",
            bucket.server.value, completion.n_bytes, completion.key.chunk, bucket.id.value, bucket.scope,

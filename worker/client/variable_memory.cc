@@ -54,10 +54,10 @@ void VariableMemory::zero_gradients(int buffer) {
 }
 
 template <class P>
-void VariableMemory::pieces(const Bucket& bucket, std::byte* arena, std::int64_t begin, std::int64_t n,
+void VariableMemory::pieces(const Bucket& bucket, std::byte* arena, const WireChunk& chunk,
                             std::vector<P>& out) const {
   const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
-  const std::int64_t end = begin + n;
+  const std::int64_t begin = chunk.begin, end = begin + chunk.n_bytes;
   // The first slice that reaches past `begin`: slices lie in the bucket in order and without gaps.
   auto it = std::partition_point(bucket.slices.begin(), bucket.slices.end(), [&](const BucketSlice& s) {
     return (s.bucket_begin + s.n_elements) * item <= begin;
@@ -75,14 +75,14 @@ void VariableMemory::pieces(const Bucket& bucket, std::byte* arena, std::int64_t
   }
 }
 
-void VariableMemory::value_pieces(const Bucket& bucket, std::int64_t begin, std::int64_t n,
+void VariableMemory::value_pieces(const Bucket& bucket, const WireChunk& chunk,
                                   std::vector<Piece>& out) const {
-  pieces(bucket, values_.get(), begin, n, out);
+  pieces(bucket, values_.get(), chunk, out);
 }
 
-void VariableMemory::gradient_pieces(const Bucket& bucket, int buffer, std::int64_t begin, std::int64_t n,
+void VariableMemory::gradient_pieces(const Bucket& bucket, int buffer, const WireChunk& chunk,
                                      std::vector<ConstPiece>& out) const {
-  pieces(bucket, gradients_[static_cast<std::size_t>(buffer)].get(), begin, n, out);
+  pieces(bucket, gradients_[static_cast<std::size_t>(buffer)].get(), chunk, out);
 }
 
 }  // namespace varscope

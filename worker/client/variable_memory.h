@@ -23,17 +23,16 @@ class VariableMemory {
   void add_gradients(const Bucket& bucket, int into, int from);
   void zero_gradients(int buffer);
 
-  // The memory of bytes [begin, begin + n) of a bucket, in order; adjacent runs are joined.
-  void value_pieces(const Bucket& bucket, std::int64_t begin, std::int64_t n, std::vector<Piece>& out) const;
-  void gradient_pieces(const Bucket& bucket, int buffer, std::int64_t begin, std::int64_t n,
+  // The memory of one wire chunk of a bucket, in order; adjacent runs are joined.
+  void value_pieces(const Bucket& bucket, const WireChunk& chunk, std::vector<Piece>& out) const;
+  void gradient_pieces(const Bucket& bucket, int buffer, const WireChunk& chunk,
                        std::vector<ConstPiece>& out) const;
   std::int64_t n_bytes() const { return n_bytes_ * (1 + n_gradient_buffers()); }
 
  private:
   TensorView view(const AlignedBytes& arena, int variable) const;
   template <class P>
-  void pieces(const Bucket& bucket, std::byte* arena, std::int64_t begin, std::int64_t n,
-              std::vector<P>& out) const;
+  void pieces(const Bucket& bucket, std::byte* arena, const WireChunk& chunk, std::vector<P>& out) const;
 
   const VariableTable& variables_;
   std::vector<std::int64_t> offsets_;  // bytes, by variable

@@ -140,7 +140,31 @@ TEST(Bucket, ChunksAtTheBoundary) {
                                              {2 * kPerChunk, 2},
                                              {2 * kPerChunk + 1, 3}}) {
     b.n_elements = n_elements;
-    EXPECT_EQ(b.n_chunks(), n_chunks) << n_elements;
+    EXPECT_EQ(b.n_wire_chunks(), n_chunks) << n_elements;
+  }
+}
+
+TEST(Bucket, WireChunksCoverItWithoutGaps) {
+  for (const DType dtype : {DType::float32, DType::float64}) {
+    const auto item = static_cast<std::int64_t>(size_of(dtype));
+    for (const std::int64_t n_bytes : {item, kWireChunkBytes, kWireChunkBytes + item, 3 * kWireChunkBytes}) {
+      Bucket b;
+      b.dtype = dtype;
+      b.n_elements = n_bytes / item;
+      std::int64_t bytes = 0, elements = 0;
+      for (int i = 0; i < b.n_wire_chunks(); ++i) {
+        const WireChunk chunk = b.wire_chunk(i);
+        EXPECT_EQ(chunk.begin, bytes);
+        EXPECT_EQ(chunk.first_element, elements);
+        EXPECT_EQ(chunk.n_bytes, chunk.n_elements * item);
+        EXPECT_LE(chunk.n_bytes, kWireChunkBytes);
+        EXPECT_GT(chunk.n_bytes, 0);
+        bytes += chunk.n_bytes;
+        elements += chunk.n_elements;
+      }
+      EXPECT_EQ(bytes, n_bytes);
+      EXPECT_EQ(elements, b.n_elements);
+    }
   }
 }
 

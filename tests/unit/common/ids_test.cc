@@ -16,7 +16,9 @@ using ::testing::ElementsAre;
 using Names = IdVector<ServerId, std::string>;
 
 template <class Vector, class Subscript>
-concept CanSubscript = requires(Vector v, Subscript s) { v[s]; };
+concept CanSubscript = requires(Vector v, Subscript s) {
+  v[s];
+};
 
 static_assert(CanSubscript<Names, ServerId>);
 static_assert(!CanSubscript<Names, WorkerId>, "another id names something else");

@@ -186,7 +186,7 @@ class RandomRun {
 
   // Announces, or sends the next piece; true when both are complete.
   bool advance(Stream& s) {
-    const int n_sends = s.bucket->n_chunks() * s.n_nodes;
+    const int n_sends = s.bucket->n_wire_chunks() * s.n_nodes;
     if (!s.announced && (s.n_sent == n_sends || random_() % 2 == 0)) {
       aggregator_.announce(s.worker, setup_.push_header(s.worker, *s.bucket));
       s.announced = true;
@@ -214,10 +214,10 @@ class RandomRun {
       if (!aggregator_.on_received(c, chunk)) continue;
       const auto& sum = setup_.gradients.sum[static_cast<std::size_t>(chunk.bucket.value)];
       const auto begin = static_cast<std::size_t>(chunk.chunk * kWireChunkBytes);
-      ASSERT_EQ(chunk.n_bytes, std::min<std::size_t>(kWireChunkBytes, sum.size() - begin));
-      ASSERT_EQ(std::memcmp(chunk.sum, sum.data() + begin, chunk.n_bytes), 0)
+      const std::size_t n_bytes = std::min<std::size_t>(kWireChunkBytes, sum.size() - begin);
+      ASSERT_EQ(std::memcmp(chunk.sum, sum.data() + begin, n_bytes), 0)
           << "bucket " << chunk.bucket.value << " chunk " << chunk.chunk;
-      std::memset(chunk.sum, 0xee, chunk.n_bytes);  // as the optimizer may
+      std::memset(chunk.sum, 0xee, n_bytes);  // as the optimizer may
       ready_.push_back(chunk);
       ++n_checked_;
     }
