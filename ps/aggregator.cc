@@ -5,7 +5,6 @@
 #include "common/base/error.h"
 #include "common/base/sum.h"
 #include "common/placement/cluster.h"
-#include "common/transport/wire.h"
 
 namespace varscope {
 namespace {
@@ -21,7 +20,7 @@ std::size_t buffer_bytes(const Bucket& bucket) { return chunk_bytes(bucket, 0); 
 
 Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
                        ServerId server, Limits limits)
-    : transport_(transport),
+    : codec_(transport),
       plan_(plan),
       cluster_(cluster),
       server_(server),
@@ -101,8 +100,7 @@ void Aggregator::post_receives(const Bucket& bucket, Round& round, WorkerId work
     const int chunk = stream.next_chunk++;
     for (int c = first; c < last; ++c) {
       const Piece piece{buffer(round, c, chunk), chunk_bytes(bucket, chunk)};
-      transport_.post_receive(from, push_tag(bucket.id), std::span(&piece, 1),
-                              {kReceive, bucket.id.value, c, chunk});
+      codec_.receive(Flow::gradients, from, bucket, chunk, c, std::span(&piece, 1));
     }
   }
 }
@@ -111,10 +109,7 @@ bool Aggregator::on_received(const Completion& completion, ReadyChunk& ready) {
   const auto [what, bucket_id, contribution, chunk] = completion.key;
   const Bucket& bucket = plan_[BucketId(bucket_id)];
   Round& round = round_of(bucket.id);
-  if (completion.n_bytes != chunk_bytes(bucket, chunk)) {
-    fail(ErrorKind::protocol, "chunk {} of bucket {} ({}) has {} bytes instead of {}", chunk, bucket_id,
-         bucket.scope, completion.n_bytes, chunk_bytes(bucket, chunk));
-  }
+  codec_.arrived(bucket, completion);
   if (!merge_upwards(bucket, round, contribution, chunk)) return false;
   ready = {bucket.id, chunk, buffer(round, 0, chunk)};
   return true;

@@ -9,6 +9,7 @@
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
+#include "common/transport/wire_codec.h"
 #include "ps/buffer_pool.h"
 
 namespace varscope {
@@ -43,13 +44,11 @@ class Aggregator {
 
   // A push has been announced. REQUIRES: the bucket's previous round has ended.
   void announce(WorkerId worker, const MessageHeader& push);
-  // One posted receive has completed (key.what == kReceive). Returns true and fills `ready` when it finishes
-  // a chunk.
+  // One posted receive has completed (Flow::gradients). Returns true and fills `ready` when it finishes a chunk.
   bool on_received(const Completion& completion, ReadyChunk& ready);
   // The chunk's sum has been used. Returns true when it was the round's last.
   bool release_chunk(const ReadyChunk& chunk);
 
-  static constexpr std::int32_t kReceive = 1;
   std::size_t bytes_in_use() const { return in_use_; }
   std::size_t most_bytes_in_use() const { return most_in_use_; }
 
@@ -76,7 +75,7 @@ class Aggregator {
   bool merge_upwards(const Bucket& bucket, Round& round, int contribution, int chunk);
   void close(const Bucket& bucket, Round& round);
 
-  Transport& transport_;
+  WireCodec codec_;
   const BucketPlan& plan_;
   const ClusterMap& cluster_;
   ServerId server_;

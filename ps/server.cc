@@ -35,6 +35,7 @@ Server::Server(const Parts& parts)
     : parts_(parts),
       transport_(parts.transport),
       shard_(parts.shard),
+      codec_(parts.transport),
       aggregator_(parts.transport, parts.plan, parts.cluster, parts.shard.server(), parts.limits),
       updater_(parts.plan, parts.optimizer, parts.shard),
       deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_),
@@ -182,15 +183,16 @@ void Server::send_value_header(BucketId id, Clock clock, Rank to) {
 }
 
 void Server::send_value_chunk(BucketId id, int chunk, Rank to) {
-  const WireChunk part = parts_.plan[id].wire_chunk(chunk);
+  const Bucket& bucket = parts_.plan[id];
+  const WireChunk part = bucket.wire_chunk(chunk);
   const ConstPiece piece{shard_.value(id) + part.begin, static_cast<std::size_t>(part.n_bytes)};
-  transport_.post_send(to, value_tag(id), std::span(&piece, 1), {kValueSend, id.value, 0, chunk});
+  codec_.send(Flow::values, to, bucket, chunk, 0, std::span(&piece, 1));
   ++state_of(id).sends_in_flight;
 }
 
 void Server::on_completion(const Completion& completion) {
   const BucketId id(completion.key.bucket);
-  if (completion.key.what == Aggregator::kReceive) {
+  if (WireCodec::flow_of(completion) == Flow::gradients) {
     Aggregator::ReadyChunk ready{};
     if (aggregator_.on_received(completion, ready)) apply(ready);
     return;

@@ -46,7 +46,6 @@ class Server {
   RunEnd run();
 
  private:
-  static constexpr std::int32_t kValueSend = 2;
   struct BucketState {
     int sends_in_flight = 0;
     bool in_round = false;
@@ -77,6 +76,7 @@ class Server {
   Parts parts_;
   Transport& transport_;
   ParameterShard& shard_;
+  WireCodec codec_;
   Aggregator aggregator_;
   Updater updater_;
   DeferredUpdate deferred_;

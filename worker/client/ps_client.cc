@@ -29,6 +29,7 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
       plan_(plan),
       worker_(worker),
       memory_(memory),
+      codec_(transport),
       step_timeout_s_(options.step_timeout_s),
       contributions_(maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers)),
       monitor_(transport, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
@@ -41,8 +42,7 @@ void PsClient::post_value_receives(const Bucket& bucket, Clock clock) {
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     value_pieces_.clear();
     memory_.value_pieces(bucket, bucket.wire_chunk(chunk), value_pieces_);
-    transport_.post_receive(server, value_tag(bucket.id), value_pieces_,
-                            {kValueReceive, bucket.id.value, 0, chunk});
+    codec_.receive(Flow::values, server, bucket, chunk, 0, value_pieces_);
     ++state.receives;
   }
   state.header_due = true;
@@ -88,7 +88,7 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
     for (int node = 0; node < n_nodes; ++node) {
       gradient_pieces_.clear();
       memory_.gradient_pieces(bucket, node, bucket.wire_chunk(chunk), gradient_pieces_);
-      transport_.post_send(server, push_tag(id), gradient_pieces_, {kGradientSend, id.value, node, chunk});
+      codec_.send(Flow::gradients, server, bucket, chunk, node, gradient_pieces_);
       ++state.sends;
     }
   }
@@ -139,15 +139,10 @@ void PsClient::on_message(const Message& message) {
 void PsClient::on_completion(const Completion& completion) {
   const Bucket& bucket = plan_[BucketId(completion.key.bucket)];
   State& state = state_of(bucket.id);
-  if (completion.key.what == kGradientSend) {
+  if (WireCodec::flow_of(completion) == Flow::gradients) {
     --state.sends;
   } else {
-    const auto expected = static_cast<std::size_t>(bucket.wire_chunk(completion.key.chunk).n_bytes);
-    if (completion.n_bytes != expected) {
-      fail(ErrorKind::protocol, "server {} sent {} bytes of chunk {} of bucket {} ({}), not {}",
-           bucket.server.value, completion.n_bytes, completion.key.chunk, bucket.id.value, bucket.scope,
-           expected);
-    }
+    codec_.arrived(bucket, completion);
     --state.receives;
   }
   if (ready(bucket.id)) --n_busy_;

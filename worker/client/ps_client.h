@@ -12,6 +12,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/peer_monitor.h"
 #include "common/transport/transport.h"
+#include "common/transport/wire_codec.h"
 #include "worker/client/variable_memory.h"
 
 namespace varscope {
@@ -57,7 +58,6 @@ class PsClient {
   std::int64_t take_communicate_ns() { return std::exchange(communicate_ns_, 0); }
 
  private:
-  enum What : std::int32_t { kGradientSend = 1, kValueReceive = 2 };
   struct State {
     int sends = 0;
     int receives = 0;
@@ -79,6 +79,7 @@ class PsClient {
   const BucketPlan& plan_;
   WorkerId worker_;
   VariableMemory& memory_;
+  WireCodec codec_;
   double step_timeout_s_;
   std::vector<TreeNode> contributions_;
   PeerMonitor monitor_;

@@ -209,7 +209,7 @@ class RandomRun {
     server_->poll_completions(done);
     std::shuffle(done.begin(), done.end(), random_);
     for (const Completion& c : done) {
-      ASSERT_EQ(c.key.what, Aggregator::kReceive);
+      ASSERT_EQ(WireCodec::flow_of(c), Flow::gradients);
       Aggregator::ReadyChunk chunk{};
       if (!aggregator_.on_received(c, chunk)) continue;
       const auto& sum = setup_.gradients.sum[static_cast<std::size_t>(chunk.bucket.value)];
@@ -346,7 +346,7 @@ TEST(Aggregator, AShortChunkIsSeen) {
   ASSERT_EQ(done.size(), 1U);
   Aggregator::ReadyChunk ready{};
   EXPECT_EQ(thrown([&] { aggregator.on_received(done[0], ready); }),
-            "protocol: chunk 0 of bucket 1 (small) has 800 bytes instead of 840");
+            "protocol: wire chunk 0 of bucket 1 (small, of server 0) has 800 bytes instead of 840");
 }
 
 }  // namespace
