@@ -18,12 +18,10 @@ std::size_t buffer_bytes(const Bucket& bucket) { return chunk_bytes(bucket, 0); 
 
 }  // namespace
 
-Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
-                       ServerId server, Limits limits)
+Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, Limits limits)
     : codec_(transport),
       plan_(plan),
       cluster_(cluster),
-      server_(server),
       limits_(limits),
       tree_(all_contributions(cluster), cluster.logical_workers),
       rounds_(plan.size()) {
@@ -44,14 +42,7 @@ std::size_t Aggregator::ring_bytes(const Bucket& bucket, int window) const {
          BufferPool::class_of(buffer_bytes(bucket));
 }
 
-void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
-  const BucketId id(push.bucket);
-  if (push.bucket < 0 || push.bucket >= plan_.size() || plan_[id].server != server_ ||
-      !plan_[id].is_pushed()) {
-    fail(ErrorKind::protocol, "worker {} pushed bucket {}, which server {} does not take", worker.value,
-         push.bucket, server_.value);
-  }
-  const Bucket& bucket = plan_[id];
+void Aggregator::announce(WorkerId worker, const Bucket& bucket, const MessageHeader& push) {
   const auto [first, last] = nodes_of_worker_[worker];
   const auto expected =
       static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(last - first);
@@ -61,17 +52,17 @@ void Aggregator::announce(WorkerId worker, const MessageHeader& push) {
          "worker {} pushed {} bytes in {} nodes of bucket {} ({}), expected {} bytes in {} nodes",
          worker.value, push.n_bytes, push.n_nodes, push.bucket, bucket.scope, expected, last - first);
   }
-  Round& round = round_of(id);
+  Round& round = round_of(bucket.id);
   if (!round.open) {
     round.open = true;
     round.streams.assign(nodes_of_worker_.size(), {});
     round.done.assign(static_cast<std::size_t>(bucket.n_wire_chunks()), false);
     round.chunks_done = 0;
-    if (!waiting_.empty() || !try_admit(bucket, round)) waiting_.push_back(id);
+    if (!waiting_.empty() || !try_admit(bucket, round)) waiting_.push_back(bucket.id);
   }
   Stream& stream = round.streams[worker];
   if (stream.announced)
-    fail(ErrorKind::protocol, "worker {} pushed bucket {} twice in one step", worker.value, id.value);
+    fail(ErrorKind::protocol, "worker {} pushed bucket {} twice in one step", worker.value, bucket.id.value);
   stream.announced = true;
   if (round.admitted) post_receives(bucket, round, worker);
 }

@@ -22,8 +22,7 @@ namespace varscope {
 // itself, whatever the others do, so that the byte limit can hold producers back but never deadlock. Rounds
 // over the limit wait in line.
 //
-// Not thread-safe. Throws Error(protocol) on a push that does not fit (unknown bucket, wrong size or nodes,
-// twice).
+// Not thread-safe. Throws Error(protocol) on a push that does not fit (wrong size or contributions, twice).
 class Aggregator {
  public:
   struct Limits {
@@ -37,13 +36,13 @@ class Aggregator {
     std::byte* sum;
   };
 
-  Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server,
-             Limits limits);
-  Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, ServerId server)
-      : Aggregator(transport, plan, cluster, server, Limits{}) {}
+  Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster, Limits limits);
+  Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster)
+      : Aggregator(transport, plan, cluster, Limits{}) {}
 
-  // A push has been announced. REQUIRES: the bucket's previous round has ended.
-  void announce(WorkerId worker, const MessageHeader& push);
+  // A push of the bucket has been announced. REQUIRES: the bucket is on this server and is pushed, and its
+  // previous round has ended.
+  void announce(WorkerId worker, const Bucket& bucket, const MessageHeader& push);
   // One posted receive has completed (Flow::gradients). Returns true and fills `ready` when it finishes a chunk.
   bool on_received(const Completion& completion, ReadyChunk& ready);
   // The chunk's sum has been used. Returns true when it was the round's last.
@@ -78,7 +77,6 @@ class Aggregator {
   WireCodec codec_;
   const BucketPlan& plan_;
   const ClusterMap& cluster_;
-  ServerId server_;
   Limits limits_;
   ReductionTree tree_;
   IdVector<WorkerId, std::pair<int, int>> nodes_of_worker_;  // [first, last) contribution of each

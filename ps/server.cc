@@ -36,7 +36,7 @@ Server::Server(const Parts& parts)
       transport_(parts.transport),
       shard_(parts.shard),
       codec_(parts.transport),
-      aggregator_(parts.transport, parts.plan, parts.cluster, parts.shard.server(), parts.limits),
+      aggregator_(parts.transport, parts.plan, parts.cluster, parts.limits),
       updater_(parts.plan, parts.optimizer, parts.shard),
       deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_),
       monitor_(parts.transport, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
@@ -113,25 +113,35 @@ void Server::on_message(const Message& message) {
   }
 }
 
+const Bucket& Server::own_bucket(WorkerId worker, const MessageHeader& push_or_pull) const {
+  const BucketId id(push_or_pull.bucket);
+  if (!shard_.has(id)) {
+    fail(ErrorKind::protocol, "worker {} {}ed bucket {}, which is not on server {}", worker.value,
+         to_string(type_of(push_or_pull)), id.value, shard_.server().value);
+  }
+  return parts_.plan[id];
+}
+
 void Server::on_push(WorkerId worker, const MessageHeader& push) {
   auto& sequence = sequence_[worker];
   if (push.sequence != ++sequence) {
     fail(ErrorKind::protocol, "push {} of worker {} arrived where push {} was due", push.sequence,
          worker.value, sequence);
   }
-  if (push.bucket < 0 || push.bucket >= parts_.plan.size() || !shard_.has(BucketId(push.bucket))) {
-    fail(ErrorKind::protocol, "worker {} pushed bucket {}, which is not on server {}", worker.value,
-         push.bucket, shard_.server().value);
+  const Bucket& bucket = own_bucket(worker, push);
+  const BucketId id = bucket.id;
+  if (!bucket.is_pushed()) {
+    fail(ErrorKind::protocol, "worker {} pushed bucket {} ({}), whose values never change", worker.value,
+         id.value, bucket.scope);
   }
-  const BucketId id(push.bucket);
   if (push.clock != shard_.clock(id).value + 1) {
     fail(ErrorKind::protocol, "worker {} pushed step {} of bucket {} ({}), which is at step {}", worker.value,
-         push.clock, push.bucket, parts_.plan[id].scope, shard_.clock(id).value);
+         push.clock, id.value, bucket.scope, shard_.clock(id).value);
   }
   if (n_finished_in_step_ > 0 && push.clock > finishing_.value) {
     fail(ErrorKind::protocol,
          "worker {} pushed step {} of bucket {} ({}) before it had all values of step {}", worker.value,
-         push.clock, push.bucket, parts_.plan[id].scope, finishing_.value);
+         push.clock, id.value, bucket.scope, finishing_.value);
   }
   BucketState& state = state_of(id);
   // The value is still being sent to somebody, and this push might complete the round that changes it: not
@@ -144,7 +154,8 @@ void Server::on_push(WorkerId worker, const MessageHeader& push) {
 }
 
 void Server::announce(WorkerId worker, const MessageHeader& push) {
-  BucketState& state = state_of(BucketId(push.bucket));
+  const Bucket& bucket = parts_.plan[BucketId(push.bucket)];
+  BucketState& state = state_of(bucket.id);
   if (!state.in_round) {
     state.in_round = true;
     state.flags = push.flags;
@@ -152,27 +163,23 @@ void Server::announce(WorkerId worker, const MessageHeader& push) {
     fail(ErrorKind::protocol, "worker {} pushed bucket {} with flags {}, another with {}", worker.value,
          push.bucket, push.flags, state.flags);
   }
-  aggregator_.announce(worker, push);
+  aggregator_.announce(worker, bucket, push);
 }
 
 void Server::on_pull(WorkerId worker, const MessageHeader& pull) {
-  if (pull.bucket < 0 || pull.bucket >= parts_.plan.size() || !shard_.has(BucketId(pull.bucket))) {
-    fail(ErrorKind::protocol, "worker {} pulled bucket {}, which is not on server {}", worker.value,
-         pull.bucket, shard_.server().value);
-  }
-  const BucketId id(pull.bucket);
+  const Bucket& bucket = own_bucket(worker, pull);
+  const BucketId id = bucket.id;
   // A round that others have begun does not matter: it cannot change the value without this worker's push,
   // which follows its pull. Holding the pull back for it would be a deadlock.
   // What is never pushed is as new as anybody asks for.
-  const Clock clock =
-      parts_.plan[id].is_pushed() ? shard_.clock(id) : std::max(shard_.clock(id), Clock(pull.clock));
+  const Clock clock = bucket.is_pushed() ? shard_.clock(id) : std::max(shard_.clock(id), Clock(pull.clock));
   if (!gate_.may_read(Clock(pull.clock), clock)) {
     held_pulls_.emplace_back(worker, pull);
     return;
   }
   const Rank to = parts_.cluster.rank_of(worker);
   send_value_header(id, clock, to);
-  for (int chunk = 0; chunk < parts_.plan[id].n_wire_chunks(); ++chunk) send_value_chunk(id, chunk, to);
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) send_value_chunk(id, chunk, to);
 }
 
 void Server::send_value_header(BucketId id, Clock clock, Rank to) {

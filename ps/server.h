@@ -56,6 +56,7 @@ class Server {
   };
   bool step();
   void on_message(const Message& message);
+  const Bucket& own_bucket(WorkerId worker, const MessageHeader& push_or_pull) const;
   void on_push(WorkerId worker, const MessageHeader& push);
   void announce(WorkerId worker, const MessageHeader& push);
   void on_pull(WorkerId worker, const MessageHeader& pull);

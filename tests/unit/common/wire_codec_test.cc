@@ -73,9 +73,13 @@ TEST_F(WireCodecTest, TheFlowsOfABucketDoNotMix) {
 TEST_F(WireCodecTest, AChunkThatIsNotWholeIsRefused) {
   const Bucket& bucket = plan[BucketId(0)];
   EXPECT_EQ(thrown([&] { server.arrived(bucket, {{1, 0, 0, 1}, 8}); }), "no error");
-  EXPECT_EQ(thrown([&] { server.arrived(bucket, {{1, 0, 0, 1}, 4}); }),
+  EXPECT_EQ(thrown([&] {
+              server.arrived(bucket, {{1, 0, 0, 1}, 4});
+            }),
             "protocol: wire chunk 1 of bucket 0 (a, of server 0) has 4 bytes instead of 8");
-  EXPECT_EQ(thrown([&] { server.arrived(bucket, {{1, 0, 0, 0}, 8}); }),
+  EXPECT_EQ(thrown([&] {
+              server.arrived(bucket, {{1, 0, 0, 0}, 8});
+            }),
             "protocol: wire chunk 0 of bucket 0 (a, of server 0) has 8 bytes instead of 524288");
 }
 

@@ -125,7 +125,7 @@ class RandomRun {
       : setup_(setup),
         hub_(setup.cluster.n_workers() + 1),
         server_(hub_.endpoint(Rank(0))),
-        aggregator_(*server_, setup.plan, setup.cluster, ServerId(0), limits),
+        aggregator_(*server_, setup.plan, setup.cluster, limits),
         random_(seed) {
     for (int w = 0; w < setup.cluster.n_workers(); ++w) workers_.push_back(hub_.endpoint(Rank(w + 1)));
   }
@@ -188,7 +188,7 @@ class RandomRun {
   bool advance(Stream& s) {
     const int n_sends = s.bucket->n_wire_chunks() * s.n_nodes;
     if (!s.announced && (s.n_sent == n_sends || random_() % 2 == 0)) {
-      aggregator_.announce(s.worker, setup_.push_header(s.worker, *s.bucket));
+      aggregator_.announce(s.worker, *s.bucket, setup_.push_header(s.worker, *s.bucket));
       s.announced = true;
     } else if (s.n_sent < n_sends) {
       const int chunk = s.n_sent / s.n_nodes, node = s.n_sent % s.n_nodes;
@@ -281,20 +281,14 @@ TEST(Aggregator, WrongPushesAreToldApart) {
   const Job setup(2, 3);
   LoopbackHub hub(3);
   const auto server = hub.endpoint(Rank(0));
-  Aggregator aggregator(*server, setup.plan, setup.cluster, ServerId(0));
+  Aggregator aggregator(*server, setup.plan, setup.cluster);
   const Bucket& small = setup.plan[BucketId(1)];
   const auto error_with = [&](WorkerId w, auto change) {
     MessageHeader h = setup.push_header(w, small);
     change(h);
-    return thrown([&] { aggregator.announce(w, h); });
+    return thrown([&] { aggregator.announce(w, small, h); });
   };
   const WorkerId w0(0), w1(1);
-  EXPECT_EQ(error_with(w0, [](auto& h) { h.bucket = 99; }),
-            "protocol: worker 0 pushed bucket 99, which server 0 does not take");
-  EXPECT_EQ(error_with(w1, [](auto& h) { h.bucket = -1; }),
-            "protocol: worker 1 pushed bucket -1, which server 0 does not take");
-  EXPECT_EQ(error_with(w0, [](auto& h) { h.bucket = 3; }),  // not trainable
-            "protocol: worker 0 pushed bucket 3, which server 0 does not take");
   EXPECT_EQ(
       error_with(w0, [](auto& h) { h.n_bytes += 4; }),
       "protocol: worker 0 pushed 844 bytes in 1 nodes of bucket 1 (small), expected 840 bytes in 1 nodes");
@@ -308,36 +302,23 @@ TEST(Aggregator, APushIsForOneClockAndOneSetOfLeaves) {
   const Job setup(2, 2);
   LoopbackHub hub(3);
   const auto server = hub.endpoint(Rank(0));
-  Aggregator aggregator(*server, setup.plan, setup.cluster, ServerId(0));
+  Aggregator aggregator(*server, setup.plan, setup.cluster);
   const Bucket& small = setup.plan[BucketId(1)];
   MessageHeader h = setup.push_header(WorkerId(1), small);
   h.leaf_begin = 0;
-  EXPECT_NE(thrown([&] { aggregator.announce(WorkerId(1), h); }), "no error");
-  aggregator.announce(WorkerId(0), setup.push_header(WorkerId(0), small));
-  EXPECT_EQ(thrown([&] { aggregator.announce(WorkerId(0), setup.push_header(WorkerId(0), small)); }),
+  EXPECT_NE(thrown([&] { aggregator.announce(WorkerId(1), small, h); }), "no error");
+  aggregator.announce(WorkerId(0), small, setup.push_header(WorkerId(0), small));
+  EXPECT_EQ(thrown([&] { aggregator.announce(WorkerId(0), small, setup.push_header(WorkerId(0), small)); }),
             "protocol: worker 0 pushed bucket 1 twice in one step");
-}
-
-TEST(Aggregator, AnotherServersBucketIsRefused) {
-  const Job setup(2, 2);
-  const BucketPlan two = BucketPlan::make(setup.variables, 2);
-  LoopbackHub hub(3);
-  const auto server = hub.endpoint(Rank(0));
-  Aggregator aggregator(*server, two, setup.cluster, ServerId(0));
-  for (BucketId id : two.of_server(ServerId(1))) {
-    const std::string error =
-        thrown([&] { aggregator.announce(WorkerId(0), setup.push_header(WorkerId(0), two[id])); });
-    EXPECT_EQ(error,
-              fmt::format("protocol: worker 0 pushed bucket {}, which server 0 does not take", id.value));
-  }
 }
 
 TEST(Aggregator, AShortChunkIsSeen) {
   const Job setup(1, 1);
   LoopbackHub hub(2);
   const auto server = hub.endpoint(Rank(0)), worker = hub.endpoint(Rank(1));
-  Aggregator aggregator(*server, setup.plan, setup.cluster, ServerId(0));
-  aggregator.announce(WorkerId(0), setup.push_header(WorkerId(0), setup.plan[BucketId(1)]));
+  Aggregator aggregator(*server, setup.plan, setup.cluster);
+  const Bucket& small = setup.plan[BucketId(1)];
+  aggregator.announce(WorkerId(0), small, setup.push_header(WorkerId(0), small));
   const std::vector<std::byte> bytes(800);
   const ConstPiece piece{bytes.data(), bytes.size()};
   worker->post_send(Rank(0), push_tag(BucketId(1)), std::span(&piece, 1), {});

@@ -248,6 +248,8 @@ TEST(Server, TellsWrongMessagesApart) {
             "protocol: worker 0 pushed bucket 1000, which is not on server 0");
   EXPECT_EQ(answer([](auto& h) { h.bucket = -7; }),
             "protocol: worker 0 pushed bucket -7, which is not on server 0");
+  EXPECT_EQ(answer([](auto& h) { h.bucket = 2; }),
+            "protocol: worker 0 pushed bucket 2 (small), whose values never change");
   EXPECT_EQ(answer([](auto& h) { h.clock = 2; }),
             "protocol: worker 0 pushed step 2 of bucket 0 (large), which is at step 0");
   EXPECT_NE(answer([](auto& h) { h.n_bytes = std::uint64_t{1} << 62; }).find("expected"), std::string::npos);
@@ -275,6 +277,21 @@ TEST(Server, TellsWrongMessagesApart) {
               h.flags = kNormsOfGradients;
             }),
             "protocol: rank 1 sent server 0 factors of step 1, which are not due");
+}
+
+TEST(Server, RefusesAnotherServersBucket) {
+  const Exchange e = default_exchange();
+  const ClusterMap cluster = assign_roles({"a", "a", "a"}, 2, 1);
+  const std::vector<BucketId> others = BucketPlan::make(e.variables, 2).of_server(ServerId(1));
+  ASSERT_FALSE(others.empty());
+  LoopbackHub hub(3);
+  const auto mine = hub.endpoint(Rank(0)), worker = hub.endpoint(Rank(2));
+  ExchangeServer server(*mine, cluster, e, ServerId(0));
+  MessageHeader h = make_header(MessageType::pull, 0, Clock(0));
+  h.bucket = others[0].value;
+  worker->send_message(Rank(0), h);
+  EXPECT_EQ(thrown([&] { server.run(); }),
+            fmt::format("protocol: worker 0 pulled bucket {}, which is not on server 0", h.bucket));
 }
 
 // One bucket a step ahead of the others: a cut of "step 1" would have its step 2 in it.
