@@ -39,7 +39,7 @@ Server::Server(const Parts& parts)
       aggregator_(parts.transport, parts.plan, parts.cluster, parts.limits),
       updater_(parts.plan, parts.optimizer, parts.shard),
       deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_),
-      monitor_(parts.transport, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
+      loop_(parts.transport, *this, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
       buckets_(parts.plan.size()),
       sequence_(parts.cluster.n_workers(), 0) {
   for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
@@ -49,32 +49,16 @@ RunEnd Server::run() {
   shutdown_ = false;
   if (parts_.coordinator != nullptr) parts_.coordinator->start();
   while (!shutdown_) {
-    if (step()) {
-      transport_.busy();
-    } else {
-      transport_.idle();
-    }
-    monitor_.tick("serving its slices");
+    loop_.turn("serving its slices", [this] { return work(); });
     if (parts_.checkpointer != nullptr) parts_.checkpointer->begin_spell();
   }
   transport_.flush(10);
   return end_;
 }
 
-// One round of polling; true when there was something to do.
-bool Server::step() {
-  bool worked = false;
-  Message message;
-  while (!shutdown_ && transport_.poll_message(message)) {
-    monitor_.heard(message.from);
-    on_message(message);
-    worked = true;
-  }
-  completions_.clear();
-  transport_.poll_completions(completions_);
-  for (const Completion& c : completions_) on_completion(c);
-  worked |= !completions_.empty();
-  worked |= work_on_deferred();
+// What is done between two polls; true when there was something that others wait for.
+bool Server::work() {
+  const bool worked = work_on_deferred();
   if (parts_.checkpointer != nullptr) report_outcome();
   if (parts_.requests != nullptr) pass_requests_on();
   if (parts_.coordinator != nullptr) parts_.coordinator->tick();
@@ -102,6 +86,7 @@ void Server::on_message(const Message& message) {
       return deferred_.on_message(message);
     case MessageType::shutdown:
       shutdown_ = true;
+      loop_.end_poll();
       end_ = (h.flags & kFlagStop) != 0 ? RunEnd::stopped : RunEnd::finished;
       return;
     default:

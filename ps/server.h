@@ -7,7 +7,7 @@
 
 #include "common/base/ids.h"
 #include "common/placement/cluster.h"
-#include "common/transport/peer_monitor.h"
+#include "common/transport/message_loop.h"
 #include "common/transport/run_requests.h"
 #include "ps/aggregator.h"
 #include "ps/consistency_gate.h"
@@ -22,7 +22,7 @@ namespace varscope {
 // answers each chunk with its new value as soon as it has one; where norms are needed, DeferredUpdate says
 // when. Server 0 also drives the coordinator. See
 // docs/data_path.md. One thread; borrows everything it is given.
-class Server {
+class Server final : private MessageHandler {
  public:
   struct Parts {
     Transport& transport;
@@ -39,10 +39,11 @@ class Server {
     RunRequests* requests = nullptr;  // of this rank; null: nobody asks
   };
   explicit Server(const Parts& parts);
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
 
   // Serves until a message says shutdown; may be called again after that. Throws Error(protocol, stall, io,
-  // mpi), and Error(data) for a norm
-  // that is not finite.
+  // mpi), and Error(data) for a norm that is not finite.
   RunEnd run();
 
  private:
@@ -54,13 +55,13 @@ class Server {
     int n_answered = 0;                                        // all chunks below this
     std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends
   };
-  bool step();
-  void on_message(const Message& message);
+  bool work();
+  void on_message(const Message& message) override;
   const Bucket& own_bucket(WorkerId worker, const MessageHeader& push_or_pull) const;
   void on_push(WorkerId worker, const MessageHeader& push);
   void announce(WorkerId worker, const MessageHeader& push);
   void on_pull(WorkerId worker, const MessageHeader& pull);
-  void on_completion(const Completion& completion);
+  void on_completion(const Completion& completion) override;
   void apply(const Aggregator::ReadyChunk& chunk);
   void answer(BucketId id, int chunk);
   void answer_in_order(BucketId id, int chunk);
@@ -82,14 +83,13 @@ class Server {
   Updater updater_;
   DeferredUpdate deferred_;
   ConsistencyGate gate_ = ConsistencyGate::bsp();
-  PeerMonitor monitor_;
+  MessageLoop loop_;
   IdVector<BucketId, BucketState> buckets_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
   int n_pushed_ = 0;
   int n_finished_in_step_ = 0;
   Clock finishing_{0};  // that step, where there are any
-  std::vector<Completion> completions_;
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;
   bool shutdown_ = false;
   RunEnd end_ = RunEnd::finished;

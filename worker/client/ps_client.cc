@@ -32,7 +32,7 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
       codec_(transport),
       step_timeout_s_(options.step_timeout_s),
       contributions_(maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers)),
-      monitor_(transport, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
+      loop_(transport, *this, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
       states_(plan.size()),
       sequence_(cluster.n_servers(), 0) {}
 
@@ -120,7 +120,7 @@ void PsClient::on_message(const Message& message) {
       fail(ErrorKind::protocol, "rank {} sent worker {} a {}", message.from.value, worker_.value,
            to_string(type_of(h)));
   }
-  if (h.bucket < 0 || h.bucket >= plan_.size()) {
+  if (!plan_.has(BucketId(h.bucket))) {
     fail(ErrorKind::protocol, "server {} answered for bucket {}, which does not exist", h.sender, h.bucket);
   }
   const Bucket& bucket = plan_[BucketId(h.bucket)];
@@ -148,24 +148,10 @@ void PsClient::on_completion(const Completion& completion) {
   if (ready(bucket.id)) --n_busy_;
 }
 
-bool PsClient::poll() {
-  bool worked = false;
-  Message message;
-  while (transport_.poll_message(message)) {
-    monitor_.heard(message.from);
-    on_message(message);
-    worked = true;
-  }
-  completions_.clear();
-  transport_.poll_completions(completions_);
-  for (const Completion& c : completions_) on_completion(c);
-  return worked || !completions_.empty();
-}
-
 void PsClient::progress() {
   const std::int64_t started = now_ns();
-  poll();
-  monitor_.tick("computing");
+  loop_.poll();
+  loop_.show_life("computing");
   communicate_ns_ += now_ns() - started;
 }
 
@@ -173,14 +159,9 @@ template <class Done>
 void PsClient::wait_until(const char* doing, Done done) {
   if (done()) return;
   const std::int64_t started = now_ns();
-  transport_.busy();
+  loop_.begin_turns();
   while (!done()) {
-    if (poll()) {
-      transport_.busy();
-    } else {
-      transport_.idle();
-    }
-    monitor_.tick(doing);
+    loop_.turn(doing, [] { return false; });
     if (static_cast<double>(now_ns() - started) * 1e-9 > step_timeout_s_) {
       fail(ErrorKind::stall,
            "worker {} is {} for {:g} s{}, though every server lives: another worker is stuck or very slow; "

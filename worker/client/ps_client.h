@@ -10,7 +10,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
-#include "common/transport/peer_monitor.h"
+#include "common/transport/message_loop.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire_codec.h"
 #include "worker/client/variable_memory.h"
@@ -21,7 +21,7 @@ namespace varscope {
 // the next value into the variables' own memory, and returns; wait() returns when a bucket's next value is
 // there. Nothing is serialised or staged. Call progress() between ops: nothing moves otherwise. One thread;
 // borrows everything. Throws Error(stall, protocol, mpi).
-class PsClient {
+class PsClient final : private MessageHandler {
  public:
   struct Options {
     double stall_timeout_s = 60;
@@ -30,6 +30,8 @@ class PsClient {
   };
   PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, WorkerId worker,
            VariableMemory& memory, const Options& options);
+  PsClient(const PsClient&) = delete;
+  PsClient& operator=(const PsClient&) = delete;
 
   // Asks for every bucket's value at `clock` or later. Does not wait.
   void pull_all(Clock clock);
@@ -67,9 +69,8 @@ class PsClient {
   };
   State& state_of(BucketId id) { return states_[id]; }
   void post_value_receives(const Bucket& bucket, Clock clock);
-  void on_message(const Message& message);
-  void on_completion(const Completion& completion);
-  bool poll();
+  void on_message(const Message& message) override;
+  void on_completion(const Completion& completion) override;
   template <class Done>
   void wait_until(const char* doing, Done done);
   std::string missing_text() const;
@@ -82,13 +83,12 @@ class PsClient {
   WireCodec codec_;
   double step_timeout_s_;
   std::vector<TreeNode> contributions_;
-  PeerMonitor monitor_;
+  MessageLoop loop_;
   IdVector<BucketId, State> states_;
   int n_busy_ = 0;                             // buckets that are not ready
   IdVector<ServerId, std::int64_t> sequence_;  // of the last push
   std::optional<MessageHeader> go_;
   bool shutdown_ = false;
-  std::vector<Completion> completions_;
   std::vector<Piece> value_pieces_;
   std::vector<ConstPiece> gradient_pieces_;
   std::int64_t wait_ns_ = 0;
