@@ -9,6 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "common/base/text.h"
+#include "ps/checkpointing/restore.h"
 #include "ps/update/optimizer.h"
 
 namespace varscope {
@@ -227,17 +228,9 @@ std::optional<VariableSpec> StartValues::saved_as(const VariableSpec& variable) 
 void StartValues::load(ParameterShard& shard, Fs& fs) const {
   if (!resumed_ || !missing_.empty()) shard.initialize(seed_);
   if (path_.empty()) return;
-  CheckpointReader reader = CheckpointReader::open(fs, path_);
-  // A variable's slices follow each other: what it is called is looked up once.
-  const VariableSpec* current = nullptr;
-  std::optional<VariableSpec> saved;
-  shard.for_each_slice(
-      [&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView out) {
-        if (std::exchange(current, &v) != &v) saved = saved_as(v);
-        if (saved && (resumed_ || slot.empty())) reader.read(*saved, slot, slice.box, out);
-      });
-  if (!resumed_) return;
-  for (BucketId b : shard.buckets()) shard.set_clock(b, Clock(resumed_->step));
+  restore_shard(shard, fs,
+                {path_, resumed_ ? std::optional(Clock(resumed_->step)) : std::nullopt,
+                 [this](const VariableSpec& variable) { return saved_as(variable); }});
 }
 
 }  // namespace varscope

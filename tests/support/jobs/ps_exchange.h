@@ -17,6 +17,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/wire.h"
+#include "ps/checkpointing/restore.h"
 #include "ps/coordinator.h"
 #include "ps/server.h"
 #include "ps/update/optimizer.h"
@@ -280,11 +281,9 @@ class ExchangeServer : private RunObserver {
 
  private:
   void load(const Exchange& e) {
-    CheckpointReader reader = CheckpointReader::open(fs_, e.checkpoint_dir + "/" + step_name(e.first));
-    reader.check_model(e.variables, optimizer_.slot_names(), to_string(e.optimizer.type));
-    shard_.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
-                              TensorView out) { reader.read(v, slot, slice.box, out); });
-    for (BucketId id : shard_.buckets()) shard_.set_clock(id, Clock(e.first));
+    CheckpointReader::open(fs_, e.checkpoint_dir + "/" + step_name(e.first))
+        .check_model(e.variables, optimizer_.slot_names(), to_string(e.optimizer.type));
+    restore_shard(shard_, fs_, {e.checkpoint_dir + "/" + step_name(e.first), Clock(e.first)});
   }
   Manifest base_manifest(const Exchange& e, const ClusterMap& cluster) const {
     Manifest m;
