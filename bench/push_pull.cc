@@ -25,7 +25,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/mpi/mpi_job.h"
 #include "common/transport/wire.h"
-#include "ps/server.h"
+#include "ps/server_rank.h"
 #include "worker/client/ps_client.h"
 
 namespace varscope::bench {
@@ -124,14 +124,18 @@ class Ours {
     cluster_.servers = {Rank(kServer)};
     cluster_.workers = {Rank(kWorker)};
     plan_ = BucketPlan::make(table_, 1);
-    OptimizerConfig config;
-    config.learning_rate = 1;
-    optimizer_.emplace(config);
     if (mpi.rank() == Rank(kServer)) {
-      shard_.emplace(table_, plan_, ServerId(0), optimizer_->slots());
-      shard_->initialize(1);
-      server_.emplace(
-          Server::Parts{*transport_, cluster_, plan_, *optimizer_, *shard_, nullptr, nullptr, "bench", 600});
+      OptimizerConfig config;
+      config.learning_rate = 1;
+      server_.emplace(ServerRank::Parts{.transport = *transport_,
+                                        .cluster = cluster_,
+                                        .variables = table_,
+                                        .plan = plan_,
+                                        .id = ServerId(0),
+                                        .optimizer = config,
+                                        .fill = [](ParameterShard& shard) { shard.initialize(1); },
+                                        .start_id = "bench",
+                                        .stall_timeout_s = 600});
     } else {
       memory_.emplace(table_, 1);
       client_.emplace(*transport_, cluster_, plan_, WorkerId(0), *memory_, PsClient::Options{600, {}});
@@ -158,9 +162,7 @@ class Ours {
   VariableTable table_;
   ClusterMap cluster_;
   BucketPlan plan_;
-  std::optional<Optimizer> optimizer_;
-  std::optional<ParameterShard> shard_;
-  std::optional<Server> server_;
+  std::optional<ServerRank> server_;
   std::optional<VariableMemory> memory_;
   std::optional<PsClient> client_;
   Clock clock_{0};

@@ -19,7 +19,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/job/job_setup.h"
-#include "ps/server.h"
+#include "ps/server_rank.h"
 #include "worker/train/trainer.h"
 
 namespace varscope::bench {
@@ -90,13 +90,17 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
   const BucketPlan plan = BucketPlan::make(model.table, 1);
   const Clock last(steps);
   if (cluster.server_at(mpi.rank())) {
-    const Optimizer optimizer(job.optimizer);
-    ParameterShard shard(model.table, plan, ServerId(0), optimizer.slots());
-    shard.initialize(1);
     Times observer;
-    Coordinator coordinator(
-        {*transport, cluster, plan, {Clock(0), last, 100}, job.checkpoint, nullptr, observer});
-    Server server({*transport, cluster, plan, optimizer, shard, nullptr, &coordinator, "bench", 600});
+    ServerRank server({.transport = *transport,
+                       .cluster = cluster,
+                       .variables = model.table,
+                       .plan = plan,
+                       .id = ServerId(0),
+                       .optimizer = job.optimizer,
+                       .fill = [](ParameterShard& shard) { shard.initialize(1); },
+                       .start_id = "bench",
+                       .control = ServerRank::Control{{Clock(0), last, 100}, observer},
+                       .stall_timeout_s = 600});
     mpi.barrier();
     server.run();
     times = observer.times;

@@ -26,7 +26,8 @@ void complete_context(JobContext& context) {
 
 namespace {
 
-Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
+// What a server does not know of the job.
+Manifest base_manifest(const JobContext& c) {
   Manifest m;
   m.program_version = kVersion;
   m.parent =
@@ -34,12 +35,6 @@ Manifest base_manifest(const JobContext& c, const Optimizer& optimizer) {
   m.run_id = c.start.run_id;
   m.attempt = c.start.attempt;
   m.config_hash = config_hash(c.job().root).hex();
-  m.servers = c.cluster.n_servers();
-  m.workers = c.cluster.n_workers();
-  m.logical_workers = c.cluster.logical_workers;
-  m.variables = c.values.names().held(c.facts.table);
-  m.optimizer = to_string(optimizer.config().type);
-  m.slots = optimizer.slot_names();
   return m;
 }
 
@@ -52,43 +47,58 @@ ShardCheckpointer::Options snapshot_options(const JobContext& context) {
 
 }  // namespace
 
-ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transport)
-    : context_(context),
-      optimizer_(context.job().optimizer),
-      shard_(context.facts.table, context.plan, id, optimizer_.slots()) {
-  context.values.load(shard_, context.fs);
-  if (context.saves()) {
-    checkpointer_.emplace(shard_, context.fs, context.job().checkpoint_dir(), context.cluster.n_servers(),
-                          context.cluster.n_workers(), snapshot_options(context));
-  }
-  if (id == ServerId(0)) make_coordinator(transport);
-  server_.emplace(Server::Parts{transport,
-                                context.cluster,
-                                context.plan,
-                                optimizer_,
-                                shard_,
-                                checkpointer_ ? &*checkpointer_ : nullptr,
-                                coordinator_ ? &*coordinator_ : nullptr,
-                                context.start.start_id,
-                                context.job().cluster.stall_timeout_s,
-                                context.hosts,
-                                {},
-                                context.requests});
+ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transport) : context_(context) {
+  const JobConfig& job = context.job();
+  ServerRank::Parts parts{.transport = transport,
+                          .cluster = context.cluster,
+                          .variables = context.facts.table,
+                          .plan = context.plan,
+                          .id = id,
+                          .optimizer = job.optimizer,
+                          .fill = [&](ParameterShard& shard) { context.values.load(shard, context.fs); },
+                          .start_id = context.start.start_id,
+                          .stall_timeout_s = job.cluster.stall_timeout_s,
+                          .hosts = context.hosts,
+                          .requests = context.requests};
+  if (context.saves()) parts.saves.emplace(saves());
+  if (id == ServerId(0))
+    parts.control.emplace(ServerRank::Control{context.train, observers_, context.state, context.facts.eval});
+  rank_.emplace(parts);
+  if (id == ServerId(0)) make_console();
+}
+
+// The checkpoint directory is locked by now: no other job writes the files of this run.
+void ServerRole::make_console() {
+  const JobContext& c = context_;
+  console_.emplace(Console::Facts{c.job(), c.cluster, c.facts.table, c.hosts, c.train, c.facts.train_samples,
+                                  c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
+                                  c.facts.eval, c.one_process, c.values.notes()});
+  observers_.add(*console_);
+  if (c.saves()) predict_cost();
+}
+
+ServerRank::Saves ServerRole::saves() const {
+  const JobConfig& job = context_.job();
+  return {context_.fs,
+          job.checkpoint_dir(),
+          job.checkpoint,
+          snapshot_options(context_),
+          base_manifest(context_),
+          context_.start.resume_path};
 }
 
 RunEnd ServerRole::run() {
   if (console_) console_->print_header();
-  return server_->run();
+  return rank_->run();
 }
 
-// The directory is locked: the saver has it.
 void ServerRole::predict_cost() {
   const CheckpointConfig& config = context_.job().checkpoint;
   const std::string dir = context_.job().checkpoint_dir();
   const CheckpointNames names = context_.values.names();
   const auto size = CheckpointSize::of(
-      context_.plan, context_.cluster, context_.hosts, static_cast<std::int64_t>(optimizer_.slots().size()),
-      config,
+      context_.plan, context_.cluster, context_.hosts,
+      static_cast<std::int64_t>(rank_->optimizer().slots().size()), config,
       [&](int variable) { return names.holds(context_.facts.table[static_cast<std::size_t>(variable)]); });
   try {
     const auto n_present = static_cast<std::int64_t>(scan_checkpoints(context_.fs, dir).size());
@@ -100,26 +110,6 @@ void ServerRole::predict_cost() {
   } catch (const Error& e) {
     warn({fmt::format("checkpoints cannot be written to {} at present: {}", dir, e.what())});
   }
-}
-
-void ServerRole::make_coordinator(Transport& transport) {
-  const JobConfig& job = context_.job();
-  console_.emplace(Console::Facts{job, context_.cluster, context_.facts.table, context_.hosts, context_.train,
-                                  context_.facts.train_samples, context_.facts.test_samples,
-                                  context_.start.run_id, context_.start.attempt, context_.start.resume_path,
-                                  context_.facts.eval, context_.one_process, context_.values.notes()});
-  observers_.add(*console_);
-  if (context_.saves()) {
-    std::vector<ServerId> writers;
-    for (int s = 0; s < context_.cluster.n_servers(); ++s) writers.push_back(ServerId(s));
-    saver_.emplace(context_.fs, job.checkpoint_dir(), job.checkpoint, base_manifest(context_, optimizer_),
-                   context_.start.start_id, std::move(writers), context_.train.first, observers_,
-                   context_.start.resume_path);
-    predict_cost();
-  }
-  coordinator_.emplace(Coordinator::Parts{transport, context_.cluster, context_.plan, context_.train,
-                                          job.checkpoint, saver_ ? &*saver_ : nullptr, observers_,
-                                          context_.state, context_.facts.eval});
 }
 
 namespace {

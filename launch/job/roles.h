@@ -12,7 +12,7 @@
 #include "launch/observe/console.h"
 #include "launch/process/signals.h"
 #include "ps/observe/run_observers.h"
-#include "ps/server.h"
+#include "ps/server_rank.h"
 
 namespace varscope {
 
@@ -50,18 +50,14 @@ class ServerRole {
   RunEnd run();
 
  private:
+  void make_console();
   void predict_cost();
-  void make_coordinator(Transport& transport);
+  ServerRank::Saves saves() const;
 
   const JobContext& context_;
-  Optimizer optimizer_;
-  ParameterShard shard_;
-  std::optional<ShardCheckpointer> checkpointer_;
-  std::optional<Console> console_;
-  RunObservers observers_;  // the console
-  std::optional<CheckpointCoordinator> saver_;
-  std::optional<Coordinator> coordinator_;
-  std::optional<Server> server_;
+  std::optional<Console> console_;  // server 0 only
+  RunObservers observers_;          // the console
+  std::optional<ServerRank> rank_;
 };
 
 // A worker rank: trains until the job ends.

@@ -18,8 +18,7 @@
 #include "common/transport/loopback_transport.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/restore.h"
-#include "ps/coordinator.h"
-#include "ps/server.h"
+#include "ps/server_rank.h"
 #include "ps/update/optimizer.h"
 #include "tests/support/references/canonical_reference.h"
 #include "tests/support/references/plan_checks.h"
@@ -242,58 +241,39 @@ class ExchangeWorker {
 class ExchangeServer : private RunObserver {
  public:
   ExchangeServer(Transport& transport, const ClusterMap& cluster, const Exchange& e, ServerId server)
-      : fs_(e.fs != nullptr ? *e.fs : posix_),
-        plan_(BucketPlan::make(e.variables, cluster.n_servers())),
-        optimizer_(e.optimizer),
-        shard_(e.variables, plan_, server, optimizer_.slots()) {
-    e.first > 0 ? load(e) : shard_.initialize(e.seed);
-    CheckpointConfig saves;
-    saves.every_steps = e.every_steps;
-    saves.when_busy = e.when_busy;
-    if (!e.checkpoint_dir.empty())
-      checkpointer_.emplace(shard_, fs_, e.checkpoint_dir, cluster.n_servers(), cluster.n_workers(),
-                            e.snapshot);
-    if (server == ServerId(0)) {
-      if (!e.checkpoint_dir.empty()) {
-        std::vector<ServerId> writers;
-        for (int s = 0; s < cluster.n_servers(); ++s) writers.emplace_back(s);
-        saver_.emplace(fs_, e.checkpoint_dir, saves, base_manifest(e, cluster), "test", writers,
-                       Clock(e.first), static_cast<RunObserver&>(*this));
-      }
-      coordinator_.emplace(Coordinator::Parts{transport, cluster, plan_,
-                                              TrainPlan{Clock(e.first), Clock(e.steps), 2}, saves,
-                                              saver_ ? &*saver_ : nullptr, static_cast<RunObserver&>(*this)});
+      : fs_(e.fs != nullptr ? *e.fs : posix_), plan_(BucketPlan::make(e.variables, cluster.n_servers())) {
+    ServerRank::Parts parts{.transport = transport,
+                            .cluster = cluster,
+                            .variables = e.variables,
+                            .plan = plan_,
+                            .id = server,
+                            .optimizer = e.optimizer,
+                            .fill = [&](ParameterShard& shard) { fill(shard, e); },
+                            .start_id = "test",
+                            .stall_timeout_s = e.server_stall_s,
+                            .limits = e.limits};
+    if (!e.checkpoint_dir.empty()) {
+      CheckpointConfig config;
+      config.every_steps = e.every_steps;
+      config.when_busy = e.when_busy;
+      parts.saves.emplace(ServerRank::Saves{fs_, e.checkpoint_dir, config, e.snapshot});
     }
-    server_.emplace(Server::Parts{.transport = transport,
-                                  .cluster = cluster,
-                                  .plan = plan_,
-                                  .optimizer = optimizer_,
-                                  .shard = shard_,
-                                  .checkpointer = checkpointer_ ? &*checkpointer_ : nullptr,
-                                  .coordinator = coordinator_ ? &*coordinator_ : nullptr,
-                                  .start_id = "test",
-                                  .stall_timeout_s = e.server_stall_s,
-                                  .limits = e.limits});
+    if (server == ServerId(0)) {
+      parts.control.emplace(ServerRank::Control{TrainPlan{Clock(e.first), Clock(e.steps), 2}, *this});
+    }
+    server_.emplace(parts);
   }
   void run() { server_->run(); }
   const std::optional<FinishSummary>& finished() const { return finished_; }  // server 0 only
   const std::vector<StepSummary>& steps() const { return steps_; }
 
  private:
-  void load(const Exchange& e) {
-    CheckpointReader::open(fs_, e.checkpoint_dir + "/" + step_name(e.first))
-        .check_model(e.variables, optimizer_.slot_names(), to_string(e.optimizer.type));
-    restore_shard(shard_, fs_, {e.checkpoint_dir + "/" + step_name(e.first), Clock(e.first)});
-  }
-  Manifest base_manifest(const Exchange& e, const ClusterMap& cluster) const {
-    Manifest m;
-    m.servers = cluster.n_servers();
-    m.workers = cluster.n_workers();
-    m.logical_workers = cluster.logical_workers;
-    m.variables = e.variables;
-    m.optimizer = to_string(e.optimizer.type);
-    m.slots = optimizer_.slot_names();
-    return m;
+  void fill(ParameterShard& shard, const Exchange& e) {
+    if (e.first == 0) return shard.initialize(e.seed);
+    const std::string path = e.checkpoint_dir + "/" + step_name(e.first);
+    CheckpointReader::open(fs_, path).check_model(e.variables, Optimizer(e.optimizer).slot_names(),
+                                                  to_string(e.optimizer.type));
+    restore_shard(shard, fs_, {path, Clock(e.first)});
   }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
@@ -304,12 +284,7 @@ class ExchangeServer : private RunObserver {
   PosixFs posix_;
   Fs& fs_;
   BucketPlan plan_;
-  Optimizer optimizer_;
-  ParameterShard shard_;
-  std::optional<ShardCheckpointer> checkpointer_;
-  std::optional<CheckpointCoordinator> saver_;
-  std::optional<Coordinator> coordinator_;
-  std::optional<Server> server_;
+  std::optional<ServerRank> server_;
   std::optional<FinishSummary> finished_;
   std::vector<StepSummary> steps_;
 };

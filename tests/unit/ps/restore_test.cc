@@ -50,12 +50,12 @@ class RestoreTest : public ::testing::Test {
   std::set<std::string> restored, untouched;
   void look(const std::string& prefix = "") {
     for (ParameterShard& shard : shards) {
-      shard.for_each_slice([&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice,
-                               TensorView data) {
-        const std::string name = v.name.substr(v.name.starts_with(prefix) ? prefix.size() : 0);
-        const bool same = has_bytes(data, cut_out(model.value(name, slot), slice.box));
-        (same ? restored : untouched).insert(v.name + " " + slot);
-      });
+      shard.for_each_slice(
+          [&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView data) {
+            const std::string name = v.name.substr(v.name.starts_with(prefix) ? prefix.size() : 0);
+            const bool same = has_bytes(data, cut_out(model.value(name, slot), slice.box));
+            (same ? restored : untouched).insert(v.name + " " + slot);
+          });
     }
   }
   std::set<std::int64_t> clocks() {

@@ -1,0 +1,54 @@
+#include "ps/server_rank.h"
+
+#include <utility>
+
+namespace varscope {
+namespace {
+
+template <class T>
+T* pointer(std::optional<T>& part) {
+  return part ? &*part : nullptr;
+}
+
+}  // namespace
+
+ServerRank::ServerRank(const Parts& parts)
+    : optimizer_(parts.optimizer), shard_(parts.variables, parts.plan, parts.id, optimizer_.slots()) {
+  parts.fill(shard_);
+  if (parts.saves) make_saves(parts);
+  if (parts.control) {
+    const Control& control = *parts.control;
+    coordinator_.emplace(Coordinator::Parts{parts.transport, parts.cluster, parts.plan, control.train,
+                                            parts.saves ? parts.saves->config : CheckpointConfig{},
+                                            pointer(checkpoints_), control.observer, control.state,
+                                            control.eval});
+  }
+  server_.emplace(Server::Parts{parts.transport, parts.cluster, parts.plan, optimizer_, shard_,
+                                pointer(checkpointer_), pointer(coordinator_), parts.start_id,
+                                parts.stall_timeout_s, parts.hosts, parts.limits, parts.requests});
+}
+
+void ServerRank::make_saves(const Parts& parts) {
+  const Saves& saves = *parts.saves;
+  checkpointer_.emplace(shard_, saves.fs, saves.dir, parts.cluster.n_servers(), parts.cluster.n_workers(),
+                        saves.options);
+  if (!parts.control) return;
+  std::vector<ServerId> writers;
+  for (ServerId s : parts.cluster.servers.ids()) writers.push_back(s);
+  checkpoints_.emplace(saves.fs, saves.dir, saves.config, manifest_of(parts), parts.start_id,
+                       std::move(writers), parts.control->train.first, parts.control->observer,
+                       saves.resumed_from);
+}
+
+Manifest ServerRank::manifest_of(const Parts& parts) const {
+  Manifest m = parts.saves->manifest;
+  m.servers = parts.cluster.n_servers();
+  m.workers = parts.cluster.n_workers();
+  m.logical_workers = parts.cluster.logical_workers;
+  m.variables = parts.saves->options.names.held(parts.variables);
+  m.optimizer = to_string(optimizer_.config().type);
+  m.slots = optimizer_.slot_names();
+  return m;
+}
+
+}  // namespace varscope

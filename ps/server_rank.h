@@ -1,0 +1,78 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/storage/fs.h"
+#include "ps/checkpointing/checkpoint_coordinator.h"
+#include "ps/checkpointing/shard_checkpointer.h"
+#include "ps/coordinator.h"
+#include "ps/server.h"
+#include "ps/store/parameter_shard.h"
+#include "ps/update/optimizer.h"
+
+namespace varscope {
+
+// A server rank from its first byte of memory to the end of its service: shard, optimizer, its part of saves,
+// and on server 0 the coordinator. Borrows what Parts refers to and what `control` observes; owns the rest.
+// One thread.
+class ServerRank {
+ public:
+  // What checkpoints need; the same on all servers.
+  struct Saves {
+    Fs& fs;
+    std::string dir;
+    CheckpointConfig config;
+    ShardCheckpointer::Options options = {};
+    // What the rank cannot know of the job: program, run, attempt, parent, config. It fills in the rest.
+    Manifest manifest = {};
+    std::string resumed_from = {};  // path, or ""
+  };
+  // What server 0 needs to lead the run.
+  struct Control {
+    TrainPlan train;
+    RunObserver& observer;
+    CoordinatorState state = {};
+    EvalFacts eval = {};
+  };
+  struct Parts {
+    Transport& transport;
+    const ClusterMap& cluster;
+    const VariableTable& variables;
+    const BucketPlan& plan;
+    ServerId id;
+    OptimizerConfig optimizer;
+    // Sets the shard's values, slots and clocks. It comes first: where it throws, no checkpoint has been touched.
+    std::function<void(ParameterShard&)> fill;
+    std::string start_id;             // of this start of the job; names its saves
+    std::optional<Saves> saves = {};  // nothing: no checkpoints
+    // Server 0 only. Nothing: no coordinator; somebody else sends `shutdown`, as a benchmark does.
+    std::optional<Control> control = {};
+    double stall_timeout_s = 60;
+    std::vector<std::string> hosts = {};  // by rank; for messages
+    Aggregator::Limits limits = {};
+    RunRequests* requests = nullptr;
+  };
+  // Throws Error(checkpoint, io), and what `fill` throws.
+  explicit ServerRank(const Parts& parts);
+  ServerRank(const ServerRank&) = delete;
+  ServerRank& operator=(const ServerRank&) = delete;
+
+  RunEnd run() { return server_->run(); }
+  const Optimizer& optimizer() const { return optimizer_; }
+
+ private:
+  void make_saves(const Parts& parts);
+  Manifest manifest_of(const Parts& parts) const;
+
+  Optimizer optimizer_;
+  ParameterShard shard_;
+  std::optional<ShardCheckpointer> checkpointer_;
+  std::optional<CheckpointCoordinator> checkpoints_;
+  std::optional<Coordinator> coordinator_;
+  std::optional<Server> server_;
+};
+
+}  // namespace varscope
