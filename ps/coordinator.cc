@@ -48,10 +48,10 @@ Coordinator::Coordinator(const Parts& parts)
       last_save_ns_(now_ns()) {
   for (ServerId s : cluster_.servers.ids()) {
     const std::vector<BucketId> buckets = parts.plan.of_server(s);
-    const bool trains =
+    const bool is_pushed =
         std::any_of(buckets.begin(), buckets.end(), [&](BucketId b) { return parts.plan[b].is_pushed(); });
     if (!buckets.empty()) owners_.push_back(s);
-    (trains ? trained_ : told_).push_back(s);
+    (is_pushed ? cut_by_push_ : cut_by_message_).push_back(s);
   }
 }
 
@@ -153,7 +153,7 @@ void Coordinator::complete_step() {
   }
   if (current_is_cut_) {
     checkpoints_->set_states(states, state_text());
-    send_to(told_, MessageType::cut);
+    send_to(cut_by_message_, MessageType::cut);
   }
   release(Clock(current_.value + 1));
 }
@@ -247,7 +247,7 @@ void Coordinator::tick() {
     checkpoints_->tick();
     if (checkpoints_->is_overdue()) checkpoints_->give_up_overdue(silent_workers());
   }
-  if (phase_ != Phase::final_save || (checkpoints_ != nullptr && !checkpoints_->settled())) return;
+  if (phase_ != Phase::final_save || (checkpoints_ != nullptr && checkpoints_->has_pending_work())) return;
   const bool save = checkpoints_ != nullptr && saves_at_end() && current_ > train_.first &&
                     checkpoints_->last_committed() != std::optional(current_);
   if (!save) return request_hashes();
@@ -255,8 +255,8 @@ void Coordinator::tick() {
   const std::int64_t retry = final_tries_++;
   if (checkpoints_->begin(current_, retry)) {
     checkpoints_->set_states(final_states_, state_text());
-    send_to(trained_, MessageType::cut, retry);
-    send_to(told_, MessageType::cut, retry);
+    send_to(cut_by_push_, MessageType::cut, retry);
+    send_to(cut_by_message_, MessageType::cut, retry);
   }
 }
 

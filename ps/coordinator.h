@@ -94,9 +94,9 @@ class Coordinator {
 
   Transport& transport_;
   const ClusterMap& cluster_;
-  std::vector<ServerId> owners_;   // servers that own slices
-  std::vector<ServerId> trained_;  // those among them whose slices are pushed: pushes tell them when to cut
-  std::vector<ServerId> told_;     // all others: told by message
+  std::vector<ServerId> owners_;  // servers that own slices
+  // How servers learn of a cut: by the pushes of their slices, or, where none are pushed, by message.
+  std::vector<ServerId> cut_by_push_, cut_by_message_;
   TrainPlan train_;
   CheckpointConfig checkpoint_;
   CheckpointCoordinator* checkpoints_;

@@ -50,7 +50,7 @@ RunEnd Server::run() {
   if (parts_.coordinator != nullptr) parts_.coordinator->start();
   while (!shutdown_) {
     loop_.turn("serving its slices", [this] { return work(); });
-    if (parts_.checkpointer != nullptr) parts_.checkpointer->begin_spell();
+    if (parts_.checkpointer != nullptr) parts_.checkpointer->reset_wait_budget();
   }
   transport_.flush(10);
   return end_;

@@ -22,7 +22,7 @@ bool is_job_name(std::string_view name) {
 }
 
 // What the position in the file decides.
-void settle(DataSourceConfig& source, DataSplit position) {
+void resolve_defaults(DataSourceConfig& source, DataSplit position) {
   if (!source.split) source.split = position;
   if (source.type == DataType::digits && source.samples == 0) {
     source.samples = position == DataSplit::train ? kTrainDigits : kTestDigits;
@@ -198,8 +198,8 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
       fail_at(entry.key_mark, config.file, "checkpoint.rename", problem);
   }
   if (config.warm_start) check_names(config.warm_start->map, config.file, "warm_start.map");
-  settle(config.data.train, DataSplit::train);
-  if (config.data.test) settle(*config.data.test, DataSplit::test);
+  resolve_defaults(config.data.train, DataSplit::train);
+  if (config.data.test) resolve_defaults(*config.data.test, DataSplit::test);
   return config;
 }
 

@@ -39,8 +39,8 @@ class CheckpointCoordinator {
   // False while a save is under way, and while servers still write their part of one that was given up: they
   // would refuse the next. Not longer than checkpoint.timeout_s after it was given up.
   bool idle() const;
-  // Nor is there an evaluation to be recorded.
-  bool settled() const { return idle() && to_record_.empty() && !recording_.valid(); }
+  // A save under way, or an evaluation to be recorded.
+  bool has_pending_work() const { return !idle() || !to_record_.empty() || recording_.valid(); }
   std::optional<Clock> last_committed() const { return last_committed_; }
   const std::vector<ServerId>& writers() const { return writers_; }
 

@@ -48,7 +48,7 @@ class ShardCheckpointer {
   struct Options {
     SnapshotMode snapshot = SnapshotMode::cow;
     std::size_t pool_bytes = 0;  // cow; 0: as much as the shard has
-    double max_wait_s = 15;      // cow: for the disk, from one begin_spell() to the next; then the save fails
+    double max_wait_s = 15;      // cow: the wait budget for the disk; once it is used up the save fails
     CheckpointNames names = {};  // what is written, and under which names
   };
   ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers, int n_workers,
@@ -59,9 +59,9 @@ class ShardCheckpointer {
 
   // Cuts the shard as it is. If an earlier save still writes, nothing is cut and the next poll() says so.
   void cut(Clock clock, const std::string& id);
-  // Updates have just been interrupted by a sign of life to the peers: see Snapshot::begin_spell().
-  void begin_spell() {
-    if (snapshot_) snapshot_->begin_spell();
+  // Updates have just been interrupted by a sign of life to the peers: see Snapshot::reset_wait_budget().
+  void reset_wait_budget() {
+    if (snapshot_) snapshot_->reset_wait_budget();
   }
   // The outcome of a save that has ended since the last call.
   std::optional<ShardOutcome> poll();

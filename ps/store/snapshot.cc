@@ -124,7 +124,7 @@ SnapshotPool::Place Snapshot::wait_for_place(const Chunk& chunk) {
   Backoff backoff;
   while (place.memory == nullptr && active_.load(std::memory_order_acquire) &&
          is_untouched(chunk.state.load(std::memory_order_acquire))) {
-    if (static_cast<double>(spell_wait_ns_ + now_ns() - started) * 1e-9 > options_.max_wait_s) {
+    if (static_cast<double>(budget_used_ns_ + now_ns() - started) * 1e-9 > options_.max_wait_s) {
       given_up_ = true;
       break;
     }
@@ -133,7 +133,7 @@ SnapshotPool::Place Snapshot::wait_for_place(const Chunk& chunk) {
   }
   const std::int64_t waited = now_ns() - started;
   costs_.wait_ns += waited;
-  spell_wait_ns_ += waited;
+  budget_used_ns_ += waited;
   return place;
 }
 

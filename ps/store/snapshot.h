@@ -48,7 +48,7 @@ class SnapshotPool {
 // at most 64 KiB. A cut increments an epoch and copies nothing. One thread updates the shard and says so
 // beforehand; what it is about to overwrite for the first time since the cut is saved into a pool of fixed
 // size. Another thread reads the tensors in order, each chunk once, from the shard or from the pool. When
-// the pool is full the update waits for the reader; after `max_wait_s` in one spell the snapshot is lost and
+// the pool is full the update waits for the reader; after a wait budget of `max_wait_s` the snapshot is lost and
 // the reader gets Error(io). Chunks do not straddle tensors.
 //
 // A chunk's state is one atomic word, epoch and phase. A word of an older epoch means: untouched, the shard
@@ -63,7 +63,7 @@ class Snapshot {
   static constexpr std::size_t kChunkBytes = kShardPieceBytes;
   struct Options {
     std::size_t pool_bytes = 0;
-    double max_wait_s = 15;  // of one spell
+    double max_wait_s = 15;  // the wait budget, from one reset_wait_budget() to the next
   };
   struct Costs {  // since the cut
     std::int64_t copy_ns = 0;
@@ -79,7 +79,7 @@ class Snapshot {
   void cut();  // REQUIRES: nobody reads any more
   void before_write(const std::byte* memory, std::size_t n_bytes);
   // The updating thread has shown its peers that it lives: its waits are counted anew.
-  void begin_spell() { spell_wait_ns_ = 0; }
+  void reset_wait_budget() { budget_used_ns_ = 0; }
   const Costs& costs() const { return costs_; }
   std::size_t pool_bytes() const { return pool_.n_bytes(); }
 
@@ -108,8 +108,8 @@ class Snapshot {
   SnapshotPool pool_;
   std::uint64_t epoch_ = 0;  // written by cut() only, when nobody reads
   std::atomic<bool> active_ = false;
-  bool given_up_ = false;           // the updating thread's
-  std::int64_t spell_wait_ns_ = 0;  // for the reader, since begin_spell()
+  bool given_up_ = false;            // the updating thread's
+  std::int64_t budget_used_ns_ = 0;  // waits for the reader, since reset_wait_budget()
   Costs costs_;
 };
 

@@ -54,15 +54,15 @@ class CheckpointCoordinatorTest : public ::testing::Test {
     coordinator->on_outcome(outcome);
     coordinator->set_states({"state of worker 0", "state of worker 1"}, "epoch");
   }
-  void settle() {
-    while (!coordinator->settled()) {
+  void finish_work() {
+    while (coordinator->has_pending_work()) {
       coordinator->tick();
       std::this_thread::yield();
     }
   }
   void save(std::int64_t step) {
     begin(step);
-    settle();
+    finish_work();
   }
   void evaluate(std::int64_t step, double accuracy) {
     coordinator->on_evaluation({step, {{"accuracy", accuracy}}});
@@ -101,8 +101,8 @@ TEST_F(CheckpointCoordinatorTest, AnEvaluationAfterTheCommitIsAddedToIt) {
   save(5);
   EXPECT_FALSE(figure(5));
   evaluate(5, 0.5);
-  EXPECT_FALSE(coordinator->settled());
-  settle();
+  EXPECT_TRUE(coordinator->has_pending_work());
+  finish_work();
   EXPECT_EQ(figure(5), (EvaluationRecord{5, {{"accuracy", 0.5}}}));
   EXPECT_THAT(verify_checkpoint(posix, dir / step_name(5)), IsEmpty());
 }
@@ -111,10 +111,10 @@ TEST_F(CheckpointCoordinatorTest, AnEvaluationAfterTheCommitIsAddedToIt) {
 TEST_F(CheckpointCoordinatorTest, ALaterEvaluationDoesNotDisplaceTheOneOfThisStep) {
   start(0);
   evaluate(10, 0.5);
-  settle();
+  finish_work();
   begin(15);
   evaluate(20, 0.9);
-  settle();
+  finish_work();
   ASSERT_TRUE(figure(15));
   EXPECT_EQ(figure(15)->step, 10);
   save(25);
@@ -142,7 +142,7 @@ TEST_F(CheckpointCoordinatorTest, AnEvaluationOfALaterStepIsNotOfThisOne) {
   start(0);
   begin(5);
   evaluate(6, 0.5);
-  settle();
+  finish_work();
   EXPECT_FALSE(figure(5));
   save(7);
   EXPECT_EQ(figure(7)->step, 6);
@@ -174,7 +174,7 @@ TEST_F(CheckpointCoordinatorTest, RetentionFollowsAnEvaluationThatComesLate) {
   save(2);
   EXPECT_THAT(steps(), ElementsAre(2, 1));
   evaluate(2, 0.95);  // as after a resume from there
-  settle();
+  finish_work();
   EXPECT_THAT(steps(), ElementsAre(2));
 }
 
@@ -186,7 +186,7 @@ TEST_F(CheckpointCoordinatorTest, TheBestSurvivesRestarts) {
     start(last);
     begin(step);
     evaluate(step, accuracy);
-    settle();
+    finish_work();
     last = step;
   }
   EXPECT_THAT(steps(), ElementsAre(6, 4, 2));
@@ -197,7 +197,7 @@ TEST_F(CheckpointCoordinatorTest, AFigureThatCannotBeWrittenIsAWarning) {
   save(1);
   evaluate(1, 0.5);
   fs.fail_nth(FsOp::create, 1, ENOSPC);
-  settle();
+  finish_work();
   ASSERT_EQ(heard.warnings.size(), 1U);
   EXPECT_THAT(heard.warnings[0], HasSubstr("the figures of the evaluation after step 1 are not with its "
                                            "checkpoint: cannot create"));

@@ -209,7 +209,7 @@ TEST(Snapshot, TheWaitsOfASpellAddUp) {
       snapshot.end();
     });
     for (Bytes& b : own) {
-      if (interrupted) snapshot.begin_spell();
+      if (interrupted) snapshot.reset_wait_budget();
       snapshot.before_write(b.data(), b.size());
       std::fill(b.begin(), b.end(), std::byte{2});
     }
