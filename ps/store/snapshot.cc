@@ -55,20 +55,22 @@ void SnapshotPool::release(std::uint32_t page) {
 }
 
 Snapshot::Snapshot(const std::vector<std::span<std::byte>>& tensors, const Options& options)
-    : first_chunk_(tensors.size()), options_(options), pool_(options.pool_bytes) {
+    : first_block_(tensors.size()), options_(options), pool_(options.pool_bytes) {
   std::vector<std::size_t> by_address(tensors.size());
   std::iota(by_address.begin(), by_address.end(), std::size_t{0});
   std::ranges::sort(by_address, std::less<>(), [&](std::size_t i) { return tensors[i].data(); });
-  const auto chunks_of = [](std::size_t n_bytes) { return (n_bytes + kChunkBytes - 1) / kChunkBytes; };
-  std::size_t n_chunks = 0;
-  for (const auto& tensor : tensors) n_chunks += chunks_of(tensor.size());
-  chunks_ = std::vector<Chunk>(n_chunks);
+  const auto blocks_of = [](std::size_t n_bytes) {
+    return (n_bytes + kSnapshotBlockBytes - 1) / kSnapshotBlockBytes;
+  };
+  std::size_t n_blocks = 0;
+  for (const auto& tensor : tensors) n_blocks += blocks_of(tensor.size());
+  blocks_ = std::vector<Block>(n_blocks);
   std::size_t next = 0;
   for (const std::size_t i : by_address) {
-    first_chunk_[i] = next;
-    for (std::size_t at = 0; at < tensors[i].size(); at += kChunkBytes, ++next) {
-      chunks_[next].memory = tensors[i].data() + at;
-      chunks_[next].n_bytes = std::min(kChunkBytes, tensors[i].size() - at);
+    first_block_[i] = next;
+    for (std::size_t at = 0; at < tensors[i].size(); at += kSnapshotBlockBytes, ++next) {
+      blocks_[next].memory = tensors[i].data() + at;
+      blocks_[next].n_bytes = std::min(kSnapshotBlockBytes, tensors[i].size() - at);
     }
   }
 }
@@ -86,50 +88,50 @@ void Snapshot::before_write(const std::byte* memory, std::size_t n_bytes) {
   if (!active_.load(std::memory_order_acquire)) return;
   const std::int64_t started = now_ns(), waited = costs_.wait_ns;
   const std::less<> before;
-  auto chunk = std::ranges::partition_point(
-      chunks_, [&](const Chunk& c) { return !before(memory, c.memory + c.n_bytes); });
-  for (; chunk != chunks_.end() && before(chunk->memory, memory + n_bytes); ++chunk) save(*chunk);
+  auto block = std::ranges::partition_point(
+      blocks_, [&](const Block& c) { return !before(memory, c.memory + c.n_bytes); });
+  for (; block != blocks_.end() && before(block->memory, memory + n_bytes); ++block) save(*block);
   costs_.copy_ns += now_ns() - started - (costs_.wait_ns - waited);
 }
 
-void Snapshot::save(Chunk& chunk) {
-  std::uint64_t state = chunk.state.load(std::memory_order_acquire);
+void Snapshot::save(Block& block) {
+  std::uint64_t state = block.state.load(std::memory_order_acquire);
   if (is_untouched(state)) {
-    const SnapshotPool::Place place = wait_for_place(chunk);
+    const SnapshotPool::Place place = wait_for_place(block);
     if (!active_.load(std::memory_order_acquire)) return;
     // Only the reader may have come in between.
     if (is_untouched(state) &&
-        chunk.state.compare_exchange_strong(state, word(place.memory != nullptr ? kCopying : kLost),
+        block.state.compare_exchange_strong(state, word(place.memory != nullptr ? kCopying : kLost),
                                             std::memory_order_acquire)) {
       if (place.memory == nullptr) return;
-      std::memcpy(place.memory, chunk.memory, chunk.n_bytes);
-      pool_.keep(place, chunk.n_bytes);
-      chunk.saved = place;
-      costs_.copied_bytes += static_cast<std::int64_t>(chunk.n_bytes);
-      chunk.state.store(word(kSaved), std::memory_order_release);
+      std::memcpy(place.memory, block.memory, block.n_bytes);
+      pool_.keep(place, block.n_bytes);
+      block.saved = place;
+      costs_.copied_bytes += static_cast<std::int64_t>(block.n_bytes);
+      block.state.store(word(kSaved), std::memory_order_release);
       return;
     }
   }
   if (state != word(kReading)) return;
   const std::int64_t started = now_ns();
-  wait_while(chunk, kReading);
+  wait_while(block, kReading);
   costs_.wait_ns += now_ns() - started;
 }
 
-// Null when the chunk needs no place any more, or when the snapshot is given up.
-SnapshotPool::Place Snapshot::wait_for_place(const Chunk& chunk) {
-  SnapshotPool::Place place = given_up_ ? SnapshotPool::Place{} : pool_.reserve(chunk.n_bytes);
+// Null when the block needs no place any more, or when the snapshot is given up.
+SnapshotPool::Place Snapshot::wait_for_place(const Block& block) {
+  SnapshotPool::Place place = given_up_ ? SnapshotPool::Place{} : pool_.reserve(block.n_bytes);
   if (place.memory != nullptr || given_up_) return place;
   const std::int64_t started = now_ns();
   Backoff backoff;
   while (place.memory == nullptr && active_.load(std::memory_order_acquire) &&
-         is_untouched(chunk.state.load(std::memory_order_acquire))) {
+         is_untouched(block.state.load(std::memory_order_acquire))) {
     if (static_cast<double>(budget_used_ns_ + now_ns() - started) * 1e-9 > options_.max_wait_s) {
       given_up_ = true;
       break;
     }
     backoff.pause();
-    place = pool_.reserve(chunk.n_bytes);
+    place = pool_.reserve(block.n_bytes);
   }
   const std::int64_t waited = now_ns() - started;
   costs_.wait_ns += waited;
@@ -137,30 +139,30 @@ SnapshotPool::Place Snapshot::wait_for_place(const Chunk& chunk) {
   return place;
 }
 
-// The other side is copying one chunk.
-void Snapshot::wait_while(const Chunk& chunk, Phase phase) const {
+// The other side is copying one block.
+void Snapshot::wait_while(const Block& block, Phase phase) const {
   Backoff backoff;
-  while (chunk.state.load(std::memory_order_acquire) == word(phase)) backoff.pause();
+  while (block.state.load(std::memory_order_acquire) == word(phase)) backoff.pause();
 }
 
 void Snapshot::read(std::size_t tensor, std::size_t offset, std::span<std::byte> out) {
-  Chunk& chunk = chunks_[first_chunk_[tensor] + offset / kChunkBytes];
-  std::uint64_t state = chunk.state.load(std::memory_order_acquire);
+  Block& block = blocks_[first_block_[tensor] + offset / kSnapshotBlockBytes];
+  std::uint64_t state = block.state.load(std::memory_order_acquire);
   if (is_untouched(state) &&
-      chunk.state.compare_exchange_strong(state, word(kReading), std::memory_order_acquire)) {
-    std::memcpy(out.data(), chunk.memory, out.size());
-    chunk.state.store(word(kDrained), std::memory_order_release);
+      block.state.compare_exchange_strong(state, word(kReading), std::memory_order_acquire)) {
+    std::memcpy(out.data(), block.memory, out.size());
+    block.state.store(word(kDrained), std::memory_order_release);
     return;
   }
-  wait_while(chunk, kCopying);
-  if (chunk.state.load(std::memory_order_acquire) == word(kLost)) {
+  wait_while(block, kCopying);
+  if (block.state.load(std::memory_order_acquire) == word(kLost)) {
     fail(ErrorKind::io,
          "updates waited {:g} s for the disk while the snapshot's pool of {} MiB was full; raise "
          "checkpoint.pool_mib, or use a faster disk",
          options_.max_wait_s, pool_.n_bytes() >> 20);
   }
-  std::memcpy(out.data(), chunk.saved.memory, out.size());
-  pool_.release(chunk.saved.page);
+  std::memcpy(out.data(), block.saved.memory, out.size());
+  pool_.release(block.saved.page);
 }
 
 void Snapshot::end() { active_.store(false, std::memory_order_release); }

@@ -26,18 +26,18 @@ using testing::SlowFs;
 using testing::TempDir;
 using testing::thrown;
 
-constexpr std::size_t kChunk = Snapshot::kChunkBytes;
+constexpr std::size_t kBlock = kSnapshotBlockBytes;
 using Bytes = std::vector<std::byte>;
 
 // Tensors of odd sizes, two of them neighbours in one run of memory, and a thread that reads them.
 class Memory {
  public:
   Memory() {
-    for (const std::size_t n : {1UL, kChunk - 1, kChunk, kChunk + 1, 3 * kChunk, 100UL}) own_.emplace_back(n);
+    for (const std::size_t n : {1UL, kBlock - 1, kBlock, kBlock + 1, 3 * kBlock, 100UL}) own_.emplace_back(n);
     for (Bytes& b : own_) tensors_.emplace_back(b);
     const std::span<std::byte> whole = tensors_[4];
-    tensors_[4] = whole.first(kChunk + 7);
-    tensors_.push_back(whole.subspan(kChunk + 7));
+    tensors_[4] = whole.first(kBlock + 7);
+    tensors_.push_back(whole.subspan(kBlock + 7));
     for (Bytes& b : own_) {
       for (std::byte& x : b) x = static_cast<std::byte>(random_());
     }
@@ -75,8 +75,8 @@ std::vector<Bytes> read_all(Snapshot& snapshot, const std::vector<std::span<std:
   std::vector<Bytes> all;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     all.emplace_back(tensors[i].size());
-    for (std::size_t at = 0; at < tensors[i].size(); at += kChunk) {
-      snapshot.read(i, at, std::span(all[i]).subspan(at, std::min(kChunk, tensors[i].size() - at)));
+    for (std::size_t at = 0; at < tensors[i].size(); at += kBlock) {
+      snapshot.read(i, at, std::span(all[i]).subspan(at, std::min(kBlock, tensors[i].size() - at)));
     }
   }
   snapshot.end();
@@ -125,11 +125,11 @@ TEST(Snapshot, ReadsTheStateAtTheCut) {
 TEST(Snapshot, SavesNothingThatHasBeenReadOrSavedOrIsNotWritten) {
   Memory memory;
   Snapshot snapshot(memory.tensors(), {memory.n_bytes() * 2});
-  const auto three = memory.tensors()[3];  // a chunk and one byte
+  const auto three = memory.tensors()[3];  // a block and one byte
   memory.write(snapshot, three);           // before any cut
   EXPECT_EQ(snapshot.costs().copied_bytes, 0);
   snapshot.cut();
-  Bytes out(kChunk);
+  Bytes out(kBlock);
   snapshot.read(3, 0, out);
   memory.write(snapshot, three);
   EXPECT_EQ(snapshot.costs().copied_bytes, 1);
@@ -167,13 +167,13 @@ TEST(Snapshot, UpdatesDuringTheReadChangeNothingOfIt) {
 }
 
 TEST(Snapshot, IsLostWhenTheReaderIsTooSlow) {
-  std::vector<Bytes> own(10, Bytes(kChunk, std::byte{1}));
+  std::vector<Bytes> own(10, Bytes(kBlock, std::byte{1}));
   std::vector<std::span<std::byte>> tensors(own.begin(), own.end());
   Snapshot snapshot(tensors, {1, 0.01});  // a page holds four of the ten
   snapshot.cut();
   for (Bytes& b : own) {
     snapshot.before_write(b.data(), b.size());
-    b.assign(kChunk, std::byte{2});
+    b.assign(kBlock, std::byte{2});
   }
   EXPECT_EQ(snapshot.costs().copied_bytes, static_cast<std::int64_t>(SnapshotPool::kPageBytes));
   EXPECT_GE(snapshot.costs().wait_ns, 10'000'000);
@@ -188,22 +188,22 @@ TEST(Snapshot, IsLostWhenTheReaderIsTooSlow) {
   EXPECT_EQ(read_all(snapshot, tensors), own);
 }
 
-// A reader of 0.1 s a chunk, a pool of four chunks, 24 to save: five waits of 0.4 s. Each is within the
+// A reader of 0.1 s a block, a pool of four blocks, 24 to save: five waits of 0.4 s. Each is within the
 // limit, their sum is not: that is for the peers, who hear nothing meanwhile, unless it is interrupted.
 TEST(Snapshot, TheWaitsOfASpellAddUp) {
   for (const bool interrupted : {false, true}) {
-    std::vector<Bytes> own(24, Bytes(kChunk, std::byte{1}));
+    std::vector<Bytes> own(24, Bytes(kBlock, std::byte{1}));
     const std::vector<std::span<std::byte>> tensors(own.begin(), own.end());
     Snapshot snapshot(tensors, {1, 1.2});
     snapshot.cut();
     std::string error;
     std::jthread reader([&] {
-      Bytes out(kChunk);
+      Bytes out(kBlock);
       error = thrown([&] {
         for (std::size_t i = 0; i < own.size(); ++i) {
           std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the disk
           snapshot.read(i, 0, out);
-          if (out != Bytes(kChunk, std::byte{1})) throw std::runtime_error("not the state at the cut");
+          if (out != Bytes(kBlock, std::byte{1})) throw std::runtime_error("not the state at the cut");
         }
       });
       snapshot.end();
