@@ -27,9 +27,9 @@ Aggregator::Aggregator(Transport& transport, const BucketPlan& plan, const Clust
       rounds_(plan.size()) {
   int first = 0;
   for (WorkerId w : cluster.workers.ids()) {
-    const auto nodes = maximal_nodes(cluster.leaves_of(w), cluster.logical_workers);
-    nodes_of_worker_.emplace_back(first, first + static_cast<int>(nodes.size()));
-    first = nodes_of_worker_.back().second;
+    const auto mine = maximal_nodes(cluster.leaves_of(w), cluster.logical_workers);
+    contributions_of_.emplace_back(first, first + static_cast<int>(mine.size()));
+    first = contributions_of_.back().second;
   }
 }
 
@@ -43,19 +43,19 @@ std::size_t Aggregator::ring_bytes(const Bucket& bucket, int window) const {
 }
 
 void Aggregator::announce(WorkerId worker, const Bucket& bucket, const MessageHeader& push) {
-  const auto [first, last] = nodes_of_worker_[worker];
+  const auto [first, last] = contributions_of_[worker];
   const auto expected =
       static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(last - first);
-  if (push.n_bytes != expected || push.n_nodes != last - first ||
+  if (push.n_bytes != expected || push.n_contributions != last - first ||
       push.leaf_begin != cluster_.leaves_of(worker).begin) {
     fail(ErrorKind::protocol,
-         "worker {} pushed {} bytes in {} nodes of bucket {} ({}), expected {} bytes in {} nodes",
-         worker.value, push.n_bytes, push.n_nodes, push.bucket, bucket.scope, expected, last - first);
+         "worker {} pushed {} bytes in {} contributions to bucket {} ({}), expected {} bytes in {}",
+         worker.value, push.n_bytes, push.n_contributions, push.bucket, bucket.scope, expected, last - first);
   }
   Round& round = round_of(bucket.id);
   if (!round.open) {
     round.open = true;
-    round.streams.assign(nodes_of_worker_.size(), {});
+    round.streams.assign(contributions_of_.size(), {});
     round.done.assign(static_cast<std::size_t>(bucket.n_wire_chunks()), false);
     round.chunks_done = 0;
     if (!waiting_.empty() || !try_admit(bucket, round)) waiting_.push_back(bucket.id);
@@ -84,7 +84,7 @@ bool Aggregator::try_admit(const Bucket& bucket, Round& round) {
 
 void Aggregator::post_receives(const Bucket& bucket, Round& round, WorkerId worker) {
   Stream& stream = round.streams[worker];
-  const auto [first, last] = nodes_of_worker_[worker];
+  const auto [first, last] = contributions_of_[worker];
   const Rank from = cluster_.rank_of(worker);
   while (stream.announced && stream.next_chunk < bucket.n_wire_chunks() &&
          stream.next_chunk < round.chunks_done + round.window) {

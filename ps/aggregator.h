@@ -79,7 +79,7 @@ class Aggregator {
   const ClusterMap& cluster_;
   Limits limits_;
   ReductionTree tree_;
-  IdVector<WorkerId, std::pair<int, int>> nodes_of_worker_;  // [first, last) contribution of each
+  IdVector<WorkerId, std::pair<int, int>> contributions_of_;  // [first, last) contribution of each
   IdVector<BucketId, Round> rounds_;
   std::deque<BucketId> waiting_;
   BufferPool pool_;

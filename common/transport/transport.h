@@ -23,8 +23,8 @@ struct MessageHeader {
   std::int64_t sequence = 0;    // pushes: a worker's pushes to one server, from 1; cuts: the try, from 0;
                                 // norms: how many doubles came before
   std::uint64_t n_bytes = 0;    // of the payload that follows on a data tag
-  std::int32_t leaf_begin = 0;  // pushes: the first logical worker that is contributed
-  std::int32_t n_nodes = 0;  // pushes: how many nodes of the canonical sum follow, interleaved chunk by chunk
+  std::int32_t leaf_begin = 0;  // pushes: the first leaf of the canonical sum that is contributed
+  std::int32_t n_contributions = 0;  // pushes: how many follow, interleaved chunk by chunk
   std::uint32_t flags = 0;
   std::uint32_t n_body = 0;  // bytes after this header, in the same message
   std::uint64_t reserved = 0;
@@ -45,7 +45,7 @@ struct DataTag {
 struct RequestKey {
   std::int32_t what = 0;
   std::int32_t bucket = 0;
-  std::int32_t lane = 0;
+  std::int32_t contribution = 0;
   std::int32_t chunk = 0;
 };
 

@@ -109,7 +109,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   if (detail == PlanDetail::slices) out += slices_text(model->table, n_servers);
   out += load_text(plan, model_bytes, n_servers);
 
-  std::int64_t chunks = 0, pushed = 0, n_pushed = 0, nodes = 0, buffers = 0, contributions = 0;
+  std::int64_t chunks = 0, pushed = 0, n_pushed = 0, most = 0, buffers = 0, contributions = 0;
   for (const Bucket& b : plan.buckets()) {
     if (!b.is_pushed()) continue;
     ++n_pushed;
@@ -118,13 +118,13 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   }
   for (int w = 0; w < n_workers; ++w) {
     const LocalSumPlan sums = LocalSumPlan::make(cluster.leaves_of(WorkerId(w)), cluster.logical_workers);
-    nodes = std::max(nodes, static_cast<std::int64_t>(sums.contributions.size()));
+    most = std::max(most, static_cast<std::int64_t>(sums.contributions.size()));
     buffers = std::max<std::int64_t>(buffers, sums.n_buffers);
     contributions += static_cast<std::int64_t>(sums.contributions.size());
   }
   out += fmt::format(
       "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", n_pushed,
-      bytes_text(pushed * nodes), chunks * nodes + n_pushed, bytes_text(pushed), chunks + n_pushed);
+      bytes_text(pushed * most), chunks * most + n_pushed, bytes_text(pushed), chunks + n_pushed);
   std::int64_t gradients = 0;
   for (int s = 0; s < n_servers; ++s) {
     gradients = std::max(gradients, DeferredUpdate::gradient_bytes(plan, job.optimizer.clip, ServerId(s)));

@@ -75,20 +75,20 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
   } else {
     post_value_receives(bucket, clock);
   }
-  const auto n_nodes = static_cast<int>(contributions_.size());
+  const auto n_contributions = static_cast<int>(contributions_.size());
   MessageHeader header = make_header(MessageType::push, worker_.value, clock);
   header.bucket = id.value;
   header.sequence = ++sequence_[bucket.server];
-  header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(n_nodes);
+  header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(n_contributions);
   header.leaf_begin = cluster_.leaves_of(worker_).begin;
-  header.n_nodes = n_nodes;
+  header.n_contributions = n_contributions;
   header.flags = flags;
   transport_.send_message(server, header);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
-    for (int node = 0; node < n_nodes; ++node) {
+    for (int c = 0; c < n_contributions; ++c) {
       gradient_pieces_.clear();
-      memory_.gradient_pieces(bucket, node, bucket.wire_chunk(chunk), gradient_pieces_);
-      codec_.send(Flow::gradients, server, bucket, chunk, node, gradient_pieces_);
+      memory_.gradient_pieces(bucket, c, bucket.wire_chunk(chunk), gradient_pieces_);
+      codec_.send(Flow::gradients, server, bucket, chunk, c, gradient_pieces_);
       ++state.sends;
     }
   }

@@ -48,7 +48,7 @@ TEST_F(WireCodecTest, AChunkGoesFromPiecesIntoPieces) {
   EXPECT_EQ(WireCodec::flow_of(received[0]), Flow::gradients);
   EXPECT_EQ(received[0].key.bucket, 0);
   EXPECT_EQ(received[0].key.chunk, 1);
-  EXPECT_EQ(received[0].key.lane, 3);
+  EXPECT_EQ(received[0].key.contribution, 3);
   server.arrived(bucket, received[0]);
   EXPECT_THAT(into, ElementsAre(-2, 1));
   ASSERT_EQ(completions(*t1).size(), 1U);

@@ -105,8 +105,8 @@ struct Job {
     const LeafRange leaves = cluster.leaves_of(w);
     MessageHeader h = make_header(MessageType::push, w.value, Clock(1));
     h.bucket = bucket.id.value;
-    h.n_nodes = static_cast<int>(maximal_nodes(leaves, cluster.logical_workers).size());
-    h.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(h.n_nodes);
+    h.n_contributions = static_cast<int>(maximal_nodes(leaves, cluster.logical_workers).size());
+    h.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(h.n_contributions);
     h.leaf_begin = leaves.begin;
     return h;
   }
@@ -164,7 +164,7 @@ class RandomRun {
   struct Stream {  // one worker's push of one bucket
     WorkerId worker;
     const Bucket* bucket;
-    int first_node, n_nodes;
+    int first_contribution, n_contributions;
     bool announced = false;
     int n_sent = 0;
   };
@@ -173,27 +173,28 @@ class RandomRun {
     std::vector<Stream> all;
     int first = 0;
     for (int w = 0; w < setup_.cluster.n_workers(); ++w) {
-      int n_nodes = 0;
+      int n_contributions = 0;
       for (const Bucket& b : setup_.plan.buckets()) {
         if (!b.trainable) continue;
-        n_nodes = setup_.push_header(WorkerId(w), b).n_nodes;
-        all.push_back({WorkerId(w), &b, first, n_nodes});
+        n_contributions = setup_.push_header(WorkerId(w), b).n_contributions;
+        all.push_back({WorkerId(w), &b, first, n_contributions});
       }
-      first += n_nodes;
+      first += n_contributions;
     }
     return all;
   }
 
   // Announces, or sends the next piece; true when both are complete.
   bool advance(Stream& s) {
-    const int n_sends = s.bucket->n_wire_chunks() * s.n_nodes;
+    const int n_sends = s.bucket->n_wire_chunks() * s.n_contributions;
     if (!s.announced && (s.n_sent == n_sends || random_() % 2 == 0)) {
       aggregator_.announce(s.worker, *s.bucket, setup_.push_header(s.worker, *s.bucket));
       s.announced = true;
     } else if (s.n_sent < n_sends) {
-      const int chunk = s.n_sent / s.n_nodes, node = s.n_sent % s.n_nodes;
-      const auto& bytes = setup_.gradients.of_contribution[static_cast<std::size_t>(s.bucket->id.value)]
-                                                          [static_cast<std::size_t>(s.first_node + node)];
+      const int chunk = s.n_sent / s.n_contributions, contribution = s.n_sent % s.n_contributions;
+      const auto& bytes =
+          setup_.gradients.of_contribution[static_cast<std::size_t>(s.bucket->id.value)]
+                                          [static_cast<std::size_t>(s.first_contribution + contribution)];
       const auto begin = static_cast<std::size_t>(chunk * kWireChunkBytes);
       const ConstPiece piece{bytes.data() + begin,
                              std::min<std::size_t>(kWireChunkBytes, bytes.size() - begin)};
@@ -291,10 +292,10 @@ TEST(Aggregator, WrongPushesAreToldApart) {
   const WorkerId w0(0), w1(1);
   EXPECT_EQ(
       error_with(w0, [](auto& h) { h.n_bytes += 4; }),
-      "protocol: worker 0 pushed 844 bytes in 1 nodes of bucket 1 (small), expected 840 bytes in 1 nodes");
+      "protocol: worker 0 pushed 844 bytes in 1 contributions to bucket 1 (small), expected 840 bytes in 1");
   EXPECT_EQ(
-      error_with(w1, [](auto& h) { h.n_nodes = 1; }),
-      "protocol: worker 1 pushed 1680 bytes in 1 nodes of bucket 1 (small), expected 1680 bytes in 2 nodes")
+      error_with(w1, [](auto& h) { h.n_contributions = 1; }),
+      "protocol: worker 1 pushed 1680 bytes in 1 contributions to bucket 1 (small), expected 1680 bytes in 2")
       << "worker 1 of 2 holds leaves 1 and 2 of 3";
 }
 

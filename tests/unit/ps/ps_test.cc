@@ -218,7 +218,7 @@ struct ByHand {
     MessageHeader h = make_header(MessageType::push, 0, Clock(1));
     h.bucket = bucket;
     h.sequence = 1;
-    h.n_nodes = 1;
+    h.n_contributions = 1;
     h.n_bytes = static_cast<std::uint64_t>(b.n_bytes());
     return h;
   }
