@@ -180,30 +180,30 @@ void Coordinator::on_eval_report(const Message& message) {
   auto found =
       std::find_if(evaluations_.begin(), evaluations_.end(), [&](const auto& e) { return e.clock == clock; });
   if (found == evaluations_.end()) {
-    if (report.n_chunks < 0 || report.n_chunks > (1 << 24)) {
-      fail(ErrorKind::protocol, "rank {} reports an evaluation of {} chunks", message.from.value,
-           report.n_chunks);
+    if (report.n_batches < 0 || report.n_batches > (1 << 24)) {
+      fail(ErrorKind::protocol, "rank {} reports an evaluation of {} batches", message.from.value,
+           report.n_batches);
     }
-    const auto n = static_cast<std::size_t>(report.n_chunks);
-    evaluations_.push_back({clock, std::vector<std::optional<Evaluation::Chunk>>(n), n});
+    const auto n = static_cast<std::size_t>(report.n_batches);
+    evaluations_.push_back({clock, std::vector<std::optional<Evaluation::Batch>>(n), n});
     found = std::prev(evaluations_.end());
   }
-  if (report.sums.size() != report.chunks.size() || report.reals.size() != report.chunks.size() ||
+  if (report.sums.size() != report.batches.size() || report.reals.size() != report.batches.size() ||
       (!found->counts.empty() && !report.counts.empty() && found->counts.size() != report.counts.size())) {
     fail(ErrorKind::protocol,
-         "rank {} reports {} evaluation chunks with {} sums, {} real and {} integer metrics",
-         message.from.value, report.chunks.size(), report.sums.size(), report.reals.size(),
+         "rank {} reports {} evaluation batches with {} sums, {} real and {} integer metrics",
+         message.from.value, report.batches.size(), report.sums.size(), report.reals.size(),
          report.counts.size());
   }
   found->counts.resize(std::max(found->counts.size(), report.counts.size()), 0);
   for (std::size_t i = 0; i < report.counts.size(); ++i) found->counts[i] += report.counts[i];
-  for (std::size_t i = 0; i < report.chunks.size(); ++i) {
-    const auto chunk = static_cast<std::size_t>(report.chunks[i]);
-    if (chunk >= found->chunks.size() || found->chunks[chunk]) {
-      fail(ErrorKind::protocol, "rank {} reports evaluation chunk {} of {}, or twice", message.from.value,
-           chunk, found->chunks.size());
+  for (std::size_t i = 0; i < report.batches.size(); ++i) {
+    const auto batch = static_cast<std::size_t>(report.batches[i]);
+    if (batch >= found->batches.size() || found->batches[batch]) {
+      fail(ErrorKind::protocol, "rank {} reports evaluation batch {} of {}, or twice", message.from.value,
+           batch, found->batches.size());
     }
-    found->chunks[chunk] = {report.sums[i], report.reals[i]};
+    found->batches[batch] = {report.sums[i], report.reals[i]};
     --found->missing;
   }
   if (found->missing > 0) return;
@@ -216,10 +216,10 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   const std::int64_t epoch = (evaluation.clock.value + train_.steps_per_epoch - 1) / train_.steps_per_epoch;
   EvalSummary summary{evaluation.clock, epoch, {}, {}};
   std::vector<double> reals;
-  for (const auto& chunk : evaluation.chunks) {  // in order, whoever evaluated it
-    summary.sums += chunk->sums;
-    reals.resize(chunk->reals.size(), 0);
-    for (std::size_t i = 0; i < reals.size(); ++i) reals[i] += chunk->reals[i];
+  for (const auto& batch : evaluation.batches) {  // in order, whoever evaluated it
+    summary.sums += batch->sums;
+    reals.resize(batch->reals.size(), 0);
+    for (std::size_t i = 0; i < reals.size(); ++i) reals[i] += batch->reals[i];
   }
   summary.metrics = finish_metrics(eval_, summary.sums, evaluation.counts, reals);
   observer_.on_eval(summary);

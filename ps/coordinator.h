@@ -69,11 +69,11 @@ class Coordinator {
   enum class Phase : std::uint8_t { training, final_save, hashing, done };
   struct Evaluation {
     Clock clock;
-    struct Chunk {
+    struct Batch {
       BatchSums sums;
       std::vector<double> reals;
     };
-    std::vector<std::optional<Chunk>> chunks;
+    std::vector<std::optional<Batch>> batches;
     std::size_t missing = 0;
     std::vector<std::int64_t> counts = {};
   };

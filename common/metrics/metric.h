@@ -12,8 +12,8 @@
 namespace varscope {
 
 // Figures of an evaluation besides the loss. Each is a function of sums over the samples: integers, which add
-// up alike in any order, or one float64 for each chunk of the test set, which are added in the chunks' order.
-// So a figure does not depend on how the chunks were dealt to workers.
+// up alike in any order, or one float64 for each eval batch, which are added in the batches' order.
+// So a figure does not depend on how the batches were dealt to workers.
 enum class MetricType : std::uint8_t {
   accuracy,          // rows whose first largest logit is the label; with one logit, logit > 0 means 1
   top_k,             // rows whose label is among the k largest logits

@@ -32,7 +32,7 @@ struct WorkerTimes {
   }
 };
 
-// Sums over the targets of one logical worker, or of one chunk of the test set. A target is a sample, or each
+// Sums over the targets of one logical worker, or of one eval batch. A target is a sample, or each
 // of its labels where it has several (the words of a text).
 struct BatchSums {
   double loss = 0;
@@ -94,16 +94,16 @@ struct WorkerState {
 
 // worker -> coordinator: its share of one pass over the test set.
 struct EvalReport {
-  std::vector<std::int64_t> chunks;  // indices of the chunks below
+  std::vector<std::int64_t> batches;  // indices of the batches below
   std::vector<BatchSums> sums;
   std::vector<std::vector<double>>
-      reals;                         // of each chunk: the metrics' float64 sums (common/metrics/metric.h)
-  std::vector<std::int64_t> counts;  // the metrics' integers, over all of these chunks
-  std::int64_t n_chunks = 0;         // of the whole pass
+      reals;                         // of each batch: the metrics' float64 sums (common/metrics/metric.h)
+  std::vector<std::int64_t> counts;  // the metrics' integers, over all of these batches
+  std::int64_t n_batches = 0;        // of the whole pass
   std::int64_t eval_ns = 0;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& chunks& sums& reals& counts& n_chunks& eval_ns;
+    ar& batches& sums& reals& counts& n_batches& eval_ns;
   }
 };
 

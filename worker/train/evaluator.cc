@@ -18,33 +18,33 @@ DType input_dtype(const JobConfig& job, const Dataset& data) {
 Evaluator::Evaluator(const JobConfig& job, const Model& model, const Dataset& test)
     : model_(model),
       test_(test),
-      chunk_size_(std::min(job.train.eval_batch, test.size())),
-      n_chunks_((test.size() + chunk_size_ - 1) / chunk_size_),
-      executor_(model.graph, model.loss, chunk_size_, {.also = model.also(), .forward_only = true}),
-      states_(model.graph, 1, chunk_size_, static_cast<std::uint64_t>(job.job.seed)),
-      x_(input_dtype(job, test), batched(test.sample_shape(), chunk_size_)),
-      y_(Dataset::kLabelDType, batched(test.label_shape(), chunk_size_)) {}
+      batch_size_(std::min(job.train.eval_batch, test.size())),
+      n_batches_((test.size() + batch_size_ - 1) / batch_size_),
+      executor_(model.graph, model.loss, batch_size_, {.also = model.also(), .forward_only = true}),
+      states_(model.graph, 1, batch_size_, static_cast<std::uint64_t>(job.job.seed)),
+      x_(input_dtype(job, test), batched(test.sample_shape(), batch_size_)),
+      y_(Dataset::kLabelDType, batched(test.label_shape(), batch_size_)) {}
 
 EvalReport Evaluator::run(int first, int stride, const std::function<void()>& between) {
   EvalReport report;
-  report.n_chunks = n_chunks_;
+  report.n_batches = n_batches_;
   const bool in_order = test_.streams() > 0;
-  if (first >= n_chunks_ || (in_order && first != 0)) return report;
+  if (first >= n_batches_ || (in_order && first != 0)) return report;
   for (const NodeId id : model_.metric_nodes) {
     const TensorType& type = model_.graph.node(id).type;
     if (type.dtype == DType::int64)
       report.counts.resize(report.counts.size() + static_cast<std::size_t>(type.shape.n_elements()), 0);
   }
   states_.reset();
-  for (std::int64_t chunk = first; chunk < n_chunks_; chunk += in_order ? 1 : stride) {
-    run_chunk(chunk, between, report);
+  for (std::int64_t batch = first; batch < n_batches_; batch += in_order ? 1 : stride) {
+    run_batch(batch, between, report);
     if (in_order) states_.advance(0);
   }
   return report;
 }
 
-void Evaluator::run_chunk(std::int64_t chunk, const std::function<void()>& between, EvalReport& report) {
-  const std::int64_t begin = chunk * chunk_size_, n = std::min(test_.size() - begin, chunk_size_);
+void Evaluator::run_batch(std::int64_t batch, const std::function<void()>& between, EvalReport& report) {
+  const std::int64_t begin = batch * batch_size_, n = std::min(test_.size() - begin, batch_size_);
   indices_.resize(static_cast<std::size_t>(n));
   std::iota(indices_.begin(), indices_.end(), begin);
   const TensorView x(x_.dtype(), batched(test_.sample_shape(), n), x_.view().bytes());
@@ -58,7 +58,7 @@ void Evaluator::run_chunk(std::int64_t chunk, const std::function<void()>& betwe
     executor_.forward(step);
     between();
   }
-  report.chunks.push_back(chunk);
+  report.batches.push_back(batch);
   report.sums.push_back({executor_.value(model_.loss).as<double>()[0],
                          model_.correct ? executor_.value(*model_.correct).as<std::int64_t>()[0] : 0,
                          n * model_.targets_per_sample});

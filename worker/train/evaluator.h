@@ -13,8 +13,8 @@
 
 namespace varscope {
 
-// Passes over a test set in chunks of train.eval_batch samples, which can be dealt to workers: what a chunk
-// adds up to does not depend on who evaluates it. A text's chunks are the windows of its sequences, each of
+// Passes over a test set in batches of train.eval_batch samples, which can be dealt to workers: what a batch
+// adds up to does not depend on who evaluates it. A text's batches are the windows of its sequences, each of
 // which needs the state that the one before left, so one worker evaluates all of them. Owns activations;
 // borrows the rest. Not thread-safe.
 class Evaluator {
@@ -23,18 +23,18 @@ class Evaluator {
   Evaluator(const JobConfig& job, const Model& model, const Dataset& test);
 
   Executor& executor() { return executor_; }  // to bind the variables' values
-  std::int64_t n_chunks() const { return n_chunks_; }
+  std::int64_t n_batches() const { return n_batches_; }
   // Chunks first, first + stride, ...; `between` is called now and then, for communication.
   EvalReport run(
       int first, int stride, const std::function<void()>& between = [] {});
 
  private:
-  void run_chunk(std::int64_t chunk, const std::function<void()>& between, EvalReport& report);
+  void run_batch(std::int64_t batch, const std::function<void()>& between, EvalReport& report);
 
   const Model& model_;
   const Dataset& test_;
-  std::int64_t chunk_size_;
-  std::int64_t n_chunks_;
+  std::int64_t batch_size_;
+  std::int64_t n_batches_;
   Executor executor_;
   LocalStates states_;
   Tensor x_, y_;

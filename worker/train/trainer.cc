@@ -284,7 +284,7 @@ void Trainer::load_locals() {
   }
 }
 
-// The test set's chunks, dealt out in turn; the coordinator sums them in chunk order.
+// The test set's batches, dealt out in turn; the coordinator sums them in their order.
 void Trainer::evaluate(Clock clock) {
   const std::int64_t started = now_ns();
   p_.client.wait_all();

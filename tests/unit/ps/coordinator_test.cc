@@ -28,14 +28,14 @@ class EvaluationTest : public ::testing::Test {
   Coordinator make(CheckpointCoordinator* checkpoints) {
     return Coordinator({*server, cluster, plan, {Clock(0), Clock(9), 4}, {}, checkpoints, heard, {}, eval});
   }
-  // The chunk's share of a confusion matrix, and of a sum of log losses.
-  static Message report(int worker, std::int64_t chunk, std::vector<std::int64_t> counts, double log_loss) {
+  // The batch's share of a confusion matrix, and of a sum of log losses.
+  static Message report(int worker, std::int64_t batch, std::vector<std::int64_t> counts, double log_loss) {
     EvalReport r;
-    r.chunks = {chunk};
+    r.batches = {batch};
     r.sums = {{2.0, 3, 4}};
     r.reals = {{log_loss}};
     r.counts = std::move(counts);
-    r.n_chunks = 2;
+    r.n_batches = 2;
     return {Rank(worker + 1), make_header(MessageType::eval_report, worker, Clock(6)), to_binary(r)};
   }
 
@@ -51,7 +51,7 @@ class EvaluationTest : public ::testing::Test {
   Heard heard;
 };
 
-TEST_F(EvaluationTest, MetricsAreFinishedWhenAllChunksAreHere) {
+TEST_F(EvaluationTest, MetricsAreFinishedWhenAllBatchesAreHere) {
   Coordinator coordinator = make(nullptr);
   coordinator.on_message(report(1, 1, {3, 1, 1, 1, 1}, 0.5));
   EXPECT_TRUE(heard.evaluations.empty());

@@ -334,17 +334,17 @@ TEST(Coordinator, TellsWrongReportsApart) {
       answer(MessageType::step_report, 0, Clock(1), "xx").find("should hold a step report cannot be read"),
       std::string::npos);
   EvalReport eval;
-  eval.chunks = {5};
+  eval.batches = {5};
   eval.sums = {{}};
-  eval.n_chunks = 3;
+  eval.n_batches = 3;
   EXPECT_EQ(answer(MessageType::eval_report, 0, Clock(1), to_binary(eval)),
-            "protocol: rank 1 reports 1 evaluation chunks with 1 sums, 0 real and 0 integer metrics");
+            "protocol: rank 1 reports 1 evaluation batches with 1 sums, 0 real and 0 integer metrics");
   eval.reals = {{}};
   EXPECT_EQ(answer(MessageType::eval_report, 0, Clock(1), to_binary(eval)),
-            "protocol: rank 1 reports evaluation chunk 5 of 3, or twice");
-  eval.n_chunks = -1;
+            "protocol: rank 1 reports evaluation batch 5 of 3, or twice");
+  eval.n_batches = -1;
   EXPECT_EQ(answer(MessageType::eval_report, 0, Clock(1), to_binary(eval)),
-            "protocol: rank 1 reports an evaluation of -1 chunks");
+            "protocol: rank 1 reports an evaluation of -1 batches");
 }
 
 // One worker; the messages of server 0 are made by hand.
