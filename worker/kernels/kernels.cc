@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/base/vector_clones.h"
 #include "worker/kernels/vector_math.h"
 
 namespace varscope {
@@ -194,44 +195,46 @@ VARSCOPE_INLINE void softmax_loop(T* p, const T* x, double* log_sums, std::int64
 
 }  // namespace
 
-#define VARSCOPE_KERNELS(T)                                                                                \
-  VARSCOPE_CLONES void bias_activate(Activation f, T* y, const T* bias, T* z, std::int64_t rows,           \
-                                     std::int64_t cols) {                                                  \
-    bias_activate_any(f, y, bias, z, rows, cols);                                                          \
-  }                                                                                                        \
-  VARSCOPE_CLONES void activation_gradient(Activation f, T* g, const T* y, const T* z, T* column_sums,     \
-                                           Sum sum, std::int64_t rows, std::int64_t cols) {                \
-    gradient_any(f, g, y, z, column_sums, sum, rows, cols);                                                \
-  }                                                                                                        \
-  VARSCOPE_CLONES void add(T* __restrict to, const T* __restrict from, std::int64_t n) {                   \
-    for (std::int64_t i = 0; i < n; ++i) to[i] += from[i];                                                 \
-  }                                                                                                        \
-  VARSCOPE_CLONES void add(T* __restrict to, const T* a, const T* b, std::int64_t n) {                     \
-    for (std::int64_t i = 0; i < n; ++i) to[i] = a[i] + b[i];                                              \
-  }                                                                                                        \
-  VARSCOPE_CLONES void multiply(T* __restrict to, const T* a, const T* b, std::int64_t n) {                \
-    for (std::int64_t i = 0; i < n; ++i) to[i] = a[i] * b[i];                                              \
-  }                                                                                                        \
-  VARSCOPE_CLONES void multiply_add(T* __restrict to, const T* a, const T* b, std::int64_t n) {            \
-    for (std::int64_t i = 0; i < n; ++i) to[i] += a[i] * b[i];                                             \
-  }                                                                                                        \
-  VARSCOPE_CLONES void add_constant(T* to, T value, std::int64_t n) {                                      \
-    for (std::int64_t i = 0; i < n; ++i) to[i] += value;                                                   \
-  }                                                                                                        \
-  VARSCOPE_CLONES void multiply_constant(T* to, const T* from, T value, std::int64_t n) {                  \
-    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i] * value;                                          \
-  }                                                                                                        \
-  VARSCOPE_CLONES void log_term(double* __restrict to, const T* __restrict x, std::int64_t n) {            \
-    for (std::int64_t i = 0; i < n; ++i) {                                                                 \
-      const double v = x[i] > 0 ? -static_cast<double>(x[i]) : static_cast<double>(x[i]);                  \
-      const double e = vector_math::exp(v);                                                                \
-      to[i] = vector_math::log1p_of_unit(v < -700 ? 0.0 : e);                                              \
-    }                                                                                                      \
-  }                                                                                                        \
-  VARSCOPE_CLONES void softmax(T* p, const T* x, double* log_sums, std::int64_t rows, std::int64_t cols) { \
-    softmax_loop(p, x, log_sums, rows, cols);                                                              \
-  }                                                                                                        \
-  void copy(T* to, const T* from, std::int64_t n) { std::copy_n(from, n, to); }                            \
+#define VARSCOPE_KERNELS(T)                                                                             \
+  VARSCOPE_VECTOR_CLONES void bias_activate(Activation f, T* y, const T* bias, T* z, std::int64_t rows, \
+                                            std::int64_t cols) {                                        \
+    bias_activate_any(f, y, bias, z, rows, cols);                                                       \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void activation_gradient(Activation f, T* g, const T* y, const T* z,           \
+                                                  T* column_sums, Sum sum, std::int64_t rows,           \
+                                                  std::int64_t cols) {                                  \
+    gradient_any(f, g, y, z, column_sums, sum, rows, cols);                                             \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void add(T* __restrict to, const T* __restrict from, std::int64_t n) {         \
+    for (std::int64_t i = 0; i < n; ++i) to[i] += from[i];                                              \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void add(T* __restrict to, const T* a, const T* b, std::int64_t n) {           \
+    for (std::int64_t i = 0; i < n; ++i) to[i] = a[i] + b[i];                                           \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void multiply(T* __restrict to, const T* a, const T* b, std::int64_t n) {      \
+    for (std::int64_t i = 0; i < n; ++i) to[i] = a[i] * b[i];                                           \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void multiply_add(T* __restrict to, const T* a, const T* b, std::int64_t n) {  \
+    for (std::int64_t i = 0; i < n; ++i) to[i] += a[i] * b[i];                                          \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void add_constant(T* to, T value, std::int64_t n) {                            \
+    for (std::int64_t i = 0; i < n; ++i) to[i] += value;                                                \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void multiply_constant(T* to, const T* from, T value, std::int64_t n) {        \
+    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i] * value;                                       \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void log_term(double* __restrict to, const T* __restrict x, std::int64_t n) {  \
+    for (std::int64_t i = 0; i < n; ++i) {                                                              \
+      const double v = x[i] > 0 ? -static_cast<double>(x[i]) : static_cast<double>(x[i]);               \
+      const double e = vector_math::exp(v);                                                             \
+      to[i] = vector_math::log1p_of_unit(v < -700 ? 0.0 : e);                                           \
+    }                                                                                                   \
+  }                                                                                                     \
+  VARSCOPE_VECTOR_CLONES void softmax(T* p, const T* x, double* log_sums, std::int64_t rows,            \
+                                      std::int64_t cols) {                                              \
+    softmax_loop(p, x, log_sums, rows, cols);                                                           \
+  }                                                                                                     \
+  void copy(T* to, const T* from, std::int64_t n) { std::copy_n(from, n, to); }                         \
   void fill(T* to, T value, std::int64_t n) { std::fill_n(to, n, value); }
 
 VARSCOPE_KERNELS(float)

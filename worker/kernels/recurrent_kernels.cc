@@ -1,5 +1,6 @@
 #include "worker/kernels/recurrent_kernels.h"
 
+#include "common/base/vector_clones.h"
 #include "worker/kernels/vector_math.h"
 
 namespace varscope::kernels {
@@ -87,46 +88,48 @@ VARSCOPE_INLINE void gru_gates_row_gradient(T* __restrict r, const T* __restrict
 }  // namespace
 
 #define VARSCOPE_RECURRENT_KERNELS(T)                                                                        \
-  VARSCOPE_CLONES void lstm_step(T* z, const T* bias, T forget_bias, const T* c_before, T* c, Panel<T> h,    \
-                                 std::int64_t rows, std::int64_t units) {                                    \
+  VARSCOPE_VECTOR_CLONES void lstm_step(T* z, const T* bias, T forget_bias, const T* c_before, T* c,         \
+                                        Panel<T> h, std::int64_t rows, std::int64_t units) {                 \
     for (std::int64_t r = 0; r < rows; ++r) {                                                                \
       T* gates = z + r * 4 * units;                                                                          \
       lstm_row(gates, gates + units, gates + 2 * units, gates + 3 * units, bias, forget_bias,                \
                c_before + r * units, c + r * units, h.data + r * h.stride, units);                           \
     }                                                                                                        \
   }                                                                                                          \
-  VARSCOPE_CLONES void lstm_step_gradient(T* z, const T* c_before, const T* c, Panel<const T> dy,            \
-                                          const T* dh, T* dc, std::int64_t rows, std::int64_t units) {       \
+  VARSCOPE_VECTOR_CLONES void lstm_step_gradient(T* z, const T* c_before, const T* c, Panel<const T> dy,     \
+                                                 const T* dh, T* dc, std::int64_t rows,                      \
+                                                 std::int64_t units) {                                       \
     for (std::int64_t r = 0; r < rows; ++r) {                                                                \
       T* gates = z + r * 4 * units;                                                                          \
       lstm_row_gradient(gates, gates + units, gates + 2 * units, gates + 3 * units, c_before + r * units,    \
                         c + r * units, dy.data + r * dy.stride, dh + r * units, dc + r * units, units);      \
     }                                                                                                        \
   }                                                                                                          \
-  VARSCOPE_CLONES void gru_gates(T* z, const T* bias, Panel<const T> h_before, Panel<T> rh,                  \
-                                 std::int64_t rows, std::int64_t units) {                                    \
+  VARSCOPE_VECTOR_CLONES void gru_gates(T* z, const T* bias, Panel<const T> h_before, Panel<T> rh,           \
+                                        std::int64_t rows, std::int64_t units) {                             \
     for (std::int64_t r = 0; r < rows; ++r) {                                                                \
       gru_gates_row(z + r * 2 * units, z + r * 2 * units + units, bias, h_before.data + r * h_before.stride, \
                     rh.data + r * rh.stride, units);                                                         \
     }                                                                                                        \
   }                                                                                                          \
-  VARSCOPE_CLONES void gru_output(T* z, const T* bias, const T* gates, Panel<const T> h_before, Panel<T> h,  \
-                                  std::int64_t rows, std::int64_t units) {                                   \
+  VARSCOPE_VECTOR_CLONES void gru_output(T* z, const T* bias, const T* gates, Panel<const T> h_before,       \
+                                         Panel<T> h, std::int64_t rows, std::int64_t units) {                \
     for (std::int64_t r = 0; r < rows; ++r) {                                                                \
       gru_output_row(z + r * units, bias, gates + r * 2 * units + units,                                     \
                      h_before.data + r * h_before.stride, h.data + r * h.stride, units);                     \
     }                                                                                                        \
   }                                                                                                          \
-  VARSCOPE_CLONES void gru_output_gradient(T* z, T* gates, Panel<const T> h_before, Panel<const T> dy,       \
-                                           T* dh, std::int64_t rows, std::int64_t units) {                   \
+  VARSCOPE_VECTOR_CLONES void gru_output_gradient(T* z, T* gates, Panel<const T> h_before,                   \
+                                                  Panel<const T> dy, T* dh, std::int64_t rows,               \
+                                                  std::int64_t units) {                                      \
     for (std::int64_t r = 0; r < rows; ++r) {                                                                \
       gru_output_row_gradient(z + r * units, gates + r * 2 * units + units,                                  \
                               h_before.data + r * h_before.stride, dy.data + r * dy.stride, dh + r * units,  \
                               units);                                                                        \
     }                                                                                                        \
   }                                                                                                          \
-  VARSCOPE_CLONES void gru_gates_gradient(T* gates, Panel<const T> h_before, const T* drh, T* dh,            \
-                                          std::int64_t rows, std::int64_t units) {                           \
+  VARSCOPE_VECTOR_CLONES void gru_gates_gradient(T* gates, Panel<const T> h_before, const T* drh, T* dh,     \
+                                                 std::int64_t rows, std::int64_t units) {                    \
     for (std::int64_t r = 0; r < rows; ++r) {                                                                \
       gru_gates_row_gradient(gates + r * 2 * units, h_before.data + r * h_before.stride, drh + r * units,    \
                              dh + r * units, units);                                                         \

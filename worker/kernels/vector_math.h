@@ -11,14 +11,6 @@
 // float64 gelu), only IEEE operations, so that every lane of every instruction set gives the same bits.
 #define VARSCOPE_INLINE __attribute__((always_inline)) inline
 
-// One version of each kernel per instruction set, chosen when the program is loaded. Sanitizers run before
-// the resolvers of such functions may, so their builds have the plain version.
-#if defined(VARSCOPE_SANITIZED) || !defined(__x86_64__) || defined(__clang__)
-#define VARSCOPE_CLONES
-#else
-#define VARSCOPE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-
 namespace varscope::vector_math {
 
 template <class T>
