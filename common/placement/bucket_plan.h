@@ -65,7 +65,6 @@ class BucketPlan {
   std::vector<BucketId> of_variable(int variable) const {
     return by_variable_[static_cast<std::size_t>(variable)];
   }
-  bool has_buckets(ServerId server) const { return !of_server(server).empty(); }
   std::int64_t server_bytes(ServerId server) const;
 
  private:

@@ -54,15 +54,13 @@ class ReductionTree {
   ReductionTree(std::vector<TreeNode> contributions, int n_leaves);
 
   int n_contributions() const { return static_cast<int>(contributions_.size()); }
-  const TreeNode& contribution(int i) const { return contributions_[static_cast<std::size_t>(i)]; }
-  // The index of a contribution; -1 when nobody was to push that node.
-  int find(TreeNode node) const;
   const std::vector<Merge>& merges() const { return merges_; }
   int first_merge(int contribution) const { return first_merge_[static_cast<std::size_t>(contribution)]; }
   // The whole sum ends in buffer 0: the contribution with the lowest leaf is the left operand all the way up.
 
  private:
   int build(TreeNode node, int n_leaves);
+  int find(TreeNode node) const;  // the index of a contribution; -1: none
   std::vector<TreeNode> contributions_;
   std::vector<Merge> merges_;
   std::vector<int> first_merge_;

@@ -42,7 +42,6 @@ class CheckpointCoordinator {
   // A save under way, or an evaluation to be recorded.
   bool has_pending_work() const { return !idle() || !to_record_.empty() || recording_.valid(); }
   std::optional<Clock> last_committed() const { return last_committed_; }
-  const std::vector<ServerId>& writers() const { return writers_; }
 
   // Opens a save of the state after step `clock`. REQUIRES idle(). False when it failed at once (reported).
   // `retry` counts the tries of one step, from 0.

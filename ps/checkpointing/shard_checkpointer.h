@@ -65,8 +65,6 @@ class ShardCheckpointer {
   }
   // The outcome of a save that has ended since the last call.
   std::optional<ShardOutcome> poll();
-  // What the buffer, or the pool, takes.
-  std::size_t buffer_bytes() const { return snapshot_ ? snapshot_->pool_bytes() : n_bytes_; }
 
  private:
   ShardOutcome write(Clock clock, const std::string& id);

@@ -83,7 +83,6 @@ class Snapshot {
   // The updating thread has shown its peers that it lives: its waits are counted anew.
   void reset_wait_budget() { budget_used_ns_ = 0; }
   const Costs& costs() const { return costs_; }
-  std::size_t pool_bytes() const { return pool_.n_bytes(); }
 
   // The reading thread. Copies bytes [offset, offset + out.size()) of a tensor as they were at the cut.
   // REQUIRES: offset is a multiple of kSnapshotBlockBytes, `out` is that block; each block once.

@@ -45,7 +45,6 @@ DeferredUpdate::DeferredUpdate(Transport& transport, const ClusterMap& cluster, 
     if (needs_gradient_memory(bucket, optimizer.config().clip)) {
       state.gradient = allocate_aligned(static_cast<std::size_t>(bucket.n_bytes()));
       std::memset(state.gradient.get(), 0, static_cast<std::size_t>(bucket.n_bytes()));  // touches the pages
-      gradient_bytes_ += bucket.n_bytes();
     }
     for (std::size_t i = 0; i < bucket.slices.size(); ++i) {
       const BucketSlice& slice = bucket.slices[i];

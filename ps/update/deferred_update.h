@@ -51,7 +51,6 @@ class DeferredUpdate {
   // chunk comes last.
   bool work(std::vector<FinalChunk>& final_chunks);
 
-  std::int64_t gradient_bytes() const { return gradient_bytes_; }
   // What a server keeps of these buckets' gradients; for `varscope plan`.
   static std::int64_t gradient_bytes(const BucketPlan& plan, const ClipConfig& clip, ServerId server);
 
@@ -96,7 +95,6 @@ class DeferredUpdate {
   Wait gradients_;
   Wait values_;
   std::deque<Task> tasks_;
-  std::int64_t gradient_bytes_ = 0;
 };
 
 }  // namespace varscope

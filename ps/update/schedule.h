@@ -24,7 +24,6 @@ class Schedule {
 
   // The rate of step `clock`, from 1.
   double rate(Clock clock) const;
-  bool is_constant() const { return config_.type == ScheduleType::constant && config_.warmup_steps == 0; }
 
  private:
   double after_warmup(std::int64_t done) const;

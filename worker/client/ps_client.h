@@ -35,8 +35,7 @@ class PsClient final : private MessageHandler {
 
   // Asks for every bucket's value at `clock` or later. Does not wait.
   void pull_all(Clock clock);
-  // Pushes one bucket's gradients of step `clock`: contributions()[i] of the canonical sum from gradient
-  // buffer i. REQUIRES ready(bucket), and all values of the step before (wait_all()): the server refuses a
+  // Pushes one bucket's gradients of step `clock`: LocalSumPlan::contributions[i] from gradient buffer i. REQUIRES ready(bucket), and all values of the step before (wait_all()): the server refuses a
   // step that begins before that one has ended in all its buckets. Neither its gradients nor its values may
   // be touched until it is ready again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
@@ -52,7 +51,6 @@ class PsClient final : private MessageHandler {
   // Waits for the coordinator to end the job.
   void wait_shutdown();
 
-  const std::vector<TreeNode>& contributions() const { return contributions_; }
   WorkerId worker() const { return worker_; }
   const BucketPlan& plan() const { return plan_; }
   // Nanoseconds spent waiting, and in posting and polling, since the last call.

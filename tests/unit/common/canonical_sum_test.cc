@@ -144,13 +144,6 @@ TEST(LocalSumPlan, BuffersAreFew) {
   }
 }
 
-TEST(ReductionTree, FindsContributions) {
-  const auto nodes = all_contributions(cluster_of(3, 8));
-  const ReductionTree tree(nodes, 8);
-  for (int i = 0; i < tree.n_contributions(); ++i) EXPECT_EQ(tree.find(tree.contribution(i)), i);
-  EXPECT_EQ(tree.find({1, 2}), -1);
-}
-
 TEST(ReductionTree, RefusesGapsAndOverlaps) {
   EXPECT_EQ(thrown([] {
               ReductionTree({{0, 1}, {3, 0}}, 4);
