@@ -14,7 +14,7 @@
 
 namespace varscope {
 
-// Receives the gradients of one clock, chunk by chunk, and sums each chunk in the canonical order while it is
+// Receives the gradients of one clock, wire chunk by wire chunk, and sums each chunk in the canonical order while it is
 // in cache.
 //
 // A bucket's round opens with the first announced push and ends when its last chunk is summed. A round owns a
@@ -43,7 +43,8 @@ class Aggregator {
   // A push of the bucket has been announced. REQUIRES: the bucket is on this server and is pushed, and its
   // previous round has ended.
   void announce(WorkerId worker, const Bucket& bucket, const MessageHeader& push);
-  // One posted receive has completed (Flow::gradients). Returns true and fills `ready` when it finishes a chunk.
+  // One posted receive has completed (Flow::gradients). Returns true and fills `ready` when it finishes a
+  // chunk.
   bool on_received(const Completion& completion, ReadyChunk& ready);
   // The chunk's sum has been used. Returns true when it was the round's last.
   bool release_chunk(const ReadyChunk& chunk);

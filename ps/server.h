@@ -18,10 +18,10 @@
 
 namespace varscope {
 
-// A server rank: receives pushes, sums them in the canonical order, applies the optimizer chunk by chunk, and
-// answers each chunk with its new value as soon as it has one; where norms are needed, DeferredUpdate says
-// when. Server 0 also drives the coordinator. See
-// docs/data_path.md. One thread; borrows everything it is given.
+// The loop of a server rank: receives pushes, sums them in the canonical order, applies the optimizer wire
+// chunk by wire chunk, and answers each with its new value as soon as it has one; where norms are needed,
+// DeferredUpdate says when. Server 0 also drives the coordinator. See docs/data_path.md. One thread; borrows
+// everything it is given.
 class Server final : private MessageHandler {
  public:
   struct Parts {

@@ -44,7 +44,8 @@ class ServerRank {
     const BucketPlan& plan;
     ServerId id;
     OptimizerConfig optimizer;
-    // Sets the shard's values, slots and clocks. It comes first: where it throws, no checkpoint has been touched.
+    // Sets the shard's values, slots and clocks. It comes first: where it throws, no checkpoint has been
+    // touched.
     std::function<void(ParameterShard&)> fill;
     std::string start_id;             // of this start of the job; names its saves
     std::optional<Saves> saves = {};  // nothing: no checkpoints

@@ -18,8 +18,8 @@ namespace varscope {
 // layer type:
 //
 //   enum class Activation { none, relu };
-//   inline constexpr Choice<Activation> kActivations[] = {{Activation::none, "none"}, {Activation::relu,
-//   "relu"}};
+//   inline constexpr Choice<Activation> kActivations[] = {{Activation::none, "none"},
+//                                                         {Activation::relu, "relu"}};
 //
 //   struct DenseKeys {
 //     std::int64_t units = 0;
@@ -32,8 +32,9 @@ namespace varscope {
 //   };
 //
 //   const auto keys = bind_keys<DenseKeys>(layer_node, file, "model.layers.0", {"type", "name"});
-//   if (keys.units % 8) fail_at(*layer_node.find("units"), file, "model.layers.0.units", "must be a multiple
-//   of 8"); std::cout << explain_keys<DenseKeys>("model.layers[type=dense]");
+//   if (keys.units % 8)
+//     fail_at(*layer_node.find("units"), file, "model.layers.0.units", "must be a multiple of 8");
+//   std::cout << explain_keys<DenseKeys>("model.layers[type=dense]");
 
 // What holds for a value beyond its type. Bounds are for each number of a list.
 struct Rule {

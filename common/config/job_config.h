@@ -216,7 +216,8 @@ struct KeepBestConfig {
   bool operator==(const KeepBestConfig&) const = default;
 };
 
-// A new run's values from a checkpoint. `map` is a map of texts, or null; see checkpoint/restore/assignment_map.h.
+// A new run's values from a checkpoint. `map` is a map of texts, or null; see
+// checkpoint/restore/assignment_map.h.
 struct WarmStartConfig {
   std::string from;
   ConfigNode map;

@@ -6,8 +6,7 @@
 namespace varscope {
 
 // Throws Error(config) with line and column when the bytes are not text: not UTF-8, or control characters
-// (NUL, escape,
-// ...) other than tab and line ends. A byte order mark of UTF-8 is allowed.
+// (NUL, escape, ...) other than tab and line ends. A byte order mark of UTF-8 is allowed.
 void check_text(std::string_view bytes, const std::string& origin);
 
 }  // namespace varscope

@@ -23,7 +23,7 @@ struct BucketSlice {
 // (docs/performance.md). A multiple of every element's size.
 inline constexpr std::int64_t kWireChunkBytes = 512 << 10;
 
-// The part of a bucket that travels as one MPI message: kWireChunkBytes, the last one of a bucket what is left.
+// The part of a bucket that travels as one MPI message: kWireChunkBytes of it, the last one what is left.
 struct WireChunk {
   std::int64_t begin;  // bytes of the bucket
   std::int64_t n_bytes;

@@ -31,9 +31,8 @@ ClusterMap assign_roles(const std::vector<std::string>& hosts, int n_servers, in
   const int n = static_cast<int>(hosts.size());
   if (n_servers >= n) {
     fail(ErrorKind::config,
-         "cluster.servers is {}, but the job has {} rank{}: at least one must be left as a worker; start {} "
-         "ranks or "
-         "more (mpirun -n), or lower cluster.servers",
+         "cluster.servers is {}, but the job has {} rank{}: at least one must be left as a worker; "
+         "start {} ranks or more (mpirun -n), or lower cluster.servers",
          n_servers, n, n == 1 ? "" : "s", n_servers + 1);
   }
   std::vector<std::string> names;
@@ -57,8 +56,8 @@ ClusterMap assign_roles(const std::vector<std::string>& hosts, int n_servers, in
   map.logical_workers = logical_workers == 0 ? map.n_workers() : logical_workers;
   if (map.logical_workers < map.n_workers()) {
     fail(ErrorKind::config,
-         "cluster.logical_workers is {}, but the job has {} workers: it must be 0 (one per worker) or at "
-         "least {}",
+         "cluster.logical_workers is {}, but the job has {} workers: "
+         "it must be 0 (one per worker) or at least {}",
          map.logical_workers, map.n_workers(), map.n_workers());
   }
   return map;

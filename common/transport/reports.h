@@ -96,10 +96,9 @@ struct WorkerState {
 struct EvalReport {
   std::vector<std::int64_t> batches;  // indices of the batches below
   std::vector<BatchSums> sums;
-  std::vector<std::vector<double>>
-      reals;                         // of each batch: the metrics' float64 sums (common/metrics/metric.h)
-  std::vector<std::int64_t> counts;  // the metrics' integers, over all of these batches
-  std::int64_t n_batches = 0;        // of the whole pass
+  std::vector<std::vector<double>> reals;  // of each batch: the metrics' float64 sums (common/metrics/)
+  std::vector<std::int64_t> counts;        // the metrics' integers, over all of these batches
+  std::int64_t n_batches = 0;              // of the whole pass
   std::int64_t eval_ns = 0;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {

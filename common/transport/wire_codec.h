@@ -12,9 +12,9 @@ namespace varscope {
 enum class Flow : std::int32_t { gradients = 1, values = 2 };
 
 // The form in which a wire chunk travels: the bytes of its elements as they lie in memory, so that nothing is
-// staged at either end. Every chunk passes here twice: it leaves by send() and, once its receive has completed,
-// enters by arrived(). A form of fewer bytes (bf16, a bit per element) is made in the one and undone in the
-// other; nobody else knows that form, nor its length.
+// staged at either end. Every chunk passes here twice: it leaves by send() and, once its receive has
+// completed, enters by arrived(). A form of fewer bytes (bf16, a bit per element) is made in the one and
+// undone in the other; nobody else knows that form, nor its length.
 //
 // Borrows the transport. Not thread-safe.
 class WireCodec {

@@ -17,8 +17,8 @@ struct Slice {
   Shape extent;
 
   std::int64_t n_elements() const { return extent.n_elements(); }
-  // Boxes made by slice_variable() are contiguous in the row-major variable: the position of their first element, in
-  // elements.
+  // Boxes made by slice_variable() are contiguous in the row-major variable: the position of their first
+  // element, in elements.
   std::int64_t linear_begin() const;
   // Text as TensorFlow's SaveSliceInfo writes it: "20 43 0,20:0,9" (shape, then offset,extent per axis). A
   // scalar is "".

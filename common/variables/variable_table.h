@@ -42,11 +42,11 @@ struct VariableSpec {
   // Whether workers push anything for it.
   bool is_pushed() const { return trainable || is_average(); }
   bool is_part() const { return !part.full_name.empty(); }
-  // The name and shape under which initial values are drawn and checkpoints can be read: the whole
-  // variable's.
+  // The name and shape under which initial values are drawn and checkpoints can be read: those of the whole.
   const std::string& full_name() const { return is_part() ? part.full_name : name; }
   const Shape& full_shape() const { return is_part() ? part.full_shape : shape; }
-  // The server of slice `slice` (index in slice_variable()). Parts of one variable start on different servers.
+  // The server of slice `slice` (index in slice_variable()). Parts of one variable start on different
+  // servers.
   ServerId owner(std::int64_t slice, int n_servers) const;
   // Fills `out` with the first values of elements [begin, begin + n) of this variable's row-major order; the
   // bits are those of the same elements of the whole variable.
@@ -115,8 +115,8 @@ class VariableTable {
 };
 
 // The hash of a whole model's values, printed at the end of a run and by `varscope checkpoint inspect`. Add
-// every slice's digest under (variable, index of the slice in slice_variable()); the result depends on values only, not
-// on servers or order.
+// every slice's digest under (variable, index of the slice in slice_variable()); the result depends on values
+// only, not on servers or order.
 class ValuesHash {
  public:
   void add(const std::string& variable, std::int64_t slice, const Digest& digest);

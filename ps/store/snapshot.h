@@ -51,8 +51,8 @@ inline constexpr std::size_t kSnapshotBlockBytes = kShardPieceBytes;
 // at most 64 KiB. A cut increments an epoch and copies nothing. One thread updates the shard and says so
 // beforehand; what it is about to overwrite for the first time since the cut is saved into a pool of fixed
 // size. Another thread reads the tensors in order, each block once, from the shard or from the pool. When
-// the pool is full the update waits for the reader; after a wait budget of `max_wait_s` the snapshot is lost and
-// the reader gets Error(io). Blocks do not straddle tensors.
+// the pool is full the update waits for the reader; after a wait budget of `max_wait_s` the snapshot is lost
+// and the reader gets Error(io). Blocks do not straddle tensors.
 //
 // A block's state is one atomic word, epoch and phase. A word of an older epoch means: untouched, the shard
 // has it as it was at the cut.

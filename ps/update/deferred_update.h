@@ -19,16 +19,15 @@ namespace varscope {
 // The part of a step that must wait for norms over slices of other servers (docs/data_path.md, "Deferred
 // steps"). Two waits, each of which exists only where the config and the variables ask for it:
 //   gradients  optimizer.clip by norm: the sums of all trained buckets are kept in a gradient memory; when
-//   the
-//              norms are known they are scaled and applied
+//              the norms are known they are scaled and applied
 //   values     constraints by norm: the values of buckets with such a variable are held back after the update
 //              until the norms of the new values are known, and are scaled
-// Work is done in tasks of at most a chunk or a slice, so that the server goes on polling in between.
+// Work is done in tasks of at most a wire chunk or a slice, so that the server goes on polling in between.
 //
 // Not thread-safe; owns the gradient memory; borrows the rest.
 class DeferredUpdate {
  public:
-  // A chunk whose values are those after the step.
+  // A wire chunk whose values are those after the step.
   struct FinalChunk {
     BucketId bucket;
     int chunk;

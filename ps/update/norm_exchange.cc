@@ -115,8 +115,8 @@ void NormReducer::fail_not_finite(Clock clock) const {
   std::string text = names.empty() ? "all variables together" : fmt::format("{}", fmt::join(first, ", "));
   if (names.size() > kMostNames) text += fmt::format(" and {} more", names.size() - kMostNames);
   fail(ErrorKind::data,
-       "step {}: the norm of the {} of {} is not finite; lower optimizer.learning_rate or use "
-       "--check-numerics",
+       "step {}: the norm of the {} of {} is not finite; "
+       "lower optimizer.learning_rate or use --check-numerics",
        clock.value, kind_ == kNormsOfGradients ? "gradient" : "values", text);
 }
 

@@ -18,13 +18,15 @@ const char* to_string(OptimizerType type);
 // An update rule over contiguous spans. With g the gradient (plus weight_decay * v, but for adamw), t the
 // clock, lr the schedule's rate at t, all per element (hyperparameters by their YAML names):
 //   sgd       v -= lr g
-//   momentum  m = mu m + g;  v -= lr m                       (Polyak 1964; Sutskever et al. 2013)
+//   momentum  m = mu m + g;  v -= lr m                           (Polyak 1964; Sutskever et al. 2013)
 //   nesterov  m = mu m + g;  v -= lr (g + mu m)
-//   adagrad   a += g^2;  v -= lr g / (sqrt(a) + eps)         (Duchi et al. 2011); a starts at
-//   initial_accumulator rmsprop   a = rho a + (1 - rho) g^2;  v -= lr g / (sqrt(a) + eps)    (Tieleman and
-//   Hinton 2012) adam      m = b1 m + (1 - b1) g;  a = b2 a + (1 - b2) g^2;
-//             v -= lr / (1 - b1^t) * m / (sqrt(a / (1 - b2^t)) + eps)    (Kingma and Ba 2015, algorithm 1)
-//   adamw     v -= lr wd v, then adam without L2             (Loshchilov and Hutter 2019)
+//   adagrad   a += g^2;  v -= lr g / (sqrt(a) + eps)             (Duchi et al. 2011)
+//             a starts at initial_accumulator
+//   rmsprop   a = rho a + (1 - rho) g^2;
+//             v -= lr g / (sqrt(a) + eps)                        (Tieleman and Hinton 2012)
+//   adam      m = b1 m + (1 - b1) g;  a = b2 a + (1 - b2) g^2;
+//             v -= lr / (1 - b1^t) * m / (sqrt(a / (1 - b2^t)) + eps)   (Kingma and Ba 2015, algorithm 1)
+//   adamw     v -= lr wd v, then adam without L2                 (Loshchilov and Hutter 2019)
 // Adam's powers are functions of t, not state. An element's result does not depend on its place in the span.
 // Immutable, so safe from any thread on disjoint spans.
 class Optimizer {

@@ -13,8 +13,8 @@ namespace varscope {
 //   piecewise    r factors[i] of the last i with n >= boundaries[i]; r before the first
 //   exponential  r rate^(n / decay_steps); with staircase the exponent is rounded down
 //   polynomial   e + (r - e) (1 - m / decay_steps)^power,  e = end_learning_rate
-//   cosine       r (alpha + (1 - alpha) (1 + cos(pi m / decay_steps)) / 2)   (Loshchilov and Hutter 2017,
-//                without restarts)
+//   cosine       r (alpha + (1 - alpha) (1 + cos(pi m / decay_steps)) / 2)
+//                                              (Loshchilov and Hutter 2017, without restarts)
 // where m = min(n, decay_steps). An immutable value.
 class Schedule {
  public:

@@ -35,9 +35,10 @@ class PsClient final : private MessageHandler {
 
   // Asks for every bucket's value at `clock` or later. Does not wait.
   void pull_all(Clock clock);
-  // Pushes one bucket's gradients of step `clock`: LocalSumPlan::contributions[i] from gradient buffer i. REQUIRES ready(bucket), and all values of the step before (wait_all()): the server refuses a
-  // step that begins before that one has ended in all its buckets. Neither its gradients nor its values may
-  // be touched until it is ready again.
+  // Pushes one bucket's gradients of step `clock`: LocalSumPlan::contributions[i] from gradient buffer i.
+  // REQUIRES ready(bucket), and all values of the step before (wait_all()): the server refuses a step that
+  // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
+  // until it is ready again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
   // Polls once: takes what has arrived, hands on what can leave.
   void progress();
