@@ -19,7 +19,7 @@ std::int64_t largest_part(const Trainer::Parts& p) {
 }  // namespace
 
 Trainer::Trainer(const Parts& parts)
-    : p_(parts),
+    : parts_(parts),
       steps_per_epoch_(steps_per_epoch(parts.train.size(), parts.job.train.batch)),
       executor_(parts.model.graph, parts.model.loss, largest_part(parts), {.also = parts.model.also()}),
       states_(parts.model.graph, static_cast<int>(parts.sum_plan.leaves.size()), largest_part(parts),
@@ -27,9 +27,9 @@ Trainer::Trainer(const Parts& parts)
       x_(input_dtype(parts.job, parts.train), batched(parts.train.sample_shape(), largest_part(parts))),
       y_(Dataset::kLabelDType, batched(parts.train.label_shape(), largest_part(parts))),
       pending_(parts.client.plan().size()) {
-  const BucketPlan& plan = p_.client.plan();
-  for (std::size_t i = 0; i < p_.variables.size(); ++i) {
-    const auto at = static_cast<std::size_t>(p_.variables[i]->index());
+  const BucketPlan& plan = parts_.client.plan();
+  for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
+    const auto at = static_cast<std::size_t>(parts_.variables[i]->index());
     table_index_.resize(std::max(table_index_.size(), at + 1), -1);
     table_index_[at] = static_cast<int>(i);
   }
@@ -49,60 +49,60 @@ Trainer::Trainer(const Parts& parts)
     pending_[bucket.id].n_variables = static_cast<int>(end - variables.begin());
   }
   bind_gradients(0);
-  if (p_.check_numerics) executor_.check_numerics();
-  if (p_.profile) executor_.profile();
+  if (parts_.check_numerics) executor_.check_numerics();
+  if (parts_.profile) executor_.profile();
   check_statistics();
   load_locals();
-  if (p_.test == nullptr) return;
-  evaluator_.emplace(p_.job, *p_.evaluation, *p_.test);
-  if (p_.check_numerics) evaluator_->executor().check_numerics();
-  for (std::size_t i = 0; i < p_.variables.size(); ++i)
-    evaluator_->executor().bind(*p_.variables[i], p_.memory.value(static_cast<int>(i)));
+  if (parts_.test == nullptr) return;
+  evaluator_.emplace(parts_.job, *parts_.evaluation, *parts_.test);
+  if (parts_.check_numerics) evaluator_->executor().check_numerics();
+  for (std::size_t i = 0; i < parts_.variables.size(); ++i)
+    evaluator_->executor().bind(*parts_.variables[i], parts_.memory.value(static_cast<int>(i)));
 }
 
 void Trainer::bind_gradients(int buffer) {
-  for (std::size_t i = 0; i < p_.variables.size(); ++i) {
-    const Variable& v = *p_.variables[i];
+  for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
+    const Variable& v = *parts_.variables[i];
     const int index = static_cast<int>(i);
-    executor_.bind(v, p_.memory.value(index), p_.memory.gradient(buffer, index));
+    executor_.bind(v, parts_.memory.value(index), parts_.memory.gradient(buffer, index));
   }
 }
 
 RunEnd Trainer::run() {
-  p_.client.pull_all(p_.first);
-  p_.client.wait_all();
-  p_.client.take_wait_ns();
-  Clock done = p_.first;
+  parts_.client.pull_all(parts_.first);
+  parts_.client.wait_all();
+  parts_.client.take_wait_ns();
+  Clock done = parts_.first;
   bool is_stopped = false;
-  while (done < p_.last && !is_stopped) {
+  while (done < parts_.last && !is_stopped) {
     ++done.value;
     train_step(done);
     if (evaluates_after(done)) evaluate(done);
     is_stopped = (flags_ & kFlagStop) != 0;
   }
-  p_.client.wait_all();
-  if (p_.check_numerics) check_values(done);
-  p_.client.send_to_coordinator(make_header(MessageType::finished, p_.client.worker().value, done),
-                                state_text(done));
-  p_.client.wait_shutdown();
+  parts_.client.wait_all();
+  if (parts_.check_numerics) check_values(done);
+  parts_.client.send_to_coordinator(make_header(MessageType::finished, parts_.client.worker().value, done),
+                                    state_text(done));
+  parts_.client.wait_shutdown();
   return is_stopped ? RunEnd::stopped : RunEnd::finished;
 }
 
 // After the last update, which no forward pass has read.
 void Trainer::check_values(Clock clock) const {
-  for (std::size_t i = 0; i < p_.variables.size(); ++i) {
-    const auto bad = find_not_finite(p_.memory.value(static_cast<int>(i)));
+  for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
+    const auto bad = find_not_finite(parts_.memory.value(static_cast<int>(i)));
     if (!bad) continue;
     fail(ErrorKind::data, "step {}: the update made {} at element {} of variable \"{}\"", clock.value,
-         bad->what, bad->element, p_.variables[i]->name());
+         bad->what, bad->element, parts_.variables[i]->name());
   }
 }
 
 // One row alone has no variance, and its normalised value is 0 whatever it is.
 void Trainer::check_statistics() const {
-  const std::int64_t rows = p_.job.train.batch / p_.cluster.logical_workers;
-  for (std::size_t i = 0; rows < 2 && i < p_.model.graph.size(); ++i) {
-    const Graph::Node& node = p_.model.graph.node(NodeId(static_cast<int>(i)));
+  const std::int64_t rows = parts_.job.train.batch / parts_.cluster.logical_workers;
+  for (std::size_t i = 0; rows < 2 && i < parts_.model.graph.size(); ++i) {
+    const Graph::Node& node = parts_.model.graph.node(NodeId(static_cast<int>(i)));
     for (std::size_t input = 0; input < node.inputs.size(); ++input) {
       if (node.kind != Graph::Kind::op || !node.op->is_statistic(input)) continue;
       fail(ErrorKind::config,
@@ -110,76 +110,77 @@ void Trainer::check_statistics() const {
            "least 2; "
            "train.batch {} in {} logical workers leaves {}: raise the one or lower the other "
            "(cluster.logical_workers)",
-           node.made_at, node.name, node.op->type(), p_.job.train.batch, p_.cluster.logical_workers, rows);
+           node.made_at, node.name, node.op->type(), parts_.job.train.batch, parts_.cluster.logical_workers,
+           rows);
     }
   }
 }
 
-std::string Trainer::profile() const { return profile_text(p_.model.graph, executor_.times()); }
+std::string Trainer::profile() const { return profile_text(parts_.model.graph, executor_.times()); }
 
 bool Trainer::evaluates_after(Clock clock) const {
-  const std::int64_t every = p_.job.train.eval_every_epochs;
-  if (p_.test == nullptr || every == 0) return false;
-  return clock == p_.last ||
+  const std::int64_t every = parts_.job.train.eval_every_epochs;
+  if (parts_.test == nullptr || every == 0) return false;
+  return clock == parts_.last ||
          (clock.value % steps_per_epoch_ == 0 && clock.value / steps_per_epoch_ % every == 0);
 }
 
 void Trainer::train_step(Clock clock) {
   step_started_ns_ = now_ns();
-  const BatchRange batch = batch_at(clock.value - 1, p_.train.size(), p_.job.train.batch);
+  const BatchRange batch = batch_at(clock.value - 1, parts_.train.size(), parts_.job.train.batch);
   if (order_.epoch() != batch.epoch) {
-    order_ = EpochOrder(static_cast<std::uint64_t>(p_.job.job.seed), batch.epoch, p_.train.size(),
-                        p_.job.train.shuffle && p_.train.streams() == 0 ? Shuffle::yes : Shuffle::no);
+    order_ = EpochOrder(static_cast<std::uint64_t>(parts_.job.job.seed), batch.epoch, parts_.train.size(),
+                        parts_.job.train.shuffle && parts_.train.streams() == 0 ? Shuffle::yes : Shuffle::no);
   }
   if (batch.step_in_epoch == 0) states_.reset();
   released_ = false;
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
   std::vector<BatchSums> leaves;
-  for (std::size_t leaf = 0; leaf < p_.sum_plan.leaves.size(); ++leaf)
+  for (std::size_t leaf = 0; leaf < parts_.sum_plan.leaves.size(); ++leaf)
     leaves.push_back(run_leaf(leaf, batch, clock));
   report_step(clock, std::move(leaves));
 }
 
 Range Trainer::part_of(std::size_t leaf, const BatchRange& batch) const {
-  const int v = p_.cluster.leaves_of(p_.client.worker()).begin + static_cast<int>(leaf);
-  return logical_range(batch.begin, batch.end, v, p_.cluster.logical_workers);
+  const int v = parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(leaf);
+  return logical_range(batch.begin, batch.end, v, parts_.cluster.logical_workers);
 }
 
 BatchSums Trainer::run_leaf(std::size_t leaf, const BatchRange& batch, Clock clock) {
   const Range part = part_of(leaf, batch);
-  bind_gradients(p_.sum_plan.leaves[leaf].buffer);
+  bind_gradients(parts_.sum_plan.leaves[leaf].buffer);
   if (part.size() == 0) {
     // A last short batch may leave a logical worker without samples: its gradient is zero, and is pushed like
     // any other.
-    p_.client.wait_all();
-    p_.memory.zero_gradients(p_.sum_plan.leaves[leaf].buffer);
-    for (const Variable* variable : p_.variables) {
+    parts_.client.wait_all();
+    parts_.memory.zero_gradients(parts_.sum_plan.leaves[leaf].buffer);
+    for (const Variable* variable : parts_.variables) {
       if (variable->spec().is_pushed()) finish_variable(*variable, leaf, clock);
     }
     return {};
   }
   fill(order_.part(part.begin, part.end));
-  const int v = p_.cluster.leaves_of(p_.client.worker()).begin + static_cast<int>(leaf);
-  executor_.set_run({static_cast<std::uint64_t>(p_.job.job.seed), clock.value, v,
+  const int v = parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(leaf);
+  executor_.set_run({static_cast<std::uint64_t>(parts_.job.job.seed), clock.value, v,
                      static_cast<double>(part.size()) / static_cast<double>(batch.size())});
   states_.bind(executor_, static_cast<int>(leaf));
   forward(leaf == 0);
   const BatchSums sums = sums_of_batch(part.size());
-  backward(leaf, clock, 1.0 / static_cast<double>(batch.size() * p_.model.loss_divisor));
+  backward(leaf, clock, 1.0 / static_cast<double>(batch.size() * parts_.model.loss_divisor));
   // Samples that are no sequences have nothing to carry over.
-  if (p_.train.streams() > 0) states_.advance(static_cast<int>(leaf));
+  if (parts_.train.streams() > 0) states_.advance(static_cast<int>(leaf));
   return sums;
 }
 
 void Trainer::fill(std::span<const std::int64_t> indices) {
   const std::int64_t started = now_ns();
   const auto n = static_cast<std::int64_t>(indices.size());
-  const TensorView x(x_.dtype(), batched(p_.train.sample_shape(), n), x_.view().bytes());
-  const TensorView y(y_.dtype(), batched(p_.train.label_shape(), n), y_.view().bytes());
-  p_.train.fill(indices, x, y);
+  const TensorView x(x_.dtype(), batched(parts_.train.sample_shape(), n), x_.view().bytes());
+  const TensorView y(y_.dtype(), batched(parts_.train.label_shape(), n), y_.view().bytes());
+  parts_.train.fill(indices, x, y);
   executor_.set_batch(n);
-  executor_.feed(p_.model.x, x);
-  executor_.feed(p_.model.y, y);
+  executor_.feed(parts_.model.x, x);
+  executor_.feed(parts_.model.y, y);
   data_ns_ += now_ns() - started;
 }
 
@@ -187,75 +188,77 @@ void Trainer::forward(bool wait_for_values) {
   std::size_t i = 0;
   for (const Executor::ForwardStep& step : executor_.forward_steps()) {
     if (wait_for_values) {
-      for (BucketId id : reads_[i]) p_.client.wait(id);
+      for (BucketId id : reads_[i]) parts_.client.wait(id);
     }
     ++i;
     executor_.forward(step);
-    p_.client.progress();
+    parts_.client.progress();
   }
 }
 
 BatchSums Trainer::sums_of_batch(std::int64_t rows) {
-  const std::optional<NodeId> correct = p_.model.correct;
-  return {executor_.value(p_.model.loss).as<double>()[0],
-          correct ? executor_.value(*correct).as<std::int64_t>()[0] : 0, rows * p_.model.targets_per_sample};
+  const std::optional<NodeId> correct = parts_.model.correct;
+  return {executor_.value(parts_.model.loss).as<double>()[0],
+          correct ? executor_.value(*correct).as<std::int64_t>()[0] : 0,
+          rows * parts_.model.targets_per_sample};
 }
 
 void Trainer::backward(std::size_t leaf, Clock clock, double scale) {
-  if (leaf == 0) p_.client.wait_all();  // a variable that forward did not read may still be on its way
+  if (leaf == 0) parts_.client.wait_all();  // a variable that forward did not read may still be on its way
   executor_.start_backward(scale);
   for (const Executor::BackwardStep& step : executor_.backward_steps()) {
     executor_.backward(step);
     for (const Variable* v : step.finished) finish_variable(*v, leaf, clock);
-    p_.client.progress();
+    parts_.client.progress();
   }
 }
 
 // Only the last logical worker's gradient completes a bucket; the earlier ones are summed when their backward
 // is over.
 void Trainer::finish_variable(const Variable& variable, std::size_t leaf, Clock clock) {
-  const bool last_leaf = leaf + 1 == p_.sum_plan.leaves.size();
-  if (!last_leaf && p_.sum_plan.leaves[leaf].merges.empty()) return;
-  for (BucketId id : p_.client.plan().of_variable(table_index(variable))) {
+  const bool last_leaf = leaf + 1 == parts_.sum_plan.leaves.size();
+  if (!last_leaf && parts_.sum_plan.leaves[leaf].merges.empty()) return;
+  for (BucketId id : parts_.client.plan().of_variable(table_index(variable))) {
     PendingBucket& pending = pending_[id];
     if (--pending.n_missing > 0) continue;
     pending.n_missing = pending.n_variables;
-    finish_bucket(p_.client.plan()[id], leaf, clock);
+    finish_bucket(parts_.client.plan()[id], leaf, clock);
   }
 }
 
 void Trainer::finish_bucket(const Bucket& bucket, std::size_t leaf, Clock clock) {
-  for (const LocalSumPlan::Merge& m : p_.sum_plan.leaves[leaf].merges)
-    p_.memory.add_gradients(bucket, m.into, m.from);
-  if (leaf + 1 < p_.sum_plan.leaves.size()) return;
+  for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[leaf].merges)
+    parts_.memory.add_gradients(bucket, m.into, m.from);
+  if (leaf + 1 < parts_.sum_plan.leaves.size()) return;
   if (!released_) {
-    flags_ = p_.client.wait_go(clock);
+    flags_ = parts_.client.wait_go(clock);
     released_ = true;
   }
-  p_.client.push(bucket.id, clock, flags_);
+  parts_.client.push(bucket.id, clock, flags_);
 }
 
 void Trainer::report_step(Clock clock, std::vector<BatchSums> leaves) {
-  if (!released_) flags_ = p_.client.wait_go(clock);  // a model without trainable variables pushes nothing
+  if (!released_)
+    flags_ = parts_.client.wait_go(clock);  // a model without trainable variables pushes nothing
   StepReport report{std::move(leaves), {}, (flags_ & kFlagCut) != 0 ? state_text(clock) : ""};
   WorkerTimes& t = report.times;
-  t.wait_ns = p_.client.take_wait_ns();
-  t.communicate_ns = p_.client.take_communicate_ns();
+  t.wait_ns = parts_.client.take_wait_ns();
+  t.communicate_ns = parts_.client.take_communicate_ns();
   t.data_ns = std::exchange(data_ns_, 0);
   t.compute_ns = now_ns() - step_started_ns_ - t.wait_ns - t.communicate_ns - t.data_ns;
-  MessageHeader header = make_header(MessageType::step_report, p_.client.worker().value, clock);
-  header.flags = p_.requests != nullptr ? p_.requests->take() : 0;
-  p_.client.send_to_coordinator(header, to_binary(report));
+  MessageHeader header = make_header(MessageType::step_report, parts_.client.worker().value, clock);
+  header.flags = parts_.requests != nullptr ? parts_.requests->take() : 0;
+  parts_.client.send_to_coordinator(header, to_binary(report));
 }
 
 std::string Trainer::state_text(Clock clock) const {
-  const BatchRange next = batch_at(clock.value, p_.train.size(), p_.job.train.batch);
-  WorkerState state{p_.client.worker().value,
+  const BatchRange next = batch_at(clock.value, parts_.train.size(), parts_.job.train.batch);
+  WorkerState state{parts_.client.worker().value,
                     clock.value,
                     next.epoch,
                     next.begin,
-                    p_.train.size(),
-                    static_cast<std::uint64_t>(p_.job.job.seed),
+                    parts_.train.size(),
+                    static_cast<std::uint64_t>(parts_.job.job.seed),
                     save_locals(clock)};
   return to_text(state);
 }
@@ -263,10 +266,10 @@ std::string Trainer::state_text(Clock clock) const {
 // After step `clock`. At the end of an epoch the states start anew: nothing to save.
 std::vector<LocalRows> Trainer::save_locals(Clock clock) const {
   std::vector<LocalRows> rows;
-  const BatchRange next = batch_at(clock.value, p_.train.size(), p_.job.train.batch);
-  if (states_.empty() || p_.train.streams() == 0 || next.step_in_epoch == 0) return rows;
-  const BatchRange batch = batch_at(clock.value - 1, p_.train.size(), p_.job.train.batch);
-  for (std::size_t leaf = 0; leaf < p_.sum_plan.leaves.size(); ++leaf) {
+  const BatchRange next = batch_at(clock.value, parts_.train.size(), parts_.job.train.batch);
+  if (states_.empty() || parts_.train.streams() == 0 || next.step_in_epoch == 0) return rows;
+  const BatchRange batch = batch_at(clock.value - 1, parts_.train.size(), parts_.job.train.batch);
+  for (std::size_t leaf = 0; leaf < parts_.sum_plan.leaves.size(); ++leaf) {
     const Range part = part_of(leaf, batch);
     states_.save(static_cast<int>(leaf), part.begin - batch.begin, part.size(), rows);
   }
@@ -274,28 +277,28 @@ std::vector<LocalRows> Trainer::save_locals(Clock clock) const {
 }
 
 void Trainer::load_locals() {
-  if (states_.empty() || p_.train.streams() == 0 || p_.first.value == 0) return;
-  const BatchRange next = batch_at(p_.first.value, p_.train.size(), p_.job.train.batch);
+  if (states_.empty() || parts_.train.streams() == 0 || parts_.first.value == 0) return;
+  const BatchRange next = batch_at(parts_.first.value, parts_.train.size(), parts_.job.train.batch);
   if (next.step_in_epoch == 0) return;
-  const BatchRange batch = batch_at(p_.first.value - 1, p_.train.size(), p_.job.train.batch);
-  for (std::size_t leaf = 0; leaf < p_.sum_plan.leaves.size(); ++leaf) {
+  const BatchRange batch = batch_at(parts_.first.value - 1, parts_.train.size(), parts_.job.train.batch);
+  for (std::size_t leaf = 0; leaf < parts_.sum_plan.leaves.size(); ++leaf) {
     const Range part = part_of(leaf, batch);
-    states_.load(static_cast<int>(leaf), part.begin - batch.begin, part.size(), p_.locals);
+    states_.load(static_cast<int>(leaf), part.begin - batch.begin, part.size(), parts_.locals);
   }
 }
 
 // The test set's batches, dealt out in turn; the coordinator sums them in their order.
 void Trainer::evaluate(Clock clock) {
   const std::int64_t started = now_ns();
-  p_.client.wait_all();
-  EvalReport report =
-      evaluator_->run(p_.client.worker().value, p_.cluster.n_workers(), [this] { p_.client.progress(); });
+  parts_.client.wait_all();
+  EvalReport report = evaluator_->run(parts_.client.worker().value, parts_.cluster.n_workers(),
+                                      [this] { parts_.client.progress(); });
   report.eval_ns = now_ns() - started;
-  p_.client.take_wait_ns();
-  p_.client.take_communicate_ns();
+  parts_.client.take_wait_ns();
+  parts_.client.take_communicate_ns();
   data_ns_ = 0;
-  p_.client.send_to_coordinator(make_header(MessageType::eval_report, p_.client.worker().value, clock),
-                                to_binary(report));
+  parts_.client.send_to_coordinator(
+      make_header(MessageType::eval_report, parts_.client.worker().value, clock), to_binary(report));
 }
 
 }  // namespace varscope

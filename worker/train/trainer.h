@@ -77,7 +77,7 @@ class Trainer {
   bool evaluates_after(Clock clock) const;
   int table_index(const Variable& v) const { return table_index_[static_cast<std::size_t>(v.index())]; }
 
-  Parts p_;
+  Parts parts_;
   std::int64_t steps_per_epoch_;
   EpochOrder order_;
   Executor executor_;
