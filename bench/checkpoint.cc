@@ -62,18 +62,18 @@ class Bench {
 
   std::map<std::string, double> take(SnapshotMode mode) {
     std::map<std::string, double> figures;
-    ShardCheckpointer saver(shard_, fs_, dir_, 1, 1, {mode, 0, 60});
+    ShardCheckpointer checkpointer(shard_, fs_, dir_, 1, 1, {mode, 0, 60});
     const double memcpy_s = seconds_of([&] { copy_shard(); });
     const double raw_write_s = raw_write();
     const double plain_update_s = seconds_of([&] { update(); });
 
-    ShardOutcome outcome = save(saver, [] {});
+    ShardOutcome outcome = save(checkpointer, [] {});
     figures["stall / memcpy"] = static_cast<double>(outcome.stall_ns) * 1e-9 / memcpy_s;
     figures["flush: raw write / ours"] = (raw_write_s + raw_write()) / 2 / flush_s_;
     restore(outcome.report, figures, memcpy_s);
 
     double busy_update_s = 0;
-    outcome = save(saver, [&] { busy_update_s = seconds_of([&] { update(); }); });
+    outcome = save(checkpointer, [&] { busy_update_s = seconds_of([&] { update(); }); });
     figures[kUpdateCost] = (busy_update_s - plain_update_s) / memcpy_s;
     figures[kCopied] = static_cast<double>(outcome.copied_bytes) / static_cast<double>(shard_.n_bytes());
     return figures;
@@ -114,16 +114,16 @@ class Bench {
     return seconds;
   }
   template <class Meanwhile>
-  ShardOutcome save(ShardCheckpointer& saver, const Meanwhile& meanwhile) {
+  ShardOutcome save(ShardCheckpointer& checkpointer, const Meanwhile& meanwhile) {
     const std::string id = checkpoint_id(Clock(1), "bench", ++saves_);
     fs_.remove_all(path_);
     path_ = temporary_path(dir_, id);
     fs_.make_dir(path_);
     const std::int64_t started = now_ns();
-    saver.cut(Clock(1), id);
+    checkpointer.cut(Clock(1), id);
     meanwhile();
     std::optional<ShardOutcome> outcome;
-    while (!(outcome = saver.poll())) std::this_thread::sleep_for(std::chrono::microseconds(100));
+    while (!(outcome = checkpointer.poll())) std::this_thread::sleep_for(std::chrono::microseconds(100));
     flush_s_ = static_cast<double>(now_ns() - started) * 1e-9;
     if (!outcome->error.empty()) fail(ErrorKind::io, "{}", outcome->error);
     return *outcome;
