@@ -90,9 +90,11 @@ class Bench {
   }
   void update() {
     for (BucketId id : shard_.buckets()) {
-      const std::int64_t n = plan_[id].n_elements, chunk = 512 << 8;  // 512 KiB, as the server does
-      for (std::int64_t at = 0; at < n; at += chunk) {
-        updater_.update(id, at, std::min(chunk, n - at), gradient_.view().bytes() + at * 4, Clock(++clock_));
+      const Bucket& bucket = plan_[id];
+      for (int i = 0; i < bucket.n_wire_chunks(); ++i) {  // as the server does
+        const WireChunk chunk = bucket.wire_chunk(i);
+        updater_.update(id, chunk.first_element, chunk.n_elements, gradient_.view().bytes() + chunk.begin,
+                        Clock(++clock_));
       }
     }
   }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "common/base/error.h"
+#include "common/base/ids.h"
 #include "common/base/log.h"
 #include "common/base/serialize.h"
 #include "common/placement/cluster.h"
@@ -116,14 +117,11 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   if (options.fresh) set_earlier_run_aside(context.job());
 
   LoopbackHub hub(n_servers + 1);
-  std::vector<std::unique_ptr<Transport>> ends;
+  IdVector<Rank, std::unique_ptr<Transport>> ends;
   std::vector<std::unique_ptr<ServerRole>> servers;
-  for (int r = 0; r <= n_servers; ++r) ends.push_back(hub.endpoint(Rank(r)));
-  for (int s = 0; s < n_servers; ++s) {
-    const Rank r = context.cluster.rank_of(ServerId(s));
-    servers.push_back(
-        std::make_unique<ServerRole>(context, ServerId(s), *ends[static_cast<std::size_t>(r.value)]));
-  }
+  for (Rank r : IdRange<Rank>(n_servers + 1)) ends.push_back(hub.endpoint(r));
+  for (ServerId s : context.cluster.servers.ids())
+    servers.push_back(std::make_unique<ServerRole>(context, s, *ends[context.cluster.rank_of(s)]));
   FirstError first(hub);
   RunEnd end = RunEnd::finished;
   if (context.saves()) stop_on_sigterm();
@@ -131,9 +129,8 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
     std::vector<std::jthread> threads;
     for (auto& server : servers)
       threads.emplace_back([&first, &server] { first.guard([&] { server->run(); }); });
-    const Rank r = context.cluster.rank_of(WorkerId(0));
-    first.guard(
-        [&] { end = run_worker(context, *model, WorkerId(0), *ends[static_cast<std::size_t>(r.value)]); });
+    const WorkerId worker(0);
+    first.guard([&] { end = run_worker(context, *model, worker, *ends[context.cluster.rank_of(worker)]); });
   }
   first.rethrow();
   return end;

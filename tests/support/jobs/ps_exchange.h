@@ -290,9 +290,9 @@ class ExchangeServer : private RunObserver {
 };
 
 struct ExchangeResult {
-  std::string error;                // the first rank's; empty when all went well
-  std::optional<Digest> hash;       // as the coordinator tells it
-  std::vector<Digest> worker_hash;  // by worker
+  std::string error;           // the first rank's; empty when all went well
+  std::optional<Digest> hash;  // as the coordinator tells it
+  IdVector<WorkerId, Digest> worker_hash;
   std::vector<StepSummary> steps;
   std::optional<FinishSummary> finish;
   std::vector<Tensor> values;  // of worker 0 at the end, by variable
@@ -305,7 +305,7 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
       std::vector<std::string>(static_cast<std::size_t>(n_servers + n_workers), "host"), n_servers, n_leaves);
   LoopbackHub hub(n_servers + n_workers, faults);
   ExchangeResult result;
-  result.worker_hash.resize(static_cast<std::size_t>(n_workers));
+  result.worker_hash = IdVector<WorkerId, Digest>(n_workers);
   std::mutex mutex;
   std::condition_variable wake;
   int n_running = n_servers + n_workers;
@@ -317,7 +317,7 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
     const auto transport = hub.endpoint(rank);
     if (const auto worker = cluster.worker_at(rank)) {
       ExchangeWorker exchange(*transport, cluster, mine, *worker);
-      result.worker_hash[static_cast<std::size_t>(worker->value)] = exchange.run();
+      result.worker_hash[*worker] = exchange.run();
       if (worker->value == 0) result.values = exchange.values();
       return;
     }

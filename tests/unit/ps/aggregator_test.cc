@@ -51,8 +51,8 @@ double leaf_value(int bucket, int leaf, std::int64_t i) {
 
 // What each worker pushes of each bucket, and what the sum must be, as bytes.
 struct Gradients {
-  std::vector<std::vector<std::vector<std::byte>>> of_contribution;  // [bucket][contribution]
-  std::vector<std::vector<std::byte>> sum;                           // [bucket]
+  IdVector<BucketId, std::vector<std::vector<std::byte>>> of_contribution;
+  IdVector<BucketId, std::vector<std::byte>> sum;
 };
 
 template <class T>
@@ -193,13 +193,12 @@ class RandomRun {
     } else if (s.n_sent < n_sends) {
       const int chunk = s.n_sent / s.n_contributions, contribution = s.n_sent % s.n_contributions;
       const auto& bytes =
-          setup_.gradients.of_contribution[static_cast<std::size_t>(s.bucket->id.value)]
-                                          [static_cast<std::size_t>(s.first_contribution + contribution)];
+          setup_.gradients
+              .of_contribution[s.bucket->id][static_cast<std::size_t>(s.first_contribution + contribution)];
       const auto begin = static_cast<std::size_t>(chunk * kWireChunkBytes);
       const ConstPiece piece{bytes.data() + begin,
                              std::min<std::size_t>(kWireChunkBytes, bytes.size() - begin)};
-      workers_[static_cast<std::size_t>(s.worker.value)]->post_send(Rank(0), push_tag(s.bucket->id),
-                                                                    std::span(&piece, 1), {});
+      workers_[s.worker]->post_send(Rank(0), push_tag(s.bucket->id), std::span(&piece, 1), {});
       ++s.n_sent;
     }
     return s.announced && s.n_sent == n_sends;
@@ -213,7 +212,7 @@ class RandomRun {
       ASSERT_EQ(WireCodec::flow_of(c), Flow::gradients);
       Aggregator::ReadyChunk chunk{};
       if (!aggregator_.on_received(c, chunk)) continue;
-      const auto& sum = setup_.gradients.sum[static_cast<std::size_t>(chunk.bucket.value)];
+      const auto& sum = setup_.gradients.sum[chunk.bucket];
       const auto begin = static_cast<std::size_t>(chunk.chunk * kWireChunkBytes);
       const std::size_t n_bytes = std::min<std::size_t>(kWireChunkBytes, sum.size() - begin);
       ASSERT_EQ(std::memcmp(chunk.sum, sum.data() + begin, n_bytes), 0)
@@ -227,7 +226,7 @@ class RandomRun {
   const Job& setup_;
   LoopbackHub hub_;
   std::unique_ptr<Transport> server_;
-  std::vector<std::unique_ptr<Transport>> workers_;
+  IdVector<WorkerId, std::unique_ptr<Transport>> workers_;
   Aggregator aggregator_;
   std::mt19937 random_;
   std::vector<Aggregator::ReadyChunk> ready_;

@@ -92,7 +92,7 @@ TEST(PsNorms, AcksComeWhenTheStepIsFullyApplied) {
         run_over_loopback(e, 3, 2, kLeaves, {.seed = seed, .max_delay_polls = 20, .silent_rank = {}});
     ASSERT_EQ(acked.error, "");
     EXPECT_EQ(acked.hash->hex(), values.hash->hex());
-    EXPECT_EQ(acked.worker_hash[1].hex(), values.hash->hex());
+    EXPECT_EQ(acked.worker_hash[WorkerId(1)].hex(), values.hash->hex());
   }
 }
 
