@@ -129,7 +129,7 @@ class Reader final : public Keys {
   }
 
   static std::string shown_key(const std::string& key) {
-    const std::string quoted = ConfigNode::plain(key).describe();  // cut, on one line
+    const std::string quoted = ConfigNode::plain(key).describe();  // short, on one line
     return key.empty() ? quoted : quoted.substr(1, quoted.size() - 2);
   }
 

@@ -10,7 +10,7 @@ namespace varscope {
 
 namespace {
 
-// A scalar longer than this is cut in messages.
+// A scalar longer than this is shortened in messages.
 constexpr std::size_t kShownBytes = 60;
 
 std::string shown(const std::string& text) {

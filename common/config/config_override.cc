@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kShownBytes = 80;
 
-// What messages call the override; long values are cut, and it stays one line.
+// What messages call the override; long values are shortened, and it stays one line.
 std::string origin_of(std::string_view assignment) {
   std::string origin = fmt::format("--set {}", assignment.substr(0, kShownBytes));
   while (assignment.size() > kShownBytes && !origin.empty() &&

@@ -81,7 +81,7 @@ Partitioning call_partitioner(const Partitioner& partitioner, const std::string&
   for (std::size_t axis = 0; axis < counts.size(); ++axis) {
     if (counts[axis] < 1) bad(fmt::format("axis {} would have less than one part", axis));
     if (counts[axis] == 1) continue;
-    if (result.n > 1) bad("a variable can be cut along one axis only");
+    if (result.n > 1) bad("a variable can be divided along one axis only");
     if (counts[axis] > shape[axis])
       bad(fmt::format("axis {} has only {} indices to give to its parts", axis, shape[axis]));
     result = {axis, counts[axis]};

@@ -10,7 +10,7 @@
 
 namespace varscope {
 
-// Says how many parts a variable of this shape and dtype is cut into along each axis; at most one axis may
+// Says how many parts a variable of this shape and dtype is divided into along each axis; at most one axis may
 // have more than one. A pure function: every rank calls it and must get the same answer. It must not call the
 // store.
 using Partitioner = std::function<std::vector<std::int64_t>(const Shape&, DType)>;
@@ -27,7 +27,7 @@ Partitioner variable_axis_size_partitioner(std::int64_t max_shard_bytes, std::si
 Partitioner min_max_variable_partitioner(std::int64_t max_partitions = 1, std::size_t axis = 0,
                                          std::int64_t min_slice_size = 256 << 10);
 
-// A partitioner's answer, checked: `n` parts along `axis` (0 when no axis is cut).
+// A partitioner's answer, checked: `n` parts along `axis` (0 when no axis is divided).
 struct Partitioning {
   std::size_t axis = 0;
   std::int64_t n = 1;

@@ -32,7 +32,7 @@ inline constexpr std::int64_t kMinSliceBytes = 4 << 10;
 inline constexpr std::int64_t kMaxSliceBytes = 1 << 20;
 inline constexpr std::int64_t kSlicesPerVariable = 64;
 
-// Cuts a variable into contiguous boxes, in row-major order, without hole or overlap. Depends on shape and
+// Divides a variable into contiguous boxes, in row-major order, without hole or overlap. Depends on shape and
 // dtype only, never on the number of servers, so that a slice is the same thing in every run. The size aims
 // at clamp(bytes / kSlicesPerVariable, kMinSliceBytes, kMaxSliceBytes). A variable without elements has no
 // slices.

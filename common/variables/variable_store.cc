@@ -48,7 +48,7 @@ Initializer initializer_for(const VariableOptions& options, const VariableSpec& 
                                                              : Initializer::constant(0);
 }
 
-// A new variable, not cut. `may_grow`: it is local, its first extent may be unknown.
+// A new variable, not divided. `may_grow`: it is local, its first extent may be unknown.
 VariableSpec describe(std::string name, std::string scope, const std::optional<Shape>& shape,
                       DType default_dtype, const VariableOptions& options, bool may_grow) {
   const Initializer* tensor = tensor_of(options.initializer);

@@ -29,7 +29,7 @@ void VariableSpec::fill(TensorView out, std::uint64_t seed, std::int64_t begin) 
 
 void VariableSpec::fill(TensorView out, const InitialValues& values, std::int64_t begin) const {
   if (!is_part()) return values.fill(out, begin);
-  // Runs of elements that are contiguous in the whole variable: from the last axis that is cut on.
+  // Runs of elements that are contiguous in the whole variable: from the last axis that is divided on.
   const auto item = static_cast<std::int64_t>(size_of(out.dtype()));
   std::size_t axis = shape.rank();
   std::int64_t run = 1;
