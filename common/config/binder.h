@@ -24,15 +24,14 @@ namespace varscope {
 //   struct DenseKeys {
 //     std::int64_t units = 0;
 //     Activation activation = Activation::none;                 // defaults are the member initialisers
-//     template <class B>
-//     void describe(B& b) {                                     // or: void describe(Keys& b)
-//       b.required_key("units", units, "outputs of the layer", {.unit = "neurons", .min = 1});
-//       b.choice("activation", activation, kActivations, "applied to the output");
+//     void describe(Keys& keys) {
+//       keys.required_key("units", units, "outputs of the layer", {.unit = "neurons", .min = 1});
+//       keys.choice("activation", activation, kActivations, "applied to the output");
 //     }
 //   };
 //
-//   const auto keys = bind_keys<DenseKeys>(layer_node, file, "model.layers.0", {"type", "name"});
-//   if (keys.units % 8)
+//   const auto dense = bind_keys<DenseKeys>(layer_node, file, "model.layers.0", {"type", "name"});
+//   if (dense.units % 8)
 //     fail_at(*layer_node.find("units"), file, "model.layers.0.units", "must be a multiple of 8");
 //   std::cout << explain_keys<DenseKeys>("model.layers[type=dense]");
 
@@ -134,18 +133,18 @@ class Keys {
 
   template <class S>
   void section(std::string_view name, S& value, std::string_view doc) {
-    on_section({name, doc, {}, false}, {true, [&value](Keys& k) { value.describe(k); }});
+    on_section({name, doc, {}, false}, {true, [&value](Keys& keys) { value.describe(keys); }});
   }
   template <class S>
   void required_section(std::string_view name, S& value, std::string_view doc) {
-    on_section({name, doc, {}, true}, {true, [&value](Keys& k) { value.describe(k); }});
+    on_section({name, doc, {}, true}, {true, [&value](Keys& keys) { value.describe(keys); }});
   }
   // Absent also when the user wrote the key without a value.
   template <class S>
   void optional_section(std::string_view name, std::optional<S>& value, std::string_view doc) {
-    on_section({name, doc, {}, false, true}, {value.has_value(), [&value](Keys& k) {
+    on_section({name, doc, {}, false, true}, {value.has_value(), [&value](Keys& keys) {
                                                 if (!value) value.emplace();
-                                                value->describe(k);
+                                                value->describe(keys);
                                               }});
   }
 
@@ -192,22 +191,22 @@ std::vector<std::string> list_keys(const Describe& describe);
 template <class S>
 S bind_keys(const ConfigNode& node, std::string_view file, std::string_view path,
             const std::vector<std::string>& also_allowed = {}) {
-  S keys{};
+  S section{};
   bind_node(
-      node, file, path, [&](Keys& k) { keys.describe(k); }, also_allowed);
-  return keys;
+      node, file, path, [&](Keys& keys) { section.describe(keys); }, also_allowed);
+  return section;
 }
 
 template <class S>
 std::string explain_keys(std::string_view path) {
-  S keys{};
-  return explain_node(path, [&](Keys& k) { keys.describe(k); });
+  S section{};
+  return explain_node(path, [&](Keys& keys) { section.describe(keys); });
 }
 
 template <class S>
 ConfigNode dump_keys(const S& value) {
-  S keys = value;
-  return dump_node([&](Keys& k) { keys.describe(k); });
+  S section = value;
+  return dump_node([&](Keys& keys) { section.describe(keys); });
 }
 
 // "1 to 8 samples", "more than 0", ""; for messages and for --explain.

@@ -129,13 +129,13 @@ LossConfig read_loss(const JobConfig& config) {
   LossConfig loss;
   struct Name {
     LossType& type;
-    void describe(Keys& k) {
-      k.required_choice("loss", type, kLossTypes, "the loss that training minimizes");
+    void describe(Keys& keys) {
+      keys.required_choice("loss", type, kLossTypes, "the loss that training minimizes");
     }
   } name{loss.type};
   ConfigNode map = ConfigNode::map();
   map.add("loss", node, node.mark);
-  bind_node(map, config.file, "model", [&](Keys& k) { name.describe(k); });
+  bind_node(map, config.file, "model", [&](Keys& keys) { name.describe(keys); });
   return loss;
 }
 
@@ -149,18 +149,18 @@ void list_keys(const ConfigNode& node, const std::string& path, std::vector<std:
 
 }  // namespace
 
-void JobConfig::describe(Keys& b) {
-  b.required_section("job", job, "what this run is called and where it writes");
-  b.section("cluster", cluster, "how the ranks work together");
-  b.required_section("data", data, "the samples");
-  b.required_section("model", model, "the network");
-  b.section("optimizer", optimizer, "how servers update variables");
-  b.section("train", train, "how long and how to train");
-  b.section("checkpoint", checkpoint, "when to save, and where");
-  b.optional_section(
+void JobConfig::describe(Keys& keys) {
+  keys.required_section("job", job, "what this run is called and where it writes");
+  keys.section("cluster", cluster, "how the ranks work together");
+  keys.required_section("data", data, "the samples");
+  keys.required_section("model", model, "the network");
+  keys.section("optimizer", optimizer, "how servers update variables");
+  keys.section("train", train, "how long and how to train");
+  keys.section("checkpoint", checkpoint, "when to save, and where");
+  keys.optional_section(
       "warm_start", warm_start,
       "a new run starts with values of a checkpoint instead of initial ones; ignored by --resume");
-  b.section("output", output, "what the user sees");
+  keys.section("output", output, "what the user sees");
 }
 
 std::string JobConfig::run_dir() const { return job.run_dir.empty() ? "runs/" + job.name : job.run_dir; }

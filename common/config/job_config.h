@@ -21,7 +21,7 @@ struct JobSection {
   std::string name;
   std::int64_t seed = 1;
   std::string run_dir;  // empty: see JobConfig::run_dir()
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const JobSection&) const = default;
 };
 
@@ -35,7 +35,7 @@ struct ClusterConfig {
   double stall_timeout_s = 60;
   double step_timeout_s = 1800;
   std::int64_t blas_threads = 1;
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const ClusterConfig&) const = default;
 };
 
@@ -67,14 +67,14 @@ struct DataSourceConfig {
   std::int64_t steps = 20;               // text
   double test_fraction = 0.1;            // text
   std::int64_t words = 0;                // text
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const DataSourceConfig&) const = default;
 };
 
 struct DataConfig {
   DataSourceConfig train;
   std::optional<DataSourceConfig> test;
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const DataConfig&) const = default;
 };
 
@@ -96,7 +96,7 @@ struct LossConfig {
   std::vector<double> class_weights;  // softmax_cross_entropy: one for each class, or none
   double positive_weight = 1;         // sigmoid_cross_entropy
   bool sum_over_steps = false;        // gradients of the sum, not of the mean, over a sample's labels
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const LossConfig&) const = default;
 };
 
@@ -116,7 +116,7 @@ struct ModelConfig {
   DType dtype = DType::float32;
   // Defaults of all layers, null when absent; worker/layers binds them, path "model.initializer" and so on.
   ConfigNode initializer, regularizer, constraint, partitioner;
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const ModelConfig&) const = default;
 };
 
@@ -147,7 +147,7 @@ struct ScheduleConfig {
   double power = 1;                           // polynomial
   double alpha = 0;                           // cosine
   std::int64_t warmup_steps = 0;
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const ScheduleConfig&) const = default;
 };
 
@@ -163,7 +163,7 @@ struct ClipConfig {
   double limit = 5;  // value, norm, global_norm
   // True if an element's gradient depends on the norm of others.
   bool needs_norms() const { return type == ClipType::norm || type == ClipType::global_norm; }
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const ClipConfig&) const = default;
 };
 
@@ -179,7 +179,7 @@ struct OptimizerConfig {
   double initial_accumulator = 0.1;  // adagrad
   ScheduleConfig schedule;
   ClipConfig clip;
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const OptimizerConfig&) const = default;
 };
 
@@ -192,7 +192,7 @@ struct TrainConfig {
   std::int64_t eval_every_epochs = 1;  // 0: never
   std::int64_t eval_batch = 1000;
   std::vector<std::string> metrics;  // of evaluations; empty: what suits the loss
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const TrainConfig&) const = default;
 };
 
@@ -212,7 +212,7 @@ struct KeepBestConfig {
   std::string metric;
   std::int64_t count = 1;
   BestMode mode = BestMode::automatic;
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const KeepBestConfig&) const = default;
 };
 
@@ -221,7 +221,7 @@ struct KeepBestConfig {
 struct WarmStartConfig {
   std::string from;
   ConfigNode map;
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const WarmStartConfig&) const = default;
 };
 
@@ -243,7 +243,7 @@ struct CheckpointConfig {
   std::int64_t pool_mib = 0;  // 0: as much as the values and slots
   WhenBusy when_busy = WhenBusy::skip;
   double mean_time_between_failures_s = 0;  // 0: unknown
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const CheckpointConfig&) const = default;
 };
 
@@ -254,7 +254,7 @@ inline constexpr Choice<Progress> kProgressModes[] = {
 struct OutputConfig {
   bool metrics = true;
   Progress progress = Progress::automatic;
-  void describe(Keys& b);
+  void describe(Keys& keys);
   bool operator==(const OutputConfig&) const = default;
 };
 
@@ -283,7 +283,7 @@ struct JobConfig {
   // The figures that evaluations have besides the loss: train.metrics, or what suits the loss.
   std::vector<std::string> evaluated_metrics() const;
 
-  void describe(Keys& b);
+  void describe(Keys& keys);
 
   // Equal settings; the file name and the way they were written do not count.
   friend bool operator==(const JobConfig& a, const JobConfig& b);

@@ -3,252 +3,268 @@
 
 namespace varscope {
 
-void JobSection::describe(Keys& b) {
-  b.required_key("name", name, "name of the job; letters, digits, _ - and .");
-  b.key("seed", seed, "seed of every random draw: initial values, shuffling, dropout", {.min = 0});
-  b.key("run_dir", run_dir, "folder for metrics and checkpoints; empty means runs/<name>");
+void JobSection::describe(Keys& keys) {
+  keys.required_key("name", name, "name of the job; letters, digits, _ - and .");
+  keys.key("seed", seed, "seed of every random draw: initial values, shuffling, dropout", {.min = 0});
+  keys.key("run_dir", run_dir, "folder for metrics and checkpoints; empty means runs/<name>");
 }
 
-void ClusterConfig::describe(Keys& b) {
-  b.key("servers", servers, "parameter server ranks; the other ranks are workers",
-        {.unit = "ranks", .min = 1});
-  b.key("logical_workers", logical_workers,
-        "equal parts of the global batch whose gradients are summed in a fixed order; 0 means the number of "
-        "workers. "
-        "Set it to get the same bits on any number of workers",
-        {.min = 0});
-  b.choice("consistency", consistency, kConsistencies,
-           "when a worker may read values; bsp waits for all of them");
-  b.key("stall_timeout_s", stall_timeout_s, "a rank that does not answer for this long ends the job",
-        {.unit = "seconds", .min = 1});
-  b.key("step_timeout_s", step_timeout_s,
-        "a step that takes longer than this ends the job, though all ranks answer",
-        {.unit = "seconds", .min = 1});
-  b.key("blas_threads", blas_threads, "threads of OpenBLAS in each rank", {.unit = "threads", .min = 1});
+void ClusterConfig::describe(Keys& keys) {
+  keys.key("servers", servers, "parameter server ranks; the other ranks are workers",
+           {.unit = "ranks", .min = 1});
+  keys.key(
+      "logical_workers", logical_workers,
+      "equal parts of the global batch whose gradients are summed in a fixed order; 0 means the number of "
+      "workers. Set it to get the same bits on any number of workers",
+      {.min = 0});
+  keys.choice("consistency", consistency, kConsistencies,
+              "when a worker may read values; bsp waits for all of them");
+  keys.key("stall_timeout_s", stall_timeout_s, "a rank that does not answer for this long ends the job",
+           {.unit = "seconds", .min = 1});
+  keys.key("step_timeout_s", step_timeout_s,
+           "a step that takes longer than this ends the job, though all ranks answer",
+           {.unit = "seconds", .min = 1});
+  keys.key("blas_threads", blas_threads, "threads of OpenBLAS in each rank", {.unit = "threads", .min = 1});
 }
 
-void DataSourceConfig::describe(Keys& b) {
-  b.required_selector(
+void DataSourceConfig::describe(Keys& keys) {
+  keys.required_selector(
       "type", type, kDataTypes,
       "where samples come from: idx files, the Fashion-MNIST folder, generated digits, or the words of a "
       "text");
-  b.key("folder", folder, "folder with the four files of Fashion-MNIST", {.only_for = "fashion_mnist"});
-  b.choice("split", split, kDataSplits,
-           "which part to read; auto is train for data.train and test for data.test",
-           {.only_for = "fashion_mnist, text"});
-  b.required_key("images", images, "IDX file with the images", {.only_for = "idx"});
-  b.required_key("labels", labels, "IDX file with the labels", {.only_for = "idx"});
-  b.key("samples", samples,
-        "use the first n samples. 0 means all of the files; for digits 10000 in data.train and 2000 in "
-        "data.test",
-        {.unit = "samples", .min = 0, .only_for = "idx, fashion_mnist, digits"});
-  b.key("pairs", pairs,
-        "make pairs: each sample with another one; label 1 when both are of one class, else 0",
-        {.only_for = "idx, fashion_mnist, digits"});
-  b.key("pair_seed", pair_seed, "seed of the choice of pairs",
-        {.min = 0, .only_for = "idx, fashion_mnist, digits"});
-  b.key("noise", noise, "how much noise the generated images have",
-        {.min = 0, .max = 1, .only_for = "digits"});
-  b.key("size", size, "side of the generated images",
-        {.unit = "pixels", .min = 8, .max = 64, .only_for = "digits"});
-  b.key("seed", seed, "seed of the generator", {.min = 0, .only_for = "digits"});
-  b.required_key("file", file, "text file, plain or gzip; words are split at white space",
-                 {.only_for = "text"});
-  b.key("vocabulary", vocabulary,
-        "vocabulary size: <unk> and the most frequent words of the training part; every other word is <unk>",
-        {.unit = "words", .min = 2, .max = 1 << 24, .only_for = "text"});
-  b.key("steps", steps, "words of a sample: back-propagation ends there",
-        {.unit = "words", .min = 1, .max = 1 << 16, .only_for = "text"});
-  b.key("test_fraction", test_fraction, "part of the words, at the end of the file, that is not trained on",
-        {.min = 0, .below = 1, .only_for = "text"});
-  b.key("words", words, "use the first n words of the part; 0 means all",
-        {.unit = "words", .min = 0, .only_for = "text"});
+  keys.key("folder", folder, "folder with the four files of Fashion-MNIST", {.only_for = "fashion_mnist"});
+  keys.choice("split", split, kDataSplits,
+              "which part to read; auto is train for data.train and test for data.test",
+              {.only_for = "fashion_mnist, text"});
+  keys.required_key("images", images, "IDX file with the images", {.only_for = "idx"});
+  keys.required_key("labels", labels, "IDX file with the labels", {.only_for = "idx"});
+  keys.key("samples", samples,
+           "use the first n samples. 0 means all of the files; for digits 10000 in data.train and 2000 in "
+           "data.test",
+           {.unit = "samples", .min = 0, .only_for = "idx, fashion_mnist, digits"});
+  keys.key("pairs", pairs,
+           "make pairs: each sample with another one; label 1 when both are of one class, else 0",
+           {.only_for = "idx, fashion_mnist, digits"});
+  keys.key("pair_seed", pair_seed, "seed of the choice of pairs",
+           {.min = 0, .only_for = "idx, fashion_mnist, digits"});
+  keys.key("noise", noise, "how much noise the generated images have",
+           {.min = 0, .max = 1, .only_for = "digits"});
+  keys.key("size", size, "side of the generated images",
+           {.unit = "pixels", .min = 8, .max = 64, .only_for = "digits"});
+  keys.key("seed", seed, "seed of the generator", {.min = 0, .only_for = "digits"});
+  keys.required_key("file", file, "text file, plain or gzip; words are split at white space",
+                    {.only_for = "text"});
+  keys.key(
+      "vocabulary", vocabulary,
+      "vocabulary size: <unk> and the most frequent words of the training part; every other word is <unk>",
+      {.unit = "words", .min = 2, .max = 1 << 24, .only_for = "text"});
+  keys.key("steps", steps, "words of a sample: back-propagation ends there",
+           {.unit = "words", .min = 1, .max = 1 << 16, .only_for = "text"});
+  keys.key("test_fraction", test_fraction,
+           "part of the words, at the end of the file, that is not trained on",
+           {.min = 0, .below = 1, .only_for = "text"});
+  keys.key("words", words, "use the first n words of the part; 0 means all",
+           {.unit = "words", .min = 0, .only_for = "text"});
 }
 
-void DataConfig::describe(Keys& b) {
-  b.required_section("train", train, "samples to learn from");
-  b.optional_section("test", test, "samples to evaluate on; without it nothing is evaluated");
+void DataConfig::describe(Keys& keys) {
+  keys.required_section("train", train, "samples to learn from");
+  keys.optional_section("test", test, "samples to evaluate on; without it nothing is evaluated");
 }
 
-void ModelConfig::describe(Keys& b) {
-  b.required_key("layers", layers, "the layers, first to last; each has a type and that type's keys",
-                 {.type_name = "a list of layers"});
-  b.required_key(
+void ModelConfig::describe(Keys& keys) {
+  keys.required_key("layers", layers, "the layers, first to last; each has a type and that type's keys",
+                    {.type_name = "a list of layers"});
+  keys.required_key(
       "loss", loss_node,
       "the loss that training minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or "
       "absolute_error, or a map with that type, label_smoothing, class_weights, positive_weight",
       {.type_name = "a loss"});
-  b.choice("target", target, kTargetTypes,
-           "what the last layer is compared with; input makes an autoencoder of the network");
-  b.choice("dtype", dtype, kModelDTypes, "element type of variables and activations");
-  b.key("initializer", initializer, "default initializer of the weights; without it glorot_uniform",
-        {.type_name = "an initializer"});
-  b.key("regularizer", regularizer, "default regularizer of all variables: l1, l2, l1_l2 or none, as a map",
-        {.type_name = "a regularizer"});
-  b.key("constraint", constraint, "default constraint of all variables: max_norm, non_neg, unit_norm or none",
-        {.type_name = "a constraint"});
-  b.key("partitioner", partitioner,
-        "default partitioner of all variables: fixed_size, variable_axis_size, min_max or none, as a map",
-        {.type_name = "a partitioner"});
+  keys.choice("target", target, kTargetTypes,
+              "what the last layer is compared with; input makes an autoencoder of the network");
+  keys.choice("dtype", dtype, kModelDTypes, "element type of variables and activations");
+  keys.key("initializer", initializer, "default initializer of the weights; without it glorot_uniform",
+           {.type_name = "an initializer"});
+  keys.key("regularizer", regularizer,
+           "default regularizer of all variables: l1, l2, l1_l2 or none, as a map",
+           {.type_name = "a regularizer"});
+  keys.key("constraint", constraint,
+           "default constraint of all variables: max_norm, non_neg, unit_norm or none",
+           {.type_name = "a constraint"});
+  keys.key("partitioner", partitioner,
+           "default partitioner of all variables: fixed_size, variable_axis_size, min_max or none, as a map",
+           {.type_name = "a partitioner"});
 }
 
-void LossConfig::describe(Keys& b) {
-  b.required_selector("type", type, kLossTypes, "the loss that training minimizes");
-  b.key("label_smoothing", label_smoothing, "how much of the target is spread evenly over the classes",
-        {.min = 0, .below = 1, .only_for = "softmax_cross_entropy, sigmoid_cross_entropy"});
-  b.key("class_weights", class_weights, "factor of the loss of each class; none means 1 for all",
-        {.min = 0, .only_for = "softmax_cross_entropy"});
-  b.key("sum_over_steps", sum_over_steps,
-        "gradients are of the sum over a sample's labels and the mean over samples; false: of the mean over "
-        "both. "
-        "Losses are shown per label in any case");
-  b.key("positive_weight", positive_weight, "factor of the loss of samples with label 1",
-        {.above = 0, .only_for = "sigmoid_cross_entropy"});
+void LossConfig::describe(Keys& keys) {
+  keys.required_selector("type", type, kLossTypes, "the loss that training minimizes");
+  keys.key("label_smoothing", label_smoothing, "how much of the target is spread evenly over the classes",
+           {.min = 0, .below = 1, .only_for = "softmax_cross_entropy, sigmoid_cross_entropy"});
+  keys.key("class_weights", class_weights, "factor of the loss of each class; none means 1 for all",
+           {.min = 0, .only_for = "softmax_cross_entropy"});
+  keys.key(
+      "sum_over_steps", sum_over_steps,
+      "gradients are of the sum over a sample's labels and the mean over samples; false: of the mean over "
+      "both. Losses are shown per label in any case");
+  keys.key("positive_weight", positive_weight, "factor of the loss of samples with label 1",
+           {.above = 0, .only_for = "sigmoid_cross_entropy"});
 }
 
-void OptimizerConfig::describe(Keys& b) {
-  b.selector("type", type, kOptimizerTypes, "the update rule");
-  b.key("learning_rate", learning_rate, "size of a step", {.above = 0});
-  b.key("momentum", momentum, "decay of the velocity per step",
-        {.min = 0, .below = 1, .only_for = "momentum, nesterov"});
-  b.key("beta1", beta1, "decay of the mean of gradients per step",
-        {.min = 0, .below = 1, .only_for = "adam, adamw"});
-  b.key("beta2", beta2, "decay of the mean of squared gradients per step",
-        {.min = 0, .below = 1, .only_for = "adam, adamw"});
-  b.key("epsilon", epsilon, "added to the root of the mean square",
-        {.above = 0, .only_for = "adagrad, rmsprop, adam, adamw"});
-  b.key("rho", rho, "decay of the mean of squared gradients per step",
-        {.min = 0, .below = 1, .only_for = "rmsprop"});
-  b.key("weight_decay", weight_decay,
-        "pulls values to 0: adamw takes this times the learning rate off each step, the others add it times "
-        "the value to "
-        "the gradient",
-        {.min = 0});
-  b.key("initial_accumulator", initial_accumulator, "initial sum of squared gradients",
-        {.above = 0, .only_for = "adagrad"});
-  b.section("schedule", schedule, "how learning_rate changes from step to step");
-  b.section("clip", clip, "limits on the mean gradient of a step, before weight decay and the update rule");
+void OptimizerConfig::describe(Keys& keys) {
+  keys.selector("type", type, kOptimizerTypes, "the update rule");
+  keys.key("learning_rate", learning_rate, "size of a step", {.above = 0});
+  keys.key("momentum", momentum, "decay of the velocity per step",
+           {.min = 0, .below = 1, .only_for = "momentum, nesterov"});
+  keys.key("beta1", beta1, "decay of the mean of gradients per step",
+           {.min = 0, .below = 1, .only_for = "adam, adamw"});
+  keys.key("beta2", beta2, "decay of the mean of squared gradients per step",
+           {.min = 0, .below = 1, .only_for = "adam, adamw"});
+  keys.key("epsilon", epsilon, "added to the root of the mean square",
+           {.above = 0, .only_for = "adagrad, rmsprop, adam, adamw"});
+  keys.key("rho", rho, "decay of the mean of squared gradients per step",
+           {.min = 0, .below = 1, .only_for = "rmsprop"});
+  keys.key(
+      "weight_decay", weight_decay,
+      "pulls values to 0: adamw takes this times the learning rate off each step, the others add it times "
+      "the value to the gradient",
+      {.min = 0});
+  keys.key("initial_accumulator", initial_accumulator, "initial sum of squared gradients",
+           {.above = 0, .only_for = "adagrad"});
+  keys.section("schedule", schedule, "how learning_rate changes from step to step");
+  keys.section("clip", clip,
+               "limits on the mean gradient of a step, before weight decay and the update rule");
 }
 
-void ScheduleConfig::describe(Keys& b) {
-  b.selector("type", type, kScheduleTypes, "how the rate changes; steps count from the end of the warm-up");
-  b.required_key("every_steps", every_steps, "steps between two changes of the rate",
-                 {.unit = "steps", .min = 1, .only_for = "step"});
-  b.key("factor", factor, "what each change multiplies the rate by", {.above = 0, .only_for = "step"});
-  b.required_key("boundaries", boundaries, "how many steps are done when the rate changes, in rising order",
-                 {.unit = "steps", .min = 1, .only_for = "piecewise"});
-  b.required_key("factors", factors, "learning_rate times factors[i] is the rate after boundaries[i] steps",
-                 {.min = 0, .only_for = "piecewise"});
-  b.required_key(
+void ScheduleConfig::describe(Keys& keys) {
+  keys.selector("type", type, kScheduleTypes,
+                "how the rate changes; steps count from the end of the warm-up");
+  keys.required_key("every_steps", every_steps, "steps between two changes of the rate",
+                    {.unit = "steps", .min = 1, .only_for = "step"});
+  keys.key("factor", factor, "what each change multiplies the rate by", {.above = 0, .only_for = "step"});
+  keys.required_key("boundaries", boundaries,
+                    "how many steps are done when the rate changes, in rising order",
+                    {.unit = "steps", .min = 1, .only_for = "piecewise"});
+  keys.required_key("factors", factors,
+                    "learning_rate times factors[i] is the rate after boundaries[i] steps",
+                    {.min = 0, .only_for = "piecewise"});
+  keys.required_key(
       "decay_steps", decay_steps,
       "how long the rate falls; exponential multiplies it by `rate` in so many steps, again and again",
       {.unit = "steps", .min = 1, .only_for = "exponential, polynomial, cosine"});
-  b.key("rate", rate, "what decay_steps steps multiply the rate by", {.above = 0, .only_for = "exponential"});
-  b.key("staircase", staircase, "change the rate only every decay_steps steps", {.only_for = "exponential"});
-  b.key("end_learning_rate", end_learning_rate, "the rate from decay_steps steps on",
-        {.min = 0, .only_for = "polynomial"});
-  b.key("power", power, "exponent of the part of decay_steps that is left",
-        {.above = 0, .only_for = "polynomial"});
-  b.key("alpha", alpha, "the part of learning_rate that is left from decay_steps steps on",
-        {.min = 0, .max = 1, .only_for = "cosine"});
-  b.key("warmup_steps", warmup_steps, "first steps, in which the rate rises evenly from 0 to learning_rate",
-        {.unit = "steps", .min = 0});
+  keys.key("rate", rate, "what decay_steps steps multiply the rate by",
+           {.above = 0, .only_for = "exponential"});
+  keys.key("staircase", staircase, "change the rate only every decay_steps steps",
+           {.only_for = "exponential"});
+  keys.key("end_learning_rate", end_learning_rate, "the rate from decay_steps steps on",
+           {.min = 0, .only_for = "polynomial"});
+  keys.key("power", power, "exponent of the part of decay_steps that is left",
+           {.above = 0, .only_for = "polynomial"});
+  keys.key("alpha", alpha, "the part of learning_rate that is left from decay_steps steps on",
+           {.min = 0, .max = 1, .only_for = "cosine"});
+  keys.key("warmup_steps", warmup_steps,
+           "first steps, in which the rate rises evenly from 0 to learning_rate",
+           {.unit = "steps", .min = 0});
 }
 
-void ClipConfig::describe(Keys& b) {
-  b.selector("type", type, kClipTypes,
-             "what is limited: each value, the norm of each variable's gradient, or the norm over all "
-             "variables");
-  b.key("limit", limit, "largest absolute value, or largest Euclidean norm",
-        {.above = 0, .only_for = "value, norm, global_norm"});
+void ClipConfig::describe(Keys& keys) {
+  keys.selector("type", type, kClipTypes,
+                "what is limited: each value, the norm of each variable's gradient, or the norm over all "
+                "variables");
+  keys.key("limit", limit, "largest absolute value, or largest Euclidean norm",
+           {.above = 0, .only_for = "value, norm, global_norm"});
 }
 
-void TrainConfig::describe(Keys& b) {
-  b.key("epochs", epochs, "passes over the training data", {.unit = "epochs", .min = 1});
-  b.key("batch", batch, "samples in the global batch, over all workers", {.unit = "samples", .min = 1});
-  b.key("max_steps", max_steps, "stop after this many steps; 0 means no limit", {.unit = "steps", .min = 0});
-  b.key("shuffle", shuffle, "new order of the samples in each epoch");
-  b.key("log_every_steps", log_every_steps, "steps between two lines of metrics; 0 means never",
-        {.unit = "steps", .min = 0});
-  b.key("eval_every_epochs", eval_every_epochs, "epochs between two evaluations on data.test; 0 means never",
-        {.unit = "epochs", .min = 0});
-  b.key("eval_batch", eval_batch,
-        "samples evaluated at once by a worker; for a text the sequences that are read side by side",
-        {.unit = "samples", .min = 1});
-  b.key("metrics", metrics,
-        "figures of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, perplexity, "
-        "precision, "
-        "recall, confusion_matrix. Without any: what suits the loss");
+void TrainConfig::describe(Keys& keys) {
+  keys.key("epochs", epochs, "passes over the training data", {.unit = "epochs", .min = 1});
+  keys.key("batch", batch, "samples in the global batch, over all workers", {.unit = "samples", .min = 1});
+  keys.key("max_steps", max_steps, "stop after this many steps; 0 means no limit",
+           {.unit = "steps", .min = 0});
+  keys.key("shuffle", shuffle, "new order of the samples in each epoch");
+  keys.key("log_every_steps", log_every_steps, "steps between two lines of metrics; 0 means never",
+           {.unit = "steps", .min = 0});
+  keys.key("eval_every_epochs", eval_every_epochs,
+           "epochs between two evaluations on data.test; 0 means never", {.unit = "epochs", .min = 0});
+  keys.key("eval_batch", eval_batch,
+           "samples evaluated at once by a worker; for a text the sequences that are read side by side",
+           {.unit = "samples", .min = 1});
+  keys.key("metrics", metrics,
+           "figures of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, perplexity, "
+           "precision, recall, confusion_matrix. Without any: what suits the loss");
 }
 
-void CheckpointConfig::describe(Keys& b) {
-  b.key("dir", dir, "folder of the checkpoints; empty means checkpoints in the run directory");
-  b.key("every_steps", every_steps, "steps between two checkpoints; 0 means off",
-        {.unit = "steps", .min = 0});
-  b.key("every_seconds", every_seconds, "time between two checkpoints; 0 means off",
-        {.unit = "seconds", .min = 0});
-  b.key("keep", keep, "newest checkpoints that are kept", {.unit = "checkpoints", .min = 1});
-  b.key("keep_every_steps", keep_every_steps,
-        "checkpoints of steps that are multiples of this are kept for ever; 0 means off",
-        {.unit = "steps", .min = 0});
-  b.key("keep_every_hours", keep_every_hours,
-        "the oldest checkpoint, and each that is this much later than the last so kept, are kept for ever; 0 "
-        "means off",
-        {.unit = "hours", .min = 0});
-  b.optional_section("keep_best", keep_best, "the best checkpoints by a figure of the evaluations are kept");
-  b.key("variables", variables,
-        "what checkpoints hold: full names, or scopes (\"hidden1/\"). Without any: all variables. A run "
-        "resumes from a part only with partial_restore");
-  b.key("rename", rename,
-        "other names in the checkpoint, as a map: the name there and the variable in the model. The same map "
-        "restores",
-        {.type_name = "a map of names"});
-  b.key("partial_restore", partial_restore,
-        "when resuming, variables that the checkpoint does not have get initial values instead of being an "
-        "error");
-  b.key("at_end", at_end, "write a checkpoint when training ends");
-  b.key("timeout_s", timeout_s, "a checkpoint that takes longer is given up",
-        {.unit = "seconds", .above = 0});
-  b.key("max_failures", max_failures, "checkpoints in a row that may fail before the job ends",
-        {.unit = "checkpoints", .min = 1});
-  b.choice("snapshot", snapshot, kSnapshotModes,
-           "how a server keeps its state while the disk writes it: cow saves what updates overwrite, copy "
-           "stops training and copies all");
-  b.key("pool_mib", pool_mib,
-        "memory of each server for what cow saves; when it is full updates wait for the disk. 0 means as "
-        "much as the server's values and slots: updates never wait",
-        {.unit = "MiB", .min = 0, .max = 1 << 24});
-  b.key("mean_time_between_failures_s", mean_time_between_failures_s,
-        "how long this job runs between two failures on average; the header and the summary then say how "
-        "often to make "
-        "checkpoints. 0 means unknown: a day is assumed",
-        {.unit = "seconds", .min = 0});
-  b.choice("when_busy", when_busy, kWhenBusy,
-           "what becomes of a checkpoint that is due while an earlier one is being written: skip leaves it "
-           "out, queue makes it at the first step after that");
+void CheckpointConfig::describe(Keys& keys) {
+  keys.key("dir", dir, "folder of the checkpoints; empty means checkpoints in the run directory");
+  keys.key("every_steps", every_steps, "steps between two checkpoints; 0 means off",
+           {.unit = "steps", .min = 0});
+  keys.key("every_seconds", every_seconds, "time between two checkpoints; 0 means off",
+           {.unit = "seconds", .min = 0});
+  keys.key("keep", keep, "newest checkpoints that are kept", {.unit = "checkpoints", .min = 1});
+  keys.key("keep_every_steps", keep_every_steps,
+           "checkpoints of steps that are multiples of this are kept for ever; 0 means off",
+           {.unit = "steps", .min = 0});
+  keys.key(
+      "keep_every_hours", keep_every_hours,
+      "the oldest checkpoint, and each that is this much later than the last so kept, are kept for ever; 0 "
+      "means off",
+      {.unit = "hours", .min = 0});
+  keys.optional_section("keep_best", keep_best,
+                        "the best checkpoints by a figure of the evaluations are kept");
+  keys.key("variables", variables,
+           "what checkpoints hold: full names, or scopes (\"hidden1/\"). Without any: all variables. A run "
+           "resumes from a part only with partial_restore");
+  keys.key(
+      "rename", rename,
+      "other names in the checkpoint, as a map: the name there and the variable in the model. The same map "
+      "restores",
+      {.type_name = "a map of names"});
+  keys.key(
+      "partial_restore", partial_restore,
+      "when resuming, variables that the checkpoint does not have get initial values instead of being an "
+      "error");
+  keys.key("at_end", at_end, "write a checkpoint when training ends");
+  keys.key("timeout_s", timeout_s, "a checkpoint that takes longer is given up",
+           {.unit = "seconds", .above = 0});
+  keys.key("max_failures", max_failures, "checkpoints in a row that may fail before the job ends",
+           {.unit = "checkpoints", .min = 1});
+  keys.choice("snapshot", snapshot, kSnapshotModes,
+              "how a server keeps its state while the disk writes it: cow saves what updates overwrite, copy "
+              "stops training and copies all");
+  keys.key("pool_mib", pool_mib,
+           "memory of each server for what cow saves; when it is full updates wait for the disk. 0 means as "
+           "much as the server's values and slots: updates never wait",
+           {.unit = "MiB", .min = 0, .max = 1 << 24});
+  keys.key("mean_time_between_failures_s", mean_time_between_failures_s,
+           "how long this job runs between two failures on average; the header and the summary then say how "
+           "often to make checkpoints. 0 means unknown: a day is assumed",
+           {.unit = "seconds", .min = 0});
+  keys.choice(
+      "when_busy", when_busy, kWhenBusy,
+      "what becomes of a checkpoint that is due while an earlier one is being written: skip leaves it "
+      "out, queue makes it at the first step after that");
 }
 
-void KeepBestConfig::describe(Keys& b) {
-  b.required_key("metric", metric, "loss, or one of train.metrics: of the newest evaluation up to its step");
-  b.key("count", count, "how many of the best are kept", {.unit = "checkpoints", .min = 1});
-  b.choice(
+void KeepBestConfig::describe(Keys& keys) {
+  keys.required_key("metric", metric,
+                    "loss, or one of train.metrics: of the newest evaluation up to its step");
+  keys.key("count", count, "how many of the best are kept", {.unit = "checkpoints", .min = 1});
+  keys.choice(
       "mode", mode, kBestModes,
       "which values are better; auto knows: larger for accuracy, top_<k>, auc, precision, recall, smaller "
       "for the others");
 }
 
-void WarmStartConfig::describe(Keys& b) {
-  b.required_key("from", from, "a checkpoint, or a directory of them: its newest whole one");
-  b.key("map", map,
-        "which values go where, as a map from checkpoint to model: 'a/': 'b/' for a scope, a/x: b/y for a "
-        "variable, '/' for the root. Without it all variables by their own names",
-        {.type_name = "a map of names"});
+void WarmStartConfig::describe(Keys& keys) {
+  keys.required_key("from", from, "a checkpoint, or a directory of them: its newest whole one");
+  keys.key("map", map,
+           "which values go where, as a map from checkpoint to model: 'a/': 'b/' for a scope, a/x: b/y for a "
+           "variable, '/' for the root. Without it all variables by their own names",
+           {.type_name = "a map of names"});
 }
 
-void OutputConfig::describe(Keys& b) {
-  b.key("metrics", metrics, "write metrics as JSON lines into the run directory");
-  b.choice("progress", progress, kProgressModes,
-           "progress on the terminal; auto is on where there is a terminal");
+void OutputConfig::describe(Keys& keys) {
+  keys.key("metrics", metrics, "write metrics as JSON lines into the run directory");
+  keys.choice("progress", progress, kProgressModes,
+              "progress on the terminal; auto is on where there is a terminal");
 }
 
 }  // namespace varscope

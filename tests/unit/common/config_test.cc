@@ -471,7 +471,7 @@ TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
   const std::string text = fmt::format("\n{}", explain_job_config());
   JobConfig config;
   config.data.test.emplace();
-  for (const std::string& key : list_keys([&](Keys& k) { config.describe(k); })) {
+  for (const std::string& key : list_keys([&](Keys& keys) { config.describe(keys); })) {
     EXPECT_NE(text.find(fmt::format("\n{}: ", key)), std::string::npos) << key;
   }
   std::istringstream lines(text);
@@ -600,14 +600,13 @@ struct DenseKeys {
   std::vector<double> scales;
   std::vector<std::string> tags;
   std::string padding = "same";
-  template <class B>
-  void describe(B& b) {
-    b.required_key("units", units, "outputs of the layer", {.unit = "neurons", .min = 1});
-    b.choice("activation", activation, kActivations, "applied to the output");
-    b.key("kernel", kernel, "extents", {.unit = "pixels", .min = 1, .max = 9});
-    b.key("scales", scales, "factors");
-    b.key("tags", tags, "labels");
-    b.choice("padding", padding, {"same", "valid"}, "edges");
+  void describe(Keys& keys) {
+    keys.required_key("units", units, "outputs of the layer", {.unit = "neurons", .min = 1});
+    keys.choice("activation", activation, kActivations, "applied to the output");
+    keys.key("kernel", kernel, "extents", {.unit = "pixels", .min = 1, .max = 9});
+    keys.key("scales", scales, "factors");
+    keys.key("tags", tags, "labels");
+    keys.choice("padding", padding, {"same", "valid"}, "edges");
   }
 };
 
