@@ -12,7 +12,6 @@
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
 #include "launch/observe/checkpoint_forecast.h"
-#include "launch/observe/console.h"
 #include "ps/aggregator.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"

@@ -64,17 +64,20 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
   if (id == ServerId(0))
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state, context.facts.eval});
   rank_.emplace(parts);
-  if (id == ServerId(0)) make_console();
+  if (id == ServerId(0)) make_observers();
 }
 
 // The checkpoint directory is locked by now: no other job writes the files of this run.
-void ServerRole::make_console() {
+void ServerRole::make_observers() {
   const JobContext& c = context_;
-  console_.emplace(Console::Facts{c.job(), c.cluster, c.facts.table, c.hosts, c.train, c.facts.train_samples,
-                                  c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
-                                  c.facts.eval, c.one_process, c.values.notes()});
-  observers_.add(*console_);
-  if (c.saves()) predict_cost();
+  facts_.emplace(RunFacts{c.job(), c.cluster, c.facts.table, c.hosts, c.train, c.facts.train_samples,
+                          c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
+                          c.facts.eval, c.one_process, c.values.notes()});
+  if (c.job().output.metrics) metrics_file_.emplace(*facts_);
+  if (c.saves()) facts_->predicted = predicted_cost();
+  terminal_.emplace(*facts_);
+  observers_.add(*terminal_);
+  if (metrics_file_) observers_.add(*metrics_file_);
 }
 
 ServerRank::Saves ServerRole::saves() const {
@@ -88,11 +91,12 @@ ServerRank::Saves ServerRole::saves() const {
 }
 
 RunEnd ServerRole::run() {
-  if (console_) console_->print_header();
+  if (terminal_) terminal_->print_header();
+  if (metrics_file_) metrics_file_->write_start();
   return rank_->run();
 }
 
-void ServerRole::predict_cost() {
+std::optional<PredictedCost> ServerRole::predicted_cost() {
   const CheckpointConfig& config = context_.job().checkpoint;
   const std::string dir = context_.job().checkpoint_dir();
   const CheckpointNames names = context_.values.names();
@@ -106,9 +110,10 @@ void ServerRole::predict_cost() {
                                               size.total_bytes, n_present, config, dir);
     if (!warning.empty()) warn({warning});
     const MachineSpeed speed = MachineSpeed::measure(context_.fs, dir, size.largest_shard_bytes);
-    console_->set_forecast(size, CheckpointForecast::of(size, speed, context_.cluster.n_workers(), config));
+    return PredictedCost{size, CheckpointForecast::of(size, speed, context_.cluster.n_workers(), config)};
   } catch (const Error& e) {
     warn({fmt::format("checkpoints cannot be written to {} at present: {}", dir, e.what())});
+    return std::nullopt;
   }
 }
 

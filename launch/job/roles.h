@@ -9,7 +9,8 @@
 #include "common/transport/run_requests.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
-#include "launch/observe/console.h"
+#include "launch/observe/metrics_file.h"
+#include "launch/observe/terminal.h"
 #include "launch/process/signals.h"
 #include "ps/observe/run_observers.h"
 #include "ps/server_rank.h"
@@ -50,13 +51,16 @@ class ServerRole {
   RunEnd run();
 
  private:
-  void make_console();
-  void predict_cost();
+  void make_observers();
+  std::optional<PredictedCost> predicted_cost();
   ServerRank::Saves saves() const;
 
   const JobContext& context_;
-  std::optional<Console> console_;  // server 0 only
-  RunObservers observers_;          // the console
+  // Server 0 only.
+  std::optional<RunFacts> facts_;
+  std::optional<Terminal> terminal_;
+  std::optional<MetricsFile> metrics_file_;  // unless output.metrics is false
+  RunObservers observers_;                   // the terminal, then the file
   std::optional<ServerRank> rank_;
 };
 

@@ -1,13 +1,10 @@
-#include "launch/observe/console.h"
+#include "launch/observe/terminal.h"
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <map>
-
-#include <nlohmann/json.hpp>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
@@ -21,27 +18,19 @@
 namespace varscope {
 namespace {
 
-double mean_loss(const BatchSums& s) {
-  const double loss = s.samples == 0 ? 0 : s.loss / static_cast<double>(s.samples);
-  return std::isnan(loss) ? std::abs(loss) : loss;  // prints as nan, not as -nan
-}
-double accuracy(const BatchSums& s) {
-  return s.samples == 0 ? 0 : static_cast<double>(s.correct) / static_cast<double>(s.samples);
-}
 // "loss 0.3270, accuracy 0.8500"; `between` separates.
 std::string sums_text(const BatchSums& s, bool has_accuracy, const char* between) {
   std::string text = fmt::format("loss {:.4f}", mean_loss(s));
-  return has_accuracy ? text + fmt::format("{}accuracy {:.4f}", between, accuracy(s)) : text;
+  return has_accuracy ? text + fmt::format("{}accuracy {:.4f}", between, mean_accuracy(s)) : text;
 }
 // A text's targets are its words.
 const char* unit_of(const EvalFacts& facts) { return facts.targets_per_sample > 1 ? "words" : "samples"; }
-double seconds_since(std::int64_t ns) { return static_cast<double>(now_ns() - ns) * 1e-9; }
 
 std::string plural(std::int64_t n, const char* one) {
   return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s");
 }
 
-std::string roles_text(const Console::Facts& f) {
+std::string roles_text(const RunFacts& f) {
   std::map<std::string, std::vector<std::string>> by_host;
   std::vector<std::string> order;
   for (std::size_t r = 0; r < f.hosts.size(); ++r) {
@@ -111,47 +100,25 @@ std::string interval_text(double interval_s, double mtbf_s, const CheckpointConf
 
 }  // namespace
 
-Console::Console(const Facts& facts)
+Terminal::Terminal(const RunFacts& facts)
     : facts_(facts),
       live_(facts.job.output.progress == Progress::on ||
             (facts.job.output.progress == Progress::automatic && isatty(STDERR_FILENO) != 0)),
-      started_ns_(now_ns()),
-      window_started_ns_(now_ns()) {
-  if (!facts_.job.output.metrics) return;
-  const std::string path = facts_.job.run_dir() + "/metrics.jsonl";
-  metrics_.open(path, std::ios::app);
-  if (!metrics_) {
-    fail(ErrorKind::io, "cannot write {}: {}; choose another job.run_dir, or set output.metrics to false",
-         path, std::strerror(errno));
-  }
-}
+      started_ns_(now_ns()) {}
 
-void Console::line(const std::string& text) {
+void Terminal::line(const std::string& text) {
   clear_progress();
   std::fputs((text + "\n").c_str(), stdout);
   std::fflush(stdout);
 }
 
-void Console::clear_progress() {
+void Terminal::clear_progress() {
   if (!on_line_) return;
   std::fputs("\r\x1b[K", stderr);
   on_line_ = false;
 }
 
-template <class Json>
-void Console::metric(const char* event, Clock clock, Json fields) {
-  if (!metrics_.is_open()) return;
-  Json j = {{"event", event},
-            {"step", clock.value},
-            {"time", std::time(nullptr)},
-            {"run", facts_.run_id},
-            {"attempt", facts_.attempt}};
-  j.update(fields);
-  metrics_ << j.dump() << '\n';
-  metrics_.flush();
-}
-
-void Console::print_header() {
+void Terminal::print_header() {
   const JobConfig& job = facts_.job;
   const ClusterMap& c = facts_.cluster;
   const std::int64_t steps = facts_.train.last.value;
@@ -176,126 +143,85 @@ void Console::print_header() {
   line(fmt::format("  batch        {}, {} per epoch, {} in all", plural(job.train.batch, "sample"),
                    plural(facts_.train.steps_per_epoch, "step"), plural(steps, "step")));
   line(fmt::format("  checkpoints  {}", checkpoint_text(job)));
-  print_forecast();
+  print_predicted_cost();
   line(fmt::format("  start        {}", facts_.resumed_from.empty()
                                             ? fmt::format("from initial values, seed {}", job.job.seed)
                                             : fmt::format("resumed from {} at step {}", facts_.resumed_from,
                                                           with_commas(facts_.train.first.value))));
   for (const std::string& note : facts_.notes) line(note);
-  nlohmann::json fields{{"servers", c.n_servers()},
-                        {"workers", c.n_workers()},
-                        {"logical_workers", c.logical_workers},
-                        {"parameters", facts_.variables.n_parameters()},
-                        {"version", kVersion}};
-  if (forecast_) {
-    fields["checkpoint"] = {
-        {"bytes", checkpoint_size_.total_bytes}, {"snapshot_bytes", checkpoint_size_.snapshot_bytes},
-        {"stall_s", forecast_->stall_s},         {"copy_s", forecast_->copy_s},
-        {"total_s", forecast_->flush_s},         {"interval_s", forecast_->interval_s}};
-  }
-  metric("start", facts_.train.first, fields);
 }
 
-void Console::on_step(const StepSummary& step) {
-  if (first_step_ns_ == 0) {
-    first_step_ns_ = now_ns();
-  } else {
-    samples_ += step.sums.samples;
-  }
-  total_samples_ += step.sums.samples;
-  window_ += step.sums;
+void Terminal::on_step(const StepSummary& step) {
+  speed_.add(step.sums);
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every > 0 && step.clock.value % every == 0) log_step(step);
-  if (live_ && seconds_since(last_draw_ns_) > 0.1) progress(step);
+  if (live_ && seconds_since(last_draw_ns_) > 0.1) draw_progress(step);
 }
 
-void Console::log_step(const StepSummary& step) {
-  const double rate = static_cast<double>(window_.samples) / seconds_since(window_started_ns_);
+void Terminal::log_step(const StepSummary& step) {
   if (!live_) {
-    std::fputs(
-        fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} {}/s\n", step.clock.value, facts_.train.last.value,
-                    step.epoch, mean_loss(window_), with_commas(std::llround(rate)), unit_of(facts_.eval))
-            .c_str(),
-        stderr);
+    std::fputs(fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} {}/s\n", step.clock.value,
+                           facts_.train.last.value, step.epoch, mean_loss(speed_.window()),
+                           with_commas(std::llround(speed_.window_samples_per_s())), unit_of(facts_.eval))
+                   .c_str(),
+               stderr);
   }
-  nlohmann::json fields{{"epoch", step.epoch}, {"loss", mean_loss(window_)}, {"samples_per_s", rate}};
-  if (facts_.eval.has_accuracy) fields["accuracy"] = accuracy(window_);
-  metric("step", step.clock, fields);
-  window_ = {};
-  window_started_ns_ = now_ns();
+  speed_.start_window();
 }
 
-void Console::progress(const StepSummary& step) {
+void Terminal::draw_progress(const StepSummary& step) {
   last_draw_ns_ = now_ns();
-  const double rate = static_cast<double>(samples_) / std::max(1e-9, seconds_since(first_step_ns_));
   const std::int64_t done = step.clock.value - facts_.train.first.value;
   const double left = seconds_since(started_ns_) / static_cast<double>(done) *
                       static_cast<double>(facts_.train.last.value - step.clock.value);
   std::fputs(fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {:.4f}  {} {}/s  {} left", step.clock.value,
                          facts_.train.last.value, step.epoch, mean_loss(step.sums),
-                         with_commas(std::llround(rate)), unit_of(facts_.eval), duration_text(left))
+                         with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.eval),
+                         duration_text(left))
                  .c_str(),
              stderr);
   on_line_ = true;
 }
 
-void Console::on_epoch(const EpochSummary& epoch) {
+void Terminal::on_epoch(const EpochSummary& epoch) {
   last_epoch_ = epoch;
   line(fmt::format("epoch {}  step {}  training {}", epoch.epoch, epoch.clock.value,
                    sums_text(epoch.sums, facts_.eval.has_accuracy, "  ")));
-  nlohmann::json fields{
-      {"epoch", epoch.epoch}, {"loss", mean_loss(epoch.sums)}, {"samples", epoch.sums.samples}};
-  if (facts_.eval.has_accuracy) fields["accuracy"] = accuracy(epoch.sums);
-  metric("epoch", epoch.clock, fields);
 }
 
-void Console::on_eval(const EvalSummary& eval) {
+void Terminal::on_eval(const EvalSummary& eval) {
   std::string text =
       fmt::format("evaluation after step {}  test loss {:.4f}", eval.clock.value, mean_loss(eval.sums));
-  nlohmann::json fields{{"loss", mean_loss(eval.sums)}, {"samples", eval.sums.samples}};
   last_eval_ = fmt::format("loss {:.4f}", mean_loss(eval.sums));
-  last_figures_ = nlohmann::json::object();
   for (const MetricValue& v : eval.metrics) {
     text += "  " + to_text(v);
-    if (v.matrix.empty()) {
-      *last_eval_ += ", " + to_text(v);
-      last_figures_[v.name] = v.value;
-    }
-    fields[v.name] = v.matrix.empty() ? nlohmann::json(v.value) : nlohmann::json(v.matrix);
+    if (v.matrix.empty()) *last_eval_ += ", " + to_text(v);
   }
   line(text);
-  metric("eval", eval.clock, fields);
 }
 
-void Console::on_checkpoint(const CheckpointSummary& c) {
+void Terminal::on_checkpoint(const CheckpointSummary& c) {
   line(fmt::format("checkpoint of step {}  {}  {}  training stopped {:.1f} ms, written in {:.2f} s",
                    c.clock.value, c.path, bytes_text(c.bytes), c.stall_s * 1e3, c.total_s));
   ++n_saves_;
   save_stall_s_ += c.stall_s;
   save_copy_s_ += c.copy_s;
   save_write_s_ += c.total_s;
-  metric("checkpoint", c.clock,
-         nlohmann::json{{"path", c.path},
-                        {"bytes", c.bytes},
-                        {"stall_s", c.stall_s},
-                        {"copy_s", c.copy_s},
-                        {"total_s", c.total_s}});
 }
 
-void Console::on_request(const std::string& what) { line(what); }
+void Terminal::on_request(const std::string& what) { line(what); }
 
-void Console::on_warning(const std::string& what) {
+void Terminal::on_warning(const std::string& what) {
   clear_progress();
   warn({what});
 }
 
-void Console::on_checkpoint_failed(Clock clock, const std::string& why) {
+void Terminal::on_checkpoint_failed(Clock clock, const std::string& why) {
   clear_progress();
   warn({fmt::format("the checkpoint of step {} was given up: {}; training goes on", clock.value, why)});
-  metric("checkpoint_failed", clock, nlohmann::json{{"why", why}});
 }
 
-void Console::print_times(const FinishSummary& finish) {
+void Terminal::print_times(const FinishSummary& finish) {
   const WorkerTimes& t = finish.times;
   const double all =
       std::max(1.0, static_cast<double>(t.compute_ns + t.communicate_ns + t.wait_ns + t.data_ns));
@@ -304,27 +230,23 @@ void Console::print_times(const FinishSummary& finish) {
                    share(t.compute_ns), share(t.data_ns), share(t.communicate_ns), share(t.wait_ns)));
 }
 
-void Console::set_forecast(const CheckpointSize& size, const CheckpointForecast& forecast) {
-  checkpoint_size_ = size;
-  forecast_ = forecast;
+void Terminal::print_predicted_cost() {
+  if (!facts_.predicted) return;
+  const auto& [size, forecast] = *facts_.predicted;
+  line(fmt::format(
+      "  prediction   a checkpoint of {}: {}; snapshot memory {} on a server", bytes_text(size.total_bytes),
+      cost_text(forecast.stall_s, forecast.copy_s, forecast.flush_s), bytes_text(size.snapshot_bytes)));
+  line(fmt::format("  interval     {}",
+                   interval_text(forecast.interval_s, forecast.mtbf_s, facts_.job.checkpoint)));
 }
 
-void Console::print_forecast() {
-  if (!forecast_) return;
-  const CheckpointForecast& f = *forecast_;
-  line(fmt::format("  prediction   a checkpoint of {}: {}; snapshot memory {} on a server",
-                   bytes_text(checkpoint_size_.total_bytes), cost_text(f.stall_s, f.copy_s, f.flush_s),
-                   bytes_text(checkpoint_size_.snapshot_bytes)));
-  line(fmt::format("  interval     {}", interval_text(f.interval_s, f.mtbf_s, facts_.job.checkpoint)));
-}
-
-void Console::print_actual_cost() {
+void Terminal::print_actual_cost() {
   if (n_saves_ == 0) return;
   const double stall_s = save_stall_s_ / n_saves_, copy_s = save_copy_s_ / n_saves_,
                write_s = save_write_s_ / n_saves_;
-  if (forecast_) {
-    line(fmt::format("  predicted    {}",
-                     cost_text(forecast_->stall_s, forecast_->copy_s, forecast_->flush_s)));
+  if (facts_.predicted) {
+    const CheckpointForecast& f = facts_.predicted->forecast;
+    line(fmt::format("  predicted    {}", cost_text(f.stall_s, f.copy_s, f.flush_s)));
     line(fmt::format("  actual       {}, on average", cost_text(stall_s, copy_s, write_s)));
   }
   const double mtbf_s = facts_.job.checkpoint.mean_time_between_failures_s > 0
@@ -335,10 +257,8 @@ void Console::print_actual_cost() {
                                  facts_.job.checkpoint)));
 }
 
-void Console::on_finish(const FinishSummary& finish) {
+void Terminal::on_finish(const FinishSummary& finish) {
   const double seconds = seconds_since(started_ns_);
-  const double rate =
-      first_step_ns_ == 0 ? 0 : static_cast<double>(samples_) / std::max(1e-9, seconds_since(first_step_ns_));
   line(fmt::format("{} at step {} after {}", finish.stopped ? "stopped early" : "finished",
                    finish.clock.value, duration_text(seconds)));
   if (finish.stopped && finish.checkpoints > 0 && facts_.train.last > finish.clock)
@@ -351,8 +271,9 @@ void Console::on_finish(const FinishSummary& finish) {
                      last_epoch_->epoch));
   }
   if (last_eval_) line("  test         " + *last_eval_);
-  if (total_samples_ > 0) {
-    line(fmt::format("  speed        {} {}/s", with_commas(std::llround(rate)), unit_of(facts_.eval)));
+  if (speed_.total_samples() > 0) {
+    line(fmt::format("  speed        {} {}/s", with_commas(std::llround(speed_.samples_per_s())),
+                     unit_of(facts_.eval)));
     print_times(finish);
   }
   line(fmt::format(
@@ -361,19 +282,6 @@ void Console::on_finish(const FinishSummary& finish) {
       finish.checkpoint_stall_s * 1e3));
   print_actual_cost();
   line(fmt::format("  values hash  {}", finish.values_hash.hex()));
-  nlohmann::json fields{{"values_hash", finish.values_hash.hex()},
-                        {"samples_per_s", rate},
-                        {"seconds", seconds},
-                        {"compute_s", static_cast<double>(finish.times.compute_ns) * 1e-9},
-                        {"communicate_s", static_cast<double>(finish.times.communicate_ns) * 1e-9},
-                        {"wait_s", static_cast<double>(finish.times.wait_ns) * 1e-9},
-                        {"data_s", static_cast<double>(finish.times.data_ns) * 1e-9},
-                        {"checkpoints", finish.checkpoints},
-                        {"failed_checkpoints", finish.failed_checkpoints},
-                        {"skipped_checkpoints", finish.skipped_checkpoints},
-                        {"queued_checkpoints", finish.queued_checkpoints}};
-  fields.update(last_figures_);
-  metric("finish", finish.clock, fields);
 }
 
 }  // namespace varscope

@@ -1,0 +1,109 @@
+#include "launch/observe/metrics_file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "launch/process/version.h"
+
+namespace varscope {
+
+using nlohmann::json;
+
+MetricsFile::MetricsFile(const RunFacts& facts) : facts_(facts), started_ns_(now_ns()) {
+  const std::string path = facts_.job.run_dir() + "/metrics.jsonl";
+  file_.open(path, std::ios::app);
+  if (!file_) {
+    fail(ErrorKind::io, "cannot write {}: {}; choose another job.run_dir, or set output.metrics to false",
+         path, std::strerror(errno));
+  }
+}
+
+void MetricsFile::write(const char* event, Clock clock, const json& fields) {
+  json line = {{"event", event},
+               {"step", clock.value},
+               {"time", std::time(nullptr)},
+               {"run", facts_.run_id},
+               {"attempt", facts_.attempt}};
+  line.update(fields);
+  file_ << line.dump() << '\n';
+  file_.flush();
+}
+
+void MetricsFile::write_start() {
+  const ClusterMap& c = facts_.cluster;
+  json fields{{"servers", c.n_servers()},
+              {"workers", c.n_workers()},
+              {"logical_workers", c.logical_workers},
+              {"parameters", facts_.variables.n_parameters()},
+              {"version", kVersion}};
+  if (facts_.predicted) {
+    const auto& [size, forecast] = *facts_.predicted;
+    fields["checkpoint"] = {{"bytes", size.total_bytes},   {"snapshot_bytes", size.snapshot_bytes},
+                            {"stall_s", forecast.stall_s}, {"copy_s", forecast.copy_s},
+                            {"total_s", forecast.flush_s}, {"interval_s", forecast.interval_s}};
+  }
+  write("start", facts_.train.first, fields);
+}
+
+void MetricsFile::on_step(const StepSummary& step) {
+  speed_.add(step.sums);
+  const std::int64_t every = facts_.job.train.log_every_steps;
+  if (every == 0 || step.clock.value % every != 0) return;
+  json fields{{"epoch", step.epoch},
+              {"loss", mean_loss(speed_.window())},
+              {"samples_per_s", speed_.window_samples_per_s()}};
+  if (facts_.eval.has_accuracy) fields["accuracy"] = mean_accuracy(speed_.window());
+  write("step", step.clock, fields);
+  speed_.start_window();
+}
+
+void MetricsFile::on_epoch(const EpochSummary& epoch) {
+  json fields{{"epoch", epoch.epoch}, {"loss", mean_loss(epoch.sums)}, {"samples", epoch.sums.samples}};
+  if (facts_.eval.has_accuracy) fields["accuracy"] = mean_accuracy(epoch.sums);
+  write("epoch", epoch.clock, fields);
+}
+
+void MetricsFile::on_eval(const EvalSummary& eval) {
+  json fields{{"loss", mean_loss(eval.sums)}, {"samples", eval.sums.samples}};
+  last_metrics_ = json::object();
+  for (const MetricValue& v : eval.metrics) {
+    fields[v.name] = v.matrix.empty() ? json(v.value) : json(v.matrix);
+    if (v.matrix.empty()) last_metrics_[v.name] = v.value;
+  }
+  write("eval", eval.clock, fields);
+}
+
+void MetricsFile::on_checkpoint(const CheckpointSummary& c) {
+  write("checkpoint", c.clock,
+        {{"path", c.path},
+         {"bytes", c.bytes},
+         {"stall_s", c.stall_s},
+         {"copy_s", c.copy_s},
+         {"total_s", c.total_s}});
+}
+
+void MetricsFile::on_checkpoint_failed(Clock clock, const std::string& why) {
+  write("checkpoint_failed", clock, {{"why", why}});
+}
+
+void MetricsFile::on_finish(const FinishSummary& finish) {
+  const auto seconds = [](std::int64_t ns) { return static_cast<double>(ns) * 1e-9; };
+  json fields{{"values_hash", finish.values_hash.hex()},
+              {"samples_per_s", speed_.samples_per_s()},
+              {"seconds", seconds_since(started_ns_)},
+              {"compute_s", seconds(finish.times.compute_ns)},
+              {"communicate_s", seconds(finish.times.communicate_ns)},
+              {"wait_s", seconds(finish.times.wait_ns)},
+              {"data_s", seconds(finish.times.data_ns)},
+              {"checkpoints", finish.checkpoints},
+              {"failed_checkpoints", finish.failed_checkpoints},
+              {"skipped_checkpoints", finish.skipped_checkpoints},
+              {"queued_checkpoints", finish.queued_checkpoints}};
+  fields.update(last_metrics_);
+  write("finish", finish.clock, fields);
+}
+
+}  // namespace varscope

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/config/job_config.h"
+#include "common/metrics/metric.h"
+#include "common/placement/cluster.h"
+#include "common/variables/variable_table.h"
+#include "launch/observe/checkpoint_forecast.h"
+#include "ps/coordinator.h"
+
+namespace varscope {
+
+// What checkpoints are expected to cost.
+struct PredictedCost {
+  CheckpointSize size;
+  CheckpointForecast forecast;
+};
+
+// What the observers of a run know of it before its first step. Borrows what start-up made.
+struct RunFacts {
+  const JobConfig& job;
+  const ClusterMap& cluster;
+  const VariableTable& variables;
+  std::vector<std::string> hosts;  // by rank
+  TrainPlan train;
+  std::int64_t train_samples = 0;
+  std::int64_t test_samples = 0;
+  std::string run_id;
+  int attempt = 1;
+  std::string resumed_from;  // path, or ""
+  EvalFacts eval = {};
+  bool one_process = false;
+  std::vector<std::string> notes = {};  // lines of the header, about the start
+  std::optional<PredictedCost> predicted = {};
+};
+
+}  // namespace varscope
