@@ -40,16 +40,16 @@ bool from_hex(std::string_view text, std::byte* to, std::size_t n) {
 
 }  // namespace
 
-LocalStates::LocalStates(const Graph& graph, int n_leaves, std::int64_t max_rows, std::uint64_t seed)
+LocalStates::LocalStates(const Graph& graph, int n_logical_workers, std::int64_t max_rows, std::uint64_t seed)
     : seed_(seed) {
   for (const Variable* v : graph.variables()) {
     if (v->is_local() && !v->shape().fully_known()) variables_.push_back(v);
   }
-  leaves_.resize(static_cast<std::size_t>(n_leaves));
-  for (Leaf& leaf : leaves_) {
+  states_.resize(static_cast<std::size_t>(n_logical_workers));
+  for (State& state : states_) {
     for (const Variable* v : variables_) {
-      leaf.value.emplace_back(v->dtype(), with_batch(v->shape(), max_rows));
-      leaf.next.emplace_back(v->dtype(), with_batch(v->shape(), max_rows));
+      state.value.emplace_back(v->dtype(), with_batch(v->shape(), max_rows));
+      state.next.emplace_back(v->dtype(), with_batch(v->shape(), max_rows));
     }
   }
   reset();
@@ -59,38 +59,38 @@ LocalStates::LocalStates(const Graph& graph, int n_leaves, std::int64_t max_rows
 // A worker's state travels in one message, as hexadecimal digits.
 void LocalStates::check_size() const {
   std::size_t n = 0;
-  for (const Leaf& leaf : leaves_) {
-    for (const Tensor& t : leaf.value) n += t.n_bytes();
+  for (const State& state : states_) {
+    for (const Tensor& t : state.value) n += t.n_bytes();
   }
   if (n <= kMaxBytes) return;
   fail(ErrorKind::config,
-       "the local variables of one worker, from \"{}\" on, have {} bytes; at most {} can be saved: use more "
-       "workers, a "
-       "smaller train.batch or fewer units",
+       "the local variables of one worker, from \"{}\" on, have {} bytes; at most {} can be saved: use "
+       "more workers, a smaller train.batch or fewer units",
        variables_.front()->name(), n, kMaxBytes);
 }
 
 void LocalStates::reset() {
-  for (Leaf& leaf : leaves_) {
+  for (State& state : states_) {
     for (std::size_t i = 0; i < variables_.size(); ++i)
-      variables_[i]->spec().initializer.fill(leaf.value[i].view(), seed_, variables_[i]->name(), 0);
+      variables_[i]->spec().initializer.fill(state.value[i].view(), seed_, variables_[i]->name(), 0);
   }
 }
 
-void LocalStates::bind(Executor& executor, int leaf) const {
-  const Leaf& l = leaves_[static_cast<std::size_t>(leaf)];
+void LocalStates::bind(Executor& executor, int logical_worker) const {
+  const State& state = states_[static_cast<std::size_t>(logical_worker)];
   for (std::size_t i = 0; i < variables_.size(); ++i)
-    executor.bind_state(*variables_[i], l.value[i].view(), l.next[i].view());
+    executor.bind_state(*variables_[i], state.value[i].view(), state.next[i].view());
 }
 
-void LocalStates::advance(int leaf) {
-  Leaf& l = leaves_[static_cast<std::size_t>(leaf)];
-  std::swap(l.value, l.next);
+void LocalStates::advance(int logical_worker) {
+  State& state = states_[static_cast<std::size_t>(logical_worker)];
+  std::swap(state.value, state.next);
 }
 
-void LocalStates::save(int leaf, std::int64_t first_row, std::int64_t n, std::vector<LocalRows>& out) const {
+void LocalStates::save(int logical_worker, std::int64_t first_row, std::int64_t n,
+                       std::vector<LocalRows>& out) const {
   for (std::size_t i = 0; i < variables_.size(); ++i) {
-    const TensorView& value = leaves_[static_cast<std::size_t>(leaf)].value[i].view();
+    const TensorView& value = states_[static_cast<std::size_t>(logical_worker)].value[i].view();
     const std::size_t bytes = row_bytes(value);
     for (std::int64_t row = 0; row < n; ++row) {
       out.push_back({variables_[i]->name(), to_string(value.dtype()), first_row + row,
@@ -99,12 +99,12 @@ void LocalStates::save(int leaf, std::int64_t first_row, std::int64_t n, std::ve
   }
 }
 
-void LocalStates::load(int leaf, std::int64_t first_row, std::int64_t n,
+void LocalStates::load(int logical_worker, std::int64_t first_row, std::int64_t n,
                        const std::vector<LocalRows>& saved) {
   std::map<std::pair<std::string_view, std::int64_t>, const LocalRows*> index;
   for (const LocalRows& r : saved) index[{r.variable, r.row}] = &r;
   for (std::size_t i = 0; i < variables_.size(); ++i) {
-    const TensorView& value = leaves_[static_cast<std::size_t>(leaf)].value[i].view();
+    const TensorView& value = states_[static_cast<std::size_t>(logical_worker)].value[i].view();
     const std::size_t bytes = row_bytes(value);
     const std::string& name = variables_[i]->name();
     for (std::int64_t row = 0; row < n; ++row) {

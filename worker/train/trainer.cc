@@ -105,13 +105,13 @@ void Trainer::check_statistics() const {
     const Graph::Node& node = parts_.model.graph.node(NodeId(static_cast<int>(i)));
     for (std::size_t input = 0; input < node.inputs.size(); ++input) {
       if (node.kind != Graph::Kind::op || !node.op->is_statistic(input)) continue;
-      fail(ErrorKind::config,
-           "{}: node \"{}\" ({}) takes its statistics from the rows of one logical worker, and needs at "
-           "least 2; "
-           "train.batch {} in {} logical workers leaves {}: raise the one or lower the other "
-           "(cluster.logical_workers)",
-           node.made_at, node.name, node.op->type(), parts_.job.train.batch, parts_.cluster.logical_workers,
-           rows);
+      fail(
+          ErrorKind::config,
+          "{}: node \"{}\" ({}) takes its statistics from the rows of one logical worker, and needs at least 2; "
+          "train.batch {} in {} logical workers leaves {}: raise the one or lower the other "
+          "(cluster.logical_workers)",
+          node.made_at, node.name, node.op->type(), parts_.job.train.batch, parts_.cluster.logical_workers,
+          rows);
     }
   }
 }
@@ -135,40 +135,40 @@ void Trainer::train_step(Clock clock) {
   if (batch.step_in_epoch == 0) states_.reset();
   released_ = false;
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
-  std::vector<BatchSums> leaves;
-  for (std::size_t leaf = 0; leaf < parts_.sum_plan.leaves.size(); ++leaf)
-    leaves.push_back(run_leaf(leaf, batch, clock));
-  report_step(clock, std::move(leaves));
+  std::vector<BatchSums> sums;
+  for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
+    sums.push_back(run_logical_worker(i, batch, clock));
+  report_step(clock, std::move(sums));
 }
 
-Range Trainer::part_of(std::size_t leaf, const BatchRange& batch) const {
-  const int v = parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(leaf);
+Range Trainer::part_of(std::size_t logical_worker, const BatchRange& batch) const {
+  const int v = parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(logical_worker);
   return logical_range(batch.begin, batch.end, v, parts_.cluster.logical_workers);
 }
 
-BatchSums Trainer::run_leaf(std::size_t leaf, const BatchRange& batch, Clock clock) {
-  const Range part = part_of(leaf, batch);
-  bind_gradients(parts_.sum_plan.leaves[leaf].buffer);
+BatchSums Trainer::run_logical_worker(std::size_t logical_worker, const BatchRange& batch, Clock clock) {
+  const Range part = part_of(logical_worker, batch);
+  bind_gradients(parts_.sum_plan.leaves[logical_worker].buffer);
   if (part.size() == 0) {
     // A last short batch may leave a logical worker without samples: its gradient is zero, and is pushed like
     // any other.
     parts_.client.wait_all();
-    parts_.memory.zero_gradients(parts_.sum_plan.leaves[leaf].buffer);
+    parts_.memory.zero_gradients(parts_.sum_plan.leaves[logical_worker].buffer);
     for (const Variable* variable : parts_.variables) {
-      if (variable->spec().is_pushed()) finish_variable(*variable, leaf, clock);
+      if (variable->spec().is_pushed()) finish_variable(*variable, logical_worker, clock);
     }
     return {};
   }
   fill(order_.part(part.begin, part.end));
-  const int v = parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(leaf);
+  const int v = parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(logical_worker);
   executor_.set_run({static_cast<std::uint64_t>(parts_.job.job.seed), clock.value, v,
                      static_cast<double>(part.size()) / static_cast<double>(batch.size())});
-  states_.bind(executor_, static_cast<int>(leaf));
-  forward(leaf == 0);
+  states_.bind(executor_, static_cast<int>(logical_worker));
+  forward(logical_worker == 0);
   const BatchSums sums = sums_of_batch(part.size());
-  backward(leaf, clock, 1.0 / static_cast<double>(batch.size() * parts_.model.loss_divisor));
+  backward(logical_worker, clock, 1.0 / static_cast<double>(batch.size() * parts_.model.loss_divisor));
   // Samples that are no sequences have nothing to carry over.
-  if (parts_.train.streams() > 0) states_.advance(static_cast<int>(leaf));
+  if (parts_.train.streams() > 0) states_.advance(static_cast<int>(logical_worker));
   return sums;
 }
 
@@ -203,33 +203,34 @@ BatchSums Trainer::sums_of_batch(std::int64_t rows) {
           rows * parts_.model.targets_per_sample};
 }
 
-void Trainer::backward(std::size_t leaf, Clock clock, double scale) {
-  if (leaf == 0) parts_.client.wait_all();  // a variable that forward did not read may still be on its way
+void Trainer::backward(std::size_t logical_worker, Clock clock, double scale) {
+  // A variable that forward did not read may still be on its way.
+  if (logical_worker == 0) parts_.client.wait_all();
   executor_.start_backward(scale);
   for (const Executor::BackwardStep& step : executor_.backward_steps()) {
     executor_.backward(step);
-    for (const Variable* v : step.finished) finish_variable(*v, leaf, clock);
+    for (const Variable* v : step.finished) finish_variable(*v, logical_worker, clock);
     parts_.client.progress();
   }
 }
 
 // Only the last logical worker's gradient completes a bucket; the earlier ones are summed when their backward
 // is over.
-void Trainer::finish_variable(const Variable& variable, std::size_t leaf, Clock clock) {
-  const bool last_leaf = leaf + 1 == parts_.sum_plan.leaves.size();
-  if (!last_leaf && parts_.sum_plan.leaves[leaf].merges.empty()) return;
+void Trainer::finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock) {
+  const bool is_last = logical_worker + 1 == parts_.sum_plan.leaves.size();
+  if (!is_last && parts_.sum_plan.leaves[logical_worker].merges.empty()) return;
   for (BucketId id : parts_.client.plan().of_variable(table_index(variable))) {
     PendingBucket& pending = pending_[id];
     if (--pending.n_missing > 0) continue;
     pending.n_missing = pending.n_variables;
-    finish_bucket(parts_.client.plan()[id], leaf, clock);
+    finish_bucket(parts_.client.plan()[id], logical_worker, clock);
   }
 }
 
-void Trainer::finish_bucket(const Bucket& bucket, std::size_t leaf, Clock clock) {
-  for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[leaf].merges)
+void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock) {
+  for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[logical_worker].merges)
     parts_.memory.add_gradients(bucket, m.into, m.from);
-  if (leaf + 1 < parts_.sum_plan.leaves.size()) return;
+  if (logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
   if (!released_) {
     flags_ = parts_.client.wait_go(clock);
     released_ = true;
@@ -237,10 +238,10 @@ void Trainer::finish_bucket(const Bucket& bucket, std::size_t leaf, Clock clock)
   parts_.client.push(bucket.id, clock, flags_);
 }
 
-void Trainer::report_step(Clock clock, std::vector<BatchSums> leaves) {
+void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
   if (!released_)
     flags_ = parts_.client.wait_go(clock);  // a model without trainable variables pushes nothing
-  StepReport report{std::move(leaves), {}, (flags_ & kFlagCut) != 0 ? state_text(clock) : ""};
+  StepReport report{std::move(sums), {}, (flags_ & kFlagCut) != 0 ? state_text(clock) : ""};
   WorkerTimes& t = report.times;
   t.wait_ns = parts_.client.take_wait_ns();
   t.communicate_ns = parts_.client.take_communicate_ns();
@@ -269,9 +270,9 @@ std::vector<LocalRows> Trainer::save_locals(Clock clock) const {
   const BatchRange next = batch_at(clock.value, parts_.train.size(), parts_.job.train.batch);
   if (states_.empty() || parts_.train.streams() == 0 || next.step_in_epoch == 0) return rows;
   const BatchRange batch = batch_at(clock.value - 1, parts_.train.size(), parts_.job.train.batch);
-  for (std::size_t leaf = 0; leaf < parts_.sum_plan.leaves.size(); ++leaf) {
-    const Range part = part_of(leaf, batch);
-    states_.save(static_cast<int>(leaf), part.begin - batch.begin, part.size(), rows);
+  for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i) {
+    const Range part = part_of(i, batch);
+    states_.save(static_cast<int>(i), part.begin - batch.begin, part.size(), rows);
   }
   return rows;
 }
@@ -281,9 +282,9 @@ void Trainer::load_locals() {
   const BatchRange next = batch_at(parts_.first.value, parts_.train.size(), parts_.job.train.batch);
   if (next.step_in_epoch == 0) return;
   const BatchRange batch = batch_at(parts_.first.value - 1, parts_.train.size(), parts_.job.train.batch);
-  for (std::size_t leaf = 0; leaf < parts_.sum_plan.leaves.size(); ++leaf) {
-    const Range part = part_of(leaf, batch);
-    states_.load(static_cast<int>(leaf), part.begin - batch.begin, part.size(), parts_.locals);
+  for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i) {
+    const Range part = part_of(i, batch);
+    states_.load(static_cast<int>(i), part.begin - batch.begin, part.size(), parts_.locals);
   }
 }
 

@@ -58,21 +58,22 @@ class Trainer {
     int n_missing = 0;
   };
   void train_step(Clock clock);
-  BatchSums run_leaf(std::size_t leaf, const BatchRange& batch, Clock clock);
+  // A logical worker is called by its position among this worker's, from 0: a leaf of the sum plan.
+  BatchSums run_logical_worker(std::size_t logical_worker, const BatchRange& batch, Clock clock);
   void forward(bool wait_for_values);
-  void backward(std::size_t leaf, Clock clock, double scale);
-  void finish_variable(const Variable& variable, std::size_t leaf, Clock clock);
-  void finish_bucket(const Bucket& bucket, std::size_t leaf, Clock clock);
+  void backward(std::size_t logical_worker, Clock clock, double scale);
+  void finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock);
+  void finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock);
   void bind_gradients(int buffer);
   void fill(std::span<const std::int64_t> indices);
-  Range part_of(std::size_t leaf, const BatchRange& batch) const;
+  Range part_of(std::size_t logical_worker, const BatchRange& batch) const;
   void check_values(Clock clock) const;
   void check_statistics() const;
   void load_locals();
   std::vector<LocalRows> save_locals(Clock clock) const;
   BatchSums sums_of_batch(std::int64_t rows);
   void evaluate(Clock clock);
-  void report_step(Clock clock, std::vector<BatchSums> leaves);
+  void report_step(Clock clock, std::vector<BatchSums> sums);
   std::string state_text(Clock clock) const;
   bool evaluates_after(Clock clock) const;
   int table_index(const Variable& v) const { return table_index_[static_cast<std::size_t>(v.index())]; }

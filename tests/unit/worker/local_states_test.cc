@@ -53,7 +53,7 @@ TEST(LocalStates, AreLocalVariablesThatNoServerKnows) {
   for (const VariableSpec& v : table.variables()) EXPECT_EQ(v.name.find("/h"), std::string::npos) << v.name;
 }
 
-// One step of a graph in an executor with the states of one leaf.
+// One step of a graph in an executor with the states of one logical worker.
 class Runner {
  public:
   Runner(const Model& model, LocalStates& states)
@@ -67,12 +67,12 @@ class Runner {
       executor_.bind(*v, values_.back().view());
     }
   }
-  std::vector<double> run(int leaf, const Tensor& x) {
+  std::vector<double> run(int logical_worker, const Tensor& x) {
     executor_.set_batch(x.shape()[0]);
     executor_.feed(model_.x, x.view());
-    states_.bind(executor_, leaf);
+    states_.bind(executor_, logical_worker);
     for (const auto& step : executor_.forward_steps()) executor_.forward(step);
-    states_.advance(leaf);
+    states_.advance(logical_worker);
     const auto out = executor_.value(model_.output).as<double>();
     return {out.begin(), out.end()};
   }
@@ -89,7 +89,7 @@ TEST(LocalStates, SavedRowsFindTheirLogicalWorkerAgain) {
   const Model m = language_model(store, 2);
   const Tensor a = Tensor::of<std::int32_t>({2, 2}, {1, 2, 3, 4}),
                b = Tensor::of<std::int32_t>({1, 2}, {5, 6}), next = Tensor::of<std::int32_t>({1, 2}, {7, 8});
-  LocalStates two(m.graph, 2, 2, 1);  // leaves of 2 and 1 rows
+  LocalStates two(m.graph, 2, 2, 1);  // logical workers of 2 and 1 rows
   Runner runner(m, two);
   runner.run(0, a);
   runner.run(1, b);
@@ -99,7 +99,7 @@ TEST(LocalStates, SavedRowsFindTheirLogicalWorkerAgain) {
   const std::vector<double> goes_on = runner.run(1, next);
 
   LocalStates three(m.graph, 3, 1, 1);  // a row each
-  for (int leaf = 0; leaf < 3; ++leaf) three.load(leaf, leaf, 1, saved);
+  for (int i = 0; i < 3; ++i) three.load(i, i, 1, saved);
   LocalStates other(m.graph, 1, 2, 1);
   Runner again(m, three);
   EXPECT_EQ(again.run(2, next), goes_on);
