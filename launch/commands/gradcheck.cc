@@ -10,7 +10,7 @@
 #include "common/base/hash.h"
 #include "common/base/philox.h"
 #include "launch/job/job_setup.h"
-#include "worker/graph/session.h"
+#include "launch/job/loaded_model.h"
 #include "worker/train/evaluator.h"
 
 namespace varscope {
@@ -30,13 +30,13 @@ struct Batch {
 
 class Checker {
  public:
-  Checker(const Model& model, const Batch& batch, std::uint64_t seed)
-      : model_(model),
-        session_(model.graph, seed),
-        feeds_{{model.x, batch.x.view()}, {model.y, batch.y.view()}} {
+  Checker(LoadedModel& loaded, const Batch& batch, std::uint64_t seed)
+      : model_(loaded.model()),
+        session_(loaded.session()),
+        feeds_{{model_.x, batch.x.view()}, {model_.y, batch.y.view()}} {
     session_.set_run({seed, 1, 0, 1});
     leave_kinks(seed);
-    gradients_ = session_.gradients(model.loss, feeds_);
+    gradients_ = session_.gradients(model_.loss, feeds_);
     loss_ = loss();
   }
 
@@ -109,7 +109,7 @@ class Checker {
   }
 
   const Model& model_;
-  Session session_;
+  Session& session_;
   Feeds feeds_;
   std::map<std::string, Tensor, std::less<>> gradients_;
   double loss_ = 0;
@@ -122,17 +122,17 @@ int check_gradients(JobConfig job, const GradcheckOptions& options, const LayerR
   job.model.dtype = DType::float64;
   job.train.batch = options.samples;  // a text is read as so many sequences
   const auto data = load_dataset(job, job.data.train, DataSplit::train);
-  VariableStore store;
-  const Model model = build_model(store, job, DataFacts::of(*data), GraphMode::train, layers);
+  LoadedModel loaded =
+      LoadedModel::initial(job, {.mode = GraphMode::train, .data = DataFacts::of(*data), .layers = &layers});
   const Batch batch(job, *data, std::min(options.samples, data->size()));
-  Checker checker(model, batch, static_cast<std::uint64_t>(job.job.seed));
+  Checker checker(loaded, batch, static_cast<std::uint64_t>(job.job.seed));
   bool good = true;
   int n_checked = 0;
   out = fmt::format(
-      "{}: gradients of the loss of {} samples, against central differences in float64\n\n{:<40} {:>8} "
-      "{:>12}\n",
+      "{}: gradients of the loss of {} samples, against central differences in float64\n\n"
+      "{:<40} {:>8} {:>12}\n",
       job.job.name, batch.x.shape()[0], "variable", "elements", "difference");
-  for (const Variable* v : model.graph.variables()) {
+  for (const Variable* v : loaded.model().graph.variables()) {
     if (!v->trainable()) continue;
     if (v->dtype() != DType::float64) {
       fail(ErrorKind::config,

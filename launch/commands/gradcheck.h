@@ -16,8 +16,8 @@ struct GradcheckOptions {
 
 // What `varscope gradcheck` does: builds the training graph in float64, compares d loss / d variable with
 // central differences on the first samples, and writes a line for each variable to `out`. A little noise is
-// added to the first values, which often put a relu exactly at its kink. Returns ExitCode::success, or
-// differences when a relative difference is above the tolerance. Throws Error(config, data).
+// added to the first values, which often put a relu exactly at its kink. Returns ExitCode::ok, or
+// ExitCode::difference when a relative difference is above the tolerance. Throws Error(config, data).
 int check_gradients(JobConfig job, const GradcheckOptions& options, const LayerRegistry& layers,
                     std::string& out);
 

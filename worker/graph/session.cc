@@ -20,11 +20,20 @@ Tensor copy_of(const TensorView& view) {
 
 }  // namespace
 
-Session::Session(const Graph& graph, std::uint64_t seed) : graph_(&graph), seed_(seed) {
+Session::Session(const Graph& graph, std::uint64_t seed)
+    : Session(graph, seed,
+              [seed](const Variable& v, const TensorView& out) { v.spec().fill(out, seed, 0); }) {}
+
+Session::Session(const Graph& graph, std::uint64_t seed, const FirstValues& first)
+    : graph_(&graph), seed_(seed) {
   for (const Variable* v : graph.variables()) {
     if (v->is_local() && !v->shape().fully_known()) continue;  // see prepare_states
     Tensor value(v->dtype(), v->shape());
-    v->spec().fill(value.view(), seed, 0);
+    if (v->is_local()) {
+      v->spec().fill(value.view(), seed, 0);
+    } else {
+      first(*v, value.view());
+    }
     values_.emplace(v, std::move(value));
   }
 }

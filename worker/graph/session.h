@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,7 +27,12 @@ using Feeds = std::vector<std::pair<NodeId, TensorView>>;
 // thread-safe.
 class Session {
  public:
+  // Fills `out`, row-major, with the first values of a variable that is not local.
+  using FirstValues = std::function<void(const Variable& variable, const TensorView& out)>;
+
   Session(const Graph& graph, std::uint64_t seed);
+  // With other first values; `seed` is for the local variables.
+  Session(const Graph& graph, std::uint64_t seed, const FirstValues& first);
   Session(Session&&) = default;
 
   // The values of `fetches`, in their order. Unknown extents take their value from the feeds, which must
@@ -60,8 +66,8 @@ class Session {
     std::int64_t max_batch;
     Executor executor;
   };
-  std::map<std::vector<NodeId>, Plan>
-      plans_;  // forward only, by fetches; kept, since loops fetch the same again
+  // Forward only, by fetches; kept, since loops fetch the same again.
+  std::map<std::vector<NodeId>, Plan> plans_;
   struct GradientPlan {
     Plan plan;
     std::map<const Variable*, Tensor> gradients;

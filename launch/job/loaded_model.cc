@@ -1,0 +1,90 @@
+#include "launch/job/loaded_model.h"
+
+#include <utility>
+
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/restore/restore_plan.h"
+#include "launch/job/find_checkpoint.h"
+#include "launch/job/job_setup.h"
+#include "launch/job/start_values.h"
+
+namespace varscope {
+
+// The order is that of making: the graph borrows variables of the store, the session borrows the graph.
+struct LoadedModel::Parts {
+  JobConfig job;
+  VariableStore store;
+  Model model;
+  std::optional<Session> session;
+  std::string path;
+  std::int64_t step = 0;
+  std::vector<std::string> warnings;
+
+  std::uint64_t seed() const { return static_cast<std::uint64_t>(job.job.seed); }
+  void build(const Options& options);
+  void read(Fs& fs, const std::string& checkpoint);
+};
+
+void LoadedModel::Parts::build(const Options& options) {
+  const LayerRegistry built_in = options.layers == nullptr ? LayerRegistry::built_in() : LayerRegistry();
+  const LayerRegistry& layers = options.layers == nullptr ? built_in : *options.layers;
+  const DataFacts data =
+      options.data ? *options.data : DataFacts::of(*load_dataset(job, job.data.train, DataSplit::train));
+  model = build_model(store, job, data, GraphMode::train, layers);
+  if (options.mode == GraphMode::evaluate) model = build_model(store, job, data, GraphMode::evaluate, layers);
+}
+
+void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint) {
+  FoundCheckpoint found = find_checkpoint(fs, checkpoint.empty() ? job.checkpoint_dir() : checkpoint);
+  warnings = std::move(found.warnings);
+  CheckpointReader reader = CheckpointReader::open(fs, found.path);
+  path = reader.path();
+  step = reader.manifest().step;
+  const CheckpointNames names = checkpoint_names(job, store.table());
+  refuse(path, "the model",
+         plan_values(reader.manifest(), names.in_checkpoint(store.table()))
+             .problems(RestorePlan::Extra::include),
+         "nothing was loaded; use the config it was made with");
+  session.emplace(model.graph, seed(), [&](const Variable& v, const TensorView& out) {
+    const Shape start(std::vector<std::int64_t>(v.shape().rank(), 0));
+    reader.read(names.in_checkpoint(v.spec()), "", Slice{v.shape(), start, v.shape()}, out);
+  });
+}
+
+LoadedModel LoadedModel::open(JobConfig job, const std::string& checkpoint, const Options& options) {
+  auto parts = std::make_unique<Parts>();
+  parts->job = std::move(job);
+  parts->build(options);
+  PosixFs real;
+  parts->read(options.fs != nullptr ? *options.fs : real, checkpoint);
+  return LoadedModel(std::move(parts));
+}
+
+LoadedModel LoadedModel::initial(JobConfig job, const Options& options) {
+  auto parts = std::make_unique<Parts>();
+  parts->job = std::move(job);
+  parts->build(options);
+  parts->session.emplace(parts->model.graph, parts->seed());
+  return LoadedModel(std::move(parts));
+}
+
+LoadedModel::LoadedModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+LoadedModel::LoadedModel(LoadedModel&&) noexcept = default;
+LoadedModel& LoadedModel::operator=(LoadedModel&&) noexcept = default;
+LoadedModel::~LoadedModel() = default;
+
+const JobConfig& LoadedModel::job() const { return parts_->job; }
+const Model& LoadedModel::model() const { return parts_->model; }
+const VariableStore& LoadedModel::store() const { return parts_->store; }
+Session& LoadedModel::session() { return *parts_->session; }
+const std::string& LoadedModel::path() const { return parts_->path; }
+std::int64_t LoadedModel::step() const { return parts_->step; }
+const std::vector<std::string>& LoadedModel::warnings() const { return parts_->warnings; }
+
+void LoadedModel::bind(Executor& executor) const {
+  for (const Variable* v : parts_->model.graph.variables()) {
+    if (!v->is_local()) executor.bind(*v, parts_->session->value(*v));
+  }
+}
+
+}  // namespace varscope
