@@ -37,12 +37,9 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 success; 2 command line or config; 3 data; 4 checkpoint (none, or another model); 5 a "
-    "verification, comparison or "
-    "gradcheck found differences; 10 protocol, 11 file system, 12 MPI, 13 a rank fell silent; 75 stopped by "
-    "a "
-    "signal, with a checkpoint where any are configured; 1 anything else. Codes of 10 and above, and death "
-    "by a signal, can be "
-    "restarted with --resume.\n"
+    "verification, comparison or gradcheck found differences; 10 protocol, 11 file system, 12 MPI, 13 a "
+    "rank fell silent; 75 stopped by a signal, with a checkpoint where any are configured; 1 anything "
+    "else. Codes of 10 and above, and death by a signal, can be restarted with --resume.\n"
     "Signals to train, or to its mpirun: SIGUSR1 makes a checkpoint; SIGUSR2 makes one and ends (75); so "
     "does SIGTERM to train alone or to a rank. SIGTERM to mpirun leaves a second for the checkpoint, and "
     "mpirun's code is 1: restart that too.\n"
@@ -50,8 +47,7 @@ constexpr const char* kFooter =
 
 constexpr const char* kNoMemory =
     "out of memory: the model, the batch or the data set is too large for this host; varscope plan CONFIG "
-    "shows what "
-    "each rank needs";
+    "shows what each rank needs";
 
 void tell(const Error& e) {
   FailureReport::print(e.what());

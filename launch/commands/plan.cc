@@ -138,10 +138,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const std::string clipping =
       gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
   out += fmt::format(
-      "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint snapshot); "
-      "a "
-      "worker {} "
-      "(values and {} gradient buffers) + activations and data\n",
+      "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
+      "snapshot); a worker {} (values and {} gradient buffers) + activations and data\n",
       bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), clipping,
       bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + buffers)), buffers);
   return out;

@@ -36,9 +36,9 @@ void warn_of_start(const JobContext& context) {
   const std::optional<Manifest>& resumed = context.values.resumed();
   if (!resumed || resumed->logical_workers == context.cluster.logical_workers) return;
   warn({fmt::format(
-      "the checkpoint was made with {} logical workers, this job has {}: gradients are summed in another "
-      "order, so the bits will differ from an uninterrupted run's; set cluster.logical_workers: {} to keep "
-      "them",
+      "the checkpoint was made with {} logical workers, this job has {}: gradients are summed in "
+      "another order, so the bits will differ from an uninterrupted run's; set "
+      "cluster.logical_workers: {} to keep them",
       resumed->logical_workers, context.cluster.logical_workers, resumed->logical_workers)});
 }
 

@@ -81,7 +81,8 @@ struct ModelFacts {
   }
 };
 
-// Where to start and where to end. `resumed` may be null. REQUIRES: it fits the job (launch/job/start_values.h).
+// Where to start and where to end. `resumed` may be null. REQUIRES: it fits the job
+// (launch/job/start_values.h).
 TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
                           CoordinatorState& state);
 

@@ -111,8 +111,8 @@ void refuse_unused(const JobConfig& job, const WarmStart& warm_start, const std:
   if (warm_start.unused().empty()) return;
   if (job.warm_start->map.is_null()) {
     fail_at(node_at(job, "warm_start.from"), job.file, "warm_start.from",
-            fmt::format("checkpoint {} has none of the model's variables; say with warm_start.map which go "
-                        "where",
+            fmt::format("checkpoint {} has none of the model's variables; say "
+                        "with warm_start.map which go where",
                         path));
   }
   std::string text;
@@ -177,9 +177,8 @@ void StartValues::plan_resume(Fs& fs, const StartPacket& start, const ModelFacts
             "or give missing variables initial values with checkpoint.partial_restore: true");
   if (plan.found.empty()) {
     fail(ErrorKind::checkpoint,
-         "checkpoint {} has none of the model's variables: there is nothing to go on from; use the config it "
-         "was made "
-         "with, checkpoint.rename, or start a new run in another job.run_dir",
+         "checkpoint {} has none of the model's variables: there is nothing to go on from; use the config "
+         "it was made with, checkpoint.rename, or start a new run in another job.run_dir",
          path_);
   }
   if (start.job.warm_start)
@@ -213,8 +212,8 @@ void StartValues::note_names(const VariableTable& model) {
   }
   if (left_out.empty()) return;
   notes_.push_back(fmt::format(
-      "  partly saved checkpoints hold {} of {} variables, not {}; --resume needs "
-      "checkpoint.partial_restore",
+      "  partly saved checkpoints hold {} of {} variables, "
+      "not {}; --resume needs checkpoint.partial_restore",
       whole_names(model).size() - left_out.size(), whole_names(model).size(), short_list(left_out)));
 }
 

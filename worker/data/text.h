@@ -28,10 +28,10 @@ struct TextOptions {
 // on, of this file or another one, whatever split this is: ids by frequency, then alphabetically; 0 is <unk>,
 // every other word.
 //
-// The split is cut into `streams` equal sequences (a remainder is left out). Sample i is window i / streams of
-// sequence i % streams, so that a batch of `streams` consecutive samples has one window of each sequence, and
-// the next batch the windows that follow: what a recurrent network carries over fits (Zaremba et al., 2014).
-// Throws Error(data) that names the file: unreadable, or fewer words than one window for each stream.
+// The split is cut into `streams` equal sequences (a remainder is left out). Sample i is window i / streams
+// of sequence i % streams, so that a batch of `streams` consecutive samples has one window of each sequence,
+// and the next batch the windows that follow: what a recurrent network carries over fits (Zaremba et al.,
+// 2014). Throws Error(data) that names the file: unreadable, or fewer words than one window for each stream.
 class TextDataset final : public Dataset {
  public:
   TextDataset(const std::filesystem::path& file, const TextOptions& options);

@@ -28,10 +28,10 @@ struct ExecutorOptions {
 //
 // Owns activations and their gradients, allocated once for max_batch rows; borrows the graph, the variables'
 // values and gradients, and what is fed. Gradients of variables are written by the ops straight into the
-// bound memory: the first contribution of a run overwrites, later ones add. Backward steps
-// run in their order, once per forward pass: they use up what it left. A run with the batch of the run
-// before does not allocate. Errors are Error(argument) that names the node or variable. Not thread-safe;
-// holds no state shared between executors.
+// bound memory: the first contribution of a run overwrites, later ones add. Backward steps run in their
+// order, once per forward pass: they use up what it left. A run with the batch of the run before does not
+// allocate. Errors are Error(argument) that names the node or variable. Not thread-safe; holds no state
+// shared between executors.
 class Executor {
  public:
   // Throws Error(argument) if max_batch < 1, or if the target of a backward run is not a floating scalar.

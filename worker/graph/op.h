@@ -84,8 +84,8 @@ enum class Contribution : std::uint8_t {
 
 struct InputGradient {
   Contribution contribution = Contribution::none;
-  const TensorView* gradient =
-      nullptr;  // a variable's own gradient memory, or an activation's; null when not wanted
+  // A variable's own gradient memory, or an activation's; null when not wanted.
+  const TensorView* gradient = nullptr;
 };
 
 // An op must serve its inputs in ascending order: if one node is two inputs, the first is `first` and the

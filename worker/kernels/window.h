@@ -6,9 +6,10 @@
 
 namespace varscope {
 
-// How a window meets the border, by TensorFlow's arithmetic. valid: only whole windows, floor((n - window) /
-// stride) + 1 of them. same: ceil(n / stride) windows over an input that is padded with
-// max(0, (outputs - 1) * stride + window - n) cells, the smaller half of them at the beginning.
+// How a window meets the border, by TensorFlow's arithmetic.
+//   valid  only whole windows: floor((n - window) / stride) + 1
+//   same   ceil(n / stride) windows, over an input that is padded with
+//          max(0, (outputs - 1) * stride + window - n) cells, the smaller half of them at the beginning
 enum class Padding : std::uint8_t { same, valid };
 const char* to_string(Padding padding);
 
@@ -64,8 +65,8 @@ struct OutputPixel {
 struct WindowSize {
   std::int64_t height, width, stride_h, stride_w;
 };
-// REQUIRES images [n, h, w, c] with known h, w and c of at least 1, a window and strides of at least 1, and with
-// Padding::valid a window that is not larger than the image. Only the last three extents are read.
+// REQUIRES images [n, h, w, c] with known h, w and c of at least 1, a window and strides of at least 1, and
+// with Padding::valid a window that is not larger than the image. Only the last three extents are read.
 Window2d make_window(const Shape& images, const WindowSize& size, Padding padding);
 
 }  // namespace varscope

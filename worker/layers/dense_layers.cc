@@ -43,10 +43,9 @@ NodeId as_rows(const LayerContext& context, bool each_step) {
 LayerInfo build_transposed(const LayerContext& context, const DenseKeys& keys, LayerVariables& variables) {
   const Variable* shared = context.store.find(variables.scope() + "/weights");
   if (shared == nullptr || !variables.shares()) {
-    context.fail_key("transpose",
-                     fmt::format("needs reuse: the scope of a dense layer that comes before; \"{}\" has "
-                                 "no weights",
-                                 variables.scope()));
+    context.fail_key("transpose", fmt::format("needs reuse: the scope of a dense layer that comes "
+                                              "before; \"{}\" has no weights",
+                                              variables.scope()));
   }
   const NodeId x = as_rows(context, keys.each_step);
   const NodeId w = ops::variable(context.graph, *shared);

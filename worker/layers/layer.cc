@@ -64,10 +64,9 @@ const LayerType& LayerRegistry::find(const ConfigNode& layer, std::string_view f
 std::string LayerRegistry::explain() const {
   std::string text =
       "every layer: name (for `input` of later ones), input: a name (x is the sample; default: the layer "
-      "before), "
-      "inputs: a list of names; in a block, input is what the block gets\n"
-      "a block of layers: scope, layers, or repeat: n with counter: i and from: 1, and layers that say $(i), "
-      "$(i+1), $(i-1); or reuse: another block's scope, whose layers it then has too\n" +
+      "before), inputs: a list of names; in a block, input is what the block gets\n"
+      "a block of layers: scope, layers, or repeat: n with counter: i and from: 1, and layers that say "
+      "$(i), $(i+1), $(i-1); or reuse: another block's scope, whose layers it then has too\n" +
       explain_scope_keys("model.layers[block]");
   for (const LayerType& t : types_) {
     text += fmt::format("type: {}\n  {}\n{}", t.name, t.summary,

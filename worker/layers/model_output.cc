@@ -96,19 +96,17 @@ void check_labels(const Model& model, const JobConfig& config, const Shape& outp
 NodeId input_as_target(Model& model, const JobConfig& config) {
   Graph& g = model.graph;
   if (config.model.loss.type == LossType::softmax_cross_entropy) {
-    fail_at(
-        config.model.loss_node, config.file, "model.loss",
-        "softmax_cross_entropy needs labels; with target: input use mean_squared_error, absolute_error or "
-        "sigmoid_cross_entropy");
+    fail_at(config.model.loss_node, config.file, "model.loss",
+            "softmax_cross_entropy needs labels; with target: input use "
+            "mean_squared_error, absolute_error or sigmoid_cross_entropy");
   }
   const auto elements = [](const Shape& s) { return with_batch(s, 1).n_elements(); };
   const Shape in = g.node(model.x).type.shape, out = g.node(model.output).type.shape;
   if (g.node(model.x).type.dtype != g.node(model.output).type.dtype || elements(in) != elements(out)) {
-    fail_output(
-        model, config,
-        fmt::format("the last layer yields {}, the input is {}: with target: input both must have the "
-                    "same elements",
-                    g.node(model.output).type.str(), g.node(model.x).type.str()));
+    fail_output(model, config,
+                fmt::format("the last layer yields {}, the input is {}: with target: input both "
+                            "must have the same elements",
+                            g.node(model.output).type.str(), g.node(model.x).type.str()));
   }
   return in == out ? model.x : ops::reshape(g, model.x, out, {"target", ""});
 }
@@ -199,8 +197,8 @@ void check_metric(const Model& model, const JobConfig& config, const DataFacts& 
                       m.type == MetricType::recall;
   if (matrix && k > kMaxMatrixClasses) {
     fail_metric(config, i,
-                fmt::format("metric \"{}\" counts classes by classes; {} classes are more than the {} it is "
-                            "made for",
+                fmt::format("metric \"{}\" counts classes by classes; {} classes are more than the "
+                            "{} it is made for",
                             m.name, k, kMaxMatrixClasses));
   }
 }

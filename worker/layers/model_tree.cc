@@ -86,8 +86,7 @@ void ModelTree::BlockKeys::describe(Keys& keys) {
   keys.key("scope", scope, "scope around the block's layers");
   keys.key("reuse", reuse,
            "no; auto: the scope's variables if there are any; or the scope of another block, whose "
-           "variables are "
-           "shared, and whose layers are built again if the block has none of its own");
+           "variables are shared, and whose layers are built again if the block has none of its own");
   keys.key("layers", layers, "the layers inside", {.type_name = "a list of layers"});
   keys.key("repeat", repeat, "how many times the layers are built, one after the other",
            {.min = 1, .max = 10000});
@@ -227,12 +226,10 @@ const ModelTree::Rounds& ModelTree::shared_rounds(const ConfigNode& item, const 
   const auto found = blocks_.find(scope);
   if (found != blocks_.end()) return found->second;
   const ConfigNode* at = item.find("reuse");
-  fail_at(
-      at != nullptr ? *at : item, config_.file, join_keys(path, "reuse"),
-      fmt::format(
-          "there is no block of scope \"{}\" that ends before this one; give it layers, or the scope of a "
-          "block",
-          scope));
+  fail_at(at != nullptr ? *at : item, config_.file, join_keys(path, "reuse"),
+          fmt::format("there is no block of scope \"{}\" that ends before this one; give it layers, or "
+                      "the scope of a block",
+                      scope));
 }
 
 NodeId ModelTree::build_rounds(const ConfigNode& item, const std::string& path, const Rounds& rounds,

@@ -33,8 +33,8 @@ struct ConstraintKeys {
   double limit = 0;
   void describe(Keys& keys) {
     keys.required_selector("type", type, kConstraints,
-                           "what servers make hold after every update; norms are of the weights that lead to "
-                           "one output");
+                           "what servers make hold after every update; norms are of the weights "
+                           "that lead to one output");
     keys.required_key("limit", limit, "the largest norm", {.above = 0, .only_for = "max_norm"});
   }
 };

@@ -52,10 +52,9 @@ struct GruKeys : RecurrentKeys {
 std::int64_t width_of_sequence(const LayerContext& context, const char* name) {
   context.require_inputs(1);
   if (context.shape().rank() != 3) {
-    context.fail_key(
-        "type", fmt::format("{} needs sequences [?, steps, width], got shape {}; an embedding makes them "
-                            "of ids",
-                            name, context.shape().str()));
+    context.fail_key("type", fmt::format("{} needs sequences [?, steps, width], got shape {}; an "
+                                         "embedding makes them of ids",
+                                         name, context.shape().str()));
   }
   return context.shape()[2];
 }

@@ -15,8 +15,9 @@
 // rows, unknown until the run.
 namespace varscope::ops {
 
-// The node of a variable, as Graph::variable has it; one that is made of others is computed from them by concat,
-// add or multiply, so that its gradient flows into theirs. Throws Error(argument) for one that is made of none.
+// The node of a variable, as Graph::variable has it; one that is made of others is computed from them by
+// concat, add or multiply, so that its gradient flows into theirs. Throws Error(argument) for one that is
+// made of none.
 NodeId variable(Graph& graph, const Variable& variable);
 
 // a [..., k] times b [k, m] gives [..., m], as one GEMM over all rows of a.

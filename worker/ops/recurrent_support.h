@@ -105,12 +105,13 @@ void contribute_column_sums(const InputGradient& bias, T* g, std::int64_t rows, 
                                cols);
 }
 
-// An op over all steps of x [n, T, d], input 0, that yields h of every step, [n, T, units]. Behind the parameters
-// its inputs are the state before the first step, into which no gradient flows. Cell derives from it and has
-//   kState       the input that is h before the first step,
-//   kProducts    the columns of its weights, in units,
+// An op over all steps of x [n, T, d], input 0, that yields h of every step, [n, T, units]. Behind the
+// parameters its inputs are the state before the first step, into which no gradient flows. Cell derives from
+// it and has
+//   kState     the input that is h before the first step,
+//   kProducts  the columns of its weights, in units,
 //   Workspace<T>(memory, extents) with elements_per_row(extents): what goes from forward to backward,
-//   forward_steps, gate_gradients (which use up the workspace), parameter_gradients (context, workspace, extents).
+//   forward_steps, gate_gradients, parameter_gradients, each of (context, workspace, extents).
 template <class Cell>
 class RecurrentOp : public Op {
  public:

@@ -11,8 +11,8 @@ namespace {
 
 using namespace op_support;
 
-// Makes one element of each row. Rule has of_row(x, cols) and row_gradient(contribution, dx, x, cols, dy), which
-// gives dy, the gradient of that element, to the elements of the row.
+// Makes one element of each row. Rule has of_row(x, cols) and row_gradient(contribution, dx, x, cols, dy),
+// which gives dy, the gradient of that element, to the elements of the row.
 template <class Rule>
 class Reduce final : public Op {
  public:
