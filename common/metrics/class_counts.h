@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <span>
 
-// Metrics of counts over samples of known classes; worker/ops/metrics.h counts them.
+// Metrics of counts over samples of known classes; worker/ops/metric_ops.h counts them.
 namespace varscope {
 
 // The bins of a score histogram, for each of the two labels.

@@ -1,7 +1,7 @@
 #include "worker/layers/model_output.h"
 
 #include "worker/ops/losses.h"
-#include "worker/ops/metrics.h"
+#include "worker/ops/metric_ops.h"
 #include "worker/ops/ops.h"
 
 namespace varscope {

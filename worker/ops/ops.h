@@ -7,7 +7,7 @@
 #include "worker/graph/graph.h"
 #include "worker/kernels/kernels.h"
 #include "worker/ops/losses.h"
-#include "worker/ops/metrics.h"
+#include "worker/ops/metric_ops.h"
 
 // The operations of a graph; losses, metrics and operations on sequences have headers of their own. Each
 // function adds one node and returns it; shapes and dtypes are checked at once (see Graph::add for the

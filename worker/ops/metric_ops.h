@@ -5,10 +5,10 @@
 #include "common/metrics/class_counts.h"
 #include "worker/graph/graph.h"
 
-// Nodes that count over a batch; common/metrics/class_counts.h makes metrics of the counts. Counts are int64,
-// so that sums over parts, steps and workers are exact. Rows and labels as in worker/ops/losses.h; a label
-// out of range is Error(data) in forward (but in correct_count, where it is merely wrong). No gradient
-// flows.
+// Ops that count over a batch what a metric is made of; common/metrics/class_counts.h makes metrics of the
+// counts. Counts are int64, so that sums over parts, steps and workers are exact. Rows and labels as in
+// worker/ops/losses.h; a label out of range is Error(data) in forward (but in correct_count, where it is
+// merely wrong). No gradient flows.
 namespace varscope::ops {
 
 // How many rows are right, an int64 scalar: the first largest logit is the label; for logits [..., 1], logit

@@ -1,4 +1,4 @@
-#include "worker/ops/metrics.h"
+#include "worker/ops/metric_ops.h"
 
 #include <gtest/gtest.h>
 
