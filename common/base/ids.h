@@ -38,11 +38,11 @@ class IdRange {
 };
 
 // A vector whose subscript is a StrongId: what belongs to each bucket, server or worker. Like std::vector, a
-// subscript is not checked; numbers from elsewhere go through has() first. Owns its elements.
-template <class Id, class T>
+// subscript is not checked; numbers from elsewhere go through has() first. Owns its elements. `Items` is
+// another sequence where references must stay valid while elements are added: std::deque<T>.
+template <class Id, class T, class Items = std::vector<T>>
 class IdVector {
  public:
-  using Items = std::vector<T>;
   using value_type = T;
   using iterator = typename Items::iterator;
   using const_iterator = typename Items::const_iterator;

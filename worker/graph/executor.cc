@@ -12,8 +12,6 @@
 namespace varscope {
 namespace {
 
-std::size_t index_of(NodeId id) { return static_cast<std::size_t>(id.value); }
-
 void add_once(std::vector<const Variable*>& list, const Variable* v) {
   if (std::find(list.begin(), list.end(), v) == list.end()) list.push_back(v);
 }
@@ -44,10 +42,9 @@ Executor::Executor(const Graph& graph, NodeId target, std::int64_t max_batch, Ex
   allocate(max_batch);
 }
 
-std::size_t Executor::root_of(NodeId id) const {
-  std::size_t i = index_of(id);
-  while (slots_[i].alias) i = *slots_[i].alias;
-  return i;
+NodeId Executor::root_of(NodeId id) const {
+  while (slot(id).alias) id = *slot(id).alias;
+  return id;
 }
 
 bool Executor::is_pushed(const Graph::Node& node) const {
@@ -67,36 +64,34 @@ void Executor::mark_needed(NodeId target) {
 // A node has a gradient if a variable that is pushed is below it and the target above it, both by
 // differentiable edges.
 void Executor::mark_gradients(NodeId target) {
-  std::vector<bool> below(slots_.size(), false);
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
-    below[i] = is_pushed(node);
+  IdVector<NodeId, bool> below(slots_.size(), false);
+  for (NodeId id : slots_.ids()) {
+    const Graph::Node& node = graph_->node(id);
+    below[id] = is_pushed(node);
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
-      if (below[index_of(node.inputs[k])] && node.op->differentiable(k)) below[i] = true;
+      if (below[node.inputs[k]] && node.op->differentiable(k)) below[id] = true;
     }
   }
-  slot(target).has_gradient = below[index_of(target)];
+  slot(target).has_gradient = below[target];
   for (int i = target.value; i >= 0; --i) {
     const Graph::Node& node = graph_->node(NodeId(i));
     if (!slot(NodeId(i)).has_gradient) continue;
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
-      if (below[index_of(node.inputs[k])] && node.op->differentiable(k))
-        slot(node.inputs[k]).has_gradient = true;
+      if (below[node.inputs[k]] && node.op->differentiable(k)) slot(node.inputs[k]).has_gradient = true;
     }
   }
 }
 
 void Executor::plan_forward() {
-  for (int i = 0; i < static_cast<int>(slots_.size()); ++i) {
-    const NodeId id(i);
+  for (NodeId id : slots_.ids()) {
     const Graph::Node& node = graph_->node(id);
     if (!slot(id).needed || node.kind != Graph::Kind::op) continue;
-    if (node.op->is_reshape()) slot(id).alias = index_of(node.inputs[0]);
+    if (node.op->is_reshape()) slot(id).alias = node.inputs[0];
     ForwardStep step{id, {}};
     for (const NodeId input : node.inputs) {
       slot(id).inputs.push_back(&slot(input).value);
       slot(id).next_states.push_back(&slot(input).next);
-      const Graph::Node& source = graph_->node(NodeId(static_cast<int>(root_of(input))));
+      const Graph::Node& source = graph_->node(root_of(input));
       if (source.kind == Graph::Kind::variable) add_once(step.reads, source.variable);
     }
     forward_steps_.push_back(std::move(step));
@@ -104,7 +99,7 @@ void Executor::plan_forward() {
 }
 
 void Executor::plan_backward() {
-  std::vector<bool> written(slots_.size(), false);
+  IdVector<NodeId, bool> written(slots_.size(), false);
   for (int i = target_.value; i >= 0; --i) {
     const NodeId id(i);
     const Graph::Node& node = graph_->node(id);
@@ -113,9 +108,9 @@ void Executor::plan_backward() {
       const NodeId input = node.inputs[k];
       InputGradient g;
       if (slot(input).has_gradient && node.op->differentiable(k)) {
-        g.contribution = written[index_of(input)] ? Contribution::later : Contribution::first;
+        g.contribution = written[input] ? Contribution::later : Contribution::first;
         g.gradient = &slot(input).gradient;
-        written[index_of(input)] = true;
+        written[input] = true;
       }
       slot(id).input_gradients.push_back(g);
     }
@@ -128,17 +123,17 @@ void Executor::plan_finished(NodeId target) {
   for (std::size_t s = 0; s < backward_steps_.size(); ++s) {
     const Graph::Node& node = graph_->node(backward_steps_[s].node);
     for (const NodeId input : node.inputs) {
-      for (const std::size_t i : {index_of(input), root_of(input)}) {
-        const Graph::Node& source = graph_->node(NodeId(static_cast<int>(i)));
+      for (const NodeId id : {input, root_of(input)}) {
+        const Graph::Node& source = graph_->node(id);
         if (is_pushed(source)) last_step[source.variable] = s;
       }
     }
   }
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
+  for (NodeId id : slots_.ids()) {
+    const Graph::Node& node = graph_->node(id);
     if (!is_pushed(node)) continue;
-    const bool is_target = i == index_of(target);  // the seed is its gradient
-    if (!slots_[i].has_gradient && !is_target) without_gradient_.push_back(node.variable);
+    const bool is_target = id == target;  // the seed is its gradient
+    if (!slot(id).has_gradient && !is_target) without_gradient_.push_back(node.variable);
     if (backward_steps_.empty())
       backward_steps_.push_back({target, {}});  // a step without work, to carry the list
     backward_steps_[last_step.contains(node.variable) ? last_step[node.variable] : 0].finished.push_back(
@@ -147,9 +142,9 @@ void Executor::plan_finished(NodeId target) {
 }
 
 void Executor::allocate(std::int64_t max_batch) {
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    Slot& s = slots_[i];
-    const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
+  for (NodeId id : slots_.ids()) {
+    Slot& s = slot(id);
+    const Graph::Node& node = graph_->node(id);
     const Shape shape = with_batch(node.type.shape, max_batch);
     const std::size_t n_bytes = static_cast<std::size_t>(shape.n_elements()) * size_of(node.type.dtype);
     const bool owned = s.needed && node.kind == Graph::Kind::op;
@@ -216,9 +211,9 @@ void Executor::set_batch(std::int64_t n) {
     fail(ErrorKind::argument, "a run of {} rows in an executor for at most {}", n, max_batch_);
   }
   batch_ = n;
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    Slot& s = slots_[i];
-    const Graph::Node& node = graph_->node(NodeId(static_cast<int>(i)));
+  for (NodeId id : slots_.ids()) {
+    Slot& s = slot(id);
+    const Graph::Node& node = graph_->node(id);
     if (node.kind == Graph::Kind::variable && node.type.shape.fully_known()) continue;
     if (node.kind == Graph::Kind::placeholder && !node.type.shape.fully_known()) s.ready = false;
     const Shape shape = with_batch(node.type.shape, n);
@@ -260,7 +255,7 @@ void Executor::check_ready(NodeId reader) const {
 template <class Work>
 void Executor::timed(NodeId id, std::int64_t NodeTimes::*part, Work work) {
   if (times_.empty()) return work();
-  NodeTimes& times = times_[index_of(id)];
+  NodeTimes& times = times_[id];
   const std::int64_t started = now_ns(), blas = std::exchange(blas_clock.ns, 0);
   blas_clock.on = true;
   work();
@@ -275,8 +270,8 @@ void Executor::forward(const ForwardStep& step) {
   Slot& s = slot(step.node);
   if (s.alias) {
     // Only the pointer changes; assigning a whole view would copy the shape on every step.
-    if (s.value.bytes() != slots_[*s.alias].value.bytes()) {
-      s.value = TensorView(s.value.dtype(), s.value.shape(), slots_[*s.alias].value.bytes());
+    if (s.value.bytes() != slot(*s.alias).value.bytes()) {
+      s.value = TensorView(s.value.dtype(), s.value.shape(), slot(*s.alias).value.bytes());
     }
     return;
   }

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "worker/graph/graph.h"
 #include "worker/graph/profile.h"
 
@@ -48,9 +49,9 @@ class Executor {
   // From now on each step looks for NaN and infinities in what it has made, and throws Error(data) that names
   // the first op that made one. Costs a pass over all activations and gradients.
   void check_numerics() { checks_numerics_ = true; }
-  // From now on the time of each node is taken; times() is by NodeId.
-  void profile() { times_.resize(slots_.size()); }
-  std::span<const NodeTimes> times() const { return times_; }
+  // From now on the time of each node is taken.
+  void profile() { times_ = IdVector<NodeId, NodeTimes>(slots_.size()); }
+  const IdVector<NodeId, NodeTimes>& times() const { return times_; }
   // Which run the coming ones are, for ops that ask.
   void set_run(const RunInfo& run) { run_ = run; }
   // Rows of the coming runs, 0 <= n <= max_batch. When n changes, everything must be fed anew.
@@ -81,11 +82,11 @@ class Executor {
   const TensorView& value(NodeId node) const;
 
  private:
-  struct Slot {                        // one node of the graph
-    bool needed = false;               // the target or `also` depends on it
-    bool has_gradient = false;         // the target's gradient flows through it to a variable that is pushed
-    bool ready = false;                // a placeholder was fed, or a variable bound
-    std::optional<std::size_t> alias;  // shares the memory of that node
+  struct Slot {                   // one node of the graph
+    bool needed = false;          // the target or `also` depends on it
+    bool has_gradient = false;    // the target's gradient flows through it to a variable that is pushed
+    bool ready = false;           // a placeholder was fed, or a variable bound
+    std::optional<NodeId> alias;  // shares the memory of that node
     TensorView value, gradient, workspace;
     TensorView next;  // of a local variable with state
     AlignedBytes value_memory, gradient_memory, workspace_memory;
@@ -93,9 +94,9 @@ class Executor {
     std::vector<InputGradient> input_gradients;
     std::vector<const TensorView*> next_states;  // by input; empty when no input has state
   };
-  Slot& slot(NodeId id) { return slots_[static_cast<std::size_t>(id.value)]; }
-  const Slot& slot(NodeId id) const { return slots_[static_cast<std::size_t>(id.value)]; }
-  std::size_t root_of(NodeId id) const;
+  Slot& slot(NodeId id) { return slots_[id]; }
+  const Slot& slot(NodeId id) const { return slots_[id]; }
+  NodeId root_of(NodeId id) const;
   bool is_pushed(const Graph::Node& node) const;
   void mark_needed(NodeId target);
   void mark_gradients(NodeId target);
@@ -116,8 +117,8 @@ class Executor {
   std::int64_t batch_;
   RunInfo run_;
   bool checks_numerics_ = false;
-  std::vector<NodeTimes> times_;  // empty unless profiled
-  std::vector<Slot> slots_;       // one per node; never resized, since contexts point into it
+  IdVector<NodeId, NodeTimes> times_;  // empty unless profiled
+  IdVector<NodeId, Slot> slots_;       // never resized, since contexts point into it
   std::vector<ForwardStep> forward_steps_;
   std::vector<BackwardStep> backward_steps_;
   std::vector<const Variable*> without_gradient_;  // that are pushed, but the target does not depend on them

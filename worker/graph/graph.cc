@@ -100,11 +100,11 @@ NodeId Graph::add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, cons
   node.made_at = options.made_at;
   std::vector<InferContext::Input> seen;
   for (const NodeId id : inputs) {
-    if (id.value < 0 || static_cast<std::size_t>(id.value) >= nodes_.size()) {
+    if (!nodes_.has(id)) {
       fail(ErrorKind::argument, "node \"{}\" ({}): its input {} is not in the graph, which has {} nodes",
            node.name, op->type(), id.value, nodes_.size());
     }
-    const Node& input = nodes_[static_cast<std::size_t>(id.value)];
+    const Node& input = nodes_[id];
     seen.push_back({&input.type, input.name});
   }
   node.type = op->infer(InferContext(node.name, op->type(), node.made_at, seen));
@@ -114,10 +114,10 @@ NodeId Graph::add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, cons
 }
 
 const Graph::Node& Graph::node(NodeId id) const {
-  if (id.value < 0 || static_cast<std::size_t>(id.value) >= nodes_.size()) {
+  if (!nodes_.has(id)) {
     fail(ErrorKind::argument, "node {} is not in the graph, which has {} nodes", id.value, nodes_.size());
   }
-  return nodes_[static_cast<std::size_t>(id.value)];
+  return nodes_[id];
 }
 
 std::optional<NodeId> Graph::find(std::string_view name) const {
@@ -149,7 +149,7 @@ std::int64_t Graph::flops(NodeId id, std::int64_t batch) const {
 }
 
 NodeId Graph::append(Node node) {
-  const NodeId id(static_cast<int>(nodes_.size()));
+  const NodeId id = nodes_.next_id();
   by_name_[node.name] = id;
   nodes_.push_back(std::move(node));
   return id;

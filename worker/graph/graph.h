@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/variables/variable_scope.h"
 #include "worker/graph/op.h"
 
@@ -64,7 +65,7 @@ class Graph {
  private:
   NodeId append(Node node);
 
-  std::deque<Node> nodes_;  // which keeps references to nodes valid while others are added
+  IdVector<NodeId, Node, std::deque<Node>> nodes_;  // references stay valid while others are added
   std::map<std::string, NodeId, std::less<>> by_name_;
   std::map<const Variable*, NodeId> by_variable_;
   mutable std::map<std::string, int> next_;  // by wanted name: the number that may be free

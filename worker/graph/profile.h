@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 
+#include "common/base/ids.h"
 #include "worker/graph/graph.h"
 
 namespace varscope {
@@ -17,7 +17,7 @@ struct NodeTimes {
 };
 
 // A table of the nodes that took time, the most expensive first, with their share of BLAS and the rate of
-// their products; `times` by NodeId.
-std::string profile_text(const Graph& graph, std::span<const NodeTimes> times);
+// their products.
+std::string profile_text(const Graph& graph, const IdVector<NodeId, NodeTimes>& times);
 
 }  // namespace varscope

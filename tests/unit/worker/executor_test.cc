@@ -310,13 +310,13 @@ TEST(Executor, ProfileTakesTheTimeOfEachNode) {
   run(e);
   run(e);
   for (const auto& step : e.forward_steps()) {
-    const NodeTimes& t = e.times()[static_cast<std::size_t>(step.node.value)];
+    const NodeTimes& t = e.times()[step.node];
     EXPECT_EQ(t.runs, 2);
     EXPECT_GT(t.forward_ns, 0);
     EXPECT_LE(t.blas_ns, t.forward_ns + t.backward_ns);
   }
-  EXPECT_GT(e.times()[static_cast<std::size_t>(m.logits.value)].blas_ns, 0);
-  EXPECT_EQ(e.times()[static_cast<std::size_t>(m.loss.value)].blas_ns, 0);
+  EXPECT_GT(e.times()[m.logits].blas_ns, 0);
+  EXPECT_EQ(e.times()[m.loss].blas_ns, 0);
   const std::string text = profile_text(m.graph, e.times());
   EXPECT_NE(text.find("h1/dense"), std::string::npos) << text;
   EXPECT_NE(text.find("2 runs of"), std::string::npos) << text;
