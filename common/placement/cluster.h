@@ -34,13 +34,15 @@ struct ClusterMap {
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    for (auto* list : {&servers, &workers}) {
+    const auto exchange = [&ar](auto& list) {
       std::vector<int> ranks;
-      for (Rank r : *list) ranks.push_back(r.value);
+      for (Rank r : list) ranks.push_back(r.value);
       ar& ranks;
-      list->clear();
-      for (int r : ranks) list->push_back(Rank(r));
-    }
+      list.clear();
+      for (int r : ranks) list.push_back(Rank(r));
+    };
+    exchange(servers);
+    exchange(workers);
     ar& logical_workers;
   }
 };

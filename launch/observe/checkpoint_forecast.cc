@@ -12,7 +12,6 @@
 #include "common/base/text.h"
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
-#include "launch/observe/console.h"
 #include "ps/checkpointing/checkpoint_interval.h"
 
 namespace varscope {
