@@ -24,6 +24,7 @@
 #include "launch/commands/evaluate.h"
 #include "launch/commands/gradcheck.h"
 #include "launch/commands/graph.h"
+#include "launch/commands/help_format.h"
 #include "launch/commands/plan.h"
 #include "launch/commands/train.h"
 #include "launch/job/job_setup.h"
@@ -36,14 +37,30 @@ namespace varscope {
 namespace {
 
 constexpr const char* kFooter =
-    "Exit codes: 0 success; 2 command line or config; 3 data; 4 checkpoint (none, or another model); 5 a "
-    "verification, comparison or gradcheck found differences; 10 protocol, 11 file system, 12 MPI, 13 a "
-    "rank fell silent; 75 stopped by a signal, with a checkpoint where any are configured; 1 anything "
-    "else. Codes of 10 and above, and death by a signal, can be restarted with --resume.\n"
-    "Signals to train, or to its mpirun: SIGUSR1 makes a checkpoint; SIGUSR2 makes one and ends (75); so "
-    "does SIGTERM to train alone or to a rank. SIGTERM to mpirun leaves a second for the checkpoint, and "
-    "mpirun's code is 1: restart that too.\n"
-    "Data sets are read from the folder in the environment variable VARSCOPE_DATA (default: data).";
+    R"(Exit status:
+  0    success
+  1    anything that is not listed here
+  2    command line or config
+  3    data
+  4    checkpoint: none, in use, or of another model
+  5    a verification, comparison or gradcheck found differences
+  10   protocol
+  11   file system
+  12   MPI
+  13   a rank fell silent
+  75   stopped by a signal, with a checkpoint where any are configured
+Codes of 10 and above, and death by a signal, can be restarted with --resume.
+
+Signals to train, or to its mpirun:
+  SIGUSR1    makes a checkpoint
+  SIGUSR2    makes a checkpoint and ends the job (75)
+  SIGTERM    to train alone or to a rank: the same; to mpirun: it leaves a second for the checkpoint, and
+             ends with code 1: restart that too
+
+Environment:
+  VARSCOPE_DATA    the folder of data sets (default: data)
+  VARSCOPE_LOG     debug: a log for developers on standard error)";
+constexpr const char* kShortFooter = "Exit status, signals, environment: see varscope --help";
 
 constexpr const char* kNoMemory =
     "out of memory: the model, the batch or the data set is too large for this host; varscope plan CONFIG "
@@ -131,9 +148,9 @@ class CommandLine {
  public:
   CommandLine(const LayerRegistry& layers, Fs& fs)
       : layers_(layers), fs_(fs), app_("varscope: a distributed parameter server over MPI", "varscope") {
-    app_.footer(kFooter);
+    app_.formatter(help_format());  // the commands added from here on have it, and the footer
+    app_.footer(kShortFooter);
     app_.require_subcommand(1);
-    app_.get_formatter()->column_width(34);
     add_train();
     add_eval();
     add_plan();
@@ -141,6 +158,7 @@ class CommandLine {
     add_gradcheck();
     add_config();
     add_checkpoint();
+    app_.footer(kFooter);
     add_version(app_);
   }
 
@@ -183,12 +201,12 @@ class CommandLine {
     if (!app.get_subcommands({}).empty()) {
       if (word.starts_with("-")) return;
       std::vector<std::string> names;
-      for (const CLI::App* sub : app.get_subcommands({})) names.push_back(sub->get_name());
-      if (std::find(names.begin(), names.end(), word) == names.end()) {
-        fail(ErrorKind::config, "\"{}\" is not a command{}; {} has {}", word, did_you_mean(word, names),
-             app.get_name(), comma_list(names));
+      for (const CLI::App* sub : app.get_subcommands({})) {
+        if (sub->get_name() == word) return check_commands(*app.get_subcommand(word), at + 1);
+        names.push_back(sub->get_name());
       }
-      return check_commands(*app.get_subcommand(word), at + 1);
+      fail(ErrorKind::config, "\"{}\" is not a command{}; {} has {}", word, did_you_mean(word, names),
+           app.get_name(), comma_list(names));
     }
     std::vector<std::string> names;
     for (const CLI::Option* option : app.get_options()) {
@@ -205,7 +223,8 @@ class CommandLine {
   void add_train() {
     CLI::App* c = app_.add_subcommand(
         "train", "Train the model a config describes; alone, or as one rank under mpirun");
-    c->add_option("config", train_.config, "YAML file")->required();
+    c->footer(kFooter);
+    c->add_option("config", train_.config, "YAML file")->type_name("FILE")->required();
     add_overrides(c, train_.overrides);
     resume_ = c->add_option("--resume", train_.resume_from,
                             "Go on from the newest whole checkpoint of the run, or from PATH (--resume=PATH)")
@@ -227,8 +246,9 @@ class CommandLine {
   }
   void add_eval() {
     CLI::App* c = app_.add_subcommand("eval", "Loss and accuracy of a checkpoint on data.test");
-    c->add_option("config", config_, "YAML file")->required();
-    c->add_option("--checkpoint", path_, "A checkpoint, or a directory of them (default: the config's)");
+    c->add_option("config", config_, "YAML file")->type_name("FILE")->required();
+    c->add_option("--checkpoint", path_, "A checkpoint, or a directory of them (default: the config's)")
+        ->type_name("PATH");
     add_overrides(c, overrides_);
     c->callback([this] {
       action_ = [this] {
@@ -242,7 +262,7 @@ class CommandLine {
   void add_plan() {
     CLI::App* c = app_.add_subcommand(
         "plan", "Show scopes, slices, servers, traffic and memory of a job, without running it");
-    c->add_option("config", config_, "YAML file")->required();
+    c->add_option("config", config_, "YAML file")->type_name("FILE")->required();
     c->add_option("--servers", servers_, "Number of servers (default: cluster.servers)")
         ->check(CLI::Range(1, 1 << 20));
     c->add_option("--workers", workers_, "Number of workers (default: 1)")->check(CLI::Range(1, 1 << 20));
@@ -262,8 +282,8 @@ class CommandLine {
   void add_graph() {
     CLI::App* c =
         app_.add_subcommand("graph", "Show the dataflow graph: scopes, ops, shapes, parameters, FLOPs");
-    c->add_option("config", config_, "YAML file")->required();
-    c->add_option("--dot", path_, "Write the graph to this file for Graphviz (dot -Tsvg)");
+    c->add_option("config", config_, "YAML file")->type_name("FILE")->required();
+    c->add_option("--dot", path_, "Write the graph to this file for Graphviz (dot -Tsvg)")->type_name("FILE");
     c->add_flag("--evaluation", evaluation_, "The graph of evaluations instead of training's");
     add_overrides(c, overrides_);
     c->callback([this] {
@@ -279,7 +299,7 @@ class CommandLine {
     CLI::App* c = app_.add_subcommand(
         "gradcheck",
         "Compare the model's gradients with finite differences in float64; non-zero when they differ");
-    c->add_option("config", config_, "YAML file")->required();
+    c->add_option("config", config_, "YAML file")->type_name("FILE")->required();
     c->add_option("--samples", gradcheck_.samples, "Samples of the batch (default: 4; a text: its sequences)")
         ->check(CLI::Range(1, 1 << 16));
     c->add_option("--elements", gradcheck_.elements, "Elements tried of each variable (default: 20)")
@@ -301,7 +321,7 @@ class CommandLine {
   void add_config() {
     CLI::App* c =
         app_.add_subcommand("config", "Check a config and print it with all defaults, or explain the keys");
-    c->add_option("config", config_, "YAML file");
+    c->add_option("config", config_, "YAML file")->type_name("FILE");
     CLI::Option* explain =
         c->add_flag("--explain", explain_, "List every key with type, default, unit and meaning");
     get_ = c->add_option("--get", key_,

@@ -39,6 +39,14 @@ std::int64_t parse_step(const std::string& text) {
   return step;
 }
 
+// "a|b|c": how help lists the names of a choice, and shells complete them.
+template <class Choices>
+std::string names_of(const Choices& choices) {
+  std::string names;
+  for (const auto& choice : choices) names += (names.empty() ? "" : "|") + std::string(choice.name);
+  return names;
+}
+
 std::vector<std::string> slots_of_optimizer(const std::string& name) {
   std::vector<std::string> names;
   for (const auto& choice : kOptimizerTypes) {
@@ -86,6 +94,7 @@ void CheckpointCommands::add_readers() {
         return 0;
       })
       ->add_option("path", path_, "A directory of checkpoints")
+      ->type_name("DIR")
       ->required();
   add("inspect", "Facts, variables and values hash of one checkpoint (of a directory: the newest)",
       [this](Fs& fs, std::string& out) {
@@ -93,30 +102,33 @@ void CheckpointCommands::add_readers() {
         return 0;
       })
       ->add_option("path", path_, either)
+      ->type_name("PATH")
       ->required();
   add("verify", "Check every byte; non-zero when anything is wrong",
       [this](Fs& fs, std::string& out) { return verify_tool(fs, path_, out, format()); })
       ->add_option("path", path_, either)
+      ->type_name("PATH")
       ->required();
   CLI::App* diff =
       add("diff", "Compare the values of two checkpoints; non-zero when they differ",
           [this](Fs& fs, std::string& out) {
             return diff_tool(fs, checkpoint_at(fs, path_), checkpoint_at(fs, other_), format(), out);
           });
-  diff->add_option("a", path_, either)->required();
-  diff->add_option("b", other_, either)->required();
+  diff->add_option("a", path_, either)->type_name("PATH")->required();
+  diff->add_option("b", other_, either)->type_name("PATH")->required();
 }
 
 void CheckpointCommands::add_step(CLI::App* sub, const std::string& name) {
   sub->add_option_function<std::string>(
          name, [this](const std::string& text) { step_ = parse_step(text); },
          "Step of the checkpoint, or its name")
+      ->type_name("STEP")
       ->required();
 }
 
 void CheckpointCommands::add_upkeep() {
   const auto add_place = [this](CLI::App* sub) {
-    sub->add_option("dir", path_, "A directory of checkpoints")->required();
+    sub->add_option("dir", path_, "A directory of checkpoints")->type_name("DIR")->required();
     add_step(sub, "step");
   };
   add_place(add("rollback", "Go back to the checkpoint of a step: newer ones are set aside, not deleted",
@@ -141,9 +153,10 @@ void CheckpointCommands::add_prune() {
                                      dry_run_ ? PruneMode::dry_run : PruneMode::remove, format(), out);
                           return 0;
                         });
-  prune->add_option("dir", path_, "A directory of checkpoints")->required();
+  prune->add_option("dir", path_, "A directory of checkpoints")->type_name("DIR")->required();
   CLI::Option* config =
-      prune->add_option("--config", config_, "Keep what the checkpoint section of this job's config says");
+      prune->add_option("--config", config_, "Keep what the checkpoint section of this job's config says")
+          ->type_name("FILE");
   CLI::Option* keep = prune->add_option("--keep", keep_, "Newest checkpoints to keep, besides pinned ones");
   keep->check(CLI::Range(1, 1 << 30))->excludes(config);
   const auto add_rule = [&](CLI::Option* rule) { rule->needs(keep)->excludes(config); };
@@ -151,12 +164,15 @@ void CheckpointCommands::add_prune() {
                ->check(CLI::NonNegativeNumber));
   add_rule(prune->add_option("--keep-every-hours", rules_.keep_every_hours, "As checkpoint.keep_every_hours")
                ->check(CLI::NonNegativeNumber));
-  CLI::Option* best = prune->add_option("--keep-best", best_.metric, "As checkpoint.keep_best.metric");
+  CLI::Option* best =
+      prune->add_option("--keep-best", best_.metric, "As checkpoint.keep_best.metric")->type_name("METRIC");
   add_rule(best);
   prune->add_option("--keep-best-count", best_.count, "As checkpoint.keep_best.count (default: 1)")
       ->check(CLI::PositiveNumber)
       ->needs(best);
-  prune->add_option("--keep-best-mode", best_mode_, "auto, max or min (default: auto)")->needs(best);
+  prune->add_option("--keep-best-mode", best_mode_, "As checkpoint.keep_best.mode (default: auto)")
+      ->type_name(names_of(kBestModes))
+      ->needs(best);
   prune->add_flag("--dry-run", dry_run_, "Only tell what would be removed, and why the others stay");
 }
 
@@ -186,23 +202,27 @@ void CheckpointCommands::add_writers() {
                             reshard_tool(fs, checkpoint_at(fs, path_), other_, servers_, format(), out);
                             return 0;
                           });
-  reshard->add_option("checkpoint", path_, either)->required();
-  reshard->add_option("dir", other_, "The directory of checkpoints to write it into")->required();
+  reshard->add_option("checkpoint", path_, either)->type_name("PATH")->required();
+  reshard->add_option("dir", other_, "The directory of checkpoints to write it into")
+      ->type_name("DIR")
+      ->required();
   reshard->add_option("--servers", servers_, "Number of servers")->required()->check(CLI::Range(1, 65536));
 }
 
 void CheckpointCommands::add_exchange() {
   const char* either = "A checkpoint, or a directory of them (the newest)";
-  const char* formats = "safetensors, npz or tf (default: by the file's suffix)";
+  const char* formats = "Format of the file (default: by its suffix)";
   CLI::App* to_file = add(
       "export", "Write a checkpoint's whole variables for other programs", [this](Fs& fs, std::string& out) {
         export_tool(fs, checkpoint_at(fs, path_), other_, exchange_format(other_, file_format_),
                     slots_ ? ExportSlots::include : ExportSlots::leave_out, format(), out);
         return 0;
       });
-  to_file->add_option("checkpoint", path_, either)->required();
-  to_file->add_option("file", other_, "The file; of a TensorFlow bundle its prefix")->required();
-  to_file->add_option("--format", file_format_, formats);
+  to_file->add_option("checkpoint", path_, either)->type_name("PATH")->required();
+  to_file->add_option("file", other_, "The file; of a TensorFlow bundle its prefix")
+      ->type_name("FILE")
+      ->required();
+  to_file->add_option("--format", file_format_, formats)->type_name("safetensors|npz|tf");
   to_file->add_flag("--slots", slots_, "Optimizer slots as well, as <variable>/<slot>");
   CLI::App* from_file =
       add("import", "Make a checkpoint of another program's whole tensors, for eval",
@@ -211,12 +231,18 @@ void CheckpointCommands::add_exchange() {
                         {step_, optimizer_, slots_of_optimizer(optimizer_), kVersion}, format(), out);
             return 0;
           });
-  from_file->add_option("file", path_, "The file; of a TensorFlow bundle its prefix")->required();
-  from_file->add_option("dir", other_, "The directory of checkpoints to write it into")->required();
+  from_file->add_option("file", path_, "The file; of a TensorFlow bundle its prefix")
+      ->type_name("FILE")
+      ->required();
+  from_file->add_option("dir", other_, "The directory of checkpoints to write it into")
+      ->type_name("DIR")
+      ->required();
   add_step(from_file, "--step");
-  from_file->add_option("--format", file_format_, formats);
-  from_file->add_option("--optimizer", optimizer_,
-                        "Optimizer whose slots it has; those not in the file are 0 (default: sgd)");
+  from_file->add_option("--format", file_format_, formats)->type_name("safetensors|npz|tf");
+  from_file
+      ->add_option("--optimizer", optimizer_,
+                   "Optimizer whose slots it has; those not in the file are 0 (default: sgd)")
+      ->type_name(names_of(kOptimizerTypes));
 }
 
 }  // namespace varscope

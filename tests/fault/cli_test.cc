@@ -51,8 +51,8 @@ struct Subcommand {
 };
 const Subcommand kSubcommands[] = {
     {{},
-     {"train", "eval", "plan", "graph", "gradcheck", "config", "checkpoint", "VARSCOPE_DATA", "Exit codes"}},
-    {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile", "Exit codes"}},
+     {"train", "eval", "plan", "graph", "gradcheck", "config", "checkpoint", "VARSCOPE_DATA", "Exit status"}},
+    {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile", "Exit status"}},
     {{"eval"}, {"config", "--set", "--checkpoint"}},
     {{"plan"}, {"config", "--set", "--servers", "--workers"}},
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
