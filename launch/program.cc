@@ -1,9 +1,12 @@
 #include "launch/program.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <new>
@@ -21,6 +24,7 @@
 #include "common/transport/loopback_transport.h"
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/commands/checkpoint_commands.h"
+#include "launch/commands/completion.h"
 #include "launch/commands/evaluate.h"
 #include "launch/commands/gradcheck.h"
 #include "launch/commands/graph.h"
@@ -158,6 +162,7 @@ class CommandLine {
     add_gradcheck();
     add_config();
     add_checkpoint();
+    add_completion();
     app_.footer(kFooter);
     add_version(app_);
   }
@@ -203,7 +208,7 @@ class CommandLine {
       std::vector<std::string> names;
       for (const CLI::App* sub : app.get_subcommands({})) {
         if (sub->get_name() == word) return check_commands(*app.get_subcommand(word), at + 1);
-        names.push_back(sub->get_name());
+        if (!sub->get_group().empty()) names.push_back(sub->get_name());
       }
       fail(ErrorKind::config, "\"{}\" is not a command{}; {} has {}", word, did_you_mean(word, names),
            app.get_name(), comma_list(names));
@@ -340,6 +345,24 @@ class CommandLine {
       };
     });
   }
+  // For those who install varscope; `cmake --install` has called it already.
+  void add_completion() {
+    CLI::App* c = app_.add_subcommand(
+        "completion",
+        "Print a script that completes varscope's command line: source <(varscope completion bash)");
+    c->group("");  // not listed
+    c->add_option("shell", shell_, "The shell: " + comma_list(completion_shells()))
+        ->type_name(fmt::format("{}", fmt::join(completion_shells(), "|")))
+        ->required();
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          return print(completion_script(app_, std::filesystem::path(argv_[0]).filename(), shell_,
+                                         explain_job_config()));
+        });
+      };
+    });
+  }
   void add_checkpoint() {
     checkpoint_.add_to(app_, [this](CheckpointCommands::Work work) {
       action_ = [work = std::move(work)] { return run_alone(work); };
@@ -355,7 +378,7 @@ class CommandLine {
   TrainOptions train_;
   CLI::Option* resume_ = nullptr;
   CLI::Option* get_ = nullptr;
-  std::string config_, path_, key_;
+  std::string config_, path_, key_, shell_;
   std::vector<std::string> overrides_;
   int servers_ = 0;
   int workers_ = 1;
