@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "checkpoint/storage/fs.h"
+#include "common/base/error.h"
 
 namespace varscope::testing {
 
