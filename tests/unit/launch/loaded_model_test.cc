@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <thread>
 
 #include "checkpoint/directory/scan.h"
@@ -35,7 +36,10 @@ JobConfig job(const std::string& layers = kLayers, const std::string& rest = "")
 Tensor samples() {
   Tensor x(DType::float32, {3, 8, 8});
   float next = 0;
-  for (float& v : x.as<float>()) v = (next += 0.37F) - static_cast<float>(static_cast<int>(next));
+  for (float& v : x.as<float>()) {
+    next += 0.37F;
+    v = next - std::floor(next);
+  }
   return x;
 }
 
@@ -172,7 +176,7 @@ TEST_F(LoadedModelTest, ExecutorsOfSeveralThreadsReadTheSameValues) {
   std::vector<std::thread> threads;
   for (std::vector<float>& out : found) {
     threads.emplace_back([&] {
-      Executor executor(loaded.model().graph, loaded.model().output, 3, {.forward_only = true});
+      Executor executor(loaded.model().graph, loaded.model().output, 3, {.also = {}, .forward_only = true});
       loaded.bind(executor);
       executor.feed(loaded.model().x, x.view());
       for (const auto& step : executor.forward_steps()) executor.forward(step);

@@ -241,7 +241,7 @@ class Hammered {
           c.type = type;
           return c;
         }()),
-        shard_(variables_, plan_, ServerId(0), optimizer_),
+        shard_(variables_, plan_, ServerId(0), optimizer_.slots()),
         updater_(plan_, optimizer_, shard_),
         checkpointer_(shard_, fs, dir_.path(), 1, 1, options) {
     shard_.initialize(3);
