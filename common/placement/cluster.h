@@ -38,7 +38,7 @@ struct ClusterMap {
       std::vector<int> ranks;
       for (Rank r : list) ranks.push_back(r.value);
       ar& ranks;
-      list.clear();
+      list = {};
       for (int r : ranks) list.push_back(Rank(r));
     };
     exchange(servers);
