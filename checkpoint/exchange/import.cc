@@ -1,31 +1,16 @@
+#include "checkpoint/exchange/import.h"
+
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <span>
 
 #include "checkpoint/directory/write_checkpoint.h"
-#include "checkpoint/exchange/convert.h"
-#include "checkpoint/exchange/npz.h"
-#include "checkpoint/exchange/safetensors.h"
-#include "checkpoint/exchange/tf_bundle.h"
-#include "checkpoint/restore/reader.h"
 #include "common/base/error.h"
 #include "common/variables/scope_names.h"
 
 namespace varscope {
 namespace {
-
-std::unique_ptr<TensorSource> open_source(Fs& fs, const std::string& file, ExchangeFormat format,
-                                          std::vector<std::string>& skipped) {
-  switch (format) {
-    case ExchangeFormat::safetensors:
-      return open_safetensors(fs, file);
-    case ExchangeFormat::npz:
-      return open_npz(fs, file);
-    case ExchangeFormat::tf:
-      return open_tf_bundle(fs, file, skipped);
-  }
-  fail(ErrorKind::argument, "format {} is not one of ours", static_cast<int>(format));
-}
 
 // Which tensors of a file are variables and which are their slots.
 class ImportedModel {
@@ -118,39 +103,28 @@ Manifest manifest_of(const ImportPlan& plan, VariableTable table) {
 
 }  // namespace
 
-void import_tool(Fs& fs, const std::string& file, const std::string& dir, ExchangeFormat file_format,
-                 const ImportPlan& plan, ToolFormat format, std::string& out) {
+Imported import_checkpoint(Fs& fs, const std::string& file, const std::string& dir, ExchangeFormat format,
+                           const ImportPlan& plan) {
   if (plan.step < 0) fail(ErrorKind::argument, "cannot import as step {}", plan.step);
-  std::vector<std::string> skipped;
-  const std::unique_ptr<TensorSource> source = open_source(fs, file, file_format, skipped);
+  Imported imported;
+  const std::unique_ptr<TensorSource> source = open_exchange_file(fs, file, format, imported.skipped);
   const ImportedModel model(*source, plan.slots, file);
+  imported.n_variables = model.table().size();
+  imported.n_slots_found = model.n_slots_found();
   CheckpointDirectory directory(fs, dir);
   directory.lock("(varscope checkpoint import)");
-  const std::string path =
-      write_checkpoint(fs, directory, {manifest_of(plan, model.table()), model.slices(), {}},
-                       [&](const ShardTensor& t, std::span<std::byte> bytes) {
-                         const std::size_t* tensor = model.find(t.variable, t.slot);
-                         if (tensor == nullptr) {
-                           std::fill(bytes.begin(), bytes.end(), std::byte{0});
-                         } else {
-                           source->read(*tensor, t.box, bytes);
-                         }
-                       });
-  const std::string hash = load_manifest(fs, path).manifest.values_hash.hex();
-  const std::size_t n = model.table().size();
-  if (format == ToolFormat::json) {
-    out += json_text({{"path", path},
-                      {"variables", n},
-                      {"slots_found", model.n_slots_found()},
-                      {"skipped", skipped},
-                      {"values_hash", hash},
-                      {"warnings", directory.warnings()}});
-    return;
-  }
-  for (const std::string& name : skipped) out += fmt::format("left out, as it is no number: {}\n", name);
-  for (const std::string& warning : directory.warnings()) out += "warning: " + warning + "\n";
-  out += fmt::format("{}: {} variable{} and {} slots of them from {}, values hash {}\n", path, n,
-                     n == 1 ? "" : "s", model.n_slots_found(), file, hash);
+  imported.path = write_checkpoint(fs, directory, {manifest_of(plan, model.table()), model.slices(), {}},
+                                   [&](const ShardTensor& t, std::span<std::byte> bytes) {
+                                     const std::size_t* tensor = model.find(t.variable, t.slot);
+                                     if (tensor == nullptr) {
+                                       std::fill(bytes.begin(), bytes.end(), std::byte{0});
+                                     } else {
+                                       source->read(*tensor, t.box, bytes);
+                                     }
+                                   });
+  imported.values_hash = load_manifest(fs, imported.path).manifest.values_hash;
+  imported.warnings = directory.warnings();
+  return imported;
 }
 
 }  // namespace varscope

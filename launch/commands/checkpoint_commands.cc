@@ -5,10 +5,11 @@
 #include <charconv>
 #include <utility>
 
-#include "checkpoint/exchange/convert.h"
+#include "checkpoint/exchange/exchange_file.h"
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/tools/diff.h"
+#include "checkpoint/tools/export_import.h"
 #include "checkpoint/tools/reshard.h"
 #include "checkpoint/tools/tools.h"
 #include "checkpoint/tools/upkeep.h"

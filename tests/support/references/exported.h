@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/exchange/convert.h"
+#include "checkpoint/tools/export_import.h"
 #include "tests/support/references/checkpoint_fixture.h"
 
 namespace varscope::testing {

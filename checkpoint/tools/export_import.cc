@@ -1,0 +1,41 @@
+#include "checkpoint/tools/export_import.h"
+
+#include "checkpoint/exchange/export.h"
+
+namespace varscope {
+
+void export_tool(Fs& fs, const std::string& checkpoint, const std::string& file, ExchangeFormat file_format,
+                 ExportSlots slots, ToolFormat format, std::string& out) {
+  const Exported e = export_checkpoint(fs, checkpoint, file, file_format, slots);
+  if (format == ToolFormat::json) {
+    out += json_text({{"file", file},
+                      {"format", to_string(file_format)},
+                      {"step", e.step},
+                      {"tensors", e.n_tensors},
+                      {"bytes", e.n_bytes}});
+    return;
+  }
+  out += fmt::format("{}: {} tensor{} of step {}, {} bytes, as {}\n", file, e.n_tensors,
+                     e.n_tensors == 1 ? "" : "s", e.step, e.n_bytes, to_string(file_format));
+}
+
+void import_tool(Fs& fs, const std::string& file, const std::string& dir, ExchangeFormat file_format,
+                 const ImportPlan& plan, ToolFormat format, std::string& out) {
+  const Imported i = import_checkpoint(fs, file, dir, file_format, plan);
+  const std::string hash = i.values_hash.hex();
+  if (format == ToolFormat::json) {
+    out += json_text({{"path", i.path},
+                      {"variables", i.n_variables},
+                      {"slots_found", i.n_slots_found},
+                      {"skipped", i.skipped},
+                      {"values_hash", hash},
+                      {"warnings", i.warnings}});
+    return;
+  }
+  for (const std::string& name : i.skipped) out += fmt::format("left out, as it is no number: {}\n", name);
+  for (const std::string& warning : i.warnings) out += "warning: " + warning + "\n";
+  out += fmt::format("{}: {} variable{} and {} slots of them from {}, values hash {}\n", i.path,
+                     i.n_variables, i.n_variables == 1 ? "" : "s", i.n_slots_found, file, hash);
+}
+
+}  // namespace varscope
