@@ -247,8 +247,8 @@ INSTANTIATE_TEST_SUITE_P(
                  "_ - and .)"},
         LineCase{
             7, "",
-            "job.yaml:6:1: model.loss: missing; section model needs this key (a loss: what training makes "
-            "small: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or absolute_error, or a "
+            "job.yaml:6:1: model.loss: missing; section model needs this key (a loss: the loss that training "
+            "minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or absolute_error, or a "
             "map with "
             "that type, label_smoothing, class_weights, positive_weight)"},
         LineCase{5, "    {type: idx, images: a}",
