@@ -12,8 +12,8 @@
 
 namespace varscope {
 
-// Writes what happens in a run as JSON lines to <run dir>/metrics.jsonl, each flushed (docs/metrics.md). Borrows the
-// facts. Used by the coordinator's thread.
+// Writes what happens in a run as JSON lines to <run dir>/metrics.jsonl, each flushed (docs/metrics.md).
+// Borrows the facts. Used by the coordinator's thread.
 class MetricsFile final : public RunObserver {
  public:
   // Opens the file, appending. Throws Error(io).

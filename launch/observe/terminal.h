@@ -10,9 +10,9 @@
 
 namespace varscope {
 
-// What a person sees of a run. Header, epochs, evaluations, checkpoints and summary go to standard output; progress goes to
-// standard error: one line that is rewritten on a terminal, a plain line every train.log_every_steps otherwise. Borrows
-// the facts. Used by the coordinator's thread.
+// What a person sees of a run. Header, epochs, evaluations, checkpoints and summary go to standard output;
+// progress goes to standard error: one line that is rewritten on a terminal, a plain line every
+// train.log_every_steps otherwise. Borrows the facts. Used by the coordinator's thread.
 class Terminal final : public RunObserver {
  public:
   explicit Terminal(const RunFacts& facts);
