@@ -19,7 +19,7 @@ packages=(
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libisal-dev libprotobuf-dev protobuf-compiler libleveldb-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-dev_packages=(clang-format clang-tidy shellcheck gcovr strace git curl python3 python3-numpy e2fsprogs mount)
+dev_packages=(clang-format clang-tidy-19 shellcheck gcovr strace git curl python3 python3-numpy e2fsprogs mount)
 
 case ${1:-} in
   '') ;;
