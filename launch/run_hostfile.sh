@@ -56,6 +56,6 @@ if [[ -z ${MPIRUN:-} && -z ${OMPI_MCA_plm_rsh_agent:-} && "${VARSCOPE_MPIRUN_ARG
   set_mca plm_rsh_args "-o BatchMode=yes -o ConnectTimeout=15"
 fi
 # ssh passes no environment. OPENBLAS_CORETYPE chooses OpenBLAS's kernels, and with them the last bits of every result.
-for name in $(compgen -e | grep -E '^(VARSCOPE_DATA$|OPENBLAS_)' || true); do mpirun+=(-x "$name"); done
+for name in $(compgen -e | grep -E '^(VARSCOPE_DATA$|OPENBLAS_|EVENT_NOEPOLL$)' || true); do mpirun+=(-x "$name"); done
 run_job "${mpirun[@]}" "$program" train "$config" --set "cluster.servers=$servers" ${train_args[@]+"${train_args[@]}"}
 hint_and_exit "$0" -f "$hostfile" -s "$servers" -w "$workers"

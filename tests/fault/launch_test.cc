@@ -54,6 +54,18 @@ TEST_F(LaunchScript, RunLocalPassesOnWhatItIsGiven) {
   EXPECT_TRUE(was_passed({"--set", "train.epochs=7"}));
 }
 
+// libevent then has no lines of its own about sockets that PMIx closes when a rank dies.
+TEST_F(LaunchScript, KeepsLibeventFromEpoll) {
+  program("mpirun", "echo \"noepoll=$EVENT_NOEPOLL $*\"");
+  write_text(dir_ / "hosts", "localhost slots=2\n");
+  for (const Args& script : {Args{"run_local.sh"}, Args{"run_hostfile.sh", "-f", dir_ / "hosts"}}) {
+    const Ended ended =
+        call(script[0], Args(script.begin() + 1, script.end()) + Args{"-s", "1", "-w", "1", kDigits});
+    EXPECT_NE(ended.out.find("noepoll=1 "), std::string::npos) << ended.all();
+    EXPECT_EQ(ended.out.find("-x EVENT_NOEPOLL") != std::string::npos, script.size() > 1) << ended.all();
+  }
+}
+
 TEST_F(LaunchScript, MistakesAreRefusedBeforeAnythingStarts) {
   expect_refused("run_local.sh", {}, "name a config");
   expect_refused("run_local.sh", {"-s", "1", kDigits}, "-w");

@@ -229,6 +229,15 @@ Command mpirun(const std::vector<Part>& parts) {
   return {argv};
 }
 
+bool is_line_of_open_mpi(const std::string& line) {
+  static const std::regex peer_died("\\[[^ ]+:\\d+\\] Read -1, expected \\d+, errno = \\d+");
+  static const std::regex socket_closed(
+      "\\[warn\\] Epoll (ADD|MOD|DEL)\\(\\d+\\) on fd \\d+ failed\\. +Old events were \\d+; "
+      "read change was \\d+ \\(\\w+\\); write change was \\d+ \\(\\w+\\)(; close change was \\d+ \\(\\w+\\))?: "
+      "[A-Z][a-z ]+");
+  return std::regex_match(line, peer_died) || std::regex_match(line, socket_closed);
+}
+
 std::vector<std::string> Ended::messages() const {
   std::vector<std::string> found;
   for (const std::string& line : lines_of(err)) {
@@ -244,14 +253,13 @@ std::vector<std::string> Ended::errors() const {
 }
 
 std::vector<std::string> Ended::noise() const {
-  static const std::regex peer_died("\\[[^ ]+:\\d+\\] Read -1, expected \\d+, errno = \\d+");
   std::vector<std::string> found;
   bool after_message = false;
   for (const std::string& line : lines_of(err)) {
     if (line.starts_with("varscope:")) {
       after_message = true;
     } else if (!line.starts_with("step ") && !(after_message && line.starts_with("  ")) &&
-               !std::regex_match(line, peer_died)) {
+               !is_line_of_open_mpi(line)) {
       found.push_back(line);
     }
   }

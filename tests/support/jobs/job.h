@@ -69,6 +69,11 @@ struct Part {
 };
 Command mpirun(const std::vector<Part>& parts);
 
+// What Open MPI and the libraries below it print by themselves while a job ends; we have no hand in it:
+//   [host:pid] Read -1, expected 4096, errno = 3       a peer died while its memory was being read
+//   [warn] Epoll MOD(1) on fd 32 failed. ...           PMIx closed a socket that libevent still watched
+bool is_line_of_open_mpi(const std::string& line);
+
 struct Ended {
   int code = 0;         // the exit code, or 128 + the signal
   bool in_time = true;  // false: still there at its deadline, and was killed
@@ -79,9 +84,8 @@ struct Ended {
   // Lines of standard error that begin with "varscope:"; errors() are those that are no warnings.
   std::vector<std::string> messages() const;
   std::vector<std::string> errors() const;
-  // Lines of standard error that are none of messages(), of their indented continuations and of the step
-  // lines. What Open MPI prints when a peer dies while its memory is being read ("[host:pid] Read -1, ...")
-  // does not count either: we have no hand in it.
+  // Lines of standard error that are none of messages(), of their indented continuations, of the step lines
+  // and of those that Open MPI has (is_line_of_open_mpi()).
   std::vector<std::string> noise() const;
   std::string all() const;  // everything, for a failure's text
 };
