@@ -17,7 +17,7 @@ packages=(
   libopenmpi-dev openmpi-bin openssh-client
   libboost-serialization-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev zlib1g-dev
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libisal-dev libprotobuf-dev protobuf-compiler libleveldb-dev
-  libgtest-dev libgmock-dev libbenchmark-dev
+  libgtest-dev libgmock-dev libbenchmark-dev help2man
 )
 dev_packages=(clang-format clang-tidy-19 shellcheck gcovr strace git curl python3 python3-numpy e2fsprogs mount)
 
