@@ -42,7 +42,7 @@ function(varscope_add_library name)
   add_library(${name} STATIC ${A_SOURCES})
   add_library(varscope::${name} ALIAS ${name})
   target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
-    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/varscope>)
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_compile_features(${name} PUBLIC cxx_std_20)
   target_link_libraries(${name} PUBLIC ${A_LIBS} PRIVATE $<BUILD_INTERFACE:varscope_flags>)
   set_property(GLOBAL APPEND PROPERTY VARSCOPE_LIBRARIES ${name})

@@ -9,6 +9,7 @@
 #include "common/config/job_config.h"
 #include "common/placement/cluster.h"
 #include "common/variables/variable_scope.h"
+#include "launch/job/load_config.h"
 #include "ps/coordinator.h"
 #include "worker/data/dataset.h"
 #include "worker/layers/model.h"
@@ -25,9 +26,6 @@ struct TrainOptions {
   bool check_numerics = false;
   bool profile = false;
 };
-
-// Reads, overrides and checks a config. Throws Error(config).
-JobConfig load_config(const std::string& file, const std::vector<std::string>& overrides);
 
 // What rank 0 decides before anything starts, for everyone.
 struct StartPacket {

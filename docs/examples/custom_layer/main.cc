@@ -1,5 +1,6 @@
 // All of the program `varscope`, with one more layer.
-#include "launch/program.h"
+#include <varscope/program.h>
+
 #include "swish.h"
 
 int main(int argc, char** argv) {

@@ -1,9 +1,9 @@
 #include "swish.h"
 
+#include <varscope/graph.h>
+
 #include <cmath>
 #include <memory>
-
-#include "worker/layers/layer_variables.h"
 
 using namespace varscope;
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "worker/layers/layer.h"
+#include <varscope/layers.h>
 
 // The layer `{type: swish, beta: 1}`: x * sigmoid(beta x) with a trained beta (Ramachandran, Zoph and Le,
 // 2017).

@@ -1,13 +1,13 @@
 // Saves a model that lives in this process, and gives its values to another one. Usage: my_saver DIRECTORY
+#include <varscope/graph.h>
+#include <varscope/saver.h>
+#include <varscope/session.h>
+#include <varscope/variables.h>
+
 #include <cstdio>
 #include <map>
 #include <string>
 #include <vector>
-
-#include "checkpoint/restore/saver.h"
-#include "common/variables/variable_scope.h"
-#include "worker/graph/session.h"
-#include "worker/ops/ops.h"
 
 namespace {
 

@@ -1,0 +1,56 @@
+# Installs include/varscope/*.h of source_dir to include_dir/varscope, and below include_dir/varscope/internal the headers
+# that these include, directly or not, and no others. There "worker/graph/graph.h" is spelled
+# "varscope/internal/worker/graph/graph.h", so that a project may have headers of such names. staging_dir is a folder of our own.
+#
+# Refuses to install an include of the sources' own names, and macros of other names than VARSCOPE_...
+cmake_policy(PUSH)
+cmake_policy(VERSION 3.25)
+
+set(own "(common|checkpoint|ps|worker|launch)/")
+file(REMOVE_RECURSE "${staging_dir}")
+
+# Of each header what it is called after `varscope/` there, and its text as it is installed.
+file(GLOB public RELATIVE "${source_dir}/include/varscope" "${source_dir}/include/varscope/*.h")
+if(NOT public)
+  message(FATAL_ERROR "no public headers in ${source_dir}/include/varscope")
+endif()
+set(done "")
+set(queue "")
+function(stage from to)
+  file(READ "${from}" text)
+  string(REGEX MATCHALL "#[ \t]*include[ \t]*\"${own}[^\"]*\"" includes "${text}")
+  foreach(include IN LISTS includes)
+    string(REGEX REPLACE ".*\"(.*)\"" "\\1" header "${include}")
+    list(APPEND queue "${header}")
+  endforeach()
+  string(REGEX REPLACE "(#[ \t]*include[ \t]*\")${own}" "\\1varscope/internal/\\2/" text "${text}")
+  if(text MATCHES "#[ \t]*include[ \t]*[<\"]${own}[^\n]*")
+    message(FATAL_ERROR "${from}: an include that the installed header must not have: ${CMAKE_MATCH_0}")
+  endif()
+  string(REGEX MATCHALL "#[ \t]*define[ \t]+[A-Za-z_0-9]+" macros "${text}")
+  foreach(macro IN LISTS macros)
+    if(NOT macro MATCHES "[ \t]VARSCOPE_[A-Z_0-9]+$")
+      message(FATAL_ERROR "${from}: a macro of an installed header must be called VARSCOPE_...: ${macro}")
+    endif()
+  endforeach()
+  file(WRITE "${staging_dir}/varscope/${to}" "${text}")
+  set(queue "${queue}" PARENT_SCOPE)
+endfunction()
+
+foreach(header IN LISTS public)
+  stage("${source_dir}/include/varscope/${header}" "${header}")
+endforeach()
+while(queue)
+  list(POP_FRONT queue header)
+  if(header IN_LIST done)
+    continue()
+  endif()
+  list(APPEND done "${header}")
+  if(NOT EXISTS "${source_dir}/${header}")
+    message(FATAL_ERROR "the public headers include ${header}, which is not in the sources")
+  endif()
+  stage("${source_dir}/${header}" "internal/${header}")
+endwhile()
+
+file(INSTALL DESTINATION "${include_dir}" TYPE DIRECTORY FILES "${staging_dir}/varscope" FILES_MATCHING PATTERN "*.h")
+cmake_policy(POP)

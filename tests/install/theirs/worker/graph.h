@@ -1,0 +1,5 @@
+#pragma once
+
+namespace theirs {
+inline constexpr int kGraph = 100;
+}  // namespace theirs

@@ -1,0 +1,5 @@
+#pragma once
+
+namespace theirs {
+inline constexpr int kGraphGraph = 1000;
+}  // namespace theirs
