@@ -104,6 +104,12 @@ Digest values_hash_of(const Manifest& manifest) {
   return hash.finish();
 }
 
+std::uint64_t total_bytes(const Manifest& manifest) {
+  std::uint64_t n = 0;
+  for (const FileRecord& f : manifest.files) n += f.size;
+  return n;
+}
+
 std::string encode_manifest(const Manifest& manifest) { return seal(kManifestMagic, to_disk_text(manifest)); }
 
 Manifest decode_manifest(std::string_view bytes, std::string_view what) {

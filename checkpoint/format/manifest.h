@@ -99,6 +99,7 @@ int server_of_shard(const std::string& name);
 // than the manifest, or of a server that has reported already.
 void add_report(Manifest& manifest, const ShardReport& report);
 Digest values_hash_of(const Manifest& manifest);
+std::uint64_t total_bytes(const Manifest& manifest);  // of its files
 
 // Throws Error(checkpoint) that begins with `what` unless all of the manifest holds together: names, chunk
 // counts, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of every

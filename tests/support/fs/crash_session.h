@@ -11,7 +11,7 @@
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/restore/reader.h"
-#include "checkpoint/tools/upkeep.h"
+#include "checkpoint/tools/rollback_pin.h"
 #include "tests/support/fs/crash_states.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/fs/memory_fs.h"

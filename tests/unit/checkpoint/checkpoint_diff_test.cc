@@ -9,7 +9,8 @@
 
 #include "checkpoint/format/elements.h"
 #include "checkpoint/tools/diff.h"
-#include "checkpoint/tools/tools.h"
+#include "checkpoint/tools/list_inspect.h"
+#include "checkpoint/tools/verify.h"
 #include "tests/support/references/checkpoint_fixture.h"
 #include "tests/support/references/partitioned_model.h"
 

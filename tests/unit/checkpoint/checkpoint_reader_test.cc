@@ -6,7 +6,8 @@
 
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
-#include "checkpoint/tools/tools.h"
+#include "checkpoint/tools/list_inspect.h"
+#include "checkpoint/tools/verify.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"
 

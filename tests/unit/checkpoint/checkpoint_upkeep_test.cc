@@ -8,8 +8,9 @@
 
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/restore/reader.h"
-#include "checkpoint/tools/tools.h"
-#include "checkpoint/tools/upkeep.h"
+#include "checkpoint/tools/list_inspect.h"
+#include "checkpoint/tools/prune.h"
+#include "checkpoint/tools/rollback_pin.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"
 

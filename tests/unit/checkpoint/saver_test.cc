@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "checkpoint/directory/checkpoint_directory.h"
-#include "checkpoint/tools/upkeep.h"
+#include "checkpoint/tools/rollback_pin.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"
 #include "worker/graph/session.h"

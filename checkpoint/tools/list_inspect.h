@@ -7,8 +7,8 @@
 
 namespace varscope {
 
-// What `varscope checkpoint list|inspect|verify` print; they need no cluster and take no lock. As JSON the
-// same facts are one object (docs/checkpoint_tools.md).
+// What `varscope checkpoint list` and `inspect` print; they need no cluster and take no lock. As JSON the same
+// facts are one object (docs/checkpoint_tools.md).
 
 // A line per checkpoint, newest first: name, step, time, bytes, state, parent, figures of its evaluation;
 // then what was set aside, and steps back.
@@ -17,10 +17,5 @@ std::string list_text(Fs& fs, const std::string& dir, ToolFormat format = ToolFo
 // The facts of one checkpoint, a table of its variables with minimum, maximum and Euclidean norm of their
 // values, and as the last line "values hash  <hex>". Throws as CheckpointReader does.
 std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format = ToolFormat::text);
-
-// Verifies one checkpoint, or all of a directory; `out` gets a line per checkpoint and per problem. Returns 0
-// or ExitCode::difference. Throws Error(checkpoint) when there is no checkpoint at all.
-int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out,
-                ToolFormat format = ToolFormat::text);
 
 }  // namespace varscope

@@ -1,0 +1,85 @@
+#include "checkpoint/tools/verify.h"
+
+#include <fmt/ranges.h>
+
+#include <optional>
+#include <vector>
+
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/format/evaluation.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/restore/reader.h"
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+using Json = nlohmann::json;
+
+struct Verdict {
+  std::string path;
+  std::vector<std::string> problems;
+  std::optional<Manifest> manifest;  // where there are none
+  std::string figures;               // what is wrong with METRICS, which recovery does not need
+  bool is_whole() const { return manifest && figures.empty(); }
+};
+
+Verdict judge(Fs& fs, const std::string& path) {
+  Verdict v{path, verify_checkpoint(fs, path), {}, ""};
+  try {
+    v.figures = evaluation_problem(fs, path);
+  } catch (const Error& e) {
+    v.figures = e.what();
+  }
+  if (v.problems.empty()) v.manifest = load_manifest(fs, path).manifest;
+  return v;
+}
+
+std::string text_of(const Verdict& v) {
+  std::string text = v.manifest ? fmt::format("{}: good, {} files, {} bytes, values hash {}\n", v.path,
+                                              v.manifest->files.size(), total_bytes(*v.manifest),
+                                              v.manifest->values_hash.hex())
+                                : fmt::format("{}: DAMAGED\n  {}\n", v.path, fmt::join(v.problems, "\n  "));
+  if (!v.figures.empty()) text += fmt::format("  {}\n", v.figures);
+  return text;
+}
+
+Json json_of(const Verdict& v) {
+  Json json = {{"path", v.path}, {"state", v.manifest ? "good" : "damaged"}};
+  if (v.manifest) {
+    json["files"] = v.manifest->files.size();
+    json["bytes"] = total_bytes(*v.manifest);
+    json["values_hash"] = v.manifest->values_hash.hex();
+  } else {
+    json["problems"] = v.problems;
+  }
+  if (!v.figures.empty()) json["figures"] = v.figures;
+  return json;
+}
+
+}  // namespace
+
+int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out, ToolFormat format) {
+  std::vector<std::string> paths;
+  for (const CheckpointEntry& e : scan_checkpoints(fs, path_or_dir)) paths.push_back(e.path);
+  const std::string name = base_name(path_or_dir);
+  const bool is_one = fs.exists(join_path(path_or_dir, kManifestName)) || name.starts_with("step-") ||
+                      name.starts_with(kSupersededPrefix);
+  if (paths.empty() && is_one && fs.is_directory(path_or_dir)) paths.push_back(path_or_dir);
+  if (paths.empty()) fail(ErrorKind::checkpoint, "there is no checkpoint at {}", path_or_dir);
+  bool good = true;
+  Json checkpoints = Json::array();
+  for (const std::string& path : paths) {
+    const Verdict verdict = judge(fs, path);
+    good = good && verdict.is_whole();
+    if (format == ToolFormat::json) {
+      checkpoints.push_back(json_of(verdict));
+    } else {
+      out += text_of(verdict);
+    }
+  }
+  if (format == ToolFormat::json) out += json_text({{"good", good}, {"checkpoints", checkpoints}});
+  return good ? 0 : static_cast<int>(ExitCode::difference);
+}
+
+}  // namespace varscope
