@@ -139,7 +139,7 @@ class Bench {
     Manifest m;
     m.servers = m.workers = m.logical_workers = 1;
     m.step = report.step;
-    m.cut = report.cut;
+    m.worker_clocks = report.worker_clocks;
     m.variables = variables_;
     m.optimizer = to_string(optimizer_.config().type);
     m.slots = optimizer_.slot_names();

@@ -42,7 +42,7 @@ void write_files(Fs& fs, const std::string& tmp, const std::string& id, NewCheck
       fill(tensors[i], memory);
       return memory;
     };
-    add_report(m, write_shard(fs, tmp, server, m.servers, m.step, m.cut, id, tensors, load));
+    add_report(m, write_shard(fs, tmp, server, m.servers, m.step, m.worker_clocks, id, tensors, load));
   }
   for (const auto& [name, bytes] : c.files) m.files.push_back(write_blob(fs, tmp, name, bytes));
   if (c.evaluation) write_evaluation(fs, tmp, *c.evaluation);

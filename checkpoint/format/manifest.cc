@@ -77,12 +77,13 @@ int server_of_shard(const std::string& name) {
 }
 
 void add_report(Manifest& manifest, const ShardReport& report) {
-  if (report.step != manifest.step || report.cut != manifest.cut) {
+  if (report.step != manifest.step || report.worker_clocks != manifest.worker_clocks) {
     fail(ErrorKind::checkpoint,
          "checkpoint {}: server {} cut at step {} with worker clocks {}, the coordinator at step {} with {}; "
          "the "
          "servers are not of one state",
-         manifest.id, report.server, report.step, numbers(report.cut), manifest.step, numbers(manifest.cut));
+         manifest.id, report.server, report.step, numbers(report.worker_clocks), manifest.step,
+         numbers(manifest.worker_clocks));
   }
   for (const FileRecord& f : manifest.files) {
     if (f.name == report.file.name)
@@ -135,7 +136,7 @@ std::string to_json(const Manifest& m) {
                      {"endianness", m.endianness},
                      {"mode", m.mode},
                      {"step", m.step},
-                     {"cut", m.cut},
+                     {"cut", m.worker_clocks},
                      {"servers", m.servers},
                      {"workers", m.workers},
                      {"logical_workers", m.logical_workers},

@@ -70,7 +70,7 @@ struct Manifest {
   std::string endianness = "little";
   std::string mode = "bsp";
   std::int64_t step = 0;
-  std::vector<std::int64_t> cut;  // per worker, the last clock included
+  std::vector<std::int64_t> worker_clocks;  // the last step of each worker that is included
   int servers = 0, workers = 0, logical_workers = 0;
   VariableTable variables;
   std::string optimizer;
@@ -83,7 +83,7 @@ struct Manifest {
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& format_major& format_minor& program_version& id& parent& run_id& attempt& unix_time& config_hash;
-    ar& endianness& mode& step& cut& servers& workers& logical_workers;
+    ar& endianness& mode& step& worker_clocks& servers& workers& logical_workers;
     ar& variables& optimizer& slots& files& tensors& coordinator_state& values_hash;
   }
 };
@@ -95,8 +95,8 @@ std::string step_name(std::int64_t step);
 // The server that wrote the file, or -1 for a name that is not a shard's.
 int server_of_shard(const std::string& name);
 
-// Appends a server's file and tensors. Throws Error(checkpoint) when the report is of another step or cut
-// than the manifest, or of a server that has reported already.
+// Appends a server's file and tensors. Throws Error(checkpoint) when the report has another step or other
+// worker clocks than the manifest, or is of a server that has reported already.
 void add_report(Manifest& manifest, const ShardReport& report);
 Digest values_hash_of(const Manifest& manifest);
 std::uint64_t total_bytes(const Manifest& manifest);  // of its files

@@ -21,8 +21,8 @@ void check_job(const Manifest& m) {
   if (m.step < 0) bad(fmt::format("has the negative step {}", m.step));
   if (m.servers < 1 || m.servers > kMaxRanks) bad(fmt::format("has {} servers", m.servers));
   if (m.workers < 0 || m.workers > kMaxRanks) bad(fmt::format("has {} workers", m.workers));
-  if (m.cut.size() != static_cast<std::size_t>(m.workers)) {
-    bad(fmt::format("has {} workers but the clocks of {}", m.workers, m.cut.size()));
+  if (m.worker_clocks.size() != static_cast<std::size_t>(m.workers)) {
+    bad(fmt::format("has {} workers but the clocks of {}", m.workers, m.worker_clocks.size()));
   }
 }
 

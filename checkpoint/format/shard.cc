@@ -132,14 +132,14 @@ namespace {
 // `write_tensor(writer, i)` writes all bytes of tensors[i] and returns their digest.
 template <class WriteTensor>
 ShardReport write_tensors(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                          const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                          const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                           std::span<const ShardTensor> tensors, const WriteTensor& write_tensor) {
   const std::string header = make_header(server, step, checkpoint_id, tensors);
 
   ShardReport report;
   report.server = server;
   report.step = step;
-  report.cut = cut;
+  report.worker_clocks = worker_clocks;
   ChunkedWriter writer(fs, dir, shard_name(server, n_servers));
   writer.write(std::as_bytes(std::span(header)));
   std::uint64_t at = header.size();
@@ -157,9 +157,9 @@ ShardReport write_tensors(Fs& fs, const std::string& dir, int server, int n_serv
 }  // namespace
 
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors, const LoadTensor& load) {
-  return write_tensors(fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+  return write_tensors(fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
                        [&](ChunkedWriter& writer, std::size_t i) {
                          const ShardTensor& t = tensors[i];
                          const std::span<const std::byte> bytes = load(i);
@@ -172,9 +172,9 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
 }
 
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors) {
-  return write_tensors(fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+  return write_tensors(fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
                        [&](ChunkedWriter& writer, std::size_t i) {
                          const std::span bytes(tensors[i].data.data, tensors[i].data.n_bytes);
                          writer.write(bytes);
@@ -183,10 +183,10 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
 }
 
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors, const ReadPiece& read) {
   return write_tensors(
-      fs, dir, server, n_servers, step, cut, checkpoint_id, tensors,
+      fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
       [&](ChunkedWriter& writer, std::size_t i) {
         Digester digester;
         const std::size_t n_bytes = tensors[i].data.n_bytes;

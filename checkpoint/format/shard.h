@@ -29,13 +29,13 @@ struct ShardTensor {
 struct ShardReport {
   int server = 0;
   std::int64_t step = 0;
-  std::vector<std::int64_t> cut;
+  std::vector<std::int64_t> worker_clocks;  // Manifest::worker_clocks
   FileRecord file;
   std::vector<TensorRecord> tensors;
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& server& step& cut& file& tensors;
+    ar& server& step& worker_clocks& file& tensors;
   }
 };
 
@@ -53,14 +53,14 @@ std::string tensor_name(const std::string& variable, const std::string& slot, st
 // memory, fsynced, closed. Throws Error(io) of the first operation that failed, and Error(argument) for
 // tensors that make no sense (before anything is written). Uses nothing global: any thread may call it.
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors);
 
 // The same with the memory of one tensor at a time: `load` is called with each index in order, and what it
 // returns must last until the next call. `data.data` is not looked at, `data.n_bytes` must be right.
 using LoadTensor = std::function<std::span<const std::byte>(std::size_t)>;
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors, const LoadTensor& load);
 
 // The same for memory that changes meanwhile: `read` copies bytes [offset, offset + out.size()) of tensors[i]
@@ -69,7 +69,7 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
 inline constexpr std::size_t kShardPieceBytes = 64 << 10;
 using ReadPiece = std::function<void(std::size_t i, std::size_t offset, std::span<std::byte> out)>;
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                        const std::vector<std::int64_t>& cut, const std::string& checkpoint_id,
+                        const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors, const ReadPiece& read);
 
 // The same for a file of opaque bytes, such as worker-00007.state.

@@ -35,8 +35,8 @@ class CheckpointReader {
   std::vector<std::string> verify() const;
 
   // Throws one Error(checkpoint) with every difference between the checkpoint and what a job wants: variables
-  // that are missing or extra, other shapes or dtypes (both values), slots, optimizer. How a variable is cut
-  // into parts is no difference.
+  // that are missing or extra, other shapes or dtypes (both values), slots, optimizer. How a variable is
+  // divided into parts is no difference.
   void check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
                    const std::string& optimizer) const;
 

@@ -15,7 +15,7 @@ struct UnmatchedVariable {
 };
 
 // How a checkpoint differs from what is wanted of it: everything, found from its manifest before a value is
-// read or changed. Variables are compared as wholes; how they are cut into parts is no difference.
+// read or changed. Variables are compared as wholes; how they are divided into parts is no difference.
 struct RestorePlan {
   std::vector<std::string> found;          // in both; in the order wanted
   std::vector<UnmatchedVariable> missing;  // wanted, but not in the checkpoint

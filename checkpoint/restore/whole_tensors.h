@@ -9,8 +9,8 @@
 
 namespace varscope {
 
-// The value of a whole variable (slot "") or one of its optimizer slots, however it was cut when it was
-// saved.
+// The value of a whole variable (slot "") or one of its optimizer slots, however it was divided when it
+// was saved.
 struct WholeTensor {
   std::string variable;  // VariableSpec::full_name()
   std::string slot;

@@ -103,7 +103,7 @@ std::string facts(const Manifest& m, const std::string& path) {
       {"mode", m.mode},
       {"servers", std::to_string(m.servers)},
       {"workers", fmt::format("{} ({} logical)", m.workers, m.logical_workers)},
-      {"clocks", fmt::format("{}", fmt::join(m.cut, " "))},
+      {"clocks", fmt::format("{}", fmt::join(m.worker_clocks, " "))},
       {"optimizer",
        m.slots.empty() ? m.optimizer : fmt::format("{} (slots {})", m.optimizer, fmt::join(m.slots, ", "))},
       {"parameters", std::to_string(m.variables.n_parameters())},

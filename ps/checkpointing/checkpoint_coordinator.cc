@@ -182,8 +182,8 @@ void CheckpointCoordinator::start_commit() {
   manifest.step = pending_->clock.value;
   manifest.coordinator_state = pending_->coordinator_state;
   for (const auto& outcome : pending_->outcomes) {
-    if (manifest.cut.empty()) manifest.cut = outcome->report.cut;
-    if (manifest.cut != outcome->report.cut || manifest.step != outcome->report.step) {
+    if (manifest.worker_clocks.empty()) manifest.worker_clocks = outcome->report.worker_clocks;
+    if (manifest.worker_clocks != outcome->report.worker_clocks || manifest.step != outcome->report.step) {
       return give_up(fmt::format("server {} cut at step {}, not {}", outcome->report.server,
                                  outcome->report.step, manifest.step));
     }

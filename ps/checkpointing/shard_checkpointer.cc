@@ -81,14 +81,16 @@ void ShardCheckpointer::cut(Clock clock, const std::string& id) {
 ShardOutcome ShardCheckpointer::write(Clock clock, const std::string& id) {
   ShardOutcome outcome{id, "", {}};
   const std::string path = temporary_path(dir_, id);
-  const std::vector<std::int64_t> cut(static_cast<std::size_t>(n_workers_), clock.value);
+  const std::vector<std::int64_t> worker_clocks(static_cast<std::size_t>(n_workers_), clock.value);
   try {
-    outcome.report =
-        snapshot_ ? write_shard(fs_, path, shard_.server().value, n_servers_, clock.value, cut, id, tensors_,
-                                [this](std::size_t i, std::size_t offset, std::span<std::byte> out) {
-                                  snapshot_->read(i, offset, out);
-                                })
-                  : write_shard(fs_, path, shard_.server().value, n_servers_, clock.value, cut, id, tensors_);
+    outcome.report = snapshot_
+                         ? write_shard(fs_, path, shard_.server().value, n_servers_, clock.value,
+                                       worker_clocks, id, tensors_,
+                                       [this](std::size_t i, std::size_t offset, std::span<std::byte> out) {
+                                         snapshot_->read(i, offset, out);
+                                       })
+                         : write_shard(fs_, path, shard_.server().value, n_servers_, clock.value,
+                                       worker_clocks, id, tensors_);
   } catch (const std::exception& e) {
     outcome.error = e.what();
   }

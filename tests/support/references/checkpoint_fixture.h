@@ -151,7 +151,7 @@ inline Manifest make_manifest(const Model& model, std::int64_t step, int servers
   m.attempt = 1;
   m.config_hash = digest_of(std::string_view("config")).hex();
   m.step = step;
-  m.cut = {step, step};
+  m.worker_clocks = {step, step};
   m.servers = servers;
   m.workers = m.logical_workers = 2;
   m.variables = model.table;

@@ -143,7 +143,7 @@ TEST_P(CheckpointFixture, ManifestSaysWhatWasWritten) {
   EXPECT_EQ(m.attempt, 1);
   EXPECT_EQ(m.unix_time, 1'700'000'000);
   EXPECT_EQ(m.step, 7);
-  EXPECT_EQ(m.cut, (std::vector<std::int64_t>{7, 7}));
+  EXPECT_EQ(m.worker_clocks, (std::vector<std::int64_t>{7, 7}));
   EXPECT_EQ(m.servers, 2);
   EXPECT_EQ(m.workers, 2);
   EXPECT_EQ(m.optimizer, "momentum");

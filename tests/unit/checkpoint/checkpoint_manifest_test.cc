@@ -43,7 +43,7 @@ TEST(Manifest, RoundTrips) {
   EXPECT_EQ(encode_manifest(back), bytes);
   EXPECT_EQ(back.files, m.files);
   EXPECT_EQ(back.tensors, m.tensors);
-  EXPECT_EQ(back.cut, m.cut);
+  EXPECT_EQ(back.worker_clocks, m.worker_clocks);
   EXPECT_EQ(back.variables.digest(), m.variables.digest());
   EXPECT_EQ(back.coordinator_state, "epoch 3");
   EXPECT_EQ(back.values_hash, testing::values_hash_of(small_model(1)));
@@ -61,7 +61,7 @@ TEST(Manifest, ReportSurvivesTheNetwork) {
   const ShardReport report = testing::write_part(fs, dir.path(), small_model(1), 7, 1, 2, "id");
   const auto back = from_binary<ShardReport>(to_binary(report), "a report");
   EXPECT_EQ(back.server, 1);
-  EXPECT_EQ(back.cut, report.cut);
+  EXPECT_EQ(back.worker_clocks, report.worker_clocks);
   EXPECT_EQ(back.file, report.file);
   EXPECT_EQ(back.tensors, report.tensors);
 }
@@ -72,12 +72,12 @@ TEST(Manifest, RefusesReportsOfAnotherState) {
   ShardReport report;
   report.server = 1;
   report.step = 7;
-  report.cut = {7, 6};
+  report.worker_clocks = {7, 6};
   EXPECT_EQ(error_of([&] { add_report(m, report); }),
             "checkpoint: checkpoint id-7: server 1 cut at step 7 with worker clocks [7, 6], the coordinator "
             "at step 7 with "
             "[7, 7]; the servers are not of one state");
-  report.cut = {7, 7};
+  report.worker_clocks = {7, 7};
   report.file.name = "shard";
   add_report(m, report);
   EXPECT_EQ(error_of([&] { add_report(m, report); }), "checkpoint: checkpoint id-7: two reports of shard");
@@ -119,7 +119,7 @@ TEST(Manifest, NothingThatDoesNotHoldTogetherIsAccepted) {
       {"big-endian machine", [](Manifest& m) { m.endianness = "big"; }},
       {"negative step -1", [](Manifest& m) { m.step = -1; }},
       {"has 0 servers", [](Manifest& m) { m.servers = 0; }},
-      {"2 workers but the clocks of 1", [](Manifest& m) { m.cut.pop_back(); }},
+      {"2 workers but the clocks of 1", [](Manifest& m) { m.worker_clocks.pop_back(); }},
       {"names a file \"../x\"", [](Manifest& m) { m.files[0].name = "../x"; }},
       {"names a file \"..\"", [](Manifest& m) { m.files[0].name = ".."; }},
       {"names a file \"MANIFEST\"", [](Manifest& m) { m.files[0].name = "MANIFEST"; }},

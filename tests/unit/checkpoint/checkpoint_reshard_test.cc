@@ -56,7 +56,7 @@ TEST(CheckpointReshard, PlacesEverySliceAsAJobOfThatManyServers) {
       }
       EXPECT_EQ(after.run_id, before.run_id);
       EXPECT_EQ(after.unix_time, before.unix_time);
-      EXPECT_EQ(after.cut, before.cut);
+      EXPECT_EQ(after.worker_clocks, before.worker_clocks);
       EXPECT_EQ(after.coordinator_state, before.coordinator_state);
       EXPECT_NE(after.id, before.id);
       CheckpointReader reader = CheckpointReader::open(saved.fs, path);

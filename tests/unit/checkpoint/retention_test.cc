@@ -48,9 +48,9 @@ class Retention : public ::testing::Test {
     Manifest m = testing::make_manifest(model, step, 1);
     m.unix_time = unix_time;
     m.workers = m.logical_workers = 0;
-    m.cut.clear();
+    m.worker_clocks.clear();
     ShardReport report = testing::write_part(fs, tmp, model, step, 0, 1, id);
-    report.cut.clear();
+    report.worker_clocks.clear();
     add_report(m, report);
     directory->commit(id, m);
   }

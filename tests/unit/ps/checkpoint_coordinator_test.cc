@@ -41,7 +41,7 @@ class CheckpointCoordinatorTest : public ::testing::Test {
   void start(std::int64_t first, const std::string& resumed_from = "") {
     coordinator.reset();
     Manifest base = testing::make_manifest(tiny_model(1), 0, 1);
-    base.cut.clear();
+    base.worker_clocks.clear();
     coordinator.emplace(fs, dir.path(), config, base, fmt::format("start{}", ++n_starts),
                         std::vector<ServerId>{ServerId(0)}, Clock(first), heard, resumed_from);
   }

@@ -72,7 +72,7 @@ TEST_F(EvaluationTest, CheckpointsKeepTheLossAndEachMetricThatIsANumber) {
   TempDir dir;
   PosixFs fs;
   Manifest base = testing::make_manifest(tiny_model(1), 0, 1);
-  base.cut.clear();
+  base.worker_clocks.clear();
   CheckpointCoordinator checkpoints(fs, dir.path(), {}, base, "start", {ServerId(0)}, Clock(0), heard);
   Coordinator coordinator = make(&checkpoints);
   coordinator.on_message(report(0, 0, {2, 0, 2, 2, 0}, 1.5));
