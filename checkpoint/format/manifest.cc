@@ -17,7 +17,7 @@ using Json = nlohmann::ordered_json;
 Json to_json(const FileRecord& f) {
   return {{"name", f.name},
           {"bytes", f.size},
-          {"chunk_bytes", f.chunk_bytes},
+          {"chunk_bytes", f.crc_block_bytes},
           {"crc32c", f.crc32c},
           {"xxh3_128", f.digest.hex()}};
 }

@@ -17,7 +17,7 @@
 
 namespace varscope {
 
-inline constexpr std::uint32_t kChunkBytes = 1U << 20;  // what one crc32c covers
+inline constexpr std::uint32_t kCrcBlockBytes = 1U << 20;  // a CRC block: what one crc32c covers
 inline constexpr const char* kManifestName = "MANIFEST";
 inline constexpr const char* kManifestJsonName = "manifest.json";
 
@@ -25,13 +25,13 @@ inline constexpr const char* kManifestJsonName = "manifest.json";
 struct FileRecord {
   std::string name;  // inside the checkpoint's directory
   std::uint64_t size = 0;
-  std::uint32_t chunk_bytes = kChunkBytes;
-  std::vector<std::uint32_t> crc32c;  // one per chunk; the last chunk may be short
+  std::uint32_t crc_block_bytes = kCrcBlockBytes;
+  std::vector<std::uint32_t> crc32c;  // one per CRC block; the last block may be short
   Digest digest;                      // of the whole file
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& name& size& chunk_bytes& crc32c& digest;
+    ar& name& size& crc_block_bytes& crc32c& digest;
   }
   friend bool operator==(const FileRecord&, const FileRecord&) = default;
 };
@@ -101,8 +101,8 @@ void add_report(Manifest& manifest, const ShardReport& report);
 Digest values_hash_of(const Manifest& manifest);
 std::uint64_t total_bytes(const Manifest& manifest);  // of its files
 
-// Throws Error(checkpoint) that begins with `what` unless all of the manifest holds together: names, chunk
-// counts, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of every
+// Throws Error(checkpoint) that begins with `what` unless all of the manifest holds together: names, counts
+// of CRC blocks, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of every
 // (variable, slot) covering the variable exactly once, parts covering their whole, one shard per server, one
 // clock per worker, and the hash of the values.
 void check_manifest(const Manifest& manifest, std::string_view what);

@@ -10,7 +10,7 @@
 namespace varscope {
 namespace {
 
-constexpr std::uint32_t kMinChunkBytes = 512, kMaxChunkBytes = 64U << 20;
+constexpr std::uint32_t kMinCrcBlockBytes = 512, kMaxCrcBlockBytes = 64U << 20;
 constexpr int kMaxRanks = 1 << 20;
 
 [[noreturn]] void bad(const std::string& message) { throw Error(ErrorKind::checkpoint, message); }
@@ -37,12 +37,12 @@ void check_files(const Manifest& m) {
   for (const FileRecord& f : m.files) {
     if (!is_file_name(f.name)) bad(fmt::format("names a file \"{}\"", f.name));
     if (!names.insert(f.name).second) bad(fmt::format("names the file {} twice", f.name));
-    if (f.chunk_bytes < kMinChunkBytes || f.chunk_bytes > kMaxChunkBytes) {
-      bad(fmt::format("has chunks of {} bytes in {}", f.chunk_bytes, f.name));
+    if (f.crc_block_bytes < kMinCrcBlockBytes || f.crc_block_bytes > kMaxCrcBlockBytes) {
+      bad(fmt::format("has CRC blocks of {} bytes in {}", f.crc_block_bytes, f.name));
     }
-    const std::uint64_t chunks = f.size / f.chunk_bytes + (f.size % f.chunk_bytes != 0 ? 1 : 0);
-    if (f.crc32c.size() != chunks) {
-      bad(fmt::format("has {} checksums for the {} chunks of {}", f.crc32c.size(), chunks, f.name));
+    const std::uint64_t blocks = f.size / f.crc_block_bytes + (f.size % f.crc_block_bytes != 0 ? 1 : 0);
+    if (f.crc32c.size() != blocks) {
+      bad(fmt::format("has {} checksums for the {} CRC blocks of {}", f.crc32c.size(), blocks, f.name));
     }
   }
   for (int server = 0; server < m.servers; ++server) {

@@ -15,9 +15,9 @@ using Json = nlohmann::json;
 
 // Writes one file from front to back, with the checksums that go into its record. Small pieces are gathered,
 // so that a shard of many small slices is not as many system calls.
-class ChunkedWriter {
+class ChecksummedFile {
  public:
-  ChunkedWriter(Fs& fs, const std::string& dir, std::string name)
+  ChecksummedFile(Fs& fs, const std::string& dir, std::string name)
       : file_(fs.create_exclusive(join_path(dir, name))) {
     record_.name = std::move(name);
   }
@@ -48,7 +48,7 @@ class ChunkedWriter {
 
   FileRecord finish() {
     flush();
-    if (in_chunk_ > 0) record_.crc32c.push_back(crc_);
+    if (in_block_ > 0) record_.crc32c.push_back(crc_);
     file_->sync();
     file_->close();
     record_.digest = digester_.finish();
@@ -62,14 +62,14 @@ class ChunkedWriter {
     digester_.update(bytes);
     record_.size += bytes.size();
     while (!bytes.empty()) {
-      const std::size_t n = std::min<std::size_t>(bytes.size(), kChunkBytes - in_chunk_);
+      const std::size_t n = std::min<std::size_t>(bytes.size(), kCrcBlockBytes - in_block_);
       crc_ = crc32c(bytes.first(n), crc_);
-      in_chunk_ += n;
+      in_block_ += n;
       bytes = bytes.subspan(n);
-      if (in_chunk_ < kChunkBytes) return;
+      if (in_block_ < kCrcBlockBytes) return;
       record_.crc32c.push_back(crc_);
       crc_ = 0;
-      in_chunk_ = 0;
+      in_block_ = 0;
     }
   }
 
@@ -90,7 +90,7 @@ class ChunkedWriter {
   AlignedBytes buffer_ = allocate_aligned(kGatherBytes);
   std::size_t gathered_ = 0;
   std::uint32_t crc_ = 0;
-  std::size_t in_chunk_ = 0;
+  std::size_t in_block_ = 0;
 };
 
 void check_tensor(const ShardTensor& t) {
@@ -140,7 +140,7 @@ ShardReport write_tensors(Fs& fs, const std::string& dir, int server, int n_serv
   report.server = server;
   report.step = step;
   report.worker_clocks = worker_clocks;
-  ChunkedWriter writer(fs, dir, shard_name(server, n_servers));
+  ChecksummedFile writer(fs, dir, shard_name(server, n_servers));
   writer.write(std::as_bytes(std::span(header)));
   std::uint64_t at = header.size();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -160,7 +160,7 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
                         const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors, const LoadTensor& load) {
   return write_tensors(fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
-                       [&](ChunkedWriter& writer, std::size_t i) {
+                       [&](ChecksummedFile& writer, std::size_t i) {
                          const ShardTensor& t = tensors[i];
                          const std::span<const std::byte> bytes = load(i);
                          if (bytes.size() != t.data.n_bytes)
@@ -175,7 +175,7 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
                         const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors) {
   return write_tensors(fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
-                       [&](ChunkedWriter& writer, std::size_t i) {
+                       [&](ChecksummedFile& writer, std::size_t i) {
                          const std::span bytes(tensors[i].data.data, tensors[i].data.n_bytes);
                          writer.write(bytes);
                          return digest_of(bytes);
@@ -187,7 +187,7 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
                         std::span<const ShardTensor> tensors, const ReadPiece& read) {
   return write_tensors(
       fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
-      [&](ChunkedWriter& writer, std::size_t i) {
+      [&](ChecksummedFile& writer, std::size_t i) {
         Digester digester;
         const std::size_t n_bytes = tensors[i].data.n_bytes;
         for (std::size_t at = 0; at < n_bytes; at += kShardPieceBytes) {
@@ -199,7 +199,7 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
 }
 
 FileRecord write_blob(Fs& fs, const std::string& dir, const std::string& name, std::string_view bytes) {
-  ChunkedWriter writer(fs, dir, name);
+  ChecksummedFile writer(fs, dir, name);
   writer.write(std::as_bytes(std::span(bytes)));
   return writer.finish();
 }

@@ -145,7 +145,7 @@ void CheckpointReader::copy_common(const Saved& saved, const Slice& common, cons
 }
 
 // All of a record is wanted, as where only the number of servers has changed: its own digest stands for the
-// chunks', and not a byte more is read.
+// CRC blocks', and not a byte more is read.
 void CheckpointReader::read_record(const TensorRecord& record, std::span<std::byte> out) {
   Digester digester;
   ReadFile& file = open_file(record.file);
@@ -157,7 +157,7 @@ void CheckpointReader::read_record(const TensorRecord& record, std::span<std::by
   }
   n_bytes_read_ += out.size();
   if (digester.finish() == record.digest) return;
-  read_bytes(record.file, record.begin, out);  // names the chunk
+  read_bytes(record.file, record.begin, out);  // names the CRC block
   fail(ErrorKind::checkpoint,
        "{} is damaged: slice {} of variable \"{}\"{} has another hash than the manifest",
        join_path(path_, manifest_.files[record.file].name), record.slice, record.variable,
@@ -186,45 +186,45 @@ std::string CheckpointReader::read_file(const std::string& name) {
 void CheckpointReader::read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out) {
   const FileRecord& record = manifest_.files[file];
   while (!out.empty()) {
-    const std::uint64_t index = begin / record.chunk_bytes;
-    const std::uint64_t at = begin % record.chunk_bytes;
-    const std::uint64_t whole = std::min<std::uint64_t>(record.chunk_bytes, record.size - (begin - at));
+    const std::uint64_t index = begin / record.crc_block_bytes;
+    const std::uint64_t at = begin % record.crc_block_bytes;
+    const std::uint64_t whole = std::min<std::uint64_t>(record.crc_block_bytes, record.size - (begin - at));
     const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), whole - at));
     if (n == whole) {
-      read_chunk(file, index, out.first(n));  // all of it is wanted: no copy
+      read_block(file, index, out.first(n));  // all of it is wanted: no copy
     } else {
-      std::memcpy(out.data(), cached_chunk(file, index).bytes.data() + at, n);
+      std::memcpy(out.data(), cached_block(file, index).bytes.data() + at, n);
     }
     begin += n;
     out = out.subspan(n);
   }
 }
 
-const CheckpointReader::Chunk& CheckpointReader::cached_chunk(std::uint32_t file, std::uint64_t index) {
-  for (const Chunk& c : cache_) {
+const CheckpointReader::CrcBlock& CheckpointReader::cached_block(std::uint32_t file, std::uint64_t index) {
+  for (const CrcBlock& c : cache_) {
     if (!c.bytes.empty() && c.file == file && c.index == index) return c;
   }
   const FileRecord& record = manifest_.files[file];
-  const std::uint64_t begin = index * record.chunk_bytes;
-  Chunk& chunk = cache_[next_victim_];
-  chunk.file = file;
-  chunk.index = index;
-  chunk.bytes.resize(
-      static_cast<std::size_t>(std::min<std::uint64_t>(record.chunk_bytes, record.size - begin)));
+  const std::uint64_t begin = index * record.crc_block_bytes;
+  CrcBlock& block = cache_[next_victim_];
+  block.file = file;
+  block.index = index;
+  block.bytes.resize(
+      static_cast<std::size_t>(std::min<std::uint64_t>(record.crc_block_bytes, record.size - begin)));
   try {
-    read_chunk(file, index, chunk.bytes);
+    read_block(file, index, block.bytes);
   } catch (const Error&) {
-    chunk.bytes.clear();
+    block.bytes.clear();
     throw;
   }
   next_victim_ = (next_victim_ + 1) % cache_.size();
-  return chunk;
+  return block;
 }
 
-void CheckpointReader::read_chunk(std::uint32_t file, std::uint64_t index, std::span<std::byte> out) {
+void CheckpointReader::read_block(std::uint32_t file, std::uint64_t index, std::span<std::byte> out) {
   const FileRecord& record = manifest_.files[file];
   ReadFile& source = open_file(file);
-  const std::uint64_t begin = index * record.chunk_bytes;
+  const std::uint64_t begin = index * record.crc_block_bytes;
   std::uint32_t crc = 0;
   for (std::size_t at = 0; at < out.size(); at += kPieceBytes) {
     const std::span<std::byte> piece = out.subspan(at, std::min(kPieceBytes, out.size() - at));
@@ -233,7 +233,8 @@ void CheckpointReader::read_chunk(std::uint32_t file, std::uint64_t index, std::
   }
   n_bytes_read_ += out.size();
   if (crc == record.crc32c[index]) return;
-  fail(ErrorKind::checkpoint, "{} is damaged: chunk {} (from byte {}) has crc32c {:08x} instead of {:08x}",
+  fail(ErrorKind::checkpoint,
+       "{} is damaged: CRC block {} (from byte {}) has crc32c {:08x} instead of {:08x}",
        join_path(path_, record.name), index, begin, crc, record.crc32c[index]);
 }
 

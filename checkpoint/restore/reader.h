@@ -18,8 +18,8 @@ namespace varscope {
 
 // One checkpoint, open for reading: any box of any variable, whatever boxes and whatever parts it was saved
 // in. Variables are found by VariableSpec::full_name(): a part is a box of its whole. Every byte it hands out
-// has been checked: against its record's digest where all of a record is wanted, else against its chunk's
-// crc32c. Not thread-safe; borrows the Fs. Errors are Error(checkpoint) when the bytes are wrong and
+// has been checked: against its record's digest where all of a record is wanted, else against the crc32c
+// of its CRC block. Not thread-safe; borrows the Fs. Errors are Error(checkpoint) when the bytes are wrong and
 // Error(io) when they cannot be read.
 class CheckpointReader {
  public:
@@ -30,8 +30,8 @@ class CheckpointReader {
   const std::string& path() const { return path_; }
   Digest values_hash() const { return manifest_.values_hash; }
 
-  // Checks every byte of every file: chunk checksums, file digests, tensor digests. A line for each problem,
-  // which names the file and the chunk; none when all is well.
+  // Checks every byte of every file: checksums of CRC blocks, digests of files and of tensors. A line for each
+  // problem, which names the file and the CRC block; none when all is well.
   std::vector<std::string> verify() const;
 
   // Throws one Error(checkpoint) with every difference between the checkpoint and what a job wants: variables
@@ -56,7 +56,7 @@ class CheckpointReader {
   std::string read_file(const std::string& name);
 
   // Read from files by all calls so far, the manifest not counted. A box that is made of whole saved ones
-  // costs its own bytes; of others, the chunks that it touches are read.
+  // costs its own bytes; of others, the CRC blocks that it touches are read.
   std::uint64_t n_bytes_read() const { return n_bytes_read_; }
 
  private:
@@ -65,7 +65,7 @@ class CheckpointReader {
     const TensorRecord*
         record;  // into manifest_, which never changes and whose vectors keep their memory when moved
   };
-  struct Chunk {
+  struct CrcBlock {
     std::uint32_t file = 0;
     std::uint64_t index = 0;
     std::vector<std::byte> bytes;  // empty: nothing is cached here
@@ -82,8 +82,8 @@ class CheckpointReader {
   void read_record(const TensorRecord& record, std::span<std::byte> out);
   ReadFile& open_file(std::uint32_t file);
   void read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out);
-  const Chunk& cached_chunk(std::uint32_t file, std::uint64_t index);
-  void read_chunk(std::uint32_t file, std::uint64_t index, std::span<std::byte> out);
+  const CrcBlock& cached_block(std::uint32_t file, std::uint64_t index);
+  void read_block(std::uint32_t file, std::uint64_t index, std::span<std::byte> out);
 
   Fs* fs_;
   std::string path_;
@@ -91,14 +91,14 @@ class CheckpointReader {
   std::map<std::pair<std::string, std::string>, std::vector<Saved>>
       saved_;                                     // by (full name, slot); sorted by place on disk
   std::vector<std::unique_ptr<ReadFile>> files_;  // opened when first read
-  std::array<Chunk, 8> cache_;
+  std::array<CrcBlock, 8> cache_;
   std::vector<std::byte> scratch_;  // a record
   std::size_t next_victim_ = 0;
   std::uint64_t n_bytes_read_ = 0;
 };
 
 // Every byte of one of the manifest's files, by its index: a line for each problem, which names the file and
-// the chunk; one that cannot be read is a problem.
+// the CRC block; one that cannot be read is a problem.
 std::vector<std::string> verify_file(Fs& fs, const std::string& path, const Manifest& manifest,
                                      std::uint32_t file);
 // All of them, in the manifest's order.

@@ -155,7 +155,7 @@ Saver::Restored Saver::restore(const std::string& path_or_dir, Missing missing) 
   refuse(found.path, "the model",
          missing == Missing::stays ? plan.conflicts : plan.problems(RestorePlan::Extra::leave_out),
          "nothing was restored");
-  // Everything is read before anything is assigned: a damaged chunk must not leave half of a model.
+  // Everything is read before anything is assigned: a damaged CRC block must not leave half of a model.
   std::vector<std::pair<TensorView, Tensor>> read;
   for (const Entry& entry : all) {
     if (!reader.has(entry.saved.full_name(), "")) continue;

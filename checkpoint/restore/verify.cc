@@ -28,8 +28,8 @@ class FileVerifier {
   void run(ReadFile& file, std::vector<std::string>& problems) {
     const std::size_t before = problems.size();
     std::vector<std::byte> piece(kPieceBytes);
-    for (std::uint64_t begin = 0; begin < record_.size; begin += record_.chunk_bytes) {
-      const std::uint64_t end = std::min<std::uint64_t>(begin + record_.chunk_bytes, record_.size);
+    for (std::uint64_t begin = 0; begin < record_.size; begin += record_.crc_block_bytes) {
+      const std::uint64_t end = std::min<std::uint64_t>(begin + record_.crc_block_bytes, record_.size);
       std::uint32_t crc = 0;
       std::vector<std::string> of_tensors;
       for (std::uint64_t at = begin; at < end; at += kPieceBytes) {
@@ -40,10 +40,10 @@ class FileVerifier {
         file_digest_.update(bytes);
         feed_tensors(at, bytes, of_tensors);
       }
-      const std::uint64_t index = begin / record_.chunk_bytes;
+      const std::uint64_t index = begin / record_.crc_block_bytes;
       if (crc != record_.crc32c[index]) {
         problems.push_back(
-            fmt::format("{} is damaged: chunk {} (from byte {}) has crc32c {:08x} instead of {:08x}",
+            fmt::format("{} is damaged: CRC block {} (from byte {}) has crc32c {:08x} instead of {:08x}",
                         record_.name, index, begin, crc, record_.crc32c[index]));
       }
       std::ranges::move(of_tensors, std::back_inserter(problems));

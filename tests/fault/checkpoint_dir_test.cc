@@ -174,7 +174,7 @@ const NoResume kNoResumes[] = {
        std::filesystem::remove(c + "/step-000000300/worker-00000.state");
      },
      {"step-000000100 cannot be used", "MANIFEST", "step-000000200 cannot be used",
-      "shard-00001-of-00002.safetensors", "chunk 0", "step-000000300 cannot be used",
+      "shard-00001-of-00002.safetensors", "CRC block 0", "step-000000300 cannot be used",
       "worker-00000.state is missing"},
      "4; says of each which file is wrong, and how"},
 };
@@ -224,8 +224,9 @@ TEST(SharedVerification, FindsDamageInEveryFileWhoeverReadsIt) {
                                                                               std::to_string(n_servers)}))));
       EXPECT_EQ(ended.code, 0) << ended.all();
       ASSERT_EQ(ended.messages().size(), 1U) << ended.all();
-      EXPECT_NE(ended.messages()[0].find("step-000000300 cannot be used: " + file + " is damaged: chunk 0"),
-                std::string::npos)
+      EXPECT_NE(
+          ended.messages()[0].find("step-000000300 cannot be used: " + file + " is damaged: CRC block 0"),
+          std::string::npos)
           << ended.all();
       EXPECT_EQ(summary_of(ended.out).first_step, 200);
       EXPECT_EQ(summary_of(ended.out).hash, tiny_hash());

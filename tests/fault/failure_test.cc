@@ -176,7 +176,7 @@ const Refusal kRefusals[] = {
      [](const ScratchDir& dir) { return three_ranks(dir, {"--resume=" + (dir / "elsewhere")}); }},
     {"DamagedCheckpointByPath",
      4,
-     {"cannot resume from", "shard-00000-of-00001.safetensors", "chunk 0"},
+     {"cannot resume from", "shard-00000-of-00001.safetensors", "CRC block 0"},
      [](const ScratchDir& dir) {
        make_checkpoint(dir);
        const std::string path = dir / "run/checkpoints/step-000000003";

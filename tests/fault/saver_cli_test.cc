@@ -350,7 +350,7 @@ TEST_F(WarmStart, FallsBackToTheNewestGoodOne) {
   EXPECT_NE(ended.out.find("(step 6)"), std::string::npos);
   // By its path there is nothing to fall back to.
   expect_refused(varscope(to_step(other("warm_start: {from: " + step_path(dir, 8) + "}\n"), 2, {"--fresh"})),
-                 4, {"other.yaml:13:20: warm_start.from: cannot start from", "chunk 0"});
+                 4, {"other.yaml:13:20: warm_start.from: cannot start from", "CRC block 0"});
 }
 
 TEST_F(WarmStart, UnusedEntriesAreNamedWithTheirPlaces) {

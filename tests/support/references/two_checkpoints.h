@@ -24,7 +24,7 @@ inline Model two_shards(unsigned seed) {
       {"m"},
       seed};
 }
-// Each shard has more than one chunk.
+// Each shard has more than one CRC block.
 inline Model two_chunks(unsigned seed) {
   return {VariableTable({make_variable("w", DType::float32, {700, 1024})}), {}, seed};
 }

@@ -29,15 +29,16 @@ using testing::MemoryFs;
 
 FailureMatrix& matrix = FailureMatrix::install("files: damage", VARSCOPE_SOURCE_DIR "/docs/failures.md");
 
-constexpr const char* kOlderUsed = "rejected, file and chunk named; the older checkpoint is used";
+constexpr const char* kOlderUsed = "rejected, file and CRC block named; the older checkpoint is used";
 
 using DamagedCheckpoint = testing::TwoCheckpoints;
 
 // The words for changed bytes at `at` in a file of unchanged size.
 std::string damaged(const std::string& name, std::size_t at) {
   if (name == "MANIFEST") return "MANIFEST is damaged";  // its magic, length or checksum
-  const std::size_t chunk = at / kChunkBytes;
-  return fmt::format("{} is damaged: chunk {} (from byte {}) has crc32c ", name, chunk, chunk * kChunkBytes);
+  const std::size_t block = at / kCrcBlockBytes;
+  return fmt::format("{} is damaged: CRC block {} (from byte {}) has crc32c ", name, block,
+                     block * kCrcBlockBytes);
 }
 
 std::string resized(const std::string& name, std::size_t now, std::size_t was) {
@@ -86,18 +87,19 @@ TEST_F(CheckpointDamageOfLargeShards, AFlippedBitOfAnyRegionIsFound) {
   int n_cases = 0;
   for (int server : {0, 1}) {
     const std::string name = shard_name(server, 2), good = bytes(name);
-    ASSERT_GT(good.size(), kChunkBytes + 4096);
+    ASSERT_GT(good.size(), kCrcBlockBytes + 4096);
     const std::size_t last = good.size() - 1;
-    // Length, start of the header, header, its padding, start of the data; each end and middle of each chunk.
+    // Length, start of the header, header, its padding, start of the data; each end and middle of each CRC block.
     for (const std::size_t at :
-         std::vector<std::size_t>{0, 1, 7, 8, 9, 2000, 4095, 4096, kChunkBytes / 2, kChunkBytes - 1,
-                                  kChunkBytes, (kChunkBytes + last) / 2, last}) {
+         std::vector<std::size_t>{0, 1, 7, 8, 9, 2000, 4095, 4096, kCrcBlockBytes / 2, kCrcBlockBytes - 1,
+                                  kCrcBlockBytes, (kCrcBlockBytes + last) / 2, last}) {
       SCOPED_TRACE(fmt::format("byte {} of {}", at, name));
       expect_rejected(name, flipped(good, at), damaged(name, at));
       ++n_cases;
     }
   }
-  matrix.add({"bit flip", "shards of two chunks: each region of the header, ends and middle of each chunk",
+  matrix.add({"bit flip",
+              "shards of two CRC blocks: each region of the header, ends and middle of each block",
               std::to_string(n_cases), kOlderUsed});
 }
 
@@ -118,7 +120,7 @@ TEST_F(CheckpointDamageOfLargeShards, AnyZeroedPageIsFound) {
   expect_newer();
   EXPECT_GT(n_cases, 512);
   matrix.add(
-      {"page of 4096 bytes zeroed", "every page of shards of two chunks", "more than 512", kOlderUsed});
+      {"page of 4096 bytes zeroed", "every page of shards of two CRC blocks", "more than 512", kOlderUsed});
 }
 
 // --- one damage at a time, of the newer one and of both ---
@@ -162,7 +164,7 @@ std::vector<Damage> damages() {
                    write_whole_file(fs, p, "a file");
                  }});
   all.push_back({"shards 0 and 1 swapped", "shards of one size",
-                 "shard-00000-of-00002.safetensors is damaged: chunk 0",
+                 "shard-00000-of-00002.safetensors is damaged: CRC block 0",
                  [](MemoryFs& fs, const std::string& p, auto&) {
                    std::swap(fs.bytes(p + "/" + shard_name(0, 2)), fs.bytes(p + "/" + shard_name(1, 2)));
                  }});

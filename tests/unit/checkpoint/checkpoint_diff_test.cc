@@ -155,7 +155,7 @@ TEST(CheckpointDiff, NamesADamagedCheckpoint) {
   Saved a(tiny_model(1), 1), b(tiny_model(1), 1);
   testing::flip_bit(b.shard(0, 1), 4096 + 3);
   EXPECT_THAT(error_of([&] { diff_checkpoints(a.fs, a.path, b.path); }),
-              HasSubstr("shard-00000-of-00001.safetensors is damaged: chunk 0"));
+              HasSubstr("shard-00000-of-00001.safetensors is damaged: CRC block 0"));
   EXPECT_THAT(error_of([&] { diff_checkpoints(a.fs, a.path, a.dir / "none"); }),
               HasSubstr("is not a checkpoint"));
 }
@@ -184,7 +184,7 @@ TEST(CheckpointToolsAsJson, SayTheSameFacts) {
   EXPECT_EQ(verify_tool(saved.fs, saved.path, out, ToolFormat::json), kDifferent);
   EXPECT_EQ(json::parse(out).at("good"), false);
   EXPECT_THAT(json::parse(out).at("checkpoints")[0].at("problems")[0].get<std::string>(),
-              HasSubstr("chunk 0"));
+              HasSubstr("CRC block 0"));
 }
 
 }  // namespace

@@ -221,7 +221,7 @@ TEST_F(CheckpointHostile, ManifestFieldsWithAllHashesRight) {
           f.size = any_size(f.size);
           break;
         case 10:
-          f.chunk_bytes = static_cast<std::uint32_t>(any(f.chunk_bytes));
+          f.crc_block_bytes = static_cast<std::uint32_t>(any(f.crc_block_bytes));
           break;
         case 11:
           f.crc32c.resize(random() % 5);

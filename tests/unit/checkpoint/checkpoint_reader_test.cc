@@ -103,7 +103,7 @@ TEST(CheckpointReader, ReadsArbitraryBoxesOfArbitraryBoxes) {
 }
 
 TEST(CheckpointReader, ReadsAcrossChunks) {
-  // 5.5 MB in one shard; slices and rows straddle chunks of 1 MiB, and the cache overflows.
+  // 5.5 MB in one shard; slices and rows straddle CRC blocks of 1 MiB, and the cache overflows.
   const Model model(VariableTable({make_variable("w", DType::float64, {700, 993})}), {"m"}, 5);
   Saved saved(model, 1);
   CheckpointReader reader = CheckpointReader::open(saved.fs, saved.path);
@@ -150,7 +150,7 @@ TEST(CheckpointReader, ReadsOnlyTheBytesOfAServersBoxes) {
   }
 }
 
-// Columns of a matrix that was saved by rows: the chunks that they touch, each once.
+// Columns of a matrix that was saved by rows: the CRC blocks that they touch, each once.
 TEST(CheckpointReader, ReadsTheTouchedChunksOfOtherBoxes) {
   const Model model(VariableTable({make_variable("w", DType::float32, {512, 3072})}), {}, 5);
   const Saved saved(model, 2);
@@ -159,7 +159,7 @@ TEST(CheckpointReader, ReadsTheTouchedChunksOfOtherBoxes) {
   const Slice columns{Shape{512, 3072}, Shape{0, 1000}, Shape{512, 10}};
   expect_box(reader, model, "w", "", columns);
   EXPECT_GE(reader.n_bytes_read(), 512U * 10 * 4);
-  EXPECT_LE(reader.n_bytes_read(), 512U * 3072 * 4 + 2 * kChunkBytes);
+  EXPECT_LE(reader.n_bytes_read(), 512U * 3072 * 4 + 2 * kCrcBlockBytes);
 }
 
 TEST(CheckpointReader, RefusesBoxesAndMemoryThatDoNotFit) {
@@ -194,7 +194,7 @@ TEST(CheckpointReader, ReadsWorkerStates) {
   testing::flip_bit(saved.path + "/" + worker_state_name(0), 3);
   CheckpointReader again = CheckpointReader::open(saved.fs, saved.path);
   EXPECT_THAT(error_of([&] { again.read_file(worker_state_name(0)); }),
-              HasSubstr("worker-00000.state is damaged: chunk 0"));
+              HasSubstr("worker-00000.state is damaged: CRC block 0"));
 }
 
 TEST(CheckpointReader, ListsEveryDifferenceOfTheModelAtOnce) {
@@ -242,20 +242,20 @@ TEST(CheckpointDamage, EveryFlippedByteOfEveryFileIsFound) {
 TEST(CheckpointDamage, NamesFileChunkAndVariable) {
   const Model model(VariableTable({make_variable("w", DType::float64, {700, 400})}), {}, 5);
   Saved saved(model, 1);
-  testing::flip_bit(saved.shard(0, 1), kChunkBytes + 4096);
+  testing::flip_bit(saved.shard(0, 1), kCrcBlockBytes + 4096);
   const auto problems = verify_checkpoint(saved.fs, saved.path);
   ASSERT_EQ(problems.size(), 2U);
   EXPECT_THAT(
       problems[0],
-      HasSubstr("shard-00000-of-00001.safetensors is damaged: chunk 1 (from byte 1048576) has crc32c "));
+      HasSubstr("shard-00000-of-00001.safetensors is damaged: CRC block 1 (from byte 1048576) has crc32c "));
   EXPECT_THAT(problems[1], HasSubstr("of variable \"w\" has another hash than the manifest"));
   CheckpointReader reader = CheckpointReader::open(saved.fs, saved.path);
   const Tensor out(DType::float64, {700, 400});
-  EXPECT_THAT(
-      error_of([&] {
-        reader.read("w", "", whole({700, 400}), out.view());
-      }),
-      AllOf(HasSubstr("checkpoint: " + saved.path), HasSubstr("is damaged: chunk 1 (from byte 1048576)")));
+  EXPECT_THAT(error_of([&] {
+                reader.read("w", "", whole({700, 400}), out.view());
+              }),
+              AllOf(HasSubstr("checkpoint: " + saved.path),
+                    HasSubstr("is damaged: CRC block 1 (from byte 1048576)")));
 }
 
 // An unreadable byte of the newest sends us to the older one; of LATEST it is a warning; of the older one,
@@ -308,10 +308,10 @@ TEST(NewestCheckpoint, ListsWhatIsWrongWithEachWhenAllAreBad) {
   testing::flip_bit(saved.shard(0, 1), 10);
   EXPECT_THAT(
       error_of([&] { newest_checkpoint(saved.fs, saved.dir.path()); }),
-      AllOf(
-          HasSubstr("checkpoint: no checkpoint in " + saved.dir.path() + " can be used:"),
-          HasSubstr("step-000000005 cannot be used: " + newer + " is not a checkpoint"),
-          HasSubstr("step-000000004 cannot be used: shard-00000-of-00001.safetensors is damaged: chunk 0")));
+      AllOf(HasSubstr("checkpoint: no checkpoint in " + saved.dir.path() + " can be used:"),
+            HasSubstr("step-000000005 cannot be used: " + newer + " is not a checkpoint"),
+            HasSubstr(
+                "step-000000004 cannot be used: shard-00000-of-00001.safetensors is damaged: CRC block 0")));
 }
 
 TEST(NewestCheckpoint, SurvivesAMovedDirectory) {
@@ -374,8 +374,8 @@ TEST(CheckpointTools, VerifyReportsEveryProblem) {
   out.clear();
   EXPECT_EQ(verify_tool(saved.fs, newer, out), static_cast<int>(ExitCode::difference));
   EXPECT_THAT(out, AllOf(HasSubstr("DAMAGED"), HasSubstr("worker-00000.state is missing"),
-                         HasSubstr("shard-00000-of-00002.safetensors is damaged: chunk 0"),
-                         HasSubstr("shard-00001-of-00002.safetensors is damaged: chunk 0")));
+                         HasSubstr("shard-00000-of-00002.safetensors is damaged: CRC block 0"),
+                         HasSubstr("shard-00001-of-00002.safetensors is damaged: CRC block 0")));
   out.clear();
   EXPECT_EQ(verify_tool(saved.fs, saved.dir.path(), out), static_cast<int>(ExitCode::difference));
   EXPECT_THAT(out, HasSubstr(saved.path + ": good"));

@@ -85,7 +85,7 @@ TEST(CheckpointReshard, RefusesDamageAndALockedDirectory) {
   testing::flip_bit(saved.shard(0, 1), 4096 + 5);
   TempDir dir;
   EXPECT_THAT(error_of([&] { reshard(saved.fs, saved.path, dir.path(), 2); }),
-              AllOf(HasSubstr("is damaged: chunk 0")));
+              AllOf(HasSubstr("is damaged: CRC block 0")));
   EXPECT_THAT(scan_checkpoints(saved.fs, dir.path()), IsEmpty());
   for (const std::string& name : saved.fs.list(dir.path()))
     EXPECT_EQ(name, "LOCK") << "nothing is left behind";

@@ -102,7 +102,7 @@ TEST(Shard, ReportDescribesTheFile) {
   TempDir dir;
   PosixFs fs;
   Memory memory;
-  // Three chunks, pieces both smaller and larger than the writer's buffer, and boundaries inside pieces.
+  // Three CRC blocks, pieces both smaller and larger than the writer's buffer, and boundaries inside pieces.
   std::vector<ShardTensor> tensors;
   const std::vector<std::int64_t> sizes = {700'001, 3, 300'000, 262'144, 1'000'000, 9};
   for (std::size_t i = 0; i < sizes.size(); ++i) {
@@ -113,10 +113,10 @@ TEST(Shard, ReportDescribesTheFile) {
   const std::string bytes = slurp(dir / report.file.name);
   EXPECT_EQ(report.file.size, bytes.size());
   EXPECT_EQ(report.file.digest, digest_of(std::string_view(bytes)));
-  ASSERT_EQ(report.file.crc32c.size(), (bytes.size() + kChunkBytes - 1) / kChunkBytes);
+  ASSERT_EQ(report.file.crc32c.size(), (bytes.size() + kCrcBlockBytes - 1) / kCrcBlockBytes);
   for (std::size_t i = 0; i < report.file.crc32c.size(); ++i) {
-    const std::string chunk = bytes.substr(i * kChunkBytes, kChunkBytes);
-    EXPECT_EQ(report.file.crc32c[i], crc32c(std::as_bytes(std::span(chunk)))) << "chunk " << i;
+    const std::string block = bytes.substr(i * kCrcBlockBytes, kCrcBlockBytes);
+    EXPECT_EQ(report.file.crc32c[i], crc32c(std::as_bytes(std::span(block)))) << "CRC block " << i;
   }
   ASSERT_EQ(report.tensors.size(), tensors.size());
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -139,10 +139,10 @@ TEST(Shard, OfAServerWithoutSlicesIsValidToo) {
 TEST(Shard, ChunkBoundaryIsExact) {
   TempDir dir;
   PosixFs fs;
-  for (const std::size_t n : {kChunkBytes - 1, kChunkBytes, kChunkBytes + 1}) {
+  for (const std::size_t n : {kCrcBlockBytes - 1, kCrcBlockBytes, kCrcBlockBytes + 1}) {
     const std::string bytes(n, 'x');
     const FileRecord record = write_blob(fs, dir.path(), "blob-" + std::to_string(n), bytes);
-    EXPECT_EQ(record.crc32c.size(), n > kChunkBytes ? 2U : 1U);
+    EXPECT_EQ(record.crc32c.size(), n > kCrcBlockBytes ? 2U : 1U);
     EXPECT_EQ(record.size, n);
   }
   EXPECT_TRUE(write_blob(fs, dir.path(), "empty", "").crc32c.empty());

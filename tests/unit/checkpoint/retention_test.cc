@@ -367,7 +367,7 @@ TEST_F(Retention, PruneRemovesNothingWhenWhatItWouldKeepIsDamaged) {
   };
   EXPECT_THAT(prune(1),
               AllOf(HasSubstr("step-000000030, which would be kept as one of the newest 1, is damaged"),
-                    HasSubstr("chunk 0"), HasSubstr("nothing was removed")));
+                    HasSubstr("CRC block 0"), HasSubstr("nothing was removed")));
   EXPECT_EQ(scan_checkpoints(fs, dir.path()).size(), 3U);
 }
 

@@ -262,12 +262,13 @@ TEST_F(SaverTest, Row8_OtherShapesAndDtypesAreListedAndNothingIsAssigned) {
 TEST_F(SaverTest, Row8_DamageThatIsMetHalfWayAssignsNothing) {
   VariableStore big;
   big.get_variable("first", {1000});
-  big.get_variable("last", {600'000});  // in later chunks
+  big.get_variable("last", {600'000});  // in later CRC blocks
   Values before(big), after(big, 0.5F);
   const std::string path = Saver(big, before.lookup()).save(c(), 1);
   testing::flip_bit(path + "/" + shard_name(0, 1), 2'000'000);
   const auto untouched = after.all();
-  EXPECT_THAT(error_of([&] { Saver(big, after.lookup()).restore(path); }), HasSubstr("is damaged: chunk 1"));
+  EXPECT_THAT(error_of([&] { Saver(big, after.lookup()).restore(path); }),
+              HasSubstr("is damaged: CRC block 1"));
   EXPECT_EQ(after.all(), untouched);
 }
 
