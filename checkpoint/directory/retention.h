@@ -23,8 +23,8 @@ struct RetentionPolicy {
     std::int64_t count = 1;
     MetricOrder order = MetricOrder::larger;
   };
-  // The best by a figure in METRICS. Of equal ones first those nearer to the step that was evaluated, then
-  // the older ones. Checkpoints without the figure are none of them.
+  // The best by a metric in METRICS. Of equal ones first those nearer to the step that was evaluated, then
+  // the older ones. Checkpoints without the metric are none of them.
   std::optional<Best> best = {};
 };
 

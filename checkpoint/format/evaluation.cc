@@ -46,7 +46,7 @@ std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& check
 
 std::string evaluation_problem(Fs& fs, const std::string& checkpoint) {
   if (!fs.exists(join_path(checkpoint, kMetricsName)) || read_evaluation(fs, checkpoint)) return "";
-  return fmt::format("{} is damaged: the figures of the evaluation are lost, the rest can be used",
+  return fmt::format("{} is damaged: the metrics of the evaluation are lost, the rest can be used",
                      kMetricsName);
 }
 

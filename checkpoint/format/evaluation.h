@@ -11,7 +11,8 @@ namespace varscope {
 
 inline constexpr const char* kMetricsName = "METRICS";  // inside a checkpoint: what is known of its quality
 
-// The figures of one evaluation: "loss", and each of train.metrics that is a number.
+// What one evaluation found: the values of its metrics, which are "loss" and each of train.metrics that is a
+// number.
 struct EvaluationRecord {
   std::int64_t step = 0;  // of the values that were evaluated
   std::map<std::string, double> values;
@@ -20,8 +21,8 @@ struct EvaluationRecord {
 
 // The file METRICS of a checkpoint: {"step": 40, "values": {"accuracy": 0.91, "loss": 0.3}} LF, and the
 // hexadecimal XXH3-128 of that line, LF. It is no part of the manifest, since an evaluation may follow the
-// commit. Nothing when it is missing or not whole: then the checkpoint has no figures, and is none the worse
-// for it. Values that are not finite are left out. Throws Error(io).
+// commit. Nothing when it is missing or not whole: then nothing is known of the checkpoint's quality, and it is
+// none the worse for it. Values that are not finite are left out. Throws Error(io).
 std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& checkpoint);
 
 // Why read_evaluation() gives nothing though there is such a file; "" otherwise. Throws Error(io).

@@ -118,9 +118,9 @@ std::string facts(const Manifest& m, const std::string& path) {
 std::string evaluation_text(Fs& fs, const CheckpointEntry& e) {
   const std::optional<EvaluationRecord> record = read_evaluation(fs, e.path);
   if (!record || record->values.empty()) return "-";
-  std::vector<std::string> figures;
-  for (const auto& [name, value] : record->values) figures.push_back(fmt::format("{} {:.4g}", name, value));
-  return fmt::format("{} (step {})", fmt::join(figures, ", "), record->step);
+  std::vector<std::string> metrics;
+  for (const auto& [name, value] : record->values) metrics.push_back(fmt::format("{} {:.4g}", name, value));
+  return fmt::format("{} (step {})", fmt::join(metrics, ", "), record->step);
 }
 
 Json json_of(Fs& fs, const CheckpointEntry& e) {

@@ -10,7 +10,7 @@ namespace varscope {
 // What `varscope checkpoint list` and `inspect` print; they need no cluster and take no lock. As JSON the same
 // facts are one object (docs/checkpoint_tools.md).
 
-// A line per checkpoint, newest first: name, step, time, bytes, state, parent, figures of its evaluation;
+// A line per checkpoint, newest first: name, step, time, bytes, state, parent, metrics of its evaluation;
 // then what was set aside, and steps back.
 std::string list_text(Fs& fs, const std::string& dir, ToolFormat format = ToolFormat::text);
 

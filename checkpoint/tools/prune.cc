@@ -34,24 +34,24 @@ void verify_newest(Fs& fs, const std::vector<RetentionVerdict>& verdicts, std::i
   }
 }
 
-// Where a rule keeps the best by a figure that nobody has, the best one would go with the others.
-void require_figures(Fs& fs, const std::string& dir, const std::vector<RetentionVerdict>& verdicts,
-                     const RetentionPolicy& policy) {
+// Where a rule keeps the best by a metric that nobody has, the best one would go with the others.
+void require_metric(Fs& fs, const std::string& dir, const std::vector<RetentionVerdict>& verdicts,
+                    const RetentionPolicy& policy) {
   if (!policy.best || policy.best->count == 0) return;
   if (std::ranges::all_of(verdicts, &RetentionVerdict::stays)) return;
-  std::set<std::string> figures;
+  std::set<std::string> metrics;
   for (const RetentionVerdict& v : verdicts) {
     if (v.entry.state != CheckpointState::committed) continue;
     if (const auto record = read_evaluation(fs, v.entry.path)) {
-      for (const auto& [name, value] : record->values) figures.insert(name);
+      for (const auto& [name, value] : record->values) metrics.insert(name);
     }
   }
-  if (figures.contains(policy.best->metric)) return;
+  if (metrics.contains(policy.best->metric)) return;
   fail(ErrorKind::checkpoint,
-       "no checkpoint in {} has the figure \"{}\" ({}), so the best one is not known; nothing was removed. "
-       "Keep the best by another figure, or prune without that rule",
+       "no checkpoint in {} has the metric \"{}\" ({}), so the best one is not known; nothing was removed. "
+       "Keep the best by another metric, or prune without that rule",
        dir, policy.best->metric,
-       figures.empty() ? "none was evaluated" : fmt::format("they have {}", fmt::join(figures, ", ")));
+       metrics.empty() ? "none was evaluated" : fmt::format("they have {}", fmt::join(metrics, ", ")));
 }
 
 }  // namespace
@@ -62,7 +62,7 @@ void prune_tool(Fs& fs, const std::string& dir, const RetentionPolicy& policy, P
   CheckpointDirectory directory = locked_directory(fs, dir, "prune");
   const std::vector<RetentionVerdict> verdicts = judge_retention(fs, directory.scan(), policy);
   const bool dry = mode == PruneMode::dry_run;
-  require_figures(fs, dir, verdicts, policy);
+  require_metric(fs, dir, verdicts, policy);
   verify_newest(fs, verdicts, policy.keep);
   if (!dry) directory.retain(policy);
   std::vector<std::string> names;

@@ -20,16 +20,16 @@ struct Verdict {
   std::string path;
   std::vector<std::string> problems;
   std::optional<Manifest> manifest;  // where there are none
-  std::string figures;               // what is wrong with METRICS, which recovery does not need
-  bool is_whole() const { return manifest && figures.empty(); }
+  std::string of_metrics;            // what is wrong with METRICS, which recovery does not need
+  bool is_whole() const { return manifest && of_metrics.empty(); }
 };
 
 Verdict judge(Fs& fs, const std::string& path) {
   Verdict v{path, verify_checkpoint(fs, path), {}, ""};
   try {
-    v.figures = evaluation_problem(fs, path);
+    v.of_metrics = evaluation_problem(fs, path);
   } catch (const Error& e) {
-    v.figures = e.what();
+    v.of_metrics = e.what();
   }
   if (v.problems.empty()) v.manifest = load_manifest(fs, path).manifest;
   return v;
@@ -40,7 +40,7 @@ std::string text_of(const Verdict& v) {
                                               v.manifest->files.size(), total_bytes(*v.manifest),
                                               v.manifest->values_hash.hex())
                                 : fmt::format("{}: DAMAGED\n  {}\n", v.path, fmt::join(v.problems, "\n  "));
-  if (!v.figures.empty()) text += fmt::format("  {}\n", v.figures);
+  if (!v.of_metrics.empty()) text += fmt::format("  {}\n", v.of_metrics);
   return text;
 }
 
@@ -53,7 +53,7 @@ Json json_of(const Verdict& v) {
   } else {
     json["problems"] = v.problems;
   }
-  if (!v.figures.empty()) json["figures"] = v.figures;
+  if (!v.of_metrics.empty()) json["figures"] = v.of_metrics;
   return json;
 }
 

@@ -207,7 +207,7 @@ enum class BestMode : std::uint8_t { automatic, max, min };
 inline constexpr Choice<BestMode> kBestModes[] = {
     {BestMode::automatic, "auto"}, {BestMode::max, "max"}, {BestMode::min, "min"}};
 
-// Which checkpoints stay because of a figure of the evaluations.
+// Which checkpoints stay because of a metric of the evaluations.
 struct KeepBestConfig {
   std::string metric;
   std::int64_t count = 1;
@@ -280,7 +280,7 @@ struct JobConfig {
   std::string run_dir() const;         // job.run_dir, or runs/<name>
   std::string checkpoint_dir() const;  // checkpoint.dir, or <run_dir>/checkpoints
 
-  // The figures that evaluations have besides the loss: train.metrics, or what suits the loss.
+  // The metrics that evaluations have besides the loss: train.metrics, or what suits the loss.
   std::vector<std::string> evaluated_metrics() const;
 
   void describe(Keys& keys);

@@ -188,7 +188,7 @@ void TrainConfig::describe(Keys& keys) {
            "samples evaluated at once by a worker; for a text the sequences that are read side by side",
            {.unit = "samples", .min = 1});
   keys.key("metrics", metrics,
-           "figures of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, perplexity, "
+           "metrics of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, perplexity, "
            "precision, recall, confusion_matrix. Without any: what suits the loss");
 }
 
@@ -208,7 +208,7 @@ void CheckpointConfig::describe(Keys& keys) {
       "means off",
       {.unit = "hours", .min = 0});
   keys.optional_section("keep_best", keep_best,
-                        "the best checkpoints by a figure of the evaluations are kept");
+                        "the best checkpoints by a metric of the evaluations are kept");
   keys.key("variables", variables,
            "what checkpoints hold: full names, or scopes (\"hidden1/\"). Without any: all variables. A run "
            "resumes from a part only with partial_restore");

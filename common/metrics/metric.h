@@ -11,9 +11,9 @@
 
 namespace varscope {
 
-// Figures of an evaluation besides the loss. Each is a function of sums over the samples: integers, which add
+// Metrics of an evaluation besides the loss. Each is a function of sums over the samples: integers, which add
 // up alike in any order, or one float64 for each eval batch, which are added in the batches' order.
-// So a figure does not depend on how the batches were dealt to workers.
+// So a metric does not depend on how the batches were dealt to workers.
 enum class MetricType : std::uint8_t {
   accuracy,          // rows whose first largest logit is the label; with one logit, logit > 0 means 1
   top_k,             // rows whose label is among the k largest logits
@@ -52,7 +52,7 @@ struct MetricValue {
   double value = 0;
   std::vector<std::int64_t> matrix;  // confusion_matrix: k * k counts, row-major; else empty
 };
-// What turns sums into figures; the same on every rank.
+// What turns sums into metrics; the same on every rank.
 struct EvalFacts {
   std::vector<MetricSpec> metrics;
   std::int64_t outputs = 1;              // of the model's last axis

@@ -113,7 +113,7 @@ void CheckpointCoordinator::start_recording() {
       for (const EvaluationRecord& record : records) directory_.record_evaluation(record);
     } catch (const Error& e) {
       warnings.push_back(
-          fmt::format("the figures of the evaluation after step {} are not with its checkpoint: {}",
+          fmt::format("the metrics of the evaluation after step {} are not with its checkpoint: {}",
                       records.back().step, e.what()));
     }
     if (config_.keep_best) retain(warnings);

@@ -49,7 +49,7 @@ class CheckpointCoordinator {
   // Text archives.
   void set_states(const IdVector<WorkerId, std::string>& worker_states, const std::string& coordinator_state);
   void on_outcome(ShardOutcome outcome);
-  // The figures of the values after a step; recorded with checkpoints of that step and later ones, before
+  // The evaluation of the values after a step; recorded with checkpoints of that step and later ones, before
   // they are committed or, on a disk thread, afterwards.
   void on_evaluation(EvaluationRecord record);
   void tick();

@@ -48,7 +48,7 @@ struct Network {
 int run(const std::string& dir) {
   Network trained("encoder", 1), other("tower", 2);
 
-  // All global variables, under their own names; the two newest checkpoints stay, and the best by a figure.
+  // All global variables, under their own names; the two newest checkpoints stay, and the best by a metric.
   Saver::Options options;
   options.retention.keep = 2;
   options.retention.best = RetentionPolicy::Best{"loss", 1, MetricOrder::smaller};

@@ -247,7 +247,7 @@ TEST_F(Retention, PruneRefusesABestThatNobodyHas) {
     prune_tool(fs, dir.path(), policy, PruneMode::remove, ToolFormat::text, out);
   };
   const std::string refused =
-      "has the figure \"accuracy\" (none was evaluated), so the best one is not known";
+      "has the metric \"accuracy\" (none was evaluated), so the best one is not known";
   EXPECT_THAT(error_of([&] { prune(best(1, 1)); }), HasSubstr(refused));
   write_evaluation(fs, path(1), {1, {{"loss", 1.0}, {"rmse", 2.0}}});
   EXPECT_THAT(error_of([&] { prune(best(1, 1)); }), HasSubstr("(they have loss, rmse)"));
@@ -273,7 +273,7 @@ TEST_F(Retention, ADamagedFigureCountsAsNoneAndDoesTheCheckpointNoHarm) {
   EXPECT_THAT(verify_checkpoint(fs, path(1)), IsEmpty());
   std::string out;
   EXPECT_EQ(verify_tool(fs, path(1), out), static_cast<int>(ExitCode::difference));
-  EXPECT_THAT(out, HasSubstr("METRICS is damaged: the figures of the evaluation are lost, the rest "
+  EXPECT_THAT(out, HasSubstr("METRICS is damaged: the metrics of the evaluation are lost, the rest "
                              "can be used"));
   EXPECT_THAT(out, HasSubstr("good, ")) << "the checkpoint itself";
   spit(path(1) + "/METRICS", whole + "x");

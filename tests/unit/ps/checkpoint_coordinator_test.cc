@@ -1,4 +1,4 @@
-// Figures of evaluations with checkpoints, and retention, as server 0 does them: before and after a commit,
+// Metrics of evaluations with checkpoints, and retention, as server 0 does them: before and after a commit,
 // and over a kill at either moment.
 #include "ps/checkpointing/checkpoint_coordinator.h"
 
@@ -72,7 +72,7 @@ class CheckpointCoordinatorTest : public ::testing::Test {
     for (const CheckpointEntry& e : scan_checkpoints(posix, dir.path())) all.push_back(e.step);
     return all;
   }
-  std::optional<EvaluationRecord> figure(std::int64_t step) {
+  std::optional<EvaluationRecord> evaluation(std::int64_t step) {
     return read_evaluation(posix, dir / step_name(step));
   }
 
@@ -90,20 +90,20 @@ TEST_F(CheckpointCoordinatorTest, AnEvaluationBeforeTheCommitIsCommittedWithIt) 
   evaluate(5, 0.5);
   fs.fail_nth(FsOp::replace, 2, EIO);  // the first is LATEST's: METRICS is not replaced afterwards
   save(5);
-  EXPECT_EQ(figure(5), (EvaluationRecord{5, {{"accuracy", 0.5}}}));
+  EXPECT_EQ(evaluation(5), (EvaluationRecord{5, {{"accuracy", 0.5}}}));
   EXPECT_THAT(heard.warnings, IsEmpty());
   save(8);  // the newest evaluation up to its step
-  EXPECT_EQ(figure(8), figure(5));
+  EXPECT_EQ(evaluation(8), evaluation(5));
 }
 
 TEST_F(CheckpointCoordinatorTest, AnEvaluationAfterTheCommitIsAddedToIt) {
   start(0);
   save(5);
-  EXPECT_FALSE(figure(5));
+  EXPECT_FALSE(evaluation(5));
   evaluate(5, 0.5);
   EXPECT_TRUE(coordinator->has_pending_work());
   finish_work();
-  EXPECT_EQ(figure(5), (EvaluationRecord{5, {{"accuracy", 0.5}}}));
+  EXPECT_EQ(evaluation(5), (EvaluationRecord{5, {{"accuracy", 0.5}}}));
   EXPECT_THAT(verify_checkpoint(posix, dir / step_name(5)), IsEmpty());
 }
 
@@ -115,11 +115,11 @@ TEST_F(CheckpointCoordinatorTest, ALaterEvaluationDoesNotDisplaceTheOneOfThisSte
   begin(15);
   evaluate(20, 0.9);
   finish_work();
-  ASSERT_TRUE(figure(15));
-  EXPECT_EQ(figure(15)->step, 10);
+  ASSERT_TRUE(evaluation(15));
+  EXPECT_EQ(evaluation(15)->step, 10);
   save(25);
-  ASSERT_TRUE(figure(25));
-  EXPECT_EQ(figure(25)->step, 20);
+  ASSERT_TRUE(evaluation(25));
+  EXPECT_EQ(evaluation(25)->step, 20);
 }
 
 // A run that goes on from a checkpoint elsewhere: what is here would be taken for its own.
@@ -143,9 +143,9 @@ TEST_F(CheckpointCoordinatorTest, AnEvaluationOfALaterStepIsNotOfThisOne) {
   begin(5);
   evaluate(6, 0.5);
   finish_work();
-  EXPECT_FALSE(figure(5));
+  EXPECT_FALSE(evaluation(5));
   save(7);
-  EXPECT_EQ(figure(7)->step, 6);
+  EXPECT_EQ(evaluation(7)->step, 6);
 }
 
 TEST_F(CheckpointCoordinatorTest, AKillBetweenTheCommitAndTheEvaluationLosesOnlyThatFigure) {
@@ -157,7 +157,7 @@ TEST_F(CheckpointCoordinatorTest, AKillBetweenTheCommitAndTheEvaluationLosesOnly
   save(5);  // would be evaluated now
   start(5);
   save(6);  // what is known at step 5 is the evaluation of step 4
-  EXPECT_EQ(figure(6)->step, 4);
+  EXPECT_EQ(evaluation(6)->step, 4);
   EXPECT_THAT(steps(), ElementsAre(6, 4));
   evaluate(7, 0.5);
   save(7);
@@ -199,7 +199,7 @@ TEST_F(CheckpointCoordinatorTest, AFigureThatCannotBeWrittenIsAWarning) {
   fs.fail_nth(FsOp::create, 1, ENOSPC);
   finish_work();
   ASSERT_EQ(heard.warnings.size(), 1U);
-  EXPECT_THAT(heard.warnings[0], HasSubstr("the figures of the evaluation after step 1 are not with its "
+  EXPECT_THAT(heard.warnings[0], HasSubstr("the metrics of the evaluation after step 1 are not with its "
                                            "checkpoint: cannot create"));
   EXPECT_EQ(coordinator->failed(), 0);
 }
