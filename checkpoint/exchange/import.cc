@@ -92,7 +92,7 @@ class ImportedModel {
 Manifest manifest_of(const ImportPlan& plan, VariableTable table) {
   Manifest m;
   m.program_version = plan.program_version;
-  m.run_id = "import";
+  m.run_id = run_id_of(Provenance::import);
   m.step = plan.step;
   m.servers = 1;
   m.variables = std::move(table);

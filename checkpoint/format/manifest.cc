@@ -76,6 +76,25 @@ int server_of_shard(const std::string& name) {
   return is_number && std::string_view(end).starts_with("-of-") ? server : -1;
 }
 
+Provenance made_by(const Manifest& manifest) {
+  for (const Provenance p : {Provenance::saver, Provenance::import}) {
+    if (manifest.run_id == run_id_of(p)) return p;
+  }
+  return Provenance::run;
+}
+
+std::string run_id_of(Provenance provenance) {
+  switch (provenance) {
+    case Provenance::saver:
+      return "saver";
+    case Provenance::import:
+      return "import";
+    case Provenance::run:
+      break;
+  }
+  fail(ErrorKind::argument, "the id of a run does not follow from its being a run");
+}
+
 void add_report(Manifest& manifest, const ShardReport& report) {
   if (report.step != manifest.step || report.worker_clocks != manifest.worker_clocks) {
     fail(ErrorKind::checkpoint,

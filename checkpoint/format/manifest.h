@@ -57,13 +57,16 @@ struct TensorRecord {
 
 struct ShardReport;
 
+// Who made a checkpoint: a run, a Saver of some program, or an import of another program's file.
+enum class Provenance : std::uint8_t { run, saver, import };
+
 // Everything about a checkpoint but the values. A checkpoint is what its manifest says it is.
 struct Manifest {
   std::uint16_t format_major = kCheckpointFormat.major, format_minor = kCheckpointFormat.minor;
   std::string program_version;
   std::string id;      // of this save; also in every shard
   std::string parent;  // name of the checkpoint the run resumed from, or ""
-  std::string run_id;
+  std::string run_id;  // 8 hexadecimal digits; a word where no run made it, see made_by()
   int attempt = 0;
   std::int64_t unix_time = 0;  // seconds; 0: commit() fills it in
   std::string config_hash;     // Digest in hexadecimal
@@ -94,6 +97,11 @@ std::string worker_state_name(int worker);
 std::string step_name(std::int64_t step);
 // The server that wrote the file, or -1 for a name that is not a shard's.
 int server_of_shard(const std::string& name);
+
+// Told by run_id: "saver" and "import" stand where the id of a run would.
+Provenance made_by(const Manifest& manifest);
+// That word. Throws Error(argument) for a run, whose id is random.
+std::string run_id_of(Provenance provenance);
 
 // Appends a server's file and tensors. Throws Error(checkpoint) when the report has another step or other
 // worker clocks than the manifest, or is of a server that has reported already.

@@ -118,7 +118,7 @@ std::string Saver::save(const std::string& dir, std::int64_t step, const SaveExt
   }
   if (specs.empty()) fail(ErrorKind::argument, "the saver has no variables to save");
   Manifest& m = checkpoint.manifest;
-  m.run_id = "saver";
+  m.run_id = run_id_of(Provenance::saver);
   m.step = step;
   m.servers = 1;
   m.optimizer = "sgd";  // which has no slots

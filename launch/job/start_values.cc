@@ -71,7 +71,7 @@ std::vector<std::string> data_differences(const JobConfig& job, const ModelFacts
         fmt::format("it {} and has no place in the data to go on from; evaluate it with varscope eval "
                     "--checkpoint, start a new run from its values with warm_start, or resume from a "
                     "checkpoint that a run has written",
-                    m.run_id == "saver" ? "was saved by a program" : "was imported from a file")};
+                    made_by(m) == Provenance::saver ? "was saved by a program" : "was imported from a file")};
   }
   const auto saved =
       from_text<CoordinatorState>(m.coordinator_state, "the coordinator's state in the checkpoint");

@@ -23,7 +23,7 @@ using testing::small_model;
 using testing::TempDir;
 using testing::tiny_model;
 
-// A whole manifest of a saved model, as the committer would complete it.
+// A whole manifest of a saved model, as commit() would complete it.
 Manifest saved_manifest(const testing::Model& model, int servers = 2) {
   TempDir dir;
   PosixFs fs;
@@ -47,6 +47,18 @@ TEST(Manifest, RoundTrips) {
   EXPECT_EQ(back.variables.digest(), m.variables.digest());
   EXPECT_EQ(back.coordinator_state, "epoch 3");
   EXPECT_EQ(back.values_hash, testing::values_hash_of(small_model(1)));
+}
+
+TEST(Manifest, TellsWhoMadeIt) {
+  Manifest m = saved_manifest(tiny_model(1), 1);
+  EXPECT_EQ(made_by(m), Provenance::run);
+  for (const Provenance p : {Provenance::saver, Provenance::import}) {
+    m.run_id = run_id_of(p);
+    EXPECT_EQ(made_by(decode_manifest(encode_manifest(m), "MANIFEST")), p) << m.run_id;
+  }
+  EXPECT_EQ(run_id_of(Provenance::saver), "saver");  // as checkpoints on disk have it
+  EXPECT_EQ(run_id_of(Provenance::import), "import");
+  EXPECT_THAT(error_of([] { run_id_of(Provenance::run); }), HasSubstr("the id of a run"));
 }
 
 TEST(Manifest, HashOfTheValuesDoesNotDependOnServersOrSlots) {
@@ -91,6 +103,8 @@ TEST(Manifest, JsonHasTheByteRanges) {
   EXPECT_EQ(json["step"], 7);
   EXPECT_EQ(json["format"], "1.1");
   EXPECT_EQ(json["values_hash"], m.values_hash.hex());
+  EXPECT_EQ(json["cut"], (std::vector<int>{7, 7}));  // the worker clocks; older programs read this key
+  EXPECT_EQ(json["files"][0]["chunk_bytes"], kCrcBlockBytes);  // and this one
   ASSERT_EQ(json["tensors"].size(), m.tensors.size());
   EXPECT_EQ(json["tensors"][0]["bytes"][0], m.tensors[0].begin);
   EXPECT_EQ(json["tensors"][0]["bytes"][1], m.tensors[0].end);

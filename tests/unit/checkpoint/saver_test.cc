@@ -90,6 +90,7 @@ TEST_F(SaverTest, Row1_AllGlobalVariablesAndNoLocalOnes) {
   EXPECT_EQ(path, c() + "/step-000000007");
   EXPECT_THAT(names_in_checkpoint(path), ElementsAre("a/w", "a/b", "c"));
   EXPECT_THAT(verify_checkpoint(fs, path), IsEmpty());
+  EXPECT_EQ(made_by(load_manifest(fs, path).manifest), Provenance::saver);
   const std::vector<float> state = after.of(*at("a/state"));
   const Saver::Restored restored = Saver(store, after.lookup()).restore(path);
   EXPECT_EQ(restored.step, 7);
