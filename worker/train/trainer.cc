@@ -105,13 +105,12 @@ void Trainer::check_statistics() const {
     const Graph::Node& node = parts_.model.graph.node(NodeId(static_cast<int>(i)));
     for (std::size_t input = 0; input < node.inputs.size(); ++input) {
       if (node.kind != Graph::Kind::op || !node.op->is_statistic(input)) continue;
-      fail(
-          ErrorKind::config,
-          "{}: node \"{}\" ({}) takes its statistics from the rows of one logical worker, and needs at least 2; "
-          "train.batch {} in {} logical workers leaves {}: raise the one or lower the other "
-          "(cluster.logical_workers)",
-          node.made_at, node.name, node.op->type(), parts_.job.train.batch, parts_.cluster.logical_workers,
-          rows);
+      fail(ErrorKind::config,
+           "{}: node \"{}\" ({}) takes its statistics from the rows of one logical worker, and needs at "
+           "least 2; train.batch {} in {} logical workers leaves {}: raise the one or lower the other "
+           "(cluster.logical_workers)",
+           node.made_at, node.name, node.op->type(), parts_.job.train.batch, parts_.cluster.logical_workers,
+           rows);
     }
   }
 }
