@@ -22,7 +22,7 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/varscope-config.cmake ${CMAKE_CURRENT_
 install(CODE "
   set(source_dir [[${PROJECT_SOURCE_DIR}]])
   set(staging_dir [[${PROJECT_BINARY_DIR}/installed_headers]])
-  set(include_dir [[${CMAKE_INSTALL_FULL_INCLUDEDIR}]])")
+  set(include_dir \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_INCLUDEDIR}\")")
 install(SCRIPT cmake/InstallHeaders.cmake)
 
 # --- the program -----------------------------------------------------------------------------------------------------
@@ -36,8 +36,8 @@ if(NOT VARSCOPE_SANITIZE AND NOT VARSCOPE_COVERAGE)
   set(generated ${PROJECT_BINARY_DIR}/share)
   file(MAKE_DIRECTORY ${generated})
   add_custom_command(OUTPUT ${generated}/completion.bash ${generated}/completion.zsh
-    COMMAND varscope completion bash >${generated}/completion.bash
-    COMMAND varscope completion zsh >${generated}/completion.zsh
+    COMMAND varscope completion bash > ${generated}/completion.bash
+    COMMAND varscope completion zsh > ${generated}/completion.zsh
     DEPENDS varscope VERBATIM)
   add_custom_target(varscope_completion ALL DEPENDS ${generated}/completion.bash ${generated}/completion.zsh)
   install(FILES ${generated}/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME varscope)

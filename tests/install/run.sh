@@ -39,6 +39,7 @@ if grep -rlF "$source" "$prefix" --include='*.cmake' --include='*.h' --include='
 [[ $(ls "$prefix/include") == varscope ]] || die "include/ has $(ls "$prefix/include")"
 public=$(cd "$source/include/varscope" && printf '%s\n' *.h internal | sort)
 [[ $(ls "$prefix/include/varscope") == "$public" ]] || die "include/varscope has $(ls "$prefix/include/varscope")"
+if grep -vE '^(//.*|#include .*|#pragma once|)$' "$source"/include/varscope/*.h; then die "public headers have no code of their own"; fi
 for library in "$prefix"/lib*/*.a "$prefix"/lib*/*/*.a; do
   [[ ! -e $library || ${library##*/} == libvarscope_*.a ]] || die "a library with a name that may collide: $library"
 done
