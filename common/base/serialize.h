@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <sstream>
 #include <stdexcept>
 #include <streambuf>
@@ -10,6 +11,8 @@
 #include <boost/archive/binary_oarchive.hpp>
 #include <boost/archive/impl/basic_binary_iarchive.ipp>
 #include <boost/archive/impl/basic_binary_iprimitive.ipp>
+#include <boost/archive/impl/basic_text_iarchive.ipp>
+#include <boost/archive/impl/text_iarchive_impl.ipp>
 #include <boost/archive/text_iarchive.hpp>
 #include <boost/archive/text_oarchive.hpp>
 #include <boost/iostreams/device/array.hpp>
@@ -30,6 +33,8 @@ namespace varscope {
 //
 // Binary archives are for messages between ranks of one job only: they are not portable. Text archives are
 // for disk, and only inside a checksummed envelope (checkpoint/storage/envelope.h): verify first, then parse.
+// Both are read as if the bytes were hostile: what they announce is compared with what is there before memory
+// is taken for it.
 
 inline constexpr unsigned kArchiveFlags = boost::archive::no_header | boost::archive::no_codecvt;
 
@@ -82,6 +87,47 @@ class BoundedArchive
 
 }  // namespace detail
 
+// Reads what text_oarchive has written. A plain text_iarchive would try to make a vector or a text of whatever
+// length the archive says; this one throws std::length_error when fewer bytes are left.
+class BoundedTextArchive : public boost::archive::text_iarchive_impl<BoundedTextArchive> {
+  using Base = boost::archive::text_iarchive_impl<BoundedTextArchive>;
+
+ public:
+  BoundedTextArchive(std::istringstream& in, unsigned flags) : Base(in, flags), in_(in) {
+    if ((flags & boost::archive::no_header) == 0) init();
+  }
+
+ private:
+  friend class boost::archive::detail::interface_iarchive<BoundedTextArchive>;
+  friend class boost::archive::load_access;
+  friend class boost::archive::basic_text_iarchive<BoundedTextArchive>;
+
+  template <class T>
+  void load(T& value) {
+    Base::load(value);
+  }
+  void load(std::string& text) {
+    const std::size_t n = checked_count();
+    in_.get();  // the separating space
+    text.resize(n);
+    if (n > 0) in_.read(text.data(), static_cast<std::streamsize>(n));
+    if (!in_) throw std::length_error(fmt::format("a text of {} bytes is cut off", n));
+  }
+  void load(boost::serialization::collection_size_type& count) {
+    count = boost::serialization::collection_size_type(checked_count());
+  }
+  // Every item, and every byte of a text, takes a byte at least.
+  std::size_t checked_count() {
+    std::size_t n = 0;
+    Base::load(n);
+    const auto left = static_cast<std::size_t>(std::max<std::streamsize>(in_.rdbuf()->in_avail(), 0));
+    if (n > left)
+      throw std::length_error(fmt::format("{} items are announced where only {} bytes are left", n, left));
+    return n;
+  }
+  std::istringstream& in_;
+};
+
 template <class T>
 std::string to_binary(const T& value) {
   std::string bytes;
@@ -123,7 +169,7 @@ template <class T>
 T from_text(const std::string& text, const std::string& what) {
   try {
     std::istringstream in(text);
-    boost::archive::text_iarchive archive(in, kArchiveFlags);
+    BoundedTextArchive archive(in, kArchiveFlags);
     T value{};
     archive >> value;
     return value;

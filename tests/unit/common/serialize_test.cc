@@ -111,18 +111,47 @@ TEST(Serialize, HostileBytesNeverCrash) {
   bombard<ClusterMap>(to_binary(assign_roles({"a", "b", "c"}, 1, 4)));
 }
 
-TEST(Serialize, HostileTextNeverCrashes) {
-  const std::string good = to_text(some_report());
+template <class T>
+void bombard_text(const std::string& good) {
   std::mt19937 random(5);
   for (int round = 0; round < 5000; ++round) {
     std::string bad = good.substr(0, random() % (good.size() + 1));
     for (int k = 0; k < 3 && !bad.empty(); ++k) bad[random() % bad.size()] = "0123456789 -ax"[random() % 14];
     try {
-      from_text<StepReport>(bad, "something");
+      from_text<T>(bad, "something");
     } catch (const Error& e) {
       EXPECT_EQ(e.kind(), ErrorKind::data);
     }
   }
+}
+
+WorkerState some_worker_state() {
+  return {1, 7, 1, 24, 40, 9, {{"lstm/state", "float32", 3, "00ff"}, {"lstm/state", "float32", 4, "8000"}}};
+}
+
+TEST(Serialize, HostileTextNeverCrashes) {
+  bombard_text<StepReport>(to_text(some_report()));
+  bombard_text<WorkerState>(to_text(some_worker_state()));
+}
+
+// What a state on disk announces is compared with what is there, before memory is taken for it.
+TEST(Serialize, TextSaysHowMuchItAnnouncesAndHas) {
+  const std::string good = to_text(some_worker_state());
+  EXPECT_EQ(from_text<WorkerState>(good, "the state").locals.at(1).hex, "8000");
+  const auto error_with = [&](std::string_view what, std::string_view instead) {
+    std::string bad = good;
+    const std::size_t at = bad.find(what);
+    EXPECT_NE(at, std::string::npos) << what << " in " << good;
+    bad.replace(at, what.size(), instead);
+    return thrown([&] { from_text<WorkerState>(bad, "the state"); });
+  };
+  const std::string rows = error_with(" 2 0 ", " 2000000000000 0 ");
+  EXPECT_TRUE(
+      rows.starts_with("data: the state cannot be read: 2000000000000 items are announced where only "))
+      << rows;
+  const std::string text = error_with("10 lstm/state", "3000000000 lstm/state");
+  EXPECT_TRUE(text.starts_with("data: the state cannot be read: 3000000000 items are announced where only "))
+      << text;
 }
 
 TEST(CheckHeader, AcceptsWhatMakeHeaderMakes) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/directory/checkpoint_directory.h"
+#include "common/base/serialize.h"
 #include "tests/support/references/checkpoint_fixture.h"
 
 namespace varscope {
@@ -47,6 +48,26 @@ TEST(SetEarlierRunAside, IsRefusedWhileAnotherJobHoldsTheDirectory) {
               AllOf(HasSubstr("checkpoint: the checkpoint directory " + job.checkpoint_dir()),
                     HasSubstr("in use by another job (run 0815")));
   EXPECT_TRUE(fs.exists(job.checkpoint_dir()));
+}
+
+// The coordinator's state of a checkpoint is read as text of strangers.
+TEST(MakeTrainPlan, RefusesAHostileStateOfTheCoordinator) {
+  const TempDir dir;
+  const JobConfig job = job_in(dir);
+  const ModelFacts facts{{}, 100, 0, {}};
+  Manifest resumed;
+  resumed.step = 7;
+  const std::string good = to_text(CoordinatorState{{0.5, 3, 4}, 100, 10, 1});
+  CoordinatorState state;
+  resumed.coordinator_state = good;
+  EXPECT_EQ(make_train_plan(job, facts, &resumed, state).first, Clock(7));
+  EXPECT_EQ(state.epoch.samples, 4);
+  for (std::size_t n = 0; n + 2 < good.size(); ++n) {  // the last number would lose digits
+    resumed.coordinator_state = good.substr(0, n);
+    EXPECT_THAT(error_of([&] { make_train_plan(job, facts, &resumed, state); }),
+                HasSubstr("data: the coordinator's state in the checkpoint cannot be read"))
+        << n;
+  }
 }
 
 }  // namespace
