@@ -33,7 +33,7 @@ std::string CheckpointDirectory::tmp_path(const std::string& id) const {
   });
   if (!good)
     fail(ErrorKind::argument, "checkpoint id \"{}\" is not made of letters, digits, '.', '_', '-'", id);
-  return join_path(dir_, kTmpPrefix + id);
+  return temporary_path(dir_, id);
 }
 
 void CheckpointDirectory::lock(const std::string& run_id) {
@@ -191,24 +191,18 @@ void CheckpointDirectory::record_evaluation(const EvaluationRecord& record) {
   }
 }
 
-void CheckpointDirectory::replace(const std::string& name, const std::string& text) {
-  const std::string tmp = join_path(dir_, kTmpPrefix + name);
-  fs_.remove_all(tmp);  // of an earlier failure
-  write_whole_file(fs_, tmp, text);
-  fs_.replace_file(tmp, join_path(dir_, name));
-  fs_.sync_dir(dir_);
-}
-
 void CheckpointDirectory::renew_latest() {
   require_lock();
   for (const CheckpointEntry& entry : scan()) {
-    if (entry.manifest) return replace(kLatestName, latest_text(entry.name, entry.manifest_digest));
+    if (entry.manifest)
+      return replace_whole_file(fs_, join_path(dir_, kLatestName),
+                                latest_text(entry.name, entry.manifest_digest));
   }
 }
 
 void CheckpointDirectory::record(const std::string& line) {
   require_lock();
-  replace(kLineageName, lineage_text(fs_, dir_) + line + "\n");
+  replace_whole_file(fs_, join_path(dir_, kLineageName), lineage_text(fs_, dir_) + line + "\n");
 }
 
 void CheckpointDirectory::abandon(const std::string& id) noexcept {

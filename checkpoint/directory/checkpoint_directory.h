@@ -88,7 +88,6 @@ class CheckpointDirectory {
                                          const std::string& to);
   void set_aside(const std::string& path, const std::string& name, std::int64_t unix_time);
   std::string superseded_path(const std::string& name, std::int64_t unix_time) const;
-  void replace(const std::string& name, const std::string& text);
 
   Fs& fs_;
   std::string dir_;

@@ -66,6 +66,10 @@ void look_at(Fs& fs, CheckpointEntry& entry) {
 
 }  // namespace
 
+std::string temporary_path(const std::string& dir, const std::string& id) {
+  return join_path(dir, kTmpPrefix + id);
+}
+
 LoadedManifest load_manifest(Fs& fs, const std::string& path) {
   const std::string file = join_path(path, kManifestName);
   if (!fs.exists(file))

@@ -15,8 +15,10 @@ inline constexpr const char* kLockName = "LOCK";
 inline constexpr const char* kLineageName = "LINEAGE";
 inline constexpr const char* kPinnedName = "PINNED";  // inside a checkpoint: retention never removes it
 inline constexpr const char* kTrashName = ".trash";
-inline constexpr const char* kTmpPrefix = ".tmp-";
 inline constexpr const char* kSupersededPrefix = "superseded-";
+
+// Where the save of this id is written until it is committed.
+std::string temporary_path(const std::string& dir, const std::string& id);
 
 struct LoadedManifest {
   Manifest manifest;

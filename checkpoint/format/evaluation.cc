@@ -55,11 +55,7 @@ void write_evaluation(Fs& fs, const std::string& dir, const EvaluationRecord& re
 }
 
 void replace_evaluation(Fs& fs, const std::string& checkpoint, const EvaluationRecord& record) {
-  const std::string tmp = join_path(checkpoint, std::string(".tmp-") + kMetricsName);
-  fs.remove_all(tmp);  // of an earlier failure
-  write_whole_file(fs, tmp, text_of(record));
-  fs.replace_file(tmp, join_path(checkpoint, kMetricsName));
-  fs.sync_dir(checkpoint);
+  replace_whole_file(fs, join_path(checkpoint, kMetricsName), text_of(record));
 }
 
 }  // namespace varscope

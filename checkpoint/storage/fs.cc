@@ -263,4 +263,13 @@ void write_whole_file(Fs& fs, const std::string& path, std::string_view bytes) {
   file->close();
 }
 
+void replace_whole_file(Fs& fs, const std::string& path, std::string_view bytes) {
+  const std::string dir = parent_path(path);
+  const std::string tmp = join_path(dir, kTmpPrefix + base_name(path));
+  fs.remove_all(tmp);  // of an earlier failure
+  write_whole_file(fs, tmp, bytes);
+  fs.replace_file(tmp, path);
+  fs.sync_dir(dir);
+}
+
 }  // namespace varscope

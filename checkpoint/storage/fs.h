@@ -10,6 +10,10 @@
 
 namespace varscope {
 
+// What the names of files and directories that are being written begin with. Where they are left over by a
+// crash, the next job sweeps them.
+inline constexpr const char* kTmpPrefix = ".tmp-";
+
 // A new file, open for appending. Every call throws Error(io) with the operation, the path and the system's
 // reason. close() reports what the system says on closing; a destructor without close() closes silently (the
 // file is then abandoned anyway). After a failed sync() the file must be thrown away: the kernel forgets the
@@ -98,5 +102,8 @@ std::string read_whole_file(Fs& fs, const std::string& path, std::uint64_t max_b
 std::string read_range(ReadFile& file, std::uint64_t begin, std::uint64_t n);
 // create_exclusive, write, sync, close.
 void write_whole_file(Fs& fs, const std::string& path, std::string_view bytes);
+// Puts a whole file, new or not, in place of what has the name: written as .tmp-<name> beside it, fsynced,
+// renamed, and the directory fsynced.
+void replace_whole_file(Fs& fs, const std::string& path, std::string_view bytes);
 
 }  // namespace varscope

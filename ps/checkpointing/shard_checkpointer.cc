@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "checkpoint/directory/scan.h"
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/transport.h"
@@ -14,8 +15,6 @@ namespace varscope {
 std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t retry) {
   return fmt::format("{:09d}-{}-{}", clock.value, start_id, retry);
 }
-
-std::string temporary_path(const std::string& dir, const std::string& id) { return dir + "/.tmp-" + id; }
 
 ShardCheckpointer::ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers,
                                      int n_workers, const Options& options)

@@ -36,7 +36,6 @@ struct ShardOutcome {
 // What a save is called, everywhere: unique per start of the job, step and try, so that a rank of an earlier
 // start that lives on, or a server that was given up on, cannot write into a later save's files.
 std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t retry);
-std::string temporary_path(const std::string& dir, const std::string& id);
 
 // Saves one server's shard: after cut() training goes on, while a disk thread writes the state at the cut.
 //   cow   the cut copies nothing; updates save what they are about to overwrite (ps/store/snapshot.h)
