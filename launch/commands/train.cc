@@ -114,7 +114,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   context.facts = facts_of(*model);
   complete_context(context);
   warn_of_start(context);
-  if (options.fresh) set_earlier_run_aside(context.job());
+  if (options.fresh) set_earlier_run_aside(fs, context.job());
 
   LoopbackHub hub(n_servers + 1);
   IdVector<Rank, std::unique_ptr<Transport>> ends;
@@ -270,7 +270,7 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   std::unique_ptr<ServerRole> server;
   const auto id = context.cluster.server_at(mpi.rank());
   together(mpi, [&] {
-    if (options.fresh && mpi.rank() == Rank(0)) set_earlier_run_aside(context.job());
+    if (options.fresh && mpi.rank() == Rank(0)) set_earlier_run_aside(fs, context.job());
     if (id) server = std::make_unique<ServerRole>(context, *id, *transport);
   });
   FailureReport::set_who(who_text(context, mpi.rank(), mpi.host()));

@@ -22,13 +22,15 @@ std::string new_id() {
   return fmt::format("{:08x}", device());
 }
 
-// An earlier run's files are never mixed with a new run's, and never deleted.
-void set_aside(const std::string& path) {
-  if (!std::filesystem::exists(path)) return;
-  std::string to = fmt::format("{}.old-{}", path, std::time(nullptr));
-  for (int i = 2; std::filesystem::exists(to); ++i)
-    to = fmt::format("{}.old-{}.{}", path, std::time(nullptr), i);
-  std::filesystem::rename(path, to);
+// An earlier run's files are never mixed with a new run's, and never deleted. Durable when it returns.
+void set_aside(Fs& fs, std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  if (!fs.exists(path)) return;
+  const std::string old = fmt::format("{}.old-{}", path, std::time(nullptr));
+  std::string to = old;
+  for (int i = 2; fs.exists(to); ++i) to = fmt::format("{}.{}", old, i);
+  fs.rename(path, to);
+  fs.sync_dir(parent_path(path));
 }
 
 void make_run_dir(const JobConfig& job) {
@@ -112,13 +114,13 @@ JobConfig load_config(const std::string& file, const std::vector<std::string>& o
   return parse_job(root, file);
 }
 
-void set_earlier_run_aside(const JobConfig& job) {
-  PosixFs fs;
+void set_earlier_run_aside(Fs& fs, const JobConfig& job) {
   CheckpointDirectory earlier(fs, job.checkpoint_dir());
   // Another job may have started there since prepare_start(): not under its feet.
   if (fs.is_directory(job.checkpoint_dir())) earlier.lock("(set aside by --fresh)");
-  set_aside(job.checkpoint_dir());
-  set_aside(job.run_dir() + "/metrics.jsonl");
+  // The checkpoints last: while they are there, a start without --fresh is refused.
+  set_aside(fs, join_path(job.run_dir(), "metrics.jsonl"));
+  set_aside(fs, job.checkpoint_dir());
 }
 
 StartPacket prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify,

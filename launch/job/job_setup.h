@@ -52,8 +52,9 @@ StartPacket prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, co
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split);
 
 // For --fresh, once everything else is known to be right: renames an earlier run's checkpoints and metrics.
-// Rank 0 only.
-void set_earlier_run_aside(const JobConfig& job);
+// After a crash in between, the same call completes it. Rank 0 only. Throws Error(checkpoint) while another
+// job has the directory, Error(io).
+void set_earlier_run_aside(Fs& fs, const JobConfig& job);
 
 // A worker's data and model. The model's variables live in `store`.
 struct WorkerModel {
