@@ -41,7 +41,7 @@ Coordinator::Coordinator(const Parts& parts)
       checkpoints_(parts.checkpoints),
       observer_(parts.observer),
       state_(parts.state),
-      eval_(parts.eval),
+      evaluation_(parts.evaluation),
       current_(parts.train.first),
       reports_(parts.cluster.n_workers()),
       final_states_(parts.cluster.n_workers()),
@@ -221,7 +221,7 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
     reals.resize(batch->reals.size(), 0);
     for (std::size_t i = 0; i < reals.size(); ++i) reals[i] += batch->reals[i];
   }
-  summary.metrics = finish_metrics(eval_, summary.sums, evaluation.counts, reals);
+  summary.metrics = metric_values(evaluation_, summary.sums, evaluation.counts, reals);
   observer_.on_eval(summary);
   if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record_of(summary));
 }

@@ -53,7 +53,7 @@ class Coordinator {
     CheckpointCoordinator* checkpoints;  // null: none
     RunObserver& observer;
     CoordinatorState state = {};
-    EvalFacts eval = {};  // of the metrics that the workers' evaluations sum up
+    EvaluationSpec evaluation = {};  // of the metrics that the workers' evaluations sum up
   };
   explicit Coordinator(const Parts& parts);
 
@@ -102,7 +102,7 @@ class Coordinator {
   CheckpointCoordinator* checkpoints_;
   RunObserver& observer_;
   CoordinatorState state_;
-  EvalFacts eval_;
+  EvaluationSpec evaluation_;
   Phase phase_ = Phase::training;
   Clock current_;  // the step that has been let go
   bool current_is_cut_ = false;

@@ -35,7 +35,7 @@ class ServerRank {
     TrainPlan train;
     RunObserver& observer;
     CoordinatorState state = {};
-    EvalFacts eval = {};
+    EvaluationSpec evaluation = {};
   };
   struct Parts {
     Transport& transport;

@@ -100,10 +100,10 @@ MetricLayout layout_of(const MetricSpec& metric, std::int64_t n_outputs) {
 
 namespace {
 
-void check_sizes(const EvalFacts& facts, std::size_t n_counts, std::size_t n_reals) {
+void check_sizes(const EvaluationSpec& spec, std::size_t n_counts, std::size_t n_reals) {
   std::size_t counts = 0, reals = 0;
-  for (const MetricSpec& m : facts.metrics) {
-    const MetricLayout layout = layout_of(m, facts.outputs);
+  for (const MetricSpec& m : spec.metrics) {
+    const MetricLayout layout = layout_of(m, spec.outputs);
     counts += static_cast<std::size_t>(layout.counts);
     reals += layout.real ? 1 : 0;
   }
@@ -115,14 +115,14 @@ void check_sizes(const EvalFacts& facts, std::size_t n_counts, std::size_t n_rea
 
 }  // namespace
 
-std::vector<MetricValue> finish_metrics(const EvalFacts& facts, const BatchSums& sums,
-                                        std::span<const std::int64_t> counts, std::span<const double> reals) {
-  check_sizes(facts, counts.size(), reals.size());
+std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSums& sums,
+                                       std::span<const std::int64_t> counts, std::span<const double> reals) {
+  check_sizes(spec, counts.size(), reals.size());
   std::vector<MetricValue> values;
   const auto n = static_cast<double>(sums.samples);
-  const std::int64_t classes = std::max<std::int64_t>(2, facts.outputs);
-  for (const MetricSpec& m : facts.metrics) {
-    const MetricLayout layout = layout_of(m, facts.outputs);
+  const std::int64_t classes = std::max<std::int64_t>(2, spec.outputs);
+  for (const MetricSpec& m : spec.metrics) {
+    const MetricLayout layout = layout_of(m, spec.outputs);
     const auto mine = counts.first(static_cast<std::size_t>(layout.counts));
     counts = counts.subspan(mine.size());
     const double real = layout.real ? reals.front() : 0;
@@ -140,7 +140,7 @@ std::vector<MetricValue> finish_metrics(const EvalFacts& facts, const BatchSums&
         v.value = ratio(real, n);
         break;
       case MetricType::rmse:
-        v.value = std::sqrt(ratio(real, n * static_cast<double>(facts.elements_per_target)));
+        v.value = std::sqrt(ratio(real, n * static_cast<double>(spec.elements_per_target)));
         break;
       case MetricType::perplexity:
         v.value = std::exp(ratio(real, n));

@@ -11,9 +11,9 @@
 
 namespace varscope {
 
-// Metrics of an evaluation besides the loss. Each is a function of sums over the samples: integers, which add
-// up alike in any order, or one float64 for each eval batch, which are added in the batches' order.
-// So a metric does not depend on how the batches were dealt to workers.
+// What an evaluation, one pass over the test set, measures besides the loss. A metric is a function of sums
+// over the samples: integers, which add up alike in any order, or one float64 for each eval batch, which are
+// added in the batches' order. So its value does not depend on how the batches were dealt to workers.
 enum class MetricType : std::uint8_t {
   accuracy,          // rows whose first largest logit is the label; with one logit, logit > 0 means 1
   top_k,             // rows whose label is among the k largest logits
@@ -26,6 +26,7 @@ enum class MetricType : std::uint8_t {
   confusion_matrix,  // rows are labels, columns answers
 };
 
+// One of train.metrics.
 struct MetricSpec {
   MetricType type = MetricType::accuracy;
   std::int64_t k = 0;  // top_k
@@ -47,13 +48,15 @@ struct MetricLayout {
 };
 MetricLayout layout_of(const MetricSpec& metric, std::int64_t n_outputs);
 
+// Of one evaluation.
 struct MetricValue {
   std::string name;
   double value = 0;
   std::vector<std::int64_t> matrix;  // confusion_matrix: k * k counts, row-major; else empty
 };
-// What turns sums into metrics; the same on every rank.
-struct EvalFacts {
+
+// What a job's evaluations measure, and what turns their sums into values; the same on every rank.
+struct EvaluationSpec {
   std::vector<MetricSpec> metrics;
   std::int64_t outputs = 1;              // of the model's last axis
   std::int64_t elements_per_target = 1;  // of the model's output
@@ -65,10 +68,10 @@ struct EvalFacts {
   }
 };
 
-// `counts` and `reals` hold what layout_of says, metric after metric. Throws Error(protocol) when they do
-// not.
-std::vector<MetricValue> finish_metrics(const EvalFacts& facts, const BatchSums& sums,
-                                        std::span<const std::int64_t> counts, std::span<const double> reals);
+// The values of one evaluation's metrics out of its sums: `counts` and `reals` hold what layout_of says,
+// metric after metric. Throws Error(protocol) when they do not.
+std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSums& sums,
+                                       std::span<const std::int64_t> counts, std::span<const double> reals);
 // "accuracy 0.8712"; a matrix takes a line for each row.
 std::string to_text(const MetricValue& value);
 

@@ -34,7 +34,7 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
   std::string text = fmt::format("{} (step {})\n  test {:<9}{}\n  loss          {:.4f}\n", loaded.path(),
                                  loaded.step(), model.targets_per_sample > 1 ? "words" : "samples",
                                  sums.samples, sums.loss / static_cast<double>(sums.samples));
-  for (const MetricValue& v : finish_metrics(model.eval_facts(), sums, report.counts, reals)) {
+  for (const MetricValue& v : metric_values(model.evaluation_spec(), sums, report.counts, reals)) {
     text += v.matrix.empty() ? fmt::format("  {:<13} {:.4f}\n", v.name, v.value) : "  " + to_text(v) + "\n";
   }
   print_result(text);

@@ -64,7 +64,8 @@ void save_on_sigterm(const StartPacket& start) {
 }
 
 ModelFacts facts_of(const WorkerModel& model) {
-  return {model.table, model.train->size(), model.test ? model.test->size() : 0, model.model.eval_facts()};
+  return {model.table, model.train->size(), model.test ? model.test->size() : 0,
+          model.model.evaluation_spec()};
 }
 
 // Runs `work`; the first of several failing threads wins, the others leave by Aborted.

@@ -73,10 +73,10 @@ struct ModelFacts {
   VariableTable table;
   std::int64_t train_samples = 0;
   std::int64_t test_samples = 0;
-  EvalFacts eval;
+  EvaluationSpec evaluation;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& table& train_samples& test_samples& eval;
+    ar& table& train_samples& test_samples& evaluation;
   }
 };
 

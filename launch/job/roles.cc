@@ -62,7 +62,8 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
                           .requests = context.requests};
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0))
-    parts.control.emplace(ServerRank::Control{context.train, observers_, context.state, context.facts.eval});
+    parts.control.emplace(
+        ServerRank::Control{context.train, observers_, context.state, context.facts.evaluation});
   rank_.emplace(parts);
   if (id == ServerId(0)) make_observers();
 }
@@ -72,7 +73,7 @@ void ServerRole::make_observers() {
   const JobContext& c = context_;
   facts_.emplace(RunFacts{c.job(), c.cluster, c.facts.table, c.hosts, c.train, c.facts.train_samples,
                           c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
-                          c.facts.eval, c.one_process, c.values.notes()});
+                          c.facts.evaluation, c.one_process, c.values.notes()});
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);
   if (c.saves()) facts_->predicted = predicted_cost();
   terminal_.emplace(*facts_);

@@ -55,14 +55,14 @@ void MetricsFile::on_step(const StepSummary& step) {
   json fields{{"epoch", step.epoch},
               {"loss", mean_loss(speed_.window())},
               {"samples_per_s", speed_.window_samples_per_s()}};
-  if (facts_.eval.has_accuracy) fields["accuracy"] = mean_accuracy(speed_.window());
+  if (facts_.evaluation.has_accuracy) fields["accuracy"] = mean_accuracy(speed_.window());
   write("step", step.clock, fields);
   speed_.start_window();
 }
 
 void MetricsFile::on_epoch(const EpochSummary& epoch) {
   json fields{{"epoch", epoch.epoch}, {"loss", mean_loss(epoch.sums)}, {"samples", epoch.sums.samples}};
-  if (facts_.eval.has_accuracy) fields["accuracy"] = mean_accuracy(epoch.sums);
+  if (facts_.evaluation.has_accuracy) fields["accuracy"] = mean_accuracy(epoch.sums);
   write("epoch", epoch.clock, fields);
 }
 

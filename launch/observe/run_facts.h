@@ -32,7 +32,7 @@ struct RunFacts {
   std::string run_id;
   int attempt = 1;
   std::string resumed_from;  // path, or ""
-  EvalFacts eval = {};
+  EvaluationSpec evaluation = {};
   bool one_process = false;
   std::vector<std::string> notes = {};  // lines of the header, about the start
   std::optional<PredictedCost> predicted = {};

@@ -24,7 +24,7 @@ std::string sums_text(const BatchSums& s, bool has_accuracy, const char* between
   return has_accuracy ? text + fmt::format("{}accuracy {:.4f}", between, mean_accuracy(s)) : text;
 }
 // A text's targets are its words.
-const char* unit_of(const EvalFacts& facts) { return facts.targets_per_sample > 1 ? "words" : "samples"; }
+const char* unit_of(const EvaluationSpec& spec) { return spec.targets_per_sample > 1 ? "words" : "samples"; }
 
 std::string plural(std::int64_t n, const char* one) {
   return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s");
@@ -160,11 +160,12 @@ void Terminal::on_step(const StepSummary& step) {
 
 void Terminal::log_step(const StepSummary& step) {
   if (!live_) {
-    std::fputs(fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} {}/s\n", step.clock.value,
-                           facts_.train.last.value, step.epoch, mean_loss(speed_.window()),
-                           with_commas(std::llround(speed_.window_samples_per_s())), unit_of(facts_.eval))
-                   .c_str(),
-               stderr);
+    std::fputs(
+        fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} {}/s\n", step.clock.value, facts_.train.last.value,
+                    step.epoch, mean_loss(speed_.window()),
+                    with_commas(std::llround(speed_.window_samples_per_s())), unit_of(facts_.evaluation))
+            .c_str(),
+        stderr);
   }
   speed_.start_window();
 }
@@ -176,7 +177,7 @@ void Terminal::draw_progress(const StepSummary& step) {
                       static_cast<double>(facts_.train.last.value - step.clock.value);
   std::fputs(fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {:.4f}  {} {}/s  {} left", step.clock.value,
                          facts_.train.last.value, step.epoch, mean_loss(step.sums),
-                         with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.eval),
+                         with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.evaluation),
                          duration_text(left))
                  .c_str(),
              stderr);
@@ -186,7 +187,7 @@ void Terminal::draw_progress(const StepSummary& step) {
 void Terminal::on_epoch(const EpochSummary& epoch) {
   last_epoch_ = epoch;
   line(fmt::format("epoch {}  step {}  training {}", epoch.epoch, epoch.clock.value,
-                   sums_text(epoch.sums, facts_.eval.has_accuracy, "  ")));
+                   sums_text(epoch.sums, facts_.evaluation.has_accuracy, "  ")));
 }
 
 void Terminal::on_eval(const EvalSummary& eval) {
@@ -273,7 +274,7 @@ void Terminal::on_finish(const FinishSummary& finish) {
   if (last_eval_) line("  test         " + *last_eval_);
   if (speed_.total_samples() > 0) {
     line(fmt::format("  speed        {} {}/s", with_commas(std::llround(speed_.samples_per_s())),
-                     unit_of(facts_.eval)));
+                     unit_of(facts_.evaluation)));
     print_times(finish);
   }
   line(fmt::format(

@@ -492,7 +492,7 @@ TEST_F(RealRun, WhatIsExportedAndImportedEvaluatesAlike) {
   const ScratchDir dir;
   const std::string expected =
       output_of(Args{"eval", kDigits} + overrides() + Args{"--checkpoint", newest()});
-  const std::string figures = expected.substr(expected.find('\n'));
+  const std::string metrics = expected.substr(expected.find('\n'));
   for (const std::string& file : {dir / "m.safetensors", dir / "m.npz", dir / "m.ckpt"}) {
     const std::string c = file + "-checkpoints", optimizer = "adam";
     output_of({"checkpoint", "export", checkpoints(), file});
@@ -500,7 +500,7 @@ TEST_F(RealRun, WhatIsExportedAndImportedEvaluatesAlike) {
     EXPECT_NE(output_of({"checkpoint", "verify", c}).find(summary_.hash), std::string::npos)
         << "the same values in the same slices";
     const std::string text = output_of(Args{"eval", kDigits} + overrides() + Args{"--checkpoint", c});
-    EXPECT_EQ(text.substr(text.find('\n')), figures);
+    EXPECT_EQ(text.substr(text.find('\n')), metrics);
     const Ended ended =
         run(varscope(Args{"train", kDigits} + overrides() + set({"job.run_dir=" + (dir / "run")}) +
                      Args{"--resume=" + c + "/step-000000020"}));

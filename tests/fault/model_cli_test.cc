@@ -91,7 +91,7 @@ TEST(Profile, ShowsTheShareOfBlas) {
                {"profile of worker 0", "body/conv/conv2d", "backward us", "5 runs of", "of it in BLAS"});
 }
 
-TEST(EvalCommand, PrintsTheFiguresOfTheRun) {
+TEST(EvalCommand, PrintsTheMetricsOfTheRun) {
   const ScratchDir dir;
   const std::string file = config(dir, kModel);
   const Args sets = set({"job.run_dir=" + (dir / "run"),

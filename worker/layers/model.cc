@@ -61,7 +61,7 @@ std::string Model::explain() const {
   return text + fmt::format("loss: {}\n", graph.node(loss).op->type());
 }
 
-EvalFacts Model::eval_facts() const {
+EvaluationSpec Model::evaluation_spec() const {
   const Shape& shape = graph.node(output).type.shape;
   return {metrics, shape[shape.rank() - 1], with_batch(shape, 1).n_elements() / targets_per_sample,
           targets_per_sample, correct.has_value()};

@@ -46,7 +46,7 @@ struct Model {
   std::int64_t n_parameters() const;      // of all layers; shared ones count each time
   std::int64_t flops_per_sample() const;  // forward, of the layers
   std::string explain() const;            // one line per layer, and one for the loss
-  EvalFacts eval_facts() const;
+  EvaluationSpec evaluation_spec() const;
   // What an executor computes besides the loss.
   std::vector<NodeId> also() const;
 };

@@ -224,7 +224,7 @@ TEST_F(Retention, AnEvaluationIsOfItsStepAndLaterOnes) {
   for (int step : {2, 3}) EXPECT_THAT(verify_checkpoint(fs, path(step)), IsEmpty());
 }
 
-TEST_F(Retention, WhatHasNoFigureIsNotAmongTheBest) {
+TEST_F(Retention, WhatHasNoMetricIsNotAmongTheBest) {
   const auto sealed = [](const std::string& line) {
     return line + "\n" + digest_of(std::string_view(line + "\n")).hex() + "\n";
   };
@@ -258,7 +258,7 @@ TEST_F(Retention, PruneRefusesABestThatNobodyHas) {
   EXPECT_THAT(steps(), ElementsAre(3, 2));
 }
 
-TEST_F(Retention, ADamagedFigureCountsAsNoneAndDoesTheCheckpointNoHarm) {
+TEST_F(Retention, DamagedMetricsCountAsNoneAndDoTheCheckpointNoHarm) {
   save(1);
   score(1, 0.5);
   const std::string whole = slurp(path(1) + "/METRICS");
@@ -283,7 +283,7 @@ TEST_F(Retention, ADamagedFigureCountsAsNoneAndDoesTheCheckpointNoHarm) {
   EXPECT_EQ(read_evaluation(fs, path(1)), (EvaluationRecord{1, {{"accuracy", 0.75}}}));
 }
 
-TEST_F(Retention, AFailureWhileAFigureIsRecordedLeavesTheOldOneOrTheNew) {
+TEST_F(Retention, AFailureWhileMetricsAreRecordedLeavesTheOldOnesOrTheNew) {
   save(1);
   save(2);
   score(1, 0.25);

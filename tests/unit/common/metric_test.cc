@@ -43,17 +43,17 @@ TEST(Metric, SayWhatDoesNotFit) {
                      {"unknown metric \"top_0\""});
 }
 
-TEST(Metric, FinishTurnsSumsIntoFigures) {
-  EvalFacts facts;
-  facts.metrics = metrics_of(
+TEST(Metric, SumsBecomeValues) {
+  EvaluationSpec spec;
+  spec.metrics = metrics_of(
       job("softmax_cross_entropy", "[accuracy, perplexity, confusion_matrix, precision, recall]"), 1);
-  facts.outputs = 3;
+  spec.outputs = 3;
   // Labels down, answers across.
   const std::vector<std::int64_t> matrix{4, 1, 0, 2, 3, 0, 0, 0, 0};
   std::vector<std::int64_t> counts{7};
   for (int i = 0; i < 3; ++i) counts.insert(counts.end(), matrix.begin(), matrix.end());
   const std::vector<double> reals{20.0};
-  const auto values = finish_metrics(facts, {5.0, 7, 10}, counts, reals);
+  const auto values = metric_values(spec, {5.0, 7, 10}, counts, reals);
   ASSERT_EQ(values.size(), 5U);
   EXPECT_DOUBLE_EQ(values[0].value, 0.7);
   EXPECT_DOUBLE_EQ(values[1].value, std::exp(2.0));
@@ -63,15 +63,15 @@ TEST(Metric, FinishTurnsSumsIntoFigures) {
   EXPECT_EQ(to_text(values[0]), "accuracy 0.7000");
   EXPECT_NE(to_text(values[2]).find("\n     1:       2       3       0"), std::string::npos)
       << to_text(values[2]);
-  EXPECT_THAT_THROWN(finish_metrics(facts, {}, counts, {}), ErrorKind::protocol, {"28 counts and 0 sums"});
+  EXPECT_THAT_THROWN(metric_values(spec, {}, counts, {}), ErrorKind::protocol, {"28 counts and 0 sums"});
 }
 
 TEST(Metric, RmseDividesByAllElements) {
-  EvalFacts facts;
-  facts.metrics = {{MetricType::rmse, 0, "rmse"}};
-  facts.elements_per_target = 4;
+  EvaluationSpec spec;
+  spec.metrics = {{MetricType::rmse, 0, "rmse"}};
+  spec.elements_per_target = 4;
   const std::vector<double> reals{32.0};
-  EXPECT_DOUBLE_EQ(finish_metrics(facts, {0, 0, 2}, {}, reals)[0].value, 2.0);
+  EXPECT_DOUBLE_EQ(metric_values(spec, {0, 0, 2}, {}, reals)[0].value, 2.0);
 }
 
 }  // namespace

@@ -148,7 +148,7 @@ TEST_F(CheckpointCoordinatorTest, AnEvaluationOfALaterStepIsNotOfThisOne) {
   EXPECT_EQ(evaluation(7)->step, 6);
 }
 
-TEST_F(CheckpointCoordinatorTest, AKillBetweenTheCommitAndTheEvaluationLosesOnlyThatFigure) {
+TEST_F(CheckpointCoordinatorTest, AKillBetweenTheCommitAndTheEvaluationLosesOnlyItsMetrics) {
   config.keep = 1;
   config.keep_best = KeepBestConfig{"accuracy", 1, BestMode::automatic};
   start(0);
@@ -192,7 +192,7 @@ TEST_F(CheckpointCoordinatorTest, TheBestSurvivesRestarts) {
   EXPECT_THAT(steps(), ElementsAre(6, 4, 2));
 }
 
-TEST_F(CheckpointCoordinatorTest, AFigureThatCannotBeWrittenIsAWarning) {
+TEST_F(CheckpointCoordinatorTest, MetricsThatCannotBeWrittenAreAWarning) {
   start(0);
   save(1);
   evaluate(1, 0.5);

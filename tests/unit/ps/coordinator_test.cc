@@ -26,7 +26,8 @@ struct Heard final : RunObserver {
 class EvaluationTest : public ::testing::Test {
  protected:
   Coordinator make(CheckpointCoordinator* checkpoints) {
-    return Coordinator({*server, cluster, plan, {Clock(0), Clock(9), 4}, {}, checkpoints, heard, {}, eval});
+    return Coordinator(
+        {*server, cluster, plan, {Clock(0), Clock(9), 4}, {}, checkpoints, heard, {}, evaluated});
   }
   // The batch's share of a confusion matrix, and of a sum of log losses.
   static Message report(int worker, std::int64_t batch, std::vector<std::int64_t> counts, double log_loss) {
@@ -44,10 +45,10 @@ class EvaluationTest : public ::testing::Test {
   BucketPlan plan = BucketPlan::make(variables, 1);
   LoopbackHub hub{3};
   std::unique_ptr<Transport> server = hub.endpoint(Rank(0));
-  EvalFacts eval{{{MetricType::accuracy, 0, "accuracy"},
-                  {MetricType::log_loss, 0, "log_loss"},
-                  {MetricType::confusion_matrix, 0, "confusion_matrix"}},
-                 2};
+  EvaluationSpec evaluated{{{MetricType::accuracy, 0, "accuracy"},
+                            {MetricType::log_loss, 0, "log_loss"},
+                            {MetricType::confusion_matrix, 0, "confusion_matrix"}},
+                           2};
   Heard heard;
 };
 
