@@ -48,6 +48,8 @@ while IFS=: read -r page link; do
   target=$(dirname "$page")/${link%%#*}
   [[ -e $target ]] || die "${page#"$prefix/"} links to $link, which is not installed"
 done < <(find "$prefix/share/doc" -name '*.md' -exec grep -oHE '\]\([^) ]+\)' {} + | sed -E 's/\]\(([^)]*)\)$/\1/' | grep -vE ':(https?:|#)')
+empty=$(find "$prefix" -type d -empty)
+[[ -z $empty ]] || die "empty folders are installed: $empty"
 for file in README.md LICENSE CHANGELOG.md docs/design.md docs/examples/saver/main.cc; do
   [[ -f $prefix/share/doc/varscope/$file ]] || die "share/doc/varscope/$file is not installed"
 done
