@@ -128,7 +128,9 @@ TEST(SetEarlierRunAside, AnyCrashLosesNothingAndTheNextCallCompletesIt) {
     MemoryFs after(make());
     const EarlierRun left = find_earlier_run(after, job);
     EXPECT_TRUE(left.metrics_aside || !left.checkpoints_aside);
-    if (is_last) EXPECT_TRUE(left.metrics_aside && left.checkpoints_aside) << "not durable";
+    if (is_last) {
+      EXPECT_TRUE(left.metrics_aside && left.checkpoints_aside) << "not durable";
+    }
     set_earlier_run_aside(after, job);
     const EarlierRun completed = find_earlier_run(after, job);
     EXPECT_TRUE(completed.metrics_aside && completed.checkpoints_aside);
