@@ -152,32 +152,31 @@ void CheckpointDirectory::set_aside(const std::string& path, const std::string& 
 }
 
 std::vector<std::string> CheckpointDirectory::go_back_to(std::int64_t step, const char* event) {
-  std::vector<CheckpointEntry> newer;
-  for (CheckpointEntry& entry : scan()) {
-    if (entry.step > step) newer.push_back(std::move(entry));
-  }
+  std::vector<CheckpointName> newer = list_checkpoints(fs_, dir_);
+  std::erase_if(newer, [&](const CheckpointName& name) { return name.step <= step; });
   return newer.empty() ? std::vector<std::string>() : set_aside_all(newer, event, step_name(step));
 }
 
 std::vector<std::string> CheckpointDirectory::go_on_from(const std::string& path, std::int64_t step,
                                                          const std::string& run_id) {
-  std::vector<CheckpointEntry> others;
-  for (CheckpointEntry& entry : scan()) {
-    if (entry.step >= step || !entry.manifest || entry.manifest->run_id != run_id)
-      others.push_back(std::move(entry));
-  }
+  std::vector<CheckpointName> others = list_checkpoints(fs_, dir_);
+  std::erase_if(others, [&](const CheckpointName& name) {
+    if (name.step >= step) return false;
+    const CheckpointEntry entry = look_at(fs_, name);
+    return entry.manifest && entry.manifest->run_id == run_id;
+  });
   return set_aside_all(others, "resume", path);
 }
 
-std::vector<std::string> CheckpointDirectory::set_aside_all(const std::vector<CheckpointEntry>& entries,
+std::vector<std::string> CheckpointDirectory::set_aside_all(const std::vector<CheckpointName>& checkpoints,
                                                             const char* event, const std::string& to) {
   require_lock();
   const auto now = static_cast<std::int64_t>(std::time(nullptr));
   std::vector<std::string> names;
-  for (const CheckpointEntry& entry : entries) names.push_back(entry.name);
+  for (const CheckpointName& c : checkpoints) names.push_back(c.name);
   record(nlohmann::json{{"event", event}, {"to", to}, {"set_aside", names}, {"unix_time", now}}.dump());
-  for (const CheckpointEntry& entry : entries) fs_.rename(entry.path, superseded_path(entry.name, now));
-  if (!entries.empty()) fs_.sync_dir(dir_);
+  for (const CheckpointName& c : checkpoints) fs_.rename(c.path, superseded_path(c.name, now));
+  if (!checkpoints.empty()) fs_.sync_dir(dir_);
   return names;
 }
 
@@ -193,10 +192,11 @@ void CheckpointDirectory::record_evaluation(const EvaluationRecord& record) {
 
 void CheckpointDirectory::renew_latest() {
   require_lock();
-  for (const CheckpointEntry& entry : scan()) {
-    if (entry.manifest)
-      return replace_whole_file(fs_, join_path(dir_, kLatestName),
-                                latest_text(entry.name, entry.manifest_digest));
+  for (const CheckpointName& name : list_checkpoints(fs_, dir_)) {
+    const CheckpointEntry entry = look_at(fs_, name);
+    if (!entry.manifest) continue;
+    return replace_whole_file(fs_, join_path(dir_, kLatestName),
+                              latest_text(entry.name, entry.manifest_digest));
   }
 }
 

@@ -84,7 +84,7 @@ class CheckpointDirectory {
   std::string tmp_path(const std::string& id) const;
   void require_lock() const;
   void put_in_place(const std::string& tmp, const std::string& name, std::int64_t unix_time);
-  std::vector<std::string> set_aside_all(const std::vector<CheckpointEntry>& entries, const char* event,
+  std::vector<std::string> set_aside_all(const std::vector<CheckpointName>& checkpoints, const char* event,
                                          const std::string& to);
   void set_aside(const std::string& path, const std::string& name, std::int64_t unix_time);
   std::string superseded_path(const std::string& name, std::int64_t unix_time) const;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "common/base/error.h"
 
@@ -47,23 +48,6 @@ std::vector<std::string> size_problems(Fs& fs, const std::string& path, const Ma
   return problems;
 }
 
-void look_at(Fs& fs, CheckpointEntry& entry) {
-  try {
-    LoadedManifest loaded = load_manifest(fs, entry.path);
-    entry.manifest = std::move(loaded.manifest);
-    entry.manifest_digest = loaded.digest;
-    entry.reason = name_problem(entry.path, *entry.manifest);
-    if (entry.reason.empty()) {
-      entry.reason = fmt::format(
-          "{}", fmt::join(size_problems(fs, entry.path, *entry.manifest, &entry.unreadable), "; "));
-    }
-  } catch (const Error& e) {
-    entry.reason = e.what();
-    entry.unreadable = e.kind() == ErrorKind::io;
-  }
-  if (!entry.reason.empty()) entry.state = CheckpointState::damaged;
-}
-
 }  // namespace
 
 std::string temporary_path(const std::string& dir, const std::string& id) {
@@ -88,20 +72,40 @@ std::string name_problem(const std::string& path, const Manifest& manifest) {
   return fmt::format("{} is of step {}, so the directory has been renamed", kManifestName, manifest.step);
 }
 
-std::vector<CheckpointEntry> scan_checkpoints(Fs& fs, const std::string& dir) {
-  std::vector<CheckpointEntry> entries;
-  if (!fs.is_directory(dir)) return entries;
+std::vector<CheckpointName> list_checkpoints(Fs& fs, const std::string& dir) {
+  std::vector<CheckpointName> all;
+  if (!fs.is_directory(dir)) return all;
   for (const std::string& name : fs.list(dir)) {
     const std::int64_t step = step_of(name);
-    if (step < 0) continue;
-    CheckpointEntry& entry = entries.emplace_back();
-    entry.name = name;
-    entry.path = join_path(dir, name);
-    entry.step = step;
-    entry.pinned = is_pinned(fs, entry.path);
-    look_at(fs, entry);
+    if (step >= 0) all.push_back({name, join_path(dir, name), step});
   }
-  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
+  return all;
+}
+
+CheckpointEntry look_at(Fs& fs, CheckpointName name) {
+  CheckpointEntry entry{std::move(name)};
+  entry.pinned = is_pinned(fs, entry.path);
+  try {
+    LoadedManifest loaded = load_manifest(fs, entry.path);
+    entry.manifest = std::move(loaded.manifest);
+    entry.manifest_digest = loaded.digest;
+    entry.reason = name_problem(entry.path, *entry.manifest);
+    if (entry.reason.empty()) {
+      entry.reason = fmt::format(
+          "{}", fmt::join(size_problems(fs, entry.path, *entry.manifest, &entry.unreadable), "; "));
+    }
+  } catch (const Error& e) {
+    entry.reason = e.what();
+    entry.unreadable = e.kind() == ErrorKind::io;
+  }
+  if (!entry.reason.empty()) entry.state = CheckpointState::damaged;
+  return entry;
+}
+
+std::vector<CheckpointEntry> scan_checkpoints(Fs& fs, const std::string& dir) {
+  std::vector<CheckpointEntry> entries;
+  for (CheckpointName& name : list_checkpoints(fs, dir)) entries.push_back(look_at(fs, std::move(name)));
   return entries;
 }
 
@@ -110,8 +114,10 @@ std::string latest_text(const std::string& name, const Digest& manifest) {
 }
 
 std::string latest_problem(Fs& fs, const std::string& dir, const std::vector<CheckpointEntry>& entries) {
-  if (entries.empty()) return "";
-  const CheckpointEntry& newest = entries.front();
+  return entries.empty() ? "" : latest_problem(fs, dir, entries.front());
+}
+
+std::string latest_problem(Fs& fs, const std::string& dir, const CheckpointEntry& newest) {
   const std::string path = join_path(dir, kLatestName);
   try {
     if (!fs.exists(path)) return fmt::format("{} is missing; {} was found by scanning", path, newest.name);

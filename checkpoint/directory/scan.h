@@ -34,31 +34,40 @@ std::vector<std::string> file_problems(Fs& fs, const std::string& path, const Ma
 // step-<step>.
 std::string name_problem(const std::string& path, const Manifest& manifest);
 
-enum class CheckpointState : std::uint8_t { committed, damaged };
-
-struct CheckpointEntry {
+// What has the name of a checkpoint.
+struct CheckpointName {
   std::string name;  // "step-000012000"
   std::string path;
   std::int64_t step = 0;  // from the name
+};
+// All in a directory, newest first, without a look into any. A directory that does not exist holds none.
+std::vector<CheckpointName> list_checkpoints(Fs& fs, const std::string& dir);
+
+enum class CheckpointState : std::uint8_t { committed, damaged };
+
+// And what a look into it has found.
+struct CheckpointEntry : CheckpointName {
   CheckpointState state = CheckpointState::committed;
-  std::string reason;  // why it is damaged
+  std::string reason = {};  // why it is damaged
   // Damaged for all we know: something of it could not be read, which may pass. Retention lets it be.
   bool unreadable = false;
-  bool pinned = false;               // or the system cannot tell
-  std::optional<Manifest> manifest;  // when it could be read
-  Digest manifest_digest;
+  bool pinned = false;                    // or the system cannot tell
+  std::optional<Manifest> manifest = {};  // when it could be read
+  Digest manifest_digest = {};
 };
 
-// The checkpoints of a directory, newest first. Committed means: the manifest is whole and of this step, and
-// every file has its size; whether the bytes are right, only a verification tells. What the system says about
-// one of them is its reason; only errors of the directory itself are thrown. A directory that does not exist
-// holds none.
+// Reads one's manifest. Committed means: the manifest is whole and of this step, and every file has its size;
+// whether the bytes are right, only a verification tells. What the system says about it is its reason; throws
+// nothing for it.
+CheckpointEntry look_at(Fs& fs, CheckpointName name);
+// A look at all of list_checkpoints(): decodes all of their manifests.
 std::vector<CheckpointEntry> scan_checkpoints(Fs& fs, const std::string& dir);
 
 // The hint LATEST: "<name> <digest of MANIFEST in hexadecimal>\n".
 std::string latest_text(const std::string& name, const Digest& manifest);
-// Why LATEST does not name the newest entry; "" when it does, or when there are no entries. Only ever a
-// warning.
+// Why LATEST does not name the newest one; "" when it does. Only ever a warning.
+std::string latest_problem(Fs& fs, const std::string& dir, const CheckpointEntry& newest);
+// The same for a scan; "" when it found none.
 std::string latest_problem(Fs& fs, const std::string& dir, const std::vector<CheckpointEntry>& entries);
 
 // The file LINEAGE, a JSON object per line (docs/checkpoint_format.md); "" when there is none. A last line

@@ -28,7 +28,14 @@ bool meet(const Slice& a, const Slice& b) {
 }  // namespace
 
 CheckpointReader CheckpointReader::open(Fs& fs, const std::string& path) {
-  Manifest manifest = load_manifest(fs, path).manifest;
+  return open(fs, path, load_manifest(fs, path).manifest);
+}
+
+CheckpointReader CheckpointReader::open(Fs& fs, FoundCheckpoint found) {
+  return found.manifest ? open(fs, found.path, std::move(*found.manifest)) : open(fs, found.path);
+}
+
+CheckpointReader CheckpointReader::open(Fs& fs, const std::string& path, Manifest manifest) {
   if (const auto problems = file_problems(fs, path, manifest); !problems.empty()) {
     fail(ErrorKind::checkpoint, "checkpoint {} is damaged: {}", path, fmt::join(problems, "; "));
   }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,13 @@
 
 namespace varscope {
 
+// A checkpoint that has been looked for and found.
+struct FoundCheckpoint {
+  std::string path;
+  std::vector<std::string> warnings;      // newer ones that cannot be used and why; a bad LATEST
+  std::optional<Manifest> manifest = {};  // where it was decoded on the way
+};
+
 // One checkpoint, open for reading: any box of any variable, whatever boxes and whatever parts it was saved
 // in. Variables are found by VariableSpec::full_name(): a part is a box of its whole. Every byte it hands out
 // has been checked: against its record's digest where all of a record is wanted, else against the crc32c
@@ -25,6 +33,9 @@ class CheckpointReader {
  public:
   // Reads and checks the manifest and the sizes of the files.
   static CheckpointReader open(Fs& fs, const std::string& path);
+  // The same with a manifest that was read before: what is read from the files must be what it says.
+  static CheckpointReader open(Fs& fs, const std::string& path, Manifest manifest);
+  static CheckpointReader open(Fs& fs, FoundCheckpoint found);
 
   const Manifest& manifest() const { return manifest_; }
   const std::string& path() const { return path_; }
@@ -106,15 +117,17 @@ std::vector<std::string> verify_files(Fs& fs, const std::string& path, const Man
 // Who does that: this process, unless a job shares the work.
 using VerifyFiles =
     std::function<std::vector<std::string>(Fs& fs, const std::string& path, const Manifest& manifest)>;
-// The same as CheckpointReader::verify, also for a checkpoint that cannot be opened.
+struct Verification {
+  std::vector<std::string> problems;
+  std::optional<Manifest> manifest;  // where there are none
+};
+// All of a checkpoint, also of one that cannot be opened: its manifest, its files and its name.
+Verification verify_whole(Fs& fs, const std::string& path, const VerifyFiles& verify = verify_files);
+// Its problems alone.
 std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path,
                                            const VerifyFiles& verify = verify_files);
 
-struct FoundCheckpoint {
-  std::string path;
-  std::vector<std::string> warnings;  // newer ones that cannot be used and why; a bad LATEST
-};
-// The newest checkpoint of the directory that verifies to the last byte. Throws Error(checkpoint) with what
+// The newest checkpoint of the directory that verifies to the last byte, with its manifest. Throws Error(checkpoint) with what
 // is wrong with each when none does, or saying that there are none and what to do.
 FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFiles& verify = verify_files);
 

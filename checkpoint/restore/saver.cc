@@ -147,12 +147,14 @@ std::string Saver::save(const std::string& dir, std::int64_t step, const SaveExt
 
 Saver::Restored Saver::restore(const std::string& path_or_dir, Missing missing) {
   FoundCheckpoint found = find_checkpoint(*fs_, path_or_dir);
-  CheckpointReader reader = CheckpointReader::open(*fs_, found.path);
+  const std::string path = found.path;
+  std::vector<std::string> warnings = std::move(found.warnings);
+  CheckpointReader reader = CheckpointReader::open(*fs_, std::move(found));
   const std::vector<Entry> all = entries();
   std::vector<VariableSpec> specs;
   for (const Entry& entry : all) specs.push_back(entry.saved);
   const RestorePlan plan = plan_values(reader.manifest(), VariableTable(std::move(specs)));
-  refuse(found.path, "the model",
+  refuse(path, "the model",
          missing == Missing::stays ? plan.conflicts : plan.problems(RestorePlan::Extra::leave_out),
          "nothing was restored");
   // Everything is read before anything is assigned: a damaged CRC block must not leave half of a model.
@@ -165,12 +167,11 @@ Saver::Restored Saver::restore(const std::string& path_or_dir, Missing missing) 
     reader.read(entry.saved, "", whole, read.back().second.view());
   }
   for (const auto& [to, from] : read) std::memcpy(to.bytes(), from.view().bytes(), from.n_bytes());
-  return {found.path, reader.manifest().step, plan.extra_names(), plan.missing_names(),
-          std::move(found.warnings)};
+  return {path, reader.manifest().step, plan.extra_names(), plan.missing_names(), std::move(warnings)};
 }
 
 std::optional<std::string> latest_checkpoint(Fs& fs, const std::string& dir) {
-  if (scan_checkpoints(fs, dir).empty()) return std::nullopt;
+  if (list_checkpoints(fs, dir).empty()) return std::nullopt;
   return newest_checkpoint(fs, dir).path;
 }
 

@@ -126,34 +126,43 @@ std::vector<std::string> verify_files(Fs& fs, const std::string& path, const Man
   return problems;
 }
 
-std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path, const VerifyFiles& verify) {
+Verification verify_whole(Fs& fs, const std::string& path, const VerifyFiles& verify) {
   try {
-    const Manifest manifest = load_manifest(fs, path).manifest;
-    std::vector<std::string> problems = verify(fs, path, manifest);
-    if (std::string name = name_problem(path, manifest); !name.empty()) problems.push_back(std::move(name));
-    return problems;
+    Manifest manifest = load_manifest(fs, path).manifest;
+    Verification v{verify(fs, path, manifest), {}};
+    if (std::string name = name_problem(path, manifest); !name.empty()) v.problems.push_back(std::move(name));
+    if (v.problems.empty()) v.manifest = std::move(manifest);
+    return v;
   } catch (const Error& e) {
-    return {e.what()};
+    return {{e.what()}, {}};
   }
 }
 
+std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path, const VerifyFiles& verify) {
+  return verify_whole(fs, path, verify).problems;
+}
+
 FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFiles& verify) {
-  const std::vector<CheckpointEntry> entries = scan_checkpoints(fs, dir);
-  if (entries.empty()) {
+  const std::vector<CheckpointName> names = list_checkpoints(fs, dir);
+  if (names.empty()) {
     fail(ErrorKind::checkpoint,
          "{} {}; start without resuming, or give the checkpoint directory of the run to be resumed", dir,
          fs.exists(dir) ? "holds no checkpoint to resume from"
                         : "does not exist, so there is nothing to resume from");
   }
   FoundCheckpoint found;
-  if (std::string problem = latest_problem(fs, dir, entries); !problem.empty())
-    found.warnings.push_back(problem);
   std::vector<std::string> bad;
-  for (const CheckpointEntry& entry : entries) {
+  for (const CheckpointName& name : names) {
+    CheckpointEntry entry = look_at(fs, name);
+    if (&name == &names.front()) {
+      if (std::string problem = latest_problem(fs, dir, entry); !problem.empty())
+        found.warnings.push_back(std::move(problem));
+    }
     std::string reason = entry.reason;
     if (reason.empty()) reason = fmt::format("{}", fmt::join(verify(fs, entry.path, *entry.manifest), "; "));
     if (reason.empty()) {
       found.path = entry.path;
+      found.manifest = std::move(entry.manifest);
       for (const std::string& b : bad)
         found.warnings.push_back(fmt::format("{}; falling back to {}", b, entry.name));
       return found;

@@ -25,13 +25,13 @@ struct Verdict {
 };
 
 Verdict judge(Fs& fs, const std::string& path) {
-  Verdict v{path, verify_checkpoint(fs, path), {}, ""};
+  Verification verification = verify_whole(fs, path);
+  Verdict v{path, std::move(verification.problems), std::move(verification.manifest), ""};
   try {
     v.of_metrics = evaluation_problem(fs, path);
   } catch (const Error& e) {
     v.of_metrics = e.what();
   }
-  if (v.problems.empty()) v.manifest = load_manifest(fs, path).manifest;
   return v;
 }
 
@@ -61,7 +61,7 @@ Json json_of(const Verdict& v) {
 
 int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out, ToolFormat format) {
   std::vector<std::string> paths;
-  for (const CheckpointEntry& e : scan_checkpoints(fs, path_or_dir)) paths.push_back(e.path);
+  for (const CheckpointName& e : list_checkpoints(fs, path_or_dir)) paths.push_back(e.path);
   const std::string name = base_name(path_or_dir);
   const bool is_one = fs.exists(join_path(path_or_dir, kManifestName)) || name.starts_with("step-") ||
                       name.starts_with(kSupersededPrefix);

@@ -33,8 +33,8 @@ std::string failure_file(const StartPacket& start) {
 // For rank 0: a resumed run may be valid and yet not end in the bits of an uninterrupted one.
 void warn_of_start(const JobContext& context) {
   warn(context.values.warnings());
-  const std::optional<Manifest>& resumed = context.values.resumed();
-  if (!resumed || resumed->logical_workers == context.cluster.logical_workers) return;
+  const Manifest* resumed = context.values.resumed();
+  if (resumed == nullptr || resumed->logical_workers == context.cluster.logical_workers) return;
   warn({fmt::format(
       "the checkpoint was made with {} logical workers, this job has {}: gradients are summed in "
       "another order, so the bits will differ from an uninterrupted run's; set "
@@ -97,11 +97,12 @@ class FirstError {
 }  // namespace
 
 RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers, Fs& fs) {
-  std::vector<std::string> warnings;
   JobContext context(fs);
-  context.start =
-      prepare_start(options, load_config(options.config, options.overrides), fs, verify_files, warnings);
-  warn(warnings);
+  PreparedStart start =
+      prepare_start(options, load_config(options.config, options.overrides), fs, verify_files);
+  warn(start.warnings);
+  context.start = std::move(start.packet);
+  context.manifest = std::move(start.manifest);
   context.one_process = true;
   char host[256] = "";
   gethostname(host, sizeof host - 1);
@@ -205,13 +206,20 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
       const VerifyFiles verify =
           verification.with_servers(assign_roles(context.hosts, static_cast<int>(job.cluster.servers),
                                                  static_cast<int>(job.cluster.logical_workers)));
-      std::vector<std::string> warnings;
-      packet = to_binary(prepare_start(options, std::move(job), context.fs, verify, warnings));
-      warn(warnings);
+      PreparedStart start = prepare_start(options, std::move(job), context.fs, verify);
+      packet = to_binary(start.packet);
+      context.manifest = std::move(start.manifest);
+      warn(start.warnings);
     });
   });
   mpi.broadcast(packet);
-  together(mpi, [&] { context.start = from_binary<StartPacket>(packet, "the start packet"); });
+  together(mpi, [&] {
+    context.start = from_binary<StartPacket>(packet, "the start packet");
+    const std::string& resumed = context.start.resume_path;
+    if (!context.manifest)
+      context.manifest =
+          verification.take_manifest(resumed.empty() ? context.start.warm_start_path : resumed);
+  });
   FailureReport::set_file(failure_file(context.start));
   end_on_sigterm(context.start);
 }

@@ -9,7 +9,7 @@ namespace varscope {
 
 FoundCheckpoint find_checkpoint(Fs& fs, const std::string& path) {
   if (fs.exists(join_path(path, kManifestName))) return {path, {}};
-  if (scan_checkpoints(fs, path).empty()) {
+  if (list_checkpoints(fs, path).empty()) {
     fail(ErrorKind::checkpoint,
          "{} {}; name a checkpoint, or a directory of checkpoints that a run has written", path,
          fs.exists(path) ? "holds no checkpoint" : "does not exist");

@@ -43,67 +43,64 @@ void make_run_dir(const JobConfig& job) {
 }
 
 // The checkpoint at this path, verified to the last byte.
-std::string verified(Fs& fs, std::string path, const VerifyFiles& verify, const char* what_for) {
+FoundCheckpoint verified(Fs& fs, std::string path, const VerifyFiles& verify, const char* what_for) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
+  Verification v = verify_whole(fs, path, verify);
   std::string text;
-  for (const std::string& p : verify_checkpoint(fs, path, verify)) text += "\n  " + p;
+  for (const std::string& p : v.problems) text += "\n  " + p;
   if (!text.empty()) fail(ErrorKind::checkpoint, "cannot {} from {}:{}", what_for, path, text);
-  return path;
+  return {path, {}, std::move(v.manifest)};
 }
 
-void find_warm_start(const TrainOptions& options, StartPacket& packet, Fs& fs, const VerifyFiles& verify,
-                     std::vector<std::string>& warnings) {
-  const JobConfig& job = packet.job;
+// Takes what was found, but for its path.
+std::string take(FoundCheckpoint found, PreparedStart& start) {
+  start.manifest = std::move(found.manifest);
+  start.warnings = std::move(found.warnings);
+  return std::move(found.path);
+}
+
+void find_warm_start(const TrainOptions& options, PreparedStart& start, Fs& fs, const VerifyFiles& verify) {
+  const JobConfig& job = start.packet.job;
   if (!job.warm_start) return;
   const auto position = [&] {
     return position_of(job.root.find_path("warm_start.from")->mark, job.file) + "warm_start.from: ";
   };
+  std::string& path = start.packet.warm_start_path;
   try {
     const std::string& from = job.warm_start->from;
-    if (fs.exists(join_path(from, kManifestName)) || scan_checkpoints(fs, from).empty()) {
-      packet.warm_start_path = verified(fs, from, verify, "start");
-    } else {
-      FoundCheckpoint found = newest_checkpoint(fs, from, verify);
-      packet.warm_start_path = std::move(found.path);
-      warnings = std::move(found.warnings);
-    }
+    const bool is_one = fs.exists(join_path(from, kManifestName)) || list_checkpoints(fs, from).empty();
+    path = take(is_one ? verified(fs, from, verify, "start") : newest_checkpoint(fs, from, verify), start);
   } catch (const Error& e) {
     throw Error(e.kind(), position() + e.what(), e.where());
   }
-  const auto above = std::filesystem::weakly_canonical(packet.warm_start_path).parent_path();
+  const auto above = std::filesystem::weakly_canonical(path).parent_path();
   if (options.fresh && above == std::filesystem::weakly_canonical(job.checkpoint_dir())) {
     fail(ErrorKind::config,
          "{}{} is one of the run's own checkpoints, which --fresh sets aside; name another "
          "job.run_dir instead of --fresh",
-         position(), packet.warm_start_path);
+         position(), path);
   }
 }
 
-void start_new(const TrainOptions& options, StartPacket& packet, Fs& fs, const VerifyFiles& verify,
-               std::vector<std::string>& warnings) {
-  const std::string dir = packet.job.checkpoint_dir();
-  packet.run_id = new_id();
-  const std::vector<CheckpointEntry> found = scan_checkpoints(fs, dir);
-  if (options.fresh || found.empty()) return find_warm_start(options, packet, fs, verify, warnings);
+void start_new(const TrainOptions& options, PreparedStart& start, Fs& fs, const VerifyFiles& verify) {
+  const std::string dir = start.packet.job.checkpoint_dir();
+  start.packet.run_id = new_id();
+  const std::vector<CheckpointName> found = list_checkpoints(fs, dir);
+  if (options.fresh || found.empty()) return find_warm_start(options, start, fs, verify);
   fail(ErrorKind::checkpoint,
        "{} holds checkpoints of an earlier run (the newest is {}): add --resume to go on from it, or --fresh "
-       "to set it "
-       "aside and start from initial values",
+       "to set it aside and start from initial values",
        dir, found.front().name);
 }
 
-void start_resumed(const TrainOptions& options, StartPacket& packet, Fs& fs, const VerifyFiles& verify,
-                   std::vector<std::string>& warnings) {
-  if (options.resume_from.empty()) {
-    FoundCheckpoint found = newest_checkpoint(fs, packet.job.checkpoint_dir(), verify);
-    packet.resume_path = std::move(found.path);
-    warnings = std::move(found.warnings);
-  } else {
-    packet.resume_path = verified(fs, options.resume_from, verify, "resume");
-  }
-  const Manifest manifest = load_manifest(fs, packet.resume_path).manifest;
-  packet.run_id = manifest.run_id;
-  packet.attempt = manifest.attempt + 1;
+void start_resumed(const TrainOptions& options, PreparedStart& start, Fs& fs, const VerifyFiles& verify) {
+  StartPacket& packet = start.packet;
+  packet.resume_path =
+      take(options.resume_from.empty() ? newest_checkpoint(fs, packet.job.checkpoint_dir(), verify)
+                                       : verified(fs, options.resume_from, verify, "resume"),
+           start);
+  packet.run_id = start.manifest->run_id;
+  packet.attempt = start.manifest->attempt + 1;
 }
 
 }  // namespace
@@ -123,9 +120,9 @@ void set_earlier_run_aside(Fs& fs, const JobConfig& job) {
   set_aside(fs, job.checkpoint_dir());
 }
 
-StartPacket prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify,
-                          std::vector<std::string>& warnings) {
-  StartPacket packet;
+PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify) {
+  PreparedStart start;
+  StartPacket& packet = start.packet;
   packet.job = std::move(job);
   packet.start_id = new_id();
   packet.check_numerics = options.check_numerics;
@@ -136,12 +133,8 @@ StartPacket prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, co
     // starts.
     CheckpointDirectory(fs, packet.job.checkpoint_dir()).lock(packet.start_id);
   }
-  if (options.resume) {
-    start_resumed(options, packet, fs, verify, warnings);
-  } else {
-    start_new(options, packet, fs, verify, warnings);
-  }
-  return packet;
+  options.resume ? start_resumed(options, start, fs, verify) : start_new(options, start, fs, verify);
+  return start;
 }
 
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split) {

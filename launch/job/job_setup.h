@@ -42,11 +42,14 @@ struct StartPacket {
     ar& job& resume_path& warm_start_path& run_id& attempt& start_id& check_numerics& profile;
   }
 };
+struct PreparedStart {
+  StartPacket packet;
+  std::optional<Manifest> manifest;   // of the checkpoint that the packet names
+  std::vector<std::string> warnings;  // a line for each checkpoint that had to be passed over
+};
 // Rank 0 only: finds the checkpoint to resume from, makes the run's directory. `job` is the config of the
-// options. `warnings` gets a line for each checkpoint that had to be passed over. Throws Error(config,
-// checkpoint, io).
-StartPacket prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify,
-                          std::vector<std::string>& warnings);
+// options. Throws Error(config, checkpoint, io).
+PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify);
 
 // Reads or draws data.train or data.test. Throws Error(data) that begins with the place in the config.
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split);

@@ -37,7 +37,7 @@ void LoadedModel::Parts::build(const Options& options) {
 void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint) {
   FoundCheckpoint found = find_checkpoint(fs, checkpoint.empty() ? job.checkpoint_dir() : checkpoint);
   warnings = std::move(found.warnings);
-  CheckpointReader reader = CheckpointReader::open(fs, found.path);
+  CheckpointReader reader = CheckpointReader::open(fs, std::move(found));
   path = reader.path();
   step = reader.manifest().step;
   const CheckpointNames names = checkpoint_names(job, store.table());

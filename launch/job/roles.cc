@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iterator>
+#include <utility>
 
 #include "checkpoint/storage/envelope.h"
 #include "common/base/error.h"
@@ -19,9 +20,8 @@ namespace varscope {
 
 void complete_context(JobContext& context) {
   context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers());
-  context.values = StartValues(context.fs, context.start, context.facts);
-  const std::optional<Manifest>& resumed = context.values.resumed();
-  context.train = make_train_plan(context.job(), context.facts, resumed ? &*resumed : nullptr, context.state);
+  context.values = StartValues(context.fs, context.start, context.facts, std::exchange(context.manifest, {}));
+  context.train = make_train_plan(context.job(), context.facts, context.values.resumed(), context.state);
 }
 
 namespace {
@@ -106,7 +106,7 @@ std::optional<PredictedCost> ServerRole::predicted_cost() {
       static_cast<std::int64_t>(rank_->optimizer().slots().size()), config,
       [&](int variable) { return names.holds(context_.facts.table[static_cast<std::size_t>(variable)]); });
   try {
-    const auto n_present = static_cast<std::int64_t>(scan_checkpoints(context_.fs, dir).size());
+    const auto n_present = static_cast<std::int64_t>(list_checkpoints(context_.fs, dir).size());
     const std::string warning = space_warning(static_cast<std::int64_t>(context_.fs.free_bytes(dir)),
                                               size.total_bytes, n_present, config, dir);
     if (!warning.empty()) warn({warning});
@@ -126,9 +126,9 @@ std::vector<LocalRows> saved_locals(const JobContext& context, const Graph& grap
   const std::vector<const Variable*> variables = graph.variables();
   const bool has_locals =
       std::any_of(variables.begin(), variables.end(), [](const Variable* v) { return v->is_local(); });
-  const std::optional<Manifest>& resumed = context.values.resumed();
-  if (!resumed || !has_locals) return rows;
-  CheckpointReader reader = CheckpointReader::open(context.fs, context.start.resume_path);
+  const Manifest* resumed = context.values.resumed();
+  if (resumed == nullptr || !has_locals) return rows;
+  CheckpointReader reader = CheckpointReader::open(context.fs, context.start.resume_path, *resumed);
   for (int w = 0; w < resumed->workers; ++w) {
     const std::string name = worker_state_name(w);
     const std::string bytes = reader.read_file(name);

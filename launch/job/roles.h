@@ -22,6 +22,7 @@ struct JobContext {
   explicit JobContext(Fs& where) : fs(where) {}
   Fs& fs;  // of the checkpoints
   StartPacket start;
+  std::optional<Manifest> manifest;  // of the checkpoint that `start` names, where this rank has decoded it
   ClusterMap cluster;
   std::vector<std::string> hosts;
   ModelFacts facts;

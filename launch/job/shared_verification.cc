@@ -37,19 +37,23 @@ struct SharedVerification::Request {
   }
 };
 
-// This rank's part; does not throw, for the others wait for it.
-std::string SharedVerification::answer(const Request& request) {
+// This rank's part; does not throw, for the others wait for it. `manifest`: where it has been decoded.
+std::string SharedVerification::answer(const Request& request, const Manifest* manifest) {
   const auto at = std::ranges::find(request.servers, mpi_.rank().value);
   if (at == request.servers.end()) return to_binary(Answer());
   Answer answer;
   try {
-    const Manifest manifest = load_manifest(fs_, request.path).manifest;
-    if (manifest.id != request.id)
-      fail(ErrorKind::checkpoint, "it is checkpoint {} there, and {} on rank 0", manifest.id, request.id);
+    if (manifest == nullptr) {
+      decoded_ = load_manifest(fs_, request.path).manifest;
+      decoded_path_ = request.path;
+      manifest = &*decoded_;
+    }
+    if (manifest->id != request.id)
+      fail(ErrorKind::checkpoint, "it is checkpoint {} there, and {} on rank 0", manifest->id, request.id);
     const auto first = static_cast<std::uint32_t>(at - request.servers.begin());
     const auto step = static_cast<std::uint32_t>(request.servers.size());
-    for (std::uint32_t file = first; file < manifest.files.size(); file += step)
-      answer.problems.emplace_back(file, verify_file(fs_, request.path, manifest, file));
+    for (std::uint32_t file = first; file < manifest->files.size(); file += step)
+      answer.problems.emplace_back(file, verify_file(fs_, request.path, *manifest, file));
   } catch (const std::exception& e) {
     answer = {fmt::format("rank {} (on {}) does not see checkpoint {} as rank 0 does: {}", mpi_.rank().value,
                           mpi_.host(), request.path, e.what()),
@@ -67,7 +71,7 @@ VerifyFiles SharedVerification::with_servers(const ClusterMap& cluster) {
     std::string bytes = to_binary(request);
     mpi_.broadcast(bytes);
     std::multimap<std::uint32_t, std::vector<std::string>> by_file;
-    for (const std::string& part : mpi_.all_gather(answer(request))) {
+    for (const std::string& part : mpi_.all_gather(answer(request, &manifest))) {
       auto found = from_binary<Answer>(part, "the problems of a checkpoint");
       if (!found.cannot.empty()) {
         fail(ErrorKind::checkpoint,
@@ -83,13 +87,17 @@ VerifyFiles SharedVerification::with_servers(const ClusterMap& cluster) {
   };
 }
 
+std::optional<Manifest> SharedVerification::take_manifest(const std::string& path) {
+  return path == decoded_path_ ? std::exchange(decoded_, std::nullopt) : std::nullopt;
+}
+
 void SharedVerification::serve() {
   for (;;) {
     std::string bytes;
     mpi_.broadcast(bytes);
     const auto request = from_binary<Request>(bytes, "a request to verify a checkpoint");
     if (request.last) return;
-    mpi_.all_gather(answer(request));
+    mpi_.all_gather(answer(request, nullptr));
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,13 +28,18 @@ class SharedVerification {
   // same checkpoint at that path: that is no damage, and no reason to go back to an older one.
   VerifyFiles with_servers(const ClusterMap& cluster);
 
+  // The manifest of the checkpoint at `path`, where this rank has verified files of it for rank 0.
+  std::optional<Manifest> take_manifest(const std::string& path);
+
  private:
   struct Request;
   void serve();
-  std::string answer(const Request& request);
+  std::string answer(const Request& request, const Manifest* manifest);
 
   MpiJob& mpi_;
   Fs& fs_;
+  std::string decoded_path_;
+  std::optional<Manifest> decoded_;  // at decoded_path_
 };
 
 }  // namespace varscope

@@ -149,26 +149,26 @@ CheckpointNames checkpoint_names(const JobConfig& job, const VariableTable& tabl
   return {std::move(selected), std::move(new_names)};
 }
 
-StartValues::StartValues(Fs& fs, const StartPacket& start, const ModelFacts& facts)
+StartValues::StartValues(Fs& fs, const StartPacket& start, const ModelFacts& facts,
+                         std::optional<Manifest> decoded)
     : seed_(static_cast<std::uint64_t>(start.job.job.seed)),
-      names_(checkpoint_names(start.job, facts.table)) {
-  if (!start.resume_path.empty()) {
-    plan_resume(fs, start, facts);
-  } else if (!start.warm_start_path.empty()) {
-    plan_warm_start(fs, start, facts);
+      path_(start.resume_path.empty() ? start.warm_start_path : start.resume_path),
+      names_(checkpoint_names(start.job, facts.table)),
+      is_resumed_(!start.resume_path.empty()) {
+  if (!path_.empty()) {
+    manifest_ = decoded ? std::move(*decoded) : load_manifest(fs, path_).manifest;
+    is_resumed_ ? plan_resume(start, facts) : plan_warm_start(start, facts);
   }
   note_names(facts.table);
 }
 
-void StartValues::plan_resume(Fs& fs, const StartPacket& start, const ModelFacts& facts) {
-  path_ = start.resume_path;
-  resumed_ = load_manifest(fs, path_).manifest;
+void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts) {
   const Optimizer optimizer(start.job.optimizer);
-  const RestorePlan plan = plan_restore(*resumed_, names_.in_checkpoint(facts.table), optimizer.slot_names(),
+  const RestorePlan plan = plan_restore(*manifest_, names_.in_checkpoint(facts.table), optimizer.slot_names(),
                                         to_string(start.job.optimizer.type));
   const bool partial = start.job.checkpoint.partial_restore;
   std::vector<std::string> problems = partial ? plan.conflicts : plan.problems(RestorePlan::Extra::include);
-  for (std::string& p : data_differences(start.job, facts, *resumed_)) problems.push_back(std::move(p));
+  for (std::string& p : data_differences(start.job, facts, *manifest_)) problems.push_back(std::move(p));
   refuse(
       path_, "the job, which cannot resume", problems,
       plan.missing.empty() || partial
@@ -190,15 +190,13 @@ void StartValues::plan_resume(Fs& fs, const StartPacket& start, const ModelFacts
   for (const UnmatchedVariable& v : plan.extra) warnings_.push_back(v.text + ": it is left out");
 }
 
-void StartValues::plan_warm_start(Fs& fs, const StartPacket& start, const ModelFacts& facts) {
-  path_ = start.warm_start_path;
-  const Manifest manifest = load_manifest(fs, path_).manifest;
-  warm_start_ = WarmStart(path_, manifest, facts.table, assignment_map(start.job));
+void StartValues::plan_warm_start(const StartPacket& start, const ModelFacts& facts) {
+  warm_start_ = WarmStart(path_, *manifest_, facts.table, assignment_map(start.job));
   refuse_unused(start.job, warm_start_, path_);
   const std::vector<std::string>& others = warm_start_.uncaptured();
   std::string text =
       fmt::format("  warm start   {} of {} variables from {} (step {})", warm_start_.n_captured(),
-                  warm_start_.n_captured() + others.size(), path_, manifest.step);
+                  warm_start_.n_captured() + others.size(), path_, manifest_->step);
   if (!others.empty()) text += "; initial values: " + short_list(others);
   notes_.push_back(std::move(text));
 }
@@ -219,17 +217,17 @@ void StartValues::note_names(const VariableTable& model) {
 
 // What the checkpoint calls the variable; nothing when its values do not come from there.
 std::optional<VariableSpec> StartValues::saved_as(const VariableSpec& variable) const {
-  if (!resumed_) return warm_start_.saved_as(variable);
+  if (!is_resumed_) return warm_start_.saved_as(variable);
   if (missing_.contains(names_.name_of(variable.full_name()))) return std::nullopt;
   return names_.in_checkpoint(variable);
 }
 
 void StartValues::load(ParameterShard& shard, Fs& fs) const {
-  if (!resumed_ || !missing_.empty()) shard.initialize(seed_);
+  if (!is_resumed_ || !missing_.empty()) shard.initialize(seed_);
   if (path_.empty()) return;
   restore_shard(shard, fs,
-                {path_, resumed_ ? std::optional(Clock(resumed_->step)) : std::nullopt,
-                 [this](const VariableSpec& variable) { return saved_as(variable); }});
+                {path_, is_resumed_ ? std::optional(Clock(manifest_->step)) : std::nullopt,
+                 [this](const VariableSpec& variable) { return saved_as(variable); }, &*manifest_});
 }
 
 }  // namespace varscope

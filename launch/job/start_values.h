@@ -23,13 +23,14 @@ CheckpointNames checkpoint_names(const JobConfig& job, const VariableTable& mode
 class StartValues {
  public:
   StartValues() = default;
-  // Reads the manifest of the checkpoint, if there is one. Throws one Error(checkpoint) with everything that
+  // Reads the manifest of the checkpoint, if there is one, unless it is given: `decoded`. Throws one Error(checkpoint) with everything that
   // the checkpoint and the job differ in: variables, optimizer, order of the data; Error(config) at the
   // entries of warm_start.map that are not used.
-  StartValues(Fs& fs, const StartPacket& start, const ModelFacts& facts);
+  StartValues(Fs& fs, const StartPacket& start, const ModelFacts& facts,
+              std::optional<Manifest> decoded = {});
 
   // Of the checkpoint that the run resumes from, not of a warm start.
-  const std::optional<Manifest>& resumed() const { return resumed_; }
+  const Manifest* resumed() const { return is_resumed_ ? &*manifest_ : nullptr; }
   const CheckpointNames& names() const { return names_; }
 
   // Sets all values, slots and clocks of a server. Throws Error(checkpoint, io).
@@ -40,16 +41,17 @@ class StartValues {
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
-  void plan_resume(Fs& fs, const StartPacket& start, const ModelFacts& facts);
-  void plan_warm_start(Fs& fs, const StartPacket& start, const ModelFacts& facts);
+  void plan_resume(const StartPacket& start, const ModelFacts& facts);
+  void plan_warm_start(const StartPacket& start, const ModelFacts& facts);
   void note_names(const VariableTable& model);
   std::optional<VariableSpec> saved_as(const VariableSpec& variable) const;
 
   std::uint64_t seed_ = 1;
   std::string path_;  // of the checkpoint; empty: initial values only
   CheckpointNames names_;
-  std::optional<Manifest> resumed_;
-  std::set<std::string> missing_;  // resumed: by the names in the checkpoint
+  std::optional<Manifest> manifest_;  // of it
+  bool is_resumed_ = false;           // the run goes on from it; else it is a warm start's
+  std::set<std::string> missing_;     // resumed: by the names in the checkpoint
   WarmStart warm_start_;
   std::vector<std::string> notes_, warnings_;
 };

@@ -7,7 +7,9 @@
 namespace varscope {
 
 void restore_shard(ParameterShard& shard, Fs& fs, const RestoreSource& source) {
-  CheckpointReader reader = CheckpointReader::open(fs, source.path);
+  CheckpointReader reader = source.manifest != nullptr
+                                ? CheckpointReader::open(fs, source.path, *source.manifest)
+                                : CheckpointReader::open(fs, source.path);
   // A variable's slices follow each other: what it is called is looked up once.
   const VariableSpec* current = nullptr;
   std::optional<VariableSpec> saved;

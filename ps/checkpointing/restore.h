@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "checkpoint/format/manifest.h"
 #include "checkpoint/storage/fs.h"
 #include "ps/store/parameter_shard.h"
 
@@ -18,6 +19,7 @@ struct RestoreSource {
   // The variable as the checkpoint has it (its name, perhaps its part); nothing: it keeps what it has. Null:
   // every variable under its own name.
   std::function<std::optional<VariableSpec>(const VariableSpec&)> saved_as = {};
+  const Manifest* manifest = nullptr;  // of the checkpoint, where it has been decoded before
 };
 
 // Reads the shard's slices, whichever servers wrote them. REQUIRES: what is taken is there and fits; a plan

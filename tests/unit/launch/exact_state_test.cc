@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <map>
+#include <mutex>
 #include <set>
 
 #include "checkpoint/directory/scan.h"
@@ -35,22 +36,28 @@ std::string yaml_of(const Job& job, const std::string& run_dir) {
          "train: {epochs: 9, batch: 40}\noutput: {metrics: false, progress: off}\n";
 }
 
-void train(const Job& job, const std::string& run_dir, int steps, bool resume, const LayerRegistry& layers) {
+void train(const Job& job, const std::string& run_dir, int steps, bool resume, const LayerRegistry& layers,
+           const std::vector<std::string>& overrides, Fs& fs) {
   const std::string config = run_dir + ".yaml";
   testing::spit(config, yaml_of(job, run_dir));
   TrainOptions options;
   options.config = config;
-  options.overrides = {"train.max_steps=" + std::to_string(steps)};
+  options.overrides = overrides;
+  options.overrides.push_back("train.max_steps=" + std::to_string(steps));
   options.resume = resume;
   ::testing::internal::CaptureStdout();  // what a run prints is not of interest here
   try {
-    PosixFs fs;
     train_in_one_process(options, layers, fs);
   } catch (const Error&) {
     ::testing::internal::GetCapturedStdout();
     throw;
   }
   ::testing::internal::GetCapturedStdout();
+}
+
+void train(const Job& job, const std::string& run_dir, int steps, bool resume, const LayerRegistry& layers) {
+  PosixFs fs;
+  train(job, run_dir, steps, resume, layers, {}, fs);
 }
 
 Manifest manifest_of(const std::string& run_dir, int step) {
@@ -199,6 +206,40 @@ TEST(ExactState, OfEveryLayer) {
     SCOPED_TRACE(name);
     expect_exact(job);
   }
+}
+
+// Counts how often the manifest of each checkpoint is read.
+class CountingFs : public PosixFs {
+ public:
+  std::unique_ptr<ReadFile> open(const std::string& path) override {
+    if (base_name(path) == kManifestName) {
+      const std::lock_guard lock(mutex_);
+      ++n_read_[base_name(parent_path(path))];
+    }
+    return PosixFs::open(path);
+  }
+  const std::map<std::string, int>& n_read() const { return n_read_; }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, int> n_read_;
+};
+
+// A manifest has a line per slice, and decoding checks that they cover all variables. The process that
+// verifies it, plans by it, loads two servers and takes the states of an LSTM from the workers' files decodes
+// it once, and those of older checkpoints not at all.
+TEST(Resume, DecodesTheManifestOnce) {
+  const TempDir dir;
+  write_text_file(dir / "text");
+  const Job job = text_job(dir / "text", "    - {type: lstm, units: 5}\n");
+  const LayerRegistry layers = LayerRegistry::built_in();
+  PosixFs posix;
+  train(job, dir / "run", 3, false, layers, {"checkpoint.every_steps=1"}, posix);
+  ASSERT_EQ(list_checkpoints(posix, dir / "run/checkpoints").size(), 3U);
+  CountingFs fs;
+  train(job, dir / "run", 4, true, layers,
+        {"cluster.servers=2", "checkpoint.every_steps=100", "checkpoint.at_end=false"}, fs);
+  EXPECT_THAT(fs.n_read(), ::testing::ElementsAre(::testing::Pair("step-000000003", 1)));
 }
 
 void put_big_endian(std::string& to, std::uint32_t n) {
