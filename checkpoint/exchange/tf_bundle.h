@@ -11,8 +11,8 @@ namespace varscope {
 
 // A TensorFlow V2 checkpoint ("bundle") with the prefix P, as tf.train.load_checkpoint(P) reads it:
 //
-//   P.index               a table (checkpoint/exchange/tf_table.h): "" -> Header, name -> Entry (tf_bundle.proto)
-//   P.data-00000-of-00001 the tensors, row-major, little-endian, back to back
+//   P.index                 a table (tf_table.h): "" -> Header, name -> Entry (tf_bundle.proto)
+//   P.data-00000-of-00001   the tensors, row-major, little-endian, back to back
 //
 // dtypes: float32 1, float64 2, int32 3, uint8 4, int64 9, bfloat16 14.
 

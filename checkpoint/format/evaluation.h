@@ -21,8 +21,8 @@ struct EvaluationRecord {
 
 // The file METRICS of a checkpoint: {"step": 40, "values": {"accuracy": 0.91, "loss": 0.3}} LF, and the
 // hexadecimal XXH3-128 of that line, LF. It is no part of the manifest, since an evaluation may follow the
-// commit. Nothing when it is missing or not whole: then nothing is known of the checkpoint's quality, and it is
-// none the worse for it. Values that are not finite are left out. Throws Error(io).
+// commit. Nothing when it is missing or not whole: then nothing is known of the checkpoint's quality, and it
+// is none the worse for it. Values that are not finite are left out. Throws Error(io).
 std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& checkpoint);
 
 // Why read_evaluation() gives nothing though there is such a file; "" otherwise. Throws Error(io).

@@ -99,8 +99,7 @@ void add_report(Manifest& manifest, const ShardReport& report) {
   if (report.step != manifest.step || report.worker_clocks != manifest.worker_clocks) {
     fail(ErrorKind::checkpoint,
          "checkpoint {}: server {} cut at step {} with worker clocks {}, the coordinator at step {} with {}; "
-         "the "
-         "servers are not of one state",
+         "the servers are not of one state",
          manifest.id, report.server, report.step, numbers(report.worker_clocks), manifest.step,
          numbers(manifest.worker_clocks));
   }

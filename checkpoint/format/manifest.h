@@ -39,9 +39,8 @@ struct FileRecord {
 // Where the value of one slice, or one of its optimizer slots, lies.
 struct TensorRecord {
   std::string variable;
-  std::string slot;  // "" is the variable's value
-  std::int64_t slice =
-      0;  // index in slice_variable(); within one (variable, slot) each of 0 .. n-1 occurs once
+  std::string slot;        // "" is the variable's value
+  std::int64_t slice = 0;  // index in slice_variable(); of one (variable, slot) each of 0 .. n-1 occurs once
   DType dtype = DType::float32;
   std::string box;                   // Slice::spec()
   std::uint32_t file = 0;            // index into Manifest::files; 0 in a ShardReport
@@ -110,9 +109,9 @@ Digest values_hash_of(const Manifest& manifest);
 std::uint64_t total_bytes(const Manifest& manifest);  // of its files
 
 // Throws Error(checkpoint) that begins with `what` unless all of the manifest holds together: names, counts
-// of CRC blocks, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of every
-// (variable, slot) covering the variable exactly once, parts covering their whole, one shard per server, one
-// clock per worker, and the hash of the values.
+// of CRC blocks, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of
+// every (variable, slot) covering the variable exactly once, parts covering their whole, one shard per
+// server, one clock per worker, and the hash of the values.
 void check_manifest(const Manifest& manifest, std::string_view what);
 
 // The file MANIFEST: a text archive in an envelope. decode throws Error(checkpoint) that begins with `what`;

@@ -26,8 +26,8 @@ struct FoundCheckpoint {
 
 // One checkpoint, open for reading: any box of any variable, whatever boxes and whatever parts it was saved
 // in. Variables are found by VariableSpec::full_name(): a part is a box of its whole. Every byte it hands out
-// has been checked: against its record's digest where all of a record is wanted, else against the crc32c
-// of its CRC block. Not thread-safe; borrows the Fs. Errors are Error(checkpoint) when the bytes are wrong and
+// has been checked: against its record's digest where all of a record is wanted, else against the crc32c of
+// its CRC block. Not thread-safe; borrows the Fs. Errors are Error(checkpoint) when the bytes are wrong and
 // Error(io) when they cannot be read.
 class CheckpointReader {
  public:
@@ -41,8 +41,8 @@ class CheckpointReader {
   const std::string& path() const { return path_; }
   Digest values_hash() const { return manifest_.values_hash; }
 
-  // Checks every byte of every file: checksums of CRC blocks, digests of files and of tensors. A line for each
-  // problem, which names the file and the CRC block; none when all is well.
+  // Checks every byte of every file: checksums of CRC blocks, digests of files and of tensors. A line for
+  // each problem, which names the file and the CRC block; none when all is well.
   std::vector<std::string> verify() const;
 
   // Throws one Error(checkpoint) with every difference between the checkpoint and what a job wants: variables
@@ -72,9 +72,8 @@ class CheckpointReader {
 
  private:
   struct Saved {
-    Slice box;  // of the whole variable
-    const TensorRecord*
-        record;  // into manifest_, which never changes and whose vectors keep their memory when moved
+    Slice box;                   // of the whole variable
+    const TensorRecord* record;  // in manifest_, whose vectors keep their memory when it is moved
   };
   struct CrcBlock {
     std::uint32_t file = 0;
@@ -99,8 +98,8 @@ class CheckpointReader {
   Fs* fs_;
   std::string path_;
   Manifest manifest_;
-  std::map<std::pair<std::string, std::string>, std::vector<Saved>>
-      saved_;                                     // by (full name, slot); sorted by place on disk
+  // By (full name, slot); sorted by place on disk.
+  std::map<std::pair<std::string, std::string>, std::vector<Saved>> saved_;
   std::vector<std::unique_ptr<ReadFile>> files_;  // opened when first read
   std::array<CrcBlock, 8> cache_;
   std::vector<std::byte> scratch_;  // a record
@@ -127,8 +126,9 @@ Verification verify_whole(Fs& fs, const std::string& path, const VerifyFiles& ve
 std::vector<std::string> verify_checkpoint(Fs& fs, const std::string& path,
                                            const VerifyFiles& verify = verify_files);
 
-// The newest checkpoint of the directory that verifies to the last byte, with its manifest. Throws Error(checkpoint) with what
-// is wrong with each when none does, or saying that there are none and what to do.
+// The newest checkpoint of the directory that verifies to the last byte, with its manifest; older ones are
+// not looked at. Throws Error(checkpoint) with what is wrong with each when none does, or saying that there
+// are none and what to do.
 FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFiles& verify = verify_files);
 
 }  // namespace varscope

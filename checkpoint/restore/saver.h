@@ -54,14 +54,13 @@ class Saver {
       : Saver(names, std::move(values), Options()) {}
 
   struct SaveExtras {
-    std::optional<EvaluationRecord> evaluation =
-        {};                      // what is known of its quality; for RetentionPolicy::best
-    std::int64_t unix_time = 0;  // 0: now
+    std::optional<EvaluationRecord> evaluation = {};  // for RetentionPolicy::best
+    std::int64_t unix_time = 0;                       // 0: now
   };
   // Writes a whole committed checkpoint of this step into the directory, which is made if need be, and
-  // applies retention. Those of the same step and of later ones are set aside, as LINEAGE
-  // says: the program has gone back. Returns its path. Throws Error(checkpoint) when a
-  // job writes there, Error(io); then the directory holds what it held.
+  // applies retention. Those of the same step and of later ones are set aside, as LINEAGE says: the program
+  // has gone back. Returns its path. Throws Error(checkpoint) when a job writes there, Error(io); then the
+  // directory holds what it held.
   std::string save(const std::string& dir, std::int64_t step, const SaveExtras& extras);
   std::string save(const std::string& dir, std::int64_t step) { return save(dir, step, SaveExtras()); }
   // What failed after the last save was committed, and did no harm.

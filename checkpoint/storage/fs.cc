@@ -117,8 +117,8 @@ class PosixLock : public FileLock {
   explicit PosixLock(int fd) : fd_(fd) {}
 
  private:
-  Descriptor
-      fd_;  // closing it frees the lock; the file stays, since removing it would race with the next holder
+  // Closing it frees the lock; the file stays, since removing it would race with the next holder.
+  Descriptor fd_;
 };
 
 }  // namespace

@@ -58,8 +58,7 @@ class Fs {
   virtual bool is_directory(const std::string& path) = 0;
   virtual std::vector<std::string> list(const std::string& dir) = 0;  // names, sorted, without . and ..
   virtual void make_dir(const std::string& path) = 0;                 // one level; fails when the name exists
-  virtual void make_dirs(
-      const std::string& path) = 0;  // all levels, each made durable; existing ones are fine
+  virtual void make_dirs(const std::string& path) = 0;  // all levels, each made durable; may exist
   virtual void rename(const std::string& from, const std::string& to) = 0;  // atomic; fails when `to` exists
   // Swaps two existing names atomically. false: this file system cannot, nothing was done.
   virtual bool exchange(const std::string& a, const std::string& b) = 0;

@@ -7,8 +7,8 @@
 
 namespace varscope {
 
-// What `varscope checkpoint list` and `inspect` print; they need no cluster and take no lock. As JSON the same
-// facts are one object (docs/checkpoint_tools.md).
+// What `varscope checkpoint list` and `inspect` print; they need no cluster and take no lock. As JSON the
+// same facts are one object (docs/checkpoint_tools.md).
 
 // A line per checkpoint, newest first: name, step, time, bytes, state, parent, metrics of its evaluation;
 // then what was set aside, and steps back.

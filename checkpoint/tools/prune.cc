@@ -26,11 +26,10 @@ void verify_newest(Fs& fs, const std::vector<RetentionVerdict>& verdicts, std::i
     ++n;
     const std::vector<std::string> problems = verify_files(fs, v.entry.path, *v.entry.manifest);
     if (problems.empty()) continue;
-    fail(
-        ErrorKind::checkpoint,
-        "{}, which would be kept as one of the newest {}, is damaged: {}; nothing was removed. Go back to an "
-        "older one with varscope checkpoint rollback, or delete it, and prune again",
-        v.entry.path, keep, fmt::join(problems, "; "));
+    fail(ErrorKind::checkpoint,
+         "{}, which would be kept as one of the newest {}, is damaged: {}; nothing was removed. Go back to "
+         "an older one with varscope checkpoint rollback, or delete it, and prune again",
+         v.entry.path, keep, fmt::join(problems, "; "));
   }
 }
 

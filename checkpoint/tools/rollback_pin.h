@@ -8,9 +8,9 @@
 
 namespace varscope {
 
-// `varscope checkpoint rollback` and `pin`. Each takes the directory's LOCK, and throws Error(checkpoint) when
-// a job has it, when the directory does not exist, or when there is no such checkpoint (the message lists
-// those that are there). `out` gets what was done.
+// `varscope checkpoint rollback` and `pin`. Each takes the directory's LOCK, and throws Error(checkpoint)
+// when a job has it, when the directory does not exist, or when there is no such checkpoint (the message
+// lists those that are there). `out` gets what was done.
 
 // Makes the checkpoint of this step the newest: verifies every byte of it, records the rollback in LINEAGE,
 // sets newer checkpoints aside as superseded-step-..., and renews LATEST. After a crash in between, the same

@@ -87,8 +87,7 @@ TEST(Manifest, RefusesReportsOfAnotherState) {
   report.worker_clocks = {7, 6};
   EXPECT_EQ(error_of([&] { add_report(m, report); }),
             "checkpoint: checkpoint id-7: server 1 cut at step 7 with worker clocks [7, 6], the coordinator "
-            "at step 7 with "
-            "[7, 7]; the servers are not of one state");
+            "at step 7 with [7, 7]; the servers are not of one state");
   report.worker_clocks = {7, 7};
   report.file.name = "shard";
   add_report(m, report);

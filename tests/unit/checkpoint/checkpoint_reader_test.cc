@@ -275,8 +275,8 @@ TEST(CheckpointDamage, FilesAreHeldAgainstAManifestThatWasReadBefore) {
               HasSubstr("is damaged: shard-00001-of-00002.safetensors has 100 bytes instead of"));
 }
 
-// An unreadable byte of the newest sends us to the older one; of LATEST it is a warning; the older one, which is
-// not needed, is not even looked at.
+// An unreadable byte of the newest sends us to the older one; of LATEST it is a warning; the older one, which
+// is not needed, is not even looked at.
 TEST(CheckpointDamage, ErrorsOfTheDiskCountAsDamage) {
   Saved saved(tiny_model(1), 1, 4);
   const std::string newer = save(saved.fs, saved.directory, tiny_model(2), 5, 1, "id-5");
@@ -307,8 +307,7 @@ TEST(NewestCheckpoint, SaysWhatToDoWhenThereIsNone) {
   EXPECT_EQ(error_of([&] { newest_checkpoint(fs, dir.path()); }),
             "checkpoint: " + dir.path() +
                 " holds no checkpoint to resume from; start without resuming, or give the checkpoint "
-                "directory of the run "
-                "to be resumed");
+                "directory of the run to be resumed");
   EXPECT_THAT(error_of([&] { newest_checkpoint(fs, dir / "x"); }),
               HasSubstr("x does not exist, so there is nothing"));
 }
