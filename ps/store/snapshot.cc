@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/transport.h"

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "common/base/clock.h"
+#include "common/base/backoff.h"
 #include "common/transport/transport.h"
 
 namespace varscope {
