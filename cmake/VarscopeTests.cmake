@@ -4,10 +4,10 @@ find_package(GTest REQUIRED)
 
 set(VARSCOPE_TEST_SUPPORT "${PROJECT_SOURCE_DIR}/tests/support")
 
-# Ranks outnumber the cores of laptops and of CI: they must neither be bound to one core nor spin (docs/performance.md).
+# Ranks outnumber the cores of laptops and of CI: they must not be bound to one core (docs/performance.md).
 set(VARSCOPE_TEST_ENVIRONMENT
   OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-  OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
+  OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
   OMPI_MCA_btl_base_warn_component_unused=0 OPENBLAS_NUM_THREADS=1)
 if(VARSCOPE_SANITIZE MATCHES "address")
   # Without slow unwinding, leaks that Open MPI makes below our calls have no library name to suppress them by.

@@ -83,9 +83,8 @@ prepare_mpirun() {
   export EVENT_NOEPOLL=1
   local extra
   read -ra extra <<<"${VARSCOPE_MPIRUN_ARGS:-}"
-  # Ranks wait for each other: they must neither be bound to one core nor spin on it.
+  # Ranks wait for each other: they must not be bound to one core.
   set_mca hwloc_base_binding_policy none
-  set_mca mpi_yield_when_idle 1
   set_mca btl_base_warn_component_unused 0
   mpirun+=(--quiet ${extra[@]+"${extra[@]}"})
 }

@@ -1,6 +1,10 @@
 #include "common/transport/mpi/mpi_job.h"
 
 #include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <cstdlib>
+#include <string_view>
 
 #include "tests/support/jobs/mpi_main.h"
 #include "tests/support/thrown.h"
@@ -13,11 +17,37 @@ using testing::mpi_rank;
 using testing::mpi_size;
 using testing::thrown;
 
+constexpr const char* kYieldVariable = "OMPI_MCA_mpi_yield_when_idle";
+
 TEST(MpiJob, KnowsThatItWasLaunched) {
   EXPECT_TRUE(launched_by_mpi());
   EXPECT_GE(mpi_rank(), 0);
   EXPECT_LT(mpi_rank(), mpi_size());
   EXPECT_FALSE(mpi_job().host().empty());
+}
+
+// As MPI itself has it, whatever the number of ranks: mpirun turns it on when they outnumber the cores.
+TEST(MpiJob, KeepsOpenMpiFromYieldingInEachPoll) {
+  int index = -1, n = 0, on = 0, provided = 0;  // one byte of `on` is written
+  MPI_T_cvar_handle handle = MPI_T_CVAR_HANDLE_NULL;
+  ASSERT_EQ(MPI_T_init_thread(MPI_THREAD_SINGLE, &provided), MPI_SUCCESS);
+  ASSERT_EQ(MPI_T_cvar_get_index("mpi_yield_when_idle", &index), MPI_SUCCESS);
+  ASSERT_EQ(MPI_T_cvar_handle_alloc(index, nullptr, &handle, &n), MPI_SUCCESS);
+  ASSERT_EQ(MPI_T_cvar_read(handle, &on), MPI_SUCCESS);
+  EXPECT_EQ(on != 0, std::string_view(std::getenv(kYieldVariable)) == "1");
+  MPI_T_cvar_handle_free(&handle);
+  MPI_T_finalize();
+}
+
+TEST(MpiJob, LeavesTheUsersChoiceOfYieldsAlone) {
+  const std::string kept = std::getenv(kYieldVariable);
+  unsetenv(kYieldVariable);
+  set_mpi_defaults();
+  EXPECT_STREQ(std::getenv(kYieldVariable), "0");
+  setenv(kYieldVariable, "1", 1);
+  set_mpi_defaults();
+  EXPECT_STREQ(std::getenv(kYieldVariable), "1");
+  setenv(kYieldVariable, kept.c_str(), 1);
 }
 
 TEST(MpiJob, BroadcastBringsRank0sBytes) {

@@ -7,6 +7,7 @@
 
 #include "common/transport/mpi/mpi_error.h"
 #include "common/transport/mpi/mpi_transport.h"
+#include "common/transport/mpi/mpi_wait.h"
 
 namespace varscope {
 
@@ -24,6 +25,8 @@ std::optional<int> launched_rank() {
   return std::nullopt;
 }
 
+void set_mpi_defaults() { setenv("OMPI_MCA_mpi_yield_when_idle", "0", 0); }
+
 struct MpiJob::State {
   MPI_Comm comm = MPI_COMM_NULL;
   int rank = 0;
@@ -32,9 +35,12 @@ struct MpiJob::State {
 };
 
 MpiJob::MpiJob(int* argc, char*** argv) : state_(std::make_unique<State>()) {
+  set_mpi_defaults();
   int provided = 0;
   check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &state_->comm), "MPI_Comm_dup");
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Comm_idup(MPI_COMM_WORLD, &state_->comm, &request), "MPI_Comm_idup");
+  wait_for(request, "MPI_Comm_idup");
   check_mpi(MPI_Comm_set_errhandler(state_->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_rank(state_->comm, &state_->rank), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(state_->comm, &state_->size), "MPI_Comm_size");
@@ -58,25 +64,32 @@ std::string MpiJob::host() const {
 
 void MpiJob::broadcast(std::string& bytes) {
   auto n = static_cast<int>(bytes.size());
-  check_mpi(MPI_Bcast(&n, 1, MPI_INT, 0, state_->comm), "MPI_Bcast");
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Ibcast(&n, 1, MPI_INT, 0, state_->comm, &request), "MPI_Ibcast");
+  wait_for(request, "MPI_Ibcast");
   bytes.resize(static_cast<std::size_t>(n));
-  check_mpi(MPI_Bcast(bytes.data(), n, MPI_BYTE, 0, state_->comm), "MPI_Bcast");
+  check_mpi(MPI_Ibcast(bytes.data(), n, MPI_BYTE, 0, state_->comm, &request), "MPI_Ibcast");
+  wait_for(request, "MPI_Ibcast");
 }
 
 std::vector<std::string> MpiJob::all_gather(const std::string& bytes) {
   const auto n = static_cast<int>(bytes.size());
   const auto ranks = static_cast<std::size_t>(state_->size);
   std::vector<int> lengths(ranks), offsets(ranks);
-  check_mpi(MPI_Allgather(&n, 1, MPI_INT, lengths.data(), 1, MPI_INT, state_->comm), "MPI_Allgather");
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Iallgather(&n, 1, MPI_INT, lengths.data(), 1, MPI_INT, state_->comm, &request),
+            "MPI_Iallgather");
+  wait_for(request, "MPI_Iallgather");
   int total = 0;
   for (std::size_t r = 0; r < ranks; ++r) {
     offsets[r] = total;
     total += lengths[r];
   }
   std::string all(static_cast<std::size_t>(total), '\0');
-  check_mpi(MPI_Allgatherv(bytes.data(), n, MPI_BYTE, all.data(), lengths.data(), offsets.data(), MPI_BYTE,
-                           state_->comm),
-            "MPI_Allgatherv");
+  check_mpi(MPI_Iallgatherv(bytes.data(), n, MPI_BYTE, all.data(), lengths.data(), offsets.data(), MPI_BYTE,
+                            state_->comm, &request),
+            "MPI_Iallgatherv");
+  wait_for(request, "MPI_Iallgatherv");
   std::vector<std::string> parts;
   for (std::size_t r = 0; r < ranks; ++r) {
     parts.push_back(all.substr(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(lengths[r])));
@@ -95,7 +108,11 @@ void MpiJob::agree(const std::optional<Error>& mine) {
   }
 }
 
-void MpiJob::barrier() { check_mpi(MPI_Barrier(state_->comm), "MPI_Barrier"); }
+void MpiJob::barrier() {
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Ibarrier(state_->comm, &request), "MPI_Ibarrier");
+  wait_for(request, "MPI_Ibarrier");
+}
 
 std::unique_ptr<Transport> MpiJob::make_transport() { return std::make_unique<MpiTransport>(state_->comm); }
 

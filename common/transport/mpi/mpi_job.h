@@ -15,8 +15,14 @@ bool launched_by_mpi();
 // The rank it gave this process, known before MPI is up; nothing without a launcher.
 std::optional<int> launched_rank();
 
-// MPI from start to end, and the few collective calls of start-up. Main thread only; at most one per process.
-// Every collective must be called by all ranks in the same order.
+// Turns Open MPI's mpi_yield_when_idle off unless the user has set it: with it every poll that finds
+// nothing is a sched_yield, which costs a time slice where another process wants the core. Our waits choose
+// by what yields cost (Backoff). MpiJob calls it; it must be before MPI is initialised.
+void set_mpi_defaults();
+
+// MPI from start to end, and the few collective calls of start-up. Main thread only; at most one per
+// process. Every collective must be called by all ranks in the same order; while it waits it leaves the
+// core to others.
 class MpiJob {
  public:
   // Initialises MPI with MPI_THREAD_FUNNELED. Collective over all ranks of the job.

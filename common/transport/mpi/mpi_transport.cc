@@ -7,6 +7,7 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/mpi/mpi_error.h"
+#include "common/transport/mpi/mpi_wait.h"
 #include "common/transport/wire.h"
 
 namespace varscope {
@@ -63,7 +64,9 @@ void check_peer(int code, const char* call, int peer,
 }  // namespace
 
 MpiTransport::MpiTransport(MPI_Comm comm) {
-  check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Comm_idup(comm, &comm_, &request), "MPI_Comm_idup");
+  wait_for(request, "MPI_Comm_idup");
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
@@ -152,8 +155,10 @@ bool MpiTransport::poll_message(Message& out) {
                "MPI_Recv", status.MPI_SOURCE);
   } else {
     std::string buffer(static_cast<std::size_t>(n), '\0');
-    check_peer(MPI_Recv(buffer.data(), n, MPI_BYTE, status.MPI_SOURCE, kTagMessage, comm_, MPI_STATUS_IGNORE),
-               "MPI_Recv", status.MPI_SOURCE);
+    MPI_Request request = MPI_REQUEST_NULL;  // large ones need the sender's help: it may want this core
+    check_peer(MPI_Irecv(buffer.data(), n, MPI_BYTE, status.MPI_SOURCE, kTagMessage, comm_, &request),
+               "MPI_Irecv", status.MPI_SOURCE);
+    wait_for(request, "MPI_Irecv");
     std::memcpy(&out.header, buffer.data(), sizeof(MessageHeader));
     out.body = buffer.substr(sizeof(MessageHeader));
   }
@@ -214,9 +219,11 @@ void MpiTransport::flush(double timeout_s) {
   const std::int64_t deadline = now_ns() + static_cast<std::int64_t>(timeout_s * 1e9);
   const auto is_send = [](const Pending& p) { return p.kind != Pending::Kind::receive; };
   while (std::any_of(pending_.begin(), pending_.end(), is_send) && now_ns() < deadline) {
+    const std::size_t open = requests_.size();
     std::vector<Completion> done;
     poll_completions(done);
     flushed_.insert(flushed_.end(), done.begin(), done.end());
+    requests_.size() < open ? busy() : idle();
   }
 }
 

@@ -106,8 +106,7 @@ int rank_of(pid_t pid) {
   return -1;
 }
 
-// Ranks outnumber cores: they must neither be bound nor spin. ctest sets these too; a test may also be
-// started by hand.
+// Ranks outnumber cores: they must not be bound. ctest sets these too; a test may also be started by hand.
 std::map<std::string, std::string> base_environment() {
   std::map<std::string, std::string> e;
   for (char** v = environ; *v != nullptr; ++v) {
@@ -116,7 +115,6 @@ std::map<std::string, std::string> base_environment() {
     if (equals != std::string::npos) e[entry.substr(0, equals)] = entry.substr(equals + 1);
   }
   e["OMPI_MCA_rmaps_base_oversubscribe"] = "1";
-  e["OMPI_MCA_mpi_yield_when_idle"] = "1";
   e["OMPI_MCA_hwloc_base_binding_policy"] = "none";
   if (geteuid() == 0) {
     e["OMPI_ALLOW_RUN_AS_ROOT"] = "1";

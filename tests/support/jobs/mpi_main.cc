@@ -19,6 +19,8 @@
 #include <string>
 #include <thread>
 
+#include "common/transport/mpi/mpi_wait.h"
+
 namespace varscope::testing {
 namespace {
 
@@ -79,7 +81,9 @@ class Agreement : public ::testing::EmptyTestEventListener {
   void OnTestEnd(const ::testing::TestInfo& test) override {
     const int mine = test.result()->Failed() ? 1 : 0;
     int failed = 0;
-    MPI_Allreduce(&mine, &failed, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Request request = MPI_REQUEST_NULL;
+    MPI_Iallreduce(&mine, &failed, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD, &request);
+    wait_for(request, "MPI_Iallreduce");
     if (failed > 0 && mine == 0) ADD_FAILURE() << "failed on " << failed << " of " << mpi_size() << " ranks";
   }
 };
