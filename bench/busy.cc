@@ -1,0 +1,208 @@
+// Training speed beside processes that burn the CPU, over the quiet speed (docs/performance.md, P8). It starts
+// the real program, quiet and beside as many hogs as there are cores in turns, so that both see the same machine:
+//   busy [--pairs N] [--epochs N] [--hogs N] [--json FILE] [--smoke]
+// The hogs are of this session, and then each of one of its own: Linux shares the CPU between sessions first.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "bench/bench.h"
+#include "bench/cpu_hogs.h"
+
+namespace varscope::bench {
+namespace {
+
+using Args = std::vector<std::string>;
+constexpr double kTakeLimit_s = 300;
+
+struct Options {
+  int pairs = 5, epochs = 10;
+  int hogs = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  std::string program = VARSCOPE_BINARY, config = VARSCOPE_CONFIG, mpirun = "mpirun", json_file;
+  bool smoke = false;
+};
+
+struct Job {
+  std::string name;
+  int workers;  // and a server; 0: all in one process
+};
+
+// A directory of its own, removed at the end.
+class ScratchDir {
+ public:
+  ScratchDir() : path_((std::filesystem::temp_directory_path() / "varscope-busy-XXXXXX").string()) {
+    if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make a directory " + path_);
+  }
+  ~ScratchDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  ScratchDir(const ScratchDir&) = delete;
+  ScratchDir& operator=(const ScratchDir&) = delete;
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+std::string text_of(const std::string& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+[[noreturn]] void become(const Args& command, const std::string& output, pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGTERM);  // mpirun then ends its ranks
+  if (getppid() != parent) _exit(127);
+  const int out = open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), in = open("/dev/null", O_RDONLY);
+  if (out < 0 || in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) _exit(127);
+  std::vector<char*> argv;
+  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  execvp(argv[0], argv.data());
+  _exit(127);
+}
+
+// Runs it to its end; throws with what it printed when that is not code 0, or not in time.
+void run_command(const Args& command, const std::string& output) {
+  const pid_t parent = getpid(), pid = fork();
+  if (pid == 0) become(command, output, parent);
+  if (pid < 0) throw std::runtime_error("cannot fork");
+  const std::int64_t deadline = now_ns() + static_cast<std::int64_t>(kTakeLimit_s * 1e9);
+  int status = 0;
+  bool late = false;
+  while (waitpid(pid, &status, WNOHANG) == 0) {
+    if (!late && now_ns() > deadline) {
+      late = true;
+      kill(pid, SIGTERM);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
+  throw std::runtime_error(fmt::format("{} {}:\n{}", fmt::join(command, " "),
+                                       late ? fmt::format("took over {} s", kTakeLimit_s) : "failed",
+                                       text_of(output)));
+}
+
+// What the program itself says at its end: samples per second from the first step on.
+double speed_in(const std::string& metrics_file) {
+  std::ifstream in(metrics_file);
+  for (std::string line; std::getline(in, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record.at("event") == "finish") return record.at("samples_per_s").get<double>();
+  }
+  throw std::runtime_error(metrics_file + " has no finish record");
+}
+
+double train(const Options& options, const Job& job) {
+  const ScratchDir dir;
+  Args command;
+  if (job.workers > 0) command = {options.mpirun, "--quiet", "-n", std::to_string(1 + job.workers)};
+  const Args program = {options.program, "train", options.config, "--set", "job.run_dir=" + dir / "run",
+                        "--set", "train.epochs=" + std::to_string(options.epochs),
+                        // The disk is another matter.
+                        "--set", "checkpoint.every_steps=0", "--set", "checkpoint.at_end=false"};
+  command.insert(command.end(), program.begin(), program.end());
+  run_command(command, dir / "output");
+  return speed_in(dir / "run/metrics.jsonl");
+}
+
+struct Row {
+  std::string job, hogs;
+  Spread quiet, busy, ratio;  // samples/s; the ratio pair by pair
+};
+
+// A quiet take before each busy one: what else the machine does changes slowly.
+Row measure(const Options& options, const Job& job, HogSession session) {
+  std::vector<double> quiet, busy, ratio;
+  for (int i = 0; i < options.pairs; ++i) {
+    quiet.push_back(train(options, job));
+    const CpuHogs hogs(options.hogs, session);
+    busy.push_back(train(options, job));
+    ratio.push_back(busy.back() / quiet.back());
+  }
+  return {job.name, session == HogSession::ours ? "same session" : "own sessions", Spread::of(quiet),
+          Spread::of(busy), Spread::of(ratio)};
+}
+
+void print(const Row& r) {
+  fmt::print("{:<20} {:<13} {:>9.0f} {:>9.0f}   {:>5.2f} [{:.2f} .. {:.2f}]\n", r.job, r.hogs, r.quiet.median,
+             r.busy.median, r.ratio.median, r.ratio.min, r.ratio.max);
+  std::fflush(stdout);
+}
+
+nlohmann::json to_json(const Spread& s) { return {{"median", s.median}, {"min", s.min}, {"max", s.max}}; }
+
+// Ranks outnumber cores here, and root may run this; the user's own settings come first.
+void set_environment() {
+  for (const char* name :
+       {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"}) {
+    setenv(name, "1", 0);
+  }
+  setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 0);
+}
+
+void run(Options options) {
+  if (options.smoke) options.pairs = options.epochs = 1;
+  set_environment();
+  fmt::print("{} hogs on {} cores, {} pairs of takes of {} epochs; samples/s\n", options.hogs,
+             std::thread::hardware_concurrency(), options.pairs, options.epochs);
+  fmt::print("{:<20} {:<13} {:>9} {:>9}   {:>5} [min .. max]\n", "job", "hogs", "quiet", "busy", "ratio");
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Job& job :
+       {Job{"1 server, 2 workers", 2}, Job{"1 server, 1 worker", 1}, Job{"one process", 0}}) {
+    for (HogSession session : {HogSession::ours, HogSession::own}) {
+      const Row row = measure(options, job, session);
+      print(row);
+      require_positive(row.job + " beside hogs over quiet", row.ratio);
+      rows.push_back({{"job", row.job},
+                      {"hogs", row.hogs},
+                      {"quiet_samples_per_s", to_json(row.quiet)},
+                      {"busy_samples_per_s", to_json(row.busy)},
+                      {"ratio", to_json(row.ratio)}});
+    }
+  }
+  if (!options.json_file.empty()) std::ofstream(options.json_file) << rows.dump(2) << '\n';
+}
+
+int main_of(int argc, char** argv) {
+  Options options;
+  CLI::App app("Training speed beside processes that burn the CPU, over the quiet speed");
+  app.add_option("--pairs", options.pairs, "Pairs of a quiet and a busy take")->check(CLI::Range(1, 1000));
+  app.add_option("--epochs", options.epochs, "Epochs of a take")->check(CLI::Range(1, 1000000));
+  app.add_option("--hogs", options.hogs, "Processes that burn the CPU; as many as cores without it")
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--program", options.program, "The varscope program, of this build without it");
+  app.add_option("--config", options.config, "What it trains, configs/digits_mlp.yaml without it");
+  app.add_option("--mpirun", options.mpirun, "What starts the ranks");
+  app.add_option("--json", options.json_file, "Also write the figures to this file");
+  app.add_flag("--smoke", options.smoke, "One pair of one epoch: does it run at all?");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    run(options);
+    return 0;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "busy: {}\n", e.what());
+    return 1;
+  }
+}
+
+}  // namespace
+}  // namespace varscope::bench
+
+int main(int argc, char** argv) { return varscope::bench::main_of(argc, argv); }
