@@ -14,8 +14,8 @@
 
 namespace varscope {
 
-// Receives the gradients of one clock, wire chunk by wire chunk, and sums each chunk in the canonical order while it is
-// in cache.
+// Receives the gradients of one clock, wire chunk by wire chunk, and sums each chunk in the canonical order
+// while it is in cache.
 //
 // A bucket's round opens with the first announced push and ends when its last chunk is summed. A round owns a
 // ring of `window` chunk buffers per contribution, all taken at admission: every admitted round can finish by

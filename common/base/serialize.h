@@ -87,8 +87,8 @@ class BoundedArchive
 
 }  // namespace detail
 
-// Reads what text_oarchive has written. A plain text_iarchive would try to make a vector or a text of whatever
-// length the archive says; this one throws std::length_error when fewer bytes are left.
+// Reads what text_oarchive has written. A plain text_iarchive would try to make a vector or a text of
+// whatever length the archive says; this one throws std::length_error when fewer bytes are left.
 class BoundedTextArchive : public boost::archive::text_iarchive_impl<BoundedTextArchive> {
   using Base = boost::archive::text_iarchive_impl<BoundedTextArchive>;
 

@@ -91,8 +91,8 @@ class Transport {
   virtual bool poll_message(Message& out) = 0;
   // Appends the requests that have completed since the last call.
   virtual void poll_completions(std::vector<Completion>& out) = 0;
-  // One idle moment: call after a poll that brought nothing. Over MPI as Backoff has it; in one process it waits
-  // to be woken.
+  // One idle moment: call after a poll that brought nothing. Over MPI as Backoff has it; in one process it
+  // waits to be woken.
   virtual void idle() = 0;
   // Something was done: the next idle() starts to spin again.
   virtual void busy() = 0;

@@ -10,9 +10,9 @@
 
 namespace varscope {
 
-// Says how many parts a variable of this shape and dtype is divided into along each axis; at most one axis may
-// have more than one. A pure function: every rank calls it and must get the same answer. It must not call the
-// store.
+// Says how many parts a variable of this shape and dtype is divided into along each axis; at most one axis
+// may have more than one. A pure function: every rank calls it and must get the same answer. It must not call
+// the store.
 using Partitioner = std::function<std::vector<std::int64_t>(const Shape&, DType)>;
 
 // The factories' partitioners throw Error(argument) for an axis that the shape does not have.
