@@ -182,8 +182,10 @@ std::vector<std::string> CheckpointDirectory::set_aside_all(const std::vector<Ch
 
 void CheckpointDirectory::record_evaluation(const EvaluationRecord& record) {
   require_lock();
-  for (const CheckpointEntry& entry : scan()) {
-    if (entry.step < record.step || entry.state != CheckpointState::committed) continue;
+  for (const CheckpointName& name : list_checkpoints(fs_, dir_)) {
+    if (name.step < record.step) return;  // so are all that follow
+    const CheckpointEntry entry = look_at(fs_, name);
+    if (entry.state != CheckpointState::committed) continue;
     const std::optional<EvaluationRecord> known = read_evaluation(fs_, entry.path);
     if (known && (known->step > record.step || *known == record)) continue;
     replace_evaluation(fs_, entry.path, record);
