@@ -4,9 +4,11 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: tests/run.sh [--asan] [CTEST ARGUMENTS]
+usage: tests/run.sh [--asan] [--tsan] [CTEST ARGUMENTS]
 Installs missing packages, builds preset release and runs its tests.
   --asan   then builds preset asan too, and runs its unit and mpi tests under address and undefined-behaviour sanitizers
+  --tsan   then builds preset tsan too, and runs its unit tests, and the mpi tests of one and two ranks, under the thread
+           sanitizer
 What follows goes to ctest: tests/run.sh -L unit; tests/run.sh -R checkpoint
 Results are also written to build/PRESET/tests.xml; tools/check_skips lists what was skipped in there.
 VARSCOPE_JOBS: compilers, and cores for tests, at a time (default: all cores).
@@ -17,7 +19,7 @@ sanitizers=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --asan) sanitizers+=("${1#--}"); shift ;;
+    --asan | --tsan) sanitizers+=("${1#--}"); shift ;;
     *) break ;;
   esac
 done
@@ -26,16 +28,28 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 jobs=${VARSCOPE_JOBS:-$(nproc)}
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || { echo "run.sh: VARSCOPE_JOBS=$jobs is not a number of jobs" >&2; exit 2; }
 
-# Configures and builds a preset.
+# build PRESET [TARGET]: configures and builds.
 build() {
   cmake --preset "$1" || { echo "run.sh: cmake could not configure preset $1" >&2; return 1; }
-  cmake --build --preset "$1" -j "$jobs" || { echo "run.sh: preset $1 does not build" >&2; return 1; }
+  cmake --build --preset "$1" -j "$jobs" --target "${2:-all}" || { echo "run.sh: preset $1 does not build" >&2; return 1; }
+}
+
+# GCC 12's thread sanitizer finds its memory only where addresses vary by at most 28 bits; newer kernels begin with more. Without
+# random addresses it does.
+fixed_addresses=()
+prepare_for_tsan() {
+  local bits
+  bits=$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)
+  [[ $bits -gt 28 ]] || return 0
+  setarch -R true 2>/dev/null ||
+    { echo "run.sh: the thread sanitizer needs \`sysctl vm.mmap_rnd_bits=28\` here (it is $bits, and setarch -R is refused)" >&2; return 1; }
+  fixed_addresses=(setarch -R)
 }
 
 # run_tests PRESET [CTEST ARGUMENTS]. All output of tests goes into the results.
 run_tests() {
   rm -f "build/$1/tests.xml"
-  ctest --preset "$1" -j "$jobs" --output-junit tests.xml --test-output-size-passed 10000000 --test-output-size-failed 10000000 \
+  "${fixed_addresses[@]}" ctest --preset "$1" -j "$jobs" --output-junit tests.xml --test-output-size-passed 10000000 --test-output-size-failed 10000000 \
     "${@:2}"
 }
 
@@ -47,9 +61,9 @@ timed() {
   return $status
 }
 
-# test_preset PRESET [CTEST ARGUMENTS]: builds and tests.
+# test_preset PRESET TARGET [CTEST ARGUMENTS]: builds and tests.
 test_preset() {
-  timed "building preset $1" build "$1" && timed "testing preset $1" run_tests "$@"
+  timed "building preset $1" build "$1" "$2" && timed "testing preset $1" run_tests "$1" "${@:3}"
 }
 
 # A run without a selection that finds no tests has tested nothing.
@@ -58,9 +72,11 @@ arguments=("$@")
 
 timed "installing packages" tools/install_packages.sh
 failed=()
-test_preset release "${arguments[@]}" || failed+=(release)
+test_preset release all "${arguments[@]}" || failed+=(release)
 for sanitizer in "${sanitizers[@]}"; do
-  test_preset "$sanitizer" -L '^(unit|mpi)$' "${arguments[@]}" || failed+=("$sanitizer")
+  fixed_addresses=()
+  [[ $sanitizer != tsan ]] || prepare_for_tsan || { failed+=(tsan); continue; }
+  test_preset "$sanitizer" "$([[ $sanitizer == tsan ]] && echo unit_and_mpi_tests || echo all)" -L '^(unit|mpi)$' "${arguments[@]}" || failed+=("$sanitizer")
 done
 if [[ ${#failed[@]} -gt 0 ]]; then
   echo "run.sh: FAILED: ${failed[*]}" >&2
