@@ -113,10 +113,11 @@ double train(const Options& options, const Job& job) {
   const ScratchDir dir;
   Args command;
   if (job.workers > 0) command = {options.mpirun, "--quiet", "-n", std::to_string(1 + job.workers)};
-  const Args program = {options.program, "train", options.config, "--set", "job.run_dir=" + dir / "run",
-                        "--set", "train.epochs=" + std::to_string(options.epochs),
-                        // The disk is another matter.
-                        "--set", "checkpoint.every_steps=0", "--set", "checkpoint.at_end=false"};
+  Args program = {options.program, "train", options.config, "--set", "job.run_dir=" + dir / "run", "--set",
+                  "train.epochs=" + std::to_string(options.epochs),
+                  // The disk is another matter.
+                  "--set", "checkpoint.every_steps=0", "--set", "checkpoint.at_end=false"};
+  if (options.smoke) program.insert(program.end(), {"--set", "data.train.samples=640"});
   command.insert(command.end(), program.begin(), program.end());
   run_command(command, dir / "output");
   return speed_in(dir / "run/metrics.jsonl");
@@ -191,7 +192,7 @@ int main_of(int argc, char** argv) {
   app.add_option("--config", options.config, "What it trains, configs/digits_mlp.yaml without it");
   app.add_option("--mpirun", options.mpirun, "What starts the ranks");
   app.add_option("--json", options.json_file, "Also write the figures to this file");
-  app.add_flag("--smoke", options.smoke, "One pair of one epoch: does it run at all?");
+  app.add_flag("--smoke", options.smoke, "One pair of an epoch of 640 samples: does it run at all?");
   CLI11_PARSE(app, argc, argv);
   try {
     run(options);
