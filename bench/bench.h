@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,16 @@ inline void require_positive(const std::string& what, const Spread& s) {
   std::fprintf(stderr, "bench: %s is %g [%g .. %g], which is no speed: nothing was measured\n", what.c_str(),
                s.median, s.min, s.max);
   std::exit(1);
+}
+
+// What main() returns: the benchmark's own code, or 1 with "name: what" for an error.
+inline int run_main(const char* name, int (*run)(int, char**), int argc, char** argv) noexcept {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: %s\n", name, e.what());
+    return 1;
+  }
 }
 
 template <class Work>

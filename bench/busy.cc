@@ -194,16 +194,13 @@ int main_of(int argc, char** argv) {
   app.add_option("--json", options.json_file, "Also write the figures to this file");
   app.add_flag("--smoke", options.smoke, "One pair of an epoch of 640 samples: does it run at all?");
   CLI11_PARSE(app, argc, argv);
-  try {
-    run(options);
-    return 0;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "busy: {}\n", e.what());
-    return 1;
-  }
+  run(options);
+  return 0;
 }
 
 }  // namespace
 }  // namespace varscope::bench
 
-int main(int argc, char** argv) { return varscope::bench::main_of(argc, argv); }
+int main(int argc, char** argv) {
+  return varscope::bench::run_main("busy", varscope::bench::main_of, argc, argv);
+}

@@ -230,4 +230,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace varscope::bench
 
-int main(int argc, char** argv) { return varscope::bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  return varscope::bench::run_main("checkpoint", varscope::bench::run, argc, argv);
+}

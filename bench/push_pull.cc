@@ -279,4 +279,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace varscope::bench
 
-int main(int argc, char** argv) { return varscope::bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  return varscope::bench::run_main("push_pull", varscope::bench::run, argc, argv);
+}

@@ -76,7 +76,7 @@ test_preset release all "${arguments[@]}" || failed+=(release)
 for sanitizer in "${sanitizers[@]}"; do
   fixed_addresses=()
   [[ $sanitizer != tsan ]] || prepare_for_tsan || { failed+=(tsan); continue; }
-  test_preset "$sanitizer" "$([[ $sanitizer == tsan ]] && echo unit_and_mpi_tests || echo all)" -L '^(unit|mpi)$' "${arguments[@]}" || failed+=("$sanitizer")
+  test_preset "$sanitizer" unit_and_mpi_tests -L '^(unit|mpi)$' "${arguments[@]}" || failed+=("$sanitizer")
 done
 if [[ ${#failed[@]} -gt 0 ]]; then
   echo "run.sh: FAILED: ${failed[*]}" >&2

@@ -173,6 +173,7 @@ std::vector<std::string> CheckpointDirectory::set_aside_all(const std::vector<Ch
   require_lock();
   const auto now = static_cast<std::int64_t>(std::time(nullptr));
   std::vector<std::string> names;
+  names.reserve(checkpoints.size());
   for (const CheckpointName& c : checkpoints) names.push_back(c.name);
   record(nlohmann::json{{"event", event}, {"to", to}, {"set_aside", names}, {"unix_time", now}}.dump());
   for (const CheckpointName& c : checkpoints) fs_.rename(c.path, superseded_path(c.name, now));
@@ -212,7 +213,7 @@ void CheckpointDirectory::abandon(const std::string& id) noexcept {
     const std::string tmp = tmp_path(id);
     if (tmp != exchanged_) fs_.remove_all(tmp);
   } catch (const std::exception&) {
-    // The save has failed already and that is being reported; the next sweep removes the rest.
+    // Why the save failed is being reported; the next sweep removes the rest.
   }
 }
 

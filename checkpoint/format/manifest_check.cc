@@ -83,6 +83,7 @@ Slice check_tensor(const Manifest& m, const TensorRecord& t, const VariableSpec*
 
 void check_ranges_apart(const Manifest& m) {
   std::vector<const TensorRecord*> sorted;
+  sorted.reserve(m.tensors.size());
   for (const TensorRecord& t : m.tensors) sorted.push_back(&t);
   std::sort(sorted.begin(), sorted.end(), [](const TensorRecord* a, const TensorRecord* b) {
     return std::tie(a->file, a->begin) < std::tie(b->file, b->begin);

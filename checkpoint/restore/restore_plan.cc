@@ -53,6 +53,7 @@ void compare_optimizers(const Manifest& manifest, const std::vector<std::string>
 
 std::vector<std::string> names_of(const std::vector<UnmatchedVariable>& variables) {
   std::vector<std::string> names;
+  names.reserve(variables.size());
   for (const UnmatchedVariable& v : variables) names.push_back(v.name);
   return names;
 }

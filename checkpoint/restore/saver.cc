@@ -152,6 +152,7 @@ Saver::Restored Saver::restore(const std::string& path_or_dir, Missing missing) 
   CheckpointReader reader = CheckpointReader::open(*fs_, std::move(found));
   const std::vector<Entry> all = entries();
   std::vector<VariableSpec> specs;
+  specs.reserve(all.size());
   for (const Entry& entry : all) specs.push_back(entry.saved);
   const RestorePlan plan = plan_values(reader.manifest(), VariableTable(std::move(specs)));
   refuse(path, "the model",

@@ -18,7 +18,7 @@ AtomicFile::~AtomicFile() {
   try {
     fs_.remove_all(tmp_);
   } catch (const std::exception&) {
-    // What made us give up the file is being reported already.
+    // What made us give up the file is being reported.
   }
 }
 

@@ -139,6 +139,7 @@ void append_canonical(const ConfigNode& node, std::string& out) {
       break;
   }
   std::vector<const ConfigEntry*> sorted;
+  sorted.reserve(node.entries.size());
   for (const ConfigEntry& entry : node.entries) sorted.push_back(&entry);
   std::ranges::sort(sorted, {}, [](const ConfigEntry* e) -> const std::string& { return e->key; });
   out += '{';

@@ -8,13 +8,13 @@ namespace {
 
 // Splits off the text up to `stop` (or all of it) and reads it as a non-negative integer.
 std::int64_t take_number(std::string_view& text, std::string_view spec, char stop) {
-  const std::size_t end = std::min(text.find(stop), text.size());
+  const std::string_view digits = text.substr(0, text.find(stop));
   std::int64_t value = -1;
-  const auto [p, error] = std::from_chars(text.data(), text.data() + end, value);
-  if (error != std::errc() || p != text.data() + end || value < 0) {
+  const auto [p, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || p != digits.data() + digits.size() || value < 0) {
     fail(ErrorKind::data, "slice \"{}\" is malformed at \"{}\"", spec, text);
   }
-  text.remove_prefix(std::min(end + 1, text.size()));
+  text.remove_prefix(std::min(digits.size() + 1, text.size()));
   return value;
 }
 

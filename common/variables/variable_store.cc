@@ -134,7 +134,7 @@ Variable& GetterCall::next(std::string_view full_name) const {
   request.shape = shape;
   request.options = options;
   request.reuse = reuse;
-  return store_->run_getters(std::move(request), outer_);
+  return store_->run_getters(request, outer_);
 }
 
 Variable& VariableStore::get_variable(std::string_view name, const Shape& shape,
@@ -179,10 +179,10 @@ Variable& VariableStore::get(std::string_view name, std::optional<Shape> shape,
     o.constraint = Constraint{};
     o.partitioner = Partitioner{};
   }
-  return run_getters(std::move(r), getters);
+  return run_getters(r, getters);
 }
 
-Variable& VariableStore::run_getters(Request request, std::span<const CustomGetter> getters) {
+Variable& VariableStore::run_getters(const Request& request, std::span<const CustomGetter> getters) {
   if (getters.empty()) {
     const Lock lock(mutex_);
     return get_or_make(request);

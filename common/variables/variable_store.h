@@ -182,7 +182,7 @@ class VariableStore {
 
   Variable& get(std::string_view name, std::optional<Shape> shape, const VariableOptions& options,
                 Residence residence, std::source_location where);
-  Variable& run_getters(Request request, std::span<const CustomGetter> getters);
+  Variable& run_getters(const Request& request, std::span<const CustomGetter> getters);
   // The rest REQUIRES the lock.
   Variable& get_or_make(const Request& request);
   Variable& reuse_existing(Variable& v, const Request& request) const;

@@ -23,9 +23,9 @@ namespace {
 std::string servers_text(const std::set<int>& servers) {
   std::string text;
   for (auto it = servers.begin(); it != servers.end();) {
-    const int first = *it;
+    const int first = *it++;
     int last = first;
-    while (++it != servers.end() && *it == last + 1) last = *it;
+    for (; it != servers.end() && *it == last + 1; ++it) last = *it;
     text += (text.empty() ? "" : ",") +
             (first == last ? std::to_string(first) : fmt::format("{}-{}", first, last));
   }

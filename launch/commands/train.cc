@@ -129,6 +129,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   if (context.saves()) stop_on_sigterm();
   {
     std::vector<std::jthread> threads;
+    threads.reserve(servers.size());
     for (auto& server : servers)
       threads.emplace_back([&first, &server] { first.guard([&] { server->run(); }); });
     const WorkerId worker(0);

@@ -189,9 +189,10 @@ void CheckpointCoordinator::start_commit() {
     }
     add_report(manifest, outcome->report);
   }
-  commit_ = std::async(
-      std::launch::async, [this, manifest = std::move(manifest), states = pending_->worker_states,
-                           id = pending_->id, evaluation = evaluation_of(manifest.step)]() mutable {
+  const std::optional<EvaluationRecord> evaluation = evaluation_of(manifest.step);
+  commit_ =
+      std::async(std::launch::async, [this, manifest = std::move(manifest), states = pending_->worker_states,
+                                      id = pending_->id, evaluation]() mutable {
         for (WorkerId w : states.ids()) {
           manifest.files.push_back(write_blob(fs_, temporary_path(dir_, id), worker_state_name(w.value),
                                               seal(kWorkerStateMagic, states[w])));

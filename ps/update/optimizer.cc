@@ -91,6 +91,7 @@ Optimizer::Optimizer(const OptimizerConfig& config)
 
 std::vector<std::string> Optimizer::slot_names() const {
   std::vector<std::string> names;
+  names.reserve(slots_.size());
   for (const Slot& slot : slots_) names.push_back(slot.name);
   return names;
 }

@@ -58,8 +58,10 @@ double Schedule::after_warmup(std::int64_t done) const {
   switch (c.type) {
     case ScheduleType::constant:
       break;
-    case ScheduleType::step:
-      return r * std::pow(c.factor, static_cast<double>(done / c.every_steps));
+    case ScheduleType::step: {
+      const std::int64_t n_drops = done / c.every_steps;
+      return r * std::pow(c.factor, static_cast<double>(n_drops));
+    }
     case ScheduleType::piecewise: {
       const auto passed = std::ranges::upper_bound(c.boundaries, done) - c.boundaries.begin();
       return passed == 0 ? r : r * c.factors[static_cast<std::size_t>(passed - 1)];

@@ -138,7 +138,7 @@ std::string outcome_of(const Point& point, int save) {
     return save == 1 ? "137; `--resume` is refused with 4, a start anew is not"
                      : "137; resumes from the save before; same bits";
   }
-  const std::string text = "137; resumes from this save; same bits";
+  std::string text = "137; resumes from this save; same bits";
   if (point.latest == Hint::current) return text;
   return text + (save == 1 ? "; warning: LATEST is missing" : "; warning: LATEST is stale");
 }

@@ -377,8 +377,7 @@ TEST_F(WarmStart, OtherShapesAndDtypesAreAllListed) {
   expect_refused(
       varscope(to_step(other(from() + "  map: {hidden/: body/, output/: head/}\n", model), 1)), 4,
       {"does not fit the model (3 differences)",
-       "\"hidden/weights\" for \"body/weights\" has shape [256, 12] in the checkpoint and [256, 14] in "
-       "the model",
+       "\"hidden/weights\" for \"body/weights\" has shape [256, 12] in the checkpoint and [256, 14] in the model",
        "\"hidden/bias\" for \"body/bias\" has shape [12]",
        "\"output/weights\" for \"head/weights\" has shape [12, 10]", "nothing was assigned"});
   expect_refused(

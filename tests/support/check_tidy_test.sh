@@ -1,9 +1,10 @@
 #!/bin/bash
 # check_tidy finds faults in files and headers that have changed, leaves those alone that only moved, and remembers clean ones.
-# Code 77 without clang-tidy.
+# Code 77 without clang-tidy or Python.
 # usage: check_tidy_test.sh PATH_OF_CHECK_TIDY
 set -u
 check=$1
+command -v python3 >/dev/null || { echo "python3 is not installed: skipped"; exit 77; }
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 cd "$root" || exit 2

@@ -35,6 +35,7 @@ std::vector<std::string> frequent_words(std::span<const std::string_view> words,
   std::unordered_map<std::string_view, std::int64_t> counts;
   for (const std::string_view w : words) ++counts[w];
   std::vector<std::pair<std::int64_t, std::string_view>> sorted;
+  sorted.reserve(counts.size());
   for (const auto& [word, count] : counts) sorted.emplace_back(-count, word);
   std::sort(sorted.begin(), sorted.end());
   std::vector<std::string> vocabulary{"<unk>"};

@@ -153,9 +153,7 @@ void Executor::allocate(std::int64_t max_batch) {
     if (owned && s.has_gradient) s.gradient_memory = allocate_aligned(n_bytes);
     s.gradient = TensorView(node.type.dtype, shape, s.gradient_memory.get());
     if (!owned) continue;
-    std::vector<const TensorType*> inputs;
-    for (const NodeId input : node.inputs) inputs.push_back(&graph_->node(input).type);
-    if (const auto type = node.op->workspace(inputs)) {
+    if (const auto type = node.op->workspace(graph_->input_types(node))) {
       const Shape extent = with_batch(type->shape, max_batch);
       s.workspace_memory =
           allocate_aligned(static_cast<std::size_t>(extent.n_elements()) * size_of(type->dtype));
@@ -221,9 +219,7 @@ void Executor::set_batch(std::int64_t n) {
     s.gradient = TensorView(node.type.dtype, shape, s.gradient.bytes());
     s.next = TensorView(node.type.dtype, shape, s.next.bytes());
     if (s.workspace.empty()) continue;
-    std::vector<const TensorType*> inputs;
-    for (const NodeId input : node.inputs) inputs.push_back(&graph_->node(input).type);
-    const auto type = node.op->workspace(inputs);
+    const auto type = node.op->workspace(graph_->input_types(node));
     s.workspace = TensorView(type->dtype, with_batch(type->shape, n), s.workspace.bytes());
   }
 }

@@ -143,9 +143,14 @@ std::vector<const Variable*> Graph::variables() const {
 std::int64_t Graph::flops(NodeId id, std::int64_t batch) const {
   const Node& n = node(id);
   if (n.kind != Kind::op) return 0;
-  std::vector<const TensorType*> inputs;
-  for (const NodeId input : n.inputs) inputs.push_back(&node(input).type);
-  return n.op->flops(inputs, batch);
+  return n.op->flops(input_types(n), batch);
+}
+
+std::vector<const TensorType*> Graph::input_types(const Node& n) const {
+  std::vector<const TensorType*> types;
+  types.reserve(n.inputs.size());
+  for (const NodeId input : n.inputs) types.push_back(&node(input).type);
+  return types;
 }
 
 NodeId Graph::append(Node node) {

@@ -54,6 +54,7 @@ class Graph {
   std::size_t size() const { return nodes_.size(); }
   // The reference is good for as long as the graph. Throws Error(argument).
   const Node& node(NodeId id) const;
+  std::vector<const TensorType*> input_types(const Node& n) const;
   std::optional<NodeId> find(std::string_view name) const;
   // What a node that wants this name would be called: "name", "name_1", ...
   std::string unique_name(const std::string& wanted) const;

@@ -38,7 +38,7 @@ VARSCOPE_INLINE void max_pool_2x2(T* __restrict y, std::int32_t* __restrict cell
       const std::int32_t top_cell = v1 > v0 ? 1 : 0, bottom_cell = v3 > v2 ? 3 : 2;
       const T largest = bottom > top ? bottom : top;
       const T sum = (v0 + v1) + (v2 + v3);
-      y[k] = (v0 != v0) | (v1 != v1) | (v2 != v2) | (v3 != v3) ? sum : largest;
+      y[k] = ((v0 != v0) | (v1 != v1) | (v2 != v2) | (v3 != v3)) ? sum : largest;
       cell[k] = bottom > top ? bottom_cell : top_cell;
     }
   }

@@ -266,6 +266,7 @@ std::vector<NodeId> ModelTree::inputs_of(const ConfigNode& item, const std::stri
         "expected a list of at least one name, got " + (many->is_list() ? "an empty one" : many->describe()));
   }
   std::vector<NodeId> nodes;
+  nodes.reserve(many->items.size());
   for (std::size_t i = 0; i < many->items.size(); ++i)
     nodes.push_back(find_output(many->items[i], fmt::format("{}.inputs.{}", path, i)));
   return nodes;
@@ -288,6 +289,7 @@ NodeId ModelTree::find_output(const ConfigNode& name, const std::string& path) c
                 name.scalar, place_of(later->mark)));
   }
   std::vector<std::string> names;
+  names.reserve(outputs_.size());
   for (const auto& [known, output] : outputs_) names.push_back(known);
   fail_at(
       name, config_.file, path,

@@ -135,6 +135,8 @@ class RecurrentOp : public Op {
   }
 
  private:
+  friend Cell;  // nobody else may derive from it
+  RecurrentOp() = default;
   const Cell& cell() const { return static_cast<const Cell&>(*this); }
   template <class Context, class Body>
   static void with_workspace(const Context& ctx, Body&& body) {

@@ -43,6 +43,7 @@ Trainer::Trainer(const Parts& parts)
   }
   for (const Bucket& bucket : plan.buckets()) {
     std::vector<int> variables;
+    variables.reserve(bucket.slices.size());
     for (const BucketSlice& s : bucket.slices) variables.push_back(s.variable);
     std::sort(variables.begin(), variables.end());
     const auto end = std::unique(variables.begin(), variables.end());
@@ -135,6 +136,7 @@ void Trainer::train_step(Clock clock) {
   released_ = false;
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
   std::vector<BatchSums> sums;
+  sums.reserve(parts_.sum_plan.leaves.size());
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
     sums.push_back(run_logical_worker(i, batch, clock));
   report_step(clock, std::move(sums));

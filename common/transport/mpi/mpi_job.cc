@@ -91,6 +91,7 @@ std::vector<std::string> MpiJob::all_gather(const std::string& bytes) {
             "MPI_Iallgatherv");
   wait_for(request, "MPI_Iallgatherv");
   std::vector<std::string> parts;
+  parts.reserve(ranks);
   for (std::size_t r = 0; r < ranks; ++r) {
     parts.push_back(all.substr(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(lengths[r])));
   }

@@ -201,7 +201,7 @@ inline std::string broken_checkpoint(Fs& fs) {
 
 inline std::string broken_small_files(Fs& fs, const CrashPromise& promise,
                                       const std::vector<CheckpointEntry>& entries) {
-  const std::string latest = latest_problem(fs, kCrashDir, entries);
+  std::string latest = latest_problem(fs, kCrashDir, entries);
   if (latest.find("is torn") != std::string::npos || latest.find("cannot be used") != std::string::npos)
     return latest;
   for (const CheckpointEntry& e : entries) {

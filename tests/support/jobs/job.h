@@ -34,6 +34,9 @@ inline constexpr double kSlowness = 4;
 inline constexpr double kSlowness = 1;
 #endif
 
+// How many times as long as on a quiet machine things take now: what a moment of processor time costs in time. At least 1.
+double slowness_now();
+
 // A directory of its own for one test, removed at the end.
 class ScratchDir {
  public:
@@ -99,7 +102,8 @@ class Job {
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
-  // False when `true_now` is not true within `seconds`, or the job has ended before.
+  // False when `true_now` is not true within `seconds`, or the job has ended before. The seconds are those of a
+  // quiet machine: where they are over and others want the processors too, they count slowness_now() times.
   bool wait_until(const std::function<bool()>& true_now, double seconds);
   // Process ids by rank, once all have been started; empty when that does not happen within `seconds`.
   std::vector<pid_t> rank_pids(int n_ranks, double seconds);
@@ -108,7 +112,7 @@ class Job {
   std::int64_t last_step() const;  // of the step lines on standard error; 0 before the first
   bool ended();
   void send_signal(int signal) const;  // to the process that was started: the program itself, or mpirun
-  // Waits for the end; kills what is still there after `seconds`.
+  // Waits for the end; kills what is still there after `seconds`, as wait_until() counts them.
   Ended wait(double seconds);
 
  private:

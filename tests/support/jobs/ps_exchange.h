@@ -96,6 +96,7 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
     slots.emplace_back(value.dtype(), value.shape());
     for (T& x : slots.back().as<T>()) x = static_cast<T>(slot.initial_value);
   }
+  memory.reserve(slots.size());
   for (Tensor& s : slots) memory.push_back(s.view().bytes());
   Tensor gradient(value.dtype(), value.shape());
   const double decay = e.variables[static_cast<std::size_t>(variable)].average_decay;
@@ -329,12 +330,14 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
     result.finish = server.finished();
   };
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(n_servers + n_workers));
   for (int r = 0; r < n_servers + n_workers; ++r) {
     threads.emplace_back([&, r] {
       std::string error;
       try {
         run_rank(Rank(r));
       } catch (const Aborted&) {
+        // The error of another rank is being reported.
       } catch (const Error& failure) {
         error = std::string(to_string(failure.kind())) + ": " + failure.what();
       } catch (const std::exception& failure) {

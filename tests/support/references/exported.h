@@ -88,7 +88,7 @@ int fuzz_file(const std::string& file, int rounds, Read&& read) {
              --n, ++i)
           bytes[i] = static_cast<char>(round % 3 == 0 ? 0x7f : round % 3 == 1 ? 0xff : 0);
         break;
-      case 3:
+      default:
         bytes.insert(from + random() % near, std::string(1 + random() % 9, static_cast<char>(random())));
         break;
     }

@@ -18,7 +18,7 @@ inline VariableSpec make_spec(std::string name, DType dtype, Shape shape,
   v.scope = slash == std::string::npos ? "" : v.name.substr(0, slash);
   v.dtype = dtype;
   v.shape = std::move(shape);
-  v.initializer = initializer;
+  v.initializer = std::move(initializer);
   v.trainable = trainable;
   return v;
 }

@@ -27,6 +27,7 @@ void on_ranks(LoopbackHub& hub, int n, const std::function<void(Transport&)>& bo
         const auto endpoint = hub.endpoint(Rank(r));
         body(*endpoint);
       } catch (const Aborted&) {
+        // The exception of another rank is being reported.
       } catch (...) {
         errors[static_cast<std::size_t>(r)] = std::current_exception();
         hub.abort();

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cstdint>
+#include <cstring>
 #include <functional>
 #include <random>
 
@@ -52,7 +55,7 @@ TEST(Serialize, TextKeepsTheBitsOfDoubles) {
   for (double x : {0.1, 1.0 / 3, 1e-310, 1.7976931348623157e308, -0.0}) {
     BatchSums sums{x, 1, 2};
     const auto back = from_text<BatchSums>(to_text(sums), "sums");
-    EXPECT_EQ(std::memcmp(&back.loss, &x, sizeof x), 0) << x;
+    EXPECT_EQ(std::bit_cast<std::uint64_t>(back.loss), std::bit_cast<std::uint64_t>(x)) << x;
   }
 }
 

@@ -159,6 +159,7 @@ TEST(Ps, APullDuringARoundIsAnswered) {
     try {
       server.run();
     } catch (const Aborted&) {
+      // What made the test give up is being reported.
     }
   });
   ExchangeWorker early(*t1, cluster, e, WorkerId(0)), late(*t2, cluster, e, WorkerId(1));
