@@ -39,7 +39,7 @@ endfunction()
 # The test suites of a source file as a GoogleTest filter, so that one program can have a ctest entry for each file.
 function(varscope_filter_of file out)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
-  file(STRINGS ${file} lines REGEX "^(TEST|TEST_F|TEST_P|VARSCOPE_SCOPE_ROWS)\\(")
+  file(STRINGS ${file} lines REGEX "^(TEST|TEST_F|TEST_P|VARSCOPE_SCOPE_CASES)\\(")
   set(patterns)
   foreach(line IN LISTS lines)
     string(REGEX REPLACE "^[A-Z_]+\\(([A-Za-z0-9]+),.*" "\\1" suite "${line}")

@@ -58,6 +58,17 @@ struct VariableOptions {
   // 0 .. 1: a moving average of what workers push, with this decay (VariableSpec::average_decay). REQUIRES
   // that the variable is not trainable. -1: none.
   double average_decay = -1;
+  // Runs instead of those of the scopes; what its GetterCall::next calls is the store.
+  std::optional<CustomGetter> custom_getter = {};
+};
+
+// How a template makes its scope.
+struct TemplateOptions {
+  // Where the template is made, instead of where it is first called; then it opens no name scope.
+  bool create_scope_now = false;
+  std::string unique_name = {};  // the exact name of the scope; "": the template's name, made unique
+  // For all variables of the template; runs before those of the scopes around.
+  std::optional<CustomGetter> custom_getter = {};
 };
 
 // A scope's settings, with everything inherited filled in.

@@ -32,10 +32,10 @@ void apply(const ScopeOptions& options, ScopeState& state) {
 
 }  // namespace
 
-const ScopeState& ScopeStack::current() const {
+std::size_t ScopeStack::current_depth() const {
   std::size_t i = entries_.size() - 1;
   while (!entries_[i].state) --i;  // the root has one
-  return *entries_[i].state;
+  return i;
 }
 
 ScopeState& ScopeStack::at(std::size_t depth) {
@@ -56,8 +56,7 @@ std::string ScopeStack::enter_name_scope(std::string_view name) {
   return names_->take(join_scope(name_scope(), name));
 }
 
-std::size_t ScopeStack::enter(ScopeState state, std::string name_scope, const ScopeOptions& options) {
-  apply(options, state);
+std::size_t ScopeStack::enter(ScopeState state, std::string name_scope) {
   ++counters_[state.path];
   entries_.push_back({std::move(name_scope), std::move(state), {}});
   return entries_.size() - 1;
@@ -68,9 +67,10 @@ std::size_t ScopeStack::open(std::string_view name, const ScopeOptions& options)
   ScopeState state = current();
   check_scoped_name(name, state.path.empty(), "scope");
   state.path = join_scope(state.path, name);
+  apply(options, state);
   std::string names = options.auxiliary_name_scope ? enter_name_scope(name) : name_scope();
   state.original_name_scope = with_slash(names);
-  return enter(std::move(state), std::move(names), options);
+  return enter(std::move(state), std::move(names));
 }
 
 std::size_t ScopeStack::open_default(std::string_view prefix, const ScopeOptions& options) {
@@ -88,9 +88,10 @@ std::size_t ScopeStack::open_default(std::string_view prefix, const ScopeOptions
   const std::string base = join_scope(state.path, prefix);
   state.path = base;
   for (int i = 1; is_taken(state.path); ++i) state.path = base + "_" + std::to_string(i);
+  apply(options, state);
   std::string names = options.auxiliary_name_scope ? enter_name_scope(prefix) : name_scope();
   state.original_name_scope = with_slash(names);
-  return enter(std::move(state), std::move(names), options);
+  return enter(std::move(state), std::move(names));
 }
 
 std::size_t ScopeStack::reenter(std::string_view path, const ScopeOptions& options) {
@@ -101,12 +102,15 @@ std::size_t ScopeStack::reenter(std::string_view path, const ScopeOptions& optio
   return reenter(state, options);
 }
 
-std::size_t ScopeStack::reenter(const ScopeState& state, const ScopeOptions& options) {
+std::size_t ScopeStack::reenter(const ScopeState& scope, const ScopeOptions& options) {
   check_nesting();
+  ScopeState state = scope;
+  apply(options, state);
   // The root has no name to open a name scope by: the current one stays.
   const std::string_view name = last_component(state.path);
   const bool opens = options.auxiliary_name_scope && !name.empty();
-  const std::size_t depth = enter(state, opens ? enter_name_scope(name) : name_scope(), options);
+  std::string names = opens ? enter_name_scope(name) : name_scope();
+  const std::size_t depth = enter(std::move(state), std::move(names));
   entries_[depth].counters_after_entry = counters_;
   return depth;
 }

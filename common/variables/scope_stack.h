@@ -14,6 +14,8 @@ namespace varscope {
 // which it is closed. Throws Error(argument) on invalid names, and everywhere but in close() once scopes have
 // been closed out of order ("improper nesting"). Borrows the names. Not thread-safe: the store locks.
 //
+// A call that throws has changed nothing.
+//
 // Default names are made unique by TensorFlow's counters: full path -> number of openings. Closing a scope
 // that was opened by name zeroes the counters below it; closing a re-entered one puts all counters back to
 // where they were just after its entry.
@@ -26,14 +28,15 @@ class ScopeStack {
   std::size_t open_default(std::string_view prefix, const ScopeOptions& options);
   // By path: with the current scope's settings. By state: with those.
   std::size_t reenter(std::string_view path, const ScopeOptions& options);
-  std::size_t reenter(const ScopeState& state, const ScopeOptions& options);
+  std::size_t reenter(const ScopeState& scope, const ScopeOptions& options);
   // For operations only. "" is the root; "a/b/" is exactly that one; another name is made unique inside the
   // current one.
   std::size_t open_name_scope(std::string_view name);
   void close(std::size_t depth) noexcept;
 
   void check_nesting() const;
-  const ScopeState& current() const;  // of the innermost variable scope
+  std::size_t current_depth() const;  // of the innermost variable scope
+  const ScopeState& current() const { return *entries_[current_depth()].state; }
   ScopeState& at(std::size_t depth);  // REQUIRES an open variable scope
   const std::string& name_scope() const { return entries_.back().name_scope; }  // "tower4/scope"
 
@@ -44,7 +47,7 @@ class ScopeStack {
     std::optional<ScopeState> state;               // of a variable scope
     std::optional<Counters> counters_after_entry;  // of a re-entered one
   };
-  std::size_t enter(ScopeState state, std::string name_scope, const ScopeOptions& options);
+  std::size_t enter(ScopeState state, std::string name_scope);
   std::string enter_name_scope(std::string_view name);
   void zero_counters_below(std::string_view path) noexcept;
 

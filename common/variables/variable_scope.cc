@@ -18,42 +18,39 @@ std::uint64_t this_thread() {
 // The guards.
 
 VariableScope::VariableScope(VariableScope&& other) noexcept
-    : store_(std::exchange(other.store_, nullptr)),
-      thread_(other.thread_),
-      depth_(other.depth_),
-      name_(std::move(other.name_)) {}
+    : OpenScope(std::exchange(other.store_, nullptr), other.thread_, other.depth_, std::move(other.name_)) {}
 
 VariableScope::~VariableScope() {
   if (store_ != nullptr) store_->close(thread_, depth_);
 }
 
 template <class F>
-auto VariableScope::with_state(F&& f) const {
+auto OpenScope::with_state(F&& f) const {
   const VariableStore::Lock lock(store_->mutex_);
   return f(store_->stacks_.at(thread_).at(depth_));
 }
 
-std::string VariableScope::original_name_scope() const { return handle().original_name_scope(); }
-Reuse VariableScope::reuse() const { return handle().reuse(); }
-ScopeHandle VariableScope::handle() const {
+std::string OpenScope::original_name_scope() const { return handle().original_name_scope(); }
+Reuse OpenScope::reuse() const { return handle().reuse(); }
+ScopeHandle OpenScope::handle() const {
   return with_state([](const ScopeState& s) { return ScopeHandle(s); });
 }
-void VariableScope::reuse_variables() {
+void OpenScope::reuse_variables() {
   with_state([](ScopeState& s) { s.reuse = Reuse::yes; });
 }
-void VariableScope::set_initializer(std::optional<InitializerChoice> initializer) {
+void OpenScope::set_initializer(std::optional<InitializerChoice> initializer) {
   with_state([&](ScopeState& s) { s.initializer = std::move(initializer); });
 }
-void VariableScope::set_regularizer(const Regularizer& regularizer) {
+void OpenScope::set_regularizer(const Regularizer& regularizer) {
   with_state([&](ScopeState& s) { s.regularizer = regularizer; });
 }
-void VariableScope::set_constraint(const Constraint& constraint) {
+void OpenScope::set_constraint(const Constraint& constraint) {
   with_state([&](ScopeState& s) { s.constraint = constraint; });
 }
-void VariableScope::set_partitioner(Partitioner partitioner) {
+void OpenScope::set_partitioner(Partitioner partitioner) {
   with_state([&](ScopeState& s) { s.partitioner = std::move(partitioner); });
 }
-void VariableScope::set_dtype(DType dtype) {
+void OpenScope::set_dtype(DType dtype) {
   with_state([&](ScopeState& s) { s.dtype = dtype; });
 }
 
@@ -105,6 +102,15 @@ VariableScope VariableStore::reenter(std::string_view full_path, const ScopeOpti
   return guard(stack().reenter(full_path, options));
 }
 
+OpenScope VariableStore::current() const {
+  const Lock lock(mutex_);
+  ScopeStack& open = stack();
+  open.check_nesting();
+  // The store is not const: scopes that are open are changed through it.
+  return OpenScope(const_cast<VariableStore*>(this), this_thread(), open.current_depth(),
+                   open.current().path);
+}
+
 ScopeHandle VariableStore::current_handle() const {
   const Lock lock(mutex_);
   return ScopeHandle(stack().current());
@@ -126,7 +132,7 @@ std::string VariableStore::current_name_scope() const {
 
 std::string VariableStore::unique_name(std::string_view name) {
   const Lock lock(mutex_);
-  check_scoped_name(name, stack().name_scope().empty(), "operation");
+  check_inner_name(name, stack().name_scope().empty(), "operation");
   return names_.take(join_scope(stack().name_scope(), name));
 }
 

@@ -82,8 +82,15 @@ VariableSpec describe(std::string name, std::string scope, const std::optional<S
   return spec;
 }
 
+// TensorFlow's is_compatible_with: an unknown extent fits any.
+bool fit(const Shape& a, const Shape& b) {
+  return std::ranges::equal(a.dims(), b.dims(), [](std::int64_t x, std::int64_t y) {
+    return x == y || x == Shape::kUnknown || y == Shape::kUnknown;
+  });
+}
+
 void check_fits(const Variable& v, const std::optional<Shape>& shape, const std::optional<DType>& dtype) {
-  if (shape && v.shape() != *shape) {
+  if (shape && !fit(v.shape(), *shape)) {
     fail(ErrorKind::argument, "variable \"{}\" has shape {} (made at {}), but is reused with shape {}",
          v.name(), v.shape().str(), v.made_at(), shape->str());
   }
@@ -128,7 +135,7 @@ GetterCall::GetterCall(VariableStore& store, const VariableStore::Request& reque
       outer_(outer) {}
 
 Variable& GetterCall::next(std::string_view full_name) const {
-  check_scoped_name(full_name, true, "variable");
+  check_inner_name(full_name, true, "variable");
   VariableStore::Request request = *request_;
   request.name = full_name;
   request.shape = shape;
@@ -156,7 +163,7 @@ Variable& VariableStore::get(std::string_view name, std::optional<Shape> shape,
     const Lock lock(mutex_);
     stack().check_nesting();
     const ScopeState& scope = stack().current();
-    check_scoped_name(name, scope.path.empty(), "variable");
+    check_inner_name(name, scope.path.empty(), "variable");
     r.name = join_scope(scope.path, name);
     r.scope = scope_of(r.name);
     r.scope_dtype = scope.dtype;
@@ -169,6 +176,13 @@ Variable& VariableStore::get(std::string_view name, std::optional<Shape> shape,
     if (!o.partitioner) o.partitioner = scope.partitioner;
     if (o.made_at.empty()) o.made_at = location_text(where);
     getters = scope.getters;
+    if (o.custom_getter) {
+      if (!*o.custom_getter)
+        fail(ErrorKind::argument, "the custom_getter of variable \"{}\" is not callable: it is empty",
+             r.name);
+      getters = {*o.custom_getter};
+      o.custom_getter.reset();
+    }
   }
   if (residence == Residence::worker) {
     VariableOptions& o = r.options;
@@ -291,13 +305,19 @@ Variable& VariableStore::make_variable(std::string_view name, const Shape& shape
     fail(ErrorKind::argument, "variable \"{}\" has shape {}, but its initializer is a tensor of shape {}",
          name, shape.str(), tensor->values_shape.str());
   }
-  const std::string full = unique_name(name);
-  check_free(full);
+  if (options.custom_getter)
+    fail(ErrorKind::argument, "variable \"{}\": make_variable calls no custom getter; use get_variable",
+         name);
+  check_inner_name(name, stack().name_scope().empty(), "variable");
+  const std::string wanted = join_scope(stack().name_scope(), name);
+  const std::string full = names_.next(wanted, [&](const std::string& n) { return by_name_.contains(n); });
   Request r{full, scope_of(full), shape, options, DType::float32, Reuse::no, Residence::servers, true};
   if (tensor != nullptr) r.shape.reset();
   if (r.options.made_at.empty()) r.options.made_at = location_text(where);
   check_tensor(r.name, r.shape, r.options);
-  return make_whole(describe(r.name, r.scope, r.shape, r.scope_dtype, r.options, false), r);
+  VariableSpec spec = describe(r.name, r.scope, r.shape, r.scope_dtype, r.options, false);
+  names_.use(wanted, full);
+  return make_whole(std::move(spec), r);
 }
 
 Variable& VariableStore::sum(std::string_view full_name, const std::vector<const Variable*>& parts) {
@@ -311,7 +331,7 @@ Variable& VariableStore::product(std::string_view full_name, const std::vector<c
 Variable& VariableStore::compose(std::string_view name, const std::vector<const Variable*>& parts,
                                  Combine combine) {
   const Lock lock(mutex_);
-  check_scoped_name(name, true, "variable");
+  check_inner_name(name, true, "variable");
   if (parts.empty()) fail(ErrorKind::argument, "variable \"{}\" is composed of no parts", name);
   const Variable& first = *parts[0];
   VariableSpec spec;

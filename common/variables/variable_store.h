@@ -21,16 +21,10 @@ class VariableStore;
 template <class F>
 class Template;
 
-// An open scope. Closes on destruction; scopes must close in the reverse order of opening (Error(argument)
-// "improper nesting" at the next use of the store otherwise). Moves, so that factories can return it; does
-// not copy. Belongs to the thread that opened it.
-class VariableScope {
+// A scope that is open, the root of a thread too. Good for as long as it is; closes nothing. Belongs to the
+// thread that opened it.
+class OpenScope {
  public:
-  VariableScope(VariableScope&& other) noexcept;
-  VariableScope& operator=(VariableScope&&) = delete;
-  VariableScope(const VariableScope&) = delete;
-  ~VariableScope();
-
   const std::string& name() const { return name_; }  // full path; "" is the root
   std::string original_name_scope() const;           // "tower/layer/"
   Reuse reuse() const;
@@ -46,9 +40,9 @@ class VariableScope {
   void set_partitioner(Partitioner partitioner);  // empty: none
   void set_dtype(DType dtype);
 
- private:
+ protected:
   friend class VariableStore;
-  VariableScope(VariableStore* store, std::uint64_t thread, std::size_t depth, std::string name)
+  OpenScope(VariableStore* store, std::uint64_t thread, std::size_t depth, std::string name)
       : store_(store), thread_(thread), depth_(depth), name_(std::move(name)) {}
   template <class F>
   auto with_state(F&& f) const;
@@ -56,6 +50,21 @@ class VariableScope {
   std::uint64_t thread_;
   std::size_t depth_;
   std::string name_;
+};
+
+// The guard of an open scope. Closes it on destruction; scopes must close in the reverse order of opening
+// (Error(argument) "improper nesting" at the next use of the store otherwise). Moves, so that factories can
+// return it; does not copy.
+class VariableScope : public OpenScope {
+ public:
+  VariableScope(VariableScope&& other) noexcept;
+  VariableScope& operator=(VariableScope&&) = delete;
+  VariableScope(const VariableScope&) = delete;
+  ~VariableScope();
+
+ private:
+  friend class VariableStore;
+  using OpenScope::OpenScope;
 };
 
 // An open name scope: for operations and make_variable only; get_variable does not see it. Closes as
@@ -81,12 +90,13 @@ class NameScope {
 // The variables of one model, and the scopes open in each thread. A new thread starts at the root, with its
 // own counters for default names; variables and names of operations are shared. Thread-safe: one lock. It is
 // held while initializer functions and partitioners run, not while custom getters do. Neither moves nor
-// copies; outlives its scopes and whoever holds its variables.
+// copies; outlives its scopes and whoever holds its variables. A call that throws has changed nothing.
 //
 // get_variable makes or returns "<current scope>/<name>". Throws Error(argument):
 //   no reuse and it exists:           full name, "already exists", where it was made, how to ask for reuse
 //   reuse and it does not exist:      full name, "does not exist, or was not created with get_variable"
-//   reuse with another shape, dtype:  full name, "shape" or "dtype", both. An unset dtype fits any.
+//   reuse with another shape, dtype:  full name, "shape" or "dtype", both. An unset dtype fits any, as does
+//                                     an extent of Shape::kUnknown.
 //   a tensor initializer and a shape, or a dtype that is not the tensor's
 //   no shape, where one is needed:    "The initializer passed is not valid"
 //   a partitioner whose answer is bad, or does not fit the variable that exists
@@ -98,7 +108,8 @@ class VariableStore {
   VariableStore& operator=(const VariableStore&) = delete;
 
   // Opens `name` inside the current scope. Throws Error(argument) on an invalid name: names match
-  // [A-Za-z0-9.][A-Za-z0-9_.\/>-]* at the root; inside another scope they may also start with '_' or '-'.
+  // [A-Za-z0-9.][A-Za-z0-9_.\/>-]* at the root; inside another scope they may also start with '_', '\', '>' or
+  // '-'. Names of variables and operations do not end with '/'.
   [[nodiscard]] VariableScope scope(std::string_view name, const ScopeOptions& options = {});
   // Opens "<prefix>" or, if that has been opened, "<prefix>_<i>": a new one each time. Refuses reuse.
   [[nodiscard]] VariableScope default_scope(std::string_view prefix, const ScopeOptions& options = {});
@@ -107,7 +118,9 @@ class VariableStore {
   [[nodiscard]] VariableScope reenter(const VariableScope& open_scope, const ScopeOptions& options = {});
   // By its full path, with the current scope's settings; "" is the root.
   [[nodiscard]] VariableScope reenter(std::string_view full_path, const ScopeOptions& options = {});
-  ScopeHandle current_handle() const;  // of the current scope; TensorFlow's get_variable_scope
+  // The current scope, to change its settings or ask for them; as a value. TensorFlow's get_variable_scope.
+  OpenScope current() const;
+  ScopeHandle current_handle() const;
 
   // Opens a name scope, made unique inside the current one; "a/b/" is exactly that one, "" the root.
   [[nodiscard]] NameScope name_scope(std::string_view name);
@@ -134,7 +147,7 @@ class VariableStore {
     return get(name, std::nullopt, options, Residence::worker, where);
   }
   // TensorFlow's Variable(...): always a new variable, named by the name scope and made unique, with nothing
-  // from the variable scope. get_variable does not share it.
+  // from the variable scope: no partitioner, no custom getter. get_variable does not share it.
   Variable& make_variable(std::string_view name, const Shape& shape, const VariableOptions& options = {},
                           std::source_location where = std::source_location::current());
 
@@ -145,7 +158,7 @@ class VariableStore {
 
   // A function whose calls share the variables that its first call makes (common/variables/template.h).
   template <class F>
-  Template<std::decay_t<F>> make_template(std::string name, F&& f);
+  Template<std::decay_t<F>> make_template(std::string name, F&& f, TemplateOptions options = {});
 
   std::string current_scope() const;
   Reuse current_reuse() const;
@@ -159,6 +172,7 @@ class VariableStore {
   VariableTable table() const;
 
  private:
+  friend class OpenScope;
   friend class VariableScope;
   friend class NameScope;
   friend class GetterCall;
@@ -209,8 +223,8 @@ class GetterCall {
  public:
   std::string name;            // full: "scope/v"
   std::optional<Shape> shape;  // unset: as stored, or the tensor initializer's
-  // With the scope's settings filled in; dtype stays unset when the caller left it out (the scope's for a new
-  // variable, the stored one on reuse).
+  // With the scope's settings filled in, without custom_getter; dtype stays unset when the caller left it out
+  // (the scope's for a new variable, the stored one on reuse).
   VariableOptions options;
   Reuse reuse;  // as in force
 

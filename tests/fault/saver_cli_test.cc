@@ -70,7 +70,7 @@ void expect_refused(const Command& command, int code, const std::vector<std::str
     EXPECT_NE(ended.err.find(word), std::string::npos) << word << ended.all();
 }
 
-// --- rows 4 and 5, and the best by a metric
+// --- which checkpoints stay
 
 // What must be left of `all`, by definition.
 std::vector<int> kept_of(const std::map<int, double>& accuracy, int every) {
@@ -261,7 +261,7 @@ TEST(Names, MistakesAreNamedWithTheirPlace) {
           {"checkpoint.rename.a: \"hidden/bias\" is not among checkpoint.variables"});
 }
 
-// --- row 10: warm start
+// --- warm start
 
 constexpr const char* kOtherModel =
     "model:\n"
@@ -427,7 +427,7 @@ TEST(Restore, EverythingThatDiffersIsToldAtOnce) {
   }
 }
 
-// --- row 11
+// --- rollback
 
 TEST(Rollback, TheRunThatGoesOnRecordsWhereItCameFrom) {
   const ScratchDir dir;

@@ -1,4 +1,4 @@
-// Row 10 of the Saver's table: which values of a checkpoint a warm start takes, and where they go.
+// Which values of a checkpoint a warm start takes, and where they go.
 #include "checkpoint/restore/assignment_map.h"
 
 #include <gmock/gmock.h>
@@ -31,27 +31,27 @@ std::string why(Entries entries, const Names& model, const Names& checkpoint) {
   return r.unused.empty() ? "used" : r.unused[0].why;
 }
 
-TEST(SaverRow10, AScopeGoesToAScope) {
+TEST(AssignmentMap, AScopeGoesToAScope) {
   const auto r = resolve({{"a/", "b/"}}, {"b/x", "b/deep/y", "c/x"}, {"a/x", "a/deep/y", "c/x"});
   EXPECT_THAT(r.sources, ElementsAre(Pair("b/deep/y", "a/deep/y"), Pair("b/x", "a/x")));
   EXPECT_THAT(r.uncaptured, ElementsAre("c/x"));
   EXPECT_THAT(r.unused, IsEmpty());
 }
 
-TEST(SaverRow10, AVariableGoesToAVariable) {
+TEST(AssignmentMap, AVariableGoesToAVariable) {
   const auto r = resolve({{"a/x", "b/y"}}, {"b/x", "b/y"}, {"a/x", "a/y"});
   EXPECT_THAT(r.sources, ElementsAre(Pair("b/y", "a/x")));
   EXPECT_THAT(r.uncaptured, ElementsAre("b/x"));
 }
 
-TEST(SaverRow10, TheRootGoesToAScopeAndAScopeToTheRoot) {
+TEST(AssignmentMap, TheRootGoesToAScopeAndAScopeToTheRoot) {
   EXPECT_THAT(resolve({{"/", "b/"}}, {"b/x", "b/a/y", "x"}, {"x", "a/y"}).sources,
               ElementsAre(Pair("b/a/y", "a/y"), Pair("b/x", "x")));
   EXPECT_THAT(resolve({{"a/", "/"}}, {"x", "deep/y"}, {"a/x", "a/deep/y"}).sources,
               ElementsAre(Pair("deep/y", "a/deep/y"), Pair("x", "a/x")));
 }
 
-TEST(SaverRow10, TheLongestPrefixWins) {
+TEST(AssignmentMap, TheLongestPrefixWins) {
   // All three forms in one map: b/y by its own name, then the scope, and the root for what the scope lacks.
   const Names checkpoint = {"a/x", "a/w", "a/y", "y", "w", "z"};
   EXPECT_THAT(resolve({{"/", "b/"}, {"a/", "b/"}, {"a/x", "b/y"}}, {"b/y", "b/w", "b/z"}, checkpoint).sources,
@@ -66,7 +66,7 @@ TEST(SaverRow10, TheLongestPrefixWins) {
               ElementsAre(Pair("b/deep/v", "s/v"), Pair("b/v", "long/name/v")));
 }
 
-TEST(SaverRow10, AScopeDoesNotCaptureANameThatOnlyBeginsAlike) {
+TEST(AssignmentMap, AScopeDoesNotCaptureANameThatOnlyBeginsAlike) {
   const Names names = {"useful_scope/v", "useful_scope_1/v", "useful_scope"};
   const auto r = resolve({{"useful_scope/", "useful_scope/"}}, names, names);
   EXPECT_THAT(r.sources, ElementsAre(Pair("useful_scope/v", "useful_scope/v")));
@@ -77,13 +77,13 @@ TEST(SaverRow10, AScopeDoesNotCaptureANameThatOnlyBeginsAlike) {
       ElementsAre(Pair("useful_scope/v", "old/v")));
 }
 
-TEST(SaverRow10, OneVariableOfTheCheckpointMayGoToSeveral) {
+TEST(AssignmentMap, OneVariableOfTheCheckpointMayGoToSeveral) {
   EXPECT_THAT(
       resolve({{"tower/", "left/"}, {"tower/w", "right/w"}}, {"left/w", "right/w"}, {"tower/w"}).sources,
       ElementsAre(Pair("left/w", "tower/w"), Pair("right/w", "tower/w")));
 }
 
-TEST(SaverRow10, UnusedEntriesAreToldWithTheReason) {
+TEST(AssignmentMap, UnusedEntriesAreToldWithTheReason) {
   const Names model = {"body/w", "body/b", "head/w"}, checkpoint = {"encoder/w", "encoder/b", "x"};
   EXPECT_EQ(why({{"encoder/", "bodi/"}}, model, checkpoint),
             "the model has nothing below \"bodi/\"; did you mean \"body/\"?");
@@ -102,13 +102,13 @@ TEST(SaverRow10, UnusedEntriesAreToldWithTheReason) {
   EXPECT_EQ(why({{"a", "b"}}, {}, {}), "the model has no variable \"b\"");
 }
 
-TEST(SaverRow10, WithoutAMapEveryVariableKeepsItsName) {
+TEST(AssignmentMap, WithoutAMapEveryVariableKeepsItsName) {
   const auto r = AssignmentMap().resolve({"a/x", "y"}, {"y", "z"});
   EXPECT_THAT(r.sources, ElementsAre(Pair("y", "y")));
   EXPECT_THAT(r.uncaptured, ElementsAre("a/x"));
 }
 
-TEST(SaverRow10, RefusesMapsThatMakeNoSense) {
+TEST(AssignmentMap, RefusesMapsThatMakeNoSense) {
   EXPECT_THAT(error_of([] {
                 AssignmentMap(Entries{{"a/", "b"}});
               }),

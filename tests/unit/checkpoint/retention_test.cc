@@ -1,4 +1,4 @@
-// Rows 4 and 5 of the Saver's table, and the best by a metric: which checkpoints stay. Everything is decided
+// Which checkpoints stay. Everything is decided
 // by what is on disk, so each test also asks a second object, as a restarted job would.
 #include "checkpoint/directory/retention.h"
 
@@ -88,21 +88,21 @@ class Retention : public ::testing::Test {
   std::unique_ptr<CheckpointDirectory> directory;
 };
 
-TEST_F(Retention, SaverRow4_TheNewestStayOverARestartOfTheJob) {
+TEST_F(Retention, TheNewestStayOverARestartOfTheJob) {
   EXPECT_THAT(save_all({1, 2, 3}, {.keep = 2}), ElementsAre(3, 2));
 }
 
-TEST_F(Retention, SaverRow4_DeletesAsManyAsNeeded) {
+TEST_F(Retention, DeletesAsManyAsNeeded) {
   EXPECT_THAT(save_all({1, 2, 3, 4, 5, 6}, {.keep = 6}), ElementsAre(6, 5, 4, 3, 2, 1));
   EXPECT_THAT(save_all({7}, {.keep = 2}), ElementsAre(7, 6));
   EXPECT_THAT(directory->retain(RetentionPolicy{.keep = 1}), ElementsAre("step-000000006"));
 }
 
-TEST_F(Retention, SaverRow4_ZeroKeepsAll) {
+TEST_F(Retention, ZeroKeepsAll) {
   EXPECT_THAT(save_all({1, 2, 3}, {.keep = 0, .keep_every_steps = 2}), ElementsAre(3, 2, 1));
 }
 
-TEST_F(Retention, SaverRow5_EveryNStepsAreNeverRemoved) {
+TEST_F(Retention, EveryNStepsAreNeverRemoved) {
   EXPECT_THAT(save_all({10, 20, 30, 40, 50, 60, 70}, {.keep = 2, .keep_every_steps = 30}),
               ElementsAre(70, 60, 30));
   EXPECT_EQ(
@@ -111,7 +111,7 @@ TEST_F(Retention, SaverRow5_EveryNStepsAreNeverRemoved) {
   EXPECT_THAT(directory->retain(RetentionPolicy{.keep = 1}), ElementsAre("step-000000060", "step-000000030"));
 }
 
-TEST_F(Retention, SaverRow5_EveryNHoursAreNeverRemoved) {
+TEST_F(Retention, EveryNHoursAreNeverRemoved) {
   // Minutes after the start: 0, 20, ..., 200. From the oldest on every hour: 0, 60, 120, 180.
   const RetentionPolicy policy{.keep = 2, .keep_every_hours = 1};
   for (int i = 0; i <= 10; ++i) {
@@ -124,7 +124,7 @@ TEST_F(Retention, SaverRow5_EveryNHoursAreNeverRemoved) {
   EXPECT_THAT(directory->retain(policy), IsEmpty());
 }
 
-TEST_F(Retention, SaverRow5_FractionsOfHoursAndAClockThatWasSetBack) {
+TEST_F(Retention, FractionsOfHoursAndAClockThatWasSetBack) {
   save(1, kStart);
   save(2, kStart + kHour / 2 - 1);
   save(3, kStart + kHour / 2);
@@ -136,7 +136,7 @@ TEST_F(Retention, SaverRow5_FractionsOfHoursAndAClockThatWasSetBack) {
   EXPECT_THAT(steps(), ElementsAre(7, 5, 4, 3, 1));
 }
 
-TEST_F(Retention, SaverRow5_PinnedOnesAreNeverRemovedAndNotCounted) {
+TEST_F(Retention, PinnedOnesAreNeverRemovedAndNotCounted) {
   save(1);
   save(2);
   spit(path(1) + "/PINNED", "");

@@ -1,5 +1,4 @@
-// The Saver's table (docs/saver.md), row by row, in C++. Row 4 and 5 also in retention_test, 9 in
-// checkpoint_parts_test, 10 in assignment_map_test, 11 in checkpoint_upkeep_test.
+// What docs/saver.md promises, in C++; retention, parts, warm starts and rollbacks also have tests of their own.
 #include "checkpoint/restore/saver.h"
 
 #include <gmock/gmock.h>
@@ -84,7 +83,7 @@ class SaverTest : public ::testing::Test {
   VariableStore store;
 };
 
-TEST_F(SaverTest, Row1_AllGlobalVariablesAndNoLocalOnes) {
+TEST_F(SaverTest, AllGlobalVariablesAndNoLocalOnes) {
   Values before(store), after(store, 0.5F);
   const std::string path = Saver(store, before.lookup()).save(c(), 7);
   EXPECT_EQ(path, c() + "/step-000000007");
@@ -99,7 +98,7 @@ TEST_F(SaverTest, Row1_AllGlobalVariablesAndNoLocalOnes) {
   EXPECT_EQ(after.of(*at("a/state")), state);
 }
 
-TEST_F(SaverTest, Row1_VariablesThatAreMadeLaterBelongToIt) {
+TEST_F(SaverTest, VariablesThatAreMadeLaterBelongToIt) {
   Values few(store);
   Saver saver(store, few.lookup());
   VariableStore other;
@@ -111,13 +110,13 @@ TEST_F(SaverTest, Row1_VariablesThatAreMadeLaterBelongToIt) {
   EXPECT_THAT(names_in_checkpoint(now.save(c(), 1)), ElementsAre("late"));
 }
 
-TEST_F(SaverTest, Row2_AListHasTheVariablesOwnNames) {
+TEST_F(SaverTest, AListHasTheVariablesOwnNames) {
   Values values(store);
   const std::vector<const Variable*> list = {at("c"), at("a/state")};
   EXPECT_THAT(names_in_checkpoint(Saver(list, values.lookup()).save(c(), 1)), ElementsAre("c", "a/state"));
 }
 
-TEST_F(SaverTest, Row2_AMapRenamesInTheFile) {
+TEST_F(SaverTest, AMapRenamesInTheFile) {
   Values before(store), after(store, 0.5F);
   const std::map<std::string, const Variable*> names = {{"new/name", at("a/w")}, {"a/w", at("a/b")}};
   const std::string path = Saver(names, before.lookup()).save(c(), 1);
@@ -128,7 +127,7 @@ TEST_F(SaverTest, Row2_AMapRenamesInTheFile) {
   EXPECT_NE(after.of(*at("c")), before.of(*at("c")));
 }
 
-TEST_F(SaverTest, Row3_TwoOfOneNameAndOneUnderTwoNames) {
+TEST_F(SaverTest, TwoOfOneNameAndOneUnderTwoNames) {
   Values values(store);
   VariableStore other;
   auto a = other.scope("a");
@@ -158,7 +157,7 @@ TEST_F(SaverTest, Row3_TwoOfOneNameAndOneUnderTwoNames) {
   }
 }
 
-TEST_F(SaverTest, Row4_MaxToKeep) {
+TEST_F(SaverTest, MaxToKeep) {
   Values values(store);
   for (int step : {1, 2, 3}) {
     Saver saver(store, values.lookup(), {.retention = {.keep = 2}});  // a new one each time: a restart
@@ -170,7 +169,7 @@ TEST_F(SaverTest, Row4_MaxToKeep) {
   EXPECT_THAT(steps(), ElementsAre(4));
 }
 
-TEST_F(SaverTest, Row5_EveryNStepsOrHoursPinnedAndBest) {
+TEST_F(SaverTest, EveryNStepsOrHoursPinnedAndBest) {
   Values values(store);
   const RetentionPolicy policy{.keep = 1,
                                .keep_every_steps = 4,
@@ -189,7 +188,7 @@ TEST_F(SaverTest, Row5_EveryNStepsOrHoursPinnedAndBest) {
   EXPECT_THAT(steps(), ElementsAre(9, 8, 6, 5, 4, 2, 1));
 }
 
-TEST_F(SaverTest, Row6_LatestByScanAndVerificationAlsoInAMovedDirectory) {
+TEST_F(SaverTest, LatestByScanAndVerificationAlsoInAMovedDirectory) {
   Values values(store);
   EXPECT_EQ(latest_checkpoint(c()), std::nullopt);
   Saver saver(store, values.lookup());
@@ -211,7 +210,7 @@ TEST_F(SaverTest, Row6_LatestByScanAndVerificationAlsoInAMovedDirectory) {
               HasSubstr("no checkpoint in " + moved + " can be used"));
 }
 
-TEST_F(SaverTest, Row7_MissingKeysAreAllListedAndExtraOnesReported) {
+TEST_F(SaverTest, MissingKeysAreAllListedAndExtraOnesReported) {
   Values before(store), after(store, 0.5F);
   const std::vector<const Variable*> few = {at("c"), at("a/state")};
   const std::string path = Saver(few, before.lookup()).save(c(), 1);
@@ -227,7 +226,7 @@ TEST_F(SaverTest, Row7_MissingKeysAreAllListedAndExtraOnesReported) {
   EXPECT_EQ(after.of(*at("c")), before.of(*at("c")));
 }
 
-TEST_F(SaverTest, Row7_APartialRestoreLeavesMissingOnesAlone) {
+TEST_F(SaverTest, APartialRestoreLeavesMissingOnesAlone) {
   Values before(store), after(store, 0.5F);
   const std::vector<const Variable*> few = {at("c"), at("a/state")};
   const std::string path = Saver(few, before.lookup()).save(c(), 1);
@@ -239,7 +238,7 @@ TEST_F(SaverTest, Row7_APartialRestoreLeavesMissingOnesAlone) {
   EXPECT_EQ(after.of(*at("a/w")), w);
 }
 
-TEST_F(SaverTest, Row8_OtherShapesAndDtypesAreListedAndNothingIsAssigned) {
+TEST_F(SaverTest, OtherShapesAndDtypesAreListedAndNothingIsAssigned) {
   Values before(store);
   const std::string path = Saver(store, before.lookup()).save(c(), 1);
   VariableStore other;
@@ -260,7 +259,7 @@ TEST_F(SaverTest, Row8_OtherShapesAndDtypesAreListedAndNothingIsAssigned) {
               HasSubstr("variable \"c\" is float32 in the checkpoint and float64 in the model"));
 }
 
-TEST_F(SaverTest, Row8_DamageThatIsMetHalfWayAssignsNothing) {
+TEST_F(SaverTest, DamageThatIsMetHalfWayAssignsNothing) {
   VariableStore big;
   big.get_variable("first", {1000});
   big.get_variable("last", {600'000});  // in later CRC blocks
@@ -273,7 +272,7 @@ TEST_F(SaverTest, Row8_DamageThatIsMetHalfWayAssignsNothing) {
   EXPECT_EQ(after.all(), untouched);
 }
 
-TEST_F(SaverTest, Row9_AnyPartsFromAnyParts) {
+TEST_F(SaverTest, AnyPartsFromAnyParts) {
   const auto make = [](VariableStore& s, int rows, int columns) -> const Variable& {
     Partitioner parts = [rows, columns](const Shape&, DType) {
       return std::vector<std::int64_t>{rows, columns};
@@ -322,7 +321,7 @@ TEST_F(SaverTest, Row9_AnyPartsFromAnyParts) {
   EXPECT_EQ(source.name(), "s/v");
 }
 
-TEST_F(SaverTest, Row11_ARollbackSetsNewerOnesAsideAndTheLineageSaysSo) {
+TEST_F(SaverTest, ARollbackSetsNewerOnesAsideAndTheLineageSaysSo) {
   Values values(store);
   Saver saver(store, values.lookup());
   for (int step : {1, 2, 3}) saver.save(c(), step);
@@ -341,7 +340,7 @@ TEST_F(SaverTest, Row11_ARollbackSetsNewerOnesAsideAndTheLineageSaysSo) {
   EXPECT_EQ(aside, 2);
 }
 
-TEST_F(SaverTest, Row11_ASaveOfAnOlderStepSetsNewerOnesAsideToo) {
+TEST_F(SaverTest, ASaveOfAnOlderStepSetsNewerOnesAsideToo) {
   Values values(store);
   Saver saver(store, values.lookup(), {.retention = {.keep = 2}});
   for (int step : {100, 200, 300}) saver.save(c(), step);

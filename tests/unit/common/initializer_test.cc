@@ -103,7 +103,6 @@ struct FanCase {
   double in, out;
 };
 
-// Row 31 of the table of variable scopes.
 TEST(Fans, FollowTheShape) {
   for (const auto& [shape, in, out] :
        {FanCase{Shape{}, 1, 1}, FanCase{Shape{7}, 7, 7}, FanCase{Shape{784, 256}, 784, 256},

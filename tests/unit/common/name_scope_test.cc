@@ -1,16 +1,16 @@
-// Rows 44 to 55 of the table of variable scopes: name scopes and unique names.
-#include "tests/support/references/scope_rows.h"
+// Name scopes and unique names.
+#include "tests/support/references/scope_cases.h"
 
 namespace varscope {
 namespace {
 
 using testing::expect_words;
 using testing::Names;
-using testing::ScopeRow;
+using testing::ScopeCase;
 using testing::thrown;
 
-const ScopeRow kNameScopes[] = {
-    {44, "GetVariableIgnoresNameScopes",
+const ScopeCase kNameScopes[] = {
+    {"GetVariableIgnoresNameScopes",
      [] {
        VariableStore store;
        const auto n = store.name_scope("n");
@@ -22,14 +22,21 @@ const ScopeRow kNameScopes[] = {
        EXPECT_EQ(store.make_variable("c", {1}).name(), "n/c_1");
        EXPECT_EQ(store.make_variable("c", {1}).name(), "n/c_2");
      }},
-    {44, "BareVariablesAvoidTheNamesOfOthers",
+    {"NamesOfOperationsDoNotBindVariables",
+     [] {
+       VariableStore store;
+       EXPECT_EQ(store.unique_name("v"), "v");
+       EXPECT_EQ(store.get_variable("v", {1}).name(), "v");
+       EXPECT_EQ(store.unique_name("v"), "v_2");
+     }},
+    {"BareVariablesAvoidTheNamesOfOthers",
      [] {
        VariableStore store;
        store.get_variable("c", {1});
        EXPECT_EQ(store.make_variable("c", {1}).name(), "c_1");
        EXPECT_EQ(store.find("c_1")->scope(), "");
      }},
-    {45, "ANameScopeInAVariableScope",
+    {"ANameScopeInAVariableScope",
      [] {
        VariableStore store;
        const auto tower = store.scope("tower4");
@@ -38,7 +45,7 @@ const ScopeRow kNameScopes[] = {
        EXPECT_EQ(store.current_name_scope(), "tower4/scope/");
        EXPECT_EQ(store.get_variable("w", {1}).name(), "tower4/w");
      }},
-    {46, "EachOpeningHasItsOwnNameScope",
+    {"EachOpeningHasItsOwnNameScope",
      [] {
        VariableStore store;
        const auto a = store.name_scope("A");
@@ -58,7 +65,7 @@ const ScopeRow kNameScopes[] = {
        EXPECT_EQ(store.current_name_scope(), "A/tower_2/");
        EXPECT_EQ(store.get_variable("v3", {1}).name(), "tower/v3");
      }},
-    {47, "TheRootHasNoNameScope",
+    {"TheRootHasNoNameScope",
      [] {
        VariableStore store;
        const ScopeHandle root = store.current_handle();
@@ -67,7 +74,7 @@ const ScopeRow kNameScopes[] = {
        const auto scope2 = store.name_scope("scope2");
        EXPECT_EQ(store.current_name_scope(), "C/scope2/");
      }},
-    {48, "OriginalNameScopeStays",
+    {"OriginalNameScopeStays",
      [] {
        VariableStore store;
        const auto a = store.name_scope("A");
@@ -83,7 +90,7 @@ const ScopeRow kNameScopes[] = {
        const auto original = store.name_scope(again.original_name_scope());
        EXPECT_EQ(store.current_name_scope(), "A/tower/");
      }},
-    {49, "WithoutAnAuxiliaryNameScope",
+    {"WithoutAnAuxiliaryNameScope",
      [] {
        VariableStore store;
        const auto outer = store.name_scope("n");
@@ -104,8 +111,8 @@ Names default_names(VariableStore& store, const Names& prefixes) {
   return all;
 }
 
-const ScopeRow kDefaultNames[] = {
-    {50, "DefaultNamesAreMadeUnique",
+const ScopeCase kDefaultNames[] = {
+    {"DefaultNamesAreMadeUnique",
      [] {
        VariableStore store;
        for (const char* expected : {"default/w", "default_1/w", "default_2/w"}) {
@@ -113,7 +120,7 @@ const ScopeRow kDefaultNames[] = {
          EXPECT_EQ(store.get_variable("w", {1}).name(), expected);
        }
      }},
-    {51, "InnerCountersStartAgain",
+    {"InnerCountersStartAgain",
      [] {
        VariableStore store;
        Names outer;
@@ -124,7 +131,7 @@ const ScopeRow kDefaultNames[] = {
        }
        EXPECT_EQ(outer, (Names{"defaultScope1", "defaultScope1_1", "defaultScope", "defaultScope1_2"}));
      }},
-    {52, "ReenteringTheCurrentScopeKeepsItsCounters",
+    {"ReenteringTheCurrentScopeKeepsItsCounters",
      [] {
        VariableStore store;
        const auto s = store.scope("default");
@@ -136,7 +143,7 @@ const ScopeRow kDefaultNames[] = {
        EXPECT_EQ(default_names(store, {"layer", "other"}), (Names{"default/layer_2", "default/other"}))
            << "what was opened inside the re-entered scope is forgotten";
      }},
-    {53, "LeavingByNameForgetsWhatIsBelow",
+    {"LeavingByNameForgetsWhatIsBelow",
      [] {
        VariableStore store;
        ScopeHandle foo;
@@ -148,7 +155,7 @@ const ScopeRow kDefaultNames[] = {
        const auto again = store.reenter(foo);
        EXPECT_EQ(default_names(store, {"bar", "bar"}), (Names{"foo/bar", "foo/bar_1"}));
      }},
-    {53, "OnlyWhatIsBelow",
+    {"OnlyWhatIsBelow",
      [] {
        VariableStore store;
        const auto top = store.scope("top");
@@ -156,19 +163,19 @@ const ScopeRow kDefaultNames[] = {
        { const auto s = store.scope("foo"); }
        EXPECT_EQ(default_names(store, {"foo-bar", "foo_bar"}), (Names{"top/foo-bar_1", "top/foo_bar_1"}));
      }},
-    {54, "NamedOpeningsCount",
+    {"NamedOpeningsCount",
      [] {
        VariableStore store;
        { const auto s = store.scope("layer"); }
        EXPECT_EQ(default_names(store, {"layer"}), Names{"layer_1"});
      }},
-    {54, "DefaultNamesSkipThoseTaken",
+    {"DefaultNamesSkipThoseTaken",
      [] {
        VariableStore store;
        { const auto s = store.scope("layer_1"); }
        EXPECT_EQ(default_names(store, {"layer", "layer"}), (Names{"layer", "layer_2"}));
      }},
-    {55, "NamesAreUniqueWithoutRegardToCase",
+    {"NamesAreUniqueWithoutRegardToCase",
      [] {
        VariableStore store;
        EXPECT_EQ(store.unique_name("Foo"), "Foo");
@@ -176,7 +183,7 @@ const ScopeRow kDefaultNames[] = {
        EXPECT_EQ(store.unique_name("FOO"), "FOO_2");
        EXPECT_EQ(store.name_scope("foO").name(), "foO_3/");
      }},
-    {55, "NumbersSkipTakenNames",
+    {"NumbersSkipTakenNames",
      [] {
        VariableStore store;
        EXPECT_EQ(store.unique_name("a_1"), "a_1");
@@ -185,7 +192,7 @@ const ScopeRow kDefaultNames[] = {
        EXPECT_EQ(store.unique_name("a"), "a_3");
        EXPECT_EQ(store.unique_name("a_1"), "a_1_1");
      }},
-    {55, "ATrailingSlashReentersExactly",
+    {"ATrailingSlashReentersExactly",
      [] {
        VariableStore store;
        {
@@ -198,7 +205,7 @@ const ScopeRow kDefaultNames[] = {
        EXPECT_EQ(store.current_name_scope(), "a/b/");
        EXPECT_EQ(store.unique_name("op"), "a/b/op");
      }},
-    {55, "TheEmptyNameIsTheRoot",
+    {"TheEmptyNameIsTheRoot",
      [] {
        VariableStore store;
        const auto a = store.name_scope("a");
@@ -206,7 +213,7 @@ const ScopeRow kDefaultNames[] = {
        EXPECT_EQ(root.name(), "");
        EXPECT_EQ(store.unique_name("op"), "op");
      }},
-    {55, "LeavingRestoresTheNameScope",
+    {"LeavingRestoresTheNameScope",
      [] {
        VariableStore store;
        const auto a = store.name_scope("a");
@@ -214,7 +221,7 @@ const ScopeRow kDefaultNames[] = {
        { const auto s = store.scope("s"); }
        EXPECT_EQ(store.current_name_scope(), "a/");
      }},
-    {55, "InvalidNames",
+    {"InvalidNames",
      [] {
        VariableStore store;
        expect_words(thrown([&] { auto n = store.name_scope("a b"); }), {"\"a b\"", "name scope"});
@@ -222,11 +229,38 @@ const ScopeRow kDefaultNames[] = {
        expect_words(thrown([&] { store.unique_name("a:0"); }), {"\"a:0\"", "operation"});
        const auto a = store.name_scope("a");
        EXPECT_EQ(store.name_scope("_a").name(), "a/_a/");
+       EXPECT_EQ(store.name_scope(">a").name(), "a/>a/");
+     }},
+    {"OnlyScopesEndWithASlash",
+     [] {
+       VariableStore store;
+       const auto refuses = [](const std::string& error, const std::string& what) {
+         expect_words(error, {"\"a/\"", what, "ends with '/'", "leave the '/' away"});
+       };
+       refuses(thrown([&] { store.get_variable("a/", {1}); }), "variable");
+       refuses(thrown([&] { store.get_local_variable("a/", {1}); }), "variable");
+       refuses(thrown([&] { store.make_variable("a/", {1}); }), "variable");
+       refuses(thrown([&] { store.unique_name("a/"); }), "operation");
+       const Variable& v = store.get_variable("v", {1});
+       refuses(thrown([&] { store.sum("a/", {&v}); }), "variable");
+       const auto s =
+           store.scope("s", {.custom_getter = [](GetterCall& call) -> Variable& { return call.next("a/"); }});
+       refuses(thrown([&] { store.get_variable("w", {1}); }), "variable");
+     }},
+    {"ACallThatFailsTakesNoName",
+     [] {
+       VariableStore store;
+       EXPECT_NE(thrown([&] { auto s = store.scope("s", {.custom_getter = CustomGetter()}); }), "no error");
+       EXPECT_NE(thrown([&] { auto s = store.default_scope("s", {.custom_getter = CustomGetter()}); }),
+                 "no error");
+       EXPECT_NE(thrown([&] { auto s = store.reenter("s", {.custom_getter = CustomGetter()}); }), "no error");
+       EXPECT_EQ(store.unique_name("s"), "s");
+       EXPECT_EQ(store.default_scope("s").name(), "s");
      }},
 };
 
-VARSCOPE_SCOPE_ROWS(NameScopeTable, kNameScopes);
-VARSCOPE_SCOPE_ROWS(UniqueNameTable, kDefaultNames);
+VARSCOPE_SCOPE_CASES(NameScopeTable, kNameScopes);
+VARSCOPE_SCOPE_CASES(UniqueNameTable, kDefaultNames);
 
 }  // namespace
 }  // namespace varscope

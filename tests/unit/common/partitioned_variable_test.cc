@@ -1,8 +1,7 @@
-// Rows 61 to 71 of the table of variable scopes, as get_variable shows them; the partitioners alone are in
-// partitioner_test.cc.
+// Partitioned variables, as get_variable shows them; the partitioners alone are in partitioner_test.cc.
 #include <set>
 
-#include "tests/support/references/scope_rows.h"
+#include "tests/support/references/scope_cases.h"
 
 namespace varscope {
 namespace {
@@ -10,7 +9,7 @@ namespace {
 using testing::expect_words;
 using testing::names;
 using testing::Names;
-using testing::ScopeRow;
+using testing::ScopeCase;
 using testing::thrown;
 
 const VariableOptions kTwoParts = {.partitioner = fixed_size_partitioner(2)};
@@ -19,8 +18,8 @@ Partitioner gives(std::vector<std::int64_t> counts) {
   return [counts](const Shape&, DType) { return counts; };
 }
 
-const ScopeRow kPartitioned[] = {
-    {61, "HandleAndParts",
+const ScopeCase kPartitioned[] = {
+    {"HandleAndParts",
      [] {
        VariableStore store;
        const auto scope = store.scope("scope0", {.partitioner = fixed_size_partitioner(2)});
@@ -41,7 +40,7 @@ const ScopeRow kPartitioned[] = {
        EXPECT_EQ(store.find("scope0/name0"), &v);
        EXPECT_EQ(store.find("scope0/name0/part_1"), v.parts()[1]);
      }},
-    {61, "PartsAreDescribed",
+    {"PartsAreDescribed",
      [] {
        VariableStore store;
        const auto scope = store.scope("scope0", {.initializer = &Initializer::he_normal});
@@ -62,7 +61,7 @@ const ScopeRow kPartitioned[] = {
          EXPECT_EQ(spec.initializer, Initializer::he_normal({4, 6})) << "made for the full shape";
        }
      }},
-    {61, "PartsStartOnDifferentServers",
+    {"PartsStartOnDifferentServers",
      [] {
        VariableStore store;
        std::set<int> servers;
@@ -71,7 +70,7 @@ const ScopeRow kPartitioned[] = {
          servers.insert(p->spec().owner(0, 4).value);
        EXPECT_EQ(servers.size(), 4U);
      }},
-    {61, "PartsHaveTheBitsOfTheWhole",
+    {"PartsHaveTheBitsOfTheWhole",
      [] {
        VariableStore whole_store, cut_store;
        Tensor whole(DType::float32, {5, 4});
@@ -88,7 +87,7 @@ const ScopeRow kPartitioned[] = {
          }
        }
      }},
-    {62, "ScalarsAreNotCut",
+    {"ScalarsAreNotCut",
      [] {
        VariableStore store;
        const Variable& v = store.get_variable("v", {}, kTwoParts);
@@ -97,7 +96,7 @@ const ScopeRow kPartitioned[] = {
        const auto root = store.reenter("", {.reuse = Reuse::yes});
        EXPECT_EQ(&store.get_variable("v", {}, kTwoParts), &v);
      }},
-    {63, "ReuseWithAnotherNumberOfParts",
+    {"ReuseWithAnotherNumberOfParts",
      [] {
        VariableStore store;
        const auto scope = store.scope("s", {.reuse = Reuse::automatic});
@@ -112,7 +111,7 @@ const ScopeRow kPartitioned[] = {
                     }),
                     {"specified partitions [1, 2]", "found partitions [2, 1]"});
      }},
-    {63, "ReuseChecksShapeAndDType",
+    {"ReuseChecksShapeAndDType",
      [] {
        VariableStore store;
        const auto scope = store.scope("s", {.reuse = Reuse::automatic});
@@ -122,7 +121,7 @@ const ScopeRow kPartitioned[] = {
                     {"\"s/v\"", "float64"});
        EXPECT_EQ(&store.get_variable("v", VariableOptions(kTwoParts)), &v);
      }},
-    {64, "ReuseWithoutAPartitioner",
+    {"ReuseWithoutAPartitioner",
      [] {
        VariableStore store;
        const Variable& v = store.get_variable("v", {4}, kTwoParts);
@@ -136,7 +135,7 @@ const ScopeRow kPartitioned[] = {
        const auto root = store.reenter("", {.reuse = Reuse::yes});
        expect_words(thrown([&] { store.get_variable("w", {4}, kTwoParts); }), {"\"w\"", "does not exist"});
      }},
-    {65, "AnUnpartitionedOneExists",
+    {"AnUnpartitionedOneExists",
      [] {
        VariableStore store;
        store.get_variable("v", {4});
@@ -146,7 +145,7 @@ const ScopeRow kPartitioned[] = {
                       {"\"v\"", "unpartitioned version", "partitioned_variable_test.cc:"});
        }
      }},
-    {66, "BadPartitioners",
+    {"BadPartitioners",
      [] {
        VariableStore store;
        for (const auto& counts : {std::vector<std::int64_t>{2}, {0, 1}, {2, 2}, {5, 1}}) {
@@ -158,7 +157,7 @@ const ScopeRow kPartitioned[] = {
        EXPECT_TRUE(store.variables().empty());
        EXPECT_EQ(store.find("v"), nullptr);
      }},
-    {66, "ATakenPartNameMakesNothing",
+    {"ATakenPartNameMakesNothing",
      [] {
        VariableStore store;
        store.get_variable("v/part_1", {4});
@@ -166,7 +165,7 @@ const ScopeRow kPartitioned[] = {
                     {"\"v/part_1\"", "already exists"});
        EXPECT_EQ(names(store.variables()), Names{"v/part_1"});
      }},
-    {67, "UnequalParts",
+    {"UnequalParts",
      [] {
        VariableStore store;
        std::vector<std::int64_t> widths;
@@ -175,7 +174,7 @@ const ScopeRow kPartitioned[] = {
          widths.push_back(p->shape()[1]);
        EXPECT_EQ(widths, (std::vector<std::int64_t>{9, 9, 9, 8, 8}));
      }},
-    {68, "OnePartIsAPartToo",
+    {"OnePartIsAPartToo",
      [] {
        VariableStore store;
        const Variable& v = store.get_variable("v", {1, 4}, kTwoParts);
@@ -183,21 +182,38 @@ const ScopeRow kPartitioned[] = {
        EXPECT_EQ(names(v.parts()), Names{"v/part_0"});
        EXPECT_EQ(v.parts()[0]->shape(), v.shape());
      }},
-    {69, "ThePartitionerSeesTheDType",
+    {"ThePartitionerSeesTheDType",
      [] {
        VariableStore store;
        const auto s = store.scope("s", {.partitioner = variable_axis_size_partitioner(32)});
        EXPECT_EQ(store.get_variable("a", {16}).parts().size(), 2U);
        EXPECT_EQ(store.get_variable("b", {16}, {.dtype = DType::float64}).parts().size(), 4U);
      }},
-    {70, "SmallVariablesStayInOnePart",
+    {"SmallVariablesStayInOnePart",
      [] {
        VariableStore store;
        const auto s = store.scope("s", {.partitioner = min_max_variable_partitioner(4, 0, 64)});
        EXPECT_EQ(store.get_variable("a", {16}).parts().size(), 1U);
        EXPECT_EQ(store.get_variable("b", {1024}).parts().size(), 4U);
      }},
-    {71, "SliceInfo",
+    {"ReuseWithoutShapeOrPartitioner",
+     [] {
+       VariableStore store;
+       const auto s = store.scope("s", {.reuse = Reuse::automatic});
+       const Variable& v = store.get_variable("v", {4, 2}, kTwoParts);
+       EXPECT_EQ(&store.get_variable("v", kTwoParts), &v);
+       EXPECT_EQ(&store.get_variable("v", {4, 2}), &v);
+       EXPECT_EQ(&store.get_variable("v", {Shape::kUnknown, 2}, kTwoParts), &v);
+       const Variable& state = store.get_local_variable("state", {4, 2});
+       EXPECT_EQ(&store.get_local_variable("state", {4, 2}, kTwoParts), &state);
+     }},
+    {"WithoutElementsThereIsOnePart",
+     [] {
+       VariableStore store;
+       const Variable& v = store.get_variable("v", {0, 7}, {.partitioner = fixed_size_partitioner(5)});
+       EXPECT_EQ(names(v.parts()), Names{"v/part_0"});
+     }},
+    {"SliceInfo",
      [] {
        VariableStore store;
        const Variable& v = store.get_variable("v", {20, 43}, {.partitioner = fixed_size_partitioner(5, 1)});
@@ -208,7 +224,7 @@ const ScopeRow kPartitioned[] = {
      }},
 };
 
-VARSCOPE_SCOPE_ROWS(PartitionedTable, kPartitioned);
+VARSCOPE_SCOPE_CASES(PartitionedTable, kPartitioned);
 
 TEST(PartitionedVariable, ATensorIsCutToo) {
   VariableStore store;

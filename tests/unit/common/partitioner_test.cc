@@ -1,4 +1,4 @@
-// The rows of the table of variable scopes about how variables are cut.
+// How variables are partitioned.
 #include "common/variables/partitioner.h"
 
 #include <gtest/gtest.h>
@@ -19,9 +19,9 @@ struct PartitionerCase {
   DType dtype = DType::float32;
 };
 
-class PartitionerRows : public ::testing::TestWithParam<PartitionerCase> {};
+class PartitionerCases : public ::testing::TestWithParam<PartitionerCase> {};
 
-TEST_P(PartitionerRows, Gives) {
+TEST_P(PartitionerCases, Gives) {
   const PartitionerCase& c = GetParam();
   const Counts counts = c.partitioner(c.shape, c.dtype);
   EXPECT_EQ(counts, c.expected);
@@ -30,34 +30,30 @@ TEST_P(PartitionerRows, Gives) {
 }
 
 const PartitionerCase kCases[] = {
-    {"Row68_FixedSize", fixed_size_partitioner(2), {3, 1, 1}, {2, 1, 1}},
-    {"Row68_NoMorePartsThanIndices", fixed_size_partitioner(5), {3, 7}, {3, 1}},
-    {"Row68_AlongAnotherAxis", fixed_size_partitioner(5, 1), {3, 7}, {1, 5}},
-    {"Row68_NothingToCut", fixed_size_partitioner(5), {0, 7}, {1, 1}},
-    {"Row69_AllFit", variable_axis_size_partitioner(131072, 0), {4, 8, 16, 32}, {1, 1, 1, 1}},
-    {"Row69_JustFits", variable_axis_size_partitioner(65536, 0), {4, 8, 16, 32}, {1, 1, 1, 1}},
-    {"Row69_OneByteLess", variable_axis_size_partitioner(65535, 0), {4, 8, 16, 32}, {2, 1, 1, 1}},
-    {"Row69_TwoShards", variable_axis_size_partitioner(32768, 2), {4, 8, 16, 32}, {1, 1, 2, 1}},
-    {"Row69_EveryIndex", variable_axis_size_partitioner(2048, 3), {4, 8, 16, 32}, {1, 1, 1, 32}},
-    {"Row69_TooSmallForOneIndex", variable_axis_size_partitioner(1, 3), {4, 8, 16, 32}, {1, 1, 1, 32}},
-    {"Row69_MaxShards", variable_axis_size_partitioner(1024, 3, 5), {4, 8, 16, 32}, {1, 1, 1, 5}},
-    {"Row69_DTypeCounts",
-     variable_axis_size_partitioner(65536, 0),
-     {4, 8, 16, 32},
-     {2, 1, 1, 1},
-     DType::float64},
-    {"Row69_Empty", variable_axis_size_partitioner(16, 0), {4, 0}, {1, 1}},
-    {"Row70_BySize", min_max_variable_partitioner(100, 0, 2 << 10), {2048}, {4}},
-    {"Row70_AtLeastOne", min_max_variable_partitioner(100, 0), {2048}, {1}},
-    {"Row70_ByMaxPartitions", min_max_variable_partitioner(16, 0), {16, 128, 1024}, {16, 1, 1}},
-    {"Row70_ByTheExtent", min_max_variable_partitioner(100, 0, 1), {3, 128}, {3, 1}},
-    {"Row70_OtherAxis", min_max_variable_partitioner(4, 1), {16, 128, 1024}, {1, 4, 1}},
-    {"Row70_Empty", min_max_variable_partitioner(4, 0), {0, 8}, {1, 1}},
+    {"FixedSize", fixed_size_partitioner(2), {3, 1, 1}, {2, 1, 1}},
+    {"NoMorePartsThanIndices", fixed_size_partitioner(5), {3, 7}, {3, 1}},
+    {"AlongAnotherAxis", fixed_size_partitioner(5, 1), {3, 7}, {1, 5}},
+    {"NothingToCut", fixed_size_partitioner(5), {0, 7}, {1, 1}},
+    {"AllFit", variable_axis_size_partitioner(131072, 0), {4, 8, 16, 32}, {1, 1, 1, 1}},
+    {"JustFits", variable_axis_size_partitioner(65536, 0), {4, 8, 16, 32}, {1, 1, 1, 1}},
+    {"OneByteLess", variable_axis_size_partitioner(65535, 0), {4, 8, 16, 32}, {2, 1, 1, 1}},
+    {"TwoShards", variable_axis_size_partitioner(32768, 2), {4, 8, 16, 32}, {1, 1, 2, 1}},
+    {"EveryIndex", variable_axis_size_partitioner(2048, 3), {4, 8, 16, 32}, {1, 1, 1, 32}},
+    {"TooSmallForOneIndex", variable_axis_size_partitioner(1, 3), {4, 8, 16, 32}, {1, 1, 1, 32}},
+    {"MaxShards", variable_axis_size_partitioner(1024, 3, 5), {4, 8, 16, 32}, {1, 1, 1, 5}},
+    {"DTypeCounts", variable_axis_size_partitioner(65536, 0), {4, 8, 16, 32}, {2, 1, 1, 1}, DType::float64},
+    {"EmptyByAxisSize", variable_axis_size_partitioner(16, 0), {4, 0}, {1, 1}},
+    {"BySize", min_max_variable_partitioner(100, 0, 2 << 10), {2048}, {4}},
+    {"AtLeastOne", min_max_variable_partitioner(100, 0), {2048}, {1}},
+    {"ByMaxPartitions", min_max_variable_partitioner(16, 0), {16, 128, 1024}, {16, 1, 1}},
+    {"ByTheExtent", min_max_variable_partitioner(100, 0, 1), {3, 128}, {3, 1}},
+    {"OtherAxis", min_max_variable_partitioner(4, 1), {16, 128, 1024}, {1, 4, 1}},
+    {"EmptyByMinMax", min_max_variable_partitioner(4, 0), {0, 8}, {1, 1}},
 };
-INSTANTIATE_TEST_SUITE_P(Table, PartitionerRows, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Table, PartitionerCases, ::testing::ValuesIn(kCases),
                          [](const auto& info) { return info.param.name; });
 
-TEST(Partitioner, Row70_AnAxisThatIsNotThere) {
+TEST(Partitioner, AnAxisThatIsNotThere) {
   for (const Partitioner& p : {min_max_variable_partitioner(4, 2), fixed_size_partitioner(2, 2),
                                variable_axis_size_partitioner(16, 2)}) {
     EXPECT_EQ(thrown([&] {
@@ -93,15 +89,15 @@ TEST_P(BadPartitioners, AreRefused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, BadPartitioners,
-                         ::testing::Values(BadCase{"Row66_WrongRank", {1}, "rank"},
-                                           BadCase{"Row66_NoEntries", {}, "rank"},
-                                           BadCase{"Row66_Zero", {0, 1}, "less than one part"},
-                                           BadCase{"Row66_Negative", {1, -1}, "less than one part"},
-                                           BadCase{"Row66_TwoAxes", {2, 2}, "one axis only"},
+                         ::testing::Values(BadCase{"WrongRank", {1}, "rank"},
+                                           BadCase{"NoEntries", {}, "rank"},
+                                           BadCase{"Zero", {0, 1}, "less than one part"},
+                                           BadCase{"Negative", {1, -1}, "less than one part"},
+                                           BadCase{"TwoAxes", {2, 2}, "one axis only"},
                                            BadCase{"MorePartsThanIndices", {1, 5}, "only 4 indices"}),
                          [](const auto& info) { return info.param.name; });
 
-TEST(CutParts, Row67_TheFirstPartsGetOneMore) {
+TEST(CutParts, TheFirstPartsGetOneMore) {
   std::vector<std::int64_t> lengths;
   std::int64_t end = 0;
   for (const Slice& s : cut_parts({20, 43}, {1, 5})) {
@@ -114,7 +110,7 @@ TEST(CutParts, Row67_TheFirstPartsGetOneMore) {
   EXPECT_EQ(end, 43);
 }
 
-TEST(CutParts, Row71_SpecText) {
+TEST(CutParts, SpecText) {
   const std::vector<Slice> parts = cut_parts({20, 43}, {1, 5});
   EXPECT_EQ(parts[0].spec(), "20 43 0,20:0,9");
   EXPECT_EQ(parts[4].spec(), "20 43 0,20:35,8");

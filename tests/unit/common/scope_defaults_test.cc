@@ -1,8 +1,8 @@
-// Rows 26 to 43 of the table of variable scopes: inherited defaults, custom getters.
+// Inherited defaults, custom getters.
 #include <cmath>
 
 #include "common/variables/variable_scope.h"
-#include "tests/support/references/scope_rows.h"
+#include "tests/support/references/scope_cases.h"
 
 namespace varscope {
 namespace {
@@ -10,14 +10,14 @@ namespace {
 using testing::expect_words;
 using testing::names;
 using testing::Names;
-using testing::ScopeRow;
+using testing::ScopeCase;
 using testing::thrown;
 
 Initializer numbers() { return Initializer::values(Tensor::of<std::int32_t>({3}, {4, 5, 6}).view()); }
 Initializer halves() { return Initializer::values(Tensor::of<float>({2}, {0.5F, 1.5F}).view()); }
 
-const ScopeRow kDefaults[] = {
-    {26, "InitializersAreInheritedAndOverridden",
+const ScopeCase kDefaults[] = {
+    {"InitializersAreInheritedAndOverridden",
      [] {
        VariableStore store;
        ScopeHandle handle;
@@ -38,7 +38,7 @@ const ScopeRow kDefaults[] = {
        const auto foo = store.reenter(handle, {.initializer = Initializer::normal(0, 1)});
        EXPECT_EQ(store.get_variable("w", {}).spec().initializer, Initializer::normal(0, 1));
      }},
-    {26, "TheSetterReplacesTheInitializer",
+    {"TheSetterReplacesTheInitializer",
      [] {
        VariableStore store;
        auto foo = store.scope("foo", {.initializer = Initializer::constant(0.3)});
@@ -47,7 +47,7 @@ const ScopeRow kDefaults[] = {
        foo.set_initializer(std::nullopt);
        EXPECT_EQ(store.get_variable("w", {}).spec().initializer, Initializer::glorot_uniform({}));
      }},
-    {27, "ATensorGivesValueShapeAndDType",
+    {"ATensorGivesValueShapeAndDType",
      [] {
        VariableStore store;
        const Variable& v = store.get_variable("v", VariableOptions{.initializer = numbers()});
@@ -59,7 +59,7 @@ const ScopeRow kDefaults[] = {
        const auto scope = store.scope("s", {.initializer = numbers()});
        EXPECT_EQ(store.get_variable("v").shape(), Shape{3});
      }},
-    {28, "ATensorAndAShape",
+    {"ATensorAndAShape",
      [] {
        VariableStore store;
        expect_words(thrown([&] { store.get_variable("v", {3}, {.initializer = numbers()}); }),
@@ -68,7 +68,7 @@ const ScopeRow kDefaults[] = {
        expect_words(thrown([&] { store.get_variable("v", {4}); }), {"\"s/v\"", "shape", "[3]", "[4]"});
        EXPECT_TRUE(store.variables().empty());
      }},
-    {29, "ATensorAndAnotherDType",
+    {"ATensorAndAnotherDType",
      [] {
        VariableStore store;
        expect_words(thrown([&] {
@@ -77,13 +77,13 @@ const ScopeRow kDefaults[] = {
                     }),
                     {"\"v\"", "don't match", "int32", "float64"});
      }},
-    {30, "ATensorsDTypeWinsOverTheScopes",
+    {"ATensorsDTypeWinsOverTheScopes",
      [] {
        VariableStore store;
        const auto s = store.scope("s", {.dtype = DType::float64});
        EXPECT_EQ(store.get_variable("v", VariableOptions{.initializer = halves()}).dtype(), DType::float32);
      }},
-    {31, "DefaultIsGlorotUniform",
+    {"DefaultIsGlorotUniform",
      [] {
        struct Case {
          Shape shape;
@@ -100,7 +100,7 @@ const ScopeRow kDefaults[] = {
          }
        }
      }},
-    {32, "DefaultOfIntegersIsZeroAndOfBooleansFalse",
+    {"DefaultOfIntegersIsZeroAndOfBooleansFalse",
      [] {
        VariableStore store;
        for (DType dtype : {DType::int32, DType::int64, DType::uint8}) {
@@ -111,7 +111,7 @@ const ScopeRow kDefaults[] = {
          for (std::size_t i = 0; i < t.n_bytes(); ++i) EXPECT_EQ(t.view().bytes()[i], std::byte{0});
        }
      }},
-    {33, "AnInitializerThatNeedsAShape",
+    {"AnInitializerThatNeedsAShape",
      [] {
        VariableStore store;
        expect_words(thrown([&] { store.get_variable("v"); }),
@@ -120,7 +120,7 @@ const ScopeRow kDefaults[] = {
            thrown([&] { store.get_variable("v", VariableOptions{.initializer = &Initializer::he_normal}); }),
            {"\"v\"", "The initializer passed is not valid", "shape"});
      }},
-    {33, "AnInitializerFunctionGetsTheShape",
+    {"AnInitializerFunctionGetsTheShape",
      [] {
        VariableStore store;
        const auto foo = store.scope("foo", {.initializer = &Initializer::he_normal});
@@ -131,7 +131,7 @@ const ScopeRow kDefaults[] = {
                     }),
                     {"\"foo/w\"", "empty"});
      }},
-    {34, "DTypeIsInheritedByNameAndByHandle",
+    {"DTypeIsInheritedByNameAndByHandle",
      [] {
        VariableStore store;
        ScopeHandle handle;
@@ -148,7 +148,7 @@ const ScopeRow kDefaults[] = {
        again.set_dtype(DType::int32);
        EXPECT_EQ(store.get_variable("y", {1}).dtype(), DType::int32);
      }},
-    {35, "OneLossPerNewVariable",
+    {"OneLossPerNewVariable",
      [] {
        VariableStore store;
        auto s = store.scope("s", {.regularizer = Regularizer::l1(1)});
@@ -165,7 +165,7 @@ const ScopeRow kDefaults[] = {
        EXPECT_EQ(losses[1].variable, &w);
        EXPECT_EQ(losses[1].regularizer, Regularizer::l2(2));
      }},
-    {36, "NoRegularizerSwitchesOff",
+    {"NoRegularizerSwitchesOff",
      [] {
        VariableStore store;
        auto s = store.scope("s", {.regularizer = Regularizer::l1(1)});
@@ -178,7 +178,7 @@ const ScopeRow kDefaults[] = {
        store.get_variable("w", {1});
        EXPECT_TRUE(store.regularization_losses().empty());
      }},
-    {37, "ConstraintsAreInherited",
+    {"ConstraintsAreInherited",
      [] {
        VariableStore store;
        auto s = store.scope("s", {.constraint = Constraint::max_norm(3)});
@@ -190,7 +190,7 @@ const ScopeRow kDefaults[] = {
        const auto again = store.reenter(s);
        EXPECT_EQ(store.get_variable("w", {1}).spec().constraint, Constraint::non_neg());
      }},
-    {38, "AHandleKeepsThePartitioner",
+    {"AHandleKeepsThePartitioner",
      [] {
        VariableStore store;
        ScopeHandle handle;
@@ -210,15 +210,33 @@ Variable& product_of_two(GetterCall& call) {
                               {&call.next(call.name + "/prod_0"), &call.next(call.name + "/prod_1")});
 }
 
-const ScopeRow kGetters[] = {
-    {39, "AnEmptyGetter",
+const ScopeCase kGetters[] = {
+    {"AGetterOfOneVariableReplacesThoseOfItsScopes",
+     [] {
+       VariableStore store;
+       Names seen;
+       const auto spy = [&seen](const std::string& who) -> CustomGetter {
+         return [&seen, who](GetterCall& call) -> Variable& {
+           seen.push_back(who + " " + call.name);
+           EXPECT_FALSE(call.options.custom_getter);
+           return call.next();
+         };
+       };
+       const auto s = store.scope("s", {.custom_getter = spy("scope")});
+       store.get_variable("v", {1}, {.custom_getter = spy("own")});
+       store.get_variable("w", {1});
+       EXPECT_EQ(seen, (Names{"own s/v", "scope s/w"}));
+       expect_words(thrown([&] { store.get_variable("x", {1}, {.custom_getter = CustomGetter()}); }),
+                    {"\"s/x\"", "not callable"});
+     }},
+    {"AnEmptyGetter",
      [] {
        VariableStore store;
        expect_words(thrown([&] { auto s = store.scope("s", {.custom_getter = CustomGetter()}); }),
                     {"\"s\"", "not callable"});
        EXPECT_EQ(store.current_scope(), "");
      }},
-    {40, "TheIdentityIsCalledOncePerGet",
+    {"TheIdentityIsCalledOncePerGet",
      [] {
        VariableStore store;
        int calls = 0;
@@ -237,7 +255,7 @@ const ScopeRow kGetters[] = {
        EXPECT_EQ(&store.get_variable("v", {1}), made);
        EXPECT_EQ(calls, 2);
      }},
-    {41, "TheGetterSeesTheEffectiveReuse",
+    {"TheGetterSeesTheEffectiveReuse",
      [] {
        VariableStore store;
        std::vector<Reuse> seen;
@@ -253,7 +271,7 @@ const ScopeRow kGetters[] = {
        store.get_variable("v", {1});
        EXPECT_EQ(seen, (std::vector<Reuse>{Reuse::no, Reuse::yes, Reuse::automatic}));
      }},
-    {41, "TheGetterSeesAndChangesTheOptions",
+    {"TheGetterSeesAndChangesTheOptions",
      [] {
        VariableStore store;
        const CustomGetter freeze = [](GetterCall& call) -> Variable& {
@@ -265,7 +283,7 @@ const ScopeRow kGetters[] = {
        const auto s = store.scope("s", {.initializer = Initializer::constant(3), .custom_getter = freeze});
        EXPECT_FALSE(store.get_variable("v", {2}).trainable());
      }},
-    {42, "AGetterComposes",
+    {"AGetterComposes",
      [] {
        VariableStore store;
        const CustomGetter two = [](GetterCall& call) -> Variable& {
@@ -283,7 +301,7 @@ const ScopeRow kGetters[] = {
        EXPECT_EQ(&store.get_variable("v", {2, 3}), &v);
        EXPECT_EQ(store.table().size(), 2U);
      }},
-    {43, "NestedGettersRunFromTheInside",
+    {"NestedGettersRunFromTheInside",
      [] {
        VariableStore store;
        const auto a = store.scope("prod_scope", {.custom_getter = product_of_two});
@@ -305,8 +323,8 @@ const ScopeRow kGetters[] = {
      }},
 };
 
-VARSCOPE_SCOPE_ROWS(DefaultsTable, kDefaults);
-VARSCOPE_SCOPE_ROWS(CustomGetterTable, kGetters);
+VARSCOPE_SCOPE_CASES(DefaultsTable, kDefaults);
+VARSCOPE_SCOPE_CASES(CustomGetterTable, kGetters);
 
 TEST(ComposedVariable, PartsMustBeAlike) {
   VariableStore store;

@@ -100,7 +100,6 @@ TEST(Cut, BoundariesArePinned) {
   EXPECT_EQ(middle.size(), 64U);
 }
 
-// Row 71 of the table of variable scopes.
 TEST(SliceSpec, IsWrittenAsTensorFlowWritesIt) {
   const Slice s{Shape{20, 43}, Shape{0, 0}, Shape{20, 9}};
   EXPECT_EQ(s.spec(), "20 43 0,20:0,9");

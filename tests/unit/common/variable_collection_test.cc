@@ -1,5 +1,5 @@
-// Rows 56 to 60 of the table of variable scopes: collections, local variables, regularization losses.
-#include "tests/support/references/scope_rows.h"
+// Collections, local variables, regularization losses.
+#include "tests/support/references/scope_cases.h"
 
 namespace varscope {
 namespace {
@@ -7,11 +7,11 @@ namespace {
 using testing::expect_words;
 using testing::names;
 using testing::Names;
-using testing::ScopeRow;
+using testing::ScopeCase;
 using testing::thrown;
 
-const ScopeRow kCollections[] = {
-    {56, "GlobalAndTrainable",
+const ScopeCase kCollections[] = {
+    {"GlobalAndTrainable",
      [] {
        VariableStore store;
        store.get_variable("a", {1});
@@ -20,7 +20,7 @@ const ScopeRow kCollections[] = {
        EXPECT_EQ(names(store.collection(collections::kTrainable)), Names{"a"});
        EXPECT_TRUE(store.collection("no such").empty());
      }},
-    {57, "CollectionsOfAScope",
+    {"CollectionsOfAScope",
      [] {
        VariableStore store;
        {
@@ -37,7 +37,7 @@ const ScopeRow kCollections[] = {
        EXPECT_EQ(names(store.collection(collections::kGlobal, "foo_")), Names{"foo_/a"});
        EXPECT_EQ(names(store.collection(collections::kGlobal)), (Names{"foo_/a", "foo/b", "foo/x/c"}));
      }},
-    {58, "NamedCollectionsReplaceGlobal",
+    {"NamedCollectionsReplaceGlobal",
      [] {
        VariableStore store;
        const std::vector<std::string> mine = {"mine", "mine"};
@@ -47,13 +47,13 @@ const ScopeRow kCollections[] = {
        EXPECT_EQ(names(store.collection(collections::kTrainable)), Names{"a"});
        EXPECT_EQ(mine, (std::vector<std::string>{"mine", "mine"}));
      }},
-    {58, "TrainableIsEnteredOnce",
+    {"TrainableIsEnteredOnce",
      [] {
        VariableStore store;
        store.get_variable("a", {1}, {.collections = Names{collections::kTrainable}});
        EXPECT_EQ(names(store.collection(collections::kTrainable)), Names{"a"});
      }},
-    {59, "LocalVariables",
+    {"LocalVariables",
      [] {
        VariableStore store;
        const auto outer = store.scope("outer", {.trainable = true,
@@ -76,7 +76,7 @@ const ScopeRow kCollections[] = {
        EXPECT_EQ(foo, Names{"foo"});
        EXPECT_FALSE(store.get_variable("g", {}).is_local());
      }},
-    {59, "LocalVariablesObeyReuse",
+    {"LocalVariablesObeyReuse",
      [] {
        VariableStore store;
        auto outer = store.scope("outer");
@@ -88,7 +88,7 @@ const ScopeRow kCollections[] = {
        expect_words(thrown([&] { store.get_local_variable("w", {5}); }), {"\"outer/w\"", "shape"});
        expect_words(thrown([&] { store.get_local_variable("x", {4}); }), {"\"outer/x\"", "does not exist"});
      }},
-    {59, "ARowForEachSample",
+    {"ARowForEachSample",
      [] {
        VariableStore store;
        const Variable& w = store.get_local_variable("state", {Shape::kUnknown, 3});
@@ -100,7 +100,7 @@ const ScopeRow kCollections[] = {
                     {"\"x\"", "shape [3, ?]", "but the first"});
        expect_words(thrown([&] { store.get_variable("x", {Shape::kUnknown, 3}); }), {"\"x\"", "[?, 3]"});
      }},
-    {60, "LossesAreCollectedByScope",
+    {"LossesAreCollectedByScope",
      [] {
        VariableStore store;
        const auto outer = store.scope("outer", {.regularizer = Regularizer::l2(0.5)});
@@ -120,7 +120,7 @@ const ScopeRow kCollections[] = {
        EXPECT_EQ(inside[0].variable, store.find("outer/inner/b"));
        EXPECT_TRUE(store.regularization_losses("none").empty());
      }},
-    {60, "APartitionedVariableHasALossPerPart",
+    {"APartitionedVariableHasALossPerPart",
      [] {
        VariableStore store;
        store.get_variable("v", {5},
@@ -132,7 +132,7 @@ const ScopeRow kCollections[] = {
      }},
 };
 
-VARSCOPE_SCOPE_ROWS(CollectionTable, kCollections);
+VARSCOPE_SCOPE_CASES(CollectionTable, kCollections);
 
 }  // namespace
 }  // namespace varscope

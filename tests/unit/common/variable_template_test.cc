@@ -1,7 +1,8 @@
-// Rows 72 to 75 of the table of variable scopes: templates and threads; and what make_variable adds.
+// Templates and threads; and what make_variable adds.
+#include <functional>
 #include <thread>
 
-#include "tests/support/references/scope_rows.h"
+#include "tests/support/references/scope_cases.h"
 
 namespace varscope {
 namespace {
@@ -9,11 +10,11 @@ namespace {
 using testing::expect_words;
 using testing::names;
 using testing::Names;
-using testing::ScopeRow;
+using testing::ScopeCase;
 using testing::thrown;
 
-const ScopeRow kTemplates[] = {
-    {72, "CallsShareVariables",
+const ScopeCase kTemplates[] = {
+    {"CallsShareVariables",
      [] {
        VariableStore store;
        const auto f = [&store]() -> Variable& { return store.get_variable("v", {1}); };
@@ -28,7 +29,7 @@ const ScopeRow kTemplates[] = {
        EXPECT_EQ(second.scope_name(), "s1_1");
        EXPECT_EQ(store.variables().size(), 2U);
      }},
-    {72, "CallsTakeArguments",
+    {"CallsTakeArguments",
      [] {
        VariableStore store;
        auto scaled = store.make_template("scaled", [&store](int factor, std::string& log) {
@@ -40,7 +41,7 @@ const ScopeRow kTemplates[] = {
        EXPECT_EQ(scaled(4, log), 8);
        EXPECT_EQ(log, "scaled/v scaled/v ");
      }},
-    {73, "TheScopeOfTheFirstCallStays",
+    {"TheScopeOfTheFirstCallStays",
      [] {
        VariableStore store;
        auto t = store.make_template("s1", [&store] { return store.get_variable("v", {1}).name(); });
@@ -52,14 +53,14 @@ const ScopeRow kTemplates[] = {
        EXPECT_EQ(t(), "scope/s1/v");
        EXPECT_EQ(store.current_scope(), "scope2");
      }},
-    {74, "ALaterTrainableVariable",
+    {"ALaterTrainableVariable",
      [] {
        VariableStore store;
        auto t = store.make_template("s1", [&store] { store.make_variable("bare", {1}); });
        t();
        expect_words(thrown([&] { t(); }), {"template \"s1\"", "trainable", "\"s1_1/bare\"", "get_variable"});
      }},
-    {74, "ALaterGetOfANewVariable",
+    {"ALaterGetOfANewVariable",
      [] {
        VariableStore store;
        auto t = store.make_template("s1", [&store](const char* name) { store.get_variable(name, {1}); });
@@ -67,7 +68,7 @@ const ScopeRow kTemplates[] = {
        expect_words(thrown([&] { t("b"); }), {"\"s1/b\"", "does not exist"});
        EXPECT_EQ(thrown([&] { t("a"); }), "no error");
      }},
-    {74, "LaterVariablesThatAreNotTrained",
+    {"LaterVariablesThatAreNotTrained",
      [] {
        VariableStore store;
        auto t =
@@ -75,7 +76,7 @@ const ScopeRow kTemplates[] = {
        t();
        EXPECT_EQ(thrown([&] { t(); }), "no error");
      }},
-    {74, "AFirstCallThatFailed",
+    {"AFirstCallThatFailed",
      [] {
        VariableStore store;
        auto t = store.make_template("s1", [&store](bool fails) {
@@ -87,10 +88,106 @@ const ScopeRow kTemplates[] = {
        EXPECT_EQ(t(false), "s1/v");
        EXPECT_EQ(t(false), "s1/v");
      }},
+    {"ABodyThatCallsTheTemplateAgainShares",
+     [] {
+       VariableStore store;
+       Template<std::function<const Variable*(int)>> t(store, "s", [&](int depth) {
+         const Variable* mine = &store.get_variable("v", {1});
+         if (depth > 0) {
+           EXPECT_EQ(t(depth - 1), mine);
+         }
+         return mine;
+       });
+       EXPECT_EQ(t(2)->name(), "s/v");
+       EXPECT_EQ(t(1)->name(), "s/v");
+       EXPECT_EQ(store.variables().size(), 1U);
+     }},
+    {"ABodyThatCallsTheTemplateBeforeItsVariablesShares",
+     [] {
+       VariableStore store;
+       Template<std::function<const Variable*(int)>> t(store, "s", [&](int depth) {
+         const Variable* inner = depth > 0 ? t(depth - 1) : nullptr;
+         const auto scope = store.scope("a", {.reuse = Reuse::automatic});
+         const Variable* mine = &store.get_variable("v", {1});
+         if (inner != nullptr) {
+           EXPECT_EQ(inner, mine);
+         }
+         return mine;
+       });
+       EXPECT_EQ(t(2)->name(), "s/a/v");
+       EXPECT_EQ(t(0)->name(), "s/a/v");
+       EXPECT_EQ(store.variables().size(), 1U);
+     }},
+    {"AFirstCallThatFailsAfterAnInnerOneIsAFirstCallAgain",
+     [] {
+       VariableStore store;
+       Template<std::function<void(bool)>> t(store, "s", [&](bool outer) {
+         const auto scope = store.scope("a", {.reuse = Reuse::automatic});
+         store.get_variable("v", {1});
+         if (!outer) return;
+         t(false);
+         if (store.find("s/a/w") == nullptr && store.find("stop") == nullptr) {
+           store.make_variable("elsewhere", {1});
+           const auto root = store.reenter("");
+           store.get_variable("stop", {1});
+           fail(ErrorKind::argument, "on purpose");
+         }
+         store.get_variable("w", {1});
+       });
+       EXPECT_EQ(thrown([&] { t(true); }), "argument: on purpose");
+       EXPECT_EQ(thrown([&] { t(true); }), "no error");
+       EXPECT_NE(store.find("s/a/w"), nullptr);
+     }},
+    {"ItsScopeIsMadeNow",
+     [] {
+       VariableStore store;
+       const auto get = [&store] { return store.get_variable("v", {1}).name(); };
+       auto outside = store.make_template("t", get, {.create_scope_now = true});
+       EXPECT_EQ(outside.scope_name(), "t");
+       EXPECT_EQ(store.unique_name("t"), "t") << "no name scope was opened";
+       const auto scope = store.scope("scope");
+       EXPECT_EQ(outside(), "t/v");
+       EXPECT_EQ(outside(), "t/v");
+       auto second = store.make_template("t", get, {.create_scope_now = true});
+       auto third = store.make_template("t", get);
+       EXPECT_EQ(third(), "scope/t_1/v");
+       EXPECT_EQ(second(), "scope/t/v");
+     }},
+    {"AUniqueNameIsTakenAsItIs",
+     [] {
+       VariableStore store;
+       const auto get = [&store] { return store.get_variable("v", {1}).name(); };
+       auto first = store.make_template("t", get, {.unique_name = "here"});
+       auto second = store.make_template("t", get, {.unique_name = "here"});
+       EXPECT_EQ(first(), "here/v");
+       EXPECT_EQ(first(), "here/v");
+       expect_words(thrown([&] { second(); }), {"\"here/v\"", "already exists"});
+       auto now = store.make_template("t", get, {.create_scope_now = true, .unique_name = "now"});
+       EXPECT_EQ(now.scope_name(), "now");
+       expect_words(
+           thrown([&] { store.make_template("t", get, {.create_scope_now = true, .unique_name = "a b"}); }),
+           {"\"a b\"", "scope"});
+     }},
+    {"ItsCustomGetterRunsForEachOfItsVariables",
+     [] {
+       VariableStore store;
+       Names seen;
+       const CustomGetter spy = [&](GetterCall& call) -> Variable& {
+         seen.push_back(call.name);
+         return call.next();
+       };
+       const auto outer = store.scope("outer");
+       auto t = store.make_template("t", [&store] { return store.get_variable("v", {1}).name(); },
+                                    {.custom_getter = spy});
+       t();
+       t();
+       store.get_variable("w", {1});
+       EXPECT_EQ(seen, (Names{"outer/t/v", "outer/t/v"}));
+     }},
 };
 
-const ScopeRow kThreads[] = {
-    {75, "TheSecondThreadFindsTheVariableTaken",
+const ScopeCase kThreads[] = {
+    {"TheSecondThreadFindsTheVariableTaken",
      [] {
        VariableStore store;
        const auto make = [&] {
@@ -103,7 +200,7 @@ const ScopeRow kThreads[] = {
        EXPECT_EQ(first, "no error");
        expect_words(second, {"\"foo/v\"", "already exists"});
      }},
-    {75, "AThreadStartsAtTheRoot",
+    {"AThreadStartsAtTheRoot",
      [] {
        VariableStore store;
        const auto outer = store.scope("outer", {.reuse = Reuse::automatic});
@@ -123,7 +220,7 @@ const ScopeRow kThreads[] = {
        EXPECT_EQ(store.current_scope(), "outer");
      }},
     // For the thread sanitizer, and for the order of creation.
-    {75, "ManyThreadsShareVariables",
+    {"ManyThreadsShareVariables",
      [] {
        constexpr int kThreads = 4, kVariables = 50;
        VariableStore store;
@@ -147,8 +244,8 @@ const ScopeRow kThreads[] = {
      }},
 };
 
-VARSCOPE_SCOPE_ROWS(TemplateTable, kTemplates);
-VARSCOPE_SCOPE_ROWS(ThreadTable, kThreads);
+VARSCOPE_SCOPE_CASES(TemplateTable, kTemplates);
+VARSCOPE_SCOPE_CASES(ThreadTable, kThreads);
 
 TEST(MakeVariable, TakesNothingFromTheVariableScope) {
   VariableStore store;
@@ -171,6 +268,30 @@ TEST(MakeVariable, ATensorMustHaveItsShape) {
                                    Initializer::values(Tensor::of<std::int32_t>({2}, {1, 2}).view())};
   EXPECT_EQ(store.make_variable("v", {2}, tensor).dtype(), DType::int32);
   expect_words(thrown([&] { store.make_variable("v", {3}, tensor); }), {"\"v\"", "[3]", "[2]"});
+}
+
+TEST(MakeVariable, IsMadeUniqueBesideAPartitionedVariable) {
+  VariableStore store;
+  store.get_variable("w", {4}, {.partitioner = fixed_size_partitioner(2)});
+  EXPECT_EQ(store.make_variable("w", {4}).name(), "w_1");
+  EXPECT_EQ(store.make_variable("w", {4}).name(), "w_2");
+  EXPECT_EQ(store.make_variable("w/part_0", {4}).name(), "w/part_0_1");
+  EXPECT_EQ(store.find("w")->combine(), Combine::concat);
+}
+
+TEST(MakeVariable, TakesNoNameWhenItFails) {
+  VariableStore store;
+  EXPECT_NE(thrown([&] { store.make_variable("v", {Shape::kUnknown}); }), "no error");
+  EXPECT_NE(thrown([&] { store.make_variable("v", {2}, {.initializer = InitializerFor()}); }), "no error");
+  EXPECT_NE(thrown([&] { store.make_variable("v", {2}, {.average_decay = 0.5}); }), "no error");
+  EXPECT_EQ(store.make_variable("v", {2}).name(), "v");
+}
+
+TEST(MakeVariable, CallsNoGetter) {
+  VariableStore store;
+  const CustomGetter getter = [](GetterCall& call) -> Variable& { return call.next(); };
+  expect_words(thrown([&] { store.make_variable("v", {2}, {.custom_getter = getter}); }),
+               {"\"v\"", "no custom getter", "get_variable"});
 }
 
 }  // namespace

@@ -10,19 +10,16 @@
 
 namespace varscope::testing {
 
-// One row of the table of variable scopes (TensorFlow's observable behaviour, numbered), or a case of it: a
-// test of its own, named "Row11_AlreadyExists".
-struct ScopeRow {
-  int number;
+// One behaviour of variable scopes, TensorFlow's unless docs/variable_scopes.md says otherwise: a test of its own, named
+// after it.
+struct ScopeCase {
   const char* name;
   void (*check)();
 };
 
-class ScopeRowTest : public ::testing::TestWithParam<ScopeRow> {};
+class ScopeCaseTest : public ::testing::TestWithParam<ScopeCase> {};
 
-inline std::string row_name(const ::testing::TestParamInfo<ScopeRow>& info) {
-  return "Row" + std::to_string(info.param.number) + "_" + info.param.name;
-}
+inline std::string case_name(const ::testing::TestParamInfo<ScopeCase>& info) { return info.param.name; }
 
 using Names = std::vector<std::string>;
 
@@ -41,8 +38,8 @@ inline void expect_words(const std::string& error, const std::vector<std::string
 
 }  // namespace varscope::testing
 
-// Registers an array of rows as the tests of suite `table`.
-#define VARSCOPE_SCOPE_ROWS(table, rows)                     \
-  class table : public ::varscope::testing::ScopeRowTest {}; \
-  TEST_P(table, Holds) { GetParam().check(); }               \
-  INSTANTIATE_TEST_SUITE_P(Rows, table, ::testing::ValuesIn(rows), ::varscope::testing::row_name)
+// Registers an array of cases as the tests of a suite.
+#define VARSCOPE_SCOPE_CASES(suite, cases)                    \
+  class suite : public ::varscope::testing::ScopeCaseTest {}; \
+  TEST_P(suite, Holds) { GetParam().check(); }                \
+  INSTANTIATE_TEST_SUITE_P(Cases, suite, ::testing::ValuesIn(cases), ::varscope::testing::case_name)
