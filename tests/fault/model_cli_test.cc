@@ -1,4 +1,5 @@
 // What `varscope graph`, `gradcheck`, `eval`, `plan` and the options of `train` show of a model.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -38,6 +39,46 @@ TEST(GraphCommand, PrintsTheScopeTree) {
   expect_words(e.out,
                {"the graph of training", "body/", "  conv/", "    conv2d", "[?, 16, 16, 4]", "moving average",
                 "dropout_1", "parameters", "FLOPs/sample", "total: 2618 parameters"});
+}
+
+// One line after the other, as data flow: layers without a scope of their own stand between those that have
+// one.
+TEST(GraphCommand, ListsNodesInTheOrderOfTheNetworkWithTheirInputs) {
+  const ScratchDir dir;
+  const Ended e = run(varscope({"graph", config(dir, kModel)}));
+  ASSERT_EQ(e.code, 0) << e.all();
+  std::size_t at = 0;
+  for (const char* line : {"\nx ", "\nbody/", "\n  conv/", "\n    conv2d ", "\n  norm/", "\n    batch_norm ",
+                           "\nmax_pool2d ", "\ndropout_1 ", "\nout/", "\n  dense ", "\nloss "}) {
+    at = e.out.find(line, at);
+    ASSERT_NE(at, std::string::npos) << line << e.out;
+  }
+  const auto ends = [&](const std::string& node, const std::string& inputs) {
+    const std::size_t begin = e.out.find(node);
+    ASSERT_NE(begin, std::string::npos) << node << e.out;
+    const std::string line = e.out.substr(begin, e.out.find('\n', begin + 1) - begin);
+    EXPECT_TRUE(line.ends_with("  " + inputs)) << line;
+  };
+  ends("scope / node ", "inputs");
+  ends("\n    conv2d ", "body/conv/channel, body/conv/weights, body/conv/bias");
+  ends("\nmax_pool2d ", "body/norm/batch_norm");
+  ends("\ndropout_1 ", "max_pool2d");
+  ends("\nloss ", "out/dense, y");
+}
+
+TEST(GraphCommand, MarksAScopeThatIsEnteredAgain) {
+  const ScratchDir dir;
+  const Ended e = run(varscope({"graph", config(dir,
+                                                "    - {type: dense, scope: a, units: 256}\n"
+                                                "    - {type: dense, scope: b, units: 256}\n"
+                                                "    - {type: dense, reuse: a, units: 256}\n"
+                                                "    - {type: dense, scope: out, units: 10}\n")}));
+  ASSERT_EQ(e.code, 0) << e.all();
+  const std::size_t first = e.out.find("\na/ "), again = e.out.find("\na/ ", first + 1);
+  ASSERT_NE(again, std::string::npos) << e.out;
+  EXPECT_LT(e.out.find("\nb/ "), again);
+  EXPECT_EQ(e.out.substr(again, e.out.find('\n', again + 1) - again), fmt::format("\n{:<36} (again)", "a/"));
+  EXPECT_LT(again, e.out.find("dense_1 ", again));
 }
 
 TEST(GraphCommand, EvaluationLeavesDropoutOut) {

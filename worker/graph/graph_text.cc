@@ -1,6 +1,9 @@
 #include "worker/graph/graph_text.h"
 
+#include <algorithm>
 #include <map>
+#include <set>
+#include <utility>
 #include <vector>
 
 namespace varscope {
@@ -56,9 +59,9 @@ std::int64_t flops(const Graph& graph, const Scope& scope) {
 std::string number(std::int64_t n) { return n == 0 ? "" : std::to_string(n); }
 
 std::string row(const std::string& name, const std::string& what, const std::string& shape,
-                std::int64_t n_parameters, std::int64_t n_flops) {
-  std::string text = fmt::format("{:<36} {:<24} {:<20} {:>12} {:>14}", name, what, shape,
-                                 number(n_parameters), number(n_flops));
+                std::int64_t n_parameters, std::int64_t n_flops, const std::string& inputs) {
+  std::string text = fmt::format("{:<36} {:<24} {:<20} {:>12} {:>14}  {}", name, what, shape,
+                                 number(n_parameters), number(n_flops), inputs);
   while (text.ends_with(' ')) text.pop_back();
   return text + "\n";
 }
@@ -72,20 +75,65 @@ std::string what_of(const Graph::Node& node) {
                                               : "constant variable";
 }
 
-void print(const Graph& graph, const Scope& scope, int depth, std::string& out) {
-  const std::string indent(static_cast<std::size_t>(2 * depth), ' ');
-  for (const NodeId id : scope.nodes) {
-    const Graph::Node& node = graph.node(id);
-    const bool trained = node.kind == Graph::Kind::variable && node.variable->trainable();
-    out += row(indent + last_name(node.name), what_of(node), node.type.shape.str(),
-               trained ? node.variable->shape().n_elements() : 0, graph.flops(id, 1));
-  }
-  for (const std::string& name : scope.order) {
-    const Scope& inner = scope.inner.at(name);
-    out += row(indent + name + "/", "", "", parameters(graph, inner), flops(graph, inner));
-    print(graph, inner, depth + 1, out);
-  }
+std::string inputs_of(const Graph& graph, const Graph::Node& node) {
+  std::string names;
+  for (const NodeId input : node.inputs) names += (names.empty() ? "" : ", ") + graph.node(input).name;
+  return names;
 }
+
+// Nodes one after the other, under the scopes that they are in. A scope that is met again has its sums at the
+// first place only.
+class TreePrinter {
+ public:
+  TreePrinter(const Graph& graph, const Scope& root) : graph_(graph), root_(root) {}
+
+  std::string print() {
+    for (std::size_t i = 0; i < graph_.size(); ++i) {
+      const NodeId id(static_cast<int>(i));
+      const Graph::Node& node = graph_.node(id);
+      open(node.name);
+      const bool trained = node.kind == Graph::Kind::variable && node.variable->trainable();
+      out_ += row(indent(open_.size()) + last_name(node.name), what_of(node), node.type.shape.str(),
+                  trained ? node.variable->shape().n_elements() : 0, graph_.flops(id, 1),
+                  inputs_of(graph_, node));
+    }
+    return std::move(out_);
+  }
+
+ private:
+  static std::string indent(std::size_t depth) { return std::string(2 * depth, ' '); }
+
+  // The scopes of this node are open then, and no others.
+  void open(const std::string& node) {
+    std::vector<std::string> path;
+    for (std::size_t from = 0, slash = 0; (slash = node.find('/', from)) != std::string::npos;
+         from = slash + 1)
+      path.push_back(node.substr(from, slash - from));
+    const auto differ = std::mismatch(open_.begin(), open_.end(), path.begin(), path.end());
+    open_.erase(differ.first, open_.end());
+    while (open_.size() < path.size()) {
+      open_.push_back(path[open_.size()]);
+      heading();
+    }
+  }
+  void heading() {
+    const Scope* scope = &root_;
+    std::string full;
+    for (const std::string& part : open_) {
+      scope = &scope->inner.at(part);
+      full += part + "/";
+    }
+    const bool is_first = printed_.insert(full).second;
+    out_ += row(indent(open_.size() - 1) + open_.back() + "/", is_first ? "" : "(again)", "",
+                is_first ? parameters(graph_, *scope) : 0, is_first ? flops(graph_, *scope) : 0, "");
+  }
+
+  const Graph& graph_;
+  const Scope& root_;
+  std::vector<std::string> open_;  // the path that is printed
+  std::set<std::string> printed_;
+  std::string out_;
+};
 
 std::string escaped(const std::string& text) {
   std::string out;
@@ -120,11 +168,11 @@ void print_dot(const Graph& graph, const Scope& scope, const std::string& path, 
 
 std::string graph_tree(const Graph& graph) {
   const Scope root = tree_of(graph);
-  std::string out = fmt::format("{:<36} {:<24} {:<20} {:>12} {:>14}\n", "scope / node", "op", "shape",
-                                "parameters", "FLOPs/sample");
-  print(graph, root, 0, out);
-  return out + fmt::format("\ntotal: {} parameters, {} FLOPs per sample forward\n", parameters(graph, root),
-                           flops(graph, root));
+  const std::string out = fmt::format("{:<36} {:<24} {:<20} {:>12} {:>14}  {}\n", "scope / node", "op",
+                                      "shape", "parameters", "FLOPs/sample", "inputs");
+  return out + TreePrinter(graph, root).print() +
+         fmt::format("\ntotal: {} parameters, {} FLOPs per sample forward\n", parameters(graph, root),
+                     flops(graph, root));
 }
 
 std::string graph_dot(const Graph& graph, const std::string& title) {

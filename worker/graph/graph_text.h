@@ -6,8 +6,9 @@
 
 namespace varscope {
 
-// The graph for people: its scopes as a tree, in each its ops and variables in order, with type, shape,
-// parameters (trained elements of variables) and FLOPs of one sample's forward pass; totals at the end.
+// The graph for people: its ops and variables in the order of the network, under the scopes that they are in,
+// with type, shape, parameters (trained elements of variables), FLOPs of one sample's forward pass and the
+// nodes that they read; totals at the end. A scope that is entered again is marked so.
 std::string graph_tree(const Graph& graph);
 
 // The graph for Graphviz: `dot -Tsvg`. Scopes are clusters, edges carry shapes.
