@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/base/synonyms.h"
+
 namespace varscope {
 
 namespace {
@@ -42,6 +44,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
   if (word.size() > kMaxWord) return {};
+  if (std::string same = synonym_of(word, candidates); !same.empty()) return same;
   const std::string wanted = folded(word);
   std::string best;
   std::size_t best_distance = kMaxWord;
@@ -78,7 +81,10 @@ std::string with_commas(std::int64_t n) {
 }
 
 std::string duration_text(double seconds) {
-  const auto s = static_cast<std::int64_t>(std::llround(std::max(0.0, seconds)));
+  seconds = std::max(0.0, seconds);  // 0 for NaN too
+  constexpr double kMostHours = 1e5;
+  if (seconds >= kMostHours * 3600) return fmt::format("{:.3g} hours", seconds / 3600);
+  const auto s = static_cast<std::int64_t>(std::llround(seconds));
   if (s >= 3600) return fmt::format("{}h {:02}m", s / 3600, s % 3600 / 60);
   if (s >= 60) return fmt::format("{}m {:02}s", s / 60, s % 60);
   return seconds < 10 ? fmt::format("{:.1f} s", seconds) : fmt::format("{} s", s);

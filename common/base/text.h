@@ -11,7 +11,8 @@ namespace varscope {
 // Edits that turn a into b: insert, delete, replace, swap two neighbours. Case counts.
 std::size_t edit_distance(std::string_view a, std::string_view b);
 
-// The candidate that was probably meant, or an empty text. Case, `-` and `_` do not count; at most one edit
+// The candidate that was probably meant, or an empty text: one that the word is another name for
+// (common/base/synonyms.h), or the nearest. Case, `-` and `_` do not count; at most one edit
 // for each three characters, and not for words so short that anything is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
@@ -23,7 +24,7 @@ std::string comma_list(const std::vector<std::string>& words);
 
 // "1,234,567"
 std::string with_commas(std::int64_t n);
-// "2.5 s", "1m 05s", "3h 07m"; less than nothing counts as nothing.
+// "2.5 s", "1m 05s", "3h 07m", "2.8e+06 hours"; less than nothing and NaN count as nothing.
 std::string duration_text(double seconds);
 // "512 B", "12.3 MiB"
 std::string bytes_text(std::int64_t n);

@@ -1,8 +1,12 @@
 #include "common/config/binder.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <limits>
 #include <type_traits>
 
+#include "common/base/synonyms.h"
 #include "common/base/text.h"
 
 namespace varscope {
@@ -18,6 +22,23 @@ bool is_in_list(std::string_view list, std::string_view word) {
     list.remove_prefix(std::min(comma + 1, list.size()));
   }
   return false;
+}
+
+std::string lower_case(std::string text) {
+  std::ranges::transform(text, text.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+std::string shown_number(const std::string& text) {
+  constexpr std::size_t kMost = 40;
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
+
+// Digits, and perhaps a sign.
+bool is_whole_number(std::string_view text) {
+  if (text.starts_with('-') || text.starts_with('+')) text.remove_prefix(1);
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
 // The names of one section's keys, or with `deep` the dotted names of all.
@@ -71,7 +92,8 @@ class Reader final : public Keys {
 
  private:
   void on_value(const KeyInfo& info, const ValueRef& value) override {
-    const ConfigNode* given = find(info, *info.rule.type_name ? info.rule.type_name : type_text(value));
+    const ConfigNode* given =
+        find(info, *info.rule.type_name ? info.rule.type_name : type_text(value, info.rule));
     if (!given) return;
     const std::string path = join_keys(path_, info.name);
     std::visit([&](auto* target) { read_value(*given, path, info.rule, *target); }, value);
@@ -115,17 +137,24 @@ class Reader final : public Keys {
   [[noreturn]] void fail_unknown(const ConfigEntry& entry, std::vector<std::string> known) const {
     std::ranges::sort(known);
     std::string hint = did_you_mean(entry.key, known);
-    if (hint.empty()) {
-      for (const std::string& full : everywhere_) {
-        if (full.ends_with("." + entry.key)) {
-          hint = fmt::format("; did you mean \"{}\"?", full);
-          break;
-        }
-      }
-    }
+    if (hint.empty()) hint = elsewhere(entry.key);
     fail_at(entry.key_mark, file_, "",
             fmt::format("{}: unknown key{}{} Allowed here: {}", join_keys(path_, shown_key(entry.key)), hint,
                         hint.empty() ? "." : "", known.empty() ? "nothing" : comma_list(known)));
+  }
+
+  // A key of another section, by this name or another one for it.
+  std::string elsewhere(const std::string& key) const {
+    std::vector<std::string> last_parts;
+    last_parts.reserve(everywhere_.size());
+    for (const std::string& full : everywhere_) last_parts.push_back(full.substr(full.rfind('.') + 1));
+    for (const std::string& name : {key, synonym_of(key, last_parts)}) {
+      const auto found = std::ranges::find(last_parts, name);
+      if (name.empty() || found == last_parts.end()) continue;
+      return fmt::format("; did you mean \"{}\"?",
+                         everywhere_[static_cast<std::size_t>(found - last_parts.begin())]);
+    }
+    return "";
   }
 
   static std::string shown_key(const std::string& key) {
@@ -146,26 +175,88 @@ class Reader final : public Keys {
                         info.rule.only_for, join_keys(path_, selector_name())));
   }
 
-  [[noreturn]] void fail_type(const ConfigNode& given, const std::string& path,
-                              std::string_view expected) const {
+  // `meant`: the value that was probably meant, as YAML writes it; may be empty.
+  [[noreturn]] void fail_type(const ConfigNode& given, const std::string& path, std::string_view expected,
+                              const std::string& meant = "") const {
     std::string hint;
     if (given.is_scalar() && given.quoted && !given.scalar.empty()) hint = " in quotes";
     if (given.is_null()) hint = " (the value is empty)";
+    if (!meant.empty()) hint += fmt::format("; did you mean {}?", meant);
     fail_at(given, file_, path, fmt::format("expected {}, got {}{}", expected, given.describe(), hint));
   }
 
+  [[noreturn]] void fail_range(const ConfigNode& given, const std::string& path, const Rule& rule) const {
+    fail_at(given, file_, path,
+            fmt::format("{} is out of range; allowed: {}", shown_number(given.scalar), range_text(rule)));
+  }
+
+  // Bounds of integers are far below 2^53, or absent: comparing doubles is exact.
   void check_range(const ConfigNode& given, const std::string& path, const Rule& rule, double value) const {
+    if (rule.may_be_off && value == 0) return;
     const bool ok = !(rule.min && value < *rule.min) && !(rule.max && value > *rule.max) &&
                     !(rule.above && value <= *rule.above) && !(rule.below && value >= *rule.below);
-    if (!ok)
-      fail_at(given, file_, path,
-              fmt::format("{} is out of range; allowed: {}", given.scalar, range_text(rule)));
+    if (!ok) fail_range(given, path, rule);
+  }
+
+  // A whole number that 64 bits do not hold.
+  [[noreturn]] void fail_size(const ConfigNode& given, const std::string& path, Rule rule) const {
+    if (rule.max) fail_range(given, path, rule);
+    using Limits = std::numeric_limits<std::int64_t>;
+    fail_at(given, file_, path,
+            fmt::format("{} is out of range; allowed: {} to {}", shown_number(given.scalar),
+                        rule.min ? static_cast<std::int64_t>(*rule.min) : Limits::min(), Limits::max()));
+  }
+
+  // What a value of another form was probably meant to be; may be empty.
+  static std::string meant_bool(const ConfigNode& given) {
+    const std::string word = given.is_scalar() ? lower_case(given.scalar) : "";
+    for (const char* yes : {"true", "yes", "on", "y", "1"}) {
+      if (word == yes) return "true";
+    }
+    for (const char* no : {"false", "no", "off", "n", "0"}) {
+      if (word == no) return "false";
+    }
+    return "";
+  }
+  template <class Number>
+  static std::string meant_number(const ConfigNode& given, const Rule& rule) {
+    if (given.is_list() && given.items.size() == 1) return meant_number<Number>(given.items[0], rule);
+    if (!given.is_scalar()) return "";
+    Number value{};
+    if (parse_number(given.scalar, value)) return fmt::format("{}", value);
+    double real = 0;
+    if (std::is_same_v<Number, std::int64_t> && parse_number(given.scalar, real) && std::rint(real) == real &&
+        std::abs(real) <= 1e15)
+      return fmt::format("{}", static_cast<std::int64_t>(real));
+    const std::string word = lower_case(given.scalar);
+    const bool never = word == "never" || word == "none" || word == "no" || word == "false" ||
+                       word == "inf" || word == ".inf" || word == "infinity" || word == "off";
+    return rule.may_be_off && never ? "off" : "";
+  }
+  // 3, and "3, 3" or 3x3 without brackets.
+  template <class T>
+  static std::string meant_list(const ConfigNode& given) {
+    if (!given.is_scalar() || given.scalar.empty()) return "";
+    std::string items;
+    for (std::string_view rest = given.scalar; !rest.empty();) {
+      const std::size_t end =
+          std::min(rest.find_first_of(std::is_same_v<T, std::string> ? ", " : ",x "), rest.size());
+      const std::string word(rest.substr(0, end));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+      if (word.empty()) continue;
+      if constexpr (!std::is_same_v<T, std::string>) {
+        T number{};
+        if (!parse_number(word, number)) return "";
+      }
+      items += (items.empty() ? "" : ", ") + word;
+    }
+    return items.empty() ? "" : fmt::format("[{}]", items);
   }
 
   void read_value(const ConfigNode& given, const std::string& path, const Rule&, bool& target) const {
     const bool valid =
         given.is_scalar() && !given.quoted && (given.scalar == "true" || given.scalar == "false");
-    if (!valid) fail_type(given, path, "true or false");
+    if (!valid) fail_type(given, path, "true or false", meant_bool(given));
     target = given.scalar == "true";
   }
 
@@ -174,8 +265,11 @@ class Reader final : public Keys {
            std::is_same_v<Number, double>) void read_value(const ConfigNode& given, const std::string& path,
                                                            const Rule& rule, Number& target) const {
     Number value{};
-    if (!given.is_scalar() || given.quoted || !parse_number(given.scalar, value)) {
-      fail_type(given, path, type_text(ValueRef(&target)));
+    const bool off = rule.may_be_off && given.is_scalar() && !given.quoted && given.scalar == "off";
+    if (!off && (!given.is_scalar() || given.quoted || !parse_number(given.scalar, value))) {
+      if (std::is_same_v<Number, std::int64_t> && !given.quoted && is_whole_number(given.scalar))
+        fail_size(given, path, rule);
+      fail_type(given, path, type_text(ValueRef(&target), rule), meant_number<Number>(given, rule));
     }
     check_range(given, path, rule, static_cast<double>(value));
     target = value;
@@ -189,7 +283,7 @@ class Reader final : public Keys {
   template <class T>
   void read_value(const ConfigNode& given, const std::string& path, const Rule& rule,
                   std::vector<T>& target) const {
-    if (!given.is_list()) fail_type(given, path, type_text(ValueRef(&target)));
+    if (!given.is_list()) fail_type(given, path, type_text(ValueRef(&target)), meant_list<T>(given));
     std::vector<T> values(given.items.size());
     for (std::size_t i = 0; i < values.size(); ++i) {
       read_value(given.items[i], join_keys(path, std::to_string(i)), rule, values[i]);
@@ -253,14 +347,14 @@ std::string range_text(const Rule& rule) {
     add("less than ", rule.below, "");
   }
   if (!text.empty() && *rule.unit) text += fmt::format(" ({})", rule.unit);
-  return text;
+  return rule.may_be_off ? text + ", or off" : text;
 }
 
-const char* type_text(const ValueRef& value) {
+std::string type_text(const ValueRef& value, const Rule& rule) {
   static constexpr std::array<const char*, std::variant_size_v<ValueRef>> kNames = {
       "true or false",      "an integer",        "a number",        "a text",
       "a list of integers", "a list of numbers", "a list of texts", "free-form YAML"};
-  return kNames[value.index()];
+  return fmt::format("{}{}", kNames[value.index()], rule.may_be_off ? " or off" : "");
 }
 
 }  // namespace varscope

@@ -46,6 +46,9 @@ struct Rule {
   // Elsewhere the key is an error when it is there, is not required, and is not dumped.
   const char* only_for = "";
   const char* type_name = "";  // replaces the type's name in --explain; for free-form nodes
+  // For numbers: 0 means never, and can be written as `off`, whatever the bounds.
+  bool may_be_off = false;
+  bool is_path = false;  // a text: a file or folder, see common/config/paths.h
 };
 
 // One row of the name table of an enum.
@@ -183,6 +186,15 @@ void bind_node(const ConfigNode& node, std::string_view file, std::string_view p
                const std::vector<std::string>& also_allowed = {});
 // Every key with its type, unit, default, range and meaning; two lines each.
 std::string explain_node(std::string_view path, const Describe& describe);
+// What explanations say of keys that several sections or layers have: once, or at each of them.
+enum class ExplainDetail : std::uint8_t { once, every_key };
+// The parts of an explanation: what is said of one key or section, with its line ends. Headings of other
+// forms ("type: dense") are parts too.
+struct ExplainedKey {
+  std::string path;  // up to ": "
+  std::string text;
+};
+std::vector<ExplainedKey> explained_keys(std::string_view explanation);
 // The keys and their present values as a tree, those that do not apply left out.
 ConfigNode dump_node(const Describe& describe);
 // Every dotted key; sections too.
@@ -209,9 +221,9 @@ ConfigNode dump_keys(const S& value) {
   return dump_node([&](Keys& keys) { section.describe(keys); });
 }
 
-// "1 to 8 samples", "more than 0", ""; for messages and for --explain.
+// "1 to 8 samples", "more than 0", "1 or more (seconds), or off", ""; for messages and for --explain.
 std::string range_text(const Rule& rule);
-// "an integer", "a list of numbers"
-const char* type_text(const ValueRef& value);
+// "an integer", "a list of numbers", "a number or off"
+std::string type_text(const ValueRef& value, const Rule& rule = {});
 
 }  // namespace varscope

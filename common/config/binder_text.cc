@@ -1,4 +1,5 @@
 // Two visitors over `describe`: --explain, and the dump of the effective values.
+#include <algorithm>
 #include <utility>
 
 #include "common/base/text.h"
@@ -34,7 +35,7 @@ class Explainer final : public Keys {
   void on_value(const KeyInfo& info, const ValueRef& value) override {
     const bool free_form = std::holds_alternative<ConfigNode*>(value);
     const ConfigNode now = node_of(value);
-    const std::string type = *info.rule.type_name ? info.rule.type_name : type_text(value);
+    const std::string type = *info.rule.type_name ? info.rule.type_name : type_text(value, info.rule);
     std::string initial = now.is_null() ? "nothing" : now.to_yaml();
     if (initial.ends_with('\n')) initial.pop_back();
     if (now.is_scalar() && now.scalar.empty()) initial = "\"\"";
@@ -42,7 +43,8 @@ class Explainer final : public Keys {
   }
 
   void on_choice(const KeyInfo& info, const ChoiceRef& choice) override {
-    line(info, fmt::format("one of {}", comma_list(choice.names)), choice.current);
+    line(info, fmt::format("one of {}", comma_list(choice.names)),
+         choice.current.empty() ? "\"\"" : choice.current);
   }
 
   void on_section(const KeyInfo& info, const SectionRef& section) override {
@@ -104,6 +106,25 @@ std::string explain_node(std::string_view path, const Describe& describe) {
   describe(explainer);
   if (out.starts_with('\n')) out.erase(0, 1);
   return out;
+}
+
+std::vector<ExplainedKey> explained_keys(std::string_view explanation) {
+  std::vector<ExplainedKey> keys;
+  std::string between;  // blank lines belong to what follows
+  for (std::size_t begin = 0; begin < explanation.size();) {
+    const std::size_t end = std::min(explanation.find('\n', begin), explanation.size() - 1) + 1;
+    const std::string line(explanation.substr(begin, end - begin));
+    begin = end;
+    if (line == "\n") {
+      between += line;
+    } else if (!line.starts_with(' ') || keys.empty()) {
+      keys.push_back({line.substr(0, line.find(": ")), between + line});
+      between.clear();
+    } else {
+      keys.back().text += line;
+    }
+  }
+  return keys;
 }
 
 ConfigNode dump_node(const Describe& describe) {

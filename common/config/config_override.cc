@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "common/base/text.h"
+#include "common/config/job_config.h"
 #include "common/config/yaml_reader.h"
 
 namespace varscope {
@@ -75,8 +77,50 @@ ConfigNode& step_into(ConfigNode& node, const std::string& part, const std::stri
   return node.add(part, ConfigNode{}, mark);
 }
 
+// Every key of a job, whatever the values of others are.
+std::vector<std::string> keys_of_a_job() {
+  JobConfig any;
+  any.data.test.emplace();
+  any.checkpoint.keep_best.emplace();
+  any.warm_start.emplace();
+  return list_keys([&](Keys& keys) { any.describe(keys); });
+}
+
+// `node` has no `part`.
+[[noreturn]] void fail_not_there(const ConfigNode& node, const std::string& key, const std::string& part,
+                                 const Mark& mark) {
+  std::vector<std::string> there;
+  there.reserve(node.entries.size());
+  for (const ConfigEntry& entry : node.entries) there.push_back(entry.key);
+  std::string hint = did_you_mean(part, there);
+  if (hint.empty()) hint = did_you_mean(key, keys_of_a_job());
+  fail(ErrorKind::config, "{}: there is no {} to remove{}", mark.origin, key, hint);
+}
+
+void remove_key(ConfigNode& root, const std::vector<std::string>& parts, const std::string& key,
+                const Mark& mark) {
+  const std::vector<std::string> known = keys_of_a_job();
+  const bool may_be_there = std::ranges::find(known, key) != known.end();
+  ConfigNode* node = &root;
+  std::string path;
+  for (std::size_t i = 0; i + 1 < parts.size(); ++i) {
+    const bool missing = node->is_null() || (node->is_map() && node->find_entry(parts[i]) == nullptr);
+    if (missing && may_be_there) return;
+    if (missing) fail_not_there(*node, key, parts[i], mark);
+    node = &step_into(*node, parts[i], path.empty() ? "the configuration" : path, mark);
+    path = join_keys(path, parts[i]);
+  }
+  const std::string& last = parts.back();
+  if (node->is_list()) {
+    const ConfigNode& item = step_into(*node, last, path, mark);  // throws for a wrong position
+    node->items.erase(node->items.begin() + (&item - node->items.data()));
+    return;
+  }
+  if (std::erase_if(node->entries, [&](const ConfigEntry& e) { return e.key == last; }) > 0) return;
+  if (!may_be_there) fail_not_there(*node, key, last, mark);
+}
+
 ConfigNode parse_value(std::string_view text, const std::string& origin) {
-  if (text.empty()) return ConfigNode::text("");
   try {
     return read_yaml_text(text, "the value");
   } catch (const Error& e) {
@@ -92,6 +136,8 @@ void apply_override(ConfigNode& root, std::string_view assignment) {
   if (equals == std::string_view::npos) malformed(mark.origin, "there is no =");
   const std::vector<std::string> parts = parts_of(assignment.substr(0, equals), mark.origin);
   const std::string_view value_text = assignment.substr(equals + 1);
+
+  if (value_text.empty()) return remove_key(root, parts, std::string(assignment.substr(0, equals)), mark);
 
   ConfigNode value = parse_value(value_text, mark.origin);
   stamp(value, mark);

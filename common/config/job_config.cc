@@ -4,6 +4,7 @@
 
 #include "common/base/text.h"
 #include "common/config/metric_names.h"
+#include "common/config/paths.h"
 #include "common/variables/scope_names.h"
 
 namespace varscope {
@@ -203,11 +204,23 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   return config;
 }
 
-std::string explain_job_config() {
-  return explain_keys<JobConfig>("") + explain_keys<LossConfig>("model.loss");
+std::string explain_job_config(ExplainDetail detail) {
+  const std::string all = explain_keys<JobConfig>("") + explain_keys<LossConfig>("model.loss");
+  if (detail == ExplainDetail::every_key) return all;
+  std::string text;
+  for (const ExplainedKey& key : explained_keys(all)) {
+    if (key.path.starts_with("data.test.")) continue;
+    text += key.text;
+    if (key.path == "data.test") text += "    its keys are those of data.train\n";
+  }
+  return text;
 }
 
-std::string dump(const JobConfig& config) { return dump_keys(config).to_yaml(); }
+std::string dump(const JobConfig& config) {
+  ConfigNode all = dump_keys(config);
+  escape_paths(all);
+  return all.to_yaml();
+}
 
 std::string value_text(const JobConfig& config, const std::string& key) {
   if (key == "job.run_dir") return config.run_dir() + "\n";

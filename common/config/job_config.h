@@ -275,7 +275,7 @@ struct JobConfig {
   OutputConfig output;
 
   std::string file;  // for messages
-  ConfigNode root;   // as written, with overrides and marks: for messages and config_hash
+  ConfigNode root;   // with overrides, expanded paths and marks: for messages and config_hash
 
   std::string run_dir() const;         // job.run_dir, or runs/<name>
   std::string checkpoint_dir() const;  // checkpoint.dir, or <run_dir>/checkpoints
@@ -296,10 +296,11 @@ struct JobConfig {
   }
 };
 
-// All keys with type, default, unit, allowed values and meaning; for `varscope config --explain`.
-std::string explain_job_config();
+// All keys with type, default, unit, allowed values and meaning; for `varscope config --explain`. Those of
+// data.test are those of data.train.
+std::string explain_job_config(ExplainDetail detail = ExplainDetail::once);
 
-// The effective settings as YAML, defaults included; parse_job reads it back to an equal JobConfig.
+// The effective settings as YAML, defaults included; load_config reads it back to an equal JobConfig.
 std::string dump(const JobConfig& config);
 // One of them: a scalar's text and LF, or YAML of a list or section. Of job.run_dir and checkpoint.dir, where
 // they are. Throws Error(config) for a key that the config does not have, with the one that was probably

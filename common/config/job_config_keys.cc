@@ -3,28 +3,40 @@
 
 namespace varscope {
 
+namespace {
+
+// Bounds of integers: beyond any use, and so small that products of two of them and sizes fit in 64 bits.
+constexpr double kMostRanks = 1 << 20;  // also logical workers
+constexpr double kMostCount = 1 << 30;  // what is in memory or on disk at once: rows of a batch, checkpoints
+constexpr double kMostOfRun = 1e12;     // steps, epochs, samples, words
+
+}  // namespace
+
 void JobSection::describe(Keys& keys) {
   keys.required_key("name", name, "name of the job; letters, digits, _ - and .");
   keys.key("seed", seed, "seed of every random draw: initial values, shuffling, dropout", {.min = 0});
-  keys.key("run_dir", run_dir, "folder for metrics and checkpoints; empty means runs/<name>");
+  keys.key("run_dir", run_dir, "folder for metrics and checkpoints; empty means runs/<name>",
+           {.is_path = true});
 }
 
 void ClusterConfig::describe(Keys& keys) {
   keys.key("servers", servers, "parameter server ranks; the other ranks are workers",
-           {.unit = "ranks", .min = 1});
+           {.unit = "ranks", .min = 1, .max = kMostRanks});
   keys.key(
       "logical_workers", logical_workers,
       "equal parts of the global batch whose gradients are summed in a fixed order; 0 means the number of "
       "workers. Set it to get the same bits on any number of workers",
-      {.min = 0});
+      {.min = 0, .max = kMostRanks});
   keys.choice("consistency", consistency, kConsistencies,
               "when a worker may read values; bsp waits for all of them");
-  keys.key("stall_timeout_s", stall_timeout_s, "a rank that does not answer for this long ends the job",
-           {.unit = "seconds", .min = 1});
+  keys.key("stall_timeout_s", stall_timeout_s,
+           "a rank that does not answer for this long ends the job; 0 or off means never",
+           {.unit = "seconds", .min = 1, .may_be_off = true});
   keys.key("step_timeout_s", step_timeout_s,
-           "a step that takes longer than this ends the job, though all ranks answer",
-           {.unit = "seconds", .min = 1});
-  keys.key("blas_threads", blas_threads, "threads of OpenBLAS in each rank", {.unit = "threads", .min = 1});
+           "a step that takes longer than this ends the job, though all ranks answer; 0 or off means never",
+           {.unit = "seconds", .min = 1, .may_be_off = true});
+  keys.key("blas_threads", blas_threads, "threads of OpenBLAS in each rank",
+           {.unit = "threads", .min = 1, .max = 1 << 12});
 }
 
 void DataSourceConfig::describe(Keys& keys) {
@@ -32,16 +44,17 @@ void DataSourceConfig::describe(Keys& keys) {
       "type", type, kDataTypes,
       "where samples come from: idx files, the Fashion-MNIST folder, generated digits, or the words of a "
       "text");
-  keys.key("folder", folder, "folder with the four files of Fashion-MNIST", {.only_for = "fashion_mnist"});
+  keys.key("folder", folder, "folder with the four files of Fashion-MNIST",
+           {.only_for = "fashion_mnist", .is_path = true});
   keys.choice("split", split, kDataSplits,
               "which part to read; auto is train for data.train and test for data.test",
               {.only_for = "fashion_mnist, text"});
-  keys.required_key("images", images, "IDX file with the images", {.only_for = "idx"});
-  keys.required_key("labels", labels, "IDX file with the labels", {.only_for = "idx"});
+  keys.required_key("images", images, "IDX file with the images", {.only_for = "idx", .is_path = true});
+  keys.required_key("labels", labels, "IDX file with the labels", {.only_for = "idx", .is_path = true});
   keys.key("samples", samples,
            "use the first n samples. 0 means all of the files; for digits 10000 in data.train and 2000 in "
            "data.test",
-           {.unit = "samples", .min = 0, .only_for = "idx, fashion_mnist, digits"});
+           {.unit = "samples", .min = 0, .max = kMostOfRun, .only_for = "idx, fashion_mnist, digits"});
   keys.key("pairs", pairs,
            "make pairs: each sample with another one; label 1 when both are of one class, else 0",
            {.only_for = "idx, fashion_mnist, digits"});
@@ -53,7 +66,7 @@ void DataSourceConfig::describe(Keys& keys) {
            {.unit = "pixels", .min = 8, .max = 64, .only_for = "digits"});
   keys.key("seed", seed, "seed of the generator", {.min = 0, .only_for = "digits"});
   keys.required_key("file", file, "text file, plain or gzip; words are split at white space",
-                    {.only_for = "text"});
+                    {.only_for = "text", .is_path = true});
   keys.key(
       "vocabulary", vocabulary,
       "vocabulary size: <unk> and the most frequent words of the training part; every other word is <unk>",
@@ -64,7 +77,7 @@ void DataSourceConfig::describe(Keys& keys) {
            "part of the words, at the end of the file, that is not trained on",
            {.min = 0, .below = 1, .only_for = "text"});
   keys.key("words", words, "use the first n words of the part; 0 means all",
-           {.unit = "words", .min = 0, .only_for = "text"});
+           {.unit = "words", .min = 0, .max = kMostOfRun, .only_for = "text"});
 }
 
 void DataConfig::describe(Keys& keys) {
@@ -139,18 +152,18 @@ void ScheduleConfig::describe(Keys& keys) {
   keys.selector("type", type, kScheduleTypes,
                 "how the rate changes; steps count from the end of the warm-up");
   keys.required_key("every_steps", every_steps, "steps between two changes of the rate",
-                    {.unit = "steps", .min = 1, .only_for = "step"});
+                    {.unit = "steps", .min = 1, .max = kMostOfRun, .only_for = "step"});
   keys.key("factor", factor, "what each change multiplies the rate by", {.above = 0, .only_for = "step"});
   keys.required_key("boundaries", boundaries,
                     "how many steps are done when the rate changes, in rising order",
-                    {.unit = "steps", .min = 1, .only_for = "piecewise"});
+                    {.unit = "steps", .min = 1, .max = kMostOfRun, .only_for = "piecewise"});
   keys.required_key("factors", factors,
                     "learning_rate times factors[i] is the rate after boundaries[i] steps",
                     {.min = 0, .only_for = "piecewise"});
   keys.required_key(
       "decay_steps", decay_steps,
       "how long the rate falls; exponential multiplies it by `rate` in so many steps, again and again",
-      {.unit = "steps", .min = 1, .only_for = "exponential, polynomial, cosine"});
+      {.unit = "steps", .min = 1, .max = kMostOfRun, .only_for = "exponential, polynomial, cosine"});
   keys.key("rate", rate, "what decay_steps steps multiply the rate by",
            {.above = 0, .only_for = "exponential"});
   keys.key("staircase", staircase, "change the rate only every decay_steps steps",
@@ -163,7 +176,7 @@ void ScheduleConfig::describe(Keys& keys) {
            {.min = 0, .max = 1, .only_for = "cosine"});
   keys.key("warmup_steps", warmup_steps,
            "first steps, in which the rate rises evenly from 0 to learning_rate",
-           {.unit = "steps", .min = 0});
+           {.unit = "steps", .min = 0, .max = kMostOfRun});
 }
 
 void ClipConfig::describe(Keys& keys) {
@@ -175,38 +188,43 @@ void ClipConfig::describe(Keys& keys) {
 }
 
 void TrainConfig::describe(Keys& keys) {
-  keys.key("epochs", epochs, "passes over the training data", {.unit = "epochs", .min = 1});
-  keys.key("batch", batch, "samples in the global batch, over all workers", {.unit = "samples", .min = 1});
-  keys.key("max_steps", max_steps, "stop after this many steps; 0 means no limit",
-           {.unit = "steps", .min = 0});
+  keys.key("epochs", epochs, "passes over the training data",
+           {.unit = "epochs", .min = 1, .max = kMostOfRun});
+  keys.key("batch", batch, "samples in the global batch, over all workers",
+           {.unit = "samples", .min = 1, .max = kMostCount});
+  keys.key("max_steps", max_steps, "stop after this many steps; 0 or off means no limit",
+           {.unit = "steps", .min = 0, .max = kMostOfRun, .may_be_off = true});
   keys.key("shuffle", shuffle, "new order of the samples in each epoch");
-  keys.key("log_every_steps", log_every_steps, "steps between two lines of metrics; 0 means never",
-           {.unit = "steps", .min = 0});
+  keys.key("log_every_steps", log_every_steps, "steps between two lines of metrics; 0 or off means never",
+           {.unit = "steps", .min = 0, .max = kMostOfRun, .may_be_off = true});
   keys.key("eval_every_epochs", eval_every_epochs,
-           "epochs between two evaluations on data.test; 0 means never", {.unit = "epochs", .min = 0});
+           "epochs between two evaluations on data.test; 0 or off means never",
+           {.unit = "epochs", .min = 0, .max = kMostOfRun, .may_be_off = true});
   keys.key("eval_batch", eval_batch,
            "samples evaluated at once by a worker; for a text the sequences that are read side by side",
-           {.unit = "samples", .min = 1});
+           {.unit = "samples", .min = 1, .max = kMostCount});
   keys.key("metrics", metrics,
            "metrics of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, perplexity, "
            "precision, recall, confusion_matrix. Without any: what suits the loss");
 }
 
 void CheckpointConfig::describe(Keys& keys) {
-  keys.key("dir", dir, "folder of the checkpoints; empty means checkpoints in the run directory");
-  keys.key("every_steps", every_steps, "steps between two checkpoints; 0 means off",
-           {.unit = "steps", .min = 0});
-  keys.key("every_seconds", every_seconds, "time between two checkpoints; 0 means off",
-           {.unit = "seconds", .min = 0});
-  keys.key("keep", keep, "newest checkpoints that are kept", {.unit = "checkpoints", .min = 1});
+  keys.key("dir", dir, "folder of the checkpoints; empty means checkpoints in the run directory",
+           {.is_path = true});
+  keys.key("every_steps", every_steps, "steps between two checkpoints; 0 or off means never",
+           {.unit = "steps", .min = 0, .max = kMostOfRun, .may_be_off = true});
+  keys.key("every_seconds", every_seconds, "time between two checkpoints; 0 or off means never",
+           {.unit = "seconds", .min = 0, .may_be_off = true});
+  keys.key("keep", keep, "newest checkpoints that are kept",
+           {.unit = "checkpoints", .min = 1, .max = kMostCount});
   keys.key("keep_every_steps", keep_every_steps,
-           "checkpoints of steps that are multiples of this are kept for ever; 0 means off",
-           {.unit = "steps", .min = 0});
+           "checkpoints of steps that are multiples of this are kept for ever; 0 or off means none",
+           {.unit = "steps", .min = 0, .max = kMostOfRun, .may_be_off = true});
   keys.key(
       "keep_every_hours", keep_every_hours,
       "the oldest checkpoint, and each that is this much later than the last so kept, are kept for ever; 0 "
-      "means off",
-      {.unit = "hours", .min = 0});
+      "or off means none",
+      {.unit = "hours", .min = 0, .may_be_off = true});
   keys.optional_section("keep_best", keep_best,
                         "the best checkpoints by a metric of the evaluations are kept");
   keys.key("variables", variables,
@@ -222,10 +240,10 @@ void CheckpointConfig::describe(Keys& keys) {
       "when resuming, variables that the checkpoint does not have get initial values instead of being an "
       "error");
   keys.key("at_end", at_end, "write a checkpoint when training ends");
-  keys.key("timeout_s", timeout_s, "a checkpoint that takes longer is given up",
-           {.unit = "seconds", .above = 0});
+  keys.key("timeout_s", timeout_s, "a checkpoint that takes longer is given up; 0 or off means never",
+           {.unit = "seconds", .above = 0, .may_be_off = true});
   keys.key("max_failures", max_failures, "checkpoints in a row that may fail before the job ends",
-           {.unit = "checkpoints", .min = 1});
+           {.unit = "checkpoints", .min = 1, .max = kMostCount});
   keys.choice("snapshot", snapshot, kSnapshotModes,
               "how a server keeps its state while the disk writes it: cow saves what updates overwrite, copy "
               "stops training and copies all");
@@ -235,8 +253,8 @@ void CheckpointConfig::describe(Keys& keys) {
            {.unit = "MiB", .min = 0, .max = 1 << 24});
   keys.key("mean_time_between_failures_s", mean_time_between_failures_s,
            "how long this job runs between two failures on average; the header and the summary then say how "
-           "often to make checkpoints. 0 means unknown: a day is assumed",
-           {.unit = "seconds", .min = 0});
+           "often to make checkpoints. 0 or off means unknown: a day is assumed",
+           {.unit = "seconds", .min = 0, .may_be_off = true});
   keys.choice(
       "when_busy", when_busy, kWhenBusy,
       "what becomes of a checkpoint that is due while an earlier one is being written: skip leaves it "
@@ -246,7 +264,8 @@ void CheckpointConfig::describe(Keys& keys) {
 void KeepBestConfig::describe(Keys& keys) {
   keys.required_key("metric", metric,
                     "loss, or one of train.metrics: of the newest evaluation up to its step");
-  keys.key("count", count, "how many of the best are kept", {.unit = "checkpoints", .min = 1});
+  keys.key("count", count, "how many of the best are kept",
+           {.unit = "checkpoints", .min = 1, .max = kMostCount});
   keys.choice(
       "mode", mode, kBestModes,
       "which values are better; auto knows: larger for accuracy, top_<k>, auc, precision, recall, smaller "
@@ -254,7 +273,8 @@ void KeepBestConfig::describe(Keys& keys) {
 }
 
 void WarmStartConfig::describe(Keys& keys) {
-  keys.required_key("from", from, "a checkpoint, or a directory of them: its newest whole one");
+  keys.required_key("from", from, "a checkpoint, or a directory of them: its newest whole one",
+                    {.is_path = true});
   keys.key("map", map,
            "which values go where, as a map from checkpoint to model: 'a/': 'b/' for a scope, a/x: b/y for a "
            "variable, '/' for the root. Without it all variables by their own names",

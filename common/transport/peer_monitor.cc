@@ -13,7 +13,7 @@ PeerMonitor::PeerMonitor(Transport& transport, std::vector<Peer> peers, int send
       peers_(std::move(peers)),
       heard_ns_(transport.size(), now_ns()),
       sender_(sender),
-      timeout_ns_(static_cast<std::int64_t>(timeout_s * 1e9)),
+      timeout_ns_(ns_of(timeout_s)),
       last_tick_ns_(now_ns()) {}
 
 void PeerMonitor::heard(Rank rank) { heard_ns_[rank] = now_ns(); }

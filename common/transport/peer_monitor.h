@@ -18,7 +18,7 @@ class PeerMonitor {
     Rank rank;
     std::string name;  // "worker 1 on host n3"
   };
-  // `sender` goes into the heartbeats' header.
+  // `sender` goes into the heartbeats' header. An infinite time-out is none.
   PeerMonitor(Transport& transport, std::vector<Peer> peers, int sender, double timeout_s);
 
   // A message or data of this rank has arrived.

@@ -10,6 +10,7 @@
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "common/config/config_override.h"
+#include "common/config/paths.h"
 #include "common/config/yaml_reader.h"
 #include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
@@ -108,6 +109,7 @@ void start_resumed(const TrainOptions& options, PreparedStart& start, Fs& fs, co
 JobConfig load_config(const std::string& file, const std::vector<std::string>& overrides) {
   ConfigNode root = read_yaml_file(file);
   for (const std::string& o : overrides) apply_override(root, o);
+  expand_paths(root, file);
   return parse_job(root, file);
 }
 
@@ -192,12 +194,28 @@ std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const Layer
   return m;
 }
 
+Clock last_step(const JobConfig& job, std::int64_t per_epoch) {
+  // Far above what a run does, and far below what a sum of steps would overflow at.
+  constexpr std::int64_t kMost = 1'000'000'000'000'000;
+  const TrainConfig& train = job.train;
+  const bool countable = train.epochs <= kMost / per_epoch;
+  if (train.max_steps > 0) {
+    const Clock most(train.max_steps);
+    return countable ? std::min(most, Clock(train.epochs * per_epoch)) : most;
+  }
+  if (countable) return Clock(train.epochs * per_epoch);
+  const ConfigNode* node = job.root.find_path("train.epochs");
+  fail_at(node != nullptr ? *node : job.root, job.file, "train.epochs",
+          fmt::format("{} epochs of {} steps are more steps than are counted ({}); lower it, or set "
+                      "train.max_steps",
+                      train.epochs, per_epoch, kMost));
+}
+
 TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
                           CoordinatorState& state) {
   TrainPlan plan;
   plan.steps_per_epoch = steps_per_epoch(facts.train_samples, job.train.batch);
-  plan.last = Clock(job.train.epochs * plan.steps_per_epoch);
-  if (job.train.max_steps > 0) plan.last = std::min(plan.last, Clock(job.train.max_steps));
+  plan.last = last_step(job, plan.steps_per_epoch);
   state = {{}, facts.train_samples, job.train.batch, job.job.seed};
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);

@@ -83,6 +83,10 @@ struct ModelFacts {
   }
 };
 
+// The step that a run ends with: train.epochs of so many steps, or train.max_steps. Throws Error(config) at
+// train.epochs for more steps than are counted.
+Clock last_step(const JobConfig& job, std::int64_t steps_per_epoch);
+
 // Where to start and where to end. `resumed` may be null. REQUIRES: it fits the job
 // (launch/job/start_values.h).
 TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,

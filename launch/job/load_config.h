@@ -7,7 +7,8 @@
 
 namespace varscope {
 
-// Reads, overrides and checks a config; an override is "train.epochs=3", as --set takes it. Throws Error(config).
+// Reads, overrides and checks a config, in which paths are expanded (common/config/paths.h); an override is
+// "train.epochs=3", as --set takes it. Throws Error(config).
 JobConfig load_config(const std::string& file, const std::vector<std::string>& overrides = {});
 
 }  // namespace varscope

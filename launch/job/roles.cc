@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "checkpoint/storage/envelope.h"
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "launch/observe/checkpoint_forecast.h"
@@ -42,7 +43,8 @@ Manifest base_manifest(const JobContext& c) {
 ShardCheckpointer::Options snapshot_options(const JobContext& context) {
   const JobConfig& job = context.job();
   return {job.checkpoint.snapshot, static_cast<std::size_t>(job.checkpoint.pool_mib) << 20,
-          std::min(job.cluster.stall_timeout_s / 4, job.checkpoint.timeout_s), context.values.names()};
+          std::min(time_limit(job.cluster.stall_timeout_s) / 4, time_limit(job.checkpoint.timeout_s)),
+          context.values.names()};
 }
 
 }  // namespace
@@ -57,7 +59,7 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
                           .optimizer = job.optimizer,
                           .fill = [&](ParameterShard& shard) { context.values.load(shard, context.fs); },
                           .start_id = context.start.start_id,
-                          .stall_timeout_s = job.cluster.stall_timeout_s,
+                          .stall_timeout_s = time_limit(job.cluster.stall_timeout_s),
                           .hosts = context.hosts,
                           .requests = context.requests};
   if (context.saves()) parts.saves.emplace(saves());
@@ -145,9 +147,9 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
   const LocalSumPlan sum_plan =
       LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers);
   VariableMemory memory(context.facts.table, sum_plan.n_buffers);
-  PsClient client(
-      transport, context.cluster, context.plan, id, memory,
-      {context.job().cluster.stall_timeout_s, context.hosts, context.job().cluster.step_timeout_s});
+  PsClient client(transport, context.cluster, context.plan, id, memory,
+                  {time_limit(context.job().cluster.stall_timeout_s), context.hosts,
+                   time_limit(context.job().cluster.step_timeout_s)});
   Trainer trainer(Trainer::Parts{
       context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
       model.variables, *model.train, model.test.get(), client, memory, sum_plan, context.train.first,

@@ -154,7 +154,7 @@ bool CheckpointCoordinator::is_complete() const {
 // A complete one may still wait until an evaluation has been recorded.
 bool CheckpointCoordinator::is_overdue() const {
   return pending_ && !pending_->committing && !is_complete() &&
-         static_cast<double>(now_ns() - pending_->started_ns) * 1e-9 > config_.timeout_s;
+         static_cast<double>(now_ns() - pending_->started_ns) * 1e-9 > time_limit(config_.timeout_s);
 }
 
 // Whoever is stuck keeps others waiting: a server the workers, and a worker all servers. All are named.
@@ -231,8 +231,7 @@ void CheckpointCoordinator::give_up(const std::string& why) {
   directory_.abandon(pending_->id);
   given_up_.reset();
   if (pending_->n_due > 0) {
-    const auto timeout_ns = static_cast<std::int64_t>(config_.timeout_s * 1e9);
-    given_up_ = GivenUp{pending_->id, now_ns() + timeout_ns, pending_->n_due};
+    given_up_ = GivenUp{pending_->id, now_ns() + ns_of(time_limit(config_.timeout_s)), pending_->n_due};
   }
   pending_.reset();
   ++n_failed_;

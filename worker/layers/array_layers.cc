@@ -17,14 +17,15 @@ struct ActivationKeys {
 struct ReshapeKeys {
   std::vector<std::int64_t> shape;
   void describe(Keys& keys) {
-    keys.required_key("shape", shape, "of one sample, without the batch: [28, 28, 1]", {.min = 1});
+    keys.required_key("shape", shape, "of one sample, without the batch: [28, 28, 1]",
+                      {.min = 1, .max = 1 << 30});
   }
 };
 
 struct TakeKeys {
   std::int64_t index = 0;
   void describe(Keys& keys) {
-    keys.required_key("index", index, "which entry of the samples' first axis", {.min = 0});
+    keys.required_key("index", index, "which entry of the samples' first axis", {.min = 0, .max = 1 << 30});
   }
 };
 

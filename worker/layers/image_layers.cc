@@ -9,6 +9,8 @@
 namespace varscope {
 namespace {
 
+constexpr double kMostPixels = 1 << 16;  // of a side
+
 constexpr Choice<Padding> kPaddings[] = {{Padding::same, "same"}, {Padding::valid, "valid"}};
 
 // One number for both axes, or [height, width].
@@ -45,9 +47,9 @@ struct ConvKeys {
     variables.describe(keys);
     keys.required_key("filters", filters, "channels of the output", {.min = 1, .max = 1 << 20});
     keys.required_key("kernel", kernel, "size of the filters: [side] or [height, width]",
-                      {.unit = "pixels", .min = 1});
+                      {.unit = "pixels", .min = 1, .max = kMostPixels});
     keys.key("stride", stride, "step of the filters: [both] or [height, width]",
-             {.unit = "pixels", .min = 1});
+             {.unit = "pixels", .min = 1, .max = kMostPixels});
     keys.choice(
         "padding", padding, kPaddings,
         "same: zeros around the image, so that the output is as large as the input / stride; valid: none");
@@ -88,9 +90,9 @@ struct PoolKeys {
   std::vector<std::int64_t> stride;
   Padding padding = Padding::valid;
   void describe(Keys& keys) {
-    keys.key("window", window, "[side] or [height, width]", {.unit = "pixels", .min = 1});
+    keys.key("window", window, "[side] or [height, width]", {.unit = "pixels", .min = 1, .max = kMostPixels});
     keys.key("stride", stride, "[both] or [height, width]; without it the window's size",
-             {.unit = "pixels", .min = 1});
+             {.unit = "pixels", .min = 1, .max = kMostPixels});
     keys.choice("padding", padding, kPaddings,
                 "same: windows may reach beyond the border; valid: they may not");
   }

@@ -1,10 +1,12 @@
 #include "worker/layers/layer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/text.h"
 #include "worker/layers/built_in.h"
 #include "worker/layers/initializer_config.h"
+#include "worker/layers/layer_variables.h"
 #include "worker/layers/scope_config.h"
 
 namespace varscope {
@@ -61,17 +63,47 @@ const LayerType& LayerRegistry::find(const ConfigNode& layer, std::string_view f
                       type->is_scalar() ? did_you_mean(type->scalar, names) : "", comma_list(names)));
 }
 
-std::string LayerRegistry::explain() const {
+namespace {
+
+std::string joined(const std::vector<ExplainedKey>& keys) {
+  std::string text;
+  for (const ExplainedKey& key : keys) text += key.text;
+  return text;
+}
+
+// What --explain says of a type. Without the keys that say the same as all layers with variables: `shared`.
+std::string explain_type(const LayerType& type, const std::string& path,
+                         const std::vector<std::string>& shared) {
+  std::vector<ExplainedKey> keys = explained_keys(explain_node(path, type.describe));
+  std::vector<std::string> left_out;
+  std::erase_if(keys, [&](const ExplainedKey& key) {
+    const bool is_shared = std::ranges::find(shared, key.text.substr(path.size())) != shared.end();
+    if (is_shared) left_out.push_back(key.path.substr(path.size() + 1));
+    return is_shared;
+  });
+  std::string text = fmt::format("type: {}\n  {}\n", type.name, type.summary);
+  if (!left_out.empty()) text += fmt::format("  {}: as all layers with variables\n", comma_list(left_out));
+  return text + joined(keys);
+}
+
+}  // namespace
+
+std::string LayerRegistry::explain(ExplainDetail detail) const {
   std::string text =
       "every layer: name (for `input` of later ones), input: a name (x is the sample; default: the layer "
       "before), inputs: a list of names; in a block, input is what the block gets\n"
       "a block of layers: scope, layers, or repeat: n with counter: i and from: 1, and layers that say "
       "$(i), $(i+1), $(i-1); or reuse: another block's scope, whose layers it then has too\n" +
       explain_scope_keys("model.layers[block]");
-  for (const LayerType& t : types_) {
-    text += fmt::format("type: {}\n  {}\n{}", t.name, t.summary,
-                        explain_node(fmt::format("model.layers[type={}]", t.name), t.describe));
+  std::vector<std::string> shared;  // without the path at the beginning
+  if (detail == ExplainDetail::once) {
+    const std::string path = "model.layers[with variables]";
+    const std::string keys = explain_keys<VariableKeys>(path);
+    text += "all layers with variables\n" + keys;
+    for (const ExplainedKey& key : explained_keys(keys)) shared.push_back(key.text.substr(path.size()));
   }
+  for (const LayerType& t : types_)
+    text += explain_type(t, fmt::format("model.layers[type={}]", t.name), shared);
   return text + "an initializer: a name, a number, or a map\n" +
          explain_keys<InitializerConfig>("initializer") + explain_scope_values();
 }

@@ -68,8 +68,9 @@ class LayerRegistry {
   std::span<const LayerType> types() const { return types_; }
   // Throws Error(config) at `type`, with the nearest name, for one that does not exist.
   const LayerType& find(const ConfigNode& layer, std::string_view file, std::string_view path) const;
-  // Every layer type with its keys, blocks, and what initializers etc. are, as text.
-  std::string explain() const;
+  // Every layer type with its keys, blocks, and what initializers etc. are, as text. The keys of all layers
+  // that have variables are there once, or in each.
+  std::string explain(ExplainDetail detail = ExplainDetail::once) const;
 
  private:
   std::vector<LayerType> types_;

@@ -44,6 +44,8 @@ std::int64_t parameters_between(const Graph& graph, std::size_t begin, std::size
   return n;
 }
 
+constexpr std::int64_t kMostCounter = 1 << 30;
+
 void replace_counter(std::string& text, const std::string& counter, std::int64_t value) {
   for (std::size_t at = text.find("$("); at != std::string::npos; at = text.find("$(", at + 1)) {
     const std::size_t end = text.find(')', at);
@@ -55,6 +57,7 @@ void replace_counter(std::string& text, const std::string& counter, std::int64_t
     const bool plain = inside.empty();
     if (!plain && inside[0] != '+' && inside[0] != '-') continue;
     if (!plain && !parse_number(inside[0] == '+' ? inside.substr(1) : inside, offset)) continue;
+    if (offset < -kMostCounter || offset > kMostCounter) continue;
     text.replace(at, end - at + 1, std::to_string(value + offset));
   }
 }
@@ -91,7 +94,7 @@ void ModelTree::BlockKeys::describe(Keys& keys) {
   keys.key("repeat", repeat, "how many times the layers are built, one after the other",
            {.min = 1, .max = 10000});
   keys.key("counter", counter, "name of the number that $(name) in the layers stands for");
-  keys.key("from", from, "the counter's first value", {.min = 0});
+  keys.key("from", from, "the counter's first value", {.min = 0, .max = kMostCounter});
   defaults.describe(keys);
 }
 

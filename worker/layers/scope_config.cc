@@ -45,19 +45,22 @@ constexpr Choice<PartitionerType> kPartitioners[] = {
     {PartitionerType::fixed_size, "fixed_size"},
     {PartitionerType::variable_axis_size, "variable_axis_size"},
     {PartitionerType::min_max, "min_max"}};
+constexpr double kMostParts = 1 << 20, kMostBytes = std::int64_t{1} << 50;
 struct PartitionerKeys {
   PartitionerType type = PartitionerType::none;
   std::int64_t parts = 0, axis = 0, max_parts = 0, max_bytes = 0, min_bytes = 256 << 10;
   void describe(Keys& keys) {
     keys.required_selector("type", type, kPartitioners, "how variables are cut into parts");
-    keys.required_key("parts", parts, "number of parts", {.min = 1, .only_for = "fixed_size"});
+    keys.required_key("parts", parts, "number of parts",
+                      {.min = 1, .max = kMostParts, .only_for = "fixed_size"});
     keys.key("axis", axis, "axis that is cut",
              {.min = 0, .max = 31, .only_for = "fixed_size, variable_axis_size, min_max"});
     keys.required_key("max_bytes", max_bytes, "largest part",
-                      {.unit = "bytes", .min = 1, .only_for = "variable_axis_size"});
+                      {.unit = "bytes", .min = 1, .max = kMostBytes, .only_for = "variable_axis_size"});
     keys.required_key("max_parts", max_parts, "largest number of parts",
-                      {.min = 1, .only_for = "variable_axis_size, min_max"});
-    keys.key("min_bytes", min_bytes, "smallest part", {.unit = "bytes", .min = 1, .only_for = "min_max"});
+                      {.min = 1, .max = kMostParts, .only_for = "variable_axis_size, min_max"});
+    keys.key("min_bytes", min_bytes, "smallest part",
+             {.unit = "bytes", .min = 1, .max = kMostBytes, .only_for = "min_max"});
   }
 };
 

@@ -216,7 +216,7 @@ void MpiTransport::poll_completions(std::vector<Completion>& out) {
 }
 
 void MpiTransport::flush(double timeout_s) {
-  const std::int64_t deadline = now_ns() + static_cast<std::int64_t>(timeout_s * 1e9);
+  const std::int64_t deadline = now_ns() + ns_of(timeout_s);
   const auto is_send = [](const Pending& p) { return p.kind != Pending::Kind::receive; };
   while (std::any_of(pending_.begin(), pending_.end(), is_send) && now_ns() < deadline) {
     const std::size_t open = requests_.size();

@@ -107,26 +107,35 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         LineCase{12, "  epochs: 3x", "job.yaml:12:11: train.epochs: expected an integer, got \"3x\""},
         LineCase{12, "  epochs: 1.5", "job.yaml:12:11: train.epochs: expected an integer, got \"1.5\""},
-        LineCase{12, "  epochs: 1e3", "job.yaml:12:11: train.epochs: expected an integer, got \"1e3\""},
+        LineCase{12, "  epochs: 1e3",
+                 "job.yaml:12:11: train.epochs: expected an integer, got \"1e3\"; did you mean 1000?"},
         LineCase{12, "  epochs: '3'",
-                 "job.yaml:12:11: train.epochs: expected an integer, got \"3\" in quotes"},
-        LineCase{12, "  epochs: 9223372036854775808",
-                 "job.yaml:12:11: train.epochs: expected an integer, got \"9223372036854775808\""},
+                 "job.yaml:12:11: train.epochs: expected an integer, got \"3\" in quotes; did you mean 3?"},
+        LineCase{
+            12, "  epochs: 9223372036854775808",
+            "job.yaml:12:11: train.epochs: 9223372036854775808 is out of range; allowed: 1 to 1000000000000 "
+            "(epochs)"},
         LineCase{12, "  epochs:",
                  "job.yaml:12:3: train.epochs: expected an integer, got nothing (the value is empty)"},
         LineCase{12, "  epochs: ~",
                  "job.yaml:12:11: train.epochs: expected an integer, got nothing (the value is empty)"},
-        LineCase{12, "  epochs: [3]", "job.yaml:12:11: train.epochs: expected an integer, got a list"},
+        LineCase{12, "  epochs: [3]",
+                 "job.yaml:12:11: train.epochs: expected an integer, got a list; did you mean 3?"},
         LineCase{12, "  epochs: {a: 3}", "job.yaml:12:11: train.epochs: expected an integer, got a section"},
-        LineCase{12, "  shuffle: yes", "job.yaml:12:12: train.shuffle: expected true or false, got \"yes\""},
-        LineCase{12, "  shuffle: 'true'",
-                 "job.yaml:12:12: train.shuffle: expected true or false, got \"true\" in quotes"},
+        LineCase{12, "  shuffle: yes",
+                 "job.yaml:12:12: train.shuffle: expected true or false, got \"yes\"; did you mean true?"},
+        LineCase{
+            12, "  shuffle: 'true'",
+            "job.yaml:12:12: train.shuffle: expected true or false, got \"true\" in quotes; did you mean "
+            "true?"},
         LineCase{13, "cluster: {stall_timeout_s: .nan}\n",
-                 "job.yaml:13:28: cluster.stall_timeout_s: expected a number, got \".nan\""},
-        LineCase{13, "cluster: {stall_timeout_s: inf}\n",
-                 "job.yaml:13:28: cluster.stall_timeout_s: expected a number, got \"inf\""},
+                 "job.yaml:13:28: cluster.stall_timeout_s: expected a number or off, got \".nan\""},
+        LineCase{
+            13, "cluster: {stall_timeout_s: inf}\n",
+            "job.yaml:13:28: cluster.stall_timeout_s: expected a number or off, got \"inf\"; did you mean "
+            "off?"},
         LineCase{13, "cluster: {stall_timeout_s: 1e999}\n",
-                 "job.yaml:13:28: cluster.stall_timeout_s: expected a number, got \"1e999\""},
+                 "job.yaml:13:28: cluster.stall_timeout_s: expected a number or off, got \"1e999\""},
         LineCase{13, "cluster: 4\n", "job.yaml:13:10: cluster: expected a section (key: value), got \"4\""},
         LineCase{2, "  name: [a]", "job.yaml:2:9: job.name: expected a text, got a list"},
         LineCase{
@@ -137,7 +146,7 @@ INSTANTIATE_TEST_SUITE_P(
     WrongValues, JobErrors,
     testing::Values(
         LineCase{12, "  epochs: 0",
-                 "job.yaml:12:11: train.epochs: 0 is out of range; allowed: 1 or more (epochs)"},
+                 "job.yaml:12:11: train.epochs: 0 is out of range; allowed: 1 to 1000000000000 (epochs)"},
         LineCase{5, "    {type: digits, noise: 1.5}",
                  "job.yaml:5:27: data.train.noise: 1.5 is out of range; allowed: 0 to 1"},
         LineCase{5, "    {type: digits, size: 65}",
@@ -152,7 +161,8 @@ INSTANTIATE_TEST_SUITE_P(
                  "again and again)"},
         LineCase{
             13, "optimizer: {schedule: {type: step, every_steps: 0}}\n",
-            "job.yaml:13:49: optimizer.schedule.every_steps: 0 is out of range; allowed: 1 or more (steps)"},
+            "job.yaml:13:49: optimizer.schedule.every_steps: 0 is out of range; allowed: 1 to 1000000000000 "
+            "(steps)"},
         LineCase{13, "optimizer: {schedule: {decay_steps: 5}}\n",
                  "job.yaml:13:24: optimizer.schedule.decay_steps: not used by type constant (only by "
                  "exponential, polynomial, cosine); remove it or change optimizer.schedule.type"},
@@ -216,7 +226,8 @@ INSTANTIATE_TEST_SUITE_P(
                  "\"max\"?"},
         LineCase{
             13, "checkpoint: {keep_every_hours: -1}\n",
-            "job.yaml:13:32: checkpoint.keep_every_hours: -1 is out of range; allowed: 0 or more (hours)"},
+            "job.yaml:13:32: checkpoint.keep_every_hours: -1 is out of range; allowed: 0 or more (hours), or "
+            "off"},
         LineCase{13, "checkpoint: {rename: [a]}\n",
                  "job.yaml:13:22: checkpoint.rename: expected a map of names (name: name), got a list"},
         LineCase{13, "checkpoint: {rename: {a/: b}}\n",
@@ -418,8 +429,8 @@ TEST(Override, IsNamedInLaterMessagesInsteadOfThePlaceInTheFile) {
   EXPECT_EQ(message_of([] { with_override("train.epohcs=3"); }),
             "--set train.epohcs=3: train.epohcs: unknown key; did you mean \"epochs\"? Allowed here: " +
                 kTrainKeys);
-  EXPECT_EQ(message_of([] { with_override("train.epochs="); }),
-            "--set train.epochs=: train.epochs: expected an integer, got \"\"");
+  EXPECT_EQ(message_of([] { with_override("train.epochs=''"); }),
+            "--set train.epochs='': train.epochs: expected an integer, got \"\"");
   const std::string cut = message_of([] { with_override("train.epochs=" + std::string(500, 'y')); });
   EXPECT_LT(cut.size(), 300u);
 }
@@ -468,7 +479,7 @@ TEST(Suggest, IgnoresCaseAndDashesAndGivesUpWhenNothingIsNear) {
 // -------------------------------------------------------------------------------------------------
 
 TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
-  const std::string text = fmt::format("\n{}", explain_job_config());
+  const std::string text = fmt::format("\n{}", explain_job_config(ExplainDetail::every_key));
   JobConfig config;
   config.data.test.emplace();
   for (const std::string& key : list_keys([&](Keys& keys) { config.describe(keys); })) {
@@ -481,7 +492,8 @@ TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
         << line;
   }
   const auto has = [&](const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << part; };
-  has("train.batch: an integer, default 128; allowed: 1 or more (samples)\n    samples in the global batch");
+  has("train.batch: an integer, default 128; allowed: 1 to 1073741824 (samples)\n"
+      "    samples in the global batch");
   has("job.name: a text, required\n");
   has("    the loss that training minimizes: softmax_cross_entropy, ");
   has("    vocabulary size: <unk> and the most frequent words of the training part; ");
@@ -489,8 +501,8 @@ TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
   has("optimizer.epsilon: a number, default 1e-08; allowed: more than 0; only for type adagrad, rmsprop, "
       "adam, "
       "adamw\n");
-  has("optimizer.schedule.decay_steps: an integer, required; allowed: 1 or more (steps); only for type "
-      "exponential, polynomial, cosine\n");
+  has("optimizer.schedule.decay_steps: an integer, required; allowed: 1 to 1000000000000 (steps); only for "
+      "type exponential, polynomial, cosine\n");
   has("optimizer.clip.limit: a number, default 5; allowed: more than 0; only for type value, norm, "
       "global_norm\n");
   has("output.progress: one of auto, on, off, default auto\n");
@@ -639,7 +651,8 @@ TEST(Binder, SpeaksOfLayersAsOfSections) {
         "the layer)");
   check("{units: 3, kernel: [3, 10]}",
         "f:1:24: model.layers.0.kernel.1: 10 is out of range; allowed: 1 to 9 (pixels)");
-  check("{units: 3, kernel: 3}", "f:1:20: model.layers.0.kernel: expected a list of integers, got \"3\"");
+  check("{units: 3, kernel: 3}",
+        "f:1:20: model.layers.0.kernel: expected a list of integers, got \"3\"; did you mean [3]?");
   check("{units: 3, scales: [x]}", "f:1:21: model.layers.0.scales.0: expected a number, got \"x\"");
   check("{units: 3, padding: full}",
         "f:1:21: model.layers.0.padding: expected one of same, valid, got \"full\"");

@@ -46,6 +46,18 @@ TEST(PeerMonitor, FirstTickSendsAHeartbeatToEachPeer) {
   }
 }
 
+TEST(PeerMonitor, WaitsForEverWithoutALimit) {
+  for (const double limit : {time_limit(0), 1e10, 1e300}) {
+    LoopbackHub hub(2);
+    const auto mine = hub.endpoint(Rank(0)), other = hub.endpoint(Rank(1));
+    PeerMonitor monitor(*mine, {{Rank(1), "worker 0"}}, 7, limit);
+    const std::int64_t end = now_ns() + 2 * kTimeoutNs;
+    while (now_ns() < end) monitor.tick("testing");
+    Message m;
+    EXPECT_EQ(count_messages(*other, m), 1) << limit;
+  }
+}
+
 TEST(PeerMonitor, SendsFourHeartbeatsPerTimeOut) {
   Fixture f;
   const std::int64_t end = now_ns() + 3 * kTimeoutNs;

@@ -155,6 +155,25 @@ TEST(SetEarlierRunAside, TakesADirectoryThatIsNamedWithASlash) {
   EXPECT_THAT(fs.list(dir.path()), ::testing::ElementsAre(HasSubstr("c.old-"), "job.yaml"));
 }
 
+TEST(LastStep, IsTheLastOfTheEpochsOrTheLimit) {
+  const TempDir dir;
+  JobConfig job = job_in(dir);
+  job.train.epochs = 3;
+  EXPECT_EQ(last_step(job, 10), Clock(30));
+  job.train.max_steps = 29;
+  EXPECT_EQ(last_step(job, 10), Clock(29));
+  job.train.max_steps = 31;
+  EXPECT_EQ(last_step(job, 10), Clock(30));
+  job.train.epochs = 1'000'000'000'000;
+  EXPECT_EQ(last_step(job, 1'000'000'000'000), Clock(31)) << "a product that 64 bits do not hold";
+  job.train.max_steps = 0;
+  EXPECT_EQ(last_step(job, 1000), Clock(1'000'000'000'000'000));
+  EXPECT_THAT(
+      error_of([&] { last_step(job, 1001); }),
+      HasSubstr("config: " + job.file +
+                ":1:1: train.epochs: 1000000000000 epochs of 1001 steps are more steps than are counted"));
+}
+
 // The coordinator's state of a checkpoint is read as text of strangers.
 TEST(MakeTrainPlan, RefusesAHostileStateOfTheCoordinator) {
   const TempDir dir;
