@@ -26,11 +26,13 @@
 #include "launch/commands/checkpoint_commands.h"
 #include "launch/commands/completion.h"
 #include "launch/commands/evaluate.h"
+#include "launch/commands/explain.h"
 #include "launch/commands/gradcheck.h"
 #include "launch/commands/graph.h"
 #include "launch/commands/help_format.h"
 #include "launch/commands/plan.h"
 #include "launch/commands/train.h"
+#include "launch/job/check_config.h"
 #include "launch/job/job_setup.h"
 #include "launch/observe/output.h"
 #include "launch/process/failure.h"
@@ -64,7 +66,7 @@ Signals to train, or to its mpirun:
 Environment:
   VARSCOPE_DATA    the folder of data sets (default: data)
   VARSCOPE_LOG     debug: a log for developers on standard error)";
-constexpr const char* kShortFooter = "Exit status, signals, environment: see varscope --help";
+constexpr const char* kShortFooter = "With --help-all also: exit status, signals, environment.";
 
 constexpr const char* kNoMemory =
     "out of memory: the model, the batch or the data set is too large for this host; varscope plan CONFIG "
@@ -140,7 +142,8 @@ int print(const std::string& text) {
 
 void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
   command
-      ->add_option("--set", overrides, "Override a key of the config: --set train.epochs=3. May be repeated")
+      ->add_option("--set", overrides,
+                   "Override a key of the config: --set train.epochs=3; KEY= takes it away. May be repeated")
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->allow_extra_args(false)
@@ -154,6 +157,7 @@ class CommandLine {
       : layers_(layers), fs_(fs), app_("varscope: a distributed parameter server over MPI", "varscope") {
     app_.formatter(help_format());  // the commands added from here on have it, and the footer
     app_.footer(kShortFooter);
+    app_.set_help_all_flag("--help-all", "Print this help, exit status, signals and environment, and exit");
     app_.require_subcommand(1);
     add_train();
     add_eval();
@@ -163,7 +167,6 @@ class CommandLine {
     add_config();
     add_checkpoint();
     add_completion();
-    app_.footer(kFooter);
     add_version(app_);
   }
 
@@ -173,6 +176,9 @@ class CommandLine {
     try {
       check_commands(app_, 1);
       app_.parse(argc, argv);
+    } catch (const CLI::CallForAllHelp&) {
+      set_footer(app_, kFooter);
+      return print(app_.help());
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return app_.exit(e);
       return refuse(Error(ErrorKind::config, fmt::format("{}; see varscope --help", e.what())));
@@ -198,6 +204,10 @@ class CommandLine {
   static void add_version(CLI::App& app) {
     app.set_version_flag("--version", std::string("varscope ") + kVersion);
     for (CLI::App* sub : app.get_subcommands({})) add_version(*sub);
+  }
+  static void set_footer(CLI::App& app, const char* footer) {
+    app.footer(footer);
+    for (CLI::App* sub : app.get_subcommands({})) set_footer(*sub, footer);
   }
   // A command or option that does not exist is answered with the nearest one that does.
   void check_commands(CLI::App& app, int at) const {
@@ -228,7 +238,6 @@ class CommandLine {
   void add_train() {
     CLI::App* c = app_.add_subcommand(
         "train", "Train the model a config describes; alone, or as one rank under mpirun");
-    c->footer(kFooter);
     c->add_option("config", train_.config, "YAML file")->type_name("FILE")->required();
     add_overrides(c, train_.overrides);
     resume_ = c->add_option("--resume", train_.resume_from,
@@ -328,19 +337,26 @@ class CommandLine {
         app_.add_subcommand("config", "Check a config and print it with all defaults, or explain the keys");
     c->add_option("config", config_, "YAML file")->type_name("FILE");
     CLI::Option* explain =
-        c->add_flag("--explain", explain_, "List every key with type, default, unit and meaning");
+        c->add_option("--explain", section_,
+                      "List the keys with type, default, unit and meaning: all, or those of SECTION (train, "
+                      "optimizer.schedule, layers, dense, ...)")
+            ->type_name("[=SECTION]")
+            ->expected(0, 1);
     get_ = c->add_option("--get", key_,
                          "Print the value of this key only; a folder that is not set: where it is")
                ->type_name("KEY")
                ->excludes(explain);
     add_overrides(c, overrides_);
-    c->callback([this] {
-      action_ = [this] {
-        return run_alone([this] {
-          if (explain_) return print(explain_job_config() + layers_.explain());
+    c->callback([this, explain] {
+      const bool explains = explain->count() > 0;
+      action_ = [this, explains] {
+        return run_alone([this, explains] {
+          if (explains) return print(explain_config(section_, layers_));
           if (config_.empty()) fail(ErrorKind::config, "config: name a YAML file, or say --explain");
           const JobConfig job = load_config(config_, overrides_);
-          return print(get_->count() == 0 ? dump(job) : value_text(job, key_));
+          if (get_->count() > 0) return print(value_text(job, key_));
+          warn(check_without_data(job, layers_));
+          return print(dump(job));
         });
       };
     });
@@ -358,7 +374,7 @@ class CommandLine {
       action_ = [this] {
         return run_alone([this] {
           return print(completion_script(app_, std::filesystem::path(argv_[0]).filename(), shell_,
-                                         explain_job_config()));
+                                         explain_job_config(ExplainDetail::every_key)));
         });
       };
     });
@@ -378,11 +394,10 @@ class CommandLine {
   TrainOptions train_;
   CLI::Option* resume_ = nullptr;
   CLI::Option* get_ = nullptr;
-  std::string config_, path_, key_, shell_;
+  std::string config_, path_, key_, section_, shell_;
   std::vector<std::string> overrides_;
   int servers_ = 0;
   int workers_ = 1;
-  bool explain_ = false;
   bool slices_ = false;
   bool evaluation_ = false;
   GradcheckOptions gradcheck_;

@@ -123,6 +123,7 @@ std::string kind_of(const CLI::Option& option) {
   if (type == "FILE") return option.get_single_name() == "config" ? "yaml" : "file";
   if (type == "PATH") return "file";
   if (type == "[=PATH]") return "=file";  // its value stands behind '=' or is left out
+  if (type.starts_with("[=")) return "=none";
   if (type == "DIR") return "directory";
   if (type == "KEY=VALUE") return "setting";
   if (type == "KEY") return "key";

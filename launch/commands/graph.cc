@@ -6,6 +6,8 @@
 
 #include "common/base/error.h"
 #include "launch/job/job_setup.h"
+#include "launch/job/job_warnings.h"
+#include "launch/observe/output.h"
 #include "worker/graph/graph_text.h"
 
 namespace varscope {
@@ -16,6 +18,7 @@ std::string show_graph(const JobConfig& job, GraphMode mode, const std::string& 
   VariableStore store;
   const DataFacts facts = DataFacts::of(*data);
   Model model = build_model(store, job, facts, GraphMode::train, layers);
+  warn(model_warnings(job, model));
   if (mode == GraphMode::evaluate) model = build_model(store, job, facts, mode, layers);
   if (!dot_file.empty()) {
     std::ofstream file(dot_file);

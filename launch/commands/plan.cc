@@ -12,6 +12,7 @@
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
 #include "launch/observe/checkpoint_forecast.h"
+#include "launch/observe/output.h"
 #include "ps/aggregator.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"
@@ -95,6 +96,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const ClusterMap cluster = assign_roles(hosts, n_servers, static_cast<int>(job.cluster.logical_workers));
   const auto model = load_worker_model(job, layers);
   checkpoint_names(job, model->table);  // throws where train would
+  warn(model->warnings);
   const BucketPlan plan = BucketPlan::make(model->table, n_servers);
   const Optimizer optimizer(job.optimizer);
   const auto slots = static_cast<std::int64_t>(optimizer.slots().size());

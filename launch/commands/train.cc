@@ -8,6 +8,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "common/base/error.h"
 #include "common/base/ids.h"
@@ -16,6 +17,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/mpi/mpi_job.h"
+#include "launch/job/job_warnings.h"
 #include "launch/job/roles.h"
 #include "launch/job/shared_verification.h"
 #include "launch/observe/output.h"
@@ -32,6 +34,7 @@ std::string failure_file(const StartPacket& start) {
 
 // For rank 0: a resumed run may be valid and yet not end in the bits of an uninterrupted one.
 void warn_of_start(const JobContext& context) {
+  warn(context.facts.warnings);
   warn(context.values.warnings());
   const Manifest* resumed = context.values.resumed();
   if (resumed == nullptr || resumed->logical_workers == context.cluster.logical_workers) return;
@@ -65,7 +68,19 @@ void save_on_sigterm(const StartPacket& start) {
 
 ModelFacts facts_of(const WorkerModel& model) {
   return {model.table, model.train->size(), model.test ? model.test->size() : 0,
-          model.model.evaluation_spec()};
+          model.model.evaluation_spec(), model.warnings};
+}
+
+// In one process each server is a thread.
+void check_threads(const JobConfig& job) {
+  constexpr std::int64_t kMost = 1024;
+  if (job.cluster.servers <= kMost) return;
+  const ConfigNode* node = job.root.find_path("cluster.servers");
+  fail_at(
+      node != nullptr ? *node : job.root, job.file, "cluster.servers",
+      fmt::format("{} servers would be as many threads of one process, which has {} at most; lower it, or "
+                  "start ranks with mpirun",
+                  job.cluster.servers, kMost));
 }
 
 // Runs `work`; the first of several failing threads wins, the others leave by Aborted.
@@ -98,8 +113,9 @@ class FirstError {
 
 RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers, Fs& fs) {
   JobContext context(fs);
-  PreparedStart start =
-      prepare_start(options, load_config(options.config, options.overrides), fs, verify_files);
+  JobConfig job = load_config(options.config, options.overrides);
+  check_threads(job);
+  PreparedStart start = prepare_start(options, std::move(job), fs, verify_files);
   warn(start.warnings);
   context.start = std::move(start.packet);
   context.manifest = std::move(start.manifest);
@@ -272,6 +288,7 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   agree_on_program(options, mpi);
   warn_of_other_kernels(mpi);
   context.hosts = mpi.all_gather(mpi.host());
+  const std::vector<std::string> processors = mpi.all_gather(own_processors());
   share_start(options, mpi, context);
   context.cluster = assign_roles(context.hosts, static_cast<int>(context.job().cluster.servers),
                                  static_cast<int>(context.job().cluster.logical_workers));
@@ -291,7 +308,10 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   }
   started = true;
   spdlog::debug("starts as {}", who_text(context, mpi.rank(), mpi.host()));
-  if (mpi.rank() == Rank(0)) warn_of_start(context);
+  if (mpi.rank() == Rank(0)) {
+    warn(crowding_warnings(context.hosts, processors, context.job().cluster.blas_threads));
+    warn_of_start(context);
+  }
   if (id) return server->run();
   return run_worker(context, *model, *context.cluster.worker_at(mpi.rank()), *transport);
 }

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <filesystem>
 #include <random>
+#include <utility>
 
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/directory/scan.h"
@@ -12,6 +13,7 @@
 #include "common/config/config_override.h"
 #include "common/config/paths.h"
 #include "common/config/yaml_reader.h"
+#include "launch/job/job_warnings.h"
 #include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
 
@@ -139,14 +141,13 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
   return start;
 }
 
-std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split) {
-  const char* path = split == DataSplit::train ? "data.train" : "data.test";
+namespace {
+
+// Adds the place of the source in the config to what `work` throws.
+template <class Work>
+auto at_source(const JobConfig& job, const char* path, Work work) {
   try {
-    const bool train = split == DataSplit::train;
-    auto data = make_dataset(source, split, train ? job.train.batch : job.train.eval_batch,
-                             train ? nullptr : &job.data.train);
-    if (data->size() == 0) fail(ErrorKind::data, "has no samples");
-    return data;
+    return work();
   } catch (const Error& e) {
     const ConfigNode* node = job.root.find_path(path);
     const std::string position = node == nullptr ? job.file + ": " : position_of(node->mark, job.file);
@@ -154,43 +155,60 @@ std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConf
   }
 }
 
-namespace {
+}  // namespace
 
-// What would else be found at the first evaluation, after an epoch of training.
-void check_test_data(const JobConfig& job, const Dataset& train, const Dataset& test) {
+std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split) {
+  const bool train = split == DataSplit::train;
+  return at_source(job, train ? "data.train" : "data.test", [&] {
+    auto data = make_dataset(source, split, train ? job.train.batch : job.train.eval_batch,
+                             train ? nullptr : &job.data.train);
+    if (data->size() == 0) fail(ErrorKind::data, "has no samples");
+    return data;
+  });
+}
+
+void check_test_source(const JobConfig& job) {
+  if (job.data.test) at_source(job, "data.test", [&] { check_test_source(*job.data.test, job.data.train); });
+}
+
+void check_test_data(const JobConfig& job, const DataFacts& train, const DataFacts& test) {
   const auto fail_test = [&](const std::string& text) {
     const ConfigNode* node = job.root.find_path("data.test");
     fail_at(node != nullptr ? *node : job.root, job.file, "data.test", text);
   };
-  if (test.sample_shape() != train.sample_shape() || test.features() != train.features()) {
-    fail_test(fmt::format("its samples have shape {}, those of data.train {}", test.sample_shape().str(),
-                          train.sample_shape().str()));
+  if (test.sample_shape != train.sample_shape || test.features != train.features) {
+    fail_test(fmt::format("its samples have shape {}, those of data.train {}", test.sample_shape.str(),
+                          train.sample_shape.str()));
   }
-  if (test.label_shape() != train.label_shape())
+  if (test.label_shape != train.label_shape)
     fail_test("its samples have another number of labels than those of data.train");
-  if (test.n_classes() > train.n_classes()) {
+  if (test.n_classes > train.n_classes) {
     fail_test(fmt::format("has labels up to {}, data.train only up to {}: the model could not answer them",
-                          test.n_classes() - 1, train.n_classes() - 1));
+                          test.n_classes - 1, train.n_classes - 1));
   }
 }
 
-}  // namespace
+void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& data,
+                        const LayerRegistry& layers) {
+  m.model = build_model(m.store, job, data, GraphMode::train, layers);
+  if (job.data.test) m.evaluation = build_model(m.store, job, data, GraphMode::evaluate, layers);
+  m.variables = m.store.collection(collections::kGlobal);
+  if (m.variables.empty())
+    fail_at(job.model.layers, job.file, "model.layers",
+            "these layers have no variables: there is nothing to train");
+  m.table = m.store.table();
+  m.warnings = model_warnings(job, m.model);
+}
 
 std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers) {
   auto m = std::make_unique<WorkerModel>();
   m->train = load_dataset(job, job.data.train, DataSplit::train);
   if (job.data.test) {
     m->test = load_dataset(job, *job.data.test, DataSplit::test);
-    check_test_data(job, *m->train, *m->test);
+    check_test_data(job, DataFacts::of(*m->train), DataFacts::of(*m->test));
   }
-  const DataFacts data = DataFacts::of(*m->train);
-  m->model = build_model(m->store, job, data, GraphMode::train, layers);
-  if (m->test) m->evaluation = build_model(m->store, job, data, GraphMode::evaluate, layers);
-  m->variables = m->store.collection(collections::kGlobal);
-  if (m->variables.empty())
-    fail_at(job.model.layers, job.file, "model.layers",
-            "these layers have no variables: there is nothing to train");
-  m->table = m->store.table();
+  build_worker_model(*m, job, DataFacts::of(*m->train), layers);
+  for (std::string& w : batch_warnings(job, m->train->size())) m->warnings.push_back(std::move(w));
   return m;
 }
 

@@ -59,6 +59,11 @@ std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConf
 // job has the directory, Error(io).
 void set_earlier_run_aside(Fs& fs, const JobConfig& job);
 
+// data.test must be data for the model of data.train; what would else be found at the first evaluation, after
+// an epoch of training. Throw Error(config) at data.test: of what the config says, of what the data are.
+void check_test_source(const JobConfig& job);
+void check_test_data(const JobConfig& job, const DataFacts& train, const DataFacts& test);
+
 // A worker's data and model. The model's variables live in `store`.
 struct WorkerModel {
   std::unique_ptr<Dataset> train, test;
@@ -67,7 +72,11 @@ struct WorkerModel {
   std::optional<Model> evaluation;         // with a test set
   std::vector<const Variable*> variables;  // those on servers, in the order of `table`
   VariableTable table;
+  std::vector<std::string> warnings;  // launch/job/job_warnings.h
 };
+// All but the data: graphs and variables. Throws Error(config).
+void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& data,
+                        const LayerRegistry& layers);
 // Throws Error(config, data).
 std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers);
 
@@ -77,9 +86,10 @@ struct ModelFacts {
   std::int64_t train_samples = 0;
   std::int64_t test_samples = 0;
   EvaluationSpec evaluation;
+  std::vector<std::string> warnings = {};  // for rank 0 to print
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& table& train_samples& test_samples& evaluation;
+    ar& table& train_samples& test_samples& evaluation& warnings;
   }
 };
 

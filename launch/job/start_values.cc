@@ -126,6 +126,10 @@ void refuse_unused(const JobConfig& job, const WarmStart& warm_start, const std:
 
 }  // namespace
 
+void check_warm_start_map(const JobConfig& job) {
+  if (job.warm_start) assignment_map(job);
+}
+
 CheckpointNames checkpoint_names(const JobConfig& job, const VariableTable& table) {
   const std::vector<std::string> model = whole_names(table);
   std::optional<std::set<std::string>> selected = selected_variables(job, model);

@@ -17,6 +17,9 @@ namespace varscope {
 // one name.
 CheckpointNames checkpoint_names(const JobConfig& job, const VariableTable& model);
 
+// Throws Error(config) for entries of warm_start.map that say nothing sensible, whatever the checkpoint has.
+void check_warm_start_map(const JobConfig& job);
+
 // Where a run's first values come from: the initializers, the checkpoint it resumes from, or one that
 // warm_start names. All that could be wrong is found here, from the config and the manifest, before a server
 // has touched its state. The same on every rank; immutable.

@@ -50,9 +50,8 @@ struct Subcommand {
   std::vector<std::string> options;
 };
 const Subcommand kSubcommands[] = {
-    {{},
-     {"train", "eval", "plan", "graph", "gradcheck", "config", "checkpoint", "VARSCOPE_DATA", "Exit status"}},
-    {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile", "Exit status"}},
+    {{}, {"train", "eval", "plan", "graph", "gradcheck", "config", "checkpoint"}},
+    {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile"}},
     {{"eval"}, {"config", "--set", "--checkpoint"}},
     {{"plan"}, {"config", "--set", "--servers", "--workers"}},
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
@@ -78,8 +77,19 @@ TEST(Help, EverySubcommandListsItsOptions) {
     EXPECT_EQ(output_of(c.words + Args{"-h"}), help);
     for (const std::string& option : c.options)
       EXPECT_NE(help.find(option), std::string::npos) << option << "\n" << help;
-    for (const char* option : {"--help", "--version"})
+    for (const char* option : {"--help", "--help-all", "--version"})
       EXPECT_NE(help.find(option), std::string::npos) << help;
+    // The long one ends with what the short one leaves out.
+    const std::string all = output_of(c.words + Args{"--help-all"});
+    const std::size_t n = help.rfind("\nWith --help-all");
+    ASSERT_NE(n, std::string::npos) << help;
+    EXPECT_EQ(help.find('\n', n + 1), help.size() - 1) << "one line";
+    EXPECT_EQ(all.substr(0, n), help.substr(0, n));
+    for (const char* words :
+         {"\nExit status:\n  0    success\n", "\nSignals to train", "  SIGUSR1 ", "VARSCOPE_DATA"}) {
+      EXPECT_NE(all.find(words, n), std::string::npos) << all;
+      EXPECT_EQ(help.find(words), std::string::npos) << help;
+    }
   }
 }
 

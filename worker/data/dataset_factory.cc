@@ -53,24 +53,28 @@ std::unique_ptr<Dataset> make_text(const DataSourceConfig& source, DataSplit spl
   options.words = source.words;
   options.split = split;
   if (train != nullptr) {
-    if (train->type != DataType::text || train->vocabulary != source.vocabulary ||
-        train->steps != source.steps)
-      fail(ErrorKind::config, "vocabulary and steps must be those of data.train, another text");
+    check_test_source(source, *train);
     if (train->file != source.file) {
       options.split = std::nullopt;
       options.vocabulary_file = root / train->file;
       options.vocabulary_test_fraction = train->test_fraction;
-    } else if (train->test_fraction != source.test_fraction) {
-      fail(
-          ErrorKind::config,
-          "test_fraction is {}, but {} for the same file in data.train: words would be trained on and tested",
-          source.test_fraction, train->test_fraction);
     }
   }
   return std::make_unique<TextDataset>(root / source.file, options);
 }
 
 }  // namespace
+
+void check_test_source(const DataSourceConfig& test, const DataSourceConfig& train) {
+  if (test.type != DataType::text) return;
+  if (train.type != DataType::text || train.vocabulary != test.vocabulary || train.steps != test.steps)
+    fail(ErrorKind::config, "vocabulary and steps must be those of data.train, another text");
+  if (train.file == test.file && train.test_fraction != test.test_fraction) {
+    fail(ErrorKind::config,
+         "test_fraction is {}, but {} for the same file in data.train: words would be trained on and tested",
+         test.test_fraction, train.test_fraction);
+  }
+}
 
 std::filesystem::path data_root() {
   const char* folder = std::getenv("VARSCOPE_DATA");

@@ -5,14 +5,8 @@
 #include "worker/ops/ops.h"
 
 namespace varscope {
-namespace {
 
-// The layer (or block) of the config that was written at this place, with its path; null when there is none.
-struct Place {
-  const ConfigNode* node = nullptr;
-  std::string path;
-};
-Place find_place(const ConfigNode& layers, const std::string& path, const std::string& made_at,
+Place find_layer(const ConfigNode& layers, const std::string& path, const std::string& made_at,
                  const std::string& file) {
   for (std::size_t i = 0; i < layers.items.size(); ++i) {
     const ConfigNode& item = layers.items[i];
@@ -20,17 +14,19 @@ Place find_place(const ConfigNode& layers, const std::string& path, const std::s
     if (position_of(item.mark, file) == made_at + ": ") return {&item, item_path};
     const ConfigNode* inner = item.find("layers");
     if (inner == nullptr) continue;
-    Place found = find_place(*inner, item_path + ".layers", made_at, file);
+    Place found = find_layer(*inner, item_path + ".layers", made_at, file);
     if (found.node != nullptr) return found;
   }
   return {};
 }
 
+namespace {
+
 // At `units` of the layer that yields the output, else at that layer.
 [[noreturn]] void fail_output(const Model& model, const JobConfig& config, const std::string& text) {
   const std::string& made_at = model.graph.node(model.output).made_at;
   const ConfigNode& layers = config.model.layers;
-  Place place = find_place(layers, "model.layers", made_at, config.file);
+  Place place = find_layer(layers, "model.layers", made_at, config.file);
   if (place.node == nullptr)
     place = {&layers.items.back(), fmt::format("model.layers.{}", layers.items.size() - 1)};
   const ConfigNode* units = place.node->find("units");

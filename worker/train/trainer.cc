@@ -52,7 +52,7 @@ Trainer::Trainer(const Parts& parts)
   bind_gradients(0);
   if (parts_.check_numerics) executor_.check_numerics();
   if (parts_.profile) executor_.profile();
-  check_statistics();
+  check_statistics(parts_.model.graph, parts_.job.train.batch, parts_.cluster.logical_workers);
   load_locals();
   if (parts_.test == nullptr) return;
   evaluator_.emplace(parts_.job, *parts_.evaluation, *parts_.test);
@@ -99,19 +99,17 @@ void Trainer::check_values(Clock clock) const {
   }
 }
 
-// One row alone has no variance, and its normalised value is 0 whatever it is.
-void Trainer::check_statistics() const {
-  const std::int64_t rows = parts_.job.train.batch / parts_.cluster.logical_workers;
-  for (std::size_t i = 0; rows < 2 && i < parts_.model.graph.size(); ++i) {
-    const Graph::Node& node = parts_.model.graph.node(NodeId(static_cast<int>(i)));
+void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logical_workers) {
+  const std::int64_t rows = batch / logical_workers;
+  for (std::size_t i = 0; rows < 2 && i < graph.size(); ++i) {
+    const Graph::Node& node = graph.node(NodeId(static_cast<int>(i)));
     for (std::size_t input = 0; input < node.inputs.size(); ++input) {
       if (node.kind != Graph::Kind::op || !node.op->is_statistic(input)) continue;
       fail(ErrorKind::config,
            "{}: node \"{}\" ({}) takes its statistics from the rows of one logical worker, and needs at "
            "least 2; train.batch {} in {} logical workers leaves {}: raise the one or lower the other "
            "(cluster.logical_workers)",
-           node.made_at, node.name, node.op->type(), parts_.job.train.batch, parts_.cluster.logical_workers,
-           rows);
+           node.made_at, node.name, node.op->type(), batch, logical_workers, rows);
     }
   }
 }

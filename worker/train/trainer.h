@@ -22,6 +22,10 @@
 
 namespace varscope {
 
+// One row alone has no variance, and its normalised value is 0 whatever it is. Throws Error(config) for an op
+// that takes statistics of rows, where a logical worker's part of a batch may be one row.
+void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logical_workers);
+
 // A worker rank's training loop in BSP: for each step, its logical workers' parts of the global batch forward
 // and backward; each bucket is pushed as soon as backward has finished it, and waited for only when forward
 // reads it. The numbered path is in docs/data_path.md. One thread; borrows everything.
@@ -68,7 +72,6 @@ class Trainer {
   void fill(std::span<const std::int64_t> indices);
   Range part_of(std::size_t logical_worker, const BatchRange& batch) const;
   void check_values(Clock clock) const;
-  void check_statistics() const;
   void load_locals();
   std::vector<LocalRows> save_locals(Clock clock) const;
   BatchSums sums_of_batch(std::int64_t rows);

@@ -250,13 +250,20 @@ bool is_line_of_open_mpi(const std::string& line) {
   return std::regex_match(line, peer_died) || std::regex_match(line, socket_closed);
 }
 
-std::vector<std::string> Ended::messages() const {
+bool is_warning_of_crowding(const std::string& line) {
+  static const std::regex crowded("varscope: warning: \\d+ ranks .*on host .* share \\d+ processors?.*");
+  return std::regex_match(line, crowded);
+}
+
+std::vector<std::string> messages_in(const std::string& err) {
   std::vector<std::string> found;
   for (const std::string& line : lines_of(err)) {
-    if (line.starts_with("varscope:")) found.push_back(line);
+    if (line.starts_with("varscope:") && !is_warning_of_crowding(line)) found.push_back(line);
   }
   return found;
 }
+
+std::vector<std::string> Ended::messages() const { return messages_in(err); }
 
 std::vector<std::string> Ended::errors() const {
   std::vector<std::string> found = messages();

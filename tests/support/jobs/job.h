@@ -77,6 +77,11 @@ Command mpirun(const std::vector<Part>& parts);
 //   [warn] Epoll MOD(1) on fd 32 failed. ...           PMIx closed a socket that libevent still watched
 bool is_line_of_open_mpi(const std::string& line);
 
+// The lines of standard error that begin with "varscope:", but for is_warning_of_crowding().
+std::vector<std::string> messages_in(const std::string& err);
+// That a job of a test has more ranks than this machine has processors.
+bool is_warning_of_crowding(const std::string& line);
+
 struct Ended {
   int code = 0;         // the exit code, or 128 + the signal
   bool in_time = true;  // false: still there at its deadline, and was killed
@@ -84,7 +89,7 @@ struct Ended {
   std::string out, err;
   std::string stuck;  // killed at its deadline: what its processes were doing then
 
-  // Lines of standard error that begin with "varscope:"; errors() are those that are no warnings.
+  // messages_in(err); errors() are those that are no warnings.
   std::vector<std::string> messages() const;
   std::vector<std::string> errors() const;
   // Lines of standard error that are none of messages(), of their indented continuations, of the step lines

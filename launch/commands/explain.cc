@@ -1,0 +1,77 @@
+#include "launch/commands/explain.h"
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include "common/base/error.h"
+#include "common/base/text.h"
+#include "common/config/job_config.h"
+
+namespace varscope {
+namespace {
+
+bool is_at_or_below(const std::string& path, const std::string& section) {
+  return path.starts_with(section) &&
+         (path.size() == section.size() || path[section.size()] == '.' || path[section.size()] == '[');
+}
+
+std::string text_of(const std::vector<ExplainedKey>& keys, const std::string& section) {
+  std::string text;
+  for (const ExplainedKey& key : keys) {
+    if (is_at_or_below(key.path, section)) text += key.text;
+  }
+  return text.starts_with('\n') ? text.substr(1) : text;
+}
+
+// "type: dense", its summary, and all of its keys.
+std::string text_of_layer(const std::vector<ExplainedKey>& keys, const std::string& type) {
+  std::string text;
+  for (const ExplainedKey& key : keys) {
+    const bool is_heading = key.path == "type" && key.text.starts_with(fmt::format("type: {}\n", type));
+    if (is_heading || is_at_or_below(key.path, fmt::format("model.layers[type={}]", type))) text += key.text;
+  }
+  return text;
+}
+
+[[noreturn]] void fail_unknown(const std::string& section, const std::vector<ExplainedKey>& job,
+                               const LayerRegistry& layers) {
+  std::set<std::string> sections;
+  std::vector<std::string> all, types;
+  for (const ExplainedKey& key : job) {
+    all.push_back(key.path);
+    if (const std::size_t dot = key.path.find('.'); dot != std::string::npos)
+      sections.insert(key.path.substr(0, dot));
+  }
+  for (const LayerType& t : layers.types()) types.push_back(t.name);
+  std::vector<std::string> short_ones(sections.begin(), sections.end());
+  short_ones.insert(short_ones.end(), types.begin(), types.end());
+  for (const char* other : {"layers", "block", "initializer", "regularizer", "constraint", "partitioner"})
+    short_ones.emplace_back(other);
+  std::string hint = did_you_mean(section, short_ones);
+  if (hint.empty()) hint = did_you_mean(section, all);
+  fail(
+      ErrorKind::config,
+      "config --explain: there is no \"{}\"{}; there are the sections {}, their keys, layers, the layers {}, "
+      "block, initializer, regularizer, constraint and partitioner",
+      section, hint, comma_list({sections.begin(), sections.end()}), comma_list(types));
+}
+
+}  // namespace
+
+std::string explain_config(const std::string& section, const LayerRegistry& layers) {
+  if (section.empty()) return explain_job_config() + layers.explain();
+  if (section == "layers" || section == "model.layers") return layers.explain();
+  const auto once = explained_keys(explain_job_config());
+  const auto every = explained_keys(explain_job_config(ExplainDetail::every_key));
+  const auto of_layers = explained_keys(layers.explain(ExplainDetail::every_key));
+  // data.test alone is a heading that sends the reader to data.train.
+  std::string text = text_of(section == "data.test" ? every : once, section);
+  if (text.empty()) text = text_of(every, section);
+  if (text.empty()) text = text_of(of_layers, section == "block" ? "model.layers[block]" : section);
+  if (text.empty()) text = text_of_layer(of_layers, section);
+  if (text.empty()) fail_unknown(section, every, layers);
+  return text;
+}
+
+}  // namespace varscope

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/config/job_config.h"
+#include "worker/layers/model.h"
+
+namespace varscope {
+
+// What a job may do, but hardly means to; a line for each, with its place in the config.
+
+// Of the training graph: probabilities that the loss makes probabilities of once more, variables that no
+// training reaches, weights that start so that all units of a layer stay alike.
+std::vector<std::string> model_warnings(const JobConfig& job, const Model& model);
+
+// Of a batch above the data; empty where it is not. `samples` of data.train.
+std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t samples);
+
+// The processors that this process may run on: "0 1 2 ...".
+std::string own_processors();
+// Of hosts with more ranks, or threads of OpenBLAS, than processors that they may run on. By rank: host, and
+// what own_processors() says there.
+std::vector<std::string> crowding_warnings(const std::vector<std::string>& hosts,
+                                           const std::vector<std::string>& processors,
+                                           std::int64_t blas_threads);
+
+}  // namespace varscope

@@ -1,0 +1,43 @@
+#include "launch/job/job_warnings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace varscope {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+TEST(CrowdingWarnings, CountProcessorsThatRanksOfAHostMayUseTogether) {
+  EXPECT_THAT(crowding_warnings({}, {}, 1), IsEmpty());
+  EXPECT_THAT(crowding_warnings({"a", "a"}, {"0 1", "0 1"}, 1), IsEmpty());
+  EXPECT_THAT(crowding_warnings({"a", "a"}, {"3", "7"}, 1), IsEmpty()) << "each is bound to its own";
+  EXPECT_THAT(crowding_warnings({"a", "b"}, {"0", "0"}, 1), IsEmpty()) << "of two hosts";
+  EXPECT_THAT(
+      crowding_warnings({"a", "a", "b"}, {"4", "4", "0"}, 1),
+      ElementsAre("2 ranks on host a share 1 processor: the result is the same, but steps take longer than "
+                  "with a processor for each"));
+}
+
+TEST(CrowdingWarnings, AreOneLineForAllHostsAndCountThreads) {
+  EXPECT_THAT(
+      crowding_warnings({"b", "a", "b", "a", "c"}, {"0", "1", "0", "1", "1"}, 1),
+      ElementsAre(::testing::StartsWith("2 ranks on host a share 1 processor, and so on 1 more host: ")));
+  EXPECT_THAT(crowding_warnings({"a", "a"}, {"0 1 2", "0 1 2"}, 2),
+              ElementsAre(::testing::StartsWith(
+                  "2 ranks with 2 threads of OpenBLAS each on host a share 3 processors: ")));
+}
+
+TEST(CrowdingWarnings, AreSilentWhereProcessorsAreNotKnown) {
+  EXPECT_THAT(crowding_warnings({"a", "a"}, {"0", ""}, 1), IsEmpty());
+  std::istringstream own(own_processors());
+  int id = -1;
+  EXPECT_TRUE(own >> id);
+  EXPECT_GE(id, 0);
+}
+
+}  // namespace
+}  // namespace varscope
