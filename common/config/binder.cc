@@ -275,7 +275,13 @@ class Reader final : public Keys {
     target = value;
   }
 
-  void read_value(const ConfigNode& given, const std::string& path, const Rule&, std::string& target) const {
+  void read_value(const ConfigNode& given, const std::string& path, const Rule& rule,
+                  std::string& target) const {
+    if (given.is_null() && rule.is_path) {
+      fail_at(given, file_, path,
+              "expected a text, got nothing (the value is empty, or a bare ~, which YAML reads as nothing; "
+              "the home folder is \"~\")");
+    }
     if (!given.is_scalar()) fail_type(given, path, "a text");
     target = given.scalar;
   }

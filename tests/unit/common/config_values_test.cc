@@ -244,6 +244,10 @@ TEST_F(Paths, SayWhatCannotBeExpandedAndWhere) {
             at + "\"~no-such-user-here/x\": there is no user \"no-such-user-here\" whose home folder "
                  "~no-such-user-here could be");
   EXPECT_EQ(
+      refusal_of("checkpoint.dir=~"),
+      "checkpoint.dir: expected a text, got nothing (the value is empty, or a bare ~, which YAML reads as "
+      "nothing; the home folder is \"~\")");
+  EXPECT_EQ(
       refusal_of("checkpoint.dir=${VARSCOPE_TEST_UNSET}"),
       "checkpoint.dir: \"${VARSCOPE_TEST_UNSET}\": the environment has no variable VARSCOPE_TEST_UNSET; set "
       "it, "
