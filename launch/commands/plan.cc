@@ -10,6 +10,7 @@
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
 #include "launch/job/job_setup.h"
+#include "launch/job/job_warnings.h"
 #include "launch/job/start_values.h"
 #include "launch/observe/checkpoint_forecast.h"
 #include "launch/observe/output.h"
@@ -97,6 +98,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const auto model = load_worker_model(job, layers);
   checkpoint_names(job, model->table);  // throws where train would
   warn(model->warnings);
+  warn(worker_warnings(job, cluster.logical_workers));
   const BucketPlan plan = BucketPlan::make(model->table, n_servers);
   const Optimizer optimizer(job.optimizer);
   const auto slots = static_cast<std::int64_t>(optimizer.slots().size());

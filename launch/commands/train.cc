@@ -35,6 +35,7 @@ std::string failure_file(const StartPacket& start) {
 // For rank 0: a resumed run may be valid and yet not end in the bits of an uninterrupted one.
 void warn_of_start(const JobContext& context) {
   warn(context.facts.warnings);
+  warn(worker_warnings(context.job(), context.cluster.logical_workers));
   warn(context.values.warnings());
   const Manifest* resumed = context.values.resumed();
   if (resumed == nullptr || resumed->logical_workers == context.cluster.logical_workers) return;

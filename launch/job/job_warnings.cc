@@ -142,6 +142,14 @@ std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t sampl
                          job.train.batch, samples))};
 }
 
+std::vector<std::string> worker_warnings(const JobConfig& job, std::int64_t logical_workers) {
+  const std::int64_t idle = logical_workers - job.train.batch;
+  if (idle <= 0) return {};
+  return {at(job, "train.batch",
+             fmt::format("{} is less than the {} logical workers: {} of them never {} a sample",
+                         job.train.batch, logical_workers, idle, idle == 1 ? "has" : "have"))};
+}
+
 std::string own_processors() {
   std::string text;
   cpu_set_t set;

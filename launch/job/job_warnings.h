@@ -17,6 +17,8 @@ std::vector<std::string> model_warnings(const JobConfig& job, const Model& model
 
 // Of a batch above the data; empty where it is not. `samples` of data.train.
 std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t samples);
+// Of a batch of fewer samples than logical workers.
+std::vector<std::string> worker_warnings(const JobConfig& job, std::int64_t logical_workers);
 
 // The processors that this process may run on: "0 1 2 ...".
 std::string own_processors();

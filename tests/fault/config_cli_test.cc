@@ -332,6 +332,10 @@ TEST(Warnings, OfWhatHardlyAnybodyMeans) {
              "stay alike");
   expect("train.batch=81",
          "train.batch: 81 is more than the 80 samples of data.train: each step takes all of them");
+  expect("cluster.logical_workers=42",
+         "train.batch: 40 is less than the 42 logical workers: 2 of them never have a sample");
+  EXPECT_THAT(warnings_of("plan", file, Args{"--workers", "41"}),
+              ElementsAre(HasSubstr("40 is less than the 41 logical workers: 1 of them never has a sample")));
   // A layer that answers may begin with zeros.
   EXPECT_THAT(warnings_of("config", file, set({"model.layers.1.initializer=zeros"})), IsEmpty());
   EXPECT_THAT(warnings_of("graph", file, set({"model.layers.1.activation=sigmoid"})),
