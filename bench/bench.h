@@ -26,7 +26,8 @@ struct Spread {
   }
 };
 
-// Ends the program with code 1 and the figure's name when it cannot be one: a benchmark that measured nothing fails.
+// Ends the program with code 1 and the figure's name when it cannot be one: a benchmark that measured nothing
+// fails.
 inline void require_positive(const std::string& what, const Spread& s) {
   if (s.min > 0 && std::isfinite(s.max)) return;
   std::fprintf(stderr, "bench: %s is %g [%g .. %g], which is no speed: nothing was measured\n", what.c_str(),

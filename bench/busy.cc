@@ -1,5 +1,6 @@
-// Training speed beside processes that burn the CPU, over the quiet speed (docs/performance.md, P8). It starts
-// the real program, quiet and beside as many hogs as there are cores in turns, so that both see the same machine:
+// Training speed beside processes that burn the CPU, over the quiet speed (docs/performance.md, P8). It
+// starts the real program, quiet and beside as many hogs as there are cores in turns, so that both see the
+// same machine:
 //   busy [--pairs N] [--epochs N] [--hogs N] [--json FILE] [--smoke]
 // The hogs are of this session, and then each of one of its own: Linux shares the CPU between sessions first.
 #include <fcntl.h>

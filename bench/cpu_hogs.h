@@ -6,13 +6,13 @@
 
 namespace varscope::bench {
 
-// The session a process belongs to. Linux shares the CPU between sessions first (autogroups), then between the
-// processes of one.
+// The session a process belongs to. Linux shares the CPU between sessions first (autogroups), then between
+// the processes of one.
 enum class HogSession { ours, own };
 
-// Processes that burn the CPU and never sleep, from construction to destruction. The destructor ends and reaps
-// them; should the thread that made them die without it, killed by a signal, the kernel kills them. Throws
-// std::system_error when one cannot be started. Make it before the process has other threads.
+// Processes that burn the CPU and never sleep, from construction to destruction. The destructor ends and
+// reaps them; should the thread that made them die without it, killed by a signal, the kernel kills them.
+// Throws std::system_error when one cannot be started. Make it before the process has other threads.
 class CpuHogs {
  public:
   explicit CpuHogs(int n, HogSession session = HogSession::ours);

@@ -4,9 +4,9 @@
 //
 // Every figure is a ratio of rates: ours over a ceiling that is measured just before and just after it. "raw"
 // does nothing with the data; "raw + add" has the receiver add the whole message to its store before it
-// answers, which is the least a server can do. A step is one push of each bucket, and the next begins when all
-// answers are there, as the protocol of a synchronous job wants it: "x8" are the 8 buckets of one step. Raw MPI
-// sends in the same steps.
+// answers, which is the least a server can do. A step is one push of each bucket, and the next begins when
+// all answers are there, as the protocol of a synchronous job wants it: "x8" are the 8 buckets of one step.
+// Raw MPI sends in the same steps.
 #include <fmt/format.h>
 #include <mpi.h>
 

@@ -130,7 +130,8 @@ struct PerceptronFigures {
   Spread samples_per_s, gemm_samples_per_s, ratio;
 };
 
-// Prints both figures, or ends the program when one is none, and writes them to json_file if that is not empty.
+// Prints both figures, or ends the program when one is none, and writes them to json_file if that is not
+// empty.
 void report(const PerceptronFigures& p, const ConvFigures& c, const std::string& json_file) {
   const auto line = [](const std::string& what, const Spread& ours, const Spread& bare, const Spread& ratio) {
     require_positive(what, ours);

@@ -53,7 +53,7 @@ Json json_of(const Verdict& v) {
   } else {
     json["problems"] = v.problems;
   }
-  if (!v.of_metrics.empty()) json["figures"] = v.of_metrics;
+  if (!v.of_metrics.empty()) json["evaluation_problem"] = v.of_metrics;
   return json;
 }
 

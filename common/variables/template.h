@@ -16,8 +16,8 @@ namespace varscope {
 
 // A function whose calls share variables. Its first call opens a scope with the template's name, made unique,
 // inside the scope that is current then; every later call, and one that the function itself makes,
-// re-enters that scope with reuse, wherever it is called from. If the first call throws, the next one goes on without
-// reuse. Made by VariableStore::make_template; not thread-safe. Borrows the store, owns the function.
+// re-enters that scope with reuse, wherever it is called from. If the first call throws, the next one goes on
+// without reuse. Made by VariableStore::make_template; not thread-safe. Borrows the store, owns the function.
 template <class F>
 class Template {
  public:

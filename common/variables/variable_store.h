@@ -108,8 +108,8 @@ class VariableStore {
   VariableStore& operator=(const VariableStore&) = delete;
 
   // Opens `name` inside the current scope. Throws Error(argument) on an invalid name: names match
-  // [A-Za-z0-9.][A-Za-z0-9_.\/>-]* at the root; inside another scope they may also start with '_', '\', '>' or
-  // '-'. Names of variables and operations do not end with '/'.
+  // [A-Za-z0-9.][A-Za-z0-9_.\/>-]* at the root; inside another scope they may also start with '_', '\', '>'
+  // or '-'. Names of variables and operations do not end with '/'.
   [[nodiscard]] VariableScope scope(std::string_view name, const ScopeOptions& options = {});
   // Opens "<prefix>" or, if that has been opened, "<prefix>_<i>": a new one each time. Refuses reuse.
   [[nodiscard]] VariableScope default_scope(std::string_view prefix, const ScopeOptions& options = {});

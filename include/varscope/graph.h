@@ -1,7 +1,7 @@
 #pragma once
 
-// Dataflow graphs: Graph holds placeholders, variables and operations; the functions in varscope::ops add the operations,
-// losses and metrics that varscope has. An operation of one's own derives from Op.
+// Dataflow graphs: Graph holds placeholders, variables and operations; the functions in varscope::ops add the
+// operations, losses and metrics that varscope has. An operation of one's own derives from Op.
 
 #include "worker/graph/graph.h"
 #include "worker/graph/op.h"

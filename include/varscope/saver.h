@@ -1,8 +1,8 @@
 #pragma once
 
-// Saver saves and restores variables of a model in this process, as TensorFlow's does: which ones, under which names, which
-// checkpoints stay (RetentionPolicy). AssignmentMap and WarmStart take values from a checkpoint of another model.
-// docs/saver.md is the guide.
+// Saver saves and restores variables of a model in this process, as TensorFlow's does: which ones, under
+// which names, which checkpoints stay (RetentionPolicy). AssignmentMap and WarmStart take values from a
+// checkpoint of another model. docs/saver.md is the guide.
 
 #include "checkpoint/directory/retention.h"
 #include "checkpoint/restore/assignment_map.h"

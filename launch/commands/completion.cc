@@ -13,10 +13,11 @@
 namespace varscope {
 namespace {
 
-// FUNCTION is the program's name as an identifier, FACTS a case per command (see facts_of), KEYS the config's keys.
+// FUNCTION is the program's name as an identifier, FACTS a case per command (see facts_of), KEYS the config's
+// keys.
 //
-// `=` breaks words in bash: --set train.epochs=3 arrives as four of them, and what is completed is what follows it.
-// Where it does not break them (zsh), answers must begin with what stands before it.
+// `=` breaks words in bash: --set train.epochs=3 arrives as four of them, and what is completed is what
+// follows it. Where it does not break them (zsh), answers must begin with what stands before it.
 constexpr const char* kScript = R"(
 # Of a command: its subcommands, options, OPTION:KIND of options with a value, KIND of each positional.
 FUNCTION_facts() {

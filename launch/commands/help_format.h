@@ -6,8 +6,8 @@
 
 namespace varscope {
 
-// How --help spells options: as GNU's programs do, "-h, --help" and "--servers INT", with a sentence for what is
-// required and what goes with what. tools/make_man reads it.
+// How --help spells options: as GNU's programs do, "-h, --help" and "--servers INT", with a sentence for what
+// is required and what goes with what. tools/make_man reads it.
 std::shared_ptr<CLI::Formatter> help_format();
 
 }  // namespace varscope

@@ -26,9 +26,9 @@ void check_warm_start_map(const JobConfig& job);
 class StartValues {
  public:
   StartValues() = default;
-  // Reads the manifest of the checkpoint, if there is one, unless it is given: `decoded`. Throws one Error(checkpoint) with everything that
-  // the checkpoint and the job differ in: variables, optimizer, order of the data; Error(config) at the
-  // entries of warm_start.map that are not used.
+  // Reads the manifest of the checkpoint, if there is one, unless it is given: `decoded`. Throws one
+  // Error(checkpoint) with everything that the checkpoint and the job differ in: variables, optimizer, order
+  // of the data; Error(config) at the entries of warm_start.map that are not used.
   StartValues(Fs& fs, const StartPacket& start, const ModelFacts& facts,
               std::optional<Manifest> decoded = {});
 

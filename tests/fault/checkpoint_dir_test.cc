@@ -13,8 +13,6 @@
 namespace varscope::testing {
 namespace {
 
-constexpr double kStartSeconds = 60 * kSlowness;
-
 void expect_refused(const Ended& ended, const std::vector<std::string>& words) {
   EXPECT_EQ(ended.code, 4) << ended.all();
   EXPECT_EQ(ended.errors().size(), 1U) << ended.all();
@@ -200,8 +198,8 @@ INSTANTIATE_TEST_SUITE_P(Directories, NothingToResumeFrom, ::testing::ValuesIn(k
 
 // --- before a resume, each server verifies its share
 
-// Saves at steps 100, 200 and 300, by three servers. In three runs: within one, a save is left out where the one before it
-// takes longer than the steps between them.
+// Saves at steps 100, 200 and 300, by three servers. In three runs: within one, a save is left out where the
+// one before it takes longer than the steps between them.
 void train_on_three_servers(const ScratchDir& dir) {
   for (const char* steps : {"100", "200", "300"}) {
     const Args until = set({"cluster.servers=3", std::string("train.max_steps=") + steps});

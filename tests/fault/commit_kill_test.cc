@@ -17,7 +17,6 @@ namespace {
 FailureMatrix& matrix = FailureMatrix::install("processes: SIGKILL at each point of a save",
                                                VARSCOPE_SOURCE_DIR "/docs/failures.md");
 
-constexpr double kStartSeconds = 60 * kSlowness;
 constexpr double kEndSeconds = 10 * kSlowness;
 
 enum class Resumes { before, after };  // from the save before, or from the one under way

@@ -17,7 +17,6 @@ namespace {
 FailureMatrix& matrix =
     FailureMatrix::install("disks: full, and calls that fail", VARSCOPE_SOURCE_DIR "/docs/failures.md");
 
-constexpr double kStartSeconds = 60 * kSlowness;
 constexpr int kDiskMib = 8;
 constexpr int kWorkerRank = 2;
 constexpr long kRoomLeft = 8192;  // bytes: for a directory, not for a shard

@@ -16,7 +16,6 @@
 namespace varscope::testing {
 namespace {
 
-constexpr double kStartSeconds = 60 * kSlowness;
 constexpr double kEndSeconds = 10 * kSlowness;      // from the failure on
 constexpr double kRefusedSeconds = 20 * kSlowness;  // starting included
 const std::string kDigits = config_file("digits_mlp.yaml");

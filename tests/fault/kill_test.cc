@@ -17,7 +17,6 @@ constexpr int kMoments = 20;
 constexpr int kServers = 2;
 constexpr int kRanks = 4;
 constexpr std::int64_t kSteps = 1000;
-constexpr double kStartSeconds = 60 * kSlowness;
 constexpr double kEndSeconds = 10 * kSlowness;
 
 Command train_in(const std::string& run_dir, const Args& more = {}) {

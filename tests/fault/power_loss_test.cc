@@ -19,7 +19,6 @@ namespace {
 FailureMatrix& matrix =
     FailureMatrix::install("disks: power loss at each rename", VARSCOPE_SOURCE_DIR "/docs/failures.md");
 
-constexpr double kStartSeconds = 60 * kSlowness;
 constexpr int kSaves = 3;
 constexpr int kDiskMib = 16;
 constexpr int kWorkerRank = 2;

@@ -15,7 +15,6 @@ constexpr int kStopped = 75;
 constexpr int kRanks = 4;
 // More than are made until a signal arrives from a test that has to wait for a processor.
 constexpr std::int64_t kSteps = 3000;
-constexpr double kStartSeconds = 60 * kSlowness;
 constexpr double kEndSeconds = 20 * kSlowness;
 
 // No checkpoint is due but those that somebody asks for.

@@ -17,7 +17,6 @@ namespace {
 FailureMatrix& matrix =
     FailureMatrix::install("processes: stopped during a save", VARSCOPE_SOURCE_DIR "/docs/failures.md");
 
-constexpr double kStartSeconds = 60 * kSlowness;
 constexpr double kEndSeconds = 20 * kSlowness;
 
 constexpr std::int64_t kEvery = 500;

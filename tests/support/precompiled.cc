@@ -1,2 +1,3 @@
-// Nothing of its own: the headers that all test programs share are precompiled with it (tests/CMakeLists.txt).
+// Nothing of its own: the headers that all test programs share are precompiled with it
+// (tests/CMakeLists.txt).
 int main() {}

@@ -34,7 +34,12 @@ inline constexpr double kSlowness = 4;
 inline constexpr double kSlowness = 1;
 #endif
 
-// How many times as long as on a quiet machine things take now: what a moment of processor time costs in time. At least 1.
+// Until a job has made its first steps and saves. Ample: an fsync can take a minute where others write to the
+// disk too.
+inline constexpr double kStartSeconds = 180 * kSlowness;
+
+// How many times as long as on a quiet machine things take now: what a moment of processor time costs in
+// time. At least 1.
 double slowness_now();
 
 // A directory of its own for one test, removed at the end.
@@ -107,8 +112,8 @@ class Job {
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
-  // False when `true_now` is not true within `seconds`, or the job has ended before. The seconds are those of a
-  // quiet machine: where they are over and others want the processors too, they count slowness_now() times.
+  // False when `true_now` is not true within `seconds`, or the job has ended before. The seconds are those of
+  // a quiet machine: where they are over and others want the processors too, they count slowness_now() times.
   bool wait_until(const std::function<bool()>& true_now, double seconds);
   // Process ids by rank, once all have been started; empty when that does not happen within `seconds`.
   std::vector<pid_t> rank_pids(int n_ranks, double seconds);

@@ -29,10 +29,11 @@ inline Command tiny_alone(const std::string& run_dir, const Args& more = {}) {
   return varscope(tiny_arguments(run_dir, more));
 }
 
-// Saves after step 5, and again as soon as a save is done.
+// Saves after step 5, and again as soon as a save is done, however long the disk takes for it.
 inline constexpr std::int64_t kFirstSave = 5;
 inline Args saving_always() {
-  return set({"checkpoint.every_steps=" + std::to_string(kFirstSave), "checkpoint.when_busy=queue"});
+  return set({"checkpoint.every_steps=" + std::to_string(kFirstSave), "checkpoint.when_busy=queue",
+              "checkpoint.timeout_s=600"});
 }
 
 // For tests that must not see the end of training before the second save. A step takes some 0.1 ms, an fsync

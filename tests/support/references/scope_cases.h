@@ -10,8 +10,8 @@
 
 namespace varscope::testing {
 
-// One behaviour of variable scopes, TensorFlow's unless docs/variable_scopes.md says otherwise: a test of its own, named
-// after it.
+// One behaviour of variable scopes, TensorFlow's unless docs/variable_scopes.md says otherwise: a test of its
+// own, named after it.
 struct ScopeCase {
   const char* name;
   void (*check)();

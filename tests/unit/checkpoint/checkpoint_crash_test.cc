@@ -1,6 +1,6 @@
 // What a crash at any moment leaves on the disk, and what recovery makes of it: the operations of two jobs
-// and of the tools are recorded, every state that the disk may then be in (tests/support/fs/crash_states.h) is
-// made, and the real recovery runs on each.
+// and of the tools are recorded, every state that the disk may then be in (tests/support/fs/crash_states.h)
+// is made, and the real recovery runs on each.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -89,7 +89,8 @@ TEST_F(CheckpointDamageOfLargeShards, AFlippedBitOfAnyRegionIsFound) {
     const std::string name = shard_name(server, 2), good = bytes(name);
     ASSERT_GT(good.size(), kCrcBlockBytes + 4096);
     const std::size_t last = good.size() - 1;
-    // Length, start of the header, header, its padding, start of the data; each end and middle of each CRC block.
+    // Length, start of the header, header, its padding, start of the data; each end and middle of each CRC
+    // block.
     for (const std::size_t at :
          std::vector<std::size_t>{0, 1, 7, 8, 9, 2000, 4095, 4096, kCrcBlockBytes / 2, kCrcBlockBytes - 1,
                                   kCrcBlockBytes, (kCrcBlockBytes + last) / 2, last}) {

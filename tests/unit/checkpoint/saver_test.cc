@@ -1,4 +1,5 @@
-// What docs/saver.md promises, in C++; retention, parts, warm starts and rollbacks also have tests of their own.
+// What docs/saver.md promises, in C++; retention, parts, warm starts and rollbacks also have tests of their
+// own.
 #include "checkpoint/restore/saver.h"
 
 #include <gmock/gmock.h>
