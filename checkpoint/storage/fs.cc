@@ -218,6 +218,10 @@ std::uint64_t PosixFs::free_bytes(const std::string& path) {
 void fail_io(const char* operation, const std::string& path, int code) {
   const char* hint = "";
   if (code == ENOSPC || code == EDQUOT) hint = "; free some space or choose another directory";
+  if (code == EFBIG)
+    hint =
+        "; it would be larger than the limit for files (ulimit -f), or than a file may be there; raise the limit "
+        "or choose another directory";
   if (code == EACCES || code == EROFS || code == EPERM) hint = "; check the permissions of the directory";
   if (code == ENOLCK || code == EOPNOTSUPP)
     hint = "; the file system must support flock (Lustre: mount with -o flock)";

@@ -66,6 +66,8 @@ TEST(PosixFs, ErrorsNameOperationPathAndReason) {
   EXPECT_THAT(error_of([&] { fs.free_bytes(dir / "b"); }), HasSubstr("cannot statvfs"));
   EXPECT_THAT(error_of([] { fail_io("write", "x", ENOSPC); }),
               HasSubstr("No space left on device; free some space"));
+  EXPECT_THAT(error_of([] { fail_io("write", "x", EFBIG); }),
+              HasSubstr("File too large; it would be larger than the limit for files (ulimit -f)"));
   EXPECT_THAT(error_of([&] { read_whole_file(fs, dir / "a", 2); }), HasSubstr("3 bytes are more than the 2"));
 }
 
