@@ -3,7 +3,6 @@
 script=${0##*/}
 launch_dir=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 servers='' workers='' hostfile='' config='' train_args=()
-child='' got_signal='' interrupted=no
 
 die() {
   echo "$script: $1" >&2
@@ -12,38 +11,63 @@ die() {
 
 is_count() { [[ $1 =~ ^[1-9][0-9]{0,6}$ ]]; }
 
-# parse_arguments OPTIONS "$@": `[-f FILE] -s S -w W CONFIG [ARGS]` into the variables above; OPTIONS names the letters allowed.
+# take_option LETTER VALUE
+take_option() {
+  [[ $allowed == *$1* ]] || die "there is no -$1; see --help"
+  case $1 in
+    s) is_count "$2" || die "-s is the number of servers, 1 or more, not '$2'"; servers=$2 ;;
+    w) is_count "$2" || die "-w is the number of workers, 1 or more, not '$2'"; workers=$2 ;;
+    f) hostfile=$2 ;;
+  esac
+}
+
+# parse_arguments OPTIONS "$@": options of ours, the config and arguments for `varscope train`, in any order, into the variables
+# above; OPTIONS names the letters allowed. Of ours are -s 1, -s1, -s=1, --servers 1, --servers=1, and so on.
 parse_arguments() {
-  local allowed=$1
+  local allowed=$1 letter value
   shift
   while [[ $# -gt 0 ]]; do
+    letter=''
     case $1 in
       -h | --help) usage; exit 0 ;;
       -n | -np | --np | -c) die "there is no $1: say -s SERVERS -w WORKERS; the ranks are both together" ;;
-      -s | -w | -f)
-        [[ $allowed == *${1#-}* ]] || die "there is no $1; see --help"
-        [[ $# -ge 2 ]] || die "$1 needs a value; see --help"
-        case $1 in
-          -s) is_count "$2" || die "-s is the number of servers, 1 or more, not '$2'"; servers=$2 ;;
-          -w) is_count "$2" || die "-w is the number of workers, 1 or more, not '$2'"; workers=$2 ;;
-          -f) hostfile=$2 ;;
-        esac
-        shift 2 ;;
-      -*) die "unknown option $1; arguments for \`varscope train\` come after the CONFIG; see --help" ;;
-      *) break ;;
+      -s | -w | -f) letter=${1#-} ;;
+      --servers | --workers) letter=${1:2:1} ;;
+      --hostfile | -hostfile | --machinefile | -machinefile) letter=f ;;
+      --servers=* | --workers=*) letter=${1:2:1} value=${1#*=} ;;
+      --hostfile=* | --machinefile=*) letter=f value=${1#*=} ;;
+      -[swf]=*) letter=${1:1:1} value=${1#*=} ;;
+      -[swf]?*) letter=${1:1:1} value=${1:2} ;;
+      --set)
+        train_args+=("$1")
+        if [[ $# -ge 2 ]]; then train_args+=("$2"); shift; fi ;;
+      --resume)
+        # Its value may be a word of its own where it cannot be the config.
+        if [[ $# -ge 2 && ($2 == latest || -d $2 || (-n $config && $2 != -*)) ]]; then
+          train_args+=("$1=$2")
+          shift
+        else
+          train_args+=("$1")
+        fi ;;
+      --) shift; [[ $# -eq 0 || -n $config ]] || { config=$1; shift; }; train_args+=("$@"); break ;;
+      -*) train_args+=("$1") ;;  # `varscope train` knows whether it is one
+      *) if [[ -z $config ]]; then config=$1; else train_args+=("$1"); fi ;;
     esac
+    if [[ -n $letter && ($1 == -? || $1 == --servers || $1 == --workers || $1 == -*file) ]]; then
+      [[ $# -ge 2 ]] || die "$1 needs a value; see --help"
+      value=$2
+      shift
+    fi
+    [[ -z $letter ]] || take_option "$letter" "$value"
+    shift
   done
-  [[ $# -gt 0 ]] || die "name a config, for example configs/digits_mlp.yaml; see --help"
-  config=$1
+  [[ -n $config ]] || die "name a config, for example configs/digits_mlp.yaml; see --help"
   [[ $config != train ]] || die "leave out \`train\`: this script adds it"
   [[ -f $config && -r $config ]] || die "cannot read the config $config"
   [[ -n $servers ]] || die "say how many servers: -s S"
-  shift
-  train_args=("$@")
   local argument
-  for argument in "$@"; do
+  for argument in ${train_args[@]+"${train_args[@]}"}; do
     case $argument in
-      -s | -w | -f | -n | -np) die "$argument belongs before the config" ;;
       cluster.servers=* | --set=cluster.servers=*) die "$argument: the number of servers is what -s says" ;;
     esac
   done
@@ -86,23 +110,10 @@ prepare_mpirun() {
   # Ranks wait for each other: they must not be bound to one core.
   set_mca hwloc_base_binding_policy none
   set_mca btl_base_warn_component_unused 0
-  mpirun+=(--quiet ${extra[@]+"${extra[@]}"})
+  mpirun+=(${extra[@]+"${extra[@]}"})
 }
 
-# mpirun's own answer to SIGTERM leaves its ranks a second, often not enough for a checkpoint: the first one asks for
-# a checkpoint and the end, the second one is handed on.
-forward() {
-  local signal=$1
-  if [[ $signal == TERM && $got_signal != USR2 ]]; then
-    signal=USR2
-    echo "$script: got SIGTERM: the job makes a checkpoint and ends; a second SIGTERM ends it at once" >&2
-  fi
-  [[ $signal == USR1 ]] || got_signal=$signal  # USR1 makes a checkpoint and does not end the job
-  interrupted=yes
-  [[ -z $child ]] || kill -"$signal" "$child" 2>/dev/null || true
-}
-
-# The command that goes on with this job; $1 is how this script was called, up to the config.
+# The command that goes on with this job; the arguments are how this script was called, up to the config.
 resume_command() {
   local words=("$@" "$config") argument
   for argument in ${train_args[@]+"${train_args[@]}"}; do
@@ -115,33 +126,10 @@ resume_command() {
   echo --resume
 }
 
-# run_job COMMAND...: runs it to its end, hands on signals, and returns its status in `status`. It gets a process group of its own, so that
-# Ctrl-C in a terminal reaches mpirun once, through us: a second one would make it leave ranks behind.
+# run_job CALLED...: runs $program under `mpirun` as `varscope launch` does: what it prints, signals, and the end, with the
+# command that goes on; CALLED is how this script was called, up to the config.
 run_job() {
-  local name
-  for name in INT TERM USR1 USR2 HUP; do
-    # shellcheck disable=SC2064
-    trap "forward $name" "$name"
-  done
-  set -m
-  "$@" </dev/null &
-  child=$!
-  set +m
-  if [[ -n $got_signal ]]; then kill -"$got_signal" "$child" 2>/dev/null || true; fi
-  while :; do
-    interrupted=no
-    status=0
-    wait "$child" 2>/dev/null || status=$?
-    [[ $interrupted == yes ]] || break
-  done
-}
-
-# Our own codes below 6 want an edit before a restart; everything else came from a signal, from mpirun, or from a code of
-# ours of 10 and above.
-hint_and_exit() {
-  [[ $status -ne 126 && $status -ne 127 ]] || exit "$status"  # the program could not be started
-  if [[ $status -gt 5 || ($status -ne 0 && -n $got_signal) ]]; then
-    echo "$script: the job ended with code $status; to go on from its newest checkpoint: $(resume_command "$@")" >&2
-  fi
-  exit "$status"
+  # shellcheck disable=SC2154
+  exec "$program" launch --script "$script" --go-on "$(resume_command "$@")" "${mpirun[@]/#/--mpirun=}" -- \
+    train "$config" --set "cluster.servers=$servers" ${train_args[@]+"${train_args[@]}"}
 }

@@ -30,6 +30,7 @@
 #include "launch/commands/gradcheck.h"
 #include "launch/commands/graph.h"
 #include "launch/commands/help_format.h"
+#include "launch/commands/launch_job.h"
 #include "launch/commands/plan.h"
 #include "launch/commands/train.h"
 #include "launch/job/check_config.h"
@@ -60,13 +61,18 @@ Codes of 10 and above, and death by a signal, can be restarted with --resume.
 Signals to train, or to its mpirun:
   SIGUSR1    makes a checkpoint
   SIGUSR2    makes a checkpoint and ends the job (75)
-  SIGTERM    to train alone or to a rank: the same; to mpirun: it leaves a second for the checkpoint, and
-             ends with code 1: restart that too
+  SIGINT     (Ctrl-C) to train alone, to a rank or to a launch script: the same; a second one ends it at once
+  SIGTERM    to train alone, to a rank or to a launch script: the same
+  SIGHUP     to train alone or to a launch script: the same
+To mpirun itself SIGINT, SIGTERM and SIGHUP leave a second for the checkpoint, and end with code 1.
 
 Environment:
   VARSCOPE_DATA    the folder of data sets (default: data)
   VARSCOPE_LOG     debug: a log for developers on standard error)";
+constexpr const char* kLatest = "latest";  // of --resume
 constexpr const char* kShortFooter = "With --help-all also: exit status, signals, environment.";
+
+std::string version_text() { return std::string("varscope ") + kVersion; }
 
 constexpr const char* kNoMemory =
     "out of memory: the model, the batch or the data set is too large for this host; varscope plan CONFIG "
@@ -77,12 +83,19 @@ void tell(const Error& e) {
   spdlog::debug("{} error thrown at {}:{}", to_string(e.kind()), e.where().file_name(), e.where().line());
 }
 
+// A failure of a run after which it can go on: with the command that does, where there is a checkpoint.
+void tell_and_how_to_go_on(const Error& e) {
+  const bool can_go_on = exit_code(e.kind()) >= ExitCode::protocol;
+  const std::string command = can_go_on ? FailureReport::go_on() : "";
+  tell(command.empty() ? e : Error(e.kind(), fmt::format("{}; {}", e.what(), command), e.where()));
+}
+
 // Runs what is not collective; one line per failure.
 int run_alone(const std::function<int()>& work) {
   try {
     return work();
   } catch (const Error& e) {
-    tell(e);
+    tell_and_how_to_go_on(e);
     return static_cast<int>(exit_code(e.kind()));
   } catch (const std::bad_alloc&) {
     FailureReport::print(kNoMemory);
@@ -108,7 +121,7 @@ int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, Fs& 
   try {
     return code_of(train_in_mpi_job(options, layers, fs, mpi, started));
   } catch (const Error& e) {
-    if (started || mpi.rank() == Rank(0)) tell(e);
+    if (started || mpi.rank() == Rank(0)) tell_and_how_to_go_on(e);
     const int code = static_cast<int>(exit_code(e.kind()));
     if (started) MpiJob::abort(code);
     return code;
@@ -125,6 +138,7 @@ int train_as_rank(const TrainOptions& options, const LayerRegistry& layers, Fs& 
 // with the same.
 int train(const TrainOptions& options, const LayerRegistry& layers, Fs& fs, int* argc, char*** argv) {
   watch_user_signals();  // before MPI is up: mpirun hands them on to whoever is there
+  ignore_sigpipe();
   if (!launched_by_mpi()) return train_alone(options, layers, fs);
   MpiJob mpi(argc, argv);
   start_log(fmt::format("rank {}", mpi.rank().value));
@@ -167,15 +181,19 @@ class CommandLine {
     add_config();
     add_checkpoint();
     add_completion();
+    add_launch();
     add_version(app_);
+    app_.set_version_flag("-v,--version", version_text());
   }
 
   int run(int argc, char** argv) {
     argc_ = argc;
     argv_ = argv;
+    words_ = plain_words(std::vector<std::string>(argv, argv + argc));
     try {
       check_commands(app_, 1);
-      app_.parse(argc, argv);
+      std::vector<std::string> reversed(words_.rbegin(), words_.rend() - std::min<std::ptrdiff_t>(1, argc));
+      app_.parse(std::move(reversed));
     } catch (const CLI::CallForAllHelp&) {
       set_footer(app_, kFooter);
       return print(app_.help());
@@ -201,8 +219,34 @@ class CommandLine {
     tell(e);
     return static_cast<int>(exit_code(e.kind()));
   }
+  // "help" and "help COMMAND" are "--help" and "COMMAND --help"; and --resume has its value behind a "=".
+  // Behind it as a word of its own it has one where that is "latest" or a directory, or where the config was
+  // named before.
+  static std::vector<std::string> plain_words(std::vector<std::string> words) {
+    if (words.size() > 1 && words[1] == "help") {
+      words.erase(words.begin() + 1);
+      if (words.back() != "--help") words.emplace_back("--help");
+    }
+    if (words.size() < 2 || words[1] != "train") return words;
+    bool has_config = false;
+    for (std::size_t i = 2; i < words.size(); ++i) {
+      const bool has_next = i + 1 < words.size() && !words[i + 1].starts_with("-");
+      if (words[i] == "--resume") {
+        std::error_code ignored;
+        const bool is_value = has_next && (has_config || words[i + 1] == kLatest ||
+                                           std::filesystem::is_directory(words[i + 1], ignored));
+        words[i] += "=" + (is_value ? words[i + 1] : std::string(kLatest));
+        if (is_value) words.erase(words.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+      } else if (words[i] == "--set") {
+        ++i;
+      } else if (!words[i].starts_with("-")) {
+        has_config = true;
+      }
+    }
+    return words;
+  }
   static void add_version(CLI::App& app) {
-    app.set_version_flag("--version", std::string("varscope ") + kVersion);
+    app.set_version_flag("--version", version_text());
     for (CLI::App* sub : app.get_subcommands({})) add_version(*sub);
   }
   static void set_footer(CLI::App& app, const char* footer) {
@@ -210,9 +254,9 @@ class CommandLine {
     for (CLI::App* sub : app.get_subcommands({})) set_footer(*sub, footer);
   }
   // A command or option that does not exist is answered with the nearest one that does.
-  void check_commands(CLI::App& app, int at) const {
-    if (at >= argc_) return;
-    const std::string word = argv_[at];
+  void check_commands(CLI::App& app, std::size_t at) const {
+    if (at >= words_.size()) return;
+    const std::string& word = words_[at];
     if (!app.get_subcommands({}).empty()) {
       if (word.starts_with("-")) return;
       std::vector<std::string> names;
@@ -227,8 +271,8 @@ class CommandLine {
     for (const CLI::Option* option : app.get_options()) {
       for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
     }
-    for (int i = at; i < argc_; ++i) {
-      const std::string name = std::string(argv_[i]).substr(0, std::string_view(argv_[i]).find('='));
+    for (std::size_t i = at; i < words_.size() && words_[i] != "--"; ++i) {
+      const std::string name = words_[i].substr(0, words_[i].find('='));
       if (!name.starts_with("--") || std::find(names.begin(), names.end(), name) != names.end()) continue;
       fail(ErrorKind::config, "\"{}\" is not an option of varscope {}{}; it has {}", name, app.get_name(),
            did_you_mean(name, names), comma_list(names));
@@ -240,10 +284,12 @@ class CommandLine {
         "train", "Train the model a config describes; alone, or as one rank under mpirun");
     c->add_option("config", train_.config, "YAML file")->type_name("FILE")->required();
     add_overrides(c, train_.overrides);
-    resume_ = c->add_option("--resume", train_.resume_from,
-                            "Go on from the newest whole checkpoint of the run, or from PATH (--resume=PATH)")
-                  ->type_name("[=PATH]")
-                  ->expected(0, 1);
+    resume_ =
+        c->add_option("--resume", train_.resume_from,
+                      "Go on from the newest whole checkpoint of the run (or say latest), or from PATH: a "
+                      "checkpoint, or the newest one of a directory")
+            ->type_name("[=PATH]")
+            ->expected(0, 1);
     CLI::Option* fresh = c->add_flag("--fresh", train_.fresh,
                                      "Set an earlier run's checkpoints and metrics aside, and start anew");
     fresh->excludes(resume_);
@@ -254,6 +300,13 @@ class CommandLine {
     c->callback([this] {
       action_ = [this] {
         train_.resume = resume_->count() > 0;
+        if (train_.resume_from == kLatest) train_.resume_from.clear();
+        train_.words = words_;
+        try {
+          if (launched_by_mpi()) check_file_limit();
+        } catch (const Error& e) {
+          return refuse(e);
+        }
         return train(train_, layers_, fs_, &argc_, &argv_);
       };
     });
@@ -361,6 +414,26 @@ class CommandLine {
       };
     });
   }
+  // For the launch scripts.
+  void add_launch() {
+    CLI::App* c =
+        app_.add_subcommand("launch", "Start mpirun as the launch scripts do, and tell what comes of it");
+    c->group("");  // not listed
+    c->add_option("--script", launch_.script, "The name that begins each line of ours")->required();
+    c->add_option("--go-on", launch_.go_on, "The command that goes on with the job; without it none is told");
+    c->add_option("--mpirun", launch_.mpirun, "A word of mpirun's command; repeated")
+        ->required()
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->take_all();
+    c->add_option("words", launch_.words, "The words of varscope's own command, behind --")->required();
+    c->callback([this] {
+      action_ = [this] {
+        launch_.program = words_[0];
+        return run_alone([this] { return launch_job(launch_); });
+      };
+    });
+  }
   // For those who install varscope; `cmake --install` has called it already.
   void add_completion() {
     CLI::App* c = app_.add_subcommand(
@@ -391,6 +464,7 @@ class CommandLine {
   std::function<int()> action_;
   int argc_ = 0;
   char** argv_ = nullptr;
+  std::vector<std::string> words_;  // of the command line, as plain_words() has them
   TrainOptions train_;
   CLI::Option* resume_ = nullptr;
   CLI::Option* get_ = nullptr;
@@ -401,6 +475,7 @@ class CommandLine {
   bool slices_ = false;
   bool evaluation_ = false;
   GradcheckOptions gradcheck_;
+  LaunchOptions launch_;
   CheckpointCommands checkpoint_;
 };
 
@@ -408,6 +483,7 @@ class CommandLine {
 
 int run_program(int argc, char** argv, const LayerRegistry& layers, Fs& fs) {
   try {
+    be_robust();
     start_log("varscope");
     return CommandLine(layers, fs).run(argc, argv);
   } catch (const std::exception& e) {

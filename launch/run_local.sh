@@ -9,8 +9,9 @@ Starts SERVERS + WORKERS ranks on this machine; they may outnumber its cores.
   launch/run_local.sh -s 1 -w 2 configs/digits_mlp.yaml
   launch/run_local.sh -s 2 -w 4 configs/fashion_mlp.yaml --set train.epochs=3
   launch/run_local.sh -s 1 -w 2 configs/fashion_mlp.yaml --resume
-Ends with mpirun's status; SIGINT, SIGUSR1 (checkpoint) and SIGUSR2 (checkpoint, then end with 75) are handed on to mpirun.
-SIGTERM acts as SIGUSR2; a second one ends the job at once.
+Options may stand anywhere, also as -s1, --servers 1, --workers=2. Ends with the job's status, and says what has failed and
+how to go on. SIGINT (Ctrl-C) and SIGTERM make a checkpoint and end the job with code 75, a second one ends it at once. SIGHUP and
+SIGUSR2 make a checkpoint and end it, SIGUSR1 makes one.
 Environment: VARSCOPE (the program), VARSCOPE_DATA (folder of the data sets), MPIRUN, VARSCOPE_MPIRUN_ARGS (more options).
 TEXT
 }
@@ -22,6 +23,5 @@ parse_arguments sw "$@"
 [[ -n $workers ]] || die "say how many workers: -w W"
 program=$(find_varscope)
 prepare_mpirun
-run_job "${mpirun[@]}" --oversubscribe -n $((servers + workers)) \
-  "$program" train "$config" --set "cluster.servers=$servers" ${train_args[@]+"${train_args[@]}"}
-hint_and_exit "$0" -s "$servers" -w "$workers"
+mpirun+=(--oversubscribe -n $((servers + workers)))
+run_job "$0" -s "$servers" -w "$workers"

@@ -33,7 +33,7 @@ void PeerMonitor::tick(const char* doing) {
     if (silent > timeout_ns_) {
       fail(ErrorKind::stall,
            "no sign of life from {} (rank {}) for {:.1f} s while {}; it is stopped, cut off or overloaded. "
-           "Look at that host, then restart with --resume (the limit is cluster.stall_timeout_s)",
+           "Look at that host (the limit is cluster.stall_timeout_s)",
            peer.name, peer.rank.value, static_cast<double>(silent) * 1e-9, doing);
     }
     transport_.send_message(peer.rank, make_header(MessageType::heartbeat, sender_, Clock(0)));

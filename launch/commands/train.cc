@@ -4,12 +4,16 @@
 #include <unistd.h>
 
 #include <bit>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <thread>
 #include <utility>
 
+#include "checkpoint/directory/scan.h"
 #include "common/base/error.h"
 #include "common/base/ids.h"
 #include "common/base/log.h"
@@ -22,6 +26,8 @@
 #include "launch/job/shared_verification.h"
 #include "launch/observe/output.h"
 #include "launch/process/failure.h"
+#include "launch/process/go_on.h"
+#include "launch/process/launcher.h"
 #include "launch/process/version.h"
 
 namespace varscope {
@@ -46,25 +52,14 @@ void warn_of_start(const JobContext& context) {
       resumed->logical_workers, context.cluster.logical_workers, resumed->logical_workers)});
 }
 
-std::string how_to_go_on(const StartPacket& start) {
-  return fmt::format("go on with: varscope train {} --resume (checkpoints are in {})", start.job.file,
-                     start.job.checkpoint_dir());
-}
-
-void end_on_sigterm(const StartPacket& start) {
-  FailureReport::on_sigterm("ended by SIGTERM: another rank has died, or the launcher ended the job; " +
-                            how_to_go_on(start));
-}
-
-// mpirun sends SIGTERM when it is asked to end, and when a rank has died. In the first case every rank lives
-// until the SIGKILL that follows: what can be saved until then is saved. In the other one nothing comes of
-// the request.
-void save_on_sigterm(const StartPacket& start) {
-  FailureReport::on_sigterm(
-      "got SIGTERM: another rank has died, or the job is to end (then it saves a "
-      "checkpoint, if it is left the time); " +
-          how_to_go_on(start),
-      ask_to_stop);
+// What a run that fails or is stopped tells its user. With --fresh the directory may hold an earlier run's
+// checkpoints until they have been set aside: then after that.
+void tell_how_to_go_on(const StartPacket& start) {
+  const std::string dir = start.job.checkpoint_dir();
+  std::error_code ignored;  // then LATEST decides
+  const bool is_resumed =
+      !start.resume_path.empty() && std::filesystem::equivalent(parent_path(start.resume_path), dir, ignored);
+  FailureReport::set_go_on(start.go_on, join_path(dir, kLatestName), is_resumed);
 }
 
 ModelFacts facts_of(const WorkerModel& model) {
@@ -119,6 +114,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   PreparedStart start = prepare_start(options, std::move(job), fs, verify_files);
   warn(start.warnings);
   context.start = std::move(start.packet);
+  context.start.go_on = go_on_command(words_of_start(options.words, 1), options.resume_from);
   context.manifest = std::move(start.manifest);
   context.one_process = true;
   char host[256] = "";
@@ -128,12 +124,14 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   context.cluster =
       assign_roles(context.hosts, n_servers, static_cast<int>(context.job().cluster.logical_workers));
   FailureReport::set_file(failure_file(context.start));
-  end_on_sigterm(context.start);
+  if (!options.fresh) tell_how_to_go_on(context.start);
+  FailureReport::on_sigterm(OnSigterm::ends);
   const auto model = load_worker_model(context.job(), layers);
   context.facts = facts_of(*model);
   complete_context(context);
   warn_of_start(context);
   if (options.fresh) set_earlier_run_aside(fs, context.job());
+  tell_how_to_go_on(context.start);
 
   LoopbackHub hub(n_servers + 1);
   IdVector<Rank, std::unique_ptr<Transport>> ends;
@@ -225,6 +223,7 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
           verification.with_servers(assign_roles(context.hosts, static_cast<int>(job.cluster.servers),
                                                  static_cast<int>(job.cluster.logical_workers)));
       PreparedStart start = prepare_start(options, std::move(job), context.fs, verify);
+      start.packet.go_on = go_on_command(words_of_start(options.words, mpi.size()), options.resume_from);
       packet = to_binary(start.packet);
       context.manifest = std::move(start.manifest);
       warn(start.warnings);
@@ -239,7 +238,8 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
           verification.take_manifest(resumed.empty() ? context.start.warm_start_path : resumed);
   });
   FailureReport::set_file(failure_file(context.start));
-  end_on_sigterm(context.start);
+  if (!options.fresh) tell_how_to_go_on(context.start);
+  FailureReport::on_sigterm(OnSigterm::ends);
 }
 
 // Workers load data and build the model; servers learn what they need from them. Collective over the job.
@@ -275,10 +275,50 @@ std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context, const
   return model;
 }
 
-std::string who_text(const JobContext& context, Rank rank, const std::string& host) {
-  if (const auto s = context.cluster.server_at(rank))
-    return fmt::format("rank {} (server {} on {})", rank.value, s->value, host);
-  return fmt::format("rank {} (worker {} on {})", rank.value, context.cluster.worker_at(rank)->value, host);
+// "worker 1 on n3"
+std::string role_text(const JobContext& context, Rank rank) {
+  const std::string& host = context.hosts[static_cast<std::size_t>(rank.value)];
+  if (const auto s = context.cluster.server_at(rank)) return fmt::format("server {} on {}", s->value, host);
+  return fmt::format("worker {} on {}", context.cluster.worker_at(rank)->value, host);
+}
+
+std::string who_text(const JobContext& context, Rank rank) {
+  return fmt::format("rank {} ({})", rank.value, role_text(context, rank));
+}
+
+// Process ids are the same only within one PID namespace of one machine.
+std::string id_space_of_this_process() {
+  std::error_code ignored;
+  std::string id;
+  std::ifstream boot("/proc/sys/kernel/random/boot_id");
+  std::getline(boot, id);
+  return id + " " + std::filesystem::read_symlink("/proc/self/ns/pid", ignored).string();
+}
+
+// So that a rank that gets SIGTERM can tell which of its neighbours has died. Collective over the job.
+void meet_neighbours(MpiJob& mpi, const JobContext& context) {
+  const std::vector<std::string> pids = mpi.all_gather(std::to_string(getpid()));
+  const std::vector<std::string> spaces = mpi.all_gather(id_space_of_this_process());
+  std::vector<Neighbour> neighbours;
+  bool all_are_here = true;
+  for (std::size_t r = 0; r < pids.size(); ++r) {
+    const Rank rank(static_cast<int>(r));
+    if (rank == mpi.rank()) continue;
+    if (spaces[r] == spaces[static_cast<std::size_t>(mpi.rank().value)]) {
+      neighbours.push_back(
+          {std::atoi(pids[r].c_str()), fmt::format("{} (rank {})", role_text(context, rank), rank.value)});
+    } else {
+      all_are_here = false;
+    }
+  }
+  FailureReport::set_neighbours(std::move(neighbours), all_are_here);
+}
+
+void tell_roles(const JobContext& context) {
+  std::vector<std::string> roles;
+  for (std::size_t r = 0; r < context.hosts.size(); ++r)
+    roles.push_back(role_text(context, Rank(static_cast<int>(r))));
+  std::fputs(roles_line(roles).c_str(), stderr);
 }
 
 }  // namespace
@@ -293,6 +333,7 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   share_start(options, mpi, context);
   context.cluster = assign_roles(context.hosts, static_cast<int>(context.job().cluster.servers),
                                  static_cast<int>(context.job().cluster.logical_workers));
+  meet_neighbours(mpi, context);
   const auto model = share_model(mpi, context, layers);
   const auto transport = mpi.make_transport();
   std::unique_ptr<ServerRole> server;
@@ -301,14 +342,15 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
     if (options.fresh && mpi.rank() == Rank(0)) set_earlier_run_aside(fs, context.job());
     if (id) server = std::make_unique<ServerRole>(context, *id, *transport);
   });
-  FailureReport::set_who(who_text(context, mpi.rank(), mpi.host()));
-  if (context.saves()) {
-    save_on_sigterm(context.start);
-  } else {
-    end_on_sigterm(context.start);
-  }
+  FailureReport::set_who(who_text(context, mpi.rank()));
+  tell_how_to_go_on(context.start);
+  // mpirun sends SIGTERM when it is asked to end, and when a rank has died. In the first case every rank
+  // lives until the SIGKILL that follows: what can be saved until then is saved. In the other one nothing
+  // comes of the request.
+  FailureReport::on_sigterm(context.saves() ? OnSigterm::saves : OnSigterm::ends);
+  if (mpi.rank() == Rank(0) && has_launcher()) tell_roles(context);
   started = true;
-  spdlog::debug("starts as {}", who_text(context, mpi.rank(), mpi.host()));
+  spdlog::debug("starts as {}", who_text(context, mpi.rank()));
   if (mpi.rank() == Rank(0)) {
     warn(crowding_warnings(context.hosts, processors, context.job().cluster.blas_threads));
     warn_of_start(context);

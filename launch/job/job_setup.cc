@@ -96,11 +96,27 @@ void start_new(const TrainOptions& options, PreparedStart& start, Fs& fs, const 
        dir, found.front().name);
 }
 
+// The checkpoint that --resume=PATH means: that one or none; or the newest whole one of a directory of them,
+// or of a run's.
+FoundCheckpoint found_at(Fs& fs, const std::string& path, const VerifyFiles& verify) {
+  if (fs.exists(join_path(path, kManifestName))) return verified(fs, path, verify, "resume");
+  for (const std::string& dir : {path, join_path(path, "checkpoints")}) {
+    if (!list_checkpoints(fs, dir).empty()) return newest_checkpoint(fs, dir, verify);
+  }
+  if (base_name(path).starts_with("step-") && fs.exists(path))
+    return verified(fs, path, verify, "resume");  // says what it lacks
+  fail(
+      ErrorKind::checkpoint,
+      "cannot resume from {}: it {}; name a checkpoint, or a directory of checkpoints that a run has written, or say "
+      "--resume alone for the newest checkpoint of this run",
+      path, fs.exists(path) ? "holds no checkpoint" : "does not exist");
+}
+
 void start_resumed(const TrainOptions& options, PreparedStart& start, Fs& fs, const VerifyFiles& verify) {
   StartPacket& packet = start.packet;
   packet.resume_path =
       take(options.resume_from.empty() ? newest_checkpoint(fs, packet.job.checkpoint_dir(), verify)
-                                       : verified(fs, options.resume_from, verify, "resume"),
+                                       : found_at(fs, options.resume_from, verify),
            start);
   packet.run_id = start.manifest->run_id;
   packet.attempt = start.manifest->attempt + 1;

@@ -21,10 +21,11 @@ struct TrainOptions {
   std::string config;
   std::vector<std::string> overrides;  // KEY=VALUE
   bool resume = false;
-  std::string resume_from;  // empty: the newest
+  std::string resume_from;  // a checkpoint, or a directory of them; empty: the newest of the run
   bool fresh = false;       // set an earlier run's files aside
   bool check_numerics = false;
   bool profile = false;
+  std::vector<std::string> words = {};  // of the command line, the program's name first
 };
 
 // What rank 0 decides before anything starts, for everyone.
@@ -34,12 +35,13 @@ struct StartPacket {
   std::string warm_start_path;  // of a new run; empty: from initial values
   std::string run_id;
   int attempt = 1;
+  std::string go_on;     // the command that goes on with this run (launch/process/go_on.h)
   std::string start_id;  // random: tells this start from every other, whatever their run and attempt
   bool check_numerics = false;
   bool profile = false;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& job& resume_path& warm_start_path& run_id& attempt& start_id& check_numerics& profile;
+    ar& job& resume_path& warm_start_path& run_id& attempt& go_on& start_id& check_numerics& profile;
   }
 };
 struct PreparedStart {

@@ -1,23 +1,53 @@
 #include "launch/observe/metrics_file.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "launch/observe/output.h"
 #include "launch/process/version.h"
 
 namespace varscope {
 
 using nlohmann::json;
 
-MetricsFile::MetricsFile(const RunFacts& facts) : facts_(facts), started_ns_(now_ns()) {
-  const std::string path = facts_.job.run_dir() + "/metrics.jsonl";
-  file_.open(path, std::ios::app);
-  if (!file_) {
+MetricsFile::MetricsFile(const RunFacts& facts)
+    : facts_(facts), path_(facts.job.run_dir() + "/metrics.jsonl"), started_ns_(now_ns()) {
+  fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (fd_ < 0) {
     fail(ErrorKind::io, "cannot write {}: {}; choose another job.run_dir, or set output.metrics to false",
-         path, std::strerror(errno));
+         path_, std::strerror(errno));
+  }
+}
+
+MetricsFile::~MetricsFile() { close(fd_); }
+
+// A line that the disk has no room for is given up; after one of which it took a part, the next begins on a
+// line of its own.
+void MetricsFile::append(const std::string& line) {
+  const std::string text = (has_torn_line_ ? "\n" : "") + line + "\n";
+  std::size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n = ::write(fd_, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  if (done == text.size()) {
+    has_torn_line_ = false;
+    return;
+  }
+  const char* why = std::strerror(errno);
+  has_torn_line_ = has_torn_line_ || done > 0;
+  if (!std::exchange(has_lost_lines_, true)) {
+    warn({fmt::format("cannot write {}: {}; training goes on, and lines of it are lost until there is room",
+                      path_, why)});
   }
 }
 
@@ -28,8 +58,7 @@ void MetricsFile::write(const char* event, Clock clock, const json& fields) {
                {"run", facts_.run_id},
                {"attempt", facts_.attempt}};
   line.update(fields);
-  file_ << line.dump() << '\n';
-  file_.flush();
+  append(line.dump());
 }
 
 void MetricsFile::write_start() {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -12,12 +11,16 @@
 
 namespace varscope {
 
-// Writes what happens in a run as JSON lines to <run dir>/metrics.jsonl, each flushed (docs/metrics.md).
-// Borrows the facts. Used by the coordinator's thread.
+// Writes what happens in a run as JSON lines to <run dir>/metrics.jsonl, each at once (docs/metrics.md). A
+// line that cannot be written is lost; the first one is told of. Borrows the facts. Used by the coordinator's
+// thread.
 class MetricsFile final : public RunObserver {
  public:
   // Opens the file, appending. Throws Error(io).
   explicit MetricsFile(const RunFacts& facts);
+  ~MetricsFile() override;
+  MetricsFile(const MetricsFile&) = delete;
+  MetricsFile& operator=(const MetricsFile&) = delete;
 
   // The line about the start; before all others.
   void write_start();
@@ -30,9 +33,13 @@ class MetricsFile final : public RunObserver {
 
  private:
   void write(const char* event, Clock clock, const nlohmann::json& fields);
+  void append(const std::string& line);
 
   const RunFacts& facts_;
-  std::ofstream file_;
+  std::string path_;
+  int fd_ = -1;
+  bool has_torn_line_ = false;  // the file ends in the middle of a line
+  bool has_lost_lines_ = false;
   std::int64_t started_ns_;
   RunSpeed speed_;
   nlohmann::json last_metrics_ = nlohmann::json::object();  // of the last evaluation, those that are a number

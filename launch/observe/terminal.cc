@@ -3,8 +3,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstdio>
+#include <cstring>
 #include <map>
+#include <utility>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
@@ -12,6 +16,8 @@
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
 #include "launch/observe/output.h"
+#include "launch/process/failure.h"
+#include "launch/process/launcher.h"
 #include "launch/process/version.h"
 #include "ps/checkpointing/checkpoint_interval.h"
 
@@ -90,6 +96,16 @@ std::string cost_text(double stall_s, double copy_s, double write_s) {
   return text + fmt::format(", on disk after {}", short_time(write_s));
 }
 
+// The keys that let the run end at the step at which it has started.
+std::string limits_text(const RunFacts& f) {
+  const TrainConfig& train = f.job.train;
+  const std::int64_t at = f.train.first.value;
+  const bool by_epochs = train.epochs <= at / std::max<std::int64_t>(1, f.train.steps_per_epoch);
+  const bool by_steps = train.max_steps > 0 && train.max_steps <= at;
+  if (by_epochs && by_steps) return "train.epochs and train.max_steps";
+  return by_steps ? "train.max_steps" : "train.epochs";
+}
+
 std::string interval_text(double interval_s, double mtbf_s, const CheckpointConfig& checkpoint) {
   return fmt::format("a checkpoint every {} loses least with a failure every {}{}", duration_text(interval_s),
                      duration_text(mtbf_s),
@@ -103,13 +119,18 @@ std::string interval_text(double interval_s, double mtbf_s, const CheckpointConf
 Terminal::Terminal(const RunFacts& facts)
     : facts_(facts),
       live_(facts.job.output.progress == Progress::on ||
-            (facts.job.output.progress == Progress::automatic && isatty(STDERR_FILENO) != 0)),
+            (facts.job.output.progress == Progress::automatic &&
+             (isatty(STDERR_FILENO) != 0 || launcher_has_terminal()))),
       started_ns_(now_ns()) {}
 
 void Terminal::line(const std::string& text) {
   clear_progress();
-  std::fputs((text + "\n").c_str(), stdout);
-  std::fflush(stdout);
+  if (std::fputs((text + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return;
+  const char* why = std::strerror(errno);
+  std::clearerr(stdout);
+  if (!std::exchange(has_lost_lines_, true))
+    warn({fmt::format("cannot write to standard output: {}; training goes on, and what it prints is lost",
+                      why)});
 }
 
 void Terminal::clear_progress() {
@@ -175,12 +196,13 @@ void Terminal::draw_progress(const StepSummary& step) {
   const std::int64_t done = step.clock.value - facts_.train.first.value;
   const double left = seconds_since(started_ns_) / static_cast<double>(done) *
                       static_cast<double>(facts_.train.last.value - step.clock.value);
-  std::fputs(fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {:.4f}  {} {}/s  {} left", step.clock.value,
-                         facts_.train.last.value, step.epoch, mean_loss(step.sums),
-                         with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.evaluation),
-                         duration_text(left))
-                 .c_str(),
-             stderr);
+  std::fputs(
+      fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {:.4f}  {} {}/s  {} left{}", step.clock.value,
+                  facts_.train.last.value, step.epoch, mean_loss(step.sums),
+                  with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.evaluation),
+                  duration_text(left), has_launcher() ? "\r" : "")  // there it ends what is to be drawn
+          .c_str(),
+      stderr);
   on_line_ = true;
 }
 
@@ -262,10 +284,13 @@ void Terminal::on_finish(const FinishSummary& finish) {
   const double seconds = seconds_since(started_ns_);
   line(fmt::format("{} at step {} after {}", finish.stopped ? "stopped early" : "finished",
                    finish.clock.value, duration_text(seconds)));
-  if (finish.stopped && finish.checkpoints > 0 && facts_.train.last > finish.clock)
-    line("  to go on     the same command with --resume");
+  const std::string go_on = FailureReport::go_on();
+  if (finish.stopped && facts_.train.last > finish.clock && !go_on.empty() &&
+      !FailureReport::has_told_go_on())
+    line("  " + go_on);
   if (finish.clock == facts_.train.first) {
-    line("  nothing to do: the checkpoint is at the last step already; raise train.epochs to go on");
+    line(fmt::format("  nothing to do: the checkpoint is at the last step already; raise {} to go on",
+                     limits_text(facts_)));
   }
   if (last_epoch_) {
     line(fmt::format("  training     loss {:.4f} over epoch {}", mean_loss(last_epoch_->sums),

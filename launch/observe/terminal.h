@@ -12,7 +12,8 @@ namespace varscope {
 
 // What a person sees of a run. Header, epochs, evaluations, checkpoints and summary go to standard output;
 // progress goes to standard error: one line that is rewritten on a terminal, a plain line every
-// train.log_every_steps otherwise. Borrows the facts. Used by the coordinator's thread.
+// train.log_every_steps otherwise. A standard output that takes nothing any more is told of once. Borrows the
+// facts. Used by the coordinator's thread.
 class Terminal final : public RunObserver {
  public:
   explicit Terminal(const RunFacts& facts);
@@ -39,6 +40,7 @@ class Terminal final : public RunObserver {
   const RunFacts& facts_;
   bool live_;             // progress is a terminal line
   bool on_line_ = false;  // the cursor stands behind a progress line
+  bool has_lost_lines_ = false;
   std::int64_t started_ns_;
   RunSpeed speed_;
   std::int64_t last_draw_ns_ = 0;

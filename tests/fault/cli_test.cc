@@ -100,6 +100,18 @@ TEST(Help, EverySubcommandTellsTheVersion) {
   }
 }
 
+// As users of other programs ask for it.
+TEST(Help, IsAskedForInOtherWordsToo) {
+  EXPECT_EQ(output_of({"help"}), output_of({"--help"}));
+  EXPECT_EQ(output_of({"help", "train"}), output_of({"train", "--help"}));
+  EXPECT_EQ(output_of({"help", "checkpoint", "list"}), output_of({"checkpoint", "list", "--help"}));
+  EXPECT_EQ(output_of({"-v"}), output_of({"--version"}));
+  const Ended ended = run(varscope({"help", "trian"}));
+  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_NE(ended.err.find("\"trian\" is not a command; did you mean \"train\"?"), std::string::npos)
+      << ended.err;
+}
+
 TEST(Help, EveryKnownSubcommandIsCheckedHere) {
   std::set<std::string> named;
   for (const Subcommand& c : kSubcommands) {
@@ -601,6 +613,51 @@ TEST_F(RealRun, MetricsHoldWhatTheConsolePrinted) {
   for (const std::string& line : lines_of(err_)) steps += line.starts_with("step ") ? 1 : 0;
   EXPECT_EQ(steps, 10U) << err_;
   EXPECT_EQ(events["step"].size(), steps);
+}
+
+// What --resume takes: nothing or "latest", a directory of checkpoints, a run's folder, one checkpoint;
+// behind "=" or as a word of its own; before the config where it cannot be meant by it.
+TEST(Resumed, FromWhatResumeNames) {
+  const ScratchDir dir;
+  const std::string run_dir = dir / "run";
+  const Args settings = set({"job.run_dir=" + run_dir, "data.train.samples=640", "data.test.samples=100",
+                             "checkpoint.every_steps=2", "train.log_every_steps=0"});
+  const Args train_it{"train", kDigits};
+  train(varscope(train_it + settings + set({"train.max_steps=3"})));
+  std::int64_t newest = 3;
+  for (const Args& how :
+       {Args{"--resume"}, Args{"--resume", "latest"}, Args{"--resume=latest"},
+        Args{"--resume", run_dir + "/checkpoints"}, Args{"--resume=" + run_dir + "/checkpoints/"},
+        Args{"--resume=" + run_dir}, Args{"--resume", run_dir}}) {
+    const Summary s =
+        train(varscope(train_it + how + settings + set({"train.max_steps=" + std::to_string(newest + 1)})));
+    EXPECT_EQ(s.first_step, newest) << how[0];
+    newest = s.step;
+  }
+  const std::string longer = "train.max_steps=" + std::to_string(newest + 1);
+  EXPECT_EQ(train(varscope(Args{"train", "--resume", kDigits} + settings + set({longer.c_str()}))).first_step,
+            newest);
+  const std::string older = run_dir + "/checkpoints/" + names_in(run_dir + "/checkpoints")[2];
+  EXPECT_LT(train(varscope(train_it + Args{"--resume", older} + settings + set({longer.c_str()}))).first_step,
+            newest);
+}
+
+// The key that ended the run is the one to raise.
+TEST(Resumed, AtTheLastStepSaysWhichKeyToRaise) {
+  const ScratchDir dir;
+  const Args args = Args{"train", kDigits} +
+                    set({"job.run_dir=" + (dir / "run"), "data.train.samples=640", "data.test.samples=100"});
+  const auto told = [&](const Args& limits) {
+    const Ended ended = run(varscope(args + limits + Args{"--resume"}));
+    EXPECT_EQ(ended.code, 0) << ended.all();
+    return ended.out;
+  };
+  train(varscope(args + set({"train.epochs=1"})));  // 10 steps
+  EXPECT_NE(told(set({"train.max_steps=5"})).find("raise train.max_steps to go on"), std::string::npos);
+  EXPECT_NE(told(set({"train.epochs=1"})).find("raise train.epochs to go on"), std::string::npos);
+  EXPECT_NE(told(set({"train.epochs=1", "train.max_steps=10"}))
+                .find("raise train.epochs and train.max_steps to go on"),
+            std::string::npos);
 }
 
 TEST(Resumed, MetricsGoOnInTheSameFile) {

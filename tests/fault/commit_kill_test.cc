@@ -101,7 +101,8 @@ class Case {
     if (victim_ == "all") return;
     EXPECT_TRUE(ended.noise().empty()) << ended.all();
     ASSERT_EQ(ended.messages().size(), 1U) << ended.all();
-    EXPECT_NE(ended.messages()[0].find("another rank has died"), std::string::npos) << ended.all();
+    EXPECT_NE(ended.messages()[0].find(" has died (killed, crashed or out of memory)"), std::string::npos)
+        << ended.all();
   }
   void expect_resume(std::int64_t from) {
     const Ended ended = run(tiny_alone(dir_ / "run", from > 0 ? Args{"--resume"} : Args{}));

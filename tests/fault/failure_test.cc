@@ -171,8 +171,15 @@ const Refusal kRefusals[] = {
      [](const ScratchDir& dir) { return three_ranks(dir, {"--resume"}); }},
     {"NothingToResumeAtPath",
      4,
-     {"cannot resume from", "elsewhere"},
+     {"cannot resume from", "elsewhere: it does not exist",
+      "name a checkpoint, or a directory of checkpoints"},
      [](const ScratchDir& dir) { return three_ranks(dir, {"--resume=" + (dir / "elsewhere")}); }},
+    {"NothingToResumeInADirectory",
+     4,
+     {"cannot resume from", "it holds no checkpoint"},
+     [](const ScratchDir& dir) {
+       return varscope(train_small(dir, {"--resume", dir.path()}));
+     }},
     {"DamagedCheckpointByPath",
      4,
      {"cannot resume from", "shard-00000-of-00001.safetensors", "CRC block 0"},
@@ -350,14 +357,35 @@ class Training {
   std::vector<pid_t> pids;
 };
 
+// Checkpoints are configured, but the first is far off.
+const Args kNoneDue = set({"checkpoint.every_steps=1000000000"});
+
 TEST(DeadRank, EndsTheJobWithOneMessage) {
   for (const int rank : {0, 1, 2}) {
     SCOPED_TRACE(rank);
     const ScratchDir dir;
-    Training t(dir, 3, {});
+    Training t(dir, 3, kNoneDue);
     t.send(rank, SIGKILL);
-    expect_failure(t.job.wait(kEndSeconds), 128 + SIGKILL, {"another rank has died", "--resume", kDigits});
+    const std::string role = rank == 0 ? "server 0 on " : "worker " + std::to_string(rank - 1) + " on ";
+    const Ended ended = t.job.wait(kEndSeconds);
+    expect_failure(
+        ended, 128 + SIGKILL,
+        {"): " + role, "(rank " + std::to_string(rank) + ") has died (killed, crashed or out of memory)"});
+    EXPECT_EQ(ended.err.find("--resume"), std::string::npos) << "there is no checkpoint\n" << ended.all();
   }
+}
+
+TEST(DeadRank, IsToldWithTheCommandThatGoesOn) {
+  const ScratchDir dir;
+  Training t(dir, 3, set({"checkpoint.every_steps=5"}));
+  ASSERT_TRUE(t.job.wait_until([&] { return !summary_of(t.job.out()).checkpoints.empty(); }, kStartSeconds));
+  t.send(1, SIGKILL);
+  const Ended ended = t.job.wait(kEndSeconds);
+  const std::string command =
+      std::string(VARSCOPE_MPIEXEC) + " --quiet -n 3 " + VARSCOPE_BINARY + " train " + kDigits;
+  expect_failure(ended, 128 + SIGKILL,
+                 {"(rank 1) has died", "; go on with: " + command, " --set job.run_dir=" + (dir / "run"),
+                  "checkpoint.every_steps=5 --resume\n"});
 }
 
 const Args kShortStall = set({"cluster.stall_timeout_s=2"});
@@ -382,7 +410,8 @@ TEST(StoppedRank, WorkerIsNamed) {
   const ScratchDir dir;
   Training t(dir, 3, kShortStall);
   t.send(2, SIGSTOP);
-  expect_failure(t.job.wait(kEndSeconds), 13, {"no sign of life from worker 1", "(rank 2)", "--resume"});
+  expect_failure(t.job.wait(kEndSeconds), 13,
+                 {"no sign of life from worker 1", "(rank 2)", "Look at that host"});
 }
 
 TEST(StoppedRank, GoesOnWhenContinuedInTime) {
@@ -401,20 +430,21 @@ TEST(StoppedRank, GoesOnWhenContinuedInTime) {
 // What is saved before the end: signal_test.
 TEST(Launcher, SigtermEndsTheJobWithOneMessage) {
   const ScratchDir dir;
-  Training t(dir, 3, {});
+  Training t(dir, 3, kNoneDue);
   t.job.send_signal(SIGTERM);
   const Ended ended = t.job.wait(kEndSeconds);
   EXPECT_NE(ended.code, 0);
-  if (!ended.errors().empty()) expect_failure(ended, ended.code, {"SIGTERM", "--resume"});
+  if (!ended.errors().empty()) expect_failure(ended, ended.code, {"SIGTERM"});
   // mpirun may end without reading what its ranks said last: the failure file has it all the same.
   std::vector<std::string> failures;
   for (const std::string& name : names_in(dir / "run")) {
     if (name.starts_with("failure-")) failures.push_back(read_text(dir / "run/" + name));
   }
   ASSERT_EQ(failures.size(), 1U) << ended.all();
-  EXPECT_NE(failures[0].find("got SIGTERM: another rank has died, or the job is to end"), std::string::npos)
+  EXPECT_NE(failures[0].find("got SIGTERM: the job is to end; it saves a checkpoint first"),
+            std::string::npos)
       << failures[0];
-  EXPECT_NE(failures[0].find("--resume"), std::string::npos) << failures[0];
+  EXPECT_EQ(failures[0].find("--resume"), std::string::npos) << "there is no checkpoint: " << failures[0];
 }
 
 // There is nothing to save: the ranks end by themselves.
@@ -429,8 +459,7 @@ TEST(Launcher, SigtermWithoutCheckpointsEndsTheJob) {
     EXPECT_EQ(name.find("-sigterm"), std::string::npos) << name;
     if (name.starts_with("failure-")) said += read_text(dir / "run/" + name);
   }
-  EXPECT_NE(said.find("ended by SIGTERM: another rank has died, or the launcher ended the job"),
-            std::string::npos)
+  EXPECT_NE(said.find("ended by SIGTERM: the launcher ended the job"), std::string::npos)
       << said << ended.all();
 }
 

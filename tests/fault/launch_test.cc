@@ -1,8 +1,9 @@
 // The launch scripts as their users call them: what they refuse, what they pass on, and the command with
 // which they say to go on. Slurm and mpirun are stood in for by scripts that write down how they were called;
-// the real ones are in signal_test.
+// the real ones are in signal_test, and in the tests of what mpirun refuses.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
 
 #include "tests/support/jobs/job.h"
@@ -35,6 +36,11 @@ class LaunchScript : public ::testing::Test {
     std::string text;
     for (const std::string& word : words) text += word + "\n";
     return ("\n" + read_text(dir_ / "called")).find("\n" + text) != std::string::npos;
+  }
+  // However often something was started before.
+  void expect_refused_again(const std::string& script, const Args& args, const std::string& words) {
+    std::filesystem::remove(dir_ / "called");
+    expect_refused(script, args, words);
   }
   void expect_refused(const std::string& script, const Args& args, const std::string& words) {
     const Ended ended = call(script, args);
@@ -82,18 +88,117 @@ TEST_F(LaunchScript, MistakesAreRefusedBeforeAnythingStarts) {
   expect_refused("run_hostfile.sh", {"-f", "nosuch", "-s", "1", "-w", "1", kDigits}, "nosuch");
 }
 
-TEST_F(LaunchScript, AJobThatFailedIsToldHowToGoOn) {
-  const auto hint = [&](const char* code) {
-    const Ended ended =
-        call("run_local.sh", {"-s", "1", "-w", "2", kDigits, "--fresh", "--set", "job.run_dir=a b"},
-             {{"MPIRUN_ENDS_WITH", code}});
-    EXPECT_EQ(ended.code, std::atoi(code)) << ended.all();
-    return ended.err;
+// As users write them: glued, long, with "=", before or after the config.
+TEST_F(LaunchScript, OptionsMayBeWrittenInEveryUsualWay) {
+  write_text(dir_ / "hosts", "localhost slots=9\n");
+  for (const Args& args : {Args{"-s2", "-w3", kDigits}, Args{kDigits, "-s", "2", "-w", "3"},
+                           Args{"--servers", "2", kDigits, "--workers", "3"},
+                           Args{"--servers=2", "--workers=3", kDigits}, Args{"-s=2", kDigits, "-w=3"}}) {
+    for (const Args& script : {Args{"run_local.sh"}, Args{"run_hostfile.sh", "--hostfile=" + dir_ / "hosts"},
+                               Args{"run_hostfile.sh", "-f" + dir_ / "hosts"}}) {
+      std::filesystem::remove(dir_ / "called");
+      const Ended ended = call(script[0], Args(script.begin() + 1, script.end()) + args +
+                                              Args{"--set", "train.epochs=7", "--fresh"});
+      EXPECT_EQ(ended.code, 0) << args[0] << ended.all();
+      const std::string called = read_text(dir_ / "called");
+      EXPECT_NE(called.find("-n\n5\n"), std::string::npos) << called;
+      EXPECT_TRUE(was_passed({VARSCOPE_BINARY, "train", kDigits, "--set", "cluster.servers=2", "--set",
+                              "train.epochs=7", "--fresh"}))
+          << called;
+    }
+  }
+  call("run_local.sh", {kDigits, "--resume", dir_.path(), "-s1", "-w1"});
+  EXPECT_TRUE(was_passed({"--resume=" + dir_.path()})) << read_text(dir_ / "called");
+  call("run_local.sh", {"--resume", kDigits, "-s1", "-w1"});
+  EXPECT_TRUE(was_passed({"--resume"})) << read_text(dir_ / "called");
+  expect_refused_again("run_local.sh", {"-s", "1", "-w", kDigits}, "-w is the number of workers");
+  expect_refused_again("run_local.sh", {"--servers", kDigits}, "-s is the number of servers");
+  expect_refused_again("run_local.sh", {"-f", "x", "-s1", "-w1", kDigits}, "there is no -f");
+}
+
+// Hostfiles that were written elsewhere; and those that mpirun would refuse, each by its line.
+TEST_F(LaunchScript, HostfilesAreReadAsTheyAreMeant) {
+  program(
+      "mpirun",
+      "while [ \"$1\" != --hostfile ]; do shift; done; cat \"$2\"; cat \"$2\"; env | grep OMPI_MCA_orte_keep");
+  write_text(dir_ / "hosts", "\xef\xbb\xbfw.1.foo.net slots=1\r\n# a comment\r\nw.2.foo.net  slots = 2\r\n");
+  const Ended ended = call("run_hostfile.sh", {"-f", dir_ / "hosts", "-s", "1", kDigits});
+  const std::string plain = "w.1.foo.net slots=1\n# a comment\nw.2.foo.net  slots = 2\n";
+  EXPECT_EQ(ended.out, plain + plain + "OMPI_MCA_orte_keep_fqdn_hostnames=1\n") << ended.all();
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"n1 slots=2\nn2 slot=2\n", "hosts:2: unknown word \"slot\"; did you mean slots?"},
+      {"n1 slots=x\n", "hosts:1: slots needs a number"},
+      {"n1 4\n", "hosts:1: unknown word \"4\""},
+      {"slots=4\n", "hosts:1: no name of a host"},
+      {"# nothing\n", "hosts: names no host"},
   };
+  for (const auto& [text, words] : mistakes) {
+    write_text(dir_ / "hosts", text);
+    expect_refused("run_hostfile.sh", {"-f", dir_ / "hosts", "-s", "1", "-w", "1", kDigits}, words);
+  }
+}
+
+// Of a job that never started mpirun's own words are all there is, in one message.
+TEST_F(LaunchScript, WhatMpirunRefusesIsToldOnce) {
+  const std::string frame(74, '-');
+  program("mpirun", "printf '%s\\n' " + frame +
+                        " 'All nodes which are allocated for this job are already filled.' " + frame +
+                        " >&2; exit 1");
+  Ended ended = call("run_local.sh", {"-s", "1", "-w", "1", kDigits});
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_EQ(
+      ended.err,
+      "run_local.sh: mpirun refuses the job: All nodes which are allocated for this job are already filled.; give the "
+      "hosts more slots= in the hostfile, or lower the number of ranks\n");
+  program("mpirun", "exit 3");
+  ended = call("run_local.sh", {"-s", "1", "-w", "1", kDigits});
+  EXPECT_EQ(ended.code, 3) << ended.all();
+  EXPECT_NE(ended.err.find("run_local.sh: mpirun ended with code 3 and said nothing"), std::string::npos)
+      << ended.err;
+}
+
+TEST_F(LaunchScript, RealRefusalsOfMpirunReachTheUser) {
+  std::filesystem::remove(dir_ / "bin/mpirun");  // the real one is called
+  const auto told = [&](const Args& args, const std::map<std::string, std::string>& environment,
+                        const Args& words, const std::string& script = "run_local.sh") {
+    const Ended ended = call(script, args + set({"job.run_dir=" + dir_ / "run"}), environment);
+    EXPECT_NE(ended.code, 0) << ended.all();
+    for (const std::string& word : words)
+      EXPECT_NE(ended.err.find(word), std::string::npos) << word << ended.all();
+    EXPECT_TRUE(ended.err.starts_with(script + ": ")) << ended.all();
+    EXPECT_EQ(ended.err.find("to go on"), std::string::npos) << ended.all();
+  };
+  told({"-s1", "-w1", kDigits}, {{"VARSCOPE_MPIRUN_ARGS", "--foo"}},
+       {"unknown option \"--foo\"", "VARSCOPE_MPIRUN_ARGS"});
+  told({"-s1", "-w1", kDigits}, {{"OMPI_MCA_btl", "nosuch"}},
+       {"MPI could not be initialised", "Component: nosuch"});
+  write_text(dir_ / "hosts", "localhost\n");
+  told({"-f", dir_ / "hosts", "-s1", "-w99", kDigits}, {{"OMPI_MCA_rmaps_base_oversubscribe", "0"}},
+       {"mpirun refuses the job: There are not enough slots", "more slots= in the hostfile"},
+       "run_hostfile.sh");
+  write_text(dir_ / "hosts", "no-such-host.invalid slots=2\n");
+  told({"-f", dir_ / "hosts", "-s1", "-w1", kDigits}, {{"OMPI_MCA_plm_rsh_agent", "false"}},
+       {"mpirun could not start its daemon on a host"}, "run_hostfile.sh");
+}
+
+TEST_F(LaunchScript, AJobThatFailedIsToldHowToGoOnWhereItCan) {
+  const auto hint = [&](const char* code) {
+    program("mpirun", std::string("echo 'varscope: rank 0: why' >&2; exit ") + code);
+    const Ended ended = call(
+        "run_local.sh", {"-s", "1", "-w", "2", kDigits, "--fresh", "--set", "job.run_dir=" + dir_ / "a b"});
+    EXPECT_EQ(ended.code, std::atoi(code)) << ended.all();
+    EXPECT_TRUE(ended.err.starts_with("varscope: rank 0: why\n")) << ended.err;
+    return ended.err.substr(std::strlen("varscope: rank 0: why\n"));
+  };
+  EXPECT_EQ(hint("11"), "run_local.sh: the job ended with code 11, and it has no checkpoint to go on from\n");
+  std::filesystem::create_directories(dir_ / "a b/checkpoints/step-000000010");
   for (const char* restartable : {"75", "11", "137"}) {
     const std::string text = hint(restartable);
-    EXPECT_NE(text.find("the job ended with code " + std::string(restartable)), std::string::npos) << text;
-    EXPECT_NE(text.find("--set job.run_dir=a\\ b --resume\n"), std::string::npos) << text;
+    EXPECT_NE(text.find("the job ended with code " + std::string(restartable) +
+                        "; to go on from its newest checkpoint: " + kLaunch + "run_local.sh -s 1 -w 2 "),
+              std::string::npos)
+        << text;
+    EXPECT_NE(text.find("a\\ b --resume\n"), std::string::npos) << text;
     EXPECT_EQ(text.find("--fresh"), std::string::npos) << text;
   }
   for (const char* final : {"2", "4"}) EXPECT_EQ(hint(final), "");
@@ -134,6 +239,29 @@ TEST_F(Batch, StartsANewRunAndResumesWhereThereIsACheckpoint) {
   ended = submit({});
   EXPECT_TRUE(resumes()) << ended.all();
   EXPECT_NE(ended.out.find("resuming from " + dir_ / "run/checkpoints"), std::string::npos) << ended.out;
+}
+
+TEST_F(Batch, TakesTheServersAsTheOtherScriptsDo) {
+  for (const Args& args : {Args{"-s3"}, Args{"-s", "3"}, Args{"--servers", "3"}, Args{"--servers=3"}}) {
+    const Ended ended = submit(args);
+    EXPECT_EQ(ended.code, 0) << ended.all();
+    EXPECT_TRUE(was_passed({"train", kDigits, "--set", "cluster.servers=3"})) << read_text(dir_ / "called");
+  }
+  EXPECT_NE(submit({"-s", "many"}).err.find("the number of servers, 1 or more, not 'many'"),
+            std::string::npos);
+  EXPECT_NE(submit({"-w", "3"}).err.find("there is no -w"), std::string::npos);
+}
+
+TEST_F(Batch, SaysTheCommandThatGoesOn) {
+  checkpoint_at(dir_ / "run/checkpoints");
+  const Ended ended = submit({"--set", "train.epochs=9"}, {{"MPIRUN_ENDS_WITH", "137"}, {"MAX_FUTILE", "1"}});
+  EXPECT_NE(ended.out.find("giving up. Its checkpoints are in " + dir_ / "run/checkpoints" +
+                           ". Go on with: RUN_DIR=" + dir_ / "run "),
+            std::string::npos)
+      << ended.out;
+  EXPECT_NE(ended.out.find("launch/varscope.sbatch -s 2 " + kDigits + " --set train.epochs=9"),
+            std::string::npos)
+      << ended.out;
 }
 
 TEST_F(Batch, FindsCheckpointsWhereTheConfigPutsThem) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <filesystem>
 #include <functional>
+#include <utility>
 
 #include "tests/support/jobs/job.h"
 
@@ -128,7 +130,7 @@ TEST(Sigusr2, WithoutCheckpointsStopsAllTheSame) {
   EXPECT_NE(ended.out.find("no checkpoint (none are configured)"), std::string::npos) << ended.all();
 }
 
-constexpr const char* kGotSigterm = "got SIGTERM: another rank has died, or the job is to end";
+constexpr const char* kGotSigterm = "got SIGTERM: the job is to end";
 
 // mpirun hands on SIGTERM and SIGKILL, each after this time, in which it reads nothing: the step lines must
 // fit into a pipe.
@@ -178,11 +180,10 @@ TEST(Sigterm, ToARankIsAsSigusr2AndSaysSo) {
   }
 }
 
-TEST(LaunchScript, SigtermMakesACheckpointAndStops) {
-  const ScratchDir dir;
-  const Args all = arguments(dir / "run");  // "train", the config, the rest
-  const std::string script = std::string(VARSCOPE_CONFIGS) + "/../launch/run_local.sh";
-  Args words{script, "-s", "2", "-w", "2"};
+// The same job by the script.
+Command by_script(const std::string& run_dir, const Args& more = {}) {
+  Args words{std::string(VARSCOPE_CONFIGS) + "/../launch/run_local.sh", "-s", "2", "-w", "2"};
+  const Args all = arguments(run_dir, more);  // "train", the config, the rest
   for (std::size_t i = 1; i < all.size(); ++i) {
     if (all[i] == "cluster.servers=2") {  // -s says so
       words.pop_back();
@@ -190,20 +191,169 @@ TEST(LaunchScript, SigtermMakesACheckpointAndStops) {
       words.push_back(all[i]);
     }
   }
-  Job job({words, {{"VARSCOPE", VARSCOPE_BINARY}}});
-  ASSERT_TRUE(is_training(job)) << job.err();
-  job.send_signal(SIGTERM);
+  return {words, {{"VARSCOPE", VARSCOPE_BINARY}}};
+}
+
+// How often `text` has `words`.
+int count_of(const std::string& text, const std::string& words) {
+  int n = 0;
+  for (std::size_t at = text.find(words); at != std::string::npos; at = text.find(words, at + 1)) ++n;
+  return n;
+}
+
+TEST(LaunchScript, SigtermSigintAndSighupMakeACheckpointAndStop) {
+  const std::pair<int, std::string> signals[] = {
+      {SIGTERM, "SIGTERM"}, {SIGINT, "SIGINT"}, {SIGHUP, "SIGHUP"}};
+  for (const auto& [signal, name] : signals) {
+    SCOPED_TRACE(name);
+    const ScratchDir dir;
+    Job job(by_script(dir / "run"));
+    ASSERT_TRUE(is_training(job)) << job.err();
+    job.send_signal(signal);
+    const Ended ended = job.wait(kEndSeconds);
+    EXPECT_EQ(ended.code, kStopped) << ended.all();
+    EXPECT_NE(ended.err.find("run_local.sh: got " + name + ": the job makes a checkpoint and ends"),
+              std::string::npos)
+        << ended.err;
+    EXPECT_EQ(count_of(ended.all(), "--resume"), 1) << ended.all();
+    EXPECT_NE(ended.err.find("to go on from its newest checkpoint: "), std::string::npos) << ended.err;
+    const auto saved = summary_of(ended.out).checkpoints;
+    ASSERT_EQ(saved.size(), 1U) << ended.all();
+    const Summary resumed = train(under_mpirun(dir / "run", {"--resume"}));
+    EXPECT_EQ(resumed.first_step, saved.back());
+    EXPECT_EQ(resumed.hash, uninterrupted_hash());
+  }
+}
+
+TEST(LaunchScript, ASecondSigintEndsTheJob) {
+  const ScratchDir dir;
+  // Steps of a second or so: there is time for a second signal.
+  Job job(by_script(dir / "run", set({"data.train.samples=40000", "train.batch=40000"})));
+  ASSERT_TRUE(
+      job.wait_until([&] { return job.out().find("  start        ") != std::string::npos; }, kStartSeconds))
+      << job.err();
+  job.send_signal(SIGINT);
+  ASSERT_TRUE(job.wait_until([&] { return job.err().find("got SIGINT") != std::string::npos; }, kEndSeconds));
+  job.send_signal(SIGINT);
   const Ended ended = job.wait(kEndSeconds);
-  EXPECT_EQ(ended.code, kStopped) << ended.all();
-  EXPECT_NE(ended.err.find("run_local.sh: got SIGTERM: the job makes a checkpoint and ends"),
+  EXPECT_TRUE(ended.in_time) << ended.all();
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.err.find("run_local.sh: got SIGINT: the job ends now"), std::string::npos) << ended.err;
+  // The ranks may have been quick enough.
+  const bool has_saved = names_in(dir / "run/checkpoints").size() > 1;
+  EXPECT_EQ(count_of(ended.err, "--resume"), has_saved ? 1 : 0) << ended.err;
+}
+
+TEST(LaunchScript, NamesTheRankThatWasKilledAndTellsHowToGoOn) {
+  for (const bool saves : {false, true}) {
+    const ScratchDir dir;
+    Job job(by_script(dir / "run", set({saves ? "checkpoint.every_steps=5" : "checkpoint.every_steps=1000000",
+                                        "train.max_steps=1000000", "train.epochs=1000000"})));
+    const std::vector<pid_t> pids = job.rank_pids(kRanks, kStartSeconds);
+    ASSERT_EQ(pids.size(), static_cast<std::size_t>(kRanks));
+    ASSERT_TRUE(job.wait_until(
+        [&] { return job.last_step() > 0 && (!saves || !checkpoints_of(job).empty()); }, kStartSeconds))
+        << job.err();
+    kill(pids[2], SIGKILL);
+    const Ended ended = job.wait(kEndSeconds);
+    EXPECT_EQ(ended.code, 128 + SIGKILL) << ended.all();
+    EXPECT_NE(ended.err.find("run_local.sh: rank 2 (worker 0 on "), std::string::npos) << ended.err;
+    EXPECT_NE(ended.err.find(") was killed by signal 9 (Killed)"), std::string::npos) << ended.err;
+    EXPECT_TRUE(ended.messages().empty()) << ended.err;
+    EXPECT_EQ(count_of(ended.err, "--resume"), saves ? 1 : 0) << ended.err;
+    EXPECT_EQ(count_of(ended.err, "it has no checkpoint to go on from"), saves ? 0 : 1) << ended.err;
+  }
+}
+
+// Whoever reads standard output may go: `| head`.
+TEST(LaunchScript, AReaderThatGoesAwayDoesNotEndTheJob) {
+  const ScratchDir dir;
+  const Command script = by_script(dir / "run", set({"train.max_steps=200"}));
+  const Command alone_too = alone(dir / "alone", set({"train.max_steps=200"}));
+  for (const Command& command : {script, alone_too}) {
+    Args words{"/bin/bash", "-c", "(\"$@\"; echo \"code $?\" >&2) | head -1", "bash"};
+    const Ended ended = run({words + command.argv, command.environment});
+    EXPECT_NE(ended.err.find("code 0\n"), std::string::npos) << ended.all();
+    EXPECT_EQ(count_of(ended.err, "cannot write to standard output: Broken pipe"), 1) << ended.all();
+  }
+  EXPECT_FALSE(names_in(dir / "run").empty());
+}
+
+// One line that is drawn again and again, which the job's other lines replace.
+TEST(LaunchScript, DrawsProgressOnATerminal) {
+  if (!std::filesystem::exists("/usr/bin/script")) GTEST_SKIP() << "needs script";
+  const ScratchDir dir;
+  Command command = by_script(dir / "run");
+  std::string line;
+  for (const std::string& word : command.argv) line += "'" + word + "' ";
+  const Ended ended = run({{"/usr/bin/script", "-qec", line, "/dev/null"}, command.environment});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_GE(count_of(ended.out, "\r\x1b[Kstep "), 2) << ended.all();
+  EXPECT_GE(count_of(ended.out, " left"), 2) << ended.all();
+  EXPECT_NE(ended.out.find("\r\x1b[Kepoch "), std::string::npos) << ended.all();
+  EXPECT_EQ(ended.out.find(" leftepoch"), std::string::npos) << ended.all();
+}
+
+TEST(OneProcess, SigintAndSighupStopItWithOneLine) {
+  const std::pair<int, std::string> signals[] = {{SIGINT, "SIGINT"}, {SIGHUP, "SIGHUP"}};
+  for (const auto& [signal, name] : signals) {
+    SCOPED_TRACE(name);
+    const ScratchDir dir;
+    Job job(alone(dir / "run"));
+    ASSERT_TRUE(is_training(job)) << job.err();
+    job.send_signal(signal);
+    const Ended ended = job.wait(kEndSeconds);
+    EXPECT_EQ(ended.code, kStopped) << ended.all();
+    ASSERT_EQ(ended.messages().size(), 1U) << ended.all();
+    EXPECT_NE(
+        ended.messages()[0].find("got " + name + ": the job ends after its next step, with a checkpoint"),
+        std::string::npos);
+    // The very command, once.
+    const std::string command = std::string(VARSCOPE_BINARY) + " train " + config_file("digits_mlp.yaml");
+    EXPECT_EQ(count_of(ended.all(), "go on with: " + command), 1) << ended.all();
+    EXPECT_NE(ended.out.find("--set job.run_dir=" + (dir / "run")), std::string::npos) << ended.all();
+    const Summary resumed = train(alone(dir / "run", {"--resume"}));
+    EXPECT_EQ(resumed.first_step, summary_of(ended.out).checkpoints.back());
+    EXPECT_EQ(resumed.hash, uninterrupted_hash());
+  }
+}
+
+TEST(OneProcess, ASecondSigintEndsIt) {
+  const ScratchDir dir;
+  Job job(alone(dir / "run", set({"data.train.samples=40000", "train.batch=40000"})));
+  ASSERT_TRUE(
+      job.wait_until([&] { return job.out().find("  start        ") != std::string::npos; }, kStartSeconds))
+      << job.err();
+  job.send_signal(SIGINT);
+  ASSERT_TRUE(job.wait_until([&] { return job.err().find("got SIGINT") != std::string::npos; }, kEndSeconds));
+  job.send_signal(SIGINT);
+  const Ended ended = job.wait(kEndSeconds);
+  EXPECT_EQ(ended.code, 128 + SIGINT) << ended.all();
+  EXPECT_NE(ended.err.find("varscope: ended by a second SIGINT\n"), std::string::npos) << ended.err;
+}
+
+// A limit for files is a disk that is full: the save is given up, and told; three in a row end the job.
+TEST(OneProcess, ALimitForFilesIsAsAFullDisk) {
+  const ScratchDir dir;
+  const Command command =
+      alone(dir / "run", set({"train.max_steps=30", "checkpoint.every_steps=20", "checkpoint.at_end=true"}));
+  const Ended ended = run({Args{"/bin/bash", "-c", "ulimit -f 100; \"$@\"", "bash"} + command.argv, {}});
+  EXPECT_EQ(ended.code, 11) << ended.all();
+  EXPECT_NE(ended.err.find("the checkpoint of step 20 was given up"), std::string::npos) << ended.all();
+  EXPECT_NE(ended.err.find("File too large; it would be larger than the limit for files (ulimit -f)"),
             std::string::npos)
-      << ended.err;
-  EXPECT_NE(ended.err.find("to go on from its newest checkpoint: "), std::string::npos) << ended.err;
-  const auto saved = summary_of(ended.out).checkpoints;
-  ASSERT_EQ(saved.size(), 1U) << ended.all();
-  const Summary resumed = train(under_mpirun(dir / "run", {"--resume"}));
-  EXPECT_EQ(resumed.first_step, saved.back());
-  EXPECT_EQ(resumed.hash, uninterrupted_hash());
+      << ended.all();
+  EXPECT_NE(ended.err.find("3 checkpoints in a row have failed"), std::string::npos) << ended.all();
+  EXPECT_EQ(ended.all().find("--resume"), std::string::npos) << "there is no checkpoint\n" << ended.all();
+}
+
+TEST(LaunchScript, RefusesALimitForFilesWithWhichOpenMpiHangs) {
+  const ScratchDir dir;
+  const Command command = by_script(dir / "run");
+  const Ended ended =
+      run({Args{"/bin/bash", "-c", "ulimit -f 1000; \"$@\"", "bash"} + command.argv, command.environment});
+  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_NE(ended.err.find("the limit for files is 1000 KiB (ulimit -f)"), std::string::npos) << ended.all();
 }
 
 TEST(OneProcess, SigtermAndSigusr2StopItAndItResumes) {

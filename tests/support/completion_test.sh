@@ -44,7 +44,7 @@ offers '' nosuch
 # Options are those that --help shows, everywhere.
 for command in '' train eval plan graph gradcheck config checkpoint 'checkpoint prune' 'checkpoint import'; do
   # shellcheck disable=SC2086
-  offers "$("$varscope" $command --help | grep -oE '^  (-h, )?--[a-z-]+' | grep -oE -- '--[a-z-]+')" $command --
+  offers "$("$varscope" $command --help | grep -oE '^  (-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+')" $command --
 done
 offers --check-numerics train --ch
 offers --resume train a.yaml --res

@@ -165,7 +165,7 @@ void PsClient::wait_until(const char* doing, Done done) {
     if (static_cast<double>(now_ns() - started) * 1e-9 > step_timeout_s_) {
       fail(ErrorKind::stall,
            "worker {} is {} for {:g} s{}, though every server lives: another worker is stuck or very slow; "
-           "restart with --resume, or raise cluster.step_timeout_s",
+           "raise cluster.step_timeout_s if steps may take so long",
            worker_.value, doing, step_timeout_s_, missing_text());
     }
   }

@@ -126,6 +126,7 @@ std::map<std::string, std::string> base_environment() {
 [[noreturn]] void become(const Command& command, const std::string& out, const std::string& err,
                          pid_t parent) {
   setpgid(0, 0);
+  for (const int s : {SIGINT, SIGHUP}) signal(s, SIG_DFL);  // a test that runs in the background ignores them
   // When ctest kills the test, mpirun must not live on; on SIGTERM it also ends ranks that are stopped.
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(127);
