@@ -75,15 +75,16 @@ newest_step() {
 # The processes whose parent is $1, one a line.
 children() { grep -slx $'PPid:\t'"$1" /proc/[0-9]*/status | tr -dc '0-9\n' || true; }
 
-# kill_rank RANK: kill -9 of that rank of the job $job. Ranks are the children of mpirun, which is the child of run_local.sh.
+# kill_rank RANK [PROCESS]: kill -9 of that rank, below this process (default: the job $job). Ranks are the children of mpirun, which
+# is below run_local.sh.
 kill_rank() {
-  local mpirun pid
-  for mpirun in $(children "$job"); do
-    for pid in $(children "$mpirun"); do
-      grep -qsxz "OMPI_COMM_WORLD_RANK=$1" "/proc/$pid/environ" || continue
+  local pid
+  for pid in $(children "${2:-$job}"); do
+    if grep -qsxz "OMPI_COMM_WORLD_RANK=$1" "/proc/$pid/environ"; then
       kill -KILL "$pid"
       return 0
-    done
+    fi
+    if kill_rank "$1" "$pid"; then return 0; fi
   done
   return 1
 }
