@@ -316,6 +316,7 @@ void meet_neighbours(MpiJob& mpi, const JobContext& context) {
 
 void tell_roles(const JobContext& context) {
   std::vector<std::string> roles;
+  roles.reserve(context.hosts.size());
   for (std::size_t r = 0; r < context.hosts.size(); ++r)
     roles.push_back(role_text(context, Rank(static_cast<int>(r))));
   std::fputs(roles_line(roles).c_str(), stderr);
