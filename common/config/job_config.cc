@@ -205,7 +205,7 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
 }
 
 std::string explain_job_config(ExplainDetail detail) {
-  const std::string all = explain_keys<JobConfig>("") + explain_keys<LossConfig>("model.loss");
+  std::string all = explain_keys<JobConfig>("") + explain_keys<LossConfig>("model.loss");
   if (detail == ExplainDetail::every_key) return all;
   std::string text;
   for (const ExplainedKey& key : explained_keys(all)) {
