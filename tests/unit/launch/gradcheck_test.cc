@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
+#include <regex>
 
 #include "common/base/error.h"
 #include "common/config/yaml_reader.h"
@@ -71,12 +73,34 @@ TEST(Gradcheck, NamesTheVariableBelowAWrongGradient) {
   std::string out;
   EXPECT_EQ(check_gradients(job(kModel), {}, with_leaky(0.99), out), static_cast<int>(ExitCode::difference))
       << out;
-  for (const char* word :
-       {"a/weights", "WRONG: element", "differences say", "gradients differ by more than 1e-05"})
+  for (const char* word : {"a/weights", "WRONG: element", "differences say",
+                           "gradients differ by more than is allowed: rounding, and 1e-05 of their size"})
     EXPECT_NE(out.find(word), std::string::npos) << word << " in: " << out;
   // What is above the op is right.
   const std::string last = out.substr(out.find("out/bias"));
   EXPECT_EQ(last.find("WRONG"), std::string::npos) << out;
+}
+
+// As it is measured: no difference of two losses is exact.
+TEST(Gradcheck, ShowsTheDifferenceAndWhatIsAllowed) {
+  std::string out;
+  check_gradients(job(kModel), {}, with_leaky(1), out);
+  std::smatch found;
+  ASSERT_TRUE(std::regex_search(out, found,
+                                std::regex("variable +elements +difference +allowed\n"
+                                           "a/weights +20 +(\\S+) +(\\S+)\n")))
+      << out;
+  EXPECT_GT(std::stod(found[1]), 0) << out;
+  EXPECT_GT(std::stod(found[2]), std::stod(found[1])) << out;
+}
+
+TEST(Gradcheck, AGradientThatIsNotFiniteIsWrong) {
+  std::string out;
+  EXPECT_EQ(check_gradients(job(kModel), {}, with_leaky(std::numeric_limits<double>::quiet_NaN()), out),
+            static_cast<int>(ExitCode::difference))
+      << out;
+  EXPECT_NE(out.find("WRONG"), std::string::npos) << out;
+  EXPECT_EQ(out.find("-nan"), std::string::npos) << out;
 }
 
 TEST(Gradcheck, RefusesToCheckNothing) {
