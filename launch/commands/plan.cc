@@ -17,6 +17,7 @@
 #include "ps/aggregator.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"
+#include "worker/train/worker_memory.h"
 
 namespace varscope {
 namespace {
@@ -139,13 +140,19 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
                b.wire_chunk(0).n_bytes;
   }
   const CheckpointSize checkpoint = CheckpointSize::of(plan, cluster, hosts, slots, job.checkpoint);
+  const WorkerMemory worker =
+      worker_memory(job, cluster.logical_workers, model->model,
+                    model->evaluation ? &*model->evaluation : nullptr, *model->train, model->test.get());
   const std::string clipping =
       gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
   out += fmt::format(
       "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
-      "snapshot); a worker {} (values and {} gradient buffers) + activations and data\n",
+      "snapshot); a worker {} (values and {} gradient buffers) + {} (activations of {} samples) + {} "
+      "(evaluation) + {} (data)\n",
       bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), clipping,
-      bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + buffers)), buffers);
+      bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + buffers)), buffers,
+      bytes_text(worker.activations), with_commas(worker.largest_part), bytes_text(worker.evaluation),
+      bytes_text(worker.data));
   return out;
 }
 

@@ -30,6 +30,10 @@ class Dataset {
   // Not 0: samples are windows of so many sequences that are read side by side, to be visited in order, with
   // so many in a batch (data/text.h).
   virtual std::int64_t streams() const { return 0; }
+  // Whether more classes than n_classes() cannot be: false where that is only what the labels have shown.
+  virtual bool knows_classes() const { return true; }
+  // Of memory that grows with the samples.
+  virtual std::int64_t n_bytes() const { return 0; }
   std::int64_t labels_per_sample() const { return label_shape().n_elements(); }
 
   // Row i of x and y becomes sample indices[i]. x: float32, float64 (real) or int32 (ids), [n, sample shape
@@ -48,6 +52,8 @@ class ByteImages : public Dataset {
   std::int64_t size() const override { return size_; }
   const Shape& sample_shape() const override { return sample_shape_; }
   std::int64_t n_classes() const override { return n_classes_; }
+  bool knows_classes() const override { return knows_classes_; }
+  std::int64_t n_bytes() const override { return static_cast<std::int64_t>(pixels_.size() + labels_.size()); }
   void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
 
   std::span<const std::uint8_t> pixels(std::int64_t i) const;
@@ -57,6 +63,7 @@ class ByteImages : public Dataset {
   ByteImages() = default;
   std::int64_t size_ = 0;
   std::int64_t n_classes_ = 0;
+  bool knows_classes_ = true;
   Shape sample_shape_;
   std::vector<std::uint8_t> pixels_;  // size_ samples
   std::vector<std::uint8_t> labels_;

@@ -39,6 +39,13 @@ BatchRange batch_at(std::int64_t step, std::int64_t n, std::int64_t batch) {
   return {step / per_epoch, in_epoch, begin, begin + std::min(batch, n - begin)};
 }
 
+std::int64_t largest_logical_batch(std::int64_t n, std::int64_t batch, std::int64_t n_parts) {
+  if (n < 1 || batch < 1 || n_parts < 1)
+    fail(ErrorKind::argument, "batches of {} out of {} samples in {} parts", batch, n, n_parts);
+  const std::int64_t most = std::min(n, batch);
+  return most / n_parts + (most % n_parts != 0 ? 1 : 0);
+}
+
 Range logical_range(std::int64_t begin, std::int64_t end, std::int64_t v, std::int64_t n_parts) {
   if (v < 0 || v >= n_parts || end < begin) {
     fail(ErrorKind::argument, "part {} of {} of positions {} .. {}", v, n_parts, begin, end);

@@ -40,6 +40,9 @@ std::int64_t steps_per_epoch(std::int64_t n, std::int64_t batch);
 // The batch of global step `step`, counted from 0 over all epochs: the whole position of a run in its data.
 BatchRange batch_at(std::int64_t step, std::int64_t n, std::int64_t batch);
 
+// The most samples that one of `n_parts` logical workers has of a batch: no more than there are.
+std::int64_t largest_logical_batch(std::int64_t n, std::int64_t batch, std::int64_t n_parts);
+
 struct Range {
   std::int64_t begin, end;
   std::int64_t size() const { return end - begin; }

@@ -19,6 +19,9 @@ class PairDataset final : public Dataset {
   std::int64_t size() const override { return base_->size(); }
   const Shape& sample_shape() const override { return sample_shape_; }
   std::int64_t n_classes() const override { return 2; }
+  std::int64_t n_bytes() const override {
+    return base_->n_bytes() + size() * static_cast<std::int64_t>(sizeof(std::int64_t) + sizeof(std::int32_t));
+  }
   void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
 
  private:

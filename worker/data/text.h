@@ -42,6 +42,9 @@ class TextDataset final : public Dataset {
   std::int64_t n_classes() const override { return options_.vocabulary; }
   Features features() const override { return Features::ids; }
   std::int64_t streams() const override { return options_.streams; }
+  std::int64_t n_bytes() const override {
+    return n_words() * static_cast<std::int64_t>(sizeof(std::int32_t));
+  }
   void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
 
   std::int64_t n_words() const { return static_cast<std::int64_t>(ids_.size()); }

@@ -162,6 +162,22 @@ void Executor::allocate(std::int64_t max_batch) {
   }
 }
 
+std::int64_t Executor::n_bytes(std::int64_t max_batch) const {
+  std::int64_t total = 0;
+  const auto add = [&](const TensorType& type) {
+    total += with_batch(type.shape, max_batch).n_elements() * static_cast<std::int64_t>(size_of(type.dtype));
+  };
+  for (NodeId id : slots_.ids()) {
+    const Slot& s = slot(id);
+    const Graph::Node& node = graph_->node(id);
+    if (!s.needed || node.kind != Graph::Kind::op) continue;
+    if (!s.alias) add(node.type);
+    if (s.has_gradient) add(node.type);
+    if (const auto type = node.op->workspace(graph_->input_types(node))) add(*type);
+  }
+  return total;
+}
+
 void Executor::bind(const Variable& variable, const TensorView& value, const TensorView& gradient) {
   const auto id = graph_->find(variable);
   if (!id) return;  // a variable of the store that this graph does not use

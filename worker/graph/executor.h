@@ -78,6 +78,10 @@ class Executor {
   void start_backward(double seed);
   void backward(const BackwardStep& step);
 
+  // Bytes of activations, their gradients and workspaces that an executor like this one for `max_batch`
+  // rows would own.
+  std::int64_t n_bytes(std::int64_t max_batch) const;
+
   // The value of a node that this executor computes, or that was fed or bound.
   const TensorView& value(NodeId node) const;
 

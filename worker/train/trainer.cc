@@ -13,7 +13,7 @@ namespace varscope {
 namespace {
 
 std::int64_t largest_part(const Trainer::Parts& p) {
-  return (p.job.train.batch + p.cluster.logical_workers - 1) / p.cluster.logical_workers;
+  return largest_logical_batch(p.train.size(), p.job.train.batch, p.cluster.logical_workers);
 }
 
 }  // namespace
