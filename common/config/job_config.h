@@ -57,6 +57,7 @@ struct DataSourceConfig {
   std::string images;                    // idx
   std::string labels;                    // idx
   std::int64_t samples = 0;              // 0 after parse_job only for files: all of them
+  std::int64_t classes = 0;              // idx, fashion_mnist; 0: as many as the labels show
   double noise = 0.25;                   // digits
   std::int64_t size = 16;                // digits: pixels of a side
   std::int64_t seed = 7;                 // digits

@@ -55,6 +55,10 @@ void DataSourceConfig::describe(Keys& keys) {
            "use the first n samples. 0 means all of the files; for digits 10000 in data.train and 2000 in "
            "data.test",
            {.unit = "samples", .min = 0, .max = kMostOfRun, .only_for = "idx, fashion_mnist, digits"});
+  keys.key("classes", classes,
+           "labels are 0 to classes - 1, whether all of them occur or not; any other label is an error. 0 "
+           "means as many as the labels show, and the model may have more outputs",
+           {.unit = "classes", .min = 0, .max = 256, .only_for = "idx, fashion_mnist"});
   keys.key("pairs", pairs,
            "make pairs: each sample with another one; label 1 when both are of one class, else 0",
            {.only_for = "idx, fashion_mnist, digits"});

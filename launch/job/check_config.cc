@@ -36,6 +36,12 @@ DataFacts facts_without_data(const JobConfig& job, const DataSourceConfig& sourc
               .features = Features::ids,
               .label_shape = Shape{source.steps}};
   }
+  // Those of data.train hold for data.test, too.
+  const std::int64_t classes = source.classes > 0 ? source.classes : job.data.train.classes;
+  if (!facts.exact_classes && classes > 0) {
+    facts.n_classes = classes;
+    facts.exact_classes = true;
+  }
   const auto weights = static_cast<std::int64_t>(job.model.loss.class_weights.size());
   if (!facts.exact_classes) facts.n_classes = std::max(facts.n_classes, weights);
   if (!source.pairs) return facts;
@@ -55,6 +61,8 @@ std::vector<std::string> check_model(const JobConfig& job, const LayerRegistry& 
       check_test_data(job, train, facts_without_data(job, *job.data.test, image));
   }
   build_worker_model(model, job, train, layers);
+  if (job.data.test)
+    check_test_classes(job, model.model, train, facts_without_data(job, *job.data.test, image));
   checkpoint_names(job, model.table);
   if (job.cluster.logical_workers > 0)
     check_statistics(model.model.graph, job.train.batch, job.cluster.logical_workers);

@@ -198,10 +198,17 @@ void check_test_data(const JobConfig& job, const DataFacts& train, const DataFac
   }
   if (test.label_shape != train.label_shape)
     fail_test("its samples have another number of labels than those of data.train");
-  if (test.n_classes > train.n_classes) {
-    fail_test(fmt::format("has labels up to {}, data.train only up to {}: the model could not answer them",
-                          test.n_classes - 1, train.n_classes - 1));
-  }
+}
+
+// A label of data.test that the training data do not have is fine where the model has an output for it.
+void check_test_classes(const JobConfig& job, const Model& model, const DataFacts& train,
+                        const DataFacts& test) {
+  if (test.n_classes <= train.n_classes) return;
+  if (!train.exact_classes && model.evaluation_spec().outputs >= test.n_classes) return;
+  const ConfigNode* node = job.root.find_path("data.test");
+  fail_at(node != nullptr ? *node : job.root, job.file, "data.test",
+          fmt::format("has labels up to {}, data.train only up to {}: the model could not answer them",
+                      test.n_classes - 1, train.n_classes - 1));
 }
 
 void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& data,
@@ -230,6 +237,7 @@ std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const Layer
 
 Clock last_step(const JobConfig& job, std::int64_t per_epoch) {
   // Far above what a run does, and far below what a sum of steps would overflow at.
+  if (m->test) check_test_classes(job, m->model, DataFacts::of(*m->train), DataFacts::of(*m->test));
   constexpr std::int64_t kMost = 1'000'000'000'000'000;
   const TrainConfig& train = job.train;
   const bool countable = train.epochs <= kMost / per_epoch;

@@ -67,6 +67,10 @@ void check_test_source(const JobConfig& job);
 void check_test_data(const JobConfig& job, const DataFacts& train, const DataFacts& test);
 
 // A worker's data and model. The model's variables live in `store`.
+// Throws Error(config) for classes of data.test that the model has no outputs for. A label that data.train
+// just does not show is fine.
+void check_test_classes(const JobConfig& job, const Model& model, const DataFacts& train,
+                        const DataFacts& test);
 struct WorkerModel {
   std::unique_ptr<Dataset> train, test;
   VariableStore store;

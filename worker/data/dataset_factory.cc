@@ -17,16 +17,17 @@ std::filesystem::path packed_or_plain(const std::filesystem::path& plain) {
 }
 
 std::unique_ptr<Dataset> make_images(const DataSourceConfig& source, DataSplit split,
-                                     const std::filesystem::path& root) {
+                                     const std::filesystem::path& root, std::int64_t classes) {
   switch (source.type) {
     case DataType::idx:
-      return std::make_unique<IdxDataset>(root / source.images, root / source.labels, source.samples);
+      return std::make_unique<IdxDataset>(root / source.images, root / source.labels, source.samples,
+                                          classes);
     case DataType::fashion_mnist: {
       const char* prefix = split == DataSplit::test ? "t10k" : "train";
       const std::filesystem::path folder = root / source.folder;
       return std::make_unique<IdxDataset>(
           packed_or_plain(folder / fmt::format("{}-images-idx3-ubyte", prefix)),
-          packed_or_plain(folder / fmt::format("{}-labels-idx1-ubyte", prefix)), source.samples);
+          packed_or_plain(folder / fmt::format("{}-labels-idx1-ubyte", prefix)), source.samples, classes);
     }
     case DataType::digits: {
       DigitsOptions options;
@@ -85,7 +86,9 @@ std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit 
                                       const DataSourceConfig* train, const std::filesystem::path& root) {
   const DataSplit chosen = source.split.value_or(split);
   if (source.type == DataType::text) return make_text(source, chosen, root, streams, train);
-  auto images = make_images(source, chosen, root);
+  // The model answers with the classes of the training data.
+  const std::int64_t classes = source.classes == 0 && train != nullptr ? train->classes : source.classes;
+  auto images = make_images(source, chosen, root, classes);
   if (!source.pairs) return images;
   return std::make_unique<PairDataset>(std::move(images), static_cast<std::uint64_t>(source.pair_seed));
 }

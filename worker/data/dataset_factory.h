@@ -19,8 +19,8 @@ void check_test_source(const DataSourceConfig& test, const DataSourceConfig& tra
 // Reads or draws a data set. Relative files and folders are under `root`. `split` counts where the config
 // leaves it open; a text is read as `streams` sequences side by side. `train` is the config's data.train,
 // when this is another source: a test text has the training text's vocabulary, and where it is another file
-// all of it is read. Throws Error(data), or Error(config) for a test text that does not go with the training
-// text.
+// all of it is read; images have its number of classes, unless they say another. Throws Error(data), or
+// Error(config) for a test text that does not go with the training text.
 std::unique_ptr<Dataset> make_dataset(const DataSourceConfig& source, DataSplit split,
                                       std::int64_t streams = 1, const DataSourceConfig* train = nullptr,
                                       const std::filesystem::path& root = data_root());

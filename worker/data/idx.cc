@@ -68,7 +68,7 @@ IdxFile read_idx(const std::filesystem::path& file, int rank) {
 }
 
 IdxDataset::IdxDataset(const std::filesystem::path& images, const std::filesystem::path& labels,
-                       std::int64_t samples) {
+                       std::int64_t samples, std::int64_t classes) {
   IdxFile x = read_idx(images, 3);
   IdxFile y = read_idx(labels, 1);
   if (x.dims[0] != y.dims[0]) {
@@ -79,7 +79,14 @@ IdxDataset::IdxDataset(const std::filesystem::path& images, const std::filesyste
     fail(ErrorKind::data, "{}: {} samples were asked for; it has {}", images.string(), samples, x.dims[0]);
   }
   // All labels count, so that a short extract has the classes of the whole.
-  n_classes_ = 1 + *std::max_element(y.elements.begin(), y.elements.end());
+  knows_classes_ = classes > 0;
+  n_classes_ = knows_classes_ ? classes : 1 + *std::max_element(y.elements.begin(), y.elements.end());
+  const auto bad = std::ranges::find_if(y.elements, [&](std::uint8_t label) { return label >= n_classes_; });
+  if (bad != y.elements.end()) {
+    fail(ErrorKind::data,
+         "{}: sample {} has label {}, but classes are 0 to {}: mend the label or raise classes",
+         labels.string(), bad - y.elements.begin(), *bad, n_classes_ - 1);
+  }
   size_ = samples == 0 ? x.dims[0] : samples;
   sample_shape_ = Shape{x.dims[1], x.dims[2]};
   pixels_ = std::move(x.elements);

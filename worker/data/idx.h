@@ -25,9 +25,11 @@ IdxFile read_idx(const std::filesystem::path& file, int rank);
 // A file of images and one of labels, of the same count.
 class IdxDataset final : public ByteImages {
  public:
-  // The first `samples` of the files; 0 means all. Throws Error(data) also when there are fewer.
+  // The first `samples` of the files; 0 means all. `classes`: how many there are, whether all of them occur
+  // or not; 0 means as many as the labels of the file show. Throws Error(data) also when there are fewer
+  // samples, and for a label that is none of the classes: names file, label and sample (from 0).
   IdxDataset(const std::filesystem::path& images, const std::filesystem::path& labels,
-             std::int64_t samples = 0);
+             std::int64_t samples = 0, std::int64_t classes = 0);
 };
 
 }  // namespace varscope

@@ -22,7 +22,7 @@ struct DataFacts {
   Shape label_shape = {};     // of one sample
   bool exact_classes = true;  // false: a model may have more classes than these data
   static DataFacts of(const Dataset& data) {
-    return {data.sample_shape(), data.n_classes(), data.features(), data.label_shape(), true};
+    return {data.sample_shape(), data.n_classes(), data.features(), data.label_shape(), data.knows_classes()};
   }
 };
 

@@ -63,9 +63,9 @@ void check_labels(const Model& model, const JobConfig& config, const Shape& outp
                         units, classes, loss));
       }
       const std::size_t n = config.model.loss.class_weights.size();
-      if (n == 0 || n == static_cast<std::size_t>(classes)) return;
+      if (n == 0 || n == static_cast<std::size_t>(units)) return;
       fail_at(*config.model.loss_node.find("class_weights"), config.file, "model.loss.class_weights",
-              fmt::format("{} weights for {} classes; give one for each", n, classes));
+              fmt::format("{} weights for {} classes; give one for each", n, units));
     }
     case LossType::sigmoid_cross_entropy:
       if (units != 1)

@@ -98,6 +98,31 @@ TEST_F(Idx, TakesTheFirstSamples) {
   EXPECT_EQ(data.n_classes(), 5) << "the classes of the whole file";
 }
 
+TEST_F(Idx, ClassesThatDoNotOccurCount) {
+  const fs::path x = write("x", images()), y = write("y", labels());
+  const IdxDataset seen(x, y);
+  EXPECT_FALSE(seen.knows_classes());
+  const IdxDataset told(x, y, 0, 10);
+  EXPECT_EQ(told.n_classes(), 10);
+  EXPECT_TRUE(told.knows_classes());
+  EXPECT_EQ(IdxDataset(x, y, 0, 5).n_classes(), 5);
+}
+
+TEST_F(Idx, NamesTheSampleWhoseLabelIsNoneOfTheClasses) {
+  const fs::path x = write("x", images()), y = write("y", labels());
+  for (const std::int64_t samples : {0, 1}) {
+    try {
+      const IdxDataset data(x, y, samples, 4);
+      ADD_FAILURE() << "no error";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::data);
+      EXPECT_EQ(std::string(e.what()), y.string() +
+                                           ": sample 2 has label 4, but classes are 0 to 3: mend the "
+                                           "label or raise classes");
+    }
+  }
+}
+
 TEST_F(Idx, FillChecksItsArguments) {
   const IdxDataset data(write("x", images()), write("y", labels()));
   const Tensor x(DType::float32, {1, 2, 2});
