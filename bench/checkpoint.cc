@@ -52,7 +52,8 @@ class Bench {
         variables_(table_of(mib)),
         plan_(BucketPlan::make(variables_, 1)),
         shard_(variables_, plan_, ServerId(0), optimizer_.slots()),
-        updater_(plan_, optimizer_, shard_),
+        watch_(plan_, shard_),
+        updater_(plan_, optimizer_, shard_, watch_),
         gradient_(DType::float32, variables_[0].shape),
         copy_(allocate_aligned(static_cast<std::size_t>(shard_.n_bytes()))) {
     std::filesystem::create_directories(dir_);
@@ -182,6 +183,7 @@ class Bench {
     return c;
   }()};
   ParameterShard shard_;
+  FiniteWatch watch_;
   Updater updater_;
   Tensor gradient_;
   AlignedBytes copy_;

@@ -15,6 +15,7 @@
 #include "bench/bench.h"
 #include "bench/train_conv.h"
 #include "bench/train_lstm.h"
+#include "common/base/figures.h"
 #include "common/config/yaml_reader.h"
 #include "common/placement/cluster.h"
 #include "common/transport/mpi/mpi_job.h"
@@ -117,12 +118,10 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
 }
 
 void print_times(const WorkerTimes& times) {
-  const double all =
-      static_cast<double>(times.compute_ns + times.communicate_ns + times.wait_ns + times.data_ns);
-  fmt::print(
-      "workers' time: compute {:.0f} %, data {:.0f} %, communication {:.0f} %, waiting {:.0f} %\n",
-      100 * static_cast<double>(times.compute_ns) / all, 100 * static_cast<double>(times.data_ns) / all,
-      100 * static_cast<double>(times.communicate_ns) / all, 100 * static_cast<double>(times.wait_ns) / all);
+  const std::int64_t all = times.compute_ns + times.communicate_ns + times.wait_ns + times.data_ns;
+  fmt::print("workers' time: compute {} %, data {} %, communication {} %, waiting {} %\n",
+             percent(times.compute_ns, all), percent(times.data_ns, all), percent(times.communicate_ns, all),
+             percent(times.wait_ns, all));
 }
 
 struct PerceptronFigures {

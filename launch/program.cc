@@ -51,6 +51,7 @@ constexpr const char* kFooter =
   3    data
   4    checkpoint: none, in use, or of another model
   5    a verification, comparison or gradcheck found differences
+  6    a loss or value is not finite (train.on_nan)
   10   protocol
   11   file system
   12   MPI

@@ -1,10 +1,13 @@
 #include "ps/coordinator.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <utility>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/finite.h"
 #include "common/base/serialize.h"
 #include "common/placement/cluster.h"
 #include "common/transport/wire.h"
@@ -45,7 +48,10 @@ Coordinator::Coordinator(const Parts& parts)
       current_(parts.train.first),
       reports_(parts.cluster.n_workers()),
       final_states_(parts.cluster.n_workers()),
+      on_nan_(parts.on_nan),
+      completed_(parts.train.first),
       last_save_ns_(now_ns()) {
+  if (checkpoints_ != nullptr && on_nan_ == OnNan::stop) checkpoints_->discard_not_finite();
   for (ServerId s : cluster_.servers.ids()) {
     const std::vector<BucketId> buckets = parts.plan.of_server(s);
     const bool is_pushed =
@@ -114,6 +120,8 @@ void Coordinator::on_message(const Message& message) {
       return on_request(message.header.flags);
     case MessageType::hash_report:
       return on_hash_report(message);
+    case MessageType::finite_report:
+      return on_finite_report(message);
     default:
       fail(ErrorKind::protocol, "rank {} sent the coordinator a {}", message.from.value,
            to_string(type_of(message.header)));
@@ -144,6 +152,7 @@ void Coordinator::complete_step() {
     states.push_back(std::move(report->state));
     report.reset();
   }
+  completed_ = current_;
   times_ += step.times;
   state_.epoch += step.sums;
   observer_.on_step(step);
@@ -155,7 +164,77 @@ void Coordinator::complete_step() {
     checkpoints_->set_states(states, state_text());
     send_to(cut_by_message_, MessageType::cut);
   }
-  release(Clock(current_.value + 1));
+  const bool is_finite = std::isfinite(step.sums.loss);
+  if (!is_finite || std::exchange(is_suspected_, false))
+    inquire({.step = current_.value, .loss = is_finite ? "" : not_finite_text(step.sums.loss)});
+  if (on_nan_ == OnNan::warn || !(inquiry_ || not_finite_since_)) release(Clock(current_.value + 1));
+}
+
+void Coordinator::inquire(NotFiniteStep step) {
+  if (not_finite_since_ || inquiry_) return;
+  inquiry_ = Inquiry{std::move(step), owners_.size()};
+  MessageHeader header = make_header(MessageType::finite_request, 0, Clock(inquiry_->step.step));
+  for (ServerId s : owners_) transport_.send_message(cluster_.rank_of(s), header);
+  if (owners_.empty()) finish_inquiry();
+}
+
+void Coordinator::on_finite_report(const Message& message) {
+  auto report = from_binary<FiniteReport>(message.body, "a report of what is not finite");
+  if (!cluster_.server_at(message.from) || (report.is_answer && !inquiry_) ||
+      (!report.is_answer && report.findings.empty())) {
+    fail(ErrorKind::protocol, "rank {} sent a {} that is not due", message.from.value,
+         to_string(type_of(message.header)));
+  }
+  if (!report.is_answer) {
+    const std::int64_t clock = report.findings.front().clock;
+    // Of the step under way the losses are not known yet.
+    if (clock > completed_.value) {
+      is_suspected_ = true;
+    } else {
+      inquire({.step = clock});
+    }
+    return;
+  }
+  std::ranges::move(report.findings, std::back_inserter(inquiry_->step.findings));
+  inquiry_->step.n_more += report.n_more;
+  if (--inquiry_->n_due == 0) finish_inquiry();
+}
+
+// The earliest step counts: what later ones made follows from it.
+void Coordinator::finish_inquiry() {
+  NotFiniteStep step = std::exchange(inquiry_, std::nullopt)->step;
+  const std::int64_t asked = step.step;
+  for (const NotFiniteFinding& f : step.findings) step.step = std::min(step.step, f.clock);
+  if (step.step < asked) step.loss = step.test_loss = "";
+  if (std::erase_if(step.findings, [&](const NotFiniteFinding& f) { return f.clock != step.step; }) > 0)
+    step.n_more = 0;
+  if (step.findings.empty() && step.loss.empty() && step.test_loss.empty()) return;
+  step.is_first = step.step == train_.first.value && !step.findings.empty();
+  NotFiniteSummary summary{Clock(step.step), text_of(step), {}, on_nan_ == OnNan::stop};
+  for (const NotFiniteFinding& f : step.findings) {
+    if (!f.variable.empty()) summary.variables.push_back(f.variable);
+  }
+  std::ranges::sort(summary.variables);
+  const auto same = std::ranges::unique(summary.variables);
+  summary.variables.erase(same.begin(), same.end());
+  not_finite_since_ = summary.clock;
+  if (summary.ends) {
+    failure_ = summary.what;
+    if (checkpoints_ != nullptr) checkpoints_->drop_from(summary.clock);
+  }
+  observer_.on_not_finite(summary);
+}
+
+// What the updates have not shown: a save has looked at every byte.
+void Coordinator::look_at_discarded_save() {
+  const std::optional<CheckpointCoordinator::Discarded> save = checkpoints_->take_discarded();
+  if (!save || not_finite_since_ || inquiry_) return;
+  NotFiniteStep step{.step = save->clock.value};
+  for (const NotFiniteTensor& t : save->tensors)
+    step.findings.push_back(
+        {NotFiniteFinding::Where::value, step.step, t.variable, t.slot, t.first_element, t.what});
+  inquiry_ = Inquiry{std::move(step), 0};
+  finish_inquiry();
 }
 
 void Coordinator::on_request(std::uint32_t what) {
@@ -224,9 +303,15 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   summary.metrics = metric_values(evaluation_, summary.sums, evaluation.counts, reals);
   observer_.on_eval(summary);
   if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record_of(summary));
+  if (!std::isfinite(summary.sums.loss))
+    inquire({.step = evaluation.clock.value, .test_loss = not_finite_text(summary.sums.loss)});
 }
 
-void Coordinator::begin_final_save() { phase_ = Phase::final_save; }
+// What the last updates made, no worker's loss has shown.
+void Coordinator::begin_final_save() {
+  phase_ = Phase::final_save;
+  inquire({.step = current_.value});
+}
 
 void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type, std::int64_t retry) {
   MessageHeader header = make_header(type, 0, current_);
@@ -246,7 +331,14 @@ void Coordinator::tick() {
   if (checkpoints_ != nullptr) {
     checkpoints_->tick();
     if (checkpoints_->is_overdue()) checkpoints_->give_up_overdue(silent_workers());
+    look_at_discarded_save();
   }
+  if (!failure_.empty()) {
+    if (checkpoints_ == nullptr || !checkpoints_->has_pending_work())
+      throw Error(ErrorKind::not_finite, failure_);
+    return;
+  }
+  if (inquiry_) return;
   if (phase_ != Phase::final_save || (checkpoints_ != nullptr && checkpoints_->has_pending_work())) return;
   const bool save = checkpoints_ != nullptr && saves_at_end() && current_ > train_.first &&
                     checkpoints_->last_committed() != std::optional(current_);
@@ -270,7 +362,8 @@ void Coordinator::on_hash_report(const Message& message) {
   for (const auto& e : report.entries) hash_.add(e.variable, e.slice, e.digest);
   if (++hash_reports_ < static_cast<int>(owners_.size())) return;
   phase_ = Phase::done;
-  FinishSummary finish{current_, hash_.finish(), times_, 0, 0, 0, skipped_, queued_, is_stopped_};
+  FinishSummary finish{current_, hash_.finish(), times_,  0,           0,
+                       0,        skipped_,       queued_, is_stopped_, not_finite_since_};
   if (checkpoints_ != nullptr) {
     finish.checkpoint_stall_s = checkpoints_->stall_s();
     finish.checkpoints = checkpoints_->committed();

@@ -16,6 +16,7 @@
 #include "common/transport/transport.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
+#include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
 
 namespace varscope {
@@ -41,7 +42,10 @@ struct CoordinatorState {
 
 // Server 0's control plane, the step barrier of BSP: collects the workers' step reports, lets the next step
 // go, decides which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends
-// the run. It never touches values or gradients. Messages only; driven by the server's loop; not thread-safe.
+// the run. It never touches values or gradients. At the first loss or value that is not finite it asks all
+// servers what they have found by then, so that what it says does not depend on who was first; with
+// OnNan::stop no further step is let go, and once a save that is under way has ended, tick() throws
+// Error(not_finite). Messages only; driven by the server's loop; not thread-safe.
 class Coordinator {
  public:
   struct Parts {
@@ -54,12 +58,13 @@ class Coordinator {
     RunObserver& observer;
     CoordinatorState state = {};
     EvaluationSpec evaluation = {};  // of the metrics that the workers' evaluations sum up
+    OnNan on_nan = OnNan::stop;
   };
   explicit Coordinator(const Parts& parts);
 
   void start();
-  // Takes step_report, eval_report, finished, shard_report, hash_report and request; others throw
-  // Error(protocol).
+  // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report and request; others
+  // throw Error(protocol).
   void on_message(const Message& message);
   void tick();
   // Somebody asks for kRequestSave or kRequestStop (bits); obeyed at the next step that is let go.
@@ -77,7 +82,16 @@ class Coordinator {
     std::size_t missing = 0;
     std::vector<std::int64_t> counts = {};
   };
+  // What is being found out about a step that has ended: all servers have been asked.
+  struct Inquiry {
+    NotFiniteStep step;
+    std::size_t n_due = 0;
+  };
   void release(Clock clock);
+  void inquire(NotFiniteStep step);
+  void on_finite_report(const Message& message);
+  void finish_inquiry();
+  void look_at_discarded_save();
   bool cut_is_due(Clock clock) const;
   bool begin_cut(Clock clock);
   bool saves_at_end() const { return checkpoint_.at_end || is_stopped_; }
@@ -114,6 +128,12 @@ class Coordinator {
   WorkerTimes times_;
   ValuesHash hash_;
   int hash_reports_ = 0;
+  OnNan on_nan_;
+  Clock completed_;            // the last step that all workers have reported
+  bool is_suspected_ = false;  // a server has found something in the step under way
+  std::optional<Inquiry> inquiry_;
+  std::optional<Clock> not_finite_since_;
+  std::string failure_;     // ends the run as soon as no save is under way
   bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
   bool is_stopping_ = false;
   bool is_stopped_ = false;  // before the last step that was planned

@@ -37,12 +37,14 @@ Server::Server(const Parts& parts)
       shard_(parts.shard),
       codec_(parts.transport),
       aggregator_(parts.transport, parts.plan, parts.cluster, parts.limits),
-      updater_(parts.plan, parts.optimizer, parts.shard),
-      deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_),
+      watch_(parts.plan, parts.shard),
+      updater_(parts.plan, parts.optimizer, parts.shard, watch_),
+      deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_, watch_),
       loop_(parts.transport, *this, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
       buckets_(parts.plan.size()),
       sequence_(parts.cluster.n_workers(), 0) {
   for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
+  watch_.look_at_all();
 }
 
 RunEnd Server::run() {
@@ -59,6 +61,7 @@ RunEnd Server::run() {
 // What is done between two polls; true when there was something that others wait for.
 bool Server::work() {
   const bool worked = work_on_deferred();
+  if (watch_.has_found() && !std::exchange(has_told_not_finite_, true)) report_not_finite(false);
   if (parts_.checkpointer != nullptr) report_outcome();
   if (parts_.requests != nullptr) pass_requests_on();
   if (parts_.coordinator != nullptr) parts_.coordinator->tick();
@@ -81,6 +84,8 @@ void Server::on_message(const Message& message) {
       return cut(Clock(h.clock), h.sequence);
     case MessageType::hash_request:
       return report_hashes();
+    case MessageType::finite_request:
+      return answer_finite_request(Clock(h.clock));
     case MessageType::norm_sums:
     case MessageType::norm_scales:
       return deferred_.on_message(message);
@@ -88,6 +93,10 @@ void Server::on_message(const Message& message) {
       shutdown_ = true;
       loop_.end_poll();
       end_ = (h.flags & kFlagStop) != 0 ? RunEnd::stopped : RunEnd::finished;
+      return;
+    case MessageType::finite_report:
+      // Without a coordinator nobody leads this run.
+      if (parts_.coordinator != nullptr) parts_.coordinator->on_message(message);
       return;
     default:
       if (parts_.coordinator == nullptr) {
@@ -256,6 +265,7 @@ void Server::finish_round(BucketId id) {
   finishing_ = clock;
   if (++n_finished_in_step_ == n_pushed_) {
     n_finished_in_step_ = 0;
+    if (finite_asked_) answer_finite_request(*std::exchange(finite_asked_, std::nullopt));
     if ((state.flags & kFlagCut) != 0) cut(clock, 0);
   }
   for (const auto& [worker, pull] : std::exchange(held_pulls_, {})) on_pull(worker, pull);
@@ -286,6 +296,24 @@ void Server::pass_requests_on() {
   MessageHeader request = make_header(MessageType::request, shard_.server().value, Clock(0));
   request.flags = what;
   transport_.send_message(parts_.cluster.rank_of(ServerId(0)), request);
+}
+
+// Once all buckets here have step `clock` applied: then all that it made has been looked at.
+void Server::answer_finite_request(Clock clock) {
+  const auto is_behind = [&](BucketId id) { return parts_.plan[id].is_pushed() && shard_.clock(id) < clock; };
+  if (std::ranges::any_of(shard_.buckets(), is_behind)) {
+    finite_asked_ = clock;
+  } else {
+    report_not_finite(true);
+  }
+}
+
+void Server::report_not_finite(bool is_answer) {
+  FiniteReport report = watch_.report();
+  report.is_answer = is_answer;
+  transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
+                          make_header(MessageType::finite_report, shard_.server().value, Clock(0)),
+                          to_binary(report));
 }
 
 void Server::report_hashes() {

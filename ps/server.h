@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "ps/coordinator.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/update/deferred_update.h"
+#include "ps/update/finite_watch.h"
 #include "ps/update/updater.h"
 
 namespace varscope {
@@ -43,7 +45,7 @@ class Server final : private MessageHandler {
   Server& operator=(const Server&) = delete;
 
   // Serves until a message says shutdown; may be called again after that. Throws Error(protocol, stall, io,
-  // mpi), and Error(data) for a norm that is not finite.
+  // mpi); on server 0 also what its coordinator throws.
   RunEnd run();
 
  private:
@@ -73,6 +75,8 @@ class Server final : private MessageHandler {
   void report_outcome();
   void pass_requests_on();
   void report_hashes();
+  void answer_finite_request(Clock clock);
+  void report_not_finite(bool is_answer);
   BucketState& state_of(BucketId id) { return buckets_[id]; }
 
   Parts parts_;
@@ -80,6 +84,7 @@ class Server final : private MessageHandler {
   ParameterShard& shard_;
   WireCodec codec_;
   Aggregator aggregator_;
+  FiniteWatch watch_;
   Updater updater_;
   DeferredUpdate deferred_;
   ConsistencyGate gate_ = ConsistencyGate::bsp();
@@ -89,7 +94,9 @@ class Server final : private MessageHandler {
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
   int n_pushed_ = 0;
   int n_finished_in_step_ = 0;
-  Clock finishing_{0};  // that step, where there are any
+  Clock finishing_{0};                 // that step, where there are any
+  std::optional<Clock> finite_asked_;  // finite_request that waits for this step
+  bool has_told_not_finite_ = false;
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;
   bool shutdown_ = false;
   RunEnd end_ = RunEnd::finished;

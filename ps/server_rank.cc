@@ -21,7 +21,7 @@ ServerRank::ServerRank(const Parts& parts)
     coordinator_.emplace(Coordinator::Parts{parts.transport, parts.cluster, parts.plan, control.train,
                                             parts.saves ? parts.saves->config : CheckpointConfig{},
                                             pointer(checkpoints_), control.observer, control.state,
-                                            control.evaluation});
+                                            control.evaluation, control.on_nan});
   }
   server_.emplace(Server::Parts{parts.transport, parts.cluster, parts.plan, optimizer_, shard_,
                                 pointer(checkpointer_), pointer(coordinator_), parts.start_id,

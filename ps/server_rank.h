@@ -36,6 +36,7 @@ class ServerRank {
     RunObserver& observer;
     CoordinatorState state = {};
     EvaluationSpec evaluation = {};
+    OnNan on_nan = OnNan::stop;
   };
   struct Parts {
     Transport& transport;

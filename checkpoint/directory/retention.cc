@@ -6,6 +6,7 @@
 
 #include "checkpoint/format/evaluation.h"
 #include "common/base/error.h"
+#include "common/base/figures.h"
 
 namespace varscope {
 namespace {
@@ -14,19 +15,29 @@ using Verdicts = std::vector<RetentionVerdict>;
 
 bool is_committed(const RetentionVerdict& v) { return v.entry.state == CheckpointState::committed; }
 
+// Old formats do not say; then it counts as finite.
+bool is_finite(const RetentionVerdict& v) { return is_committed(v) && v.entry.manifest->not_finite.empty(); }
+
 void keep(RetentionVerdict& v, std::string why) {
   if (v.stays) return;
   v.stays = true;
   v.why = std::move(why);
 }
 
+// Those that are not finite do not count, so that they push out none that is. The newest of them stays, for
+// whoever wants to go on from it or to look at it, but only while no finite one is newer.
 void keep_newest(Verdicts& verdicts, std::int64_t n) {
   std::int64_t kept = 0;
+  bool has_newest = false;
   for (RetentionVerdict& v : verdicts) {
+    const bool is_newest = is_committed(v) && !has_newest;
+    has_newest = has_newest || is_committed(v);
     if (v.entry.pinned) {
       keep(v, "pinned");
     } else if (v.entry.unreadable) {
       keep(v, "cannot be read at present");
+    } else if (n > 0 && is_committed(v) && !is_finite(v)) {
+      if (is_newest) keep(v, "newest, though not finite");
     } else if (n == 0 || kept < n) {
       if (is_committed(v)) ++kept;
       keep(v, is_committed(v) ? "newest" : "damaged, but newer than those that are kept");
@@ -37,7 +48,7 @@ void keep_newest(Verdicts& verdicts, std::int64_t n) {
 void keep_every_steps(Verdicts& verdicts, std::int64_t n) {
   if (n == 0) return;
   for (RetentionVerdict& v : verdicts) {
-    if (is_committed(v) && v.entry.step % n == 0) keep(v, fmt::format("every {} steps", n));
+    if (is_finite(v) && v.entry.step % n == 0) keep(v, fmt::format("every {} steps", n));
   }
 }
 
@@ -45,7 +56,7 @@ void keep_every_hours(Verdicts& verdicts, double hours) {
   if (hours == 0) return;
   std::optional<std::int64_t> last;
   for (auto v = verdicts.rbegin(); v != verdicts.rend(); ++v) {
-    if (!is_committed(*v)) continue;
+    if (!is_finite(*v)) continue;
     const std::int64_t time = v->entry.manifest->unix_time;
     // A clock that was set back must not stop the rule for good.
     if (last && std::abs(static_cast<double>(time - *last)) < hours * 3600) continue;
@@ -63,7 +74,7 @@ struct Candidate {
 void keep_best(Fs& fs, Verdicts& verdicts, const RetentionPolicy::Best& best) {
   std::vector<Candidate> candidates;
   for (RetentionVerdict& v : verdicts) {
-    if (!is_committed(v)) continue;
+    if (!is_finite(v)) continue;  // its evaluation may be of a step before
     const std::optional<EvaluationRecord> record = read_evaluation(fs, v.entry.path);
     if (!record) continue;
     const auto value = record->values.find(best.metric);
@@ -75,7 +86,7 @@ void keep_best(Fs& fs, Verdicts& verdicts, const RetentionPolicy::Best& best) {
     return std::tuple(a.distance, a.verdict->entry.step) < std::tuple(b.distance, b.verdict->entry.step);
   });
   for (std::size_t i = 0; i < candidates.size() && static_cast<std::int64_t>(i) < best.count; ++i)
-    keep(*candidates[i].verdict, fmt::format("best {} ({:.6g})", best.metric, candidates[i].value));
+    keep(*candidates[i].verdict, fmt::format("best {} ({})", best.metric, short_number(candidates[i].value)));
 }
 
 }  // namespace

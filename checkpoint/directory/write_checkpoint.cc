@@ -33,6 +33,7 @@ void write_files(Fs& fs, const std::string& tmp, const std::string& id, NewCheck
   m.id = id;
   m.files.clear();
   m.tensors.clear();
+  m.not_finite.clear();
   const std::vector<std::vector<ShardTensor>> servers = place(c);
   std::vector<std::byte> memory;
   for (int server = 0; server < m.servers; ++server) {

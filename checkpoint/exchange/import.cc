@@ -6,6 +6,7 @@
 #include <span>
 
 #include "checkpoint/directory/write_checkpoint.h"
+#include "checkpoint/restore/finite.h"
 #include "common/base/error.h"
 #include "common/variables/scope_names.h"
 
@@ -122,8 +123,11 @@ Imported import_checkpoint(Fs& fs, const std::string& file, const std::string& d
                                        source->read(*tensor, t.box, bytes);
                                      }
                                    });
-  imported.values_hash = load_manifest(fs, imported.path).manifest.values_hash;
+  const Manifest manifest = load_manifest(fs, imported.path).manifest;
+  imported.values_hash = manifest.values_hash;
   imported.warnings = directory.warnings();
+  if (std::string warning = not_finite_warning(imported.path, manifest); !warning.empty())
+    imported.warnings.push_back(std::move(warning));
   return imported;
 }
 

@@ -21,9 +21,10 @@ struct Imported {
   std::string path;  // of the checkpoint
   Digest values_hash;
   std::size_t n_variables = 0;
-  int n_slots_found = 0;              // tensors that were slots
-  std::vector<std::string> skipped;   // what was no tensor of numbers
-  std::vector<std::string> warnings;  // what failed after the commit, and did no harm
+  int n_slots_found = 0;             // tensors that were slots
+  std::vector<std::string> skipped;  // what was no tensor of numbers
+  std::vector<std::string>
+      warnings;  // what failed after the commit, and did no harm; values that are not finite
 };
 // Commits the file's tensors as the checkpoint of a step in the directory `dir` (one server, no workers). A
 // tensor "<variable>/<slot>" of one of plan.slots, with the variable's shape and dtype, is that slot; slots

@@ -65,6 +65,16 @@ Slice in_whole(const VariableSpec& variable, const Slice& box) {
   return {variable.part.full_shape, Shape(std::move(offset)), box.extent};
 }
 
+std::int64_t element_in_whole(const Slice& box, std::int64_t element) {
+  std::int64_t place = 0, stride = 1;
+  for (std::size_t a = box.full.rank(); a-- > 0;) {
+    place += (box.offset[a] + element % box.extent[a]) * stride;
+    element /= box.extent[a];
+    stride *= box.full[a];
+  }
+  return place;
+}
+
 std::string coverage_problem(const Shape& shape, std::span<const Slice> boxes) {
   const std::int64_t total = shape.n_elements();
   std::vector<const Slice*> sorted;

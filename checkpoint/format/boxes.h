@@ -19,6 +19,9 @@ std::optional<Slice> intersect(const Slice& a, const Slice& b);
 // box.full is variable.shape, and a part lies inside its whole.
 Slice in_whole(const VariableSpec& variable, const Slice& box);
 
+// The place of the box's element, counted in row-major order, in the row-major order of `full`.
+std::int64_t element_in_whole(const Slice& box, std::int64_t element);
+
 // Whether the boxes cover the shape exactly once. Returns "" or what is wrong, in words that follow the
 // variable's name. REQUIRES: every box has this `full` and at least one element.
 std::string coverage_problem(const Shape& shape, std::span<const Slice> boxes);

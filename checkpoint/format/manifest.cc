@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <tuple>
 
 #include <nlohmann/json.hpp>
 
@@ -53,6 +54,29 @@ Json to_json(const VariableSpec& v) {
                     {"n_parts", v.part.n_parts}};
   }
   return json;
+}
+
+Json to_json(const NotFiniteTensor& t) {
+  return {{"variable", t.variable},
+          {"slot", t.slot},
+          {"elements", t.n_elements},
+          {"first", t.first_element},
+          {"what", t.what}};
+}
+
+// Of one (variable, slot), whose slices are on several servers.
+void add_not_finite(Manifest& manifest, const NotFiniteTensor& t) {
+  const auto same = std::ranges::find_if(manifest.not_finite, [&](const NotFiniteTensor& known) {
+    return known.variable == t.variable && known.slot == t.slot;
+  });
+  if (same == manifest.not_finite.end()) {
+    manifest.not_finite.push_back(t);
+    return;
+  }
+  same->n_elements += t.n_elements;
+  if (t.first_element > same->first_element) return;
+  same->first_element = t.first_element;
+  same->what = t.what;
 }
 
 std::string numbers(const std::vector<std::int64_t>& values) {
@@ -113,6 +137,30 @@ void add_report(Manifest& manifest, const ShardReport& report) {
     manifest.tensors.push_back(t);
     manifest.tensors.back().file = file;
   }
+  for (const NotFiniteTensor& t : report.not_finite) add_not_finite(manifest, t);
+  sort_not_finite(manifest.not_finite);
+  manifest.knows_not_finite = true;
+}
+
+void sort_not_finite(std::vector<NotFiniteTensor>& tensors) {
+  std::ranges::sort(tensors, [](const NotFiniteTensor& a, const NotFiniteTensor& b) {
+    return std::tie(a.slot, a.variable) < std::tie(b.slot, b.variable);
+  });
+}
+
+std::string not_finite_text(const Manifest& manifest) { return not_finite_text(manifest.not_finite); }
+
+std::string not_finite_text(const std::vector<NotFiniteTensor>& tensors) {
+  constexpr std::size_t kMostNames = 3;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(tensors.size(), kMostNames); ++i) {
+    const NotFiniteTensor& t = tensors[i];
+    text += fmt::format("{}{} in {}{} ({} element{}, from element {} on)", i == 0 ? "" : ", ", t.what,
+                        t.variable, t.slot.empty() ? "" : fmt::format(" slot {}", t.slot), t.n_elements,
+                        t.n_elements == 1 ? "" : "s", t.first_element);
+  }
+  if (tensors.size() > kMostNames) text += fmt::format(" and {} more", tensors.size() - kMostNames);
+  return text;
 }
 
 Digest values_hash_of(const Manifest& manifest) {
@@ -143,6 +191,8 @@ std::string to_json(const Manifest& m) {
   for (const FileRecord& f : m.files) files.push_back(to_json(f));
   for (const TensorRecord& t : m.tensors) tensors.push_back(to_json(t, m.files));
   for (const VariableSpec& v : m.variables.variables()) variables.push_back(to_json(v));
+  Json not_finite = Json::array();
+  for (const NotFiniteTensor& t : m.not_finite) not_finite.push_back(to_json(t));
   const Json json = {{"format", fmt::format("{}.{}", m.format_major, m.format_minor)},
                      {"program_version", m.program_version},
                      {"id", m.id},
@@ -161,6 +211,8 @@ std::string to_json(const Manifest& m) {
                      {"optimizer", m.optimizer},
                      {"slots", m.slots},
                      {"values_hash", m.values_hash.hex()},
+                     {"finite", m.knows_not_finite ? Json(m.not_finite.empty()) : Json(nullptr)},
+                     {"not_finite", not_finite},
                      {"variables", variables},
                      {"files", files},
                      {"tensors", tensors}};

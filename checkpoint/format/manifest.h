@@ -54,6 +54,21 @@ struct TensorRecord {
   friend bool operator==(const TensorRecord&, const TensorRecord&) = default;
 };
 
+// A value or slot with elements that are NaN or infinite.
+struct NotFiniteTensor {
+  std::string variable;
+  std::string slot;                // "" is the value
+  std::int64_t n_elements = 0;     // that are not finite
+  std::int64_t first_element = 0;  // of them, in the variable's row-major order
+  std::string what;                // "nan", "inf", "-inf": what it is
+
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& variable& slot& n_elements& first_element& what;
+  }
+  friend bool operator==(const NotFiniteTensor&, const NotFiniteTensor&) = default;
+};
+
 struct ShardReport;
 
 // Who made a checkpoint: a run, a Saver of some program, or an import of another program's file.
@@ -81,12 +96,17 @@ struct Manifest {
   std::vector<TensorRecord> tensors;
   std::string coordinator_state;  // opaque here
   Digest values_hash;             // ValuesHash over the tensors with slot ""; commit() fills it in
+  bool knows_not_finite = false;  // from format 1.2 on: what was written has been looked at
+  std::vector<NotFiniteTensor> not_finite;
+
+  bool is_known_finite() const { return knows_not_finite && not_finite.empty(); }
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& format_major& format_minor& program_version& id& parent& run_id& attempt& unix_time& config_hash;
     ar& endianness& mode& step& worker_clocks& servers& workers& logical_workers;
     ar& variables& optimizer& slots& files& tensors& coordinator_state& values_hash;
+    if (format_major > 1 || format_minor >= 2) ar& knows_not_finite& not_finite;
   }
 };
 
@@ -102,8 +122,9 @@ Provenance made_by(const Manifest& manifest);
 // That word. Throws Error(argument) for a run, whose id is random.
 std::string run_id_of(Provenance provenance);
 
-// Appends a server's file and tensors. Throws Error(checkpoint) when the report has another step or other
-// worker clocks than the manifest, or is of a server that has reported already.
+// Appends a server's file and tensors, and what it found not to be finite. Throws Error(checkpoint) when
+// the report has another step or other worker clocks than the manifest, or is of a server that has reported
+// already.
 void add_report(Manifest& manifest, const ShardReport& report);
 Digest values_hash_of(const Manifest& manifest);
 std::uint64_t total_bytes(const Manifest& manifest);  // of its files
@@ -119,6 +140,14 @@ void check_manifest(const Manifest& manifest, std::string_view what);
 std::string encode_manifest(const Manifest& manifest);
 Manifest decode_manifest(std::string_view bytes, std::string_view what);
 
+// "nan in hidden/weights (2 elements, from element 3 on) and 1 more": what of the checkpoint is not finite,
+// at most three by name; "" where nothing is known to be so.
+std::string not_finite_text(const Manifest& manifest);
+// The same of such a list.
+std::string not_finite_text(const std::vector<NotFiniteTensor>& tensors);
+// Values first, then by name.
+void sort_not_finite(std::vector<NotFiniteTensor>& tensors);
+
 // The same for people and other programs; never read back.
 std::string to_json(const Manifest& manifest);
 
@@ -129,6 +158,8 @@ TensorIndex index_tensors(const Manifest& manifest);
 }  // namespace varscope
 
 // Plain values: no class headers and no tracking in archives.
+BOOST_CLASS_IMPLEMENTATION(varscope::NotFiniteTensor, boost::serialization::object_serializable)
+BOOST_CLASS_TRACKING(varscope::NotFiniteTensor, boost::serialization::track_never)
 BOOST_CLASS_IMPLEMENTATION(varscope::FileRecord, boost::serialization::object_serializable)
 BOOST_CLASS_TRACKING(varscope::FileRecord, boost::serialization::track_never)
 BOOST_CLASS_IMPLEMENTATION(varscope::TensorRecord, boost::serialization::object_serializable)

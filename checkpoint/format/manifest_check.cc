@@ -183,6 +183,21 @@ void check_tensors(const Manifest& m) {
   }
 }
 
+// At least one element each, of values and slots that there are.
+void check_not_finite(const Manifest& m) {
+  const TensorIndex index = index_tensors(m);
+  std::set<std::pair<std::string_view, std::string_view>> seen;
+  for (const NotFiniteTensor& t : m.not_finite) {
+    const std::int64_t n =
+        index.contains({t.variable, t.slot}) ? m.variables.find(t.variable)->shape.n_elements() : 0;
+    const bool is_word = t.what == "nan" || t.what == "inf" || t.what == "-inf";
+    const bool fits = t.n_elements >= 1 && t.n_elements <= n && t.first_element >= 0 && t.first_element < n;
+    if (m.knows_not_finite && is_word && fits && seen.emplace(t.variable, t.slot).second) continue;
+    bad(fmt::format("says of \"{}\" slot \"{}\" that {} elements from {} on are not finite", t.variable,
+                    t.slot, t.n_elements, t.first_element));
+  }
+}
+
 }  // namespace
 
 void check_manifest(const Manifest& manifest, std::string_view what) {
@@ -190,6 +205,7 @@ void check_manifest(const Manifest& manifest, std::string_view what) {
     check_job(manifest);
     check_files(manifest);
     check_tensors(manifest);
+    check_not_finite(manifest);
     if (values_hash_of(manifest) != manifest.values_hash)
       bad("has a hash of the values that is not that of its slices");
   } catch (const Error& e) {

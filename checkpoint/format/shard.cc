@@ -5,8 +5,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/format/boxes.h"
 #include "checkpoint/format/safetensors_header.h"
 #include "common/base/error.h"
+#include "common/base/finite.h"
 
 namespace varscope {
 namespace {
@@ -93,6 +95,31 @@ class ChecksummedFile {
   std::size_t in_block_ = 0;
 };
 
+// What of a tensor's bytes is not finite, piece by piece.
+class FiniteCheck {
+ public:
+  explicit FiniteCheck(const ShardTensor& tensor) : tensor_(tensor) {}
+  void add(std::span<const std::byte> bytes) {
+    const std::int64_t n = count_not_finite(tensor_.dtype, bytes);
+    if (n > 0 && n_bad_ == 0) {
+      first_ = *find_not_finite(tensor_.dtype, bytes);
+      first_.element += n_seen_;
+    }
+    n_bad_ += n;
+    n_seen_ += static_cast<std::int64_t>(bytes.size() / size_of(tensor_.dtype));
+  }
+  void finish(std::vector<NotFiniteTensor>& out) const {
+    if (n_bad_ == 0) return;
+    out.push_back(
+        {tensor_.variable, tensor_.slot, n_bad_, element_in_whole(tensor_.box, first_.element), first_.what});
+  }
+
+ private:
+  const ShardTensor& tensor_;
+  std::int64_t n_seen_ = 0, n_bad_ = 0;
+  NotFinite first_;
+};
+
 void check_tensor(const ShardTensor& t) {
   const auto due = static_cast<std::size_t>(t.box.n_elements()) * size_of(t.dtype);
   if (due == 0 || t.data.n_bytes != due) {
@@ -129,7 +156,8 @@ std::string tensor_name(const std::string& variable, const std::string& slot, st
 
 namespace {
 
-// `write_tensor(writer, i)` writes all bytes of tensors[i] and returns their digest.
+// `write_tensor(writer, i, check)` writes all bytes of tensors[i], lets `check` see them, and returns their
+// digest.
 template <class WriteTensor>
 ShardReport write_tensors(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
                           const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
@@ -146,8 +174,10 @@ ShardReport write_tensors(Fs& fs, const std::string& dir, int server, int n_serv
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const ShardTensor& t = tensors[i];
     const std::uint64_t end = at + t.data.n_bytes;
+    FiniteCheck check(t);
     report.tensors.push_back(
-        {t.variable, t.slot, t.slice, t.dtype, t.box.spec(), 0, at, end, write_tensor(writer, i)});
+        {t.variable, t.slot, t.slice, t.dtype, t.box.spec(), 0, at, end, write_tensor(writer, i, check)});
+    check.finish(report.not_finite);
     at = end;
   }
   report.file = writer.finish();
@@ -160,13 +190,14 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
                         const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors, const LoadTensor& load) {
   return write_tensors(fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
-                       [&](ChecksummedFile& writer, std::size_t i) {
+                       [&](ChecksummedFile& writer, std::size_t i, FiniteCheck& check) {
                          const ShardTensor& t = tensors[i];
                          const std::span<const std::byte> bytes = load(i);
                          if (bytes.size() != t.data.n_bytes)
                            fail(ErrorKind::argument, "{} bytes were loaded for the {} of slice {} of \"{}\"",
                                 bytes.size(), t.data.n_bytes, t.slice, t.variable);
                          writer.write(bytes);
+                         check.add(bytes);
                          return digest_of(bytes);
                        });
 }
@@ -175,9 +206,10 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
                         const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors) {
   return write_tensors(fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
-                       [&](ChecksummedFile& writer, std::size_t i) {
+                       [&](ChecksummedFile& writer, std::size_t i, FiniteCheck& check) {
                          const std::span bytes(tensors[i].data.data, tensors[i].data.n_bytes);
                          writer.write(bytes);
+                         check.add(bytes);
                          return digest_of(bytes);
                        });
 }
@@ -185,17 +217,19 @@ ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_server
 ShardReport write_shard(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
                         const std::vector<std::int64_t>& worker_clocks, const std::string& checkpoint_id,
                         std::span<const ShardTensor> tensors, const ReadPiece& read) {
-  return write_tensors(
-      fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
-      [&](ChecksummedFile& writer, std::size_t i) {
-        Digester digester;
-        const std::size_t n_bytes = tensors[i].data.n_bytes;
-        for (std::size_t at = 0; at < n_bytes; at += kShardPieceBytes) {
-          digester.update(writer.write_filled(std::min(kShardPieceBytes, n_bytes - at),
-                                              [&](std::span<std::byte> out) { read(i, at, out); }));
-        }
-        return digester.finish();
-      });
+  return write_tensors(fs, dir, server, n_servers, step, worker_clocks, checkpoint_id, tensors,
+                       [&](ChecksummedFile& writer, std::size_t i, FiniteCheck& check) {
+                         Digester digester;
+                         const std::size_t n_bytes = tensors[i].data.n_bytes;
+                         for (std::size_t at = 0; at < n_bytes; at += kShardPieceBytes) {
+                           const std::span<const std::byte> piece =
+                               writer.write_filled(std::min(kShardPieceBytes, n_bytes - at),
+                                                   [&](std::span<std::byte> out) { read(i, at, out); });
+                           digester.update(piece);
+                           check.add(piece);
+                         }
+                         return digester.finish();
+                       });
 }
 
 FileRecord write_blob(Fs& fs, const std::string& dir, const std::string& name, std::string_view bytes) {

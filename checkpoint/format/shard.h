@@ -32,10 +32,11 @@ struct ShardReport {
   std::vector<std::int64_t> worker_clocks;  // Manifest::worker_clocks
   FileRecord file;
   std::vector<TensorRecord> tensors;
+  std::vector<NotFiniteTensor> not_finite;  // one for each slice that has such elements
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& server& step& worker_clocks& file& tensors;
+    ar& server& step& worker_clocks& file& tensors& not_finite;
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/directory/write_checkpoint.h"
+#include "checkpoint/restore/finite.h"
 #include "checkpoint/restore/reader.h"
 #include "common/base/error.h"
 #include "common/variables/scope_names.h"
@@ -168,6 +169,8 @@ Saver::Restored Saver::restore(const std::string& path_or_dir, Missing missing) 
     reader.read(entry.saved, "", whole, read.back().second.view());
   }
   for (const auto& [to, from] : read) std::memcpy(to.bytes(), from.view().bytes(), from.n_bytes());
+  if (std::string warning = not_finite_warning(reader); !warning.empty())
+    warnings.push_back(std::move(warning));
   return {path, reader.manifest().step, plan.extra_names(), plan.missing_names(), std::move(warnings)};
 }
 

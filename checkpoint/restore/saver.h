@@ -71,7 +71,7 @@ class Saver {
     std::int64_t step = 0;
     std::vector<std::string> extra;     // in the checkpoint, but not among these variables
     std::vector<std::string> missing;   // restore_partial: not in the checkpoint; they are as they were
-    std::vector<std::string> warnings;  // newer checkpoints of the directory that cannot be used
+    std::vector<std::string> warnings;  // newer checkpoints that cannot be used; what is not finite
   };
   // Sets all variables to the values of a checkpoint, or of a directory's newest whole one. All or nothing:
   // throws one Error(checkpoint) with every variable that is missing and every other shape and dtype, or the

@@ -24,7 +24,7 @@ inline constexpr std::string_view kWorkerStateMagic = "VSCPWORK";
 
 struct FormatVersion {
   std::uint16_t major = 1;
-  std::uint16_t minor = 1;
+  std::uint16_t minor = 2;
   std::string_view min_reader = "0.1.0";  // at most 16 bytes
 };
 inline constexpr FormatVersion kCheckpointFormat{};

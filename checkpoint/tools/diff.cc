@@ -10,6 +10,7 @@
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/restore/whole_tensors.h"
 #include "common/base/error.h"
+#include "common/base/figures.h"
 
 namespace varscope {
 namespace {
@@ -114,8 +115,7 @@ std::string to_text(const CheckpointDifference& d) {
         {"values differ in", "dtype", "shape", "differing", "max abs", "max relative", "max ULP"}};
     for (const TensorDifference& t : d.values) {
       rows.push_back({t.name, t.dtype, t.shape, fmt::format("{} of {}", t.n_different, t.n_elements),
-                      fmt::format("{:.6g}", t.max_abs), fmt::format("{:.3g}", t.max_relative),
-                      std::to_string(t.max_ulp)});
+                      short_number(t.max_abs), short_number(t.max_relative, 3), std::to_string(t.max_ulp)});
     }
     text += text_table(rows);
   }

@@ -12,9 +12,11 @@ void export_tool(Fs& fs, const std::string& checkpoint, const std::string& file,
                       {"format", to_string(file_format)},
                       {"step", e.step},
                       {"tensors", e.n_tensors},
-                      {"bytes", e.n_bytes}});
+                      {"bytes", e.n_bytes},
+                      {"warnings", e.warnings}});
     return;
   }
+  for (const std::string& warning : e.warnings) out += "warning: " + warning + "\n";
   out += fmt::format("{}: {} tensor{} of step {}, {} bytes, as {}\n", file, e.n_tensors,
                      e.n_tensors == 1 ? "" : "s", e.step, e.n_bytes, to_string(file_format));
 }

@@ -12,8 +12,10 @@
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/format/elements.h"
 #include "checkpoint/format/evaluation.h"
+#include "checkpoint/restore/finite.h"
 #include "checkpoint/restore/reader.h"
 #include "common/base/error.h"
+#include "common/base/figures.h"
 
 namespace varscope {
 namespace {
@@ -72,9 +74,9 @@ std::vector<std::string> row_of(const VariableReport& r) {
           to_string(v.dtype),
           v.shape.str(),
           fmt::format("{}", fmt::join(r.servers, ",")),
-          fmt::format("{:.6g}", r.summary.min),
-          fmt::format("{:.6g}", r.summary.max),
-          fmt::format("{:.6g}", std::sqrt(r.summary.squares))};
+          short_number(r.summary.min),
+          short_number(r.summary.max),
+          short_number(std::sqrt(r.summary.squares))};
 }
 
 Json json_of(const VariableReport& r) {
@@ -89,7 +91,20 @@ Json json_of(const VariableReport& r) {
   return json;
 }
 
-std::string facts(const Manifest& m, const std::string& path) {
+Json json_of(const std::vector<NotFiniteTensor>& tensors) {
+  Json all = Json::array();
+  for (const NotFiniteTensor& t : tensors) {
+    all.push_back({{"variable", t.variable},
+                   {"slot", t.slot},
+                   {"elements", t.n_elements},
+                   {"first", t.first_element},
+                   {"what", t.what}});
+  }
+  return all;
+}
+
+std::string facts(const Manifest& m, const std::string& path,
+                  const std::vector<NotFiniteTensor>& not_finite) {
   std::vector<std::vector<std::string>> rows = {
       {"checkpoint", path},
       {"step", std::to_string(m.step)},
@@ -107,6 +122,7 @@ std::string facts(const Manifest& m, const std::string& path) {
       {"optimizer",
        m.slots.empty() ? m.optimizer : fmt::format("{} (slots {})", m.optimizer, fmt::join(m.slots, ", "))},
       {"parameters", std::to_string(m.variables.n_parameters())},
+      {"finite", not_finite.empty() ? "yes" : "NO: " + not_finite_text(not_finite)},
   };
   for (const FileRecord& f : m.files) {
     rows.push_back({"file", fmt::format("{}  {} bytes  {}", f.name, f.size, f.digest.hex())});
@@ -119,7 +135,8 @@ std::string evaluation_text(Fs& fs, const CheckpointEntry& e) {
   const std::optional<EvaluationRecord> record = read_evaluation(fs, e.path);
   if (!record || record->values.empty()) return "-";
   std::vector<std::string> metrics;
-  for (const auto& [name, value] : record->values) metrics.push_back(fmt::format("{} {:.4g}", name, value));
+  for (const auto& [name, value] : record->values)
+    metrics.push_back(fmt::format("{} {}", name, short_number(value, 4)));
   return fmt::format("{} (step {})", fmt::join(metrics, ", "), record->step);
 }
 
@@ -133,6 +150,7 @@ Json json_of(Fs& fs, const CheckpointEntry& e) {
   json["unix_time"] = e.manifest->unix_time;
   json["bytes"] = total_bytes(*e.manifest);
   json["parent"] = e.manifest->parent;
+  json["finite"] = e.manifest->knows_not_finite ? Json(e.manifest->not_finite.empty()) : Json(nullptr);
   if (const auto record = read_evaluation(fs, e.path))
     json["evaluation"] = {{"step", record->step}, {"values", record->values}};
   return json;
@@ -152,6 +170,7 @@ std::string list_table(Fs& fs, const std::vector<CheckpointEntry>& entries) {
   for (const CheckpointEntry& e : entries) {
     const bool known = e.manifest.has_value();
     std::string state = e.state == CheckpointState::committed ? "committed" : "damaged: " + e.reason;
+    if (known && !e.manifest->not_finite.empty()) state += ", not finite";
     if (e.pinned) state += ", pinned";
     rows.push_back({e.name, std::to_string(e.step), known ? utc_text(e.manifest->unix_time) : "?",
                     known ? std::to_string(total_bytes(*e.manifest)) : "?", state,
@@ -207,11 +226,14 @@ std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format) {
   CheckpointReader reader = CheckpointReader::open(fs, path);
   const Manifest& m = reader.manifest();
   const std::vector<VariableReport> reports = variable_reports(reader);
+  const std::vector<NotFiniteTensor> not_finite = not_finite_tensors(reader);
   if (format == ToolFormat::json) {
     Json json = Json::parse(to_json(m));  // the same facts as manifest.json
     json.erase("tensors");
     json["checkpoint"] = path;
     json["parameters"] = m.variables.n_parameters();
+    json["finite"] = not_finite.empty();
+    json["not_finite"] = json_of(not_finite);
     json["variables"] = Json::array();
     for (const VariableReport& r : reports) json["variables"].push_back(json_of(r));
     return json_text(json);
@@ -219,7 +241,8 @@ std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format) {
   std::vector<std::vector<std::string>> rows = {
       {"variable", "dtype", "shape", "servers", "min", "max", "norm"}};
   for (const VariableReport& r : reports) rows.push_back(row_of(r));
-  return facts(m, path) + "\n" + text_table(rows) + "\n" + "values hash  " + m.values_hash.hex() + "\n";
+  return facts(m, path, not_finite) + "\n" + text_table(rows) + "\n" + "values hash  " + m.values_hash.hex() +
+         "\n";
 }
 
 }  // namespace varscope

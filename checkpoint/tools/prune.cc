@@ -22,7 +22,9 @@ void verify_newest(Fs& fs, const std::vector<RetentionVerdict>& verdicts, std::i
   std::int64_t n = 0;
   for (const RetentionVerdict& v : verdicts) {
     if (n == keep) return;
-    if (!v.stays || v.entry.pinned || v.entry.state != CheckpointState::committed) continue;
+    if (!v.stays || v.entry.pinned || v.entry.state != CheckpointState::committed ||
+        !v.entry.manifest->not_finite.empty())
+      continue;
     ++n;
     const std::vector<std::string> problems = verify_files(fs, v.entry.path, *v.entry.manifest);
     if (problems.empty()) continue;

@@ -40,6 +40,8 @@ std::string text_of(const Verdict& v) {
                                               v.manifest->files.size(), total_bytes(*v.manifest),
                                               v.manifest->values_hash.hex())
                                 : fmt::format("{}: DAMAGED\n  {}\n", v.path, fmt::join(v.problems, "\n  "));
+  if (v.manifest && !v.manifest->not_finite.empty())
+    text += fmt::format("  not finite: {}\n", not_finite_text(*v.manifest));
   if (!v.of_metrics.empty()) text += fmt::format("  {}\n", v.of_metrics);
   return text;
 }
@@ -50,6 +52,7 @@ Json json_of(const Verdict& v) {
     json["files"] = v.manifest->files.size();
     json["bytes"] = total_bytes(*v.manifest);
     json["values_hash"] = v.manifest->values_hash.hex();
+    json["finite"] = v.manifest->knows_not_finite ? Json(v.manifest->not_finite.empty()) : Json(nullptr);
   } else {
     json["problems"] = v.problems;
   }

@@ -20,6 +20,8 @@ const char* to_string(ErrorKind kind) {
       return "mpi";
     case ErrorKind::stall:
       return "stall";
+    case ErrorKind::not_finite:
+      return "not finite";
   }
   return "unknown";
 }
@@ -41,6 +43,8 @@ ExitCode exit_code(ErrorKind kind) {
       return ExitCode::mpi;
     case ErrorKind::stall:
       return ExitCode::stall;
+    case ErrorKind::not_finite:
+      return ExitCode::not_finite;
   }
   return ExitCode::internal;
 }

@@ -20,6 +20,7 @@ enum class ErrorKind : std::uint8_t {
   io,          // the file system
   mpi,         // an MPI call
   stall,       // somebody did not answer in time
+  not_finite,  // a loss or value is NaN or infinite
 };
 
 const char* to_string(ErrorKind kind);
@@ -49,6 +50,7 @@ enum class ExitCode : int {
   data = 3,        // data set missing or malformed; do not restart
   checkpoint = 4,  // nothing to resume from, or it does not fit; do not restart
   difference = 5,  // a comparison or verification found a difference
+  not_finite = 6,  // a loss or value is NaN or infinite (train.on_nan); do not restart as it is
   protocol = 10,   // restartable from here on
   io = 11,
   mpi = 12,

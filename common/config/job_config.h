@@ -184,6 +184,10 @@ struct OptimizerConfig {
   bool operator==(const OptimizerConfig&) const = default;
 };
 
+// What becomes of a run whose loss, values or slots are not finite.
+enum class OnNan : std::uint8_t { stop, warn };
+inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::stop, "stop"}, {OnNan::warn, "warn"}};
+
 struct TrainConfig {
   std::int64_t epochs = 1;
   std::int64_t batch = 128;    // samples in the global batch
@@ -193,6 +197,7 @@ struct TrainConfig {
   std::int64_t eval_every_epochs = 1;  // 0: never
   std::int64_t eval_batch = 1000;
   std::vector<std::string> metrics;  // of evaluations; empty: what suits the loss
+  OnNan on_nan = OnNan::stop;
   void describe(Keys& keys);
   bool operator==(const TrainConfig&) const = default;
 };

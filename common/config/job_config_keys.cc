@@ -210,6 +210,10 @@ void TrainConfig::describe(Keys& keys) {
   keys.key("metrics", metrics,
            "metrics of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, perplexity, "
            "precision, recall, confusion_matrix. Without any: what suits the loss");
+  keys.choice(
+      "on_nan", on_nan, kOnNan,
+      "what to do at the first loss or value that is NaN or infinite: stop ends the run and names the last "
+      "finite checkpoint, warn says so once and goes on");
 }
 
 void CheckpointConfig::describe(Keys& keys) {

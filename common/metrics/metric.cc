@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "common/base/figures.h"
 #include "common/base/text.h"
 #include "common/metrics/class_counts.h"
 
@@ -161,7 +162,7 @@ std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSu
 }
 
 std::string to_text(const MetricValue& value) {
-  if (value.matrix.empty()) return fmt::format("{} {:.4f}", value.name, value.value);
+  if (value.matrix.empty()) return fmt::format("{} {}", value.name, figure(value.value));
   const auto n = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(value.matrix.size()))));
   std::string text = fmt::format("{} (a row for each label, a column for each answer)", value.name);
   for (std::size_t row = 0; row < n; ++row) {

@@ -124,6 +124,32 @@ struct HashReport {
   }
 };
 
+// What a server has found that is NaN or infinite.
+struct NotFiniteFinding {
+  enum class Where : std::uint8_t { value, gradient_norm, value_norm };
+  Where where = Where::value;
+  std::int64_t clock = 0;    // the step whose update made it; that of the first values where they are such
+  std::string variable;      // norms: "" is all of them together
+  std::string slot;          // "" is the value
+  std::int64_t element = 0;  // of the variable, in row-major order; not of a norm
+  std::string what;          // "nan", "inf", "-inf"
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& where& clock& variable& slot& element& what;
+  }
+};
+
+// server -> coordinator: the first finding of each variable or slot, in the order in which they were found.
+struct FiniteReport {
+  bool is_answer = false;  // to finite_request
+  std::vector<NotFiniteFinding> findings;
+  std::int64_t n_more = 0;  // findings that are left out
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& is_answer& findings& n_more;
+  }
+};
+
 }  // namespace varscope
 
 BOOST_CLASS_VERSION(varscope::WorkerState, 1)

@@ -11,23 +11,25 @@ namespace varscope {
 // The types of messages. Pushes, values and step messages have no body (their payload, if any, travels on a
 // data tag); the others carry a Boost archive of the struct named in docs/wire_format.md.
 enum class MessageType : std::uint16_t {
-  push = 1,           // worker -> server: a gradient of `n_bytes` follows on the bucket's push tag
-  value = 2,          // server -> worker: a value of `n_bytes` follows on the bucket's value tag
-  pull = 3,           // worker -> server: send me the bucket as it is at `clock` or later
-  ack = 4,            // server -> worker: the push of `clock` is applied (only for pushes that ask for it)
-  heartbeat = 5,      // anyone who has been silent
-  step_report = 6,    // worker -> coordinator: StepReport, the step `clock` has been pushed
-  go = 7,             // coordinator -> worker: step `clock` may be pushed, with these flags
-  eval_report = 8,    // worker -> coordinator: EvalReport
-  finished = 9,       // worker -> coordinator: no more steps
-  cut = 10,           // coordinator -> server: nobody trains; write a checkpoint of `clock`
-  shard_report = 11,  // server -> coordinator: ShardOutcome
-  hash_request = 12,  // coordinator -> server: hash your values
-  hash_report = 13,   // server -> coordinator: HashReport
-  shutdown = 14,      // coordinator -> everyone: leave
-  norm_sums = 15,     // server -> server 0: sums of squares of its slices, raw doubles
-  norm_scales = 16,   // server 0 -> server: what to multiply by, raw doubles
-  request = 17,       // server -> coordinator: somebody asks for what the flags say
+  push = 1,             // worker -> server: a gradient of `n_bytes` follows on the bucket's push tag
+  value = 2,            // server -> worker: a value of `n_bytes` follows on the bucket's value tag
+  pull = 3,             // worker -> server: send me the bucket as it is at `clock` or later
+  ack = 4,              // server -> worker: the push of `clock` is applied (only for pushes that ask for it)
+  heartbeat = 5,        // anyone who has been silent
+  step_report = 6,      // worker -> coordinator: StepReport, the step `clock` has been pushed
+  go = 7,               // coordinator -> worker: step `clock` may be pushed, with these flags
+  eval_report = 8,      // worker -> coordinator: EvalReport
+  finished = 9,         // worker -> coordinator: no more steps
+  cut = 10,             // coordinator -> server: nobody trains; write a checkpoint of `clock`
+  shard_report = 11,    // server -> coordinator: ShardOutcome
+  hash_request = 12,    // coordinator -> server: hash your values
+  hash_report = 13,     // server -> coordinator: HashReport
+  shutdown = 14,        // coordinator -> everyone: leave
+  norm_sums = 15,       // server -> server 0: sums of squares of its slices, raw doubles
+  norm_scales = 16,     // server 0 -> server: what to multiply by, raw doubles
+  request = 17,         // server -> coordinator: somebody asks for what the flags say
+  finite_request = 18,  // coordinator -> server: what is not finite, once `clock` is applied
+  finite_report = 19,   // server -> coordinator: FiniteReport; the first one unasked
 };
 
 const char* to_string(MessageType type);

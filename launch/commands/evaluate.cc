@@ -1,6 +1,7 @@
 #include "launch/commands/evaluate.h"
 
 #include "common/base/error.h"
+#include "common/base/figures.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/loaded_model.h"
 #include "launch/observe/output.h"
@@ -31,11 +32,12 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
     reals.resize(report.reals[i].size(), 0);
     for (std::size_t k = 0; k < reals.size(); ++k) reals[k] += report.reals[i][k];
   }
-  std::string text = fmt::format("{} (step {})\n  test {:<9}{}\n  loss          {:.4f}\n", loaded.path(),
+  std::string text = fmt::format("{} (step {})\n  test {:<9}{}\n  loss          {}\n", loaded.path(),
                                  loaded.step(), model.targets_per_sample > 1 ? "words" : "samples",
-                                 sums.samples, sums.loss / static_cast<double>(sums.samples));
+                                 sums.samples, figure(sums.loss / static_cast<double>(sums.samples)));
   for (const MetricValue& v : metric_values(model.evaluation_spec(), sums, report.counts, reals)) {
-    text += v.matrix.empty() ? fmt::format("  {:<13} {:.4f}\n", v.name, v.value) : "  " + to_text(v) + "\n";
+    text +=
+        v.matrix.empty() ? fmt::format("  {:<13} {}\n", v.name, figure(v.value)) : "  " + to_text(v) + "\n";
   }
   print_result(text);
 }

@@ -381,9 +381,9 @@ bool has_checkpoint(const std::vector<std::string>& words) {
   }
 }
 
-// Our own codes below 6 want an edit before a restart; everything else came from a signal, from mpirun, or
+// Our own codes up to 6 want an edit before a restart; everything else came from a signal, from mpirun, or
 // from a code of ours of 10 and above.
-bool can_go_on(int code, bool was_asked) { return code > 5 || (code != 0 && was_asked); }
+bool can_go_on(int code, bool was_asked) { return code > 6 || (code != 0 && was_asked); }
 
 int run_mpirun(const LaunchOptions& options, int signals) {
   Mpirun mpirun(options);

@@ -26,7 +26,6 @@
 #include "launch/job/shared_verification.h"
 #include "launch/observe/output.h"
 #include "launch/process/failure.h"
-#include "launch/process/go_on.h"
 #include "launch/process/launcher.h"
 #include "launch/process/version.h"
 
@@ -114,7 +113,6 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   PreparedStart start = prepare_start(options, std::move(job), fs, verify_files);
   warn(start.warnings);
   context.start = std::move(start.packet);
-  context.start.go_on = go_on_command(words_of_start(options.words, 1), options.resume_from);
   context.manifest = std::move(start.manifest);
   context.one_process = true;
   char host[256] = "";
@@ -222,8 +220,7 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
       const VerifyFiles verify =
           verification.with_servers(assign_roles(context.hosts, static_cast<int>(job.cluster.servers),
                                                  static_cast<int>(job.cluster.logical_workers)));
-      PreparedStart start = prepare_start(options, std::move(job), context.fs, verify);
-      start.packet.go_on = go_on_command(words_of_start(options.words, mpi.size()), options.resume_from);
+      PreparedStart start = prepare_start(options, std::move(job), context.fs, verify, mpi.size());
       packet = to_binary(start.packet);
       context.manifest = std::move(start.manifest);
       warn(start.warnings);

@@ -13,7 +13,9 @@
 #include "common/config/config_override.h"
 #include "common/config/paths.h"
 #include "common/config/yaml_reader.h"
+#include "launch/job/finite_advice.h"
 #include "launch/job/job_warnings.h"
+#include "launch/process/go_on.h"
 #include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
 
@@ -120,6 +122,8 @@ void start_resumed(const TrainOptions& options, PreparedStart& start, Fs& fs, co
            start);
   packet.run_id = start.manifest->run_id;
   packet.attempt = start.manifest->attempt + 1;
+  std::string warning = start_warning(fs, packet, packet.resume_path, start.manifest->not_finite);
+  if (!warning.empty()) start.warnings.push_back(std::move(warning));
 }
 
 }  // namespace
@@ -140,9 +144,11 @@ void set_earlier_run_aside(Fs& fs, const JobConfig& job) {
   set_aside(fs, job.checkpoint_dir());
 }
 
-PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify) {
+PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify,
+                            int n_ranks) {
   PreparedStart start;
   StartPacket& packet = start.packet;
+  packet.go_on = go_on_command(words_of_start(options.words, n_ranks), options.resume_from);
   packet.job = std::move(job);
   packet.start_id = new_id();
   packet.check_numerics = options.check_numerics;
@@ -231,13 +237,13 @@ std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const Layer
     check_test_data(job, DataFacts::of(*m->train), DataFacts::of(*m->test));
   }
   build_worker_model(*m, job, DataFacts::of(*m->train), layers);
+  if (m->test) check_test_classes(job, m->model, DataFacts::of(*m->train), DataFacts::of(*m->test));
   for (std::string& w : batch_warnings(job, m->train->size())) m->warnings.push_back(std::move(w));
   return m;
 }
 
 Clock last_step(const JobConfig& job, std::int64_t per_epoch) {
   // Far above what a run does, and far below what a sum of steps would overflow at.
-  if (m->test) check_test_classes(job, m->model, DataFacts::of(*m->train), DataFacts::of(*m->test));
   constexpr std::int64_t kMost = 1'000'000'000'000'000;
   const TrainConfig& train = job.train;
   const bool countable = train.epochs <= kMost / per_epoch;

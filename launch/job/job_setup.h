@@ -50,8 +50,10 @@ struct PreparedStart {
   std::vector<std::string> warnings;  // a line for each checkpoint that had to be passed over
 };
 // Rank 0 only: finds the checkpoint to resume from, makes the run's directory. `job` is the config of the
-// options. Throws Error(config, checkpoint, io).
-PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify);
+// options. Throws Error(config, checkpoint, io), and Error(not_finite) for a checkpoint that is not finite
+// (train.on_nan).
+PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify,
+                            int n_ranks = 1);
 
 // Reads or draws data.train or data.test. Throws Error(data) that begins with the place in the config.
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split);
@@ -65,12 +67,12 @@ void set_earlier_run_aside(Fs& fs, const JobConfig& job);
 // an epoch of training. Throw Error(config) at data.test: of what the config says, of what the data are.
 void check_test_source(const JobConfig& job);
 void check_test_data(const JobConfig& job, const DataFacts& train, const DataFacts& test);
-
-// A worker's data and model. The model's variables live in `store`.
 // Throws Error(config) for classes of data.test that the model has no outputs for. A label that data.train
 // just does not show is fine.
 void check_test_classes(const JobConfig& job, const Model& model, const DataFacts& train,
                         const DataFacts& test);
+
+// A worker's data and model. The model's variables live in `store`.
 struct WorkerModel {
   std::unique_ptr<Dataset> train, test;
   VariableStore store;

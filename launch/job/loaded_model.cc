@@ -4,6 +4,7 @@
 
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/restore/restore_plan.h"
+#include "common/base/finite.h"
 #include "launch/job/find_checkpoint.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
@@ -45,10 +46,16 @@ void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint) {
          plan_values(reader.manifest(), names.in_checkpoint(store.table()))
              .problems(RestorePlan::Extra::include),
          "nothing was loaded; use the config it was made with");
+  std::vector<NotFiniteTensor> not_finite;
   session.emplace(model.graph, seed(), [&](const Variable& v, const TensorView& out) {
     const Shape start(std::vector<std::int64_t>(v.shape().rank(), 0));
     reader.read(names.in_checkpoint(v.spec()), "", Slice{v.shape(), start, v.shape()}, out);
+    const std::span<const std::byte> bytes(out.bytes(), out.n_bytes());
+    if (const auto first = find_not_finite(v.dtype(), bytes))
+      not_finite.push_back({v.name(), "", count_not_finite(v.dtype(), bytes), first->element, first->what});
   });
+  if (!not_finite.empty())
+    warnings.push_back(fmt::format("checkpoint {} is not finite: {}", path, not_finite_text(not_finite)));
 }
 
 LoadedModel LoadedModel::open(JobConfig job, const std::string& checkpoint, const Options& options) {

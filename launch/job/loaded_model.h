@@ -64,7 +64,7 @@ class LoadedModel {
 
   const std::string& path() const;  // of the checkpoint; empty for initial values
   std::int64_t step() const;        // of the checkpoint, else 0
-  // Newer checkpoints of the directory that cannot be used, and why.
+  // Newer checkpoints of the directory that cannot be used, and why; values that are NaN or infinite.
   const std::vector<std::string>& warnings() const;
 
  private:

@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
+#include "launch/job/finite_advice.h"
 #include "launch/observe/checkpoint_forecast.h"
 #include "launch/observe/output.h"
 #include "launch/process/version.h"
@@ -64,8 +65,8 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
                           .requests = context.requests};
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0))
-    parts.control.emplace(
-        ServerRank::Control{context.train, observers_, context.state, context.facts.evaluation});
+    parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
+                                              context.facts.evaluation, job.train.on_nan});
   rank_.emplace(parts);
   if (id == ServerId(0)) make_observers();
 }
@@ -96,7 +97,7 @@ ServerRank::Saves ServerRole::saves() const {
 RunEnd ServerRole::run() {
   if (terminal_) terminal_->print_header();
   if (metrics_file_) metrics_file_->write_start();
-  return rank_->run();
+  return with_finite_advice(context_.fs, context_.start, [&] { return rank_->run(); });
 }
 
 std::optional<PredictedCost> ServerRole::predicted_cost() {
@@ -155,7 +156,7 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
       model.variables, *model.train, model.test.get(), client, memory, sum_plan, context.train.first,
       context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
       context.start.profile, context.requests});
-  const RunEnd end = trainer.run();
+  const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);
   return end;

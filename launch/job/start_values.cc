@@ -9,6 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "common/base/text.h"
+#include "launch/job/finite_advice.h"
 #include "ps/checkpointing/restore.h"
 #include "ps/update/optimizer.h"
 
@@ -161,7 +162,7 @@ StartValues::StartValues(Fs& fs, const StartPacket& start, const ModelFacts& fac
       is_resumed_(!start.resume_path.empty()) {
   if (!path_.empty()) {
     manifest_ = decoded ? std::move(*decoded) : load_manifest(fs, path_).manifest;
-    is_resumed_ ? plan_resume(start, facts) : plan_warm_start(start, facts);
+    is_resumed_ ? plan_resume(start, facts) : plan_warm_start(fs, start, facts);
   }
   note_names(facts.table);
 }
@@ -194,9 +195,24 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
   for (const UnmatchedVariable& v : plan.extra) warnings_.push_back(v.text + ": it is left out");
 }
 
-void StartValues::plan_warm_start(const StartPacket& start, const ModelFacts& facts) {
+// Of the values that the model takes.
+std::vector<NotFiniteTensor> StartValues::not_finite_values(const VariableTable& model) const {
+  std::set<std::string> taken;
+  for (const VariableSpec& v : model.variables()) {
+    if (const auto saved = saved_as(v)) taken.insert(saved->full_name());
+  }
+  std::vector<NotFiniteTensor> all = manifest_->not_finite;
+  std::erase_if(all, [&](const NotFiniteTensor& t) {
+    return !t.slot.empty() || !taken.contains(manifest_->variables.find(t.variable)->full_name());
+  });
+  return all;
+}
+
+void StartValues::plan_warm_start(Fs& fs, const StartPacket& start, const ModelFacts& facts) {
   warm_start_ = WarmStart(path_, *manifest_, facts.table, assignment_map(start.job));
   refuse_unused(start.job, warm_start_, path_);
+  if (std::string warning = start_warning(fs, start, path_, not_finite_values(facts.table)); !warning.empty())
+    warnings_.push_back(std::move(warning));
   const std::vector<std::string>& others = warm_start_.uncaptured();
   std::string text =
       fmt::format("  warm start   {} of {} variables from {} (step {})", warm_start_.n_captured(),

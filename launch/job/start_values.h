@@ -45,7 +45,8 @@ class StartValues {
 
  private:
   void plan_resume(const StartPacket& start, const ModelFacts& facts);
-  void plan_warm_start(const StartPacket& start, const ModelFacts& facts);
+  void plan_warm_start(Fs& fs, const StartPacket& start, const ModelFacts& facts);
+  std::vector<NotFiniteTensor> not_finite_values(const VariableTable& model) const;
   void note_names(const VariableTable& model);
   std::optional<VariableSpec> saved_as(const VariableSpec& variable) const;
 

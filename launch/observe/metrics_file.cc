@@ -118,6 +118,11 @@ void MetricsFile::on_checkpoint_failed(Clock clock, const std::string& why) {
   write("checkpoint_failed", clock, {{"why", why}});
 }
 
+void MetricsFile::on_not_finite(const NotFiniteSummary& summary) {
+  write("not_finite", summary.clock,
+        {{"what", summary.what}, {"variables", summary.variables}, {"ends", summary.ends}});
+}
+
 void MetricsFile::on_finish(const FinishSummary& finish) {
   const auto seconds = [](std::int64_t ns) { return static_cast<double>(ns) * 1e-9; };
   json fields{{"values_hash", finish.values_hash.hex()},

@@ -12,6 +12,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/figures.h"
 #include "common/base/text.h"
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
@@ -26,8 +27,8 @@ namespace {
 
 // "loss 0.3270, accuracy 0.8500"; `between` separates.
 std::string sums_text(const BatchSums& s, bool has_accuracy, const char* between) {
-  std::string text = fmt::format("loss {:.4f}", mean_loss(s));
-  return has_accuracy ? text + fmt::format("{}accuracy {:.4f}", between, mean_accuracy(s)) : text;
+  std::string text = "loss " + figure(mean_loss(s));
+  return has_accuracy ? text + fmt::format("{}accuracy {}", between, figure(mean_accuracy(s))) : text;
 }
 // A text's targets are its words.
 const char* unit_of(const EvaluationSpec& spec) { return spec.targets_per_sample > 1 ? "words" : "samples"; }
@@ -182,8 +183,8 @@ void Terminal::on_step(const StepSummary& step) {
 void Terminal::log_step(const StepSummary& step) {
   if (!live_) {
     std::fputs(
-        fmt::format("step {}/{}  epoch {}  loss {:.4f}  {} {}/s\n", step.clock.value, facts_.train.last.value,
-                    step.epoch, mean_loss(speed_.window()),
+        fmt::format("step {}/{}  epoch {}  loss {}  {} {}/s\n", step.clock.value, facts_.train.last.value,
+                    step.epoch, figure(mean_loss(speed_.window())),
                     with_commas(std::llround(speed_.window_samples_per_s())), unit_of(facts_.evaluation))
             .c_str(),
         stderr);
@@ -197,8 +198,8 @@ void Terminal::draw_progress(const StepSummary& step) {
   const double left = seconds_since(started_ns_) / static_cast<double>(done) *
                       static_cast<double>(facts_.train.last.value - step.clock.value);
   std::fputs(
-      fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {:.4f}  {} {}/s  {} left{}", step.clock.value,
-                  facts_.train.last.value, step.epoch, mean_loss(step.sums),
+      fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {}  {} {}/s  {} left{}", step.clock.value,
+                  facts_.train.last.value, step.epoch, figure(mean_loss(step.sums)),
                   with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.evaluation),
                   duration_text(left), has_launcher() ? "\r" : "")  // there it ends what is to be drawn
           .c_str(),
@@ -214,8 +215,8 @@ void Terminal::on_epoch(const EpochSummary& epoch) {
 
 void Terminal::on_eval(const EvalSummary& eval) {
   std::string text =
-      fmt::format("evaluation after step {}  test loss {:.4f}", eval.clock.value, mean_loss(eval.sums));
-  last_eval_ = fmt::format("loss {:.4f}", mean_loss(eval.sums));
+      fmt::format("evaluation after step {}  test loss {}", eval.clock.value, figure(mean_loss(eval.sums)));
+  last_eval_ = "loss " + figure(mean_loss(eval.sums));
   for (const MetricValue& v : eval.metrics) {
     text += "  " + to_text(v);
     if (v.matrix.empty()) *last_eval_ += ", " + to_text(v);
@@ -239,6 +240,12 @@ void Terminal::on_warning(const std::string& what) {
   warn({what});
 }
 
+// Of a run that ends the error says it.
+void Terminal::on_not_finite(const NotFiniteSummary& summary) {
+  clear_progress();
+  if (!summary.ends) warn({summary.what + "; training goes on (train.on_nan: warn)"});
+}
+
 void Terminal::on_checkpoint_failed(Clock clock, const std::string& why) {
   clear_progress();
   warn({fmt::format("the checkpoint of step {} was given up: {}; training goes on", clock.value, why)});
@@ -246,10 +253,9 @@ void Terminal::on_checkpoint_failed(Clock clock, const std::string& why) {
 
 void Terminal::print_times(const FinishSummary& finish) {
   const WorkerTimes& t = finish.times;
-  const double all =
-      std::max(1.0, static_cast<double>(t.compute_ns + t.communicate_ns + t.wait_ns + t.data_ns));
-  const auto share = [&](std::int64_t ns) { return 100.0 * static_cast<double>(ns) / all; };
-  line(fmt::format("  workers      compute {:.0f} %, data {:.0f} %, communication {:.0f} %, waiting {:.0f} %",
+  const std::int64_t all = t.compute_ns + t.communicate_ns + t.wait_ns + t.data_ns;
+  const auto share = [&](std::int64_t ns) { return percent(ns, all); };
+  line(fmt::format("  workers      compute {} %, data {} %, communication {} %, waiting {} %",
                    share(t.compute_ns), share(t.data_ns), share(t.communicate_ns), share(t.wait_ns)));
 }
 
@@ -293,10 +299,14 @@ void Terminal::on_finish(const FinishSummary& finish) {
                      limits_text(facts_)));
   }
   if (last_epoch_) {
-    line(fmt::format("  training     loss {:.4f} over epoch {}", mean_loss(last_epoch_->sums),
+    line(fmt::format("  training     loss {} over epoch {}", figure(mean_loss(last_epoch_->sums)),
                      last_epoch_->epoch));
   }
   if (last_eval_) line("  test         " + *last_eval_);
+  if (finish.not_finite_since) {
+    line(fmt::format("  not finite   since step {}: of no use (train.on_nan: warn)",
+                     finish.not_finite_since->value));
+  }
   if (speed_.total_samples() > 0) {
     line(fmt::format("  speed        {} {}/s", with_commas(std::llround(speed_.samples_per_s())),
                      unit_of(facts_.evaluation)));

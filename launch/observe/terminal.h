@@ -24,6 +24,7 @@ class Terminal final : public RunObserver {
   void on_eval(const EvalSummary& eval) override;
   void on_checkpoint(const CheckpointSummary& checkpoint) override;
   void on_checkpoint_failed(Clock clock, const std::string& why) override;
+  void on_not_finite(const NotFiniteSummary& summary) override;
   void on_warning(const std::string& what) override;
   void on_request(const std::string& what) override;
   void on_finish(const FinishSummary& finish) override;

@@ -189,6 +189,11 @@ void CheckpointCoordinator::start_commit() {
     }
     add_report(manifest, outcome->report);
   }
+  if (discards_not_finite_ && !manifest.not_finite.empty()) {
+    discarded_ = Discarded{pending_->clock, std::move(manifest.not_finite)};
+    pending_->committing = false;
+    return drop_from(pending_->clock);
+  }
   const std::optional<EvaluationRecord> evaluation = evaluation_of(manifest.step);
   commit_ =
       std::async(std::launch::async, [this, manifest = std::move(manifest), states = pending_->worker_states,
@@ -224,6 +229,12 @@ void CheckpointCoordinator::finish_commit() {
   failures_in_a_row_ = 0;
   observer_.on_checkpoint(summary);
   for (const std::string& warning : committed.warnings) observer_.on_warning(warning);
+}
+
+void CheckpointCoordinator::drop_from(Clock clock) {
+  if (!pending_ || pending_->committing || pending_->clock < clock) return;
+  directory_.abandon(pending_->id);
+  pending_.reset();
 }
 
 void CheckpointCoordinator::give_up(const std::string& why) {

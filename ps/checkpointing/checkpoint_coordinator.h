@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/directory/checkpoint_directory.h"
@@ -58,6 +59,17 @@ class CheckpointCoordinator {
   bool is_overdue() const;
   void give_up_overdue(const std::string& silent_workers);
 
+  // From now on a save that turns out not to be finite is not committed: it is removed, and
+  // take_discarded() tells.
+  void discard_not_finite() { discards_not_finite_ = true; }
+  struct Discarded {
+    Clock clock;
+    std::vector<NotFiniteTensor> tensors;
+  };
+  std::optional<Discarded> take_discarded() { return std::exchange(discarded_, std::nullopt); }
+  // The run ends: a save under way of this step or a later one is of no use.
+  void drop_from(Clock clock);
+
   int committed() const { return n_committed_; }
   int failed() const { return n_failed_; }
   double stall_s() const { return stall_s_; }
@@ -109,6 +121,8 @@ class CheckpointCoordinator {
   std::future<std::vector<std::string>> recording_;  // warnings
   std::optional<GivenUp> given_up_;                  // while servers are still at it
   std::optional<Clock> last_committed_;
+  bool discards_not_finite_ = false;
+  std::optional<Discarded> discarded_;
   int n_committed_ = 0;
   int n_failed_ = 0;
   int failures_in_a_row_ = 0;

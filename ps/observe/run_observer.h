@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,9 +44,18 @@ struct FinishSummary {
   double checkpoint_stall_s = 0;
   int checkpoints = 0;
   int failed_checkpoints = 0;
-  int skipped_checkpoints = 0;  // due while another was being written
-  int queued_checkpoints = 0;   // the same, and made later
-  bool stopped = false;         // before the last step, because somebody asked for it
+  int skipped_checkpoints = 0;                 // due while another was being written
+  int queued_checkpoints = 0;                  // the same, and made later
+  bool stopped = false;                        // before the last step, because somebody asked for it
+  std::optional<Clock> not_finite_since = {};  // the first step with a loss or value that is not finite
+};
+
+// The first loss or value that is not finite.
+struct NotFiniteSummary {
+  Clock clock;
+  std::string what;                    // with the step and the variables
+  std::vector<std::string> variables;  // all that are known
+  bool ends = true;                    // the run, by an error that says the same
 };
 
 // What the coordinator tells the outside: a console, a metrics file, a test. Called on the coordinator's
@@ -58,6 +68,7 @@ class RunObserver {
   virtual void on_eval(const EvalSummary&) {}
   virtual void on_checkpoint(const CheckpointSummary&) {}
   virtual void on_checkpoint_failed(Clock, const std::string& /*why*/) {}
+  virtual void on_not_finite(const NotFiniteSummary&) {}
   // Something did not work that does no harm to the run.
   virtual void on_warning(const std::string& /*what*/) {}
   // Somebody asked for something by a signal; what comes of it.

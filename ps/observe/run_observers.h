@@ -21,6 +21,7 @@ class RunObservers final : public RunObserver {
   void on_checkpoint_failed(Clock clock, const std::string& why) override {
     tell(&RunObserver::on_checkpoint_failed, clock, why);
   }
+  void on_not_finite(const NotFiniteSummary& what) override { tell(&RunObserver::on_not_finite, what); }
   void on_warning(const std::string& what) override { tell(&RunObserver::on_warning, what); }
   void on_request(const std::string& what) override { tell(&RunObserver::on_request, what); }
   void on_finish(const FinishSummary& finish) override { tell(&RunObserver::on_finish, finish); }

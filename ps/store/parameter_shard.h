@@ -34,6 +34,9 @@ class ParameterShard {
   std::byte* value(BucketId id) { return entry(id).value.get(); }
   // slots(id)[i] is the memory of the i-th slot; empty for buckets that are not trainable.
   std::vector<std::byte*> slots(BucketId id);
+  int n_slots(BucketId id) const { return static_cast<int>(entry(id).slots.size()); }
+  std::byte* slot(BucketId id, int i) { return entry(id).slots[static_cast<std::size_t>(i)].get(); }
+  const std::string& slot_name(int i) const { return slots_[static_cast<std::size_t>(i)].name; }
   Clock clock(BucketId id) const { return entry(id).clock; }
   void set_clock(BucketId id, Clock clock) { entry(id).clock = clock; }
   std::int64_t n_bytes() const { return n_bytes_; }  // values and slots

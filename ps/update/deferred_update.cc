@@ -22,23 +22,26 @@ std::byte* element(std::byte* memory, const Bucket& bucket, std::int64_t index) 
 }  // namespace
 
 DeferredUpdate::Wait::Wait(const NormPlan& norms, Transport& transport, const ClusterMap& cluster,
-                           const ParameterShard& shard, NormKind kind)
+                           const ParameterShard& shard, NormKind kind, FiniteWatch& watch)
     : plan(norms), exchange(transport, cluster, plan, shard.server(), kind) {
-  if (shard.server() == ServerId(0)) reducer.emplace(transport, cluster, shard.variables(), plan, kind);
+  if (shard.server() == ServerId(0))
+    reducer.emplace(transport, cluster, shard.variables(), plan, kind, watch);
   n_terms = std::ranges::count(plan.terms(), shard.server(), &NormTerm::server);
   n_left = n_terms;
 }
 
 DeferredUpdate::DeferredUpdate(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan,
-                               const Optimizer& optimizer, ParameterShard& shard, Updater& updater)
+                               const Optimizer& optimizer, ParameterShard& shard, Updater& updater,
+                               FiniteWatch& watch)
     : plan_(plan),
       shard_(shard),
       updater_(updater),
+      watch_(watch),
       buckets_(plan.size()),
       gradients_(NormPlan::of_gradients(shard.variables(), optimizer.config().clip, cluster.n_servers()),
-                 transport, cluster, shard, kNormsOfGradients),
+                 transport, cluster, shard, kNormsOfGradients, watch),
       values_(NormPlan::of_values(shard.variables(), cluster.n_servers()), transport, cluster, shard,
-              kNormsOfValues) {
+              kNormsOfValues, watch) {
   for (BucketId id : shard.buckets()) {
     const Bucket& bucket = plan[id];
     BucketState& state = state_of(id);
@@ -195,6 +198,7 @@ void DeferredUpdate::rescale(const Bucket& bucket, const BucketSlice& slice,
       kernels::scale_columns(reinterpret_cast<T*>(value), scales.data(),
                              static_cast<std::int64_t>(scales.size()), slice.n_elements);
     });
+    watch_.look(bucket.id, slice.bucket_begin, slice.n_elements, step_of(bucket.id));
   }
   BucketState& state = state_of(bucket.id);
   if (++state.rescaled < state.held_slices.size()) return;

@@ -33,7 +33,7 @@ class DeferredUpdate {
     int chunk;
   };
   DeferredUpdate(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan,
-                 const Optimizer& optimizer, ParameterShard& shard, Updater& updater);
+                 const Optimizer& optimizer, ParameterShard& shard, Updater& updater, FiniteWatch& watch);
   DeferredUpdate(const DeferredUpdate&) = delete;
   DeferredUpdate& operator=(const DeferredUpdate&) = delete;
 
@@ -44,7 +44,7 @@ class DeferredUpdate {
   void keep(BucketId id, int chunk, const std::byte* sum);
   // All chunks of the bucket have been kept, or updated. REQUIRES defers(id).
   void round_ended(BucketId id);
-  // Takes norm_sums (server 0 only) and norm_scales. Throws Error(protocol, data).
+  // Takes norm_sums (server 0 only) and norm_scales. Throws Error(protocol).
   void on_message(const Message& message);
   // Does one task; false when there is none. Appends the chunks that are final now, in order; a bucket's last
   // chunk comes last.
@@ -56,7 +56,7 @@ class DeferredUpdate {
  private:
   struct Wait {  // one kind of norm
     Wait(const NormPlan& norms, Transport& transport, const ClusterMap& cluster, const ParameterShard& shard,
-         NormKind kind);
+         NormKind kind, FiniteWatch& watch);
     NormPlan plan;
     NormExchange exchange;
     std::optional<NormReducer> reducer;  // server 0 only
@@ -90,6 +90,7 @@ class DeferredUpdate {
   const BucketPlan& plan_;
   ParameterShard& shard_;
   Updater& updater_;
+  FiniteWatch& watch_;
   IdVector<BucketId, BucketState> buckets_;
   Wait gradients_;
   Wait values_;

@@ -1,13 +1,14 @@
 #include "ps/update/norm_exchange.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <set>
+#include <map>
+#include <string>
+#include <utility>
 
 #include "common/base/error.h"
+#include "common/base/finite.h"
 #include "common/placement/cluster.h"
 #include "common/transport/wire.h"
 
@@ -46,8 +47,13 @@ bool NormStream::receive(const Message& message) {
 }
 
 NormReducer::NormReducer(Transport& transport, const ClusterMap& cluster, const VariableTable& variables,
-                         const NormPlan& plan, NormKind kind)
-    : transport_(transport), cluster_(cluster), variables_(variables), plan_(plan), kind_(kind) {
+                         const NormPlan& plan, NormKind kind, FiniteWatch& watch)
+    : transport_(transport),
+      cluster_(cluster),
+      variables_(variables),
+      plan_(plan),
+      kind_(kind),
+      watch_(watch) {
   for (ServerId s : plan.servers()) streams_.emplace_back(plan.n_sums(s));
   is_due_.assign(streams_.size(), false);
 }
@@ -85,13 +91,19 @@ void NormReducer::finish(Clock clock) {
     for (std::int64_t g = 0; g < term.n_groups; ++g)
       groups[static_cast<std::size_t>(first + g)] += sum_at(term, g);
   }
+  std::optional<double> bad;
   for (const Norm& norm : plan_.norms()) {
     for (std::int64_t g = norm.place; g < norm.place + norm.n_groups; ++g) {
       double& group = groups[static_cast<std::size_t>(g)];
-      if (!std::isfinite(group)) fail_not_finite(clock);
-      group = norm.rule.scale(std::sqrt(group));
+      if (!std::isfinite(group)) {
+        bad = group;
+        group = 1;
+      } else {
+        group = norm.rule.scale(std::sqrt(group));
+      }
     }
   }
+  if (bad && !std::exchange(has_told_, true)) tell_not_finite(clock, *bad);
   last_ = clock.value;
   clock_.reset();
   const MessageHeader header = norm_header(MessageType::norm_scales, ServerId(0), clock, kind_);
@@ -100,24 +112,19 @@ void NormReducer::finish(Clock clock) {
   }
 }
 
-void NormReducer::fail_not_finite(Clock clock) const {
-  std::set<std::string> names;
+// By name where the sums of a variable are to blame.
+void NormReducer::tell_not_finite(Clock clock, double norm) {
+  std::map<std::string, double> bad;
   for (const NormTerm& term : plan_.terms()) {
     for (std::int64_t g = 0; g < term.n_groups; ++g) {
-      if (!std::isfinite(sum_at(term, g)))
-        names.insert(variables_[static_cast<std::size_t>(term.variable)].full_name());
+      if (const double sum = sum_at(term, g); !std::isfinite(sum))
+        bad.emplace(variables_[static_cast<std::size_t>(term.variable)].full_name(), sum);
     }
   }
-  constexpr std::size_t kMostNames = 5;
-  const std::vector<std::string> first(
-      names.begin(),
-      std::next(names.begin(), static_cast<std::ptrdiff_t>(std::min(names.size(), kMostNames))));
-  std::string text = names.empty() ? "all variables together" : fmt::format("{}", fmt::join(first, ", "));
-  if (names.size() > kMostNames) text += fmt::format(" and {} more", names.size() - kMostNames);
-  fail(ErrorKind::data,
-       "step {}: the norm of the {} of {} is not finite; "
-       "lower optimizer.learning_rate or use --check-numerics",
-       clock.value, kind_ == kNormsOfGradients ? "gradient" : "values", text);
+  if (bad.empty()) bad.emplace("", norm);
+  const auto where = kind_ == kNormsOfGradients ? NotFiniteFinding::Where::gradient_norm
+                                                : NotFiniteFinding::Where::value_norm;
+  for (const auto& [name, sum] : bad) watch_.add({where, clock.value, name, "", 0, not_finite_text(sum)});
 }
 
 NormExchange::NormExchange(Transport& transport, const ClusterMap& cluster, const NormPlan& plan,

@@ -9,6 +9,7 @@
 #include "common/base/ids.h"
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
+#include "ps/update/finite_watch.h"
 #include "ps/update/norm_plan.h"
 
 namespace varscope {
@@ -37,15 +38,17 @@ class NormStream {
 // not thread-safe.
 class NormReducer {
  public:
+  // `watch` is told of norms that are not finite. They scale nothing: by such a factor one bad element
+  // would spread over all that has a part in the norm.
   NormReducer(Transport& transport, const ClusterMap& cluster, const VariableTable& variables,
-              const NormPlan& plan, NormKind kind);
+              const NormPlan& plan, NormKind kind, FiniteWatch& watch);
 
-  // Throws Error(protocol) on sums that are not due, and Error(data) when a norm is not finite.
+  // Throws Error(protocol) on sums that are not due.
   void on_sums(const Message& message);
 
  private:
   void finish(Clock clock);
-  [[noreturn]] void fail_not_finite(Clock clock) const;
+  void tell_not_finite(Clock clock, double norm);
   double sum_at(const NormTerm& term, std::int64_t group) const;
 
   Transport& transport_;
@@ -53,10 +56,12 @@ class NormReducer {
   const VariableTable& variables_;
   const NormPlan& plan_;
   NormKind kind_;
+  FiniteWatch& watch_;
   IdVector<ServerId, NormStream> streams_;
   IdVector<ServerId, bool> is_due_;  // the servers whose sums are not all here
   std::optional<Clock> clock_;       // of the step that is being collected
   std::int64_t last_ = 0;            // the step that was collected last
+  bool has_told_ = false;            // of the first step with a norm that is not finite
 };
 
 // One server's part: its own sums, in the order of NormTerm::place, and the factors that come back.

@@ -31,7 +31,7 @@ void require(bool good, const char* name, double value, const char* range) {
 }
 
 template <class T>
-void update_as(const OptimizerConfig& s, double rate, T* v, T* g, const std::vector<std::byte*>& slots,
+bool update_as(const OptimizerConfig& s, double rate, T* v, T* g, const std::vector<std::byte*>& slots,
                std::int64_t n, Clock clock) {
   const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots.at(i)); };
   const T lr = static_cast<T>(rate), eps = static_cast<T>(s.epsilon);
@@ -62,6 +62,7 @@ void update_as(const OptimizerConfig& s, double rate, T* v, T* g, const std::vec
                            n);
     }
   }
+  return true;
 }
 
 }  // namespace
@@ -96,7 +97,7 @@ std::vector<std::string> Optimizer::slot_names() const {
   return names;
 }
 
-void Optimizer::update(DType dtype, std::byte* value, std::byte* gradient,
+bool Optimizer::update(DType dtype, std::byte* value, std::byte* gradient,
                        const std::vector<std::byte*>& slots, std::int64_t n, Clock clock) const {
   const double rate = schedule_.rate(clock);
   if (dtype == DType::float32) {

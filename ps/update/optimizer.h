@@ -41,8 +41,8 @@ class Optimizer {
   const Schedule& schedule() const { return schedule_; }
   // Updates `n` elements in place; slots[i] is the i-th slot's memory. `gradient` may be overwritten.
   // `clock` is the step being applied, from 1. Throws Error(argument) for a dtype other than float32 and
-  // float64. Does not clip: see Updater.
-  void update(DType dtype, std::byte* value, std::byte* gradient, const std::vector<std::byte*>& slots,
+  // float64. Does not clip: see Updater. False when a value or slot is not finite now (optimizer_kernels.h).
+  bool update(DType dtype, std::byte* value, std::byte* gradient, const std::vector<std::byte*>& slots,
               std::int64_t n, Clock clock) const;
 
  private:

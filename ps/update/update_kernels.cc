@@ -1,5 +1,8 @@
 #include "ps/update/update_kernels.h"
 
+#include <algorithm>
+
+#include "common/base/finite.h"
 #include "common/base/vector_clones.h"
 
 #define VARSCOPE_LOOP _Pragma("GCC ivdep") for (std::int64_t i = 0; i < n; ++i)
@@ -11,8 +14,13 @@
   VARSCOPE_VECTOR_CLONES void non_negative(T* v, std::int64_t n) {                                    \
     VARSCOPE_LOOP v[i] = v[i] < T(0) ? T(0) : v[i];                                                   \
   }                                                                                                   \
-  VARSCOPE_VECTOR_CLONES void average(T* v, const T* sample, T decay, T rest, std::int64_t n) {       \
-    VARSCOPE_LOOP v[i] = decay * v[i] + rest * sample[i];                                             \
+  VARSCOPE_VECTOR_CLONES bool average(T* v, const T* sample, T decay, T rest, std::int64_t n) {       \
+    Bits<T> largest = 0;                                                                              \
+    VARSCOPE_LOOP {                                                                                   \
+      v[i] = decay * v[i] + rest * sample[i];                                                         \
+      largest = std::max(largest, magnitude_bits(v[i]));                                              \
+    }                                                                                                 \
+    return is_finite_magnitude(largest);                                                              \
   }                                                                                                   \
   VARSCOPE_VECTOR_CLONES void scale(T* v, T factor, std::int64_t n) { VARSCOPE_LOOP v[i] *= factor; } \
   VARSCOPE_VECTOR_CLONES double sum_of_squares(const T* v, std::int64_t n) {                          \
@@ -52,6 +60,12 @@
   }
 
 namespace varscope::kernels {
+namespace {
+
+template <class T>
+using Bits = decltype(magnitude_bits(T()));
+
+}  // namespace
 
 VARSCOPE_DEFINE_KERNELS(float)
 VARSCOPE_DEFINE_KERNELS(double)

@@ -22,13 +22,14 @@ namespace varscope::kernels {
 // Loops around the optimizer's, for float32 and float64. The same bits for every vector width.
 //
 // clamp, non_negative, average and scale are element-wise; clamp and non_negative leave NaN as it is.
-// sum_of_squares adds in double: element i goes to lane i mod 8, then lanes are added in order, so that the
-// order is a function of n only. The column kernels take n elements as rows of `columns`: add_column_squares
-// adds in double, row by row; scale_columns multiplies element i by scales[i mod columns].
+// average returns whether what it made is finite. sum_of_squares adds in double: element i goes to lane i
+// mod 8, then lanes are added in order, so that the order is a function of n only. The column kernels take
+// n elements as rows of `columns`: add_column_squares adds in double, row by row; scale_columns multiplies
+// element i by scales[i mod columns].
 #define VARSCOPE_DECLARE_KERNELS(T)                                                        \
   void clamp(T* g, T limit, std::int64_t n);                                               \
   void non_negative(T* v, std::int64_t n);                                                 \
-  void average(T* v, const T* sample, T decay, T rest, std::int64_t n);                    \
+  bool average(T* v, const T* sample, T decay, T rest, std::int64_t n);                    \
   void scale(T* v, T factor, std::int64_t n);                                              \
   double sum_of_squares(const T* v, std::int64_t n);                                       \
   void add_column_squares(double* sums, const T* v, std::int64_t columns, std::int64_t n); \

@@ -13,8 +13,9 @@ T* as(std::byte* memory) {
 
 }  // namespace
 
-Updater::Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterShard& shard)
-    : plan_(plan), optimizer_(optimizer), shard_(shard), has_non_neg_(plan.size()) {
+Updater::Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterShard& shard,
+                 FiniteWatch& watch)
+    : plan_(plan), optimizer_(optimizer), shard_(shard), watch_(watch), has_non_neg_(plan.size()) {
   for (const Bucket& bucket : plan.buckets()) {
     has_non_neg_[bucket.id] =
         bucket.trainable && std::ranges::any_of(bucket.slices, [&](const BucketSlice& s) {
@@ -25,14 +26,19 @@ Updater::Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterSh
 
 void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte* sum, Clock clock) {
   const Bucket& bucket = plan_[id];
-  const std::int64_t at = begin * static_cast<std::int64_t>(size_of(bucket.dtype));
-  shard_.before_write(id, at, n * static_cast<std::int64_t>(size_of(bucket.dtype)));
+  const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
+  shard_.before_write(id, begin * item, n * item);
+  const std::int64_t at = begin * item;
   std::byte* value = shard_.value(id) + at;
   if (!bucket.trainable) {
     const double decay = bucket.average_decay;
-    return with_real(bucket.dtype, [&]<class T>(T) {
-      kernels::average(as<T>(value), as<T>(sum), static_cast<T>(decay), static_cast<T>(1 - decay), n);
+    bool is_finite = true;
+    with_real(bucket.dtype, [&]<class T>(T) {
+      is_finite =
+          kernels::average(as<T>(value), as<T>(sum), static_cast<T>(decay), static_cast<T>(1 - decay), n);
     });
+    if (!is_finite) watch_.look(id, begin, n, clock);
+    return;
   }
   const ClipConfig& clip = optimizer_.config().clip;
   if (clip.type == ClipType::value) {
@@ -40,8 +46,9 @@ void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte*
   }
   std::vector<std::byte*> slots = shard_.slots(id);
   for (std::byte*& slot : slots) slot += at;
-  optimizer_.update(bucket.dtype, value, sum, slots, n, clock);
+  const bool is_finite = optimizer_.update(bucket.dtype, value, sum, slots, n, clock);
   if (has_non_neg_[id]) force_non_negative(bucket, begin, n);
+  if (!is_finite) watch_.look(id, begin, n, clock);
 }
 
 void Updater::force_non_negative(const Bucket& bucket, std::int64_t begin, std::int64_t n) {

@@ -7,6 +7,7 @@
 #include "common/base/ids.h"
 #include "common/placement/bucket_plan.h"
 #include "ps/store/parameter_shard.h"
+#include "ps/update/finite_watch.h"
 #include "ps/update/optimizer.h"
 
 namespace varscope {
@@ -15,10 +16,11 @@ namespace varscope {
 // another:
 //   moving average   v = decay v + (1 - decay) sample
 //   trained          clip by value, the optimizer, then non_neg
-// Norms are another matter: see DeferredUpdate. One thread; borrows everything.
+// Then `watch` looks at what was made, where it is not finite. Norms are another matter: see
+// DeferredUpdate. One thread; borrows everything.
 class Updater {
  public:
-  Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterShard& shard);
+  Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterShard& shard, FiniteWatch& watch);
 
   // Updates elements [begin, begin + n) of the bucket in the shard. `sum` is their sum over the global batch
   // and may be overwritten. `clock` is the step being applied.
@@ -30,6 +32,7 @@ class Updater {
   const BucketPlan& plan_;
   const Optimizer& optimizer_;
   ParameterShard& shard_;
+  FiniteWatch& watch_;
   IdVector<BucketId, bool> has_non_neg_;
 };
 

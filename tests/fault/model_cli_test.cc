@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "tests/support/jobs/job.h"
 
@@ -118,7 +119,7 @@ TEST(CheckNumerics, NamesTheOpItsLineAndTheStep) {
   const ScratchDir dir;
   const Ended e = run(varscope({"train", config(dir, kModel, "optimizer: {learning_rate: 1e+30}\n"),
                                 "--check-numerics", "--set", "job.run_dir=" + (dir / "run")}));
-  EXPECT_EQ(e.code, 3) << e.all();
+  EXPECT_EQ(e.code, 6) << e.all();
   ASSERT_EQ(e.errors().size(), 1U) << e.all();
   expect_words(e.err, {"step ", "node \"", "job.yaml:", " made "});
 }
@@ -177,6 +178,61 @@ TEST(Partitioner, MayChangeWhenARunGoesOn) {
   EXPECT_DOUBLE_EQ(loss(rows, whole, "rw"), expected);
   EXPECT_DOUBLE_EQ(loss(whole, columns, "wc"), expected);
   EXPECT_DOUBLE_EQ(loss(columns, rows, "cr"), expected);
+}
+
+// IDX files of as many images of 2 x 2 as there are labels.
+void write_idx(const std::string& stem, const std::vector<unsigned char>& labels) {
+  const auto word = [](std::size_t n) { return std::string{0, 0, 0, static_cast<char>(n)}; };
+  const std::size_t n = labels.size();
+  std::string images = std::string{0, 0, 8, 3} + word(n) + word(2) + word(2);
+  for (std::size_t i = 0; i < 4 * n; ++i) images += static_cast<char>(i * 37 % 256);
+  write_text(stem + ".x", images);
+  write_text(stem + ".y", std::string{0, 0, 8, 1} + word(n) + std::string(labels.begin(), labels.end()));
+}
+
+class Classes : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    write_idx(dir / "train", {0, 1, 1, 0, 1, 0});
+    write_idx(dir / "test", {0, 2, 1});
+  }
+  Ended train_with(const std::string& of_train, const std::string& of_test, int outputs) const {
+    write_text(
+        dir / "job.yaml",
+        "job: {name: t}\ndata:\n  train: {type: idx, images: train.x, labels: train.y" + of_train +
+            "}\n  test: {type: idx, images: test.x, labels: test.y" + of_test +
+            "}\ntrain: {epochs: 1, batch: 3}\nmodel:\n  loss: softmax_cross_entropy\n  layers: [{type: "
+            "flatten}, {type: dense, scope: out, units: " +
+            std::to_string(outputs) + "}]\n");
+    return run(
+        {{VARSCOPE_BINARY, "train", dir / "job.yaml", "--fresh", "--set", "job.run_dir=" + (dir / "run")},
+         {{"VARSCOPE_DATA", dir.path()}}});
+  }
+  ScratchDir dir;
+};
+
+TEST_F(Classes, AModelMayHaveMoreOutputsThanTheLabelsShow) {
+  for (const int outputs : {3, 10}) EXPECT_EQ(train_with("", "", outputs).code, 0) << outputs;
+  EXPECT_EQ(train_with(", classes: 10", "", 10).code, 0);
+  EXPECT_EQ(train_with(", classes: 3", ", classes: 3", 3).code, 0);
+}
+
+TEST_F(Classes, LabelsThatTheModelCannotAnswerAreRefused) {
+  const Ended few = train_with("", "", 2);
+  EXPECT_EQ(few.code, 2) << few.all();
+  expect_words(few.err, {"data.test: has labels up to 2, data.train only up to 1"});
+  const Ended other = train_with(", classes: 10", "", 9);
+  EXPECT_EQ(other.code, 2) << other.all();
+  expect_words(other.err, {"the last layer has 9 outputs, but the data has 10 classes"});
+}
+
+TEST_F(Classes, ALabelBeyondThemIsNamedWithFileAndSample) {
+  const Ended of_train = train_with(", classes: 1", "", 1);
+  EXPECT_EQ(of_train.code, 3) << of_train.all();
+  expect_words(of_train.err, {"data.train: ", "train.y: sample 1 has label 1, but classes are 0 to 0"});
+  const Ended of_test = train_with(", classes: 2", "", 2);
+  EXPECT_EQ(of_test.code, 3) << of_test.all();
+  expect_words(of_test.err, {"data.test: ", "test.y: sample 1 has label 2, but classes are 0 to 1"});
 }
 
 }  // namespace

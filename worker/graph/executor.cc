@@ -338,8 +338,8 @@ void Executor::check_output(NodeId id) const {
                     at->element, run_.step > 1 ? ", which the update of the step before made" : "");
     break;
   }
-  fail(ErrorKind::data, "step {}: {} made {} at element {} of its output {}; {}", run_.step, node_text(node),
-       bad->what, bad->element, slot(id).value.shape().str(), inputs);
+  fail(ErrorKind::not_finite, "step {}: {} made {} at element {} of its output {}; {}", run_.step,
+       node_text(node), bad->what, bad->element, slot(id).value.shape().str(), inputs);
 }
 
 void Executor::check_gradients(NodeId id) const {
@@ -349,7 +349,7 @@ void Executor::check_gradients(NodeId id) const {
     if (g.contribution == Contribution::none) continue;
     const auto bad = find_not_finite(*g.gradient);
     if (!bad) continue;
-    fail(ErrorKind::data, "step {}: {} made {} at element {} of the gradient of {} {}", run_.step,
+    fail(ErrorKind::not_finite, "step {}: {} made {} at element {} of the gradient of {} {}", run_.step,
          node_text(node), bad->what, bad->element, node_text(graph_->node(node.inputs[i])),
          g.gradient->shape().str());
   }

@@ -46,8 +46,8 @@ class Executor {
   // A local variable that carries state from run to run, of shape [?, ...]: where its value is read and where
   // ops write the next one. Both have at least max_batch rows, of which a run uses as many as it has.
   void bind_state(const Variable& variable, const TensorView& value, const TensorView& next);
-  // From now on each step looks for NaN and infinities in what it has made, and throws Error(data) that names
-  // the first op that made one. Costs a pass over all activations and gradients.
+  // From now on each step looks for NaN and infinities in what it has made, and throws Error(not_finite) that
+  // names the first op that made one. Costs a pass over all activations and gradients.
   void check_numerics() { checks_numerics_ = true; }
   // From now on the time of each node is taken.
   void profile() { times_ = IdVector<NodeId, NodeTimes>(slots_.size()); }

@@ -72,7 +72,7 @@ void Trainer::bind_gradients(int buffer) {
 RunEnd Trainer::run() {
   parts_.client.pull_all(parts_.first);
   parts_.client.wait_all();
-  parts_.client.take_wait_ns();
+  start_times();
   Clock done = parts_.first;
   bool is_stopped = false;
   while (done < parts_.last && !is_stopped) {
@@ -94,7 +94,7 @@ void Trainer::check_values(Clock clock) const {
   for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
     const auto bad = find_not_finite(parts_.memory.value(static_cast<int>(i)));
     if (!bad) continue;
-    fail(ErrorKind::data, "step {}: the update made {} at element {} of variable \"{}\"", clock.value,
+    fail(ErrorKind::not_finite, "step {}: the update made {} at element {} of variable \"{}\"", clock.value,
          bad->what, bad->element, parts_.variables[i]->name());
   }
 }
@@ -124,7 +124,6 @@ bool Trainer::evaluates_after(Clock clock) const {
 }
 
 void Trainer::train_step(Clock clock) {
-  step_started_ns_ = now_ns();
   const BatchRange batch = batch_at(clock.value - 1, parts_.train.size(), parts_.job.train.batch);
   if (order_.epoch() != batch.epoch) {
     order_ = EpochOrder(static_cast<std::uint64_t>(parts_.job.job.seed), batch.epoch, parts_.train.size(),
@@ -245,7 +244,10 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
   t.wait_ns = parts_.client.take_wait_ns();
   t.communicate_ns = parts_.client.take_communicate_ns();
   t.data_ns = std::exchange(data_ns_, 0);
-  t.compute_ns = now_ns() - step_started_ns_ - t.wait_ns - t.communicate_ns - t.data_ns;
+  // All of it since the last report, or the parts would not add up to the whole.
+  const std::int64_t now = now_ns();
+  const std::int64_t all = now - std::exchange(reported_ns_, now);
+  t.compute_ns = std::max<std::int64_t>(0, all - t.wait_ns - t.communicate_ns - t.data_ns);
   MessageHeader header = make_header(MessageType::step_report, parts_.client.worker().value, clock);
   header.flags = parts_.requests != nullptr ? parts_.requests->take() : 0;
   parts_.client.send_to_coordinator(header, to_binary(report));
@@ -294,11 +296,17 @@ void Trainer::evaluate(Clock clock) {
   EvalReport report = evaluator_->run(parts_.client.worker().value, parts_.cluster.n_workers(),
                                       [this] { parts_.client.progress(); });
   report.eval_ns = now_ns() - started;
+  parts_.client.send_to_coordinator(
+      make_header(MessageType::eval_report, parts_.client.worker().value, clock), to_binary(report));
+  start_times();
+}
+
+// What has been spent until now belongs to no step.
+void Trainer::start_times() {
   parts_.client.take_wait_ns();
   parts_.client.take_communicate_ns();
   data_ns_ = 0;
-  parts_.client.send_to_coordinator(
-      make_header(MessageType::eval_report, parts_.client.worker().value, clock), to_binary(report));
+  reported_ns_ = now_ns();
 }
 
 }  // namespace varscope

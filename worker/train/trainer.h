@@ -76,6 +76,7 @@ class Trainer {
   std::vector<LocalRows> save_locals(Clock clock) const;
   BatchSums sums_of_batch(std::int64_t rows);
   void evaluate(Clock clock);
+  void start_times();
   void report_step(Clock clock, std::vector<BatchSums> sums);
   std::string state_text(Clock clock) const;
   bool evaluates_after(Clock clock) const;
@@ -94,7 +95,7 @@ class Trainer {
   std::uint32_t flags_ = 0;  // of the step under way, once it has been let go
   bool released_ = false;
   std::int64_t data_ns_ = 0;
-  std::int64_t step_started_ns_ = 0;
+  std::int64_t reported_ns_ = 0;  // since when times count for the next report
 };
 
 }  // namespace varscope

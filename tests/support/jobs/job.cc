@@ -381,8 +381,8 @@ Ended run(const Command& command, double seconds) { return Job(command).wait(sec
 Summary summary_of(const std::string& out) {
   Summary s;
   static const std::regex resumed("  start        resumed from .* at step ([0-9,]+)");
-  static const std::regex epoch("epoch \\d+  step \\d+  training loss ([0-9.]+) .*");
-  static const std::regex test("  test         loss ([0-9.]+), accuracy ([0-9.]+)");
+  static const std::regex epoch("epoch \\d+  step \\d+  training loss ([0-9.e+-]+) .*");
+  static const std::regex test("  test         loss ([0-9.e+-]+), accuracy ([0-9.e+-]+)");
   static const std::regex checkpoint("checkpoint of step (\\d+) .*");
   static const std::regex finished("finished at step (\\d+) .*");
   static const std::regex hash("  values hash  ([0-9a-f]{32})");

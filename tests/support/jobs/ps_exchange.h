@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -45,6 +46,8 @@ struct Exchange {
   int first = 0;  // not 0: goes on from the checkpoint of this step
   // Workers are through only when the checkpoint of the last step is there: as in a long evaluation.
   bool waits_for_last_save = false;
+  OnNan on_nan = OnNan::stop;
+  std::function<double(Clock)> loss = {};  // of each logical worker's two samples; unset: some number
 };
 
 // Several chunks, scattered slices, two precisions, a variable that is never pushed, a scalar.
@@ -192,7 +195,8 @@ class ExchangeWorker {
       client_.push(bucket.id, clock, flags_ | extra_flags);
     }
     StepReport report;
-    for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf) report.leaves.push_back({leaf + 0.5, leaf, 2});
+    for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf)
+      report.leaves.push_back({exchange_.loss ? exchange_.loss(clock) : leaf + 0.5, leaf, 2});
     client_.send_to_coordinator(make_header(MessageType::step_report, client_.worker().value, clock),
                                 to_binary(report));
   }
@@ -260,13 +264,15 @@ class ExchangeServer : private RunObserver {
       parts.saves.emplace(ServerRank::Saves{fs_, e.checkpoint_dir, config, e.snapshot});
     }
     if (server == ServerId(0)) {
-      parts.control.emplace(ServerRank::Control{TrainPlan{Clock(e.first), Clock(e.steps), 2}, *this});
+      parts.control.emplace(
+          ServerRank::Control{TrainPlan{Clock(e.first), Clock(e.steps), 2}, *this, {}, {}, e.on_nan});
     }
     server_.emplace(parts);
   }
   void run() { server_->run(); }
   const std::optional<FinishSummary>& finished() const { return finished_; }  // server 0 only
   const std::vector<StepSummary>& steps() const { return steps_; }
+  const std::vector<NotFiniteSummary>& not_finite() const { return not_finite_; }
 
  private:
   void fill(ParameterShard& shard, const Exchange& e) {
@@ -278,6 +284,7 @@ class ExchangeServer : private RunObserver {
   }
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
+  void on_not_finite(const NotFiniteSummary& s) override { not_finite_.push_back(s); }
   // For the reader of a failed test.
   void on_checkpoint_failed(Clock clock, const std::string& why) override {
     fmt::print(stderr, "the checkpoint of step {} was given up: {}\n", clock.value, why);
@@ -288,6 +295,7 @@ class ExchangeServer : private RunObserver {
   std::optional<ServerRank> server_;
   std::optional<FinishSummary> finished_;
   std::vector<StepSummary> steps_;
+  std::vector<NotFiniteSummary> not_finite_;
 };
 
 struct ExchangeResult {
@@ -296,6 +304,7 @@ struct ExchangeResult {
   IdVector<WorkerId, Digest> worker_hash;
   std::vector<StepSummary> steps;
   std::optional<FinishSummary> finish;
+  std::vector<NotFiniteSummary> not_finite;
   std::vector<Tensor> values;  // of worker 0 at the end, by variable
 };
 
@@ -328,6 +337,7 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
     result.hash = server.finished()->values_hash;
     result.steps = server.steps();
     result.finish = server.finished();
+    result.not_finite = server.not_finite();
   };
   std::vector<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(n_servers + n_workers));

@@ -100,7 +100,7 @@ TEST(Manifest, JsonHasTheByteRanges) {
   const Manifest m = saved_manifest(small_model(1), 2);
   const nlohmann::json json = nlohmann::json::parse(to_json(m));
   EXPECT_EQ(json["step"], 7);
-  EXPECT_EQ(json["format"], "1.1");
+  EXPECT_EQ(json["format"], "1.2");
   EXPECT_EQ(json["values_hash"], m.values_hash.hex());
   EXPECT_EQ(json["cut"], (std::vector<int>{7, 7}));  // the worker clocks; older programs read this key
   EXPECT_EQ(json["files"][0]["chunk_bytes"], kCrcBlockBytes);  // and this one

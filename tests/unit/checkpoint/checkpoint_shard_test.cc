@@ -65,7 +65,7 @@ TEST(Shard, IsAValidSafetensorsFile) {
   EXPECT_EQ(read.metadata.at("box:scale@0"), "");
   EXPECT_EQ(read.metadata.at("varscope.checkpoint"), "id-1");
   EXPECT_EQ(read.metadata.at("varscope.step"), "12");
-  EXPECT_EQ(read.metadata.at("varscope.format"), "1.1");
+  EXPECT_EQ(read.metadata.at("varscope.format"), "1.2");
 }
 
 // The test's reader refuses what the format forbids.

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <limits>
 
 #include <nlohmann/json.hpp>
 
@@ -31,6 +32,7 @@ using testing::spit;
 using testing::TempDir;
 using testing::tiny_model;
 
+const double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t kHour = 3600, kStart = 1'700'000'000;
 
 class Retention : public ::testing::Test {
@@ -42,9 +44,10 @@ class Retention : public ::testing::Test {
     directory = std::make_unique<CheckpointDirectory>(fs, dir.path());
     directory->lock("run");
   }
-  void save(std::int64_t step, std::int64_t unix_time = 0) {
+  void save(std::int64_t step, std::int64_t unix_time = 0, double last_element = 1) {
     const std::string id = "id-" + std::to_string(step), tmp = directory->begin(id);
     const testing::Model model = tiny_model(static_cast<unsigned>(step));
+    model.value("w").as<float>()[11] = static_cast<float>(last_element);
     Manifest m = testing::make_manifest(model, step, 1);
     m.unix_time = unix_time;
     m.workers = m.logical_workers = 0;
@@ -413,6 +416,47 @@ TEST(RetentionOfAConfig, TakesEveryKey) {
   EXPECT_EQ(policy.keep_every_hours, 0.5);
   EXPECT_EQ(policy.best->metric, "loss");
   EXPECT_EQ(policy.best->count, 2);
+}
+
+TEST_F(Retention, WhatIsNotFinitePushesOutNothingThatIs) {
+  for (const std::int64_t step : {1, 2, 3}) save(step);
+  for (const std::int64_t step : {4, 5, 6, 7}) {
+    save(step, 0, step % 2 == 0 ? kNan : std::numeric_limits<double>::infinity());
+    directory->retain(RetentionPolicy{.keep = 2});
+    restart();
+  }
+  EXPECT_THAT(steps(), ElementsAre(7, 3, 2));
+  EXPECT_EQ(reasons({.keep = 2}), (std::map<std::int64_t, std::string>{
+                                      {7, "newest, though not finite"}, {3, "newest"}, {2, "newest"}}));
+  save(8);
+  directory->retain(RetentionPolicy{.keep = 2});
+  EXPECT_THAT(steps(), ElementsAre(8, 3));
+}
+
+TEST_F(Retention, NoRuleButAPinKeepsWhatIsNotFinite) {
+  for (const std::int64_t step : {10, 20, 30, 40}) save(step, kStart + step * kHour, step < 40 ? kNan : 1);
+  for (const std::int64_t step : {10, 20}) score(step, 0.9);  // of the steps before, for all that is known
+  score(40, 0.1);
+  EXPECT_EQ(reasons({.keep = 1,
+                     .keep_every_steps = 10,
+                     .keep_every_hours = 1,
+                     .best = RetentionPolicy::Best{"accuracy", 3, MetricOrder::larger}}),
+            (std::map<std::int64_t, std::string>{
+                {40, "newest"}, {30, "removed"}, {20, "removed"}, {10, "removed"}}));
+  spit(join_path(path(20), kPinnedName), "");
+  EXPECT_EQ(reasons({.keep = 1}).at(20), "pinned");
+  EXPECT_EQ(reasons({.keep = 0}).at(10), "newest") << "0 keeps all";
+}
+
+TEST_F(Retention, PruneLeavesTheFiniteOnes) {
+  save(1);
+  save(2, 0, kNan);
+  save(3, 0, kNan);
+  std::string out;
+  directory.reset();
+  prune_tool(fs, dir.path(), {.keep = 1}, PruneMode::remove, ToolFormat::text, out);
+  EXPECT_THAT(steps(), ElementsAre(3, 1)) << out;
+  EXPECT_THAT(out, HasSubstr("step-000000002 removed"));
 }
 
 }  // namespace

@@ -80,7 +80,7 @@ TEST_P(JobErrors, SayWhereWhatAndWhatIsAllowed) {
 }
 
 const std::string kTrainKeys =
-    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, shuffle";
+    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, shuffle";
 const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train, warm_start";
 
 INSTANTIATE_TEST_SUITE_P(

@@ -85,7 +85,10 @@ struct Reducing {
   NormPlan plan = NormPlan::of_gradients(table, {ClipType::global_norm, 1}, 2);
   LoopbackHub hub{3};
   std::unique_ptr<Transport> t0 = hub.endpoint(Rank(0));
-  NormReducer reducer{*t0, cluster, table, plan, kNormsOfGradients};
+  BucketPlan buckets = BucketPlan::make(table, 2);
+  ParameterShard shard{table, buckets, ServerId(0), {}};
+  FiniteWatch watch{buckets, shard};
+  NormReducer reducer{*t0, cluster, table, plan, kNormsOfGradients, watch};
 
   Message sums(int server, Clock clock, std::int64_t from, std::int64_t n) const {
     MessageHeader h = make_header(MessageType::norm_sums, server, clock);

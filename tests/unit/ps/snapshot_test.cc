@@ -242,7 +242,8 @@ class Hammered {
           return c;
         }()),
         shard_(variables_, plan_, ServerId(0), optimizer_.slots()),
-        updater_(plan_, optimizer_, shard_),
+        watch_(plan_, shard_),
+        updater_(plan_, optimizer_, shard_, watch_),
         checkpointer_(shard_, fs, dir_.path(), 1, 1, options) {
     shard_.initialize(3);
   }
@@ -303,6 +304,7 @@ class Hammered {
   BucketPlan plan_ = BucketPlan::make(variables_, 1);
   Optimizer optimizer_;
   ParameterShard shard_;
+  FiniteWatch watch_;
   Updater updater_;
   TempDir dir_;
   ShardCheckpointer checkpointer_;

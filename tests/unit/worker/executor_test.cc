@@ -337,7 +337,7 @@ TEST(Executor, CheckNumericsNamesTheFirstOpThatMadeANan) {
     try {
       run(e);
     } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::data);
+      EXPECT_EQ(error.kind(), ErrorKind::not_finite);
       return std::string(error.what());
     }
     return std::string("no error");
