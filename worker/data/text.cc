@@ -13,6 +13,18 @@ namespace {
 
 constexpr std::size_t kMaxFileBytes = std::size_t{4} << 30;
 
+// A byte 0 is in no text of words: it would silently be part of one.
+std::string read_text(const std::filesystem::path& file) {
+  std::string text = read_gzip_file(file, kMaxFileBytes);
+  const std::size_t at = text.find('\0');
+  if (at != std::string::npos) {
+    fail(ErrorKind::data,
+         "{}: is no text: its byte {} is 0; a text is UTF-8 or ASCII, plain or compressed by gzip",
+         file.string(), at);
+  }
+  return text;
+}
+
 std::vector<std::string_view> split_words(std::string_view text) {
   std::vector<std::string_view> words;
   constexpr std::string_view kSpace = " \t\r\n\f\v";
@@ -56,13 +68,13 @@ TextDataset::TextDataset(const std::filesystem::path& file, const TextOptions& o
          "a text with a vocabulary of {}, {} steps, {} streams and a test fraction of {}", options.vocabulary,
          options.steps, options.streams, options.test_fraction);
   }
-  const std::string text = read_gzip_file(file, kMaxFileBytes);
+  const std::string text = read_text(file);
   const std::vector<std::string_view> all = split_words(text);
   const auto train = training_words(all, options.test_fraction);
   if (options.vocabulary_file.empty()) {
     vocabulary_ = frequent_words(train, options.vocabulary);
   } else {
-    const std::string other = read_gzip_file(options.vocabulary_file, kMaxFileBytes);
+    const std::string other = read_text(options.vocabulary_file);
     const std::vector<std::string_view> words = split_words(other);
     vocabulary_ = frequent_words(training_words(words, options.vocabulary_test_fraction), options.vocabulary);
   }
