@@ -25,6 +25,7 @@
 
 #include "bench/bench.h"
 #include "bench/cpu_hogs.h"
+#include "checkpoint/storage/atomic_file.h"
 
 namespace varscope::bench {
 namespace {
@@ -179,7 +180,10 @@ void run(Options options) {
                       {"ratio", to_json(row.ratio)}});
     }
   }
-  if (!options.json_file.empty()) std::ofstream(options.json_file) << rows.dump(2) << '\n';
+  if (!options.json_file.empty()) {
+    PosixFs fs;
+    write_named_file(fs, options.json_file, rows.dump(2) + "\n");
+  }
 }
 
 int main_of(int argc, char** argv) {

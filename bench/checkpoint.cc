@@ -12,7 +12,6 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <thread>
 
@@ -22,6 +21,7 @@
 #include "bench/bench.h"
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
+#include "checkpoint/storage/atomic_file.h"
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "ps/checkpointing/shard_checkpointer.h"
@@ -225,7 +225,10 @@ int run(int argc, char** argv) {
     }
   }
   std::filesystem::remove_all(dir);
-  if (!json.empty()) std::ofstream(json) << all.dump(2) << "\n";
+  if (!json.empty()) {
+    PosixFs fs;
+    write_named_file(fs, json, all.dump(2) + "\n");
+  }
   return 0;
 }
 

@@ -11,7 +11,6 @@
 #include <mpi.h>
 
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <optional>
 
@@ -19,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/bench.h"
+#include "checkpoint/storage/atomic_file.h"
 #include "common/base/clock.h"
 #include "common/base/sum.h"
 #include "common/placement/bucket_plan.h"
@@ -271,7 +271,10 @@ int run(int argc, char** argv) {
                       {"over_raw_add", to_json(row.over_add)}});
     }
   }
-  if (tells && !json_file.empty()) std::ofstream(json_file) << rows.dump(2) << '\n';
+  if (tells && !json_file.empty()) {
+    PosixFs fs;
+    write_named_file(fs, json_file, rows.dump(2) + "\n");
+  }
   MPI_Comm_free(&comm);
   return 0;
 }

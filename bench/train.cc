@@ -6,7 +6,6 @@
 #include <cblas.h>
 #include <fmt/format.h>
 
-#include <fstream>
 #include <optional>
 
 #include <CLI/CLI.hpp>
@@ -15,6 +14,7 @@
 #include "bench/bench.h"
 #include "bench/train_conv.h"
 #include "bench/train_lstm.h"
+#include "checkpoint/storage/atomic_file.h"
 #include "common/base/figures.h"
 #include "common/config/yaml_reader.h"
 #include "common/placement/cluster.h"
@@ -149,7 +149,8 @@ void report(const PerceptronFigures& p, const ConvFigures& c, const std::string&
   nlohmann::json j = json(p.samples_per_s, p.gemm_samples_per_s, p.ratio);
   j["workers"] = p.workers;
   j["convolutions"] = json(c.samples_per_s, c.gemm_samples_per_s, c.ratio);
-  std::ofstream(json_file) << j.dump(2) << '\n';
+  PosixFs fs;
+  write_named_file(fs, json_file, j.dump(2) + "\n");
 }
 
 int run(int argc, char** argv) {

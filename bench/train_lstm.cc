@@ -2,13 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
 #include <map>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "bench/bench.h"
+#include "checkpoint/storage/atomic_file.h"
 #include "worker/graph/executor.h"
 #include "worker/kernels/blas.h"
 #include "worker/ops/ops.h"
@@ -168,7 +168,10 @@ void run_lstm(int trials, const std::string& json_file) {
   }
   const nlohmann::json j{{"lstm", report("LSTM alone", of_lstm)},
                          {"language_model", report("language model", of_whole)}};
-  if (!json_file.empty()) std::ofstream(json_file) << j.dump(2) << '\n';
+  if (!json_file.empty()) {
+    PosixFs fs;
+    write_named_file(fs, json_file, j.dump(2) + "\n");
+  }
 }
 
 }  // namespace varscope::bench

@@ -52,9 +52,18 @@ download() {
   fi
 }
 
+# place_of PATH: behind all links, so that a link stays and what it leads to is replaced. Only a plain file is.
+place_of() {
+  local place
+  place=$(readlink -m -- "$1")
+  [[ ! -e $place || -f $place ]] || die "$1 is no plain file: move it away, or name another folder"
+  echo "$place"
+}
+
 # fetch SET FILE SHA256: under a temporary name first, so that a file with its own name is always whole.
 fetch() {
-  local set=$1 file=$2 sha256=$3 path="$folder/$1/$2" url wrong=''
+  local set=$1 file=$2 sha256=$3 path url wrong=''
+  path=$(place_of "$folder/$1/$2") || exit 1
   if is_whole "$path" "$sha256"; then
     echo "$path: there already"
     return
@@ -79,7 +88,8 @@ has_head() { [[ -f $folder/text8/text8.split.head && $(wc -w <"$folder/text8/tex
 
 # The first words of the text, in lines. gzip reads the one file of a zip archive, and checks it.
 unpack_head() {
-  local zip=$folder/text8/text8.zip path=$folder/text8/text8.split.head words
+  local zip=$folder/text8/text8.zip path words
+  path=$(place_of "$folder/text8/text8.split.head") || exit 1
   echo "$path: the first $head_words words of $zip"
   part=$path.part
   # awk ends before the text does: the count tells whether it had enough.

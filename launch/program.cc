@@ -358,7 +358,10 @@ class CommandLine {
       action_ = [this] {
         return run_alone([this] {
           const JobConfig job = load_config(config_, overrides_);
-          return print(show_graph(job, evaluation_ ? GraphMode::evaluate : GraphMode::train, path_, layers_));
+          const ResultTo to = result_beside(path_);
+          print_result(show_graph(job, evaluation_ ? GraphMode::evaluate : GraphMode::train, path_, layers_),
+                       to);
+          return 0;
         });
       };
     });

@@ -1,13 +1,18 @@
 #include "checkpoint/storage/fs.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <system_error>
@@ -45,8 +50,18 @@ int open_or_fail(const char* operation, const std::string& path, int flags, int 
 
 class PosixFile : public File {
  public:
-  explicit PosixFile(std::string path)
-      : path_(std::move(path)), fd_(open_or_fail("create", path_, O_WRONLY | O_CREAT | O_EXCL, 0666)) {}
+  explicit PosixFile(std::string path, int mode = 0666)
+      : path_(std::move(path)), fd_(open_or_fail("create", path_, O_WRONLY | O_CREAT | O_EXCL, mode)) {}
+
+  // Where the owner or the group stays another one, bits that give its rights go; a file system without modes
+  // has none to be kept.
+  void take_mode_and_owner(const struct stat& st) {
+    constexpr uid_t kStays = -1;
+    mode_t mode = 07777;
+    if (::fchown(fd_.get(), st.st_uid, st.st_gid) != 0)
+      mode = ::fchown(fd_.get(), kStays, st.st_gid) == 0 ? 0777 : 0707;
+    [[maybe_unused]] const int ignored = ::fchmod(fd_.get(), st.st_mode & mode);
+  }
 
   void write(std::span<const std::byte> bytes) override {
     constexpr std::size_t kMost = 1U << 30;  // Linux writes at most 2 GiB - 4096 bytes in one call
@@ -85,6 +100,62 @@ class PosixFile : public File {
   off_t size_ = 0;
   off_t started_ = 0;  // up to here the system has been asked to write
 };
+
+// What is written into: nothing of it is ours but the bytes.
+class ThroughFile : public File {
+ public:
+  ThroughFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+
+  void write(std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t n = ::write(fd_.get(), bytes.data(), std::min<std::size_t>(bytes.size(), 1U << 30));
+      if (n < 0 && errno == EAGAIN) {  // somebody has made the pipe non-blocking
+        pollfd out{fd_.get(), POLLOUT, 0};
+        ::poll(&out, 1, 1000);
+      } else if (n < 0 && errno != EINTR) {
+        fail_io("write", path_, errno);
+      }
+      bytes = bytes.subspan(static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+    }
+  }
+  void sync() override {
+    if (::fsync(fd_.get()) == 0 || errno == EINVAL || errno == EROFS || errno == EOPNOTSUPP) return;
+    fail_io("fsync", path_, errno);
+  }
+  void close() override {
+    const int fd = fd_.release();
+    if (fd >= 0 && ::close(fd) != 0 && errno != EINTR) fail_io("close", path_, errno);
+  }
+
+ private:
+  std::string path_;
+  Descriptor fd_;
+};
+
+// /proc/self/fd/1 is a symbolic link whose text need not lead to what the descriptor leads to.
+bool is_link_of_descriptor(const std::string& link) {
+  struct statfs st = {};
+  return ::statfs(parent_path(link).c_str(), &st) == 0 && st.f_type == PROC_SUPER_MAGIC;
+}
+
+// This process's own descriptor that the path names; -1 when it names none.
+int own_descriptor(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::canonical(parent_path(path), error) != fmt::format("/proc/{}/fd", ::getpid()))
+    return -1;
+  const std::string name = base_name(path);
+  int fd = -1;
+  const auto [end, problem] = std::from_chars(name.data(), name.data() + name.size(), fd);
+  return problem == std::errc() && end == name.data() + name.size() ? fd : -1;
+}
+
+std::string target_of(const std::string& link) {
+  std::array<char, 4096> text{};  // no path is longer
+  const ssize_t n = ::readlink(link.c_str(), text.data(), text.size());
+  if (n < 0) fail_io("read link", link, errno);
+  const std::string target(text.data(), static_cast<std::size_t>(n));
+  return target.starts_with('/') ? target : join_path(parent_path(link), target);
+}
 
 class PosixReadFile : public ReadFile {
  public:
@@ -125,6 +196,47 @@ class PosixLock : public FileLock {
 
 std::unique_ptr<File> PosixFs::create_exclusive(const std::string& path) {
   return std::make_unique<PosixFile>(path);
+}
+
+std::unique_ptr<File> PosixFs::create_like(const std::string& path, const std::string& like) {
+  struct stat st = {};
+  if (::stat(like.c_str(), &st) != 0) return PosixFs::create_exclusive(path);
+  auto file = std::make_unique<PosixFile>(path, 0600);  // until it has the owner for whom the mode was meant
+  file->take_mode_and_owner(st);
+  return file;
+}
+
+std::unique_ptr<File> PosixFs::open_through(const std::string& path) {
+  const int own = own_descriptor(path);
+  if (own < 0)
+    return std::make_unique<ThroughFile>(path, open_or_fail("open", path, O_WRONLY | O_TRUNC | O_NOCTTY));
+  const int fd =
+      ::fcntl(own, F_DUPFD_CLOEXEC, 0);  // its place in the file is kept, and sockets are taken too
+  if (fd < 0) fail_io("open", path, errno);
+  return std::make_unique<ThroughFile>(path, fd);
+}
+
+WritePlace PosixFs::write_place(const std::string& path) {
+  constexpr int kMostLinks = 40;  // as Linux follows
+  std::string at = path;
+  for (int links = 0; links < kMostLinks; ++links) {
+    struct stat st = {};
+    if (::lstat(at.c_str(), &st) != 0) {
+      if (errno != ENOENT) fail_io("write", at, errno);
+      if (!is_directory(parent_path(at)))
+        fail(ErrorKind::io, "cannot write {}: there is no directory {}; make it first", at, parent_path(at));
+      return {at, WritePlace::Kind::nothing};
+    }
+    if (S_ISLNK(st.st_mode) && !is_link_of_descriptor(at)) {
+      at = target_of(at);
+      continue;
+    }
+    if (S_ISDIR(st.st_mode)) fail_io("write", at, EISDIR);
+    if (!S_ISREG(st.st_mode)) return {at, WritePlace::Kind::other};
+    if (::faccessat(AT_FDCWD, at.c_str(), W_OK, AT_EACCESS) != 0) fail_io("write", at, errno);
+    return {at, WritePlace::Kind::plain};
+  }
+  fail_io("write", path, ELOOP);
 }
 
 std::unique_ptr<ReadFile> PosixFs::open(const std::string& path) {
@@ -215,6 +327,16 @@ std::uint64_t PosixFs::free_bytes(const std::string& path) {
   return static_cast<std::uint64_t>(st.f_bavail) * st.f_frsize;
 }
 
+std::unique_ptr<File> Fs::create_like(const std::string& path, const std::string&) {
+  return create_exclusive(path);
+}
+
+std::unique_ptr<File> Fs::open_through(const std::string& path) { fail_io("open", path, EOPNOTSUPP); }
+
+WritePlace Fs::write_place(const std::string& path) {
+  return {path, exists(path) ? WritePlace::Kind::plain : WritePlace::Kind::nothing};
+}
+
 void fail_io(const char* operation, const std::string& path, int code) {
   const char* hint = "";
   if (code == ENOSPC || code == EDQUOT) hint = "; free some space or choose another directory";
@@ -222,6 +344,7 @@ void fail_io(const char* operation, const std::string& path, int code) {
     hint =
         "; it would be larger than the limit for files (ulimit -f), or than a file may be there; raise the limit "
         "or choose another directory";
+  if (code == ENXIO) hint = "; a socket is no file, and neither is a device that is not there";
   if (code == EACCES || code == EROFS || code == EPERM) hint = "; check the permissions of the directory";
   if (code == ENOLCK || code == EOPNOTSUPP)
     hint = "; the file system must support flock (Lustre: mount with -o flock)";
@@ -260,18 +383,25 @@ std::string read_range(ReadFile& file, std::uint64_t begin, std::uint64_t n) {
   return bytes;
 }
 
+namespace {
+
+void write_and_close(File& file, std::string_view bytes) {
+  file.write(std::as_bytes(std::span(bytes)));
+  file.sync();
+  file.close();
+}
+
+}  // namespace
+
 void write_whole_file(Fs& fs, const std::string& path, std::string_view bytes) {
-  const auto file = fs.create_exclusive(path);
-  file->write(std::as_bytes(std::span(bytes)));
-  file->sync();
-  file->close();
+  write_and_close(*fs.create_exclusive(path), bytes);
 }
 
 void replace_whole_file(Fs& fs, const std::string& path, std::string_view bytes) {
   const std::string dir = parent_path(path);
   const std::string tmp = join_path(dir, kTmpPrefix + base_name(path));
   fs.remove_all(tmp);  // of an earlier failure
-  write_whole_file(fs, tmp, bytes);
+  write_and_close(*fs.create_like(tmp, path), bytes);
   fs.replace_file(tmp, path);
   fs.sync_dir(dir);
 }

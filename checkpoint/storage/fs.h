@@ -41,6 +41,17 @@ class FileLock {
   virtual ~FileLock() = default;
 };
 
+// Where a file that a user has named is to be written: what the name leads to in the end.
+struct WritePlace {
+  enum class Kind : std::uint8_t {
+    nothing,  // yet
+    plain,    // a file, to be replaced
+    other     // a FIFO, a device, a descriptor (/dev/stdout): to be written into
+  };
+  std::string path;  // behind all symbolic links
+  Kind kind = Kind::nothing;
+};
+
 // Every file operation of a checkpoint goes through here, so that tests can inject faults. Errors are
 // Error(io) with the operation, the path and the system's reason. An Fs may be used by several threads at
 // once; what it returns may not.
@@ -49,11 +60,19 @@ class Fs {
   virtual ~Fs() = default;
 
   virtual std::unique_ptr<File> create_exclusive(const std::string& path) = 0;  // fails when the name exists
+  // The same with the mode of the file `like`, and with its owner where the system allows it; `like` need not
+  // exist.
+  virtual std::unique_ptr<File> create_like(const std::string& path, const std::string& like);
+  // For writing into what is there and is no plain file; sync() does what there is to be done. May wait until
+  // somebody reads from a FIFO.
+  virtual std::unique_ptr<File> open_through(const std::string& path);
   virtual std::unique_ptr<ReadFile> open(const std::string& path) = 0;
   // Takes an exclusive lock on the file (made when missing) and writes `holder` into it. nullptr: somebody
   // else has it.
   virtual std::unique_ptr<FileLock> try_lock(const std::string& path, std::string_view holder) = 0;
 
+  // Throws also for a directory, for a plain file that may not be written, and for a loop of symbolic links.
+  virtual WritePlace write_place(const std::string& path);
   virtual bool exists(const std::string& path) = 0;
   virtual bool is_directory(const std::string& path) = 0;
   virtual std::vector<std::string> list(const std::string& dir) = 0;  // names, sorted, without . and ..
@@ -72,6 +91,9 @@ class Fs {
 class PosixFs : public Fs {
  public:
   std::unique_ptr<File> create_exclusive(const std::string& path) override;
+  std::unique_ptr<File> create_like(const std::string& path, const std::string& like) override;
+  std::unique_ptr<File> open_through(const std::string& path) override;
+  WritePlace write_place(const std::string& path) override;
   std::unique_ptr<ReadFile> open(const std::string& path) override;
   std::unique_ptr<FileLock> try_lock(const std::string& path, std::string_view holder) override;
   bool exists(const std::string& path) override;
@@ -101,8 +123,8 @@ std::string read_whole_file(Fs& fs, const std::string& path, std::uint64_t max_b
 std::string read_range(ReadFile& file, std::uint64_t begin, std::uint64_t n);
 // create_exclusive, write, sync, close.
 void write_whole_file(Fs& fs, const std::string& path, std::string_view bytes);
-// Puts a whole file, new or not, in place of what has the name: written as .tmp-<name> beside it, fsynced,
-// renamed, and the directory fsynced.
+// Puts a whole file, new or not, in place of what has the name, with its mode: written as .tmp-<name> beside
+// it, fsynced, renamed, and the directory fsynced. For files of ours; for those that users name: AtomicFile.
 void replace_whole_file(Fs& fs, const std::string& path, std::string_view bytes);
 
 }  // namespace varscope

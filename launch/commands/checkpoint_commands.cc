@@ -78,11 +78,11 @@ CLI::App* CheckpointCommands::add(const char* name, const char* text, Tool tool)
   CLI::App* sub = command_->add_subcommand(name, text);
   sub->add_flag("--json", json_, "Print one JSON object instead of text");
   sub->callback([this, tool = std::move(tool)] {
-    chosen_([tool] {
+    chosen_([this, tool] {
       PosixFs fs;
       std::string out;
       const int code = tool(fs, out);
-      print_result(out);
+      print_result(out, result_to_);
       return code;
     });
   });
@@ -217,6 +217,7 @@ void CheckpointCommands::add_exchange() {
   const char* formats = "Format of the file (default: by its suffix)";
   CLI::App* to_file = add(
       "export", "Write a checkpoint's whole variables for other programs", [this](Fs& fs, std::string& out) {
+        result_to_ = result_beside(other_);
         export_tool(fs, checkpoint_at(fs, path_), other_, exchange_format(other_, file_format_),
                     slots_ ? ExportSlots::include : ExportSlots::leave_out, format(), out);
         return 0;

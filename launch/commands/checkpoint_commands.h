@@ -10,6 +10,7 @@
 #include "checkpoint/storage/fs.h"
 #include "checkpoint/tools/report_text.h"
 #include "common/config/job_config.h"
+#include "launch/observe/output.h"
 
 namespace varscope {
 

@@ -1,10 +1,6 @@
 #include "launch/commands/graph.h"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-
-#include "common/base/error.h"
+#include "checkpoint/storage/atomic_file.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/job_warnings.h"
 #include "launch/observe/output.h"
@@ -21,10 +17,8 @@ std::string show_graph(const JobConfig& job, GraphMode mode, const std::string& 
   warn(model_warnings(job, model));
   if (mode == GraphMode::evaluate) model = build_model(store, job, facts, mode, layers);
   if (!dot_file.empty()) {
-    std::ofstream file(dot_file);
-    file << graph_dot(model.graph, job.job.name);
-    file.close();
-    if (!file) fail(ErrorKind::io, "cannot write {}: {}", dot_file, std::strerror(errno));
+    PosixFs fs;
+    write_named_file(fs, dot_file, graph_dot(model.graph, job.job.name));
   }
   return fmt::format("{}: the graph of {}\n\n", job.job.name,
                      mode == GraphMode::train ? "training" : "evaluation") +

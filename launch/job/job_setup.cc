@@ -32,6 +32,11 @@ void set_aside(Fs& fs, std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (!fs.exists(path)) return;
   const std::string old = fmt::format("{}.old-{}", path, std::time(nullptr));
+  std::error_code
+      error;  // a FIFO or a device holds nothing of an earlier run: it is somebody's who reads there
+  if (const auto what = std::filesystem::status(path, error);
+      std::filesystem::exists(what) && std::filesystem::is_other(what))
+    return;
   std::string to = old;
   for (int i = 2; fs.exists(to); ++i) to = fmt::format("{}.{}", old, i);
   fs.rename(path, to);

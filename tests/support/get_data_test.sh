@@ -65,6 +65,22 @@ rm -r mirror/text8/text8.zip data/text8/text8.zip
 VARSCOPE_DATA_MIRROR=file:///nowhere bash get_data.sh text8 >out 2>&1 || fail "$(cat out)"
 says "text8.split.head: there already"
 
+# A link stays, and leads to the new file; what is no plain file stays, too.
+zip_text8
+mkdir elsewhere
+mv $head elsewhere/head
+ln -s "$root/elsewhere/head" $head
+echo old >elsewhere/head
+get_data 5000 || fail "$(cat out)"
+[[ -L $head && $(wc -w <elsewhere/head) -eq 5000 ]] || fail "a link is replaced: $(ls -l $head)"
+rm $head
+mkfifo $head
+get_data 5000 && fail "a FIFO is written over"
+says "text8.split.head is no plain file: move it away, or name another folder"
+[[ -p $head ]] || fail "a FIFO is gone"
+rm $head
+mv elsewhere/head $head
+
 # The config trains on it.
 "$varscope" train "$source/configs/text8_lstm.yaml" --set output.progress=off >out 2>&1 || fail "$(cat out)"
 says "values hash"

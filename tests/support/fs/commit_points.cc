@@ -167,10 +167,19 @@ void CommitPointsFs::changed(const std::string& object) {
 }
 
 std::unique_ptr<File> CommitPointsFs::create_exclusive(const std::string& path) {
+  return create(path, [&] { return PosixFs::create_exclusive(path); });
+}
+
+std::unique_ptr<File> CommitPointsFs::create_like(const std::string& path, const std::string& like) {
+  return create(path, [&] { return PosixFs::create_like(path, like); });
+}
+
+std::unique_ptr<File> CommitPointsFs::create(const std::string& path,
+                                             const std::function<std::unique_ptr<File>()>& make) {
   const std::string object = object_of(path);
   if (object == "shard" && rank_ != 0) note_save(parent_path(path));
   reach("before create " + object);
-  auto file = std::make_unique<PointFile>(*this, object, PosixFs::create_exclusive(path));
+  auto file = std::make_unique<PointFile>(*this, object, make());
   reach("after create " + object);
   return file;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -47,6 +48,7 @@ class CommitPointsFs : public PosixFs {
   CommitPointsFs(std::string dir, int rank);
 
   std::unique_ptr<File> create_exclusive(const std::string& path) override;
+  std::unique_ptr<File> create_like(const std::string& path, const std::string& like) override;
   void make_dir(const std::string& path) override;
   void make_dirs(const std::string& path) override;
   void rename(const std::string& from, const std::string& to) override;
@@ -64,6 +66,7 @@ class CommitPointsFs : public PosixFs {
     bool is_over = false;
   };
   void reach(const std::string& point);
+  std::unique_ptr<File> create(const std::string& path, const std::function<std::unique_ptr<File>()>& make);
   void act(const std::string& point, const std::string& action);
   void kill_all();
   int pid_of(const std::string& rank) const;
