@@ -54,7 +54,13 @@ void CheckpointDirectory::sweep() {
   // removed first, a crash could bring the old name back without them.
   fs_.sync_dir(dir_);
   for (const std::string& name : fs_.list(dir_)) {
-    if (name.starts_with(kTmpPrefix) || name == kTrashName) fs_.remove_all(join_path(dir_, name));
+    if (!name.starts_with(kTmpPrefix) && name != kTrashName) continue;
+    try {
+      fs_.remove_all(join_path(dir_, name));
+    } catch (
+        const Error& e) {  // another user's; no name is used twice but those that are made anew each time
+      warnings_.push_back(fmt::format("what an earlier job left takes space: {}", e.what()));
+    }
   }
   fs_.sync_dir(dir_);
 }
@@ -132,11 +138,13 @@ void CheckpointDirectory::put_in_place(const std::string& tmp, const std::string
 }
 
 std::string CheckpointDirectory::superseded_path(const std::string& name, std::int64_t unix_time) const {
-  std::string path = join_path(dir_, fmt::format("{}{}-{}", kSupersededPrefix, name, unix_time));
-  for (int n = 2; fs_.exists(path); ++n) {
-    path = join_path(dir_, fmt::format("{}{}-{}.{}", kSupersededPrefix, name, unix_time, n));
-  }
-  return path;
+  return free_name(join_path(dir_, fmt::format("{}{}-{}", kSupersededPrefix, name, unix_time)));
+}
+
+std::string CheckpointDirectory::free_name(const std::string& path) const {
+  std::string free = path;
+  for (int n = 2; fs_.exists(free); ++n) free = fmt::format("{}.{}", path, n);
+  return free;
 }
 
 void CheckpointDirectory::set_aside(const std::string& path, const std::string& name,
@@ -205,7 +213,17 @@ void CheckpointDirectory::renew_latest() {
 
 void CheckpointDirectory::record(const std::string& line) {
   require_lock();
-  replace_whole_file(fs_, join_path(dir_, kLineageName), lineage_text(fs_, dir_) + line + "\n");
+  const std::string path = join_path(dir_, kLineageName);
+  std::string before;
+  try {
+    before = lineage_text(fs_, dir_);
+  } catch (const Error& e) {  // another user's; nothing that cannot be copied is replaced
+    const std::string aside = free_name(fmt::format("{}.old-{}", path, std::time(nullptr)));
+    fs_.rename(path, aside);
+    warnings_.push_back(
+        fmt::format("{}; it is kept as {}, and a new one is begun", e.what(), base_name(aside)));
+  }
+  replace_whole_file(fs_, path, before + line + "\n");
 }
 
 void CheckpointDirectory::abandon(const std::string& id) noexcept {

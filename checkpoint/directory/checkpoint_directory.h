@@ -27,6 +27,7 @@ class CheckpointDirectory {
   void lock(const std::string& run_id);
 
   // Removes what earlier runs left behind: .tmp-* and .trash; makes the names of the others durable first.
+  // What cannot be removed (another user's) is a warning.
   void sweep();
 
   // Makes <dir>/.tmp-<id> for the shards and returns its path. The id is a file name: letters, digits, '.',
@@ -40,7 +41,7 @@ class CheckpointDirectory {
   // committed, or not known to be durable (then it is there, whole, but a crash may still undo it); what
   // fails after the commit point is in warnings().
   std::string commit(const std::string& id, Manifest manifest);
-  // Of the last commit() or retain(); for the log.
+  // Of the last commit() or retain(), and of sweep() and record() since; for the log.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
   // Gives up the checkpoint: removes .tmp-<id>, unless an older checkpoint has that name now. Never throws;
@@ -74,7 +75,8 @@ class CheckpointDirectory {
   // Makes LATEST name the newest checkpoint whose manifest can be read. Throws Error(io).
   void renew_latest();
 
-  // Appends a line to LINEAGE, the record of what was done to the directory by hand. Throws Error(io).
+  // Appends a line to LINEAGE, the record of what was done to the directory by hand. One that cannot be read
+  // is set aside, with a warning. Throws Error(io).
   void record(const std::string& line);
 
   // Newest first.
@@ -88,6 +90,7 @@ class CheckpointDirectory {
                                          const std::string& to);
   void set_aside(const std::string& path, const std::string& name, std::int64_t unix_time);
   std::string superseded_path(const std::string& name, std::int64_t unix_time) const;
+  std::string free_name(const std::string& path) const;  // it, or it with a number
 
   Fs& fs_;
   std::string dir_;

@@ -75,7 +75,10 @@ void keep_best(Fs& fs, Verdicts& verdicts, const RetentionPolicy::Best& best) {
   std::vector<Candidate> candidates;
   for (RetentionVerdict& v : verdicts) {
     if (!is_finite(v)) continue;  // its evaluation may be of a step before
-    const std::optional<EvaluationRecord> record = read_evaluation(fs, v.entry.path);
+    std::string unreadable;
+    const std::optional<EvaluationRecord> record = read_evaluation(fs, v.entry.path, &unreadable);
+    if (!unreadable.empty() && best.count > 0)
+      keep(v, "may be the best: its METRICS cannot be read at present");
     if (!record) continue;
     const auto value = record->values.find(best.metric);
     if (value != record->values.end())

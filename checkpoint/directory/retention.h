@@ -40,9 +40,9 @@ struct RetentionVerdict {
 // Decides for each checkpoint of a scan (newest first), in its order. A pure function of what is on disk and
 // the policy, so that a restarted job and `varscope checkpoint prune` decide alike. Pinned ones are not
 // counted by `keep`. Damaged ones stay while they are newer than the oldest that `keep` counts, and are kept
-// by no other rule. Neither are those that are not finite; of them the newest checkpoint of all stays.
-// Removing what does not stay changes no verdict on the others. Throws Error(io) when METRICS cannot be
-// read, Error(argument) for negative numbers.
+// by no other rule. Neither are those that are not finite; of them the newest checkpoint of all stays. With a
+// rule for the best, those whose METRICS cannot be read stay. Removing what does not stay changes no verdict
+// on the others. Throws Error(argument) for negative numbers.
 std::vector<RetentionVerdict> judge_retention(Fs& fs, std::vector<CheckpointEntry> entries,
                                               const RetentionPolicy& policy);
 

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/error.h"
 #include "common/base/hash.h"
 
 namespace varscope {
@@ -23,9 +24,8 @@ std::string text_of(const EvaluationRecord& record) {
   return line + digest_of(std::string_view(line)).hex() + "\n";
 }
 
-}  // namespace
-
-std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& checkpoint) {
+// Throws Error(io).
+std::optional<EvaluationRecord> read_record(Fs& fs, const std::string& checkpoint) {
   constexpr std::uint64_t kMost = 1 << 20;
   const std::string path = join_path(checkpoint, kMetricsName);
   if (!fs.exists(path) || fs.open(path)->size() > kMost) return std::nullopt;
@@ -44,8 +44,25 @@ std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& check
   return record;
 }
 
+}  // namespace
+
+std::optional<EvaluationRecord> read_evaluation(Fs& fs, const std::string& checkpoint,
+                                                std::string* unreadable) {
+  if (unreadable != nullptr) unreadable->clear();
+  try {
+    return read_record(fs, checkpoint);
+  } catch (const Error& e) {
+    if (unreadable != nullptr)
+      *unreadable = fmt::format("{}: the metrics of its evaluation count as missing", e.what());
+    return std::nullopt;
+  }
+}
+
 std::string evaluation_problem(Fs& fs, const std::string& checkpoint) {
-  if (!fs.exists(join_path(checkpoint, kMetricsName)) || read_evaluation(fs, checkpoint)) return "";
+  std::string unreadable;
+  if (read_evaluation(fs, checkpoint, &unreadable)) return "";
+  if (!unreadable.empty()) return unreadable;
+  if (!fs.exists(join_path(checkpoint, kMetricsName))) return "";
   return fmt::format("{} is damaged: the metrics of the evaluation are lost, the rest can be used",
                      kMetricsName);
 }

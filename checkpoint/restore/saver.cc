@@ -137,6 +137,7 @@ std::string Saver::save(const std::string& dir, std::int64_t step, const SaveExt
   warnings_ = directory.warnings();
   try {
     directory.go_back_to(step, "save");  // or retention would take the new one for the oldest
+    warnings_ = directory.warnings();
     directory.retain(retention_);
     warnings_.insert(warnings_.end(), directory.warnings().begin(), directory.warnings().end());
   } catch (const Error& e) {

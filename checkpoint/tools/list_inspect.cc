@@ -180,9 +180,15 @@ std::string list_table(Fs& fs, const std::vector<CheckpointEntry>& entries) {
 }
 
 // The lines of LINEAGE that are JSON objects.
-std::vector<Json> lineage(Fs& fs, const std::string& dir) {
+std::vector<Json> lineage(Fs& fs, const std::string& dir, std::vector<std::string>& warnings) {
   std::vector<Json> events;
-  std::istringstream lines(lineage_text(fs, dir));
+  std::string text;
+  try {
+    text = lineage_text(fs, dir);
+  } catch (const Error& e) {
+    warnings.push_back(fmt::format("{}: what was done to the directory before is not shown", e.what()));
+  }
+  std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     Json json = Json::parse(line, nullptr, false);
     if (json.is_object()) events.push_back(std::move(json));
@@ -205,20 +211,27 @@ std::string list_text(Fs& fs, const std::string& dir, ToolFormat format) {
   if (!fs.is_directory(dir)) fail(ErrorKind::checkpoint, "there is no checkpoint directory {}", dir);
   const std::vector<CheckpointEntry> entries = scan_checkpoints(fs, dir);
   const std::vector<std::string> aside = superseded(fs, dir);
-  const std::vector<Json> events = lineage(fs, dir);
-  const std::string problem = latest_problem(fs, dir, entries);
+  std::vector<std::string> warnings;
+  const std::vector<Json> events = lineage(fs, dir, warnings);
+  if (std::string problem = latest_problem(fs, dir, entries); !problem.empty())
+    warnings.insert(warnings.begin(), std::move(problem));
+  for (const CheckpointEntry& e : entries) {
+    std::string unreadable;
+    if (e.manifest) read_evaluation(fs, e.path, &unreadable);
+    if (!unreadable.empty()) warnings.push_back(std::move(unreadable));
+  }
   if (format == ToolFormat::json) {
     Json checkpoints = Json::array();
     for (const CheckpointEntry& e : entries) checkpoints.push_back(json_of(fs, e));
     Json json = {{"directory", dir}, {"checkpoints", checkpoints}, {"set_aside", aside}, {"lineage", events}};
-    if (!problem.empty()) json["warning"] = problem;
+    if (!warnings.empty()) json["warning"] = fmt::format("{}", fmt::join(warnings, "; "));
     return json_text(json);
   }
   std::string text =
       entries.empty() ? fmt::format("{} holds no checkpoints\n", dir) : list_table(fs, entries);
   for (const std::string& name : aside) text += fmt::format("set aside: {}\n", name);
   for (const Json& event : events) text += lineage_line(event);
-  if (!problem.empty()) text += "warning: " + problem + "\n";
+  for (const std::string& warning : warnings) text += "warning: " + warning + "\n";
   return text;
 }
 

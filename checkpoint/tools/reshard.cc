@@ -3,6 +3,8 @@
 #include <map>
 #include <string_view>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "checkpoint/directory/write_checkpoint.h"
 #include "checkpoint/restore/reader.h"
@@ -34,7 +36,8 @@ void reshard_tool(Fs& fs, const std::string& path, const std::string& dir, int s
   std::map<std::tuple<std::string_view, std::string_view, std::int64_t>, const TensorRecord*> records;
   for (const TensorRecord& t : reader.manifest().tensors) records[{t.variable, t.slot, t.slice}] = &t;
   NewCheckpoint plan = plan_of(reader, servers);
-  plan.evaluation = read_evaluation(fs, path);
+  std::string unreadable;
+  plan.evaluation = read_evaluation(fs, path, &unreadable);
   CheckpointDirectory directory(fs, dir);
   directory.lock("(varscope checkpoint reshard)");
   const std::string written =
@@ -46,13 +49,15 @@ void reshard_tool(Fs& fs, const std::string& path, const std::string& dir, int s
                "checkpoint {} is damaged: slice {} of \"{}\" has another hash than the manifest says", path,
                t.slice, t.variable);
       });
+  std::vector<std::string> warnings = directory.warnings();
+  if (!unreadable.empty()) warnings.push_back(std::move(unreadable));
   const std::string hash = reader.values_hash().hex();
   if (format == ToolFormat::json) {
-    out += json_text(
-        {{"path", written}, {"servers", servers}, {"values_hash", hash}, {"warnings", directory.warnings()}});
+    out +=
+        json_text({{"path", written}, {"servers", servers}, {"values_hash", hash}, {"warnings", warnings}});
     return;
   }
-  for (const std::string& warning : directory.warnings()) out += "warning: " + warning + "\n";
+  for (const std::string& warning : warnings) out += "warning: " + warning + "\n";
   out += fmt::format("{}: {} shard{} instead of {}, values hash {}\n", written, servers,
                      servers == 1 ? "" : "s", reader.manifest().servers, hash);
 }

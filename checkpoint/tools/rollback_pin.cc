@@ -35,9 +35,10 @@ void rollback_tool(Fs& fs, const std::string& dir, std::int64_t step, ToolFormat
   const std::vector<std::string> newer = directory.go_back_to(step, "rollback");
   directory.renew_latest();
   if (format == ToolFormat::json) {
-    out += json_text({{"newest", target.name}, {"set_aside", newer}});
+    out += json_text({{"newest", target.name}, {"set_aside", newer}, {"warnings", directory.warnings()}});
     return;
   }
+  for (const std::string& warning : directory.warnings()) out += "warning: " + warning + "\n";
   for (const std::string& name : newer) out += fmt::format("{} set aside\n", name);
   out += fmt::format("{} is the newest checkpoint{}\n", target.name,
                      newer.empty() ? " already: nothing was set aside" : "");

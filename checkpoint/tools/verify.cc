@@ -26,13 +26,8 @@ struct Verdict {
 
 Verdict judge(Fs& fs, const std::string& path) {
   Verification verification = verify_whole(fs, path);
-  Verdict v{path, std::move(verification.problems), std::move(verification.manifest), ""};
-  try {
-    v.of_metrics = evaluation_problem(fs, path);
-  } catch (const Error& e) {
-    v.of_metrics = e.what();
-  }
-  return v;
+  return {path, std::move(verification.problems), std::move(verification.manifest),
+          evaluation_problem(fs, path)};
 }
 
 std::string text_of(const Verdict& v) {

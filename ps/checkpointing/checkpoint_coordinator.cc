@@ -34,7 +34,10 @@ CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const Chec
     directory_.go_on_from(path, first.value, base_.run_id);
   }
   // What the run knew of its quality when it stopped.
-  if (auto evaluation = read_evaluation(fs_, path)) evaluations_[evaluation->step] = *evaluation;
+  std::string unreadable;
+  if (auto evaluation = read_evaluation(fs_, path, &unreadable)) evaluations_[evaluation->step] = *evaluation;
+  warnings_ = directory_.warnings();
+  if (!unreadable.empty()) warnings_.push_back(std::move(unreadable));
 }
 
 CheckpointCoordinator::~CheckpointCoordinator() {
@@ -132,6 +135,7 @@ void CheckpointCoordinator::retain(std::vector<std::string>& warnings) {
 }
 
 void CheckpointCoordinator::tick() {
+  for (const std::string& warning : std::exchange(warnings_, {})) observer_.on_warning(warning);
   const bool is_committing = pending_ && pending_->committing;
   bool is_busy = is_recording();
   if (!is_committing && !is_busy && !to_record_.empty()) {

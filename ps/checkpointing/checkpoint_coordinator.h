@@ -119,7 +119,8 @@ class CheckpointCoordinator {
   std::map<std::int64_t, EvaluationRecord> evaluations_;  // by step, that a save may still need
   std::vector<EvaluationRecord> to_record_;          // with checkpoints that may have been committed before
   std::future<std::vector<std::string>> recording_;  // warnings
-  std::optional<GivenUp> given_up_;                  // while servers are still at it
+  std::vector<std::string> warnings_;  // of the start, when nobody listens yet: for the first tick()
+  std::optional<GivenUp> given_up_;    // while servers are still at it
   std::optional<Clock> last_committed_;
   bool discards_not_finite_ = false;
   std::optional<Discarded> discarded_;
