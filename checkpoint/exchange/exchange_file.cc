@@ -57,14 +57,14 @@ void write_exchange_file(Fs& fs, const std::string& file, ExchangeFormat format,
 }
 
 std::unique_ptr<TensorSource> open_exchange_file(Fs& fs, const std::string& file, ExchangeFormat format,
-                                                 std::vector<std::string>& skipped) {
+                                                 Widen how, ReadNotes& notes) {
   switch (format) {
     case ExchangeFormat::safetensors:
-      return open_safetensors(fs, file);
+      return open_safetensors(fs, file, how, notes);
     case ExchangeFormat::npz:
-      return open_npz(fs, file);
+      return open_npz(fs, file, how, notes);
     case ExchangeFormat::tf:
-      return open_tf_bundle(fs, file, skipped);
+      return open_tf_bundle(fs, file, how, notes);
   }
   fail(ErrorKind::argument, "format {} is not one of ours", static_cast<int>(format));
 }

@@ -24,9 +24,10 @@ ExchangeFormat exchange_format(const std::string& file, const std::string& asked
 void write_exchange_file(Fs& fs, const std::string& file, ExchangeFormat format, TensorSource& source,
                          const std::map<std::string, std::string>& metadata);
 
-// Throws Error(checkpoint) that begins with the file's name for anything but a valid one. `skipped` gets the
-// names of what is no tensor of numbers.
+// Throws Error(checkpoint) that begins with the file's name for anything but a valid one, and for tensors of
+// types that varscope does not have, unless they can and may be widened. `notes` gets what was not read as it
+// stands.
 std::unique_ptr<TensorSource> open_exchange_file(Fs& fs, const std::string& file, ExchangeFormat format,
-                                                 std::vector<std::string>& skipped);
+                                                 Widen how, ReadNotes& notes);
 
 }  // namespace varscope

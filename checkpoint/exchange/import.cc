@@ -108,7 +108,8 @@ Imported import_checkpoint(Fs& fs, const std::string& file, const std::string& d
                            const ImportPlan& plan) {
   if (plan.step < 0) fail(ErrorKind::argument, "cannot import as step {}", plan.step);
   Imported imported;
-  const std::unique_ptr<TensorSource> source = open_exchange_file(fs, file, format, imported.skipped);
+  const std::unique_ptr<TensorSource> source =
+      open_exchange_file(fs, file, format, plan.widen, imported.notes);
   const ImportedModel model(*source, plan.slots, file);
   imported.n_variables = model.table().size();
   imported.n_slots_found = model.n_slots_found();

@@ -16,15 +16,15 @@ struct ImportPlan {
   std::string optimizer = "sgd";
   std::vector<std::string> slots;  // of that optimizer
   std::string program_version;
+  Widen widen = Widen::no;
 };
 struct Imported {
   std::string path;  // of the checkpoint
   Digest values_hash;
   std::size_t n_variables = 0;
-  int n_slots_found = 0;             // tensors that were slots
-  std::vector<std::string> skipped;  // what was no tensor of numbers
-  std::vector<std::string>
-      warnings;  // what failed after the commit, and did no harm; values that are not finite
+  int n_slots_found = 0;  // tensors that were slots
+  ReadNotes notes;
+  std::vector<std::string> warnings;  // what failed after the commit, and did no harm; values not finite
 };
 // Commits the file's tensors as the checkpoint of a step in the directory `dir` (one server, no workers). A
 // tensor "<variable>/<slot>" of one of plan.slots, with the variable's shape and dtype, is that slot; slots

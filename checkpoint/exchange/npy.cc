@@ -137,7 +137,8 @@ std::string npy_header(const NamedTensor& t) {
   return header + dict;
 }
 
-NamedTensor read_npy(ReadFile& file, const std::string& name, std::uint64_t n_bytes, std::uint64_t& begin) {
+NamedTensor read_npy(ReadFile& file, const std::string& name, std::uint64_t n_bytes, Widen how,
+                     std::uint64_t& begin, StoredType& type) {
   const std::string start = read_range(file, begin, std::min<std::uint64_t>(n_bytes, 12));
   const bool magic = start.size() == 12 && start.starts_with("\x93NUMPY");
   const int major = magic ? start[6] : 0;
@@ -154,12 +155,12 @@ NamedTensor read_npy(ReadFile& file, const std::string& name, std::uint64_t n_by
   DictReader(dict).read(descr, fortran, extents);
   const std::string who = fmt::format("array \"{}\"", name);
   const std::optional<DType> dtype = dtype_of_descr(descr);
-  if (!dtype) fail(ErrorKind::checkpoint, "{} is of dtype {}, which varscope does not have", who, descr);
+  type = dtype ? StoredType{*dtype} : require_widening(foreign_type_of_npy(descr), descr, how, who);
   const std::uint64_t n_data = n_bytes - n_before - n_dict;
-  NamedTensor tensor{name, *dtype, checked_shape(extents, *dtype, n_data, who)};
+  NamedTensor tensor{name, type.dtype, checked_shape(extents, type, n_data, who)};
   if (fortran && tensor.shape.rank() > 1)
     fail(ErrorKind::checkpoint, "{} is stored in Fortran order; save numpy.ascontiguousarray of it", who);
-  if (tensor.n_bytes() != n_data)
+  if (stored_bytes(tensor.shape, type) != n_data)
     fail(ErrorKind::checkpoint, "{} has {} bytes for {} {}", who, n_data, descr, tensor.shape.str());
   begin += n_before + n_dict;
   return tensor;

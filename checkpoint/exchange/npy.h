@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "checkpoint/exchange/stored_type.h"
 #include "checkpoint/exchange/tensor_source.h"
 #include "checkpoint/storage/fs.h"
 
@@ -22,8 +23,10 @@ namespace varscope {
 std::string npy_header(const NamedTensor& tensor);
 
 // The array in the `n_bytes` bytes of a file from `begin` on, which the caller has checked against the file's
-// size; `begin` moves behind its header, to the data. Throws Error(checkpoint) for anything but C-ordered,
-// little-endian data of a dtype that varscope has, and of just that many bytes.
-NamedTensor read_npy(ReadFile& file, const std::string& name, std::uint64_t n_bytes, std::uint64_t& begin);
+// size; `begin` moves behind its header, to the data, and `type` gets how they are stored. Throws
+// Error(checkpoint) for anything but C-ordered, little-endian data of a dtype that varscope has or that may
+// be widened, and of just that many bytes.
+NamedTensor read_npy(ReadFile& file, const std::string& name, std::uint64_t n_bytes, Widen how,
+                     std::uint64_t& begin, StoredType& type);
 
 }  // namespace varscope

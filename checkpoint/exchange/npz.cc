@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kSuffix = ".npy";
 
-std::unique_ptr<TensorSource> parse(std::unique_ptr<ReadFile> file) {
+std::unique_ptr<TensorSource> parse(std::unique_ptr<ReadFile> file, Widen how, ReadNotes& notes) {
   std::vector<NamedTensor> tensors;
   std::vector<FileSource::Place> places;
   std::set<std::string> names;
@@ -27,8 +27,11 @@ std::unique_ptr<TensorSource> parse(std::unique_ptr<ReadFile> file) {
     check_zip_crc(*file, begin, m);
     if (!m.name.ends_with(kSuffix))
       fail(ErrorKind::checkpoint, "has the member \"{}\", which is no array", m.name);
-    tensors.push_back(read_npy(*file, m.name.substr(0, m.name.size() - kSuffix.size()), m.size, begin));
-    places.push_back({0, begin});
+    StoredType type;
+    tensors.push_back(
+        read_npy(*file, m.name.substr(0, m.name.size() - kSuffix.size()), m.size, how, begin, type));
+    places.push_back({0, begin, type});
+    note_widening(notes, type, tensors.back().name);
     if (!names.insert(m.name).second) fail(ErrorKind::checkpoint, "has two members \"{}\"", m.name);
   }
   std::vector<std::unique_ptr<ReadFile>> files;
@@ -60,8 +63,9 @@ void write_npz(Fs& fs, const std::string& path, TensorSource& source) {
   file.finish();
 }
 
-std::unique_ptr<TensorSource> open_npz(Fs& fs, const std::string& path) {
-  return open_source(fs, path, parse);
+std::unique_ptr<TensorSource> open_npz(Fs& fs, const std::string& path, Widen how, ReadNotes& notes) {
+  return open_source(fs, path,
+                     [&](std::unique_ptr<ReadFile> file) { return parse(std::move(file), how, notes); });
 }
 
 }  // namespace varscope

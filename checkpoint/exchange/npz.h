@@ -16,8 +16,8 @@ namespace varscope {
 void write_npz(Fs& fs, const std::string& path, TensorSource& source);
 
 // Throws Error(checkpoint) that begins with the path for anything but a valid archive of C-ordered,
-// little-endian arrays of dtypes that varscope has, and for a wrong checksum; it reads all of the file.
-// Compressed archives (numpy.savez_compressed) are refused.
-std::unique_ptr<TensorSource> open_npz(Fs& fs, const std::string& path);
+// little-endian arrays of dtypes that varscope has or that may be widened, and for a wrong checksum; it reads
+// all of the file. Compressed archives (numpy.savez_compressed) are refused.
+std::unique_ptr<TensorSource> open_npz(Fs& fs, const std::string& path, Widen how, ReadNotes& notes);
 
 }  // namespace varscope

@@ -17,7 +17,7 @@ void write_safetensors(Fs& fs, const std::string& path, TensorSource& source,
                        const std::map<std::string, std::string>& metadata);
 
 // Throws Error(checkpoint) that begins with the path for anything but a valid file of dtypes that varscope
-// has. The format has no checksums.
-std::unique_ptr<TensorSource> open_safetensors(Fs& fs, const std::string& path);
+// has or that may be widened, and for two tensors of one name. The format has no checksums.
+std::unique_ptr<TensorSource> open_safetensors(Fs& fs, const std::string& path, Widen how, ReadNotes& notes);
 
 }  // namespace varscope

@@ -38,20 +38,26 @@ void CheckpointSource::read(std::size_t tensor, const Slice& piece, std::span<st
 
 void FileSource::read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) {
   const auto first = static_cast<std::uint64_t>(piece.linear_begin());
-  files_[places_[tensor].file]->read_at(places_[tensor].begin + first * size_of(tensors_[tensor].dtype), out);
+  const Place& place = places_[tensor];
+  const std::uint64_t begin = place.begin + first * place.type.size();
+  if (place.type.foreign == nullptr) return files_[place.file]->read_at(begin, out);
+  scratch_.resize(static_cast<std::size_t>(piece.n_elements()) * place.type.size());
+  files_[place.file]->read_at(begin, scratch_);
+  widen(*place.type.foreign, scratch_, out);
 }
 
-Shape checked_shape(const std::vector<std::int64_t>& extents, DType dtype, std::uint64_t most,
+Shape checked_shape(const std::vector<std::int64_t>& extents, const StoredType& type, std::uint64_t most,
                     const std::string& what) {
   constexpr std::size_t kMostAxes = 32;
   if (extents.size() > kMostAxes)
     fail(ErrorKind::checkpoint, "{} has {} axes, more than {}", what, extents.size(), kMostAxes);
-  std::uint64_t n = size_of(dtype);  // without the extents that are 0: those too must make sense
+  // Without the extents that are 0: those too must make sense. A wider element has 4 bytes for 1 at most.
+  std::uint64_t n = type.size();
   bool empty = false;
   for (const std::int64_t e : extents) {
     if (e < 0) fail(ErrorKind::checkpoint, "{} has the extent {}", what, e);
     empty = empty || e == 0;
-    if (e > 0 && static_cast<std::uint64_t>(e) > (std::uint64_t{1} << 62) / n)
+    if (e > 0 && static_cast<std::uint64_t>(e) > (std::uint64_t{1} << 60) / n)
       fail(ErrorKind::checkpoint, "{} has more elements than there can be", what);
     if (e > 0) n *= static_cast<std::uint64_t>(e);
   }

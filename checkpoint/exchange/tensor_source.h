@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/exchange/stored_type.h"
 #include "checkpoint/format/named_tensor.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/restore/whole_tensors.h"
@@ -49,12 +50,13 @@ class CheckpointSource : public TensorSource {
   std::vector<NamedTensor> named_;
 };
 
-// Tensors that lie in one piece in files.
+// Tensors that lie in one piece in files. Those of a type that varscope does not have are widened on the way.
 class FileSource : public TensorSource {
  public:
   struct Place {
     std::size_t file = 0;     // index into the files
     std::uint64_t begin = 0;  // bytes from the start of the file
+    StoredType type;          // its dtype is the tensor's
   };
   // The ranges have been checked against the sizes of the files.
   FileSource(std::vector<std::unique_ptr<ReadFile>> files, std::vector<NamedTensor> tensors,
@@ -67,12 +69,18 @@ class FileSource : public TensorSource {
   std::vector<std::unique_ptr<ReadFile>> files_;
   std::vector<NamedTensor> tensors_;
   std::vector<Place> places_;
+  std::vector<std::byte> scratch_;
 };
 
 // The shape of extents from a file. Throws Error(checkpoint) that begins with `what` when one is negative,
-// when there are more than 32, or when the bytes of such a tensor are more than `most`.
-Shape checked_shape(const std::vector<std::int64_t>& extents, DType dtype, std::uint64_t most,
+// when there are more than 32, or when the bytes of such a tensor, as they are stored or as they are read,
+// are more than `most` or more than can be.
+Shape checked_shape(const std::vector<std::int64_t>& extents, const StoredType& type, std::uint64_t most,
                     const std::string& what);
+// Of a shape that has passed.
+inline std::uint64_t stored_bytes(const Shape& shape, const StoredType& type) {
+  return static_cast<std::uint64_t>(shape.n_elements()) * type.size();
+}
 
 // What `parse(file)` makes of a file; what it finds wrong with the bytes (Error(checkpoint)) begins with the
 // path.

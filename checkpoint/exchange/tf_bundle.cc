@@ -1,7 +1,9 @@
 #include "checkpoint/exchange/tf_bundle.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
+#include <utility>
 
 #include "checkpoint/exchange/tf_bundle.pb.h"
 #include "checkpoint/exchange/tf_table.h"
@@ -40,6 +42,23 @@ std::optional<DType> dtype_of_tf(int number) {
   return std::nullopt;
 }
 
+constexpr int kTfString = 7;
+
+// TensorFlow's name of a dtype of its types.proto, for messages.
+std::string tf_name(int number) {
+  if (const ForeignType* foreign = foreign_type_of_tf(number)) return std::string(foreign->name);
+  constexpr std::array kNames = {
+      std::pair{8, "complex64"},   std::pair{11, "qint8"},       std::pair{12, "quint8"},
+      std::pair{13, "qint32"},     std::pair{15, "qint16"},      std::pair{16, "quint16"},
+      std::pair{18, "complex128"}, std::pair{20, "resource"},    std::pair{21, "variant"},
+      std::pair{23, "uint64"},     std::pair{24, "float8_e5m2"}, std::pair{25, "float8_e4m3fn"},
+      std::pair{29, "int4"},       std::pair{30, "uint4"}};
+  for (const auto& [known, name] : kNames) {
+    if (known == number) return name;
+  }
+  return fmt::format("{} of TensorFlow's numbers", number);
+}
+
 std::string data_name(const std::string& prefix, int shard, int n_shards) {
   return fmt::format("{}.data-{:05d}-of-{:05d}", prefix, shard, n_shards);
 }
@@ -65,8 +84,8 @@ std::string entry_bytes(const NamedTensor& t, std::uint64_t offset, std::uint32_
 // Reads a bundle's index; the files and tensors of a FileSource gather on the way.
 class BundleReader {
  public:
-  BundleReader(Fs& fs, std::string prefix, std::vector<std::string>& skipped)
-      : fs_(fs), prefix_(std::move(prefix)), index_(prefix_ + ".index"), skipped_(skipped) {}
+  BundleReader(Fs& fs, std::string prefix, Widen how, ReadNotes& notes)
+      : fs_(fs), prefix_(std::move(prefix)), index_(prefix_ + ".index"), how_(how), notes_(notes) {}
 
   std::unique_ptr<TensorSource> run() {
     const TableEntries entries = read_table(fs_, index_);
@@ -96,11 +115,14 @@ class BundleReader {
     const std::string who = fmt::format("{}: tensor \"{}\"", index_, name);
     bundle::Entry entry;
     if (!entry.ParseFromString(bytes)) fail(ErrorKind::checkpoint, "{} has a malformed entry", who);
-    const std::optional<DType> dtype = dtype_of_tf(entry.dtype());
-    if (!dtype) {
-      skipped_.push_back(name);
+    if (entry.dtype() == kTfString) {
+      notes_.skipped.push_back(name);
       return;
     }
+    const std::optional<DType> dtype = dtype_of_tf(entry.dtype());
+    const StoredType type =
+        dtype ? StoredType{*dtype}
+              : require_widening(foreign_type_of_tf(entry.dtype()), tf_name(entry.dtype()), how_, who);
     if (entry.slices_size() > 0)
       fail(ErrorKind::checkpoint, "{} was saved in {} slices; save it whole", who, entry.slices_size());
     if (entry.shape().unknown_rank() || entry.shard_id() < 0 ||
@@ -115,34 +137,38 @@ class BundleReader {
            entry.offset(), file.size());
     std::vector<std::int64_t> extents;
     for (const bundle::Shape::Dim& d : entry.shape().dim()) extents.push_back(d.size());
-    NamedTensor tensor{name, *dtype, checked_shape(extents, *dtype, size, who)};
-    if (tensor.n_bytes() != size)
-      fail(ErrorKind::checkpoint, "{} has {} bytes for {} {}", who, size, to_string(*dtype),
-           tensor.shape.str());
+    NamedTensor tensor{name, type.dtype, checked_shape(extents, type, size, who)};
+    if (stored_bytes(tensor.shape, type) != size)
+      fail(ErrorKind::checkpoint, "{} has {} bytes for {} {}", who, size, type.name(), tensor.shape.str());
     n_read_ += size;
     if (n_read_ > n_data_) fail(ErrorKind::checkpoint, "{} is damaged: its tensors overlap", index_);
-    check_crc(file, names_[static_cast<std::size_t>(entry.shard_id())], tensor, offset, entry.crc32c());
+    check_crc(file, names_[static_cast<std::size_t>(entry.shard_id())], entry, name);
+    note_widening(notes_, type, name);
     tensors_.push_back(std::move(tensor));
-    places_.push_back({static_cast<std::size_t>(entry.shard_id()), offset});
+    places_.push_back({static_cast<std::size_t>(entry.shard_id()), offset, type});
   }
 
-  static void check_crc(ReadFile& file, const std::string& file_name, const NamedTensor& t,
-                        std::uint64_t offset, std::uint32_t masked) {
+  // REQUIRES: the entry's range lies in the file.
+  static void check_crc(ReadFile& file, const std::string& file_name, const bundle::Entry& entry,
+                        const std::string& name) {
+    const auto offset = static_cast<std::uint64_t>(entry.offset()),
+               size = static_cast<std::uint64_t>(entry.size());
     std::vector<std::byte> memory;
     std::uint32_t crc = 0;
-    for (std::uint64_t at = 0; at < t.n_bytes(); at += memory.size()) {
-      memory.resize(static_cast<std::size_t>(std::min<std::uint64_t>(t.n_bytes() - at, 1 << 20)));
+    for (std::uint64_t at = 0; at < size; at += memory.size()) {
+      memory.resize(static_cast<std::size_t>(std::min<std::uint64_t>(size - at, 1 << 20)));
       file.read_at(offset + at, memory);
       crc = crc32c(memory, crc);
     }
-    if (mask_crc(crc) != masked)
+    if (mask_crc(crc) != entry.crc32c())
       fail(ErrorKind::checkpoint, "{} is damaged: tensor \"{}\" has crc32c {:08x} instead of {:08x} (masked)",
-           file_name, t.name, mask_crc(crc), masked);
+           file_name, name, mask_crc(crc), entry.crc32c());
   }
 
   Fs& fs_;
   std::string prefix_, index_;
-  std::vector<std::string>& skipped_;
+  Widen how_;
+  ReadNotes& notes_;
   std::vector<std::string> names_;
   std::vector<std::unique_ptr<ReadFile>> files_;
   std::vector<NamedTensor> tensors_;
@@ -158,6 +184,13 @@ void write_tf_bundle(Fs& fs, const std::string& prefix, TensorSource& source) {
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return source.tensors()[a].name < source.tensors()[b].name;  // bytewise, as the table wants it
   });
+  if (fs.exists(prefix) && !fs.is_directory(prefix) &&
+      fs.write_place(prefix).kind == WritePlace::Kind::other) {
+    fail(ErrorKind::config,
+         "{} is no plain file, and a TensorFlow bundle is two of them: name a prefix of new files, or export "
+         "as safetensors or npz",
+         prefix);
+  }
   TableEntries entries = {{"", header_bytes()}};
   AtomicFile data(fs, data_name(prefix, 0, 1));
   for (const std::size_t i : order) {
@@ -176,11 +209,10 @@ void write_tf_bundle(Fs& fs, const std::string& prefix, TensorSource& source) {
   write_table(fs, prefix + ".index", entries);
 }
 
-std::unique_ptr<TensorSource> open_tf_bundle(Fs& fs, const std::string& path,
-                                             std::vector<std::string>& skipped) {
+std::unique_ptr<TensorSource> open_tf_bundle(Fs& fs, const std::string& path, Widen how, ReadNotes& notes) {
   constexpr std::string_view kSuffix = ".index";
   const bool is_index = path.ends_with(kSuffix);
-  return BundleReader(fs, is_index ? path.substr(0, path.size() - kSuffix.size()) : path, skipped).run();
+  return BundleReader(fs, is_index ? path.substr(0, path.size() - kSuffix.size()) : path, how, notes).run();
 }
 
 }  // namespace varscope

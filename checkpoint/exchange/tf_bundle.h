@@ -20,11 +20,10 @@ namespace varscope {
 // tensor without a name.
 void write_tf_bundle(Fs& fs, const std::string& prefix, TensorSource& source);
 
-// `path` is the prefix or the name of the index. Any number of shards. Entries that are no numbers
-// (TensorFlow adds texts that describe Python objects) are left out, their names go into `skipped`. Throws
-// Error(checkpoint) that begins with the file for damage (all bytes are checked), big-endian bundles and
-// variables that were saved in slices.
-std::unique_ptr<TensorSource> open_tf_bundle(Fs& fs, const std::string& path,
-                                             std::vector<std::string>& skipped);
+// `path` is the prefix or the name of the index. Any number of shards. Texts (TensorFlow describes Python
+// objects in them) are left out, their names go into `notes`. Throws Error(checkpoint) that begins with the
+// file for damage (all bytes are checked), big-endian bundles, variables that were saved in slices, and those
+// of types that varscope does not have, unless they can and may be widened.
+std::unique_ptr<TensorSource> open_tf_bundle(Fs& fs, const std::string& path, Widen how, ReadNotes& notes);
 
 }  // namespace varscope

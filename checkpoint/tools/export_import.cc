@@ -29,12 +29,14 @@ void import_tool(Fs& fs, const std::string& file, const std::string& dir, Exchan
     out += json_text({{"path", i.path},
                       {"variables", i.n_variables},
                       {"slots_found", i.n_slots_found},
-                      {"skipped", i.skipped},
+                      {"skipped", i.notes.skipped},
+                      {"widened", i.notes.widened},
                       {"values_hash", hash},
                       {"warnings", i.warnings}});
     return;
   }
-  for (const std::string& name : i.skipped) out += fmt::format("left out, as it is no number: {}\n", name);
+  for (const std::string& name : i.notes.skipped) out += fmt::format("left out, as it is a text: {}\n", name);
+  for (const std::string& line : i.notes.widened) out += fmt::format("widened {}\n", line);
   for (const std::string& warning : i.warnings) out += "warning: " + warning + "\n";
   out += fmt::format("{}: {} variable{} and {} slots of them from {}, values hash {}\n", i.path,
                      i.n_variables, i.n_variables == 1 ? "" : "s", i.n_slots_found, file, hash);

@@ -228,13 +228,14 @@ void CheckpointCommands::add_exchange() {
       ->required();
   to_file->add_option("--format", file_format_, formats)->type_name("safetensors|npz|tf");
   to_file->add_flag("--slots", slots_, "Optimizer slots as well, as <variable>/<slot>");
-  CLI::App* from_file =
-      add("import", "Make a checkpoint of another program's whole tensors, for eval",
-          [this](Fs& fs, std::string& out) {
-            import_tool(fs, path_, other_, exchange_format(path_, file_format_),
-                        {step_, optimizer_, slots_of_optimizer(optimizer_), kVersion}, format(), out);
-            return 0;
-          });
+  CLI::App* from_file = add("import", "Make a checkpoint of another program's whole tensors, for eval",
+                            [this](Fs& fs, std::string& out) {
+                              import_tool(fs, path_, other_, exchange_format(path_, file_format_),
+                                          {step_, optimizer_, slots_of_optimizer(optimizer_), kVersion,
+                                           widen_ ? Widen::yes : Widen::no},
+                                          format(), out);
+                              return 0;
+                            });
   from_file->add_option("file", path_, "The file; of a TensorFlow bundle its prefix")
       ->type_name("FILE")
       ->required();
@@ -247,6 +248,9 @@ void CheckpointCommands::add_exchange() {
       ->add_option("--optimizer", optimizer_,
                    "Optimizer whose slots it has; those not in the file are 0 (default: sgd)")
       ->type_name(names_of(kOptimizerTypes));
+  from_file->add_flag(
+      "--widen", widen_,
+      "Read float16 as float32, int8, int16 and uint16 as int32, uint32 as int64, bool as uint8");
 }
 
 }  // namespace varscope

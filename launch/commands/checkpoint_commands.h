@@ -40,7 +40,8 @@ class CheckpointCommands {
   std::string path_, other_, file_format_, optimizer_ = "sgd";
   std::int64_t step_ = 0;
   int keep_ = 0, servers_ = 0;
-  bool json_ = false, unpin_ = false, dry_run_ = false, slots_ = false;
+  ResultTo result_to_ = ResultTo::output;
+  bool json_ = false, unpin_ = false, dry_run_ = false, slots_ = false, widen_ = false;
   // prune
   std::string config_, best_mode_ = "auto";
   CheckpointConfig rules_;

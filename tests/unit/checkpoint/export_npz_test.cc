@@ -96,7 +96,8 @@ TEST(ExportNpz, WritesWholeTensorsUnderTheirFullNames) {
     Saved saved(saved_as, 3);
     export_to(saved.fs, saved.path, dir / "a.npz");
     testing::expect_tensors(read_by_the_rules(slurp(dir / "a.npz")), model, true, kNames);
-    const auto ours = contents(*open_npz(saved.fs, dir / "a.npz"));
+    ReadNotes notes;
+    const auto ours = contents(*open_npz(saved.fs, dir / "a.npz", Widen::no, notes));
     for (const auto& [name, tensor] : read_by_the_rules(slurp(dir / "a.npz")))
       EXPECT_EQ(ours.at(name), tensor.bytes);
     export_to(saved.fs, saved.path, dir / "a.npz", ExportSlots::leave_out);
@@ -162,18 +163,19 @@ class OpenNpz : public ::testing::Test {
   }
   std::string error(const std::string& bytes) {
     spit(dir / "x.npz", bytes);
-    return error_of([&] { open_npz(fs, dir / "x.npz"); });
+    return error_of([&] { open_npz(fs, dir / "x.npz", Widen::no, notes); });
   }
   std::string dict_error(const std::string& dict, std::size_t n = 8) {
     return error(archive("a.npy", npy(dict, std::string(n, '\1'))));
   }
   TempDir dir;
   PosixFs fs;
+  ReadNotes notes;
 };
 
 TEST_F(OpenNpz, ReadsArchivesWithoutZip64) {
   EXPECT_EQ(dict_error("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n"), "no error");
-  EXPECT_EQ(contents(*open_npz(fs, dir / "x.npz")).at("a"), std::string(8, '\1'));
+  EXPECT_EQ(contents(*open_npz(fs, dir / "x.npz", Widen::no, notes)).at("a"), std::string(8, '\1'));
   EXPECT_EQ(dict_error("{\"shape\": (), \"descr\": \"<f8\", \"fortran_order\": False}"), "no error");
   EXPECT_EQ(dict_error("{'descr': '|u1', 'fortran_order': True, 'shape': (8,)}"), "no error");
 }
@@ -204,10 +206,64 @@ TEST_F(OpenNpz, RefusesWhatItCannotRead) {
   EXPECT_THAT(error("PK"), HasSubstr("is no .npz file: it has 2 bytes"));
 }
 
+// Each type that NumPy has and varscope does not, though one of its own holds it.
+TEST_F(OpenNpz, WidensWhenAsked) {
+  const auto file = [&](const std::string& descr, const std::string& data, std::size_t n) {
+    spit(dir / "x.npz",
+         archive("a.npy",
+                 npy(fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({},), }}", descr, n),
+                     data)));
+  };
+  struct Row {
+    const char *descr, *name;
+    std::string data;
+    std::size_t n;
+    std::string wider;
+    DType dtype;
+  };
+  const std::vector<Row> rows = {
+      {"<f2", "float16", std::string("\0\x3c\0\xc0", 4), 2, std::string("\0\0\x80\x3f\0\0\0\xc0", 8),
+       DType::float32},
+      {"|i1", "int8", "\xff\x7f", 2, std::string("\xff\xff\xff\xff\x7f\0\0\0", 8), DType::int32},
+      {"<i1", "int8", "\xff", 1, "\xff\xff\xff\xff", DType::int32},
+      {"<i2", "int16", std::string("\0\x80", 2), 1, std::string("\0\x80\xff\xff", 4), DType::int32},
+      {"<u2", "uint16", "\xff\xff", 1, std::string("\xff\xff\0\0", 4), DType::int32},
+      {"<u4", "uint32", "\xff\xff\xff\xff", 1, std::string("\xff\xff\xff\xff\0\0\0\0", 8), DType::int64},
+      {"|b1", "bool", std::string("\0\1", 2), 2, std::string("\0\1", 2), DType::uint8}};
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.descr);
+    file(row.descr, row.data, row.n);
+    EXPECT_EQ(
+        error_of([&] { open_npz(fs, dir / "x.npz", Widen::no, notes); }),
+        fmt::format(
+            "checkpoint: {}: array \"a\" is of dtype {}, which varscope does not have; read it as {} with "
+            "--widen",
+            dir / "x.npz", row.descr, to_string(row.dtype)));
+    notes = {};
+    const auto source = open_npz(fs, dir / "x.npz", Widen::yes, notes);
+    EXPECT_EQ(source->tensors()[0].dtype, row.dtype);
+    EXPECT_EQ(contents(*source).at("a"), row.wider);
+    EXPECT_THAT(notes.widened,
+                ::testing::ElementsAre(fmt::format("{} as {}: a", row.name, to_string(row.dtype))));
+    file(row.descr, row.data, row.n + 1);
+    EXPECT_THAT(error_of([&] { open_npz(fs, dir / "x.npz", Widen::yes, notes); }),
+                HasSubstr("bytes where there are"));
+  }
+  for (const char* never : {"<u8", "<c8", ">f2", "<U3"}) {
+    file(never, "12345678", 1);
+    EXPECT_THAT(
+        error_of([&] { open_npz(fs, dir / "x.npz", Widen::yes, notes); }),
+        ::testing::EndsWith(fmt::format(
+            "is of dtype {}, which varscope does not have; save it as another one, or leave it out", never)));
+  }
+}
+
 TEST_F(OpenNpz, SurvivesHostileBytes) {
   Saved saved(tiny_model(1), 1);
   export_to(saved.fs, saved.path, dir / "a.npz");
-  EXPECT_GT(testing::fuzz_file(dir / "a.npz", 1000, [&] { contents(*open_npz(fs, dir / "a.npz")); }), 400);
+  EXPECT_GT(testing::fuzz_file(dir / "a.npz", 1000,
+                               [&] { contents(*open_npz(fs, dir / "a.npz", Widen::no, notes)); }),
+            400);
 }
 
 }  // namespace

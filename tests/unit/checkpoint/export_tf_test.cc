@@ -140,9 +140,9 @@ TEST(ExportTf, WritesABundleOfWholeTensors) {
     export_to(saved.fs, saved.path, dir / "a.ckpt");
     testing::expect_tensors(read_by_the_rules(dir / "a.ckpt"), model, true, kNumbers);
     for (const char* name : {"a.ckpt", "a.ckpt.index"}) {
-      std::vector<std::string> skipped;
-      const auto ours = contents(*open_tf_bundle(fs, dir / name, skipped));
-      EXPECT_THAT(skipped, IsEmpty());
+      ReadNotes notes;
+      const auto ours = contents(*open_tf_bundle(fs, dir / name, Widen::no, notes));
+      EXPECT_THAT(notes.skipped, IsEmpty());
       for (const auto& [tensor, found] : read_by_the_rules(dir / "a.ckpt"))
         EXPECT_EQ(ours.at(tensor), found.bytes);
     }
@@ -205,8 +205,8 @@ class OpenTfBundle : public ::testing::Test {
   std::string prefix() const { return dir / "a.ckpt"; }
   std::string data() const { return prefix() + ".data-00000-of-00001"; }
   void read() {
-    skipped.clear();
-    contents(*open_tf_bundle(fs, prefix(), skipped));
+    notes = {};
+    contents(*open_tf_bundle(fs, prefix(), how, notes));
   }
   std::string error_with(const std::string& entry) {
     write_table(fs, prefix() + ".index", {{"", std::string("\x08\x01", 2)}, {"x", entry}});
@@ -214,7 +214,8 @@ class OpenTfBundle : public ::testing::Test {
   }
   TempDir dir;
   PosixFs fs;
-  std::vector<std::string> skipped;
+  Widen how = Widen::no;
+  ReadNotes notes;
 };
 
 TEST_F(OpenTfBundle, NamesDamageInTheData) {
@@ -235,7 +236,7 @@ TEST_F(OpenTfBundle, RefusesEntriesThatMakeNoSense) {
   EXPECT_THAT(error_with(f32 + dim2 + string("\x28\x08\x3a\x00", 4)), HasSubstr("saved in 1 slices"));
   EXPECT_THAT(error_with("\xff\xff"), HasSubstr("malformed entry"));
   EXPECT_EQ(error_with("\x08\x07"), "no error");
-  EXPECT_THAT(skipped, ::testing::ElementsAre("x")) << "texts are left out";
+  EXPECT_THAT(notes.skipped, ::testing::ElementsAre("x")) << "texts are left out";
   write_table(fs, prefix() + ".index", {{"", string("\x08\x01\x10\x01", 4)}});
   EXPECT_THAT(error_of([&] { read(); }), HasSubstr("big-endian"));
   write_table(fs, prefix() + ".index", {{"", string("\x08\xff\xff\xff\xff\x07", 6)}});
@@ -249,6 +250,46 @@ TEST_F(OpenTfBundle, RefusesEntriesThatMakeNoSense) {
   EXPECT_THAT(error_of([&] { read(); }), HasSubstr("its tensors overlap"));
   write_table(fs, prefix() + ".index", {{"a", "b"}});
   EXPECT_THAT(error_of([&] { read(); }), HasSubstr("has no header"));
+}
+
+// The entry of 2 bytes at the start of the data, of TensorFlow's dtype `number`.
+TEST_F(OpenTfBundle, NamesOrWidensDtypesThatVarscopeDoesNotHave) {
+  const auto entry = [&](int number, char n_bytes, char n_elements) {
+    std::string e = {8, static_cast<char>(number), 0x12, 4, 0x12, 2, 8, n_elements, 0x28, n_bytes, 0x35};
+    put_le(e, masked_crc(slurp(data()).substr(0, static_cast<std::size_t>(n_bytes))));
+    return e;
+  };
+  struct Row {
+    int number;
+    const char* name;
+    char size;
+    const char* wider;
+  };
+  const Row rows[] = {{19, "float16", 2, "float32"}, {6, "int8", 1, "int32"},    {5, "int16", 2, "int32"},
+                      {17, "uint16", 2, "int32"},    {22, "uint32", 4, "int64"}, {10, "bool", 1, "uint8"}};
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.name);
+    how = Widen::no;
+    EXPECT_THAT(
+        error_with(entry(row.number, row.size, 1)),
+        HasSubstr(fmt::format("tensor \"x\" is of dtype {}, which varscope does not have; read it as {} with "
+                              "--widen",
+                              row.name, row.wider)));
+    how = Widen::yes;
+    EXPECT_EQ(error_with(entry(row.number, row.size, 1)), "no error");
+    EXPECT_THAT(notes.widened, ::testing::ElementsAre(fmt::format("{} as {}: x", row.name, row.wider)));
+    EXPECT_THAT(error_with(entry(row.number, static_cast<char>(3 * row.size), 2)), HasSubstr(row.name));
+  }
+  for (const auto& [number, name] : {std::pair{8, "complex64"},
+                                     {23, "uint64"},
+                                     {18, "complex128"},
+                                     {11, "qint8"},
+                                     {99, "99 of TensorFlow's numbers"}})
+    EXPECT_THAT(
+        error_with(entry(number, 8, 1)),
+        ::testing::EndsWith(fmt::format(
+            "tensor \"x\" is of dtype {}, which varscope does not have; save it as another one, or leave it out",
+            name)));
 }
 
 TEST_F(OpenTfBundle, SurvivesHostileBytes) {
