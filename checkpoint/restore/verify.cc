@@ -146,9 +146,8 @@ FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFi
   const std::vector<CheckpointName> names = list_checkpoints(fs, dir);
   if (names.empty()) {
     fail(ErrorKind::checkpoint,
-         "{} {}; start without resuming, or give the checkpoint directory of the run to be resumed", dir,
-         fs.exists(dir) ? "holds no checkpoint to resume from"
-                        : "does not exist, so there is nothing to resume from");
+         "{} {}; name a checkpoint, or a directory of checkpoints that a run has written", dir,
+         fs.exists(dir) ? "holds no checkpoint" : "does not exist");
   }
   FoundCheckpoint found;
   std::vector<std::string> bad;

@@ -2,19 +2,15 @@
 
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/format/manifest.h"
-#include "common/base/error.h"
 #include "launch/observe/output.h"
 
 namespace varscope {
 
 FoundCheckpoint find_checkpoint(Fs& fs, const std::string& path) {
   if (fs.exists(join_path(path, kManifestName))) return {path, {}};
-  if (list_checkpoints(fs, path).empty()) {
-    fail(ErrorKind::checkpoint,
-         "{} {}; name a checkpoint, or a directory of checkpoints that a run has written", path,
-         fs.exists(path) ? "holds no checkpoint" : "does not exist");
-  }
-  return newest_checkpoint(fs, path);
+  const std::string below = join_path(path, "checkpoints");  // a run's directory was named
+  const bool is_run = list_checkpoints(fs, path).empty() && !list_checkpoints(fs, below).empty();
+  return newest_checkpoint(fs, is_run ? below : path);
 }
 
 std::string checkpoint_at(Fs& fs, const std::string& path) {

@@ -7,9 +7,9 @@
 
 namespace varscope {
 
-// The checkpoint that a path means: itself, or the newest whole one of a directory of checkpoints, with a
-// warning for each newer one that is not whole. Throws Error(checkpoint) when there is none, or when none can
-// be used.
+// The checkpoint that a path means: itself, or the newest whole one of a directory of checkpoints or of a
+// run, with a warning for each newer one that is not whole. Throws Error(checkpoint) when there is none, or
+// when none can be used.
 FoundCheckpoint find_checkpoint(Fs& fs, const std::string& path);
 
 // The same for the command line: prints the warnings.

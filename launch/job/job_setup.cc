@@ -122,6 +122,13 @@ FoundCheckpoint found_at(Fs& fs, const std::string& path, const VerifyFiles& ver
 void start_resumed(const TrainOptions& options, PreparedStart& start, Fs& fs, const VerifyFiles& verify) {
   StartPacket& packet = start.packet;
   packet.resume_path =
+  const std::string dir = packet.job.checkpoint_dir();
+  if (options.resume_from.empty() && list_checkpoints(fs, dir).empty()) {
+    fail(ErrorKind::checkpoint,
+         "{} {}; start without resuming, or give the checkpoint directory of the run to be resumed", dir,
+         fs.exists(dir) ? "holds no checkpoint to resume from"
+                        : "does not exist, so there is nothing to resume from");
+  }
       take(options.resume_from.empty() ? newest_checkpoint(fs, packet.job.checkpoint_dir(), verify)
                                        : found_at(fs, options.resume_from, verify),
            start);

@@ -304,12 +304,12 @@ TEST(CheckpointDamage, ErrorsOfTheDiskCountAsDamage) {
 TEST(NewestCheckpoint, SaysWhatToDoWhenThereIsNone) {
   TempDir dir;
   PosixFs fs;
-  EXPECT_EQ(error_of([&] { newest_checkpoint(fs, dir.path()); }),
-            "checkpoint: " + dir.path() +
-                " holds no checkpoint to resume from; start without resuming, or give the checkpoint "
-                "directory of the run to be resumed");
+  EXPECT_EQ(
+      error_of([&] { newest_checkpoint(fs, dir.path()); }),
+      "checkpoint: " + dir.path() +
+          " holds no checkpoint; name a checkpoint, or a directory of checkpoints that a run has written");
   EXPECT_THAT(error_of([&] { newest_checkpoint(fs, dir / "x"); }),
-              HasSubstr("x does not exist, so there is nothing"));
+              HasSubstr("x does not exist; name a checkpoint"));
 }
 
 TEST(NewestCheckpoint, ListsWhatIsWrongWithEachWhenAllAreBad) {
