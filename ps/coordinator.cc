@@ -48,6 +48,7 @@ Coordinator::Coordinator(const Parts& parts)
       current_(parts.train.first),
       reports_(parts.cluster.n_workers()),
       final_states_(parts.cluster.n_workers()),
+      hash_(parts.variables),
       on_nan_(parts.on_nan),
       completed_(parts.train.first),
       last_save_ns_(now_ns()) {

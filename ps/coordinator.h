@@ -52,6 +52,7 @@ class Coordinator {
     Transport& transport;
     const ClusterMap& cluster;
     const BucketPlan& plan;
+    const VariableTable& variables;
     TrainPlan train;
     CheckpointConfig checkpoint;
     CheckpointCoordinator* checkpoints;  // null: none

@@ -79,7 +79,7 @@ std::string CheckpointDirectory::commit(const std::string& id, Manifest manifest
   const std::string tmp = tmp_path(id);
   manifest.id = id;
   if (manifest.unix_time == 0) manifest.unix_time = std::time(nullptr);
-  manifest.values_hash = values_hash_of(manifest);
+  manifest.values_hash = values_hash_1_of(manifest);
   check_manifest(manifest, fmt::format("checkpoint {}", id));
   if (const auto problems = file_problems(fs_, tmp, manifest); !problems.empty()) {
     fail(ErrorKind::checkpoint, "checkpoint {} is not as its servers reported: {}", id,

@@ -125,7 +125,7 @@ Imported import_checkpoint(Fs& fs, const std::string& file, const std::string& d
                                      }
                                    });
   const Manifest manifest = load_manifest(fs, imported.path).manifest;
-  imported.values_hash = manifest.values_hash;
+  imported.values_hash = values_hash_of(manifest);
   imported.warnings = directory.warnings();
   if (std::string warning = not_finite_warning(imported.path, manifest); !warning.empty())
     imported.warnings.push_back(std::move(warning));

@@ -163,8 +163,21 @@ std::string not_finite_text(const std::vector<NotFiniteTensor>& tensors) {
   return text;
 }
 
+Digest values_hash_1_of(const Manifest& manifest) {
+  std::map<std::pair<std::string_view, std::int64_t>, const Digest*> sorted;
+  for (const TensorRecord& t : manifest.tensors) {
+    if (t.slot.empty()) sorted[{t.variable, t.slice}] = &t.digest;
+  }
+  Digester digester;
+  for (const auto& [key, digest] : sorted) {
+    digester.update(fmt::format("{}\n{}\n", key.first, key.second));
+    digester.update(std::as_bytes(std::span(digest->bytes)));
+  }
+  return digester.finish();
+}
+
 Digest values_hash_of(const Manifest& manifest) {
-  ValuesHash hash;
+  ValuesHash hash(manifest.variables);
   for (const TensorRecord& t : manifest.tensors) {
     if (t.slot.empty()) hash.add(t.variable, t.slice, t.digest);
   }
@@ -210,7 +223,7 @@ std::string to_json(const Manifest& m) {
                      {"logical_workers", m.logical_workers},
                      {"optimizer", m.optimizer},
                      {"slots", m.slots},
-                     {"values_hash", m.values_hash.hex()},
+                     {"values_hash", values_hash_of(m).hex()},
                      {"finite", m.knows_not_finite ? Json(m.not_finite.empty()) : Json(nullptr)},
                      {"not_finite", not_finite},
                      {"variables", variables},

@@ -95,7 +95,7 @@ struct Manifest {
   std::vector<FileRecord> files;
   std::vector<TensorRecord> tensors;
   std::string coordinator_state;  // opaque here
-  Digest values_hash;             // ValuesHash over the tensors with slot ""; commit() fills it in
+  Digest values_hash;             // values_hash_1_of(); commit() fills it in
   bool knows_not_finite = false;  // from format 1.2 on: what was written has been looked at
   std::vector<NotFiniteTensor> not_finite;
 
@@ -126,7 +126,10 @@ std::string run_id_of(Provenance provenance);
 // the report has another step or other worker clocks than the manifest, or is of a server that has reported
 // already.
 void add_report(Manifest& manifest, const ShardReport& report);
+// ValuesHash over the tensors with slot "": what programs print, whatever has written the checkpoint.
 Digest values_hash_of(const Manifest& manifest);
+// The hash that manifests keep, of which shapes and dtypes are no part.
+Digest values_hash_1_of(const Manifest& manifest);
 std::uint64_t total_bytes(const Manifest& manifest);  // of its files
 
 // Throws Error(checkpoint) that begins with `what` unless all of the manifest holds together: names, counts

@@ -206,7 +206,7 @@ void check_manifest(const Manifest& manifest, std::string_view what) {
     check_files(manifest);
     check_tensors(manifest);
     check_not_finite(manifest);
-    if (values_hash_of(manifest) != manifest.values_hash)
+    if (values_hash_1_of(manifest) != manifest.values_hash)
       bad("has a hash of the values that is not that of its slices");
   } catch (const Error& e) {
     fail(ErrorKind::checkpoint, "{} {}", what, e.what());

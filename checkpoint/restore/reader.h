@@ -39,7 +39,7 @@ class CheckpointReader {
 
   const Manifest& manifest() const { return manifest_; }
   const std::string& path() const { return path_; }
-  Digest values_hash() const { return manifest_.values_hash; }
+  Digest values_hash() const { return values_hash_of(manifest_); }
 
   // Checks every byte of every file: checksums of CRC blocks, digests of files and of tensors. A line for
   // each problem, which names the file and the CRC block; none when all is well.

@@ -157,7 +157,7 @@ int diff_tool(Fs& fs, const std::string& a, const std::string& b, ToolFormat for
     return Json{{"path", r.path()},
                 {"step", m.step},
                 {"optimizer", m.optimizer},
-                {"values_hash", m.values_hash.hex()}};
+                {"values_hash", r.values_hash().hex()}};
   };
   if (format == ToolFormat::json) {
     Json json = to_json(d);

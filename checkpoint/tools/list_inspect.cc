@@ -244,6 +244,7 @@ std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format) {
     Json json = Json::parse(to_json(m));  // the same facts as manifest.json
     json.erase("tensors");
     json["checkpoint"] = path;
+    json["values_hash_1"] = m.values_hash.hex();
     json["parameters"] = m.variables.n_parameters();
     json["finite"] = not_finite.empty();
     json["not_finite"] = json_of(not_finite);
@@ -254,8 +255,8 @@ std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format) {
   std::vector<std::vector<std::string>> rows = {
       {"variable", "dtype", "shape", "servers", "min", "max", "norm"}};
   for (const VariableReport& r : reports) rows.push_back(row_of(r));
-  return facts(m, path, not_finite) + "\n" + text_table(rows) + "\n" + "values hash  " + m.values_hash.hex() +
-         "\n";
+  return facts(m, path, not_finite) + "\n" + text_table(rows) + "\n" + "values hash  " +
+         reader.values_hash().hex() + "\n";
 }
 
 }  // namespace varscope

@@ -33,7 +33,7 @@ Verdict judge(Fs& fs, const std::string& path) {
 std::string text_of(const Verdict& v) {
   std::string text = v.manifest ? fmt::format("{}: good, {} files, {} bytes, values hash {}\n", v.path,
                                               v.manifest->files.size(), total_bytes(*v.manifest),
-                                              v.manifest->values_hash.hex())
+                                              values_hash_of(*v.manifest).hex())
                                 : fmt::format("{}: DAMAGED\n  {}\n", v.path, fmt::join(v.problems, "\n  "));
   if (v.manifest && !v.manifest->not_finite.empty())
     text += fmt::format("  not finite: {}\n", not_finite_text(*v.manifest));
@@ -46,7 +46,7 @@ Json json_of(const Verdict& v) {
   if (v.manifest) {
     json["files"] = v.manifest->files.size();
     json["bytes"] = total_bytes(*v.manifest);
-    json["values_hash"] = v.manifest->values_hash.hex();
+    json["values_hash"] = values_hash_of(*v.manifest).hex();
     json["finite"] = v.manifest->knows_not_finite ? Json(v.manifest->not_finite.empty()) : Json(nullptr);
   } else {
     json["problems"] = v.problems;

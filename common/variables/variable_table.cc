@@ -80,19 +80,24 @@ std::int64_t VariableTable::n_bytes() const {
 
 Digest VariableTable::digest() const { return digest_of(to_text(*this)); }
 
+ValuesHash::ValuesHash(const VariableTable& variables) {
+  for (const VariableSpec& v : variables.variables())
+    variables_[v.name].type = std::string(to_string(v.dtype)) + " " + v.shape.str();
+}
+
 void ValuesHash::add(const std::string& variable, std::int64_t slice, const Digest& digest) {
-  entries_.push_back({variable, slice, digest});
+  variables_[variable].slices[slice] = digest;
 }
 
 Digest ValuesHash::finish() const {
-  std::vector<Entry> sorted = entries_;
-  std::sort(sorted.begin(), sorted.end(), [](const Entry& x, const Entry& y) {
-    return std::tie(x.variable, x.slice) < std::tie(y.variable, y.slice);
-  });
   Digester digester;
-  for (const Entry& e : sorted) {
-    digester.update(e.variable + "\n" + std::to_string(e.slice) + "\n");
-    digester.update(std::as_bytes(std::span(e.digest.bytes)));
+  digester.update("values 2\n");
+  for (const auto& [name, entry] : variables_) {
+    digester.update(name + "\n" + entry.type + "\n" + std::to_string(entry.slices.size()) + "\n");
+    for (const auto& [slice, digest] : entry.slices) {
+      digester.update(std::to_string(slice) + "\n");
+      digester.update(std::as_bytes(std::span(digest.bytes)));
+    }
   }
   return digester.finish();
 }

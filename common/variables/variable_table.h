@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -115,20 +116,20 @@ class VariableTable {
 };
 
 // The hash of a whole model's values, printed at the end of a run and by `varscope checkpoint inspect`. Add
-// every slice's digest under (variable, index of the slice in slice_variable()); the result depends on values
-// only, not on servers or order.
+// every slice's digest under (variable, index of the slice in slice_variable()); the result depends on the
+// names, dtypes, shapes and values of the variables only, not on servers or order.
 class ValuesHash {
  public:
+  explicit ValuesHash(const VariableTable& variables);  // those without elements too
   void add(const std::string& variable, std::int64_t slice, const Digest& digest);
   Digest finish() const;
 
  private:
   struct Entry {
-    std::string variable;
-    std::int64_t slice;
-    Digest digest;
+    std::string type;  // "float32 [4, 3]"
+    std::map<std::int64_t, Digest> slices;
   };
-  std::vector<Entry> entries_;
+  std::map<std::string, Entry> variables_;
 };
 
 }  // namespace varscope

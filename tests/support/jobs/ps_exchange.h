@@ -123,7 +123,7 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
 // The run by definition: one process, whole variables, no slices, buckets, chunks or messages. Knows neither
 // clipping nor constraints.
 inline Digest reference_hash(const Exchange& e, int n_leaves) {
-  ValuesHash hash;
+  ValuesHash hash(e.variables);
   for (std::size_t i = 0; i < e.variables.size(); ++i) {
     const VariableSpec& v = e.variables[i];
     Tensor value(v.dtype, v.shape);
@@ -217,7 +217,7 @@ class ExchangeWorker {
       client_.pull_all(Clock(exchange_.steps));
       client_.wait_all();
     }
-    ValuesHash hash;
+    ValuesHash hash(exchange_.variables);
     for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
       add_values(exchange_.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
     }

@@ -202,7 +202,7 @@ inline std::string save(Fs& fs, CheckpointDirectory& directory, const Model& mod
 
 // The hash that a checkpoint of this model must have.
 inline Digest values_hash_of(const Model& model) {
-  ValuesHash hash;
+  ValuesHash hash(model.table);
   for (const VariableSpec& v : model.table.variables()) {
     const auto& boxes = model.boxes.at(v.name);
     for (std::size_t i = 0; i < boxes.size(); ++i) {

@@ -60,7 +60,7 @@ TEST(CheckpointDirectory, CommitsAndFinds) {
   ASSERT_EQ(entries.size(), 1U);
   EXPECT_EQ(entries[0].manifest->id, "a");
   EXPECT_GT(entries[0].manifest->unix_time, 1'600'000'000);
-  EXPECT_EQ(entries[0].manifest->values_hash, testing::values_hash_of(small_model(1)));
+  EXPECT_EQ(values_hash_of(*entries[0].manifest), testing::values_hash_of(small_model(1)));
   EXPECT_THAT(leftovers(fs, directory.dir()), IsEmpty());
 }
 

@@ -15,6 +15,7 @@
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/storage/archive.h"
+#include "checkpoint/tools/list_inspect.h"
 #include "checkpoint/tools/reshard.h"
 #include "common/base/serialize.h"
 #include "common/transport/reports.h"
@@ -215,6 +216,27 @@ INSTANTIATE_TEST_SUITE_P(Formats, CheckpointFixture,
                                            Fixture{"v1.2", 2, "f18553efba7d6de4f6c9958d9917671c",
                                                    "6648925d8ebd0402ba53f36c73d00c8b", variables_12()}),
                          [](const auto& info) { return "v1_" + std::to_string(info.param.minor); });
+
+// The hash that is printed covers shapes and dtypes; manifests keep the older one, so that every program can
+// check it.
+TEST(CheckpointFixtures, HaveTheHashOfTodayToo) {
+  PosixFs fs;
+  const std::string dir = VARSCOPE_SOURCE_DIR "/tests/fixtures/checkpoints/";
+  const CheckpointReader reader = CheckpointReader::open(fs, dir + "v1.1/step-000000007");
+  EXPECT_EQ(values_hash_1_of(reader.manifest()), reader.manifest().values_hash);
+  EXPECT_EQ(reader.values_hash().hex(), "4f4613637a1556ba26e7a59ac8760af1");
+  Manifest other = reader.manifest();
+  std::vector<VariableSpec> variables = other.variables.variables();
+  variables[0].shape = Shape{50, 30};
+  other.variables = VariableTable(variables);
+  EXPECT_NE(values_hash_of(other), reader.values_hash());
+  EXPECT_EQ(values_hash_1_of(other), reader.manifest().values_hash);
+  const std::string text = inspect_text(fs, reader.path(), ToolFormat::text);
+  EXPECT_TRUE(text.ends_with("values hash  4f4613637a1556ba26e7a59ac8760af1\n")) << text;
+  EXPECT_NE(inspect_text(fs, reader.path(), ToolFormat::json).find("d14a5f57b738c6a278a204152567b608"),
+            std::string::npos)
+      << "values_hash_1, as older programs printed it";
+}
 
 // What format 1.1 brought.
 TEST(CheckpointFixture11, PartsAveragesAndConstraints) {

@@ -53,7 +53,7 @@ TEST_P(Import, GivesBackWhatWasExported) {
   EXPECT_THAT(d.changed, IsEmpty());
   EXPECT_THAT(d.added, ElementsAre("norm/mean (slot m) float64 [3, 2]")) << "no file says what is trained";
   const Manifest m = load_manifest(fs, path).manifest;
-  EXPECT_EQ(m.values_hash, testing::values_hash_of(small_model(3)));
+  EXPECT_EQ(values_hash_of(m), testing::values_hash_of(small_model(3)));
   EXPECT_EQ(made_by(m), Provenance::import);
   EXPECT_EQ(m.optimizer, "momentum");
   EXPECT_EQ(m.servers, 1);

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+#include <utility>
+#include <vector>
+
 #include "tests/support/thrown.h"
 
 namespace varscope {
@@ -34,8 +38,43 @@ TEST(VariableTable, RefusesTwoOfOneName) {
   EXPECT_EQ(thrown([&] { VariableTable({v, v}); }), "argument: two variables have the name \"a/w\"");
 }
 
+VariableSpec one(const std::string& name, DType dtype, Shape shape) {
+  VariableSpec v;
+  v.name = name;
+  v.dtype = dtype;
+  v.shape = std::move(shape);
+  return v;
+}
+
+TEST(ValuesHash, CoversNamesShapesAndDtypes) {
+  const auto hash = [](const std::vector<VariableSpec>& variables) {
+    ValuesHash h{VariableTable(variables)};
+    for (const VariableSpec& v : variables) {
+      if (v.shape.n_elements() > 0) h.add(v.name, 0, digest_of("the same bytes"));
+    }
+    return h.finish();
+  };
+  const std::vector<std::vector<VariableSpec>> all = {
+      {one("w", DType::float32, {4, 3})},
+      {one("w", DType::float32, {3, 4})},
+      {one("w", DType::float32, {12})},
+      {one("w", DType::int32, {4, 3})},
+      {one("v", DType::float32, {4, 3})},
+      {one("w", DType::float32, {4, 3}), one("e", DType::float32, {0, 4})},
+      {one("w", DType::float32, {4, 3}), one("e", DType::float32, {4, 0})},
+      {one("w", DType::float32, {4, 3}), one("e", DType::int32, {0, 4})},
+      {}};
+  std::set<Digest> seen;
+  for (const auto& variables : all) seen.insert(hash(variables));
+  EXPECT_EQ(seen.size(), all.size());
+  EXPECT_EQ(hash({one("a", DType::float32, {2}), one("b", DType::float32, {2})}),
+            hash({one("b", DType::float32, {2}), one("a", DType::float32, {2})}))
+      << "in whatever order they were made";
+}
+
 TEST(ValuesHash, DoesNotDependOnTheOrderOfSlices) {
-  ValuesHash a, b, c;
+  const VariableTable table({one("v", DType::float32, {8})});
+  ValuesHash a(table), b(table), c(table);
   a.add("v", 0, digest_of("x"));
   a.add("v", 1, digest_of("y"));
   b.add("v", 1, digest_of("y"));

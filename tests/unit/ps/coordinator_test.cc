@@ -27,7 +27,7 @@ class EvaluationTest : public ::testing::Test {
  protected:
   Coordinator make(CheckpointCoordinator* checkpoints) {
     return Coordinator(
-        {*server, cluster, plan, {Clock(0), Clock(9), 4}, {}, checkpoints, heard, {}, evaluated});
+        {*server, cluster, plan, variables, {Clock(0), Clock(9), 4}, {}, checkpoints, heard, {}, evaluated});
   }
   // The batch's share of a confusion matrix, and of a sum of log losses.
   static Message report(int worker, std::int64_t batch, std::vector<std::int64_t> counts, double log_loss) {

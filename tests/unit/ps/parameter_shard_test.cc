@@ -37,7 +37,7 @@ TEST(ParameterShard, InitialValuesDoNotDependOnTheNumberOfServers) {
   const Optimizer optimizer(adagrad());
   for (int n_servers : {1, 2, 3, 8}) {
     const BucketPlan plan = BucketPlan::make(variables, n_servers);
-    ValuesHash hash;
+    ValuesHash hash(variables);
     std::map<std::string, std::int64_t> elements;
     for (int s = 0; s < n_servers; ++s) {
       ParameterShard shard(variables, plan, ServerId(s), optimizer.slots());
