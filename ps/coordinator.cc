@@ -36,6 +36,15 @@ EvaluationRecord record_of(const EvalSummary& eval) {
 
 }  // namespace
 
+std::string to_manifest_text(const CoordinatorState& state) { return to_text(state) + state.run; }
+
+CoordinatorState from_manifest_text(const std::string& text) {
+  auto state = from_text<CoordinatorState>(text, "the coordinator's state in the checkpoint");
+  const std::size_t end = text.find('\n');
+  if (end != std::string::npos) state.run = text.substr(end + 1);
+  return state;
+}
+
 Coordinator::Coordinator(const Parts& parts)
     : transport_(parts.transport),
       cluster_(parts.cluster),
@@ -251,7 +260,7 @@ void Coordinator::on_request(std::uint32_t what) {
   }
 }
 
-std::string Coordinator::state_text() const { return to_text(state_); }
+std::string Coordinator::state_text() const { return to_manifest_text(state_); }
 
 void Coordinator::on_eval_report(const Message& message) {
   sender_of(message, cluster_);

@@ -28,17 +28,24 @@ struct TrainPlan {
   std::int64_t steps_per_epoch = 1;
 };
 
-// What the coordinator must remember over a restart (Manifest::coordinator_state, a text archive).
+// What the coordinator must remember over a restart (Manifest::coordinator_state).
 struct CoordinatorState {
   BatchSums epoch;  // so far
   std::int64_t dataset_size = 0;
   std::int64_t batch = 0;
   std::int64_t seed = 0;
+  // What else is known of the run, opaque here; "": of a version that did not keep it.
+  std::string run = {};
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& epoch& dataset_size& batch& seed;
   }
 };
+
+// A text archive, whose only line feed is its end, and `run` behind it: who knows the archive alone reads
+// that. The latter throws Error(data).
+std::string to_manifest_text(const CoordinatorState& state);
+CoordinatorState from_manifest_text(const std::string& text);
 
 // Server 0's control plane, the step barrier of BSP: collects the workers' step reports, lets the next step
 // go, decides which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends

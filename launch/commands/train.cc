@@ -62,8 +62,13 @@ void tell_how_to_go_on(const StartPacket& start) {
 }
 
 ModelFacts facts_of(const WorkerModel& model) {
-  return {model.table, model.train->size(), model.test ? model.test->size() : 0,
-          model.model.evaluation_spec(), model.warnings};
+  return {model.table,
+          model.train->size(),
+          model.test ? model.test->size() : 0,
+          model.model.evaluation_spec(),
+          model.warnings,
+          model.train->identity(),
+          model.test ? model.test->identity() : DataIdentity{}};
 }
 
 // In one process each server is a thread.
@@ -255,16 +260,17 @@ std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context, const
     for (Rank w : context.cluster.workers) {
       const auto theirs =
           from_binary<ModelFacts>(all[static_cast<std::size_t>(w.value)], "the model's facts");
-      if (theirs.table.digest() != context.facts.table.digest() ||
-          theirs.train_samples != context.facts.train_samples ||
-          theirs.test_samples != context.facts.test_samples) {
-        fail(ErrorKind::protocol,
-             "rank {} ({}) sees another model or data set than rank {} ({}): {} against {} training samples; "
-             "make the files "
-             "under VARSCOPE_DATA the same on every host",
-             w.value, context.hosts[static_cast<std::size_t>(w.value)], first.value,
-             context.hosts[static_cast<std::size_t>(first.value)], theirs.train_samples,
-             context.facts.train_samples);
+      if (theirs.table.digest() != context.facts.table.digest() || theirs.train != context.facts.train ||
+          theirs.test != context.facts.test) {
+        fail(
+            ErrorKind::protocol,
+            "rank {} ({}) sees another model or data set than rank {} ({}): {} against {} training samples{}; "
+            "make the files "
+            "under VARSCOPE_DATA the same on every host",
+            w.value, context.hosts[static_cast<std::size_t>(w.value)], first.value,
+            context.hosts[static_cast<std::size_t>(first.value)], theirs.train_samples,
+            context.facts.train_samples,
+            theirs.train.content != context.facts.train.content ? " of other contents" : "");
       }
     }
     complete_context(context);

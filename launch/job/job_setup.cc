@@ -15,6 +15,7 @@
 #include "common/config/yaml_reader.h"
 #include "launch/job/finite_advice.h"
 #include "launch/job/job_warnings.h"
+#include "launch/job/run_differences.h"
 #include "launch/process/go_on.h"
 #include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
@@ -31,12 +32,12 @@ std::string new_id() {
 void set_aside(Fs& fs, std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (!fs.exists(path)) return;
-  const std::string old = fmt::format("{}.old-{}", path, std::time(nullptr));
   std::error_code
       error;  // a FIFO or a device holds nothing of an earlier run: it is somebody's who reads there
   if (const auto what = std::filesystem::status(path, error);
       std::filesystem::exists(what) && std::filesystem::is_other(what))
     return;
+  const std::string old = fmt::format("{}.old-{}", path, std::time(nullptr));
   std::string to = old;
   for (int i = 2; fs.exists(to); ++i) to = fmt::format("{}.{}", old, i);
   fs.rename(path, to);
@@ -121,7 +122,6 @@ FoundCheckpoint found_at(Fs& fs, const std::string& path, const VerifyFiles& ver
 
 void start_resumed(const TrainOptions& options, PreparedStart& start, Fs& fs, const VerifyFiles& verify) {
   StartPacket& packet = start.packet;
-  packet.resume_path =
   const std::string dir = packet.job.checkpoint_dir();
   if (options.resume_from.empty() && list_checkpoints(fs, dir).empty()) {
     fail(ErrorKind::checkpoint,
@@ -129,6 +129,7 @@ void start_resumed(const TrainOptions& options, PreparedStart& start, Fs& fs, co
          fs.exists(dir) ? "holds no checkpoint to resume from"
                         : "does not exist, so there is nothing to resume from");
   }
+  packet.resume_path =
       take(options.resume_from.empty() ? newest_checkpoint(fs, packet.job.checkpoint_dir(), verify)
                                        : found_at(fs, options.resume_from, verify),
            start);
@@ -276,12 +277,11 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
   TrainPlan plan;
   plan.steps_per_epoch = steps_per_epoch(facts.train_samples, job.train.batch);
   plan.last = last_step(job, plan.steps_per_epoch);
-  state = {{}, facts.train_samples, job.train.batch, job.job.seed};
+  state = {{}, facts.train_samples, job.train.batch, job.job.seed, compared_run_text(facts, job)};
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);
   plan.last = std::max(plan.last, plan.first);
-  state =
-      from_text<CoordinatorState>(resumed->coordinator_state, "the coordinator's state in the checkpoint");
+  state.epoch = from_manifest_text(resumed->coordinator_state).epoch;
   return plan;
 }
 

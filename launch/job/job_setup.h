@@ -95,9 +95,10 @@ struct ModelFacts {
   std::int64_t test_samples = 0;
   EvaluationSpec evaluation;
   std::vector<std::string> warnings = {};  // for rank 0 to print
+  DataIdentity train = {}, test = {};      // test is not known without a test set
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& table& train_samples& test_samples& evaluation& warnings;
+    ar& table& train_samples& test_samples& evaluation& warnings& train& test;
   }
 };
 

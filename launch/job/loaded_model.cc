@@ -7,6 +7,7 @@
 #include "common/base/finite.h"
 #include "launch/job/find_checkpoint.h"
 #include "launch/job/job_setup.h"
+#include "launch/job/run_differences.h"
 #include "launch/job/start_values.h"
 
 namespace varscope {
@@ -22,15 +23,17 @@ struct LoadedModel::Parts {
   std::vector<std::string> warnings;
 
   std::uint64_t seed() const { return static_cast<std::uint64_t>(job.job.seed); }
+  DataFacts data;
+
   void build(const Options& options);
   void read(Fs& fs, const std::string& checkpoint);
+  void compare_run(const Manifest& manifest, std::vector<std::string>& problems);
 };
 
 void LoadedModel::Parts::build(const Options& options) {
   const LayerRegistry built_in = options.layers == nullptr ? LayerRegistry::built_in() : LayerRegistry();
   const LayerRegistry& layers = options.layers == nullptr ? built_in : *options.layers;
-  const DataFacts data =
-      options.data ? *options.data : DataFacts::of(*load_dataset(job, job.data.train, DataSplit::train));
+  data = options.data ? *options.data : DataFacts::of(*load_dataset(job, job.data.train, DataSplit::train));
   model = build_model(store, job, data, GraphMode::train, layers);
   if (options.mode == GraphMode::evaluate) model = build_model(store, job, data, GraphMode::evaluate, layers);
 }
@@ -42,10 +45,10 @@ void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint) {
   path = reader.path();
   step = reader.manifest().step;
   const CheckpointNames names = checkpoint_names(job, store.table());
-  refuse(path, "the model",
-         plan_values(reader.manifest(), names.in_checkpoint(store.table()))
-             .problems(RestorePlan::Extra::include),
-         "nothing was loaded; use the config it was made with");
+  std::vector<std::string> problems = plan_values(reader.manifest(), names.in_checkpoint(store.table()))
+                                          .problems(RestorePlan::Extra::include);
+  compare_run(reader.manifest(), problems);
+  refuse(path, "the model", problems, "nothing was loaded; use the config it was made with, and its data");
   std::vector<NotFiniteTensor> not_finite;
   session.emplace(model.graph, seed(), [&](const Variable& v, const TensorView& out) {
     const Shape start(std::vector<std::int64_t>(v.shape().rank(), 0));
@@ -56,6 +59,19 @@ void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint) {
   });
   if (!not_finite.empty())
     warnings.push_back(fmt::format("checkpoint {} is not finite: {}", path, not_finite_text(not_finite)));
+}
+
+// With the run that made the checkpoint. Of the data, what a model means by ids; others may be evaluated.
+void LoadedModel::Parts::compare_run(const Manifest& manifest, std::vector<std::string>& problems) {
+  const std::optional<ComparedRun> run = compared_run(manifest);
+  if (!run) return;
+  if (run->train.is_known() && data.vocabulary != Digest() && run->train.vocabulary != data.vocabulary) {
+    problems.push_back(fmt::format(
+        "data.train: another vocabulary than in the checkpoint's run, so that ids mean other words (XXH3 {}, then {})",
+        data.vocabulary.hex(), run->train.vocabulary.hex()));
+  }
+  for (const std::string& line : config_differences(run->config, job, ConfigPart::model))
+    warnings.push_back(line + "; the values are of another model");
 }
 
 LoadedModel LoadedModel::open(JobConfig job, const std::string& checkpoint, const Options& options) {

@@ -10,7 +10,9 @@
 #include "common/base/serialize.h"
 #include "common/base/text.h"
 #include "launch/job/finite_advice.h"
+#include "launch/job/run_differences.h"
 #include "ps/checkpointing/restore.h"
+#include "ps/coordinator.h"
 #include "ps/update/optimizer.h"
 
 namespace varscope {
@@ -66,7 +68,8 @@ void check_new_names(const JobConfig& job, const std::vector<std::string>& model
 }
 
 // Why the run would not go on where it stopped in its data.
-std::vector<std::string> data_differences(const JobConfig& job, const ModelFacts& facts, const Manifest& m) {
+std::vector<std::string> differences_of_run(const JobConfig& job, const ModelFacts& facts,
+                                            const Manifest& m) {
   if (m.coordinator_state.empty()) {
     return {
         fmt::format("it {} and has no place in the data to go on from; evaluate it with varscope eval "
@@ -74,8 +77,7 @@ std::vector<std::string> data_differences(const JobConfig& job, const ModelFacts
                     "checkpoint that a run has written",
                     made_by(m) == Provenance::saver ? "was saved by a program" : "was imported from a file")};
   }
-  const auto saved =
-      from_text<CoordinatorState>(m.coordinator_state, "the coordinator's state in the checkpoint");
+  const CoordinatorState saved = from_manifest_text(m.coordinator_state);
   std::vector<std::string> differences;
   const auto compare = [&](const char* name, std::int64_t before, std::int64_t now) {
     if (before != now)
@@ -84,6 +86,14 @@ std::vector<std::string> data_differences(const JobConfig& job, const ModelFacts
   compare("train.batch", saved.batch, job.train.batch);
   compare("job.seed", saved.seed, job.job.seed);
   compare("samples in data.train", saved.dataset_size, facts.train_samples);
+  const std::optional<ComparedRun> run = compared_run(m);
+  if (!run) return differences;
+  const std::vector<std::string> of_data = data_differences("data.train", run->train, facts.train);
+  differences.insert(differences.end(), of_data.begin(), of_data.end());
+  if (!of_data.empty()) {  // what the config says of it may be why
+    for (std::string& line : config_differences(run->config, job, ConfigPart::data))
+      differences.push_back(std::move(line));
+  }
   return differences;
 }
 
@@ -173,7 +183,7 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
                                         to_string(start.job.optimizer.type));
   const bool partial = start.job.checkpoint.partial_restore;
   std::vector<std::string> problems = partial ? plan.conflicts : plan.problems(RestorePlan::Extra::include);
-  for (std::string& p : data_differences(start.job, facts, *manifest_)) problems.push_back(std::move(p));
+  for (std::string& p : differences_of_run(start.job, facts, *manifest_)) problems.push_back(std::move(p));
   refuse(
       path_, "the job, which cannot resume", problems,
       plan.missing.empty() || partial
@@ -193,6 +203,12 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
     warnings_.push_back(v.text + ": it starts with initial values (checkpoint.partial_restore)");
   }
   for (const UnmatchedVariable& v : plan.extra) warnings_.push_back(v.text + ": it is left out");
+  const std::optional<ComparedRun> saved = compared_run(*manifest_);
+  if (!saved) return;
+  for (const std::string& line : data_differences("data.test", saved->test, facts.test))
+    warnings_.push_back(line + "; evaluations are not to be compared with earlier ones");
+  for (const std::string& line : config_differences(saved->config, start.job, ConfigPart::run))
+    warnings_.push_back(line + "; the bits will differ from those of a run that was not changed");
 }
 
 // Of the values that the model takes.
@@ -214,6 +230,13 @@ void StartValues::plan_warm_start(Fs& fs, const StartPacket& start, const ModelF
   if (std::string warning = start_warning(fs, start, path_, not_finite_values(facts.table)); !warning.empty())
     warnings_.push_back(std::move(warning));
   const std::vector<std::string>& others = warm_start_.uncaptured();
+  const std::optional<ComparedRun> saved = compared_run(*manifest_);
+  if (saved && saved->train.is_known() && facts.train.is_known() &&
+      saved->train.vocabulary != facts.train.vocabulary) {
+    warnings_.push_back(fmt::format(
+        "data.train has another vocabulary than the run of {}: values that belong to ids mean other words",
+        path_));
+  }
   std::string text =
       fmt::format("  warm start   {} of {} variables from {} (step {})", warm_start_.n_captured(),
                   warm_start_.n_captured() + others.size(), path_, manifest_->step);

@@ -110,8 +110,9 @@ TEST_F(NotFiniteJob, WarnGoesOnAndKeepsTheFiniteCheckpoints) {
   train_well();
   const Ended e = diverge("warn");
   EXPECT_EQ(e.code, 0) << e.all();
-  ASSERT_EQ(e.messages().size(), 1U) << e.all();
-  EXPECT_THAT(e.messages()[0],
+  ASSERT_EQ(e.messages().size(), 2U) << e.all();
+  EXPECT_THAT(e.messages()[0], HasSubstr("optimizer.learning_rate: 0.05 in the checkpoint's run, 1e+30 now"));
+  EXPECT_THAT(e.messages()[1],
               AllOf(HasSubstr("warning: step 2"), HasSubstr("; training goes on (train.on_nan: warn)")));
   EXPECT_THAT(e.out + e.err,
               AllOf(Not(HasSubstr("-nan")), HasSubstr("loss nan"), HasSubstr("  not finite   since step 2")));

@@ -33,6 +33,18 @@ std::span<const std::uint8_t> ByteImages::pixels(std::int64_t i) const {
   return {pixels_.data() + static_cast<std::size_t>(i) * n, n};
 }
 
+DataIdentity Dataset::identity() const {
+  const auto dims = sample_shape().dims();
+  return {size(), {dims.begin(), dims.end()}, n_classes(), vocabulary_digest(), content()};
+}
+
+Digest ByteImages::content() const {
+  Digester digester;
+  digester.update(std::as_bytes(std::span(pixels_)));
+  digester.update(std::as_bytes(std::span(labels_)));
+  return digester.finish();
+}
+
 void ByteImages::fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const {
   const auto n = static_cast<std::int64_t>(indices.size());
   const bool x_fits = (x.dtype() == DType::float32 || x.dtype() == DType::float64) &&

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "common/base/data_identity.h"
 #include "common/base/tensor.h"
 
 namespace varscope {
@@ -42,6 +43,12 @@ class Dataset {
   virtual void fill(std::span<const std::int64_t> indices, const TensorView& x,
                     const TensorView& y) const = 0;
 
+  // Over all samples and labels, as they are in memory: equal for data that fill() gives alike. Some 10 GB/s.
+  virtual Digest content() const = 0;
+  // Over what the ids mean; zeros where there are none.
+  virtual Digest vocabulary_digest() const { return {}; }
+  DataIdentity identity() const;
+
  private:
   static inline const Shape kOneLabel;
 };
@@ -55,6 +62,7 @@ class ByteImages : public Dataset {
   bool knows_classes() const override { return knows_classes_; }
   std::int64_t n_bytes() const override { return static_cast<std::int64_t>(pixels_.size() + labels_.size()); }
   void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
+  Digest content() const override;
 
   std::span<const std::uint8_t> pixels(std::int64_t i) const;
   std::int32_t label(std::int64_t i) const { return labels_[static_cast<std::size_t>(i)]; }

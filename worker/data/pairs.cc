@@ -70,6 +70,15 @@ PairDataset::PairDataset(std::unique_ptr<Dataset> base, std::uint64_t seed)
   }
 }
 
+Digest PairDataset::content() const {
+  const Digest base = base_->content();
+  Digester digester;
+  digester.update(std::as_bytes(std::span(base.bytes)));
+  digester.update(std::as_bytes(std::span(partner_)));
+  digester.update(std::as_bytes(std::span(label_)));
+  return digester.finish();
+}
+
 void PairDataset::fill(std::span<const std::int64_t> indices, const TensorView& x,
                        const TensorView& y) const {
   const auto n = static_cast<std::int64_t>(indices.size());

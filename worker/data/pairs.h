@@ -23,6 +23,7 @@ class PairDataset final : public Dataset {
     return base_->n_bytes() + size() * static_cast<std::int64_t>(sizeof(std::int64_t) + sizeof(std::int32_t));
   }
   void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
+  Digest content() const override;
 
  private:
   std::unique_ptr<Dataset> base_;

@@ -100,6 +100,14 @@ TextDataset::TextDataset(const std::filesystem::path& file, const TextOptions& o
   }
 }
 
+Digest TextDataset::content() const { return digest_of(std::as_bytes(std::span(ids_))); }
+
+Digest TextDataset::vocabulary_digest() const {
+  Digester digester;
+  for (const std::string& word : vocabulary_) digester.update(word + "\n");  // no word has white space
+  return digester.finish();
+}
+
 void TextDataset::fill(std::span<const std::int64_t> indices, const TensorView& x,
                        const TensorView& y) const {
   const auto n = static_cast<std::int64_t>(indices.size());

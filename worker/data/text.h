@@ -46,6 +46,8 @@ class TextDataset final : public Dataset {
     return n_words() * static_cast<std::int64_t>(sizeof(std::int32_t));
   }
   void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
+  Digest content() const override;
+  Digest vocabulary_digest() const override;
 
   std::int64_t n_words() const { return static_cast<std::int64_t>(ids_.size()); }
   const std::vector<std::string>& vocabulary() const { return vocabulary_; }  // by id; [0] is "<unk>"

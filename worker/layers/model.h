@@ -21,8 +21,10 @@ struct DataFacts {
   Features features = Features::real;
   Shape label_shape = {};     // of one sample
   bool exact_classes = true;  // false: a model may have more classes than these data
+  Digest vocabulary = {};     // Dataset::vocabulary_digest(); zeros: not known
   static DataFacts of(const Dataset& data) {
-    return {data.sample_shape(), data.n_classes(), data.features(), data.label_shape(), data.knows_classes()};
+    return {data.sample_shape(), data.n_classes(),     data.features(),
+            data.label_shape(),  data.knows_classes(), data.vocabulary_digest()};
   }
 };
 

@@ -35,6 +35,8 @@ class Labels final : public Dataset {
     }
   }
 
+  Digest content() const override { return digest_of(std::as_bytes(std::span(labels_))); }
+
  private:
   std::vector<std::int32_t> labels_;
   std::int64_t n_classes_;

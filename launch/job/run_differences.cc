@@ -1,0 +1,159 @@
+#include "launch/job/run_differences.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string_view>
+
+#include "common/base/error.h"
+#include "common/base/serialize.h"
+#include "common/base/tensor.h"
+#include "common/config/yaml_reader.h"
+#include "ps/coordinator.h"
+
+namespace varscope {
+namespace {
+
+using Leaves = std::map<std::string, std::string>;
+
+bool is_leaf(const ConfigNode& node) {
+  if (node.is_map()) return node.entries.empty();
+  return !node.is_list() || std::ranges::all_of(node.items, &ConfigNode::is_scalar);
+}
+
+std::string text_of(const ConfigNode& leaf) {
+  if (leaf.is_scalar()) return leaf.scalar.empty() ? "\"\"" : leaf.scalar;
+  if (!leaf.is_list()) return "nothing";
+  std::string text;
+  for (const ConfigNode& item : leaf.items) text += (text.empty() ? "" : ", ") + item.scalar;
+  return "[" + text + "]";
+}
+
+void gather(const ConfigNode& node, const std::string& path, Leaves& leaves) {
+  if (is_leaf(node)) leaves[path] = text_of(node);
+  if (is_leaf(node)) return;
+  for (const ConfigEntry& e : node.entries) gather(e.value, join_keys(path, e.key), leaves);
+  for (std::size_t i = 0; i < node.items.size(); ++i)
+    gather(node.items[i], join_keys(path, std::to_string(i)), leaves);
+}
+
+bool mean_the_same(const std::string& a, const std::string& b) {
+  double x = 0, y = 0;
+  return a == b || (parse_number(a, x) && parse_number(b, y) && x == y);
+}
+
+bool is_below(std::string_view path, std::string_view section) {
+  return path == section || (path.starts_with(section) && path.substr(section.size()).starts_with('.'));
+}
+
+// First values are those of the checkpoint, whatever would have made them, and slicing changes no value.
+bool changes_nothing(std::string_view path) {
+  while (!path.empty()) {
+    const std::string_view key = path.substr(0, path.find('.'));
+    if (key == "initializer" || key.ends_with("_initializer") || key == "partitioner") return true;
+    path.remove_prefix(std::min(key.size() + 1, path.size()));
+  }
+  return false;
+}
+
+bool is_part_of(const std::string& path, ConfigPart part) {
+  if (part == ConfigPart::data) return is_below(path, "data.train");
+  if (changes_nothing(path)) return false;
+  if (part == ConfigPart::model) return is_below(path, "model");
+  // How long, how often, where to; and what is compared by itself.
+  constexpr std::array kOthers = {"job",
+                                  "data",
+                                  "checkpoint",
+                                  "output",
+                                  "warm_start",
+                                  "cluster",
+                                  "train.epochs",
+                                  "train.max_steps",
+                                  "train.batch",
+                                  "train.log_every_steps",
+                                  "train.eval_every_epochs",
+                                  "train.on_nan",
+                                  "train.metrics"};
+  return path == "cluster.blas_threads" ||
+         std::ranges::none_of(kOthers, [&](const char* other) { return is_below(path, other); });
+}
+
+}  // namespace
+
+std::string compared_run_text(const ModelFacts& facts, const JobConfig& job) {
+  return to_text(ComparedRun{facts.train, facts.test, computing_config(job)});
+}
+
+std::optional<ComparedRun> compared_run(const Manifest& manifest) {
+  if (manifest.coordinator_state.empty()) return std::nullopt;
+  try {
+    const CoordinatorState state = from_manifest_text(manifest.coordinator_state);
+    if (state.run.empty()) return std::nullopt;
+    return from_text<ComparedRun>(state.run, "what the checkpoint keeps of its run");
+  } catch (const Error&) {
+    return std::nullopt;  // who goes on from it says so
+  }
+}
+
+std::vector<std::string> data_differences(const std::string& key, const DataIdentity& before,
+                                          const DataIdentity& now) {
+  std::vector<std::string> lines;
+  if (!before.is_known() || !now.is_known()) return lines;
+  if (before.sample_shape != now.sample_shape) {
+    lines.push_back(fmt::format("{}: samples of shape {} in the checkpoint's run, {} now", key,
+                                Shape(before.sample_shape).str(), Shape(now.sample_shape).str()));
+  }
+  // The same samples with `classes:` said or not are the same data.
+  if (before.classes != now.classes && before.content != now.content) {
+    lines.push_back(
+        fmt::format("{}: {} classes in the checkpoint's run, {} now", key, before.classes, now.classes));
+  }
+  if (before.vocabulary != now.vocabulary) {
+    lines.push_back(fmt::format(
+        "{}: another vocabulary than in the checkpoint's run, so that ids mean other words (XXH3 {}, then {})",
+        key, now.vocabulary.hex(), before.vocabulary.hex()));
+  }
+  if (before.content != now.content && before.samples == now.samples) {
+    lines.push_back(fmt::format(
+        "{}: other samples or labels than in the checkpoint's run, though as many: the files were edited, or are "
+        "others (XXH3 {}, then {})",
+        key, now.content.hex(), before.content.hex()));
+  }
+  return lines;
+}
+
+std::map<std::string, std::string> computing_config(const JobConfig& job) {
+  Leaves all;
+  gather(read_yaml_text(dump(job), job.file), "", all);
+  std::erase_if(all, [](const auto& leaf) {
+    return !is_part_of(leaf.first, ConfigPart::run) && !is_part_of(leaf.first, ConfigPart::data);
+  });
+  return all;
+}
+
+std::vector<std::string> config_differences(const std::map<std::string, std::string>& before,
+                                            const JobConfig& now, ConfigPart part) {
+  constexpr std::size_t kMost = 8;
+  std::vector<std::string> lines;
+  if (before.empty()) return lines;
+  const Leaves today = computing_config(now);
+  Leaves all = before;
+  all.insert(today.begin(), today.end());
+  const auto value = [](const Leaves& leaves, const std::string& path) {
+    const auto it = leaves.find(path);
+    return it == leaves.end() ? std::string("nothing") : it->second;
+  };
+  for (const auto& [path, unused] : all) {
+    const std::string a = value(before, path), b = value(today, path);
+    if (is_part_of(path, part) && !mean_the_same(a, b))
+      lines.push_back(fmt::format("{}: {} in the checkpoint's run, {} now", path, a, b));
+  }
+  if (lines.size() <= kMost) return lines;
+  const std::size_t n_more = lines.size() - kMost;
+  lines.resize(kMost);
+  lines.push_back(
+      fmt::format("{} more keys of the config are not what they were in the checkpoint's run", n_more));
+  return lines;
+}
+
+}  // namespace varscope

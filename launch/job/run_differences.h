@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/format/manifest.h"
+#include "common/base/data_identity.h"
+#include "common/config/job_config.h"
+#include "launch/job/job_setup.h"
+
+namespace varscope {
+
+// What a run is compared with when it goes on from a checkpoint, and a model that is loaded from one.
+struct ComparedRun {
+  DataIdentity train, test;                   // test is not known without a test set
+  std::map<std::string, std::string> config;  // computing_config()
+
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& train& test& config;
+  }
+};
+
+// The effective values of all keys that change what a run computes or what its values mean, by their paths.
+// Not among them: how long, how often and where to, first values, and how variables are
+// sliced.
+std::map<std::string, std::string> computing_config(const JobConfig& job);
+
+// For CoordinatorState::run.
+std::string compared_run_text(const ModelFacts& facts, const JobConfig& job);
+// What a checkpoint keeps of its run; nothing for one that no run has made, of a version that did not keep
+// it, and where it cannot be read.
+std::optional<ComparedRun> compared_run(const Manifest& manifest);
+
+// What data are not what they were, a line each, which begin with `key` (data.train); empty also where one of
+// the two is not known. The count of samples is not among them.
+std::vector<std::string> data_differences(const std::string& key, const DataIdentity& before,
+                                          const DataIdentity& now);
+
+// Where they are not what they were, without being refused elsewhere: "train.shuffle: true in the
+// checkpoint's run, false now". At most 8; then a line says how many more there are. An empty `before`, of an
+// older version, differs in nothing.
+enum class ConfigPart : std::uint8_t {
+  run,    // all but data
+  model,  // the function that its values are of
+  data    // data.train
+};
+std::vector<std::string> config_differences(const std::map<std::string, std::string>& before,
+                                            const JobConfig& now, ConfigPart part);
+
+}  // namespace varscope

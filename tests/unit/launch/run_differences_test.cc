@@ -1,0 +1,157 @@
+#include "launch/job/run_differences.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base/serialize.h"
+#include "common/config/yaml_reader.h"
+#include "ps/coordinator.h"
+
+namespace varscope {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+JobConfig job(const std::string& optimizer = "{type: sgd, learning_rate: 0.1}",
+              const std::string& train = "{epochs: 1, batch: 8}", const std::string& activation = "relu",
+              const std::string& more = "") {
+  return parse_job(
+      read_yaml_text("job: {name: t}\ndata: {train: {type: text, file: a, vocabulary: 9, steps: 2}}\n"
+                     "model:\n  layers:\n    - {type: dense, units: 3, activation: " +
+                         activation + ", initializer: {type: constant, value: 1}}\n" +
+                         "    - {type: dense, units: 9}\n  loss: softmax_cross_entropy\noptimizer: " +
+                         optimizer + "\ntrain: " + train + "\n" + more,
+                     "job.yaml"),
+      "job.yaml");
+}
+
+std::vector<std::string> differences(const JobConfig& now, ConfigPart part = ConfigPart::run) {
+  return config_differences(computing_config(job()), now, part);
+}
+
+TEST(ConfigDifferences, NamesEachKeyThatChangesTheResult) {
+  EXPECT_THAT(differences(job()), IsEmpty());
+  EXPECT_THAT(differences(job("{type: sgd, learning_rate: 0.2}")),
+              ElementsAre("optimizer.learning_rate: 0.1 in the checkpoint's run, 0.2 now"));
+  EXPECT_THAT(differences(job("{type: sgd, learning_rate: 1e-1}")), IsEmpty()) << "the same number";
+  EXPECT_THAT(differences(job("{type: sgd, learning_rate: 0.1}", "{epochs: 1, batch: 8, shuffle: false}")),
+              ElementsAre("train.shuffle: true in the checkpoint's run, false now"));
+  EXPECT_THAT(differences(job("{type: sgd, learning_rate: 0.1}", "{epochs: 1, batch: 8}", "tanh")),
+              ElementsAre("model.layers.0.activation: relu in the checkpoint's run, tanh now"));
+  EXPECT_THAT(differences(job("{type: sgd, learning_rate: 0.1, clip: {type: global_norm, limit: 5}}")),
+              ::testing::Contains("optimizer.clip.limit: nothing in the checkpoint's run, 5 now"));
+}
+
+TEST(ConfigDifferences, LetsBeWhatChangesNoBit) {
+  JobConfig now = job();
+  now.job.name = "other";
+  now.job.run_dir = "elsewhere";
+  now.train.epochs = 50;
+  now.train.max_steps = 7;
+  now.train.log_every_steps = 1;
+  now.checkpoint.keep = 9;
+  now.cluster.servers = 4;
+  now.cluster.stall_timeout_s = 5;
+  now.output.metrics = false;
+  EXPECT_THAT(differences(now), IsEmpty());
+  now.cluster.blas_threads = 2;
+  EXPECT_THAT(differences(now), ElementsAre("cluster.blas_threads: 1 in the checkpoint's run, 2 now"));
+}
+
+TEST(ConfigDifferences, TellsPartsApart) {
+  JobConfig now = job("{type: sgd, learning_rate: 0.2}", "{epochs: 1, batch: 8}", "tanh");
+  now.data.train.file = "b";
+  EXPECT_THAT(differences(now, ConfigPart::model), ElementsAre(StartsWith("model.layers.0.activation")));
+  EXPECT_THAT(differences(now, ConfigPart::data),
+              ElementsAre("data.train.file: a in the checkpoint's run, b now"));
+  EXPECT_EQ(differences(now).size(), 2U);
+}
+
+TEST(ConfigDifferences, AreAHandfulAtMost) {
+  const std::vector<std::string> lines = config_differences({{"optimizer.a", "1"},
+                                                             {"optimizer.b", "1"},
+                                                             {"optimizer.c", "1"},
+                                                             {"optimizer.d", "1"},
+                                                             {"optimizer.e", "1"},
+                                                             {"optimizer.f", "1"},
+                                                             {"optimizer.g", "1"},
+                                                             {"optimizer.h", "1"},
+                                                             {"optimizer.i", "1"}},
+                                                            job(), ConfigPart::run);
+  ASSERT_EQ(lines.size(), 9U);
+  EXPECT_THAT(lines.back(), HasSubstr(" more keys of the config are not what they were"));
+}
+
+// A checkpoint of before says nothing.
+TEST(ConfigDifferences, NothingIsKnownOfOlderCheckpoints) {
+  EXPECT_THAT(config_differences({}, job("{type: adam, learning_rate: 0.2}"), ConfigPart::run), IsEmpty());
+  EXPECT_THAT(data_differences("data.train", {}, {3, {2}, 1, {}, {}}), IsEmpty());
+  Manifest m;
+  EXPECT_FALSE(compared_run(m));
+  m.coordinator_state = "epoch 3";
+  EXPECT_FALSE(compared_run(m));
+}
+
+TEST(DataDifferences, NameWhatDiffers) {
+  const DataIdentity before{10, {28, 28}, 10, {}, digest_of("a")};
+  EXPECT_THAT(data_differences("data.train", before, before), IsEmpty());
+  DataIdentity now = before;
+  now.content = digest_of("b");
+  EXPECT_THAT(data_differences("data.train", before, now),
+              ElementsAre(HasSubstr(
+                  "data.train: other samples or labels than in the checkpoint's run, though as many: "
+                  "the files were edited, or are others (XXH3 " +
+                  digest_of("b").hex() + ", then " + digest_of("a").hex() + ")")));
+  now = before;
+  now.classes = 12;  // said, or seen
+  EXPECT_THAT(data_differences("data.train", before, now), IsEmpty());
+  now = before;
+  now.samples = 11;
+  now.content = digest_of("more");
+  now.sample_shape = {28, 27};
+  now.classes = 9;
+  EXPECT_THAT(data_differences("data.test", before, now),
+              ElementsAre("data.test: samples of shape [28, 28] in the checkpoint's run, [28, 27] now",
+                          "data.test: 10 classes in the checkpoint's run, 9 now"));
+  now = before;
+  now.vocabulary = digest_of("words");
+  EXPECT_THAT(data_differences("data.train", before, now),
+              ElementsAre(HasSubstr(
+                  "another vocabulary than in the checkpoint's run, so that ids mean other words")));
+}
+
+// The state's own archive comes first, as older programs read it.
+TEST(ComparedRun, StandsBehindTheCoordinatorsState) {
+  const std::string older = "0 0 0 0 5.00000000000000000e-01 3 4 100 10 1\n";  // as they wrote it
+  CoordinatorState state = from_manifest_text(older);
+  EXPECT_EQ(state.dataset_size, 100);
+  EXPECT_EQ(state.batch, 10);
+  EXPECT_EQ(state.seed, 1);
+  EXPECT_EQ(state.run, "");
+  EXPECT_EQ(to_manifest_text(state), older);
+  Manifest m;
+  m.coordinator_state = older;
+  EXPECT_FALSE(compared_run(m));
+  ModelFacts facts;
+  facts.train = {10, {2}, 3, digest_of("v"), digest_of("c")};
+  state.run = compared_run_text(facts, job());
+  m.coordinator_state = to_manifest_text(state);
+  EXPECT_EQ(from_text<CoordinatorState>(m.coordinator_state, "as older programs read it").seed, 1);
+  const auto run = compared_run(m);
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->train, facts.train);
+  EXPECT_FALSE(run->test.is_known());
+  EXPECT_EQ(run->config, computing_config(job()));
+  for (std::size_t n = older.size(); n + 2 < m.coordinator_state.size(); ++n) {  // hostile, and cut off
+    Manifest cut = m;
+    cut.coordinator_state.resize(n);
+    EXPECT_FALSE(compared_run(cut)) << n;
+    EXPECT_EQ(from_manifest_text(cut.coordinator_state).seed, 1);
+  }
+}
+
+}  // namespace
+}  // namespace varscope
