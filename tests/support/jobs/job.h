@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/support/jobs/processes.h"
@@ -145,7 +146,8 @@ struct Summary {
 };
 Summary summary_of(const std::string& out);
 
-// Runs to the end, expects code 0 and a silent standard error, and returns the summary.
-Summary train(const Command& command);
+// Runs to the end, expects code 0 and a silent standard error, and returns the summary. A message with the
+// words `may_say` is let pass, where there are such words.
+Summary train(const Command& command, std::string_view may_say = {});
 
 }  // namespace varscope::testing
