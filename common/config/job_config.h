@@ -10,6 +10,7 @@
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
 #include "common/config/data_split.h"
+#include "common/config/reduction.h"
 
 namespace varscope {
 
@@ -89,14 +90,16 @@ inline constexpr Choice<LossType> kLossTypes[] = {{LossType::softmax_cross_entro
                                                   {LossType::sigmoid_cross_entropy, "sigmoid_cross_entropy"},
                                                   {LossType::mean_squared_error, "mean_squared_error"},
                                                   {LossType::absolute_error, "absolute_error"}};
+inline constexpr Choice<Reduction> kReductions[] = {{Reduction::mean, "mean"}, {Reduction::sum, "sum"}};
 
 // The loss as YAML writes it: a name, or a map with a type and that type's keys.
 struct LossConfig {
   LossType type = LossType::softmax_cross_entropy;
-  double label_smoothing = 0;         // softmax_cross_entropy, sigmoid_cross_entropy
-  std::vector<double> class_weights;  // softmax_cross_entropy: one for each class, or none
-  double positive_weight = 1;         // sigmoid_cross_entropy
-  bool sum_over_steps = false;        // gradients of the sum, not of the mean, over a sample's labels
+  double label_smoothing = 0;             // softmax_cross_entropy, sigmoid_cross_entropy
+  std::vector<double> class_weights;      // softmax_cross_entropy: one for each class, or none
+  double positive_weight = 1;             // sigmoid_cross_entropy
+  Reduction reduction = Reduction::mean;  // all but softmax_cross_entropy: over the elements of a sample
+  bool sum_over_steps = false;            // gradients of the sum, not of the mean, over a sample's labels
   void describe(Keys& keys);
   bool operator==(const LossConfig&) const = default;
 };

@@ -95,7 +95,7 @@ void ModelConfig::describe(Keys& keys) {
   keys.required_key(
       "loss", loss_node,
       "the loss that training minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or "
-      "absolute_error, or a map with that type, label_smoothing, class_weights, positive_weight",
+      "absolute_error, or a map with that type, reduction, label_smoothing, class_weights, positive_weight",
       {.type_name = "a loss"});
   keys.choice("target", target, kTargetTypes,
               "what the last layer is compared with; input makes an autoencoder of the network");
@@ -123,6 +123,11 @@ void LossConfig::describe(Keys& keys) {
       "sum_over_steps", sum_over_steps,
       "gradients are of the sum over a sample's labels and the mean over samples; false: of the mean over "
       "both. Losses are shown per label in any case");
+  keys.choice(
+      "reduction", reduction, kReductions,
+      "what becomes of the elements that a sample (with labels, each label) is compared in: their mean, so "
+      "that the loss does not grow with their number, or their sum",
+      {.only_for = "sigmoid_cross_entropy, mean_squared_error, absolute_error"});
   keys.key("positive_weight", positive_weight, "factor of the loss of samples with label 1",
            {.above = 0, .only_for = "sigmoid_cross_entropy"});
 }

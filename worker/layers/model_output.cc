@@ -115,12 +115,13 @@ NodeId add_loss(Graph& graph, const LossConfig& loss, NodeId output, NodeId targ
           {"loss", ""});
     case LossType::sigmoid_cross_entropy:
       return ops::sigmoid_cross_entropy(
-          graph, output, target, ops::SigmoidCrossEntropyOptions{loss.label_smoothing, loss.positive_weight},
+          graph, output, target,
+          ops::SigmoidCrossEntropyOptions{loss.label_smoothing, loss.positive_weight, loss.reduction},
           {"loss", ""});
     case LossType::mean_squared_error:
-      return ops::mean_squared_error(graph, output, target, {"loss", ""});
+      return ops::mean_squared_error(graph, output, target, loss.reduction, {"loss", ""});
     case LossType::absolute_error:
-      return ops::absolute_error(graph, output, target, {"loss", ""});
+      return ops::absolute_error(graph, output, target, loss.reduction, {"loss", ""});
   }
   fail(ErrorKind::config, "loss {} does not exist", static_cast<int>(loss.type));
 }
@@ -144,15 +145,12 @@ NodeId probabilities(Model& model, const JobConfig& config) {
   return ops::activation(model.graph, Activation::sigmoid, model.output, {"probabilities", ""});
 }
 
-// Over all elements of the output. Labels stand for themselves or for one-hot rows, as in the loss, which is
-// a mean over the outputs.
+// Over all elements of the output. Labels stand for themselves or for one-hot rows, as in the loss.
 NodeId squared_errors(Model& model, NodeId target, const JobConfig& config, const NodeOptions& name) {
   Graph& g = model.graph;
   const NodeId output = probabilities(model, config);
   if (config.model.target == TargetType::input) return ops::squared_error_sum(g, output, target, name);
-  const Shape& shape = g.node(output).type.shape;
-  return ops::scale(g, ops::mean_squared_error(g, output, target, name),
-                    static_cast<double>(shape[shape.rank() - 1]), name);
+  return ops::mean_squared_error(g, output, target, Reduction::sum, name);
 }
 
 // Whether the output's logits say which class an answer is.

@@ -2,12 +2,14 @@
 
 #include <vector>
 
+#include "common/config/reduction.h"
 #include "worker/graph/graph.h"
 
 // Losses: the SUM over the rows, a float64 scalar whatever the model's dtype is, so that parts of a batch can
-// be added. A row is everything along the last axis: [n, T, k] has n * T rows of k outputs. Labels are int32,
-// of the outputs' shape without its last axis, and must be 0 .. k-1, else forward throws Error(data). See
-// worker/graph/op.h for the errors.
+// be added. With labels a row is everything along the last axis: [n, T, k] has n * T rows of k outputs.
+// Labels are int32, of the outputs' shape without its last axis, and must be 0 .. k-1, else forward throws
+// Error(data). With targets of the outputs' shape a row is a whole sample: all of axis 0's entry. A Reduction
+// says whether a row's elements are averaged or added. See worker/graph/op.h for the errors.
 namespace varscope::ops {
 
 // Smoothing replaces the one-hot target by (1 - label_smoothing) * one_hot + label_smoothing / k (Szegedy et
@@ -27,18 +29,23 @@ NodeId softmax_cross_entropy(Graph& graph, NodeId logits, NodeId labels, Softmax
 struct SigmoidCrossEntropyOptions {
   double label_smoothing = 0;
   double positive_weight = 1;
+  Reduction reduction = Reduction::mean;
 };
-// -positive_weight * t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), summed over the outputs of a row. The
+// -positive_weight * t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), reduced over the elements of a row. The
 // targets t are labels 0 and 1 for logits [..., 1], or of the logits' shape and dtype.
 NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, const NodeOptions& options = {});
 NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, SigmoidCrossEntropyOptions loss,
                              const NodeOptions& options = {});
 
-// (prediction - target)^2 and |prediction - target|, the mean over the outputs of a row. Targets of the
-// predictions' shape and dtype; or labels, which stand for themselves with predictions [..., 1] and for
-// one-hot rows with [..., k]. The derivative of |0| is 0.
+// (prediction - target)^2 and |prediction - target|, reduced over the elements of a row; without a Reduction
+// their mean. Targets of the predictions' shape and dtype; or labels, which stand for themselves with
+// predictions [..., 1] and for one-hot rows with [..., k]. The derivative of |0| is 0.
 NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options = {});
+NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
+                          const NodeOptions& options = {});
 NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options = {});
+NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
+                      const NodeOptions& options = {});
 
 // (l1 * sum |w| + l2 * sum w^2) * the number of rows (the extent of axis 0) of `rows`, whose values do not
 // matter: a loss that is a sum over rows like the others, so that its mean over the global batch is the

@@ -19,7 +19,15 @@ void infer_targets(const InferContext& context) {
     context.fail_shapes(0, 1, "differ; outputs and targets must agree");
 }
 
-// The target of output (row, c), from float targets, from labels that are numbers, or from one-hot labels.
+// One row for each label, or for each sample when the targets have the outputs' shape.
+Rows target_rows(const Shape& outputs, DType targets) {
+  if (targets == DType::int32) return rows_of(outputs);
+  std::int64_t elements = 1;
+  for (std::size_t axis = 1; axis < outputs.rank(); ++axis) elements *= outputs[axis];
+  return {outputs[0], elements};
+}
+
+// The target of element (row, c), from float targets, from labels that are numbers, or from one-hot labels.
 template <class T>
 class Targets {
  public:
@@ -42,12 +50,12 @@ class Targets {
   const std::int32_t* labels_ = nullptr;
 };
 
-// A loss that is a sum of terms of one output and one target. Rule gives value and derivative of a term;
-// with kLogTerms the value is given log(1 + exp(-|output|)).
+// A loss of terms of one output and one target, reduced over each row. Rule gives value and derivative of a
+// term; with kLogTerms the value is given log(1 + exp(-|output|)).
 template <class Rule>
 class PointwiseLoss final : public Op {
  public:
-  explicit PointwiseLoss(Rule rule = {}) : rule_(rule) {}
+  explicit PointwiseLoss(Reduction reduction, Rule rule = {}) : reduction_(reduction), rule_(rule) {}
   const char* type() const override { return Rule::kName; }
   TensorType infer(const InferContext& context) const override {
     infer_outputs(context, 2);
@@ -63,7 +71,7 @@ class PointwiseLoss final : public Op {
   void forward(const ForwardContext& ctx) const override {
     with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
       using T = decltype(zero);
-      const Rows r = rows_of(ctx.inputs[0]->shape());
+      const Rows r = target_rows(ctx.inputs[0]->shape(), ctx.inputs[1]->dtype());
       const T* x = ctx.inputs[0]->data<T>();
       const Targets<T> targets(*ctx.inputs[1], r.cols);
       if (ctx.inputs[1]->dtype() == DType::int32 &&
@@ -82,7 +90,7 @@ class PointwiseLoss final : public Op {
     if (!wanted(g)) return;
     with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
       using T = decltype(zero);
-      const Rows r = rows_of(ctx.inputs[0]->shape());
+      const Rows r = target_rows(ctx.inputs[0]->shape(), ctx.inputs[1]->dtype());
       const T* x = ctx.inputs[0]->data<T>();
       T* dx = g.gradient->data<T>();
       const Targets<T> targets(*ctx.inputs[1], r.cols);
@@ -113,13 +121,16 @@ class PointwiseLoss final : public Op {
     }
     return sum;
   }
-  static double scale(std::int64_t cols) { return Rule::kMean ? 1.0 / static_cast<double>(cols) : 1.0; }
+  double scale(std::int64_t cols) const {
+    return reduction_ == Reduction::mean ? 1.0 / static_cast<double>(std::max<std::int64_t>(1, cols)) : 1.0;
+  }
+  Reduction reduction_;
   Rule rule_;
 };
 
 struct SigmoidRule {
   static constexpr const char* kName = "sigmoid_cross_entropy";
-  static constexpr bool kBinary = true, kMean = false, kLogTerms = true;
+  static constexpr bool kBinary = true, kLogTerms = true;
   ops::SigmoidCrossEntropyOptions options = {};
   void check(const InferContext& context) const {
     if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
@@ -152,7 +163,7 @@ struct SigmoidRule {
 
 struct SquaredRule {
   static constexpr const char* kName = "mean_squared_error";
-  static constexpr bool kBinary = false, kMean = true, kLogTerms = false;
+  static constexpr bool kBinary = false, kLogTerms = false;
   static void check(const InferContext&) {}
   static double value(double x, double t, double) { return (x - t) * (x - t); }
   template <class T>
@@ -163,7 +174,7 @@ struct SquaredRule {
 
 struct AbsoluteRule {
   static constexpr const char* kName = "absolute_error";
-  static constexpr bool kBinary = false, kMean = true, kLogTerms = false;
+  static constexpr bool kBinary = false, kLogTerms = false;
   static void check(const InferContext&) {}
   static double value(double x, double t, double) { return std::abs(x - t); }
   template <class T>
@@ -182,16 +193,26 @@ NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, const 
 
 NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, SigmoidCrossEntropyOptions loss,
                              const NodeOptions& options) {
-  return graph.add(std::make_unique<PointwiseLoss<SigmoidRule>>(SigmoidRule{loss}), {logits, targets},
-                   options);
+  return graph.add(std::make_unique<PointwiseLoss<SigmoidRule>>(loss.reduction, SigmoidRule{loss}),
+                   {logits, targets}, options);
 }
 
 NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
-  return graph.add(std::make_unique<PointwiseLoss<SquaredRule>>(), {predictions, targets}, options);
+  return mean_squared_error(graph, predictions, targets, Reduction::mean, options);
+}
+
+NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
+                          const NodeOptions& options) {
+  return graph.add(std::make_unique<PointwiseLoss<SquaredRule>>(reduction), {predictions, targets}, options);
 }
 
 NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
-  return graph.add(std::make_unique<PointwiseLoss<AbsoluteRule>>(), {predictions, targets}, options);
+  return absolute_error(graph, predictions, targets, Reduction::mean, options);
+}
+
+NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
+                      const NodeOptions& options) {
+  return graph.add(std::make_unique<PointwiseLoss<AbsoluteRule>>(reduction), {predictions, targets}, options);
 }
 
 }  // namespace ops

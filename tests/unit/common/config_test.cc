@@ -261,7 +261,7 @@ INSTANTIATE_TEST_SUITE_P(
             "job.yaml:6:1: model.loss: missing; section model needs this key (a loss: the loss that training "
             "minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or absolute_error, or a "
             "map with "
-            "that type, label_smoothing, class_weights, positive_weight)"},
+            "that type, reduction, label_smoothing, class_weights, positive_weight)"},
         LineCase{5, "    {type: idx, images: a}",
                  "job.yaml:4:3: data.train.labels: missing; type idx needs this key (a text: IDX file with "
                  "the labels)"},

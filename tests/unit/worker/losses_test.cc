@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -144,27 +145,73 @@ TEST(SigmoidCrossEntropy, IsStableFarOutWithEveryOption) {
   }
 }
 
-TEST_P(Shapes, ErrorsAreMeansOverOutputsAndSumsOverRows) {
+TEST_P(Shapes, ErrorsAreMeansOverTheElementsOfASampleAndSumsOverSamples) {
   GradientCheck b;
   const NodeId p = b.feed_random(outputs(3)), t = b.feed_random(outputs(3));
   const auto predictions = rows_of_fed(b, 0), targets = rows_of_fed(b, 1);
-  double absolute = 0, squared = 0;
+  double absolute = 0, squared = 0, cross_entropy = 0;
   for (std::size_t r = 0; r < predictions.size(); ++r) {
     for (std::size_t c = 0; c < 3; ++c) {
       const double d = predictions[r][c] - targets[r][c];
-      absolute += std::abs(d) / 3;
-      squared += d * d / 3;
+      absolute += std::abs(d);
+      squared += d * d;
+      cross_entropy += sigmoid_loss(predictions[r][c], targets[r][c], 0, 1);
     }
   }
-  EXPECT_NEAR(b.value(ops::absolute_error(b.graph, p, t)), absolute, 1e-12);
-  EXPECT_NEAR(b.value(ops::mean_squared_error(b.graph, p, t)), squared, 1e-12);
+  const double per_sample = static_cast<double>(outputs(3).n_elements() / outputs(3)[0]);
+  EXPECT_NEAR(b.value(ops::absolute_error(b.graph, p, t)), absolute / per_sample, 1e-12);
+  EXPECT_NEAR(b.value(ops::mean_squared_error(b.graph, p, t)), squared / per_sample, 1e-12);
+  EXPECT_NEAR(b.value(ops::sigmoid_cross_entropy(b.graph, p, t)), cross_entropy / per_sample, 1e-12);
+  EXPECT_NEAR(b.value(ops::absolute_error(b.graph, p, t, Reduction::sum)), absolute, 1e-11);
+  EXPECT_NEAR(b.value(ops::mean_squared_error(b.graph, p, t, Reduction::sum)), squared, 1e-11);
+  EXPECT_NEAR(b.value(ops::sigmoid_cross_entropy(b.graph, p, t, {.reduction = Reduction::sum})),
+              cross_entropy, 1e-11);
 
   GradientCheck g;
   const NodeId x = g.variable("x", outputs(3)), z = g.variable("z", outputs(1));
   const NodeId fed = g.feed_random(outputs(3)), number = g.feed_labels(labels(), 9);
-  g.check(
-      ops::add_n(g.graph, {ops::absolute_error(g.graph, x, fed), ops::mean_squared_error(g.graph, x, fed),
-                           ops::absolute_error(g.graph, z, number), ops::absolute_error(g.graph, x, fed)}));
+  g.check(ops::add_n(g.graph, {ops::absolute_error(g.graph, x, fed), ops::mean_squared_error(g.graph, x, fed),
+                               ops::absolute_error(g.graph, z, number), ops::absolute_error(g.graph, x, fed),
+                               ops::mean_squared_error(g.graph, x, fed, Reduction::sum),
+                               ops::sigmoid_cross_entropy(g.graph, x, fed, {.reduction = Reduction::sum})}));
+}
+
+// One set of numbers in three shapes: a loss is a property of the numbers.
+TEST(Losses, DoNotDependOnHowTheElementsOfASampleAreArranged) {
+  const Tensor predictions = GradientCheck::random({2, 30}, 1), targets = GradientCheck::random({2, 30}, 2);
+  const auto losses = [&](const Shape& shape, Reduction reduction) {
+    GradientCheck b;
+    const auto feed = [&](const Tensor& t) {
+      Tensor copy(DType::float64, shape);
+      std::ranges::copy(t.as<double>(), copy.as<double>().begin());
+      return b.feed(std::move(copy));
+    };
+    const NodeId p = feed(predictions), t = feed(targets);
+    return std::vector<double>{b.value(ops::mean_squared_error(b.graph, p, t, reduction)),
+                               b.value(ops::absolute_error(b.graph, p, t, reduction)),
+                               b.value(ops::sigmoid_cross_entropy(b.graph, p, t, {.reduction = reduction}))};
+  };
+  for (const Reduction reduction : {Reduction::mean, Reduction::sum}) {
+    const std::vector<double> flat = losses({2, 30}, reduction);
+    EXPECT_EQ(losses({2, 5, 6}, reduction), flat);
+    EXPECT_EQ(losses({2, 5, 6, 1}, reduction), flat);
+  }
+  for (std::size_t i = 0; i < 3; ++i)
+    EXPECT_NEAR(losses({2, 30}, Reduction::sum)[i], 30 * losses({2, 30}, Reduction::mean)[i], 1e-12);
+}
+
+// With labels each label is one target, and its outputs are what is averaged.
+TEST(Losses, OfOneHotLabelsAreReducedOverTheOutputsOfEachLabel) {
+  GradientCheck b;
+  const NodeId x = b.feed_random({2, 3, 4}), y = b.feed_labels({2, 3}, 4);
+  const auto rows = rows_of_fed(b, 0);
+  double squared = 0;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    const auto label = static_cast<std::size_t>(b.fed[1].second.as<std::int32_t>()[r]);
+    for (std::size_t c = 0; c < 4; ++c) squared += std::pow(rows[r][c] - (c == label ? 1 : 0), 2);
+  }
+  EXPECT_NEAR(b.value(ops::mean_squared_error(b.graph, x, y)), squared / 4, 1e-12);
+  EXPECT_NEAR(b.value(ops::mean_squared_error(b.graph, x, y, Reduction::sum)), squared, 1e-12);
 }
 
 TEST(Losses, SayWhatDoesNotFit) {
@@ -215,6 +262,8 @@ TEST(Losses, OfAnEmptyBatchAreZero) {
   const NodeId x = b.feed(Tensor(DType::float64, {0, 3})), y = b.feed(Tensor(DType::int32, {0}));
   EXPECT_EQ(b.value(ops::softmax_cross_entropy(b.graph, x, y)), 0);
   EXPECT_EQ(b.value(ops::absolute_error(b.graph, x, x)), 0);
+  const NodeId empty = b.feed(Tensor(DType::float64, {2, 0, 3}));
+  EXPECT_EQ(b.value(ops::mean_squared_error(b.graph, empty, empty)), 0);
   EXPECT_EQ(b.value(ops::regularization_loss(b.graph, x, 1, 1, x)), 0);
 }
 

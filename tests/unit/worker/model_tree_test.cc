@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 
@@ -140,6 +141,39 @@ TEST(ModelTree, AutoencoderSharesWeightsTurnedRound) {
                                      "  loss: mean_squared_error\n  target: input\n"),
                                  {{2, 2}, 10}),
                      ErrorKind::config, {"job.yaml:7:", "[?, 2]", "[?, 2, 2]", "same elements"});
+}
+
+// The loss of an autoencoder of 30 numbers, however they are arranged: the mean over the elements of a
+// sample, or, where the config says so, their sum.
+TEST(ModelTree, LossOfTheInputIsReducedOverAllElementsOfASample) {
+  const auto loss = [](const std::string& type, const std::string& reduction, const Shape& sample) {
+    VariableStore store;
+    const std::string keys = reduction.empty() ? "" : ", reduction: " + reduction;
+    const Model m = build_model(
+        store,
+        job("    - {type: add, inputs: [x, x]}\n", "  loss: {type: " + type + keys + "}\n  target: input\n"),
+        {sample, 10});
+    Session session(m.graph, 1);
+    Tensor x(DType::float32, with_batch(m.graph.node(m.x).type.shape, 2));
+    for (std::size_t i = 0; i < 60; ++i) x.as<float>()[i] = 0.05F * static_cast<float>(i) - 1.0F;
+    const Tensor y(DType::int32, {2});
+    return session.run({m.loss}, {{m.x, x.view()}, {m.y, y.view()}})[0].as<double>()[0];
+  };
+  double squared = 0, absolute = 0, entropy = 0;
+  for (std::size_t i = 0; i < 60; ++i) {
+    const double x = 0.05 * static_cast<double>(i) - 1, o = 2 * x, p = 1 / (1 + std::exp(-o));
+    squared += (o - x) * (o - x);
+    absolute += std::abs(o - x);
+    entropy -= x * std::log(p) + (1 - x) * std::log(1 - p);
+  }
+  for (const Shape& sample : {Shape{30}, Shape{5, 6}, Shape{5, 6, 1}}) {
+    EXPECT_NEAR(loss("mean_squared_error", "", sample), squared / 30, 1e-6) << sample.str();
+    EXPECT_NEAR(loss("mean_squared_error", "sum", sample), squared, 2e-5) << sample.str();
+    EXPECT_NEAR(loss("absolute_error", "mean", sample), absolute / 30, 1e-6) << sample.str();
+    EXPECT_NEAR(loss("absolute_error", "sum", sample), absolute, 2e-5) << sample.str();
+    EXPECT_NEAR(loss("sigmoid_cross_entropy", "", sample), entropy / 30, 1e-6) << sample.str();
+    EXPECT_NEAR(loss("sigmoid_cross_entropy", "sum", sample), entropy, 2e-5) << sample.str();
+  }
 }
 
 TEST(ModelTree, RepeatCounts) {
