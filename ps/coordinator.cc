@@ -286,6 +286,7 @@ void Coordinator::on_eval_report(const Message& message) {
   }
   found->counts.resize(std::max(found->counts.size(), report.counts.size()), 0);
   for (std::size_t i = 0; i < report.counts.size(); ++i) found->counts[i] += report.counts[i];
+  found->scores.merge(report.scores);
   for (std::size_t i = 0; i < report.batches.size(); ++i) {
     const auto batch = static_cast<std::size_t>(report.batches[i]);
     if (batch >= found->batches.size() || found->batches[batch]) {
@@ -310,7 +311,7 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
     reals.resize(batch->reals.size(), 0);
     for (std::size_t i = 0; i < reals.size(); ++i) reals[i] += batch->reals[i];
   }
-  summary.metrics = metric_values(evaluation_, summary.sums, evaluation.counts, reals);
+  summary.metrics = metric_values(evaluation_, summary.sums, evaluation.counts, reals, evaluation.scores);
   observer_.on_eval(summary);
   if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record_of(summary));
   if (!std::isfinite(summary.sums.loss))

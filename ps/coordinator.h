@@ -89,6 +89,7 @@ class Coordinator {
     std::vector<std::optional<Batch>> batches;
     std::size_t missing = 0;
     std::vector<std::int64_t> counts = {};
+    ScoreCounts scores = ScoreCounts();
   };
   // What is being found out about a step that has ended: all servers have been asked.
   struct Inquiry {

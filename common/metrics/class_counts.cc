@@ -1,7 +1,6 @@
 #include "common/metrics/class_counts.h"
 
 #include <cmath>
-#include <limits>
 
 #include "common/base/error.h"
 
@@ -34,24 +33,6 @@ double ratio(std::int64_t part, std::int64_t whole) {
 }
 
 }  // namespace
-
-double auc_of_histogram(std::span<const std::int64_t> counts) {
-  if (counts.size() % 2 != 0 || counts.empty()) {
-    fail(ErrorKind::argument, "{} counts are not a score histogram, which has as many for label 0 as for 1",
-         counts.size());
-  }
-  const std::size_t n_bins = counts.size() / 2;
-  double negatives = 0, positives = 0, ordered = 0;  // pairs in order, ties counted half
-  for (std::size_t bin = 0; bin < n_bins; ++bin) {
-    const double here = static_cast<double>(counts[bin]);
-    const double positive = static_cast<double>(counts[n_bins + bin]);
-    ordered += positive * (negatives + here / 2);
-    negatives += here;
-    positives += positive;
-  }
-  if (negatives == 0 || positives == 0) return std::numeric_limits<double>::quiet_NaN();
-  return ordered / (negatives * positives);
-}
 
 double PrecisionRecall::f1() const {
   return precision + recall == 0 ? 0.0 : 2 * precision * recall / (precision + recall);

@@ -6,14 +6,6 @@
 // Metrics of counts over samples of known classes; worker/ops/metric_ops.h counts them.
 namespace varscope {
 
-// The bins of a score histogram, for each of the two labels.
-inline constexpr std::int64_t kScoreBins = 4096;
-
-// The area under the ROC curve from counts [2, bins] (score_histogram), by the trapezoidal rule: the chance
-// that a random positive scores above a random negative, where one bin is a tie. NaN unless both labels
-// occur. Throws Error(argument) for an odd number of counts.
-double auc_of_histogram(std::span<const std::int64_t> counts);
-
 // Precision is right answers / answers of a class, recall right answers / rows of it; 0 where the class was
 // never the answer, or never the label. f1 is their harmonic mean, 0 where both are.
 struct PrecisionRecall {

@@ -86,7 +86,7 @@ MetricLayout layout_of(const MetricSpec& metric, std::int64_t n_outputs) {
     case MetricType::top_k:
       return {1, false};
     case MetricType::auc:
-      return {2 * kScoreBins, false};
+      return {};
     case MetricType::precision:
     case MetricType::recall:
     case MetricType::confusion_matrix:
@@ -117,7 +117,8 @@ void check_sizes(const EvaluationSpec& spec, std::size_t n_counts, std::size_t n
 }  // namespace
 
 std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSums& sums,
-                                       std::span<const std::int64_t> counts, std::span<const double> reals) {
+                                       std::span<const std::int64_t> counts, std::span<const double> reals,
+                                       const ScoreCounts& scores) {
   check_sizes(spec, counts.size(), reals.size());
   std::vector<MetricValue> values;
   const auto n = static_cast<double>(sums.samples);
@@ -128,14 +129,15 @@ std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSu
     counts = counts.subspan(mine.size());
     const double real = layout.real ? reals.front() : 0;
     if (layout.real) reals = reals.subspan(1);
-    MetricValue v{m.name, 0, {}};
+    MetricValue v{m.name, 0, {}, {}};
     switch (m.type) {
       case MetricType::accuracy:
       case MetricType::top_k:
         v.value = ratio(static_cast<double>(mine[0]), n);
         break;
       case MetricType::auc:
-        v.value = auc_of_histogram(mine);
+        v.value = scores.auc();
+        if (!scores.is_exact()) v.note = fmt::format("scores in {} groups of near ones", scores.n_scores());
         break;
       case MetricType::log_loss:
         v.value = ratio(real, n);
@@ -162,7 +164,10 @@ std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSu
 }
 
 std::string to_text(const MetricValue& value) {
-  if (value.matrix.empty()) return fmt::format("{} {}", value.name, figure(value.value));
+  if (value.matrix.empty()) {
+    return fmt::format("{} {}{}", value.name, figure(value.value),
+                       value.note.empty() ? "" : " (" + value.note + ")");
+  }
   const auto n = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(value.matrix.size()))));
   std::string text = fmt::format("{} (a row for each label, a column for each answer)", value.name);
   for (std::size_t row = 0; row < n; ++row) {

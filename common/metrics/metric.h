@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/score_counts.h"
 #include "common/config/job_config.h"
 #include "common/transport/reports.h"
 
@@ -13,11 +14,12 @@ namespace varscope {
 
 // What an evaluation, one pass over the test set, measures besides the loss. A metric is a function of sums
 // over the samples: integers, which add up alike in any order, or one float64 for each eval batch, which are
-// added in the batches' order. So its value does not depend on how the batches were dealt to workers.
+// added in the batches' order; or of the counts of each score. So its value does not depend on how the
+// batches were dealt to workers.
 enum class MetricType : std::uint8_t {
   accuracy,          // rows whose first largest logit is the label; with one logit, logit > 0 means 1
   top_k,             // rows whose label is among the k largest logits
-  auc,               // area under the ROC curve, of binned scores (two classes, one logit)
+  auc,               // area under the ROC curve, by the ranks of the logits (two classes, one logit)
   log_loss,          // mean of -log p(label), without smoothing and weights
   rmse,              // root of the mean squared difference of outputs and targets
   perplexity,        // exp(mean of -log p(label))
@@ -53,6 +55,7 @@ struct MetricValue {
   std::string name;
   double value = 0;
   std::vector<std::int64_t> matrix;  // confusion_matrix: k * k counts, row-major; else empty
+  std::string note = {};             // how the value is not exact; "" where it is
 };
 
 // What a job's evaluations measure, and what turns their sums into values; the same on every rank.
@@ -69,10 +72,11 @@ struct EvaluationSpec {
 };
 
 // The values of one evaluation's metrics out of its sums: `counts` and `reals` hold what layout_of says,
-// metric after metric. Throws Error(protocol) when they do not.
+// metric after metric; `scores` is what auc is made of. Throws Error(protocol) when they do not.
 std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSums& sums,
-                                       std::span<const std::int64_t> counts, std::span<const double> reals);
-// "accuracy 0.8712"; a matrix takes a line for each row.
+                                       std::span<const std::int64_t> counts, std::span<const double> reals,
+                                       const ScoreCounts& scores = ScoreCounts());
+// "accuracy 0.8712", and the note behind it; a matrix takes a line for each row.
 std::string to_text(const MetricValue& value);
 
 }  // namespace varscope

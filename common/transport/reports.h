@@ -7,6 +7,7 @@
 #include <boost/serialization/version.hpp>
 
 #include "common/base/hash.h"
+#include "common/base/score_counts.h"
 
 namespace varscope {
 
@@ -100,9 +101,10 @@ struct EvalReport {
   std::vector<std::int64_t> counts;        // the metrics' integers, over all of these batches
   std::int64_t n_batches = 0;              // of the whole pass
   std::int64_t eval_ns = 0;
+  ScoreCounts scores = ScoreCounts();  // where auc is measured
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& batches& sums& reals& counts& n_batches& eval_ns;
+    ar& batches& sums& reals& counts& n_batches& eval_ns& scores;
   }
 };
 

@@ -206,7 +206,7 @@ NodeId add_metric(Model& model, const MetricSpec& metric, NodeId target, const J
     case MetricType::top_k:
       return ops::top_k_count(g, model.output, target, metric.k, name);
     case MetricType::auc:
-      return ops::score_histogram(g, model.output, target, name);
+      return ops::scored_labels(g, model.output, target, name);
     case MetricType::precision:
     case MetricType::recall:
     case MetricType::confusion_matrix:

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "worker/kernels/vector_math.h"
 #include "worker/ops/label_support.h"
@@ -105,25 +106,6 @@ struct ConfusionRule {
   }
 };
 
-struct ScoreRule {
-  static constexpr const char* kName = "score_histogram";
-  static constexpr bool kChecksLabels = true;
-  using Result = std::int64_t;
-  static Shape shape(std::int64_t) { return {2, kScoreBins}; }
-  static void check(const InferContext& context, std::int64_t cols) {
-    if (cols == 1) return;
-    context.fail(
-        fmt::format("needs logits [..., 1]; \"{}\" has shape {}", context.name(0), context.shape(0).str()));
-  }
-  template <class T>
-  static void add(Result* counts, const T* x, std::int64_t, std::int32_t label) {
-    const double score = vector_math::sigmoid(static_cast<double>(x[0])) * static_cast<double>(kScoreBins);
-    const std::int64_t bin =
-        score > 0 ? std::min(static_cast<std::int64_t>(score), kScoreBins - 1) : 0;  // NaN is not > 0
-    ++counts[label * kScoreBins + bin];
-  }
-};
-
 struct LogLossRule {
   static constexpr const char* kName = "log_loss_sum";
   static constexpr bool kChecksLabels = true;
@@ -142,6 +124,38 @@ struct LogLossRule {
     for (std::int64_t c = 0; c < cols; ++c) sum += vector_math::exp(static_cast<double>(x[c]) - largest);
     *loss += largest - static_cast<double>(x[label]) + std::log(sum);
   }
+};
+
+// Each row's logit and label, side by side.
+class ScoredLabels final : public Op {
+ public:
+  const char* type() const override { return "scored_labels"; }
+  TensorType infer(const InferContext& context) const override {
+    infer_outputs(context, 2);
+    infer_labels(context);
+    const Shape& logits = context.shape(0);
+    if (logits[logits.rank() - 1] != 1) {
+      context.fail(fmt::format("needs logits [..., 1]; \"{}\" has shape {}", context.name(0), logits.str()));
+    }
+    std::vector<std::int64_t> dims(context.shape(1).dims().begin(), context.shape(1).dims().end());
+    dims.push_back(2);
+    return {DType::float64, Shape(std::move(dims))};
+  }
+  bool differentiable(std::size_t) const override { return false; }
+  void forward(const ForwardContext& ctx) const override {
+    with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const auto labels = ctx.inputs[1]->as<std::int32_t>();
+      check_labels(labels, 2);
+      const T* x = ctx.inputs[0]->data<T>();
+      double* to = ctx.output.data<double>();
+      for (const std::int32_t label : labels) {
+        *to++ = static_cast<double>(*x++);
+        *to++ = label;
+      }
+    });
+  }
+  void backward(const BackwardContext&) const override {}
 };
 
 class SquaredErrorSum final : public Op {
@@ -187,8 +201,8 @@ NodeId confusion_matrix(Graph& graph, NodeId logits, NodeId labels, const NodeOp
   return graph.add(std::make_unique<RowMetric<ConfusionRule>>(), {logits, labels}, options);
 }
 
-NodeId score_histogram(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options) {
-  return graph.add(std::make_unique<RowMetric<ScoreRule>>(), {logits, labels}, options);
+NodeId scored_labels(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options) {
+  return graph.add(std::make_unique<ScoredLabels>(), {logits, labels}, options);
 }
 
 NodeId squared_error_sum(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {

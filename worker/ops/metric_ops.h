@@ -2,13 +2,14 @@
 
 #include <cstdint>
 
+#include "common/base/score_counts.h"
 #include "common/metrics/class_counts.h"
 #include "worker/graph/graph.h"
 
-// Ops that count over a batch what a metric is made of; common/metrics/class_counts.h makes metrics of the
-// counts. Counts are int64, so that sums over parts, steps and workers are exact. Rows and labels as in
-// worker/ops/losses.h; a label out of range is Error(data) in forward (but in correct_count, where it is
-// merely wrong). No gradient flows.
+// Ops that count over a batch what a metric is made of; common/metrics/ makes metrics of the counts. Counts
+// are int64, so that sums over parts, steps and workers are exact. Rows and labels as in worker/ops/losses.h;
+// a label out of range is Error(data) in forward (but in correct_count, where it is merely wrong). No
+// gradient flows.
 namespace varscope::ops {
 
 // How many rows are right, an int64 scalar: the first largest logit is the label; for logits [..., 1], logit
@@ -21,9 +22,8 @@ NodeId top_k_count(Graph& graph, NodeId logits, NodeId labels, std::int64_t k,
                    const NodeOptions& options = {});
 // int64 [k, k]: element (label, answer), with the answer of correct_count. [2, 2] for logits [..., 1].
 NodeId confusion_matrix(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options = {});
-// int64 [2, kScoreBins]: for each label 0 and 1 how many sigmoid(logit) are in each of the equal bins of
-// [0, 1]; NaN is in bin 0. Logits [..., 1].
-NodeId score_histogram(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options = {});
+// float64 [..., 2]: the logit and the label, 0 or 1, of each row, for ScoreCounts. Logits [..., 1].
+NodeId scored_labels(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options = {});
 
 // Float64 scalars. (prediction - target)^2 over all elements; shape and dtype of both are the same.
 NodeId squared_error_sum(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options = {});

@@ -64,8 +64,16 @@ void Evaluator::run_batch(std::int64_t batch, const std::function<void()>& betwe
                          n * model_.targets_per_sample});
   std::vector<double> reals;
   std::size_t at = 0;
-  for (const NodeId id : model_.metric_nodes) {
-    const TensorView& value = executor_.value(id);
+  bool has_scores = false;  // auc asked for twice is measured once
+  for (std::size_t i = 0; i < model_.metric_nodes.size(); ++i) {
+    const TensorView& value = executor_.value(model_.metric_nodes[i]);
+    if (model_.metrics[i].type == MetricType::auc) {
+      const auto scored = value.as<double>();
+      for (std::size_t k = 0; k < scored.size() && !has_scores; k += 2)
+        report.scores.add(scored[k], scored[k + 1] == 1);
+      has_scores = true;
+      continue;
+    }
     if (value.dtype() == DType::float64) {
       reals.push_back(value.as<double>()[0]);
       continue;

@@ -66,6 +66,15 @@ TEST(Metric, SumsBecomeValues) {
   EXPECT_THAT_THROWN(metric_values(spec, {}, counts, {}), ErrorKind::protocol, {"28 counts and 0 sums"});
 }
 
+TEST(Metric, AucSaysWhereScoresWerePutTogether) {
+  EvaluationSpec spec;
+  spec.metrics = {{MetricType::auc, 0, "auc"}};
+  ScoreCounts scores(2);
+  for (const double score : {1.0, 1.5, 8.0, 9.0}) scores.add(score, score > 2);
+  const auto values = metric_values(spec, {0, 0, 4}, {}, {}, scores);
+  EXPECT_EQ(to_text(values[0]), "auc 1.0000 (scores in 2 groups of near ones)");
+}
+
 TEST(Metric, RmseDividesByAllElements) {
   EvaluationSpec spec;
   spec.metrics = {{MetricType::rmse, 0, "rmse"}};

@@ -109,6 +109,8 @@ TEST(Serialize, HostileBytesNeverCrash) {
   bombard<StepReport>(to_binary(some_report()));
   bombard<HashReport>(to_binary(some_hashes()));
   EvalReport eval{{0, 1}, {{1, 2, 3}, {4, 5, 6}}, {{0.5}, {}}, {7, 8}, 2, 9};
+  eval.scores.add(0.5, true);
+  eval.scores.add(-1, false);
   bombard<EvalReport>(to_binary(eval));
   bombard<VariableTable>(to_binary(testing::mlp_table()));
   bombard<ClusterMap>(to_binary(assign_roles({"a", "b", "c"}, 1, 4)));

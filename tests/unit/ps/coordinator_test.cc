@@ -92,6 +92,27 @@ TEST_F(EvaluationTest, CheckpointsKeepTheLossAndEachMetricThatIsANumber) {
             (EvaluationRecord{6, {{"loss", 4.0 / 8}, {"accuracy", 5.0 / 8}, {"log_loss", 2.0 / 8}}}));
 }
 
+// Scores of both workers are ranked together: apart, each has an area of 1.
+TEST_F(EvaluationTest, AucIsOverTheScoresOfAllWorkers) {
+  evaluated = {{{MetricType::auc, 0, "auc"}}, 1};
+  Coordinator coordinator = make(nullptr);
+  const auto scores_of = [](int worker, double negative, double positive) {
+    EvalReport r;
+    r.batches = {worker};
+    r.sums = {{2.0, 1, 2}};
+    r.reals = {{}};
+    r.n_batches = 2;
+    r.scores.add(negative, false);
+    r.scores.add(positive, true);
+    return Message{Rank(worker + 1), make_header(MessageType::eval_report, worker, Clock(6)), to_binary(r)};
+  };
+  coordinator.on_message(scores_of(1, -9.5, -9));
+  coordinator.on_message(scores_of(0, -12, -11.5));
+  ASSERT_EQ(heard.evaluations.size(), 1U);
+  EXPECT_EQ(heard.evaluations[0].metrics.at(0).value, 3.0 / 4);
+  EXPECT_EQ(to_text(heard.evaluations[0].metrics[0]), "auc 0.7500");
+}
+
 TEST_F(EvaluationTest, SumsOfOtherMetricsAreRefused) {
   Coordinator coordinator = make(nullptr);
   coordinator.on_message(report(0, 0, {2, 0, 2}, 1.5));

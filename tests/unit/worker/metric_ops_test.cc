@@ -101,34 +101,40 @@ TEST(ConfusionMatrix, HasLabelsAsRowsAndAnswersAsColumns) {
             "data: row 0 of the batch has label 2; with 2 classes labels are 0 .. 1");
 }
 
-std::vector<std::int64_t> histogram(Tensor x, Tensor y) {
-  return counted<std::int64_t>(std::move(x), std::move(y),
-                               [](Graph& g, NodeId a, NodeId b) { return ops::score_histogram(g, a, b); });
+// The AUC of a graph's logits and labels.
+double auc_of(Tensor x, Tensor y) {
+  const auto scored = counted<double>(
+      std::move(x), std::move(y), [](Graph& g, NodeId a, NodeId b) { return ops::scored_labels(g, a, b); });
+  ScoreCounts scores;
+  for (std::size_t i = 0; i < scored.size(); i += 2) scores.add(scored[i], scored[i + 1] == 1);
+  return scores.auc();
 }
 
-TEST(ScoreHistogram, CountsEqualBinsOfTheSigmoid) {
-  const double quarter = std::log(0.25 / 0.75);
-  const auto counts =
-      histogram(Tensor::of<double>({7, 1}, {0, -1000, 1000, quarter + 1e-9, quarter - 1e-9, kNan, 0}),
-                Tensor::of<std::int32_t>({7}, {0, 0, 1, 1, 1, 1, 1}));
-  ASSERT_EQ(counts.size(), 2U * 4096);
-  std::vector<std::int64_t> wanted(2U * 4096);
-  wanted[2048] = wanted[0] = 1;
-  wanted[4096 + 4095] = wanted[4096 + 1024] = wanted[4096 + 1023] = wanted[4096] = wanted[4096 + 2048] = 1;
-  EXPECT_EQ(counts, wanted);
+TEST(ScoredLabels, AreLogitsAndLabelsSideBySide) {
+  const auto scored = [](Tensor x, Tensor y) {
+    return counted<double>(std::move(x), std::move(y),
+                           [](Graph& g, NodeId a, NodeId b) { return ops::scored_labels(g, a, b); });
+  };
+  EXPECT_EQ(scored(Tensor::of<float>({2, 1}, {0.5F, -3}), Tensor::of<std::int32_t>({2}, {1, 0})),
+            (std::vector<double>{0.5, 1, -3, 0}));
+  EXPECT_EQ(scored(Tensor::of<double>({1, 2, 1}, {1, 2}), Tensor::of<std::int32_t>({1, 2}, {0, 1})),
+            (std::vector<double>{1, 0, 2, 1}));
   EXPECT_EQ(
-      thrown([] {
-        histogram(Tensor(DType::float32, {1, 2}), Tensor(DType::int32, {1}));
+      thrown([&] {
+        scored(Tensor(DType::float32, {1, 2}), Tensor(DType::int32, {1}));
       }),
-      "argument: node \"score_histogram\" (score_histogram): needs logits [..., 1]; \"x\" has shape [?, 2]");
+      "argument: node \"scored_labels\" (scored_labels): needs logits [..., 1]; \"x\" has shape [?, 2]");
+  EXPECT_EQ(thrown([&] {
+              scored(Tensor(DType::float32, {1, 1}), Tensor::of<std::int32_t>({1}, {2}));
+            }),
+            "data: row 0 of the batch has label 2; with 2 classes labels are 0 .. 1");
 }
 
 TEST(Auc, EqualsTheShareOfOrderedPairs) {
   const std::int64_t n = 300;
   Tensor x = GradientCheck::random({n, 1}, 5), y(DType::int32, {n});
   for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
-    // A few hundred distinct scores in bins of their own, so that the histogram loses nothing.
-    x.as<double>()[i] = std::round(x.as<double>()[i] * 100) / 50;
+    x.as<double>()[i] = std::round(x.as<double>()[i] * 100) / 50;  // so that there are ties
     y.as<std::int32_t>()[i] = x.as<double>()[i] + std::sin(static_cast<double>(i)) > 0.3 ? 1 : 0;
   }
   double ordered = 0, pairs = 0;
@@ -140,19 +146,9 @@ TEST(Auc, EqualsTheShareOfOrderedPairs) {
       pairs += 1;
     }
   }
-  const double auc = auc_of_histogram(histogram(std::move(x), std::move(y)));
+  const double auc = auc_of(std::move(x), std::move(y));
   EXPECT_NEAR(auc, ordered / pairs, 1e-14);
   EXPECT_GT(auc, 0.6);
-}
-
-TEST(Auc, OfTheBoundaries) {
-  EXPECT_EQ(auc_of_histogram(std::vector<std::int64_t>{3, 0, 0, 2}), 1);
-  EXPECT_EQ(auc_of_histogram(std::vector<std::int64_t>{0, 3, 2, 0}), 0);
-  EXPECT_EQ(auc_of_histogram(std::vector<std::int64_t>{4, 6}), 0.5);
-  EXPECT_TRUE(std::isnan(auc_of_histogram(std::vector<std::int64_t>{0, 0, 2, 1})));
-  EXPECT_TRUE(std::isnan(auc_of_histogram(std::vector<std::int64_t>{2, 1, 0, 0})));
-  EXPECT_EQ(thrown([] { auc_of_histogram(std::vector<std::int64_t>(3)); }),
-            "argument: 3 counts are not a score histogram, which has as many for label 0 as for 1");
 }
 
 TEST(PrecisionRecall, AreThoseByHand) {
