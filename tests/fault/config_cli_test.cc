@@ -155,8 +155,14 @@ TEST(CheckedWithoutFiles, WhateverTheirImagesAre) {
 
 TEST(CheckedWithoutData, ABatchThatIsTooSmallForItsLogicalWorkers) {
   const ScratchDir dir;
-  const std::string file = job_file(dir, "    - {type: batch_norm}\n    - {type: dense, units: 10}\n");
+  const std::string file =
+      job_file(dir, "    - {type: flatten}\n    - {type: batch_norm}\n    - {type: dense, units: 10}\n");
   output_of({"config", file});
+  // Each pixel of an image is a row.
+  output_of(Args{"config", file} +
+            set({"cluster.logical_workers=40",
+                 "model.layers=[{type: conv2d, filters: 2, kernel: [3]}, {type: batch_norm}, "
+                 "{type: dense, units: 10}]"}));
   const Ended ended = run(varscope(Args{"config", file} + set({"cluster.logical_workers=40"})));
   EXPECT_EQ(ended.code, 2) << ended.all();
   EXPECT_THAT(ended.err, HasSubstr("train.batch 40 in 40 logical workers leaves 1"));

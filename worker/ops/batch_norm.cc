@@ -68,7 +68,7 @@ class BatchNorm final : public Op {
       const Rows r = rows_of(ctx.output.shape());
       const Columns w(ctx.workspace.data<double>(), r.cols);
       const T* x = ctx.inputs[kX]->data<T>();
-      if (mode_ == BatchNormMode::train) {
+      if (has_statistics(r)) {
         kernels::column_moments({w.mean, w.variance}, x, r.rows, r.cols);
       } else {
         std::copy_n(ctx.inputs[kMovingMean]->data<T>(), r.cols, w.mean);
@@ -84,8 +84,8 @@ class BatchNorm final : public Op {
     });
   }
 
-  // With z = (x - mean) * inverse and n rows: d beta = sum dy, d gamma = sum dy z, and in train mode, where
-  // mean and variance depend on x, d x = scale * (dy - d beta / n - z * d gamma / n).
+  // With z = (x - mean) * inverse and n rows: d beta = sum dy, d gamma = sum dy z, and where mean and
+  // variance are those of x, d x = scale * (dy - d beta / n - z * d gamma / n).
   void backward(const BackwardContext& ctx) const override {
     with_floating(ctx.output.dtype(), [&](auto zero) {
       using T = decltype(zero);
@@ -105,10 +105,14 @@ class BatchNorm final : public Op {
   }
 
  private:
+  // One row has no variance; the moving values stand in for its own.
+  bool has_statistics(const Rows& r) const {
+    return mode_ == BatchNormMode::train && r.rows >= ops::kLeastBatchNormRows;
+  }
   template <class T>
   void input_gradient(const BackwardContext& ctx, const Rows& r, const Columns& w) const {
     const double n = static_cast<double>(std::max<std::int64_t>(1, r.rows));
-    const bool train = mode_ == BatchNormMode::train;
+    const bool train = has_statistics(r);
     for (std::int64_t c = 0; c < r.cols; ++c) {
       w.constant[c] = train ? w.scale[c] * w.constant[c] / n : 0;
       w.slope[c] = train ? w.scale[c] * w.inverse[c] * w.slope[c] / n : 0;
@@ -118,10 +122,12 @@ class BatchNorm final : public Op {
                              ctx.inputs[kX]->data<T>(), {w.mean, w.scale, w.constant, w.slope}, r.rows,
                              r.cols);
   }
+  // Without statistics of its own the part brings the moving values themselves, which leaves them as they
+  // are.
   template <class T>
-  static void write_statistics(const BackwardContext& ctx, const Rows& r, const Columns& w) {
+  void write_statistics(const BackwardContext& ctx, const Rows& r, const Columns& w) const {
     const double unbiased =
-        static_cast<double>(r.rows) / static_cast<double>(std::max<std::int64_t>(1, r.rows - 1));
+        has_statistics(r) ? static_cast<double>(r.rows) / static_cast<double>(r.rows - 1) : 1.0;
     for (std::int64_t c = 0; c < r.cols; ++c) {
       w.constant[c] = w.mean[c] * ctx.run.weight;
       w.slope[c] = w.variance[c] * unbiased * ctx.run.weight;

@@ -18,11 +18,15 @@ NodeId dropout(Graph& graph, NodeId x, double rate, std::uint64_t key, const Nod
 // train: by the mean and variance of this run's rows, that is of one logical worker's part of the batch;
 // inference: by the moving ones, which are then constants.
 enum class BatchNormMode : std::uint8_t { train, inference };
+// A row of x [..., c] is one entry of all axes but the last: of an image each pixel is one. Fewer have no
+// variance.
+inline constexpr std::int64_t kLeastBatchNormRows = 2;
 // (x [..., c] - mean) / sqrt(variance + epsilon) * gamma [c] + beta [c], with mean and variance over all axes
-// but the last (Ioffe and Szegedy, 2015). In train mode moving_mean [c] and moving_variance [c] are not read;
-// they are statistics (Op::is_statistic) that backward writes as it writes gradients: the mean, and the
-// variance times n / (n - 1) for n rows as in TensorFlow's fused op (1 for one row), each times
-// RunInfo::weight. With no rows both are zero.
+// but the last (Ioffe and Szegedy, 2015). In train mode moving_mean [c] and moving_variance [c] are
+// statistics (Op::is_statistic) that backward writes as it writes gradients: the mean, and the variance times
+// n / (n - 1) for n rows as in TensorFlow's fused op and PyTorch, each times RunInfo::weight. A part of the
+// batch with one row, which only the last, short batch of an epoch has, is normalised by the moving values,
+// as in inference, and its statistics are these values: the moving averages stay where they are.
 NodeId batch_norm(Graph& graph, NodeId x, NodeId gamma, NodeId beta, NodeId moving_mean,
                   NodeId moving_variance, double epsilon, BatchNormMode mode,
                   const NodeOptions& options = {});

@@ -8,6 +8,7 @@
 #include "common/base/serialize.h"
 #include "common/transport/wire.h"
 #include "worker/graph/numerics.h"
+#include "worker/ops/normalization.h"
 
 namespace varscope {
 namespace {
@@ -100,11 +101,14 @@ void Trainer::check_values(Clock clock) const {
 }
 
 void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logical_workers) {
-  const std::int64_t rows = batch / logical_workers;
-  for (std::size_t i = 0; rows < 2 && i < graph.size(); ++i) {
+  const std::int64_t samples = std::max<std::int64_t>(1, batch / logical_workers);
+  for (std::size_t i = 0; i < graph.size(); ++i) {
     const Graph::Node& node = graph.node(NodeId(static_cast<int>(i)));
     for (std::size_t input = 0; input < node.inputs.size(); ++input) {
       if (node.kind != Graph::Kind::op || !node.op->is_statistic(input)) continue;
+      const Shape x = with_batch(graph.node(node.inputs.front()).type.shape, samples);
+      const std::int64_t rows = x.n_elements() / x[x.rank() - 1];
+      if (rows >= ops::kLeastBatchNormRows) continue;
       fail(ErrorKind::config,
            "{}: node \"{}\" ({}) takes its statistics from the rows of one logical worker, and needs at "
            "least 2; train.batch {} in {} logical workers leaves {}: raise the one or lower the other "

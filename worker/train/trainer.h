@@ -22,8 +22,8 @@
 
 namespace varscope {
 
-// One row alone has no variance, and its normalised value is 0 whatever it is. Throws Error(config) for an op
-// that takes statistics of rows, where a logical worker's part of a batch may be one row.
+// One row alone has no variance. Throws Error(config) for an op that takes statistics of rows (a sample has
+// as many as pixels, or steps), where a logical worker's part of a whole batch may have one row only.
 void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logical_workers);
 
 // A worker rank's training loop in BSP: for each step, its logical workers' parts of the global batch forward

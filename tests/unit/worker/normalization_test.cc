@@ -172,7 +172,8 @@ TEST(BatchNorm, BearsAMeanThatIsLargeBesideTheDeviation) {
 struct Statistics {
   double mean, variance;
 };
-Statistics statistics_of(std::vector<double> column, double weight, int times) {
+Statistics statistics_of(std::vector<double> column, double weight, int times, double moving_mean = 0,
+                         double moving_variance = 0) {
   Graph g;
   VariableStore store;
   VariableOptions options;
@@ -194,7 +195,9 @@ Statistics statistics_of(std::vector<double> column, double weight, int times) {
   }
   Executor executor(g, loss, 8);
   for (const Variable* v : g.variables()) {
-    values.emplace_back(DType::float64, Shape{1});
+    values.push_back(Tensor::of<double>({1}, {v->name() == "mean"       ? moving_mean
+                                              : v->name() == "variance" ? moving_variance
+                                                                        : 0}));
     gradients.emplace(v->name(), Tensor::of<double>({1}, {12345}));  // rubbish, to be overwritten
     executor.bind(*v, values.back().view(), gradients.at(v->name()).view());
   }
@@ -225,10 +228,34 @@ TEST(BatchNormStatistics, OfASecondReaderAreAdded) {
   EXPECT_DOUBLE_EQ(both.variance, 7);
 }
 
-TEST(BatchNormStatistics, OfOneRowAndOfNoRowsAreFinite) {
-  const Statistics one = statistics_of({4}, 1, 1);
-  EXPECT_EQ(one.mean, 4);
-  EXPECT_EQ(one.variance, 0);
+// One row has no variance: the moving values stand in for its own, and are what it brings as statistics.
+TEST(BatchNormStatistics, OfOneRowAreTheMovingValues) {
+  const Statistics one = statistics_of({4}, 0.25, 1, 3, 5);
+  EXPECT_DOUBLE_EQ(one.mean, 0.75);
+  EXPECT_DOUBLE_EQ(one.variance, 1.25);
+
+  GradientCheck g;
+  const BatchNormInputs in(g, {1, 3});
+  const NodeId y = in.add(g, BatchNormMode::train), z = in.add(g, BatchNormMode::inference);
+  Session session(g.graph, 3);
+  const auto got = session.run({y, z}, {});
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(got[0].as<double>()[i], got[1].as<double>()[i]);
+  g.check(g.scalar(y));
+  // One image has as many rows as pixels.
+  GradientCheck image;
+  const BatchNormInputs of_image(image, {1, 2, 3, 2});
+  Session pixels(image.graph, 3);
+  const NodeId w = of_image.add(image, BatchNormMode::train);
+  const auto normal = Session(image.graph, 3).run({w}, {});
+  const auto value = [&](NodeId id) { return pixels.value(*image.graph.node(id).variable).as<double>(); };
+  const auto [mean, variance] = moments_of(value(of_image.x), 0, 2, 6);
+  EXPECT_NEAR(normal[0].as<double>()[0],
+              (value(of_image.x)[0] - mean) / std::sqrt(variance + kEpsilon) * value(of_image.gamma)[0] +
+                  value(of_image.beta)[0],
+              1e-12);
+}
+
+TEST(BatchNormStatistics, OfNoRowsAreFinite) {
   const Statistics none = statistics_of({}, 0, 1);
   EXPECT_EQ(none.mean, 0);
   EXPECT_EQ(none.variance, 0);
