@@ -52,14 +52,14 @@ bool update_as(const OptimizerConfig& s, double rate, T* v, T* g, const std::vec
     case OptimizerType::adagrad:
       return kernels::adagrad(v, g, slot(0), lr, eps, n);
     case OptimizerType::rmsprop:
-      return kernels::rmsprop(v, g, slot(0), lr, static_cast<T>(s.rho), eps, n);
+      return kernels::rmsprop(v, g, slot(0), lr, kernels::Decay<T>(s.rho), eps, n);
     case OptimizerType::adam:
     case OptimizerType::adamw: {
       const auto t = static_cast<double>(clock.value);
       const double correction1 = 1 - std::pow(s.beta1, t), correction2 = 1 / (1 - std::pow(s.beta2, t));
       return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(rate / correction1),
-                           static_cast<T>(s.beta1), static_cast<T>(s.beta2), static_cast<T>(correction2), eps,
-                           n);
+                           kernels::Decay<T>(s.beta1), kernels::Decay<T>(s.beta2),
+                           static_cast<T>(correction2), eps, n);
     }
   }
   return true;

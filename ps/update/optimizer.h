@@ -27,8 +27,9 @@ const char* to_string(OptimizerType type);
 //   adam      m = b1 m + (1 - b1) g;  a = b2 a + (1 - b2) g^2;
 //             v -= lr / (1 - b1^t) * m / (sqrt(a / (1 - b2^t)) + eps)   (Kingma and Ba 2015, algorithm 1)
 //   adamw     v -= lr wd v, then adam without L2                 (Loshchilov and Hutter 2019)
-// Adam's powers are functions of t, not state. An element's result does not depend on its place in the span.
-// Immutable, so safe from any thread on disjoint spans.
+// 1 - rho and 1 - b are formed in double, also for float32 values. Adam's powers are functions of t, not
+// state. An element's result does not depend on its place in the span. Immutable, so safe from any thread on
+// disjoint spans.
 class Optimizer {
  public:
   // Throws Error(argument) on hyperparameters outside their range.

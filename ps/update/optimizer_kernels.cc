@@ -10,71 +10,71 @@
 // that the spans do not overlap.
 #define VARSCOPE_LOOP _Pragma("GCC ivdep") for (std::int64_t i = 0; i < n; ++i)
 
-#define VARSCOPE_DEFINE_KERNELS(T)                                                                        \
-  VARSCOPE_VECTOR_CLONES void add_scaled(T* into, const T* from, T scale, std::int64_t n) {               \
-    VARSCOPE_LOOP into[i] += scale * from[i];                                                             \
-  }                                                                                                       \
-  VARSCOPE_VECTOR_CLONES bool sgd(T* v, const T* g, T lr, std::int64_t n) {                               \
-    Bits<T> largest = 0;                                                                                  \
-    VARSCOPE_LOOP {                                                                                       \
-      v[i] -= lr * g[i];                                                                                  \
-      largest = std::max(largest, magnitude_bits(v[i]));                                                  \
-    }                                                                                                     \
-    return is_finite_magnitude(largest);                                                                  \
-  }                                                                                                       \
-  VARSCOPE_VECTOR_CLONES bool momentum(T* v, const T* g, T* m, T lr, T mu, std::int64_t n) {              \
-    Bits<T> largest = 0;                                                                                  \
-    VARSCOPE_LOOP {                                                                                       \
-      const T next = mu * m[i] + g[i];                                                                    \
-      m[i] = next;                                                                                        \
-      v[i] -= lr * next;                                                                                  \
-      largest = std::max(largest, magnitude_bits(v[i]));                                                  \
-    }                                                                                                     \
-    return is_finite_magnitude(largest);                                                                  \
-  }                                                                                                       \
-  VARSCOPE_VECTOR_CLONES bool nesterov(T* v, const T* g, T* m, T lr, T mu, std::int64_t n) {              \
-    Bits<T> largest = 0;                                                                                  \
-    VARSCOPE_LOOP {                                                                                       \
-      const T next = mu * m[i] + g[i];                                                                    \
-      m[i] = next;                                                                                        \
-      v[i] -= lr * (g[i] + mu * next);                                                                    \
-      largest = std::max(largest, magnitude_bits(v[i]));                                                  \
-    }                                                                                                     \
-    return is_finite_magnitude(largest);                                                                  \
-  }                                                                                                       \
-  VARSCOPE_VECTOR_CLONES bool adagrad(T* v, const T* g, T* a, T lr, T eps, std::int64_t n) {              \
-    Bits<T> largest = 0;                                                                                  \
-    VARSCOPE_LOOP {                                                                                       \
-      const T next = a[i] + g[i] * g[i];                                                                  \
-      a[i] = next;                                                                                        \
-      v[i] -= lr * g[i] / (std::sqrt(next) + eps);                                                        \
-      largest = std::max(largest, std::max(magnitude_bits(v[i]), magnitude_bits(next)));                  \
-    }                                                                                                     \
-    return is_finite_magnitude(largest);                                                                  \
-  }                                                                                                       \
-  VARSCOPE_VECTOR_CLONES bool rmsprop(T* v, const T* g, T* a, T lr, T rho, T eps, std::int64_t n) {       \
-    Bits<T> largest = 0;                                                                                  \
-    VARSCOPE_LOOP {                                                                                       \
-      const T next = rho * a[i] + (T(1) - rho) * (g[i] * g[i]);                                           \
-      a[i] = next;                                                                                        \
-      v[i] -= lr * g[i] / (std::sqrt(next) + eps);                                                        \
-      largest = std::max(largest, std::max(magnitude_bits(v[i]), magnitude_bits(next)));                  \
-    }                                                                                                     \
-    return is_finite_magnitude(largest);                                                                  \
-  }                                                                                                       \
-  VARSCOPE_VECTOR_CLONES bool adam(T* v, const T* g, T* m, T* a, T lr_t, T beta1, T beta2, T correction2, \
-                                   T eps, std::int64_t n) {                                               \
-    Bits<T> largest = 0;                                                                                  \
-    VARSCOPE_LOOP {                                                                                       \
-      const T first = beta1 * m[i] + (T(1) - beta1) * g[i];                                               \
-      const T second = beta2 * a[i] + (T(1) - beta2) * (g[i] * g[i]);                                     \
-      m[i] = first;                                                                                       \
-      a[i] = second;                                                                                      \
-      v[i] -= lr_t * first / (std::sqrt(second * correction2) + eps);                                     \
-      largest = std::max(largest, std::max(magnitude_bits(v[i]), magnitude_bits(second)));                \
-    }                                                                                                     \
-    return is_finite_magnitude(largest);                                                                  \
-  }                                                                                                       \
+#define VARSCOPE_DEFINE_KERNELS(T)                                                                         \
+  VARSCOPE_VECTOR_CLONES void add_scaled(T* into, const T* from, T scale, std::int64_t n) {                \
+    VARSCOPE_LOOP into[i] += scale * from[i];                                                              \
+  }                                                                                                        \
+  VARSCOPE_VECTOR_CLONES bool sgd(T* v, const T* g, T lr, std::int64_t n) {                                \
+    Bits<T> largest = 0;                                                                                   \
+    VARSCOPE_LOOP {                                                                                        \
+      v[i] -= lr * g[i];                                                                                   \
+      largest = std::max(largest, magnitude_bits(v[i]));                                                   \
+    }                                                                                                      \
+    return is_finite_magnitude(largest);                                                                   \
+  }                                                                                                        \
+  VARSCOPE_VECTOR_CLONES bool momentum(T* v, const T* g, T* m, T lr, T mu, std::int64_t n) {               \
+    Bits<T> largest = 0;                                                                                   \
+    VARSCOPE_LOOP {                                                                                        \
+      const T next = mu * m[i] + g[i];                                                                     \
+      m[i] = next;                                                                                         \
+      v[i] -= lr * next;                                                                                   \
+      largest = std::max(largest, magnitude_bits(v[i]));                                                   \
+    }                                                                                                      \
+    return is_finite_magnitude(largest);                                                                   \
+  }                                                                                                        \
+  VARSCOPE_VECTOR_CLONES bool nesterov(T* v, const T* g, T* m, T lr, T mu, std::int64_t n) {               \
+    Bits<T> largest = 0;                                                                                   \
+    VARSCOPE_LOOP {                                                                                        \
+      const T next = mu * m[i] + g[i];                                                                     \
+      m[i] = next;                                                                                         \
+      v[i] -= lr * (g[i] + mu * next);                                                                     \
+      largest = std::max(largest, magnitude_bits(v[i]));                                                   \
+    }                                                                                                      \
+    return is_finite_magnitude(largest);                                                                   \
+  }                                                                                                        \
+  VARSCOPE_VECTOR_CLONES bool adagrad(T* v, const T* g, T* a, T lr, T eps, std::int64_t n) {               \
+    Bits<T> largest = 0;                                                                                   \
+    VARSCOPE_LOOP {                                                                                        \
+      const T next = a[i] + g[i] * g[i];                                                                   \
+      a[i] = next;                                                                                         \
+      v[i] -= lr * g[i] / (std::sqrt(next) + eps);                                                         \
+      largest = std::max(largest, std::max(magnitude_bits(v[i]), magnitude_bits(next)));                   \
+    }                                                                                                      \
+    return is_finite_magnitude(largest);                                                                   \
+  }                                                                                                        \
+  VARSCOPE_VECTOR_CLONES bool rmsprop(T* v, const T* g, T* a, T lr, Decay<T> rho, T eps, std::int64_t n) { \
+    Bits<T> largest = 0;                                                                                   \
+    VARSCOPE_LOOP {                                                                                        \
+      const T next = rho.decay * a[i] + rho.rest * (g[i] * g[i]);                                          \
+      a[i] = next;                                                                                         \
+      v[i] -= lr * g[i] / (std::sqrt(next) + eps);                                                         \
+      largest = std::max(largest, std::max(magnitude_bits(v[i]), magnitude_bits(next)));                   \
+    }                                                                                                      \
+    return is_finite_magnitude(largest);                                                                   \
+  }                                                                                                        \
+  VARSCOPE_VECTOR_CLONES bool adam(T* v, const T* g, T* m, T* a, T lr_t, Decay<T> beta1, Decay<T> beta2,   \
+                                   T correction2, T eps, std::int64_t n) {                                 \
+    Bits<T> largest = 0;                                                                                   \
+    VARSCOPE_LOOP {                                                                                        \
+      const T first = beta1.decay * m[i] + beta1.rest * g[i];                                              \
+      const T second = beta2.decay * a[i] + beta2.rest * (g[i] * g[i]);                                    \
+      m[i] = first;                                                                                        \
+      a[i] = second;                                                                                       \
+      v[i] -= lr_t * first / (std::sqrt(second * correction2) + eps);                                      \
+      largest = std::max(largest, std::max(magnitude_bits(v[i]), magnitude_bits(second)));                 \
+    }                                                                                                      \
+    return is_finite_magnitude(largest);                                                                   \
+  }                                                                                                        \
   VARSCOPE_VECTOR_CLONES void decay(T* v, T factor, std::int64_t n) { VARSCOPE_LOOP v[i] -= factor * v[i]; }
 
 namespace varscope::kernels {

@@ -4,18 +4,27 @@
 
 namespace varscope::kernels {
 
+// How much of a moving mean stays, and how much of the new value comes: 1 - decay is formed in double, since
+// float32 keeps little of it (of 1 - 0.99999 three digits).
+template <class T>
+struct Decay {
+  T decay, rest;
+  explicit Decay(double d) : decay(static_cast<T>(d)), rest(static_cast<T>(1 - d)) {}
+};
+
 // Element-wise loops over n elements, for float32 and float64; no element depends on another. Those that
 // return a bool look at what they make while it is in a register: false when a value, or a sum of squares
 // that hides in a denominator, is NaN or infinite. (A momentum that is not finite makes such a value.)
 // Compiled once per vector width on x86-64, all with the same bits: see common/base/vector_clones.h.
-#define VARSCOPE_DECLARE_KERNELS(T)                                                                        \
-  void add_scaled(T* into, const T* from, T scale, std::int64_t n);                                        \
-  bool sgd(T* v, const T* g, T lr, std::int64_t n);                                                        \
-  bool momentum(T* v, const T* g, T* m, T lr, T mu, std::int64_t n);                                       \
-  bool nesterov(T* v, const T* g, T* m, T lr, T mu, std::int64_t n);                                       \
-  bool adagrad(T* v, const T* g, T* a, T lr, T eps, std::int64_t n);                                       \
-  bool rmsprop(T* v, const T* g, T* a, T lr, T rho, T eps, std::int64_t n);                                \
-  bool adam(T* v, const T* g, T* m, T* a, T lr_t, T beta1, T beta2, T correction2, T eps, std::int64_t n); \
+#define VARSCOPE_DECLARE_KERNELS(T)                                                                     \
+  void add_scaled(T* into, const T* from, T scale, std::int64_t n);                                     \
+  bool sgd(T* v, const T* g, T lr, std::int64_t n);                                                     \
+  bool momentum(T* v, const T* g, T* m, T lr, T mu, std::int64_t n);                                    \
+  bool nesterov(T* v, const T* g, T* m, T lr, T mu, std::int64_t n);                                    \
+  bool adagrad(T* v, const T* g, T* a, T lr, T eps, std::int64_t n);                                    \
+  bool rmsprop(T* v, const T* g, T* a, T lr, Decay<T> rho, T eps, std::int64_t n);                      \
+  bool adam(T* v, const T* g, T* m, T* a, T lr_t, Decay<T> beta1, Decay<T> beta2, T correction2, T eps, \
+            std::int64_t n);                                                                            \
   void decay(T* v, T factor, std::int64_t n);
 
 VARSCOPE_DECLARE_KERNELS(float)

@@ -158,6 +158,30 @@ TEST(Optimizer, FollowsThePapersInBothPrecisions) {
   }
 }
 
+// With decays so near 1 that 1 - decay, formed in float32, is off by tenths or is 0.
+TEST(Optimizer, FollowsThePapersInFloat32WhateverTheDecay) {
+  for (const OptimizerType type : {OptimizerType::rmsprop, OptimizerType::adam, OptimizerType::adamw}) {
+    for (const double decay : {0.99999, 0.9999999, 0.99999999}) {
+      OptimizerConfig config = config_of(type);
+      config.beta2 = config.rho = decay;
+      config.epsilon = 1e-12;
+      const Optimizer optimizer(config);
+      State<float> state(optimizer, 1);
+      Reference reference{config, static_cast<double>(static_cast<float>(start_at(0)))};
+      for (int t = 1; t <= 6; ++t) {
+        state.set_gradient(t);
+        state.update(0, 1, t);
+        reference.step(static_cast<double>(static_cast<float>(gradient_at(0, t))));
+        ASSERT_NEAR(state.value.as<float>()[0], reference.v, 2e-6 * (1 + std::abs(reference.v)))
+            << to_string(type) << " " << decay << " step " << t;
+        const bool is_adam = type != OptimizerType::rmsprop;
+        const double square = is_adam ? reference.slot1 : reference.slot0;
+        ASSERT_NEAR(state.slots[is_adam ? 1 : 0].as<float>()[0], square, 1e-5 * square);
+      }
+    }
+  }
+}
+
 // The last steps' powers of beta are tiny: t counts from the clock, not from calls.
 TEST(Optimizer, AdamTakesItsPowersFromTheClock) {
   const Optimizer optimizer(config_of(OptimizerType::adam));
