@@ -117,7 +117,9 @@ void LossConfig::describe(Keys& keys) {
   keys.required_selector("type", type, kLossTypes, "the loss that training minimizes");
   keys.key("label_smoothing", label_smoothing, "how much of the target is spread evenly over the classes",
            {.min = 0, .below = 1, .only_for = "softmax_cross_entropy, sigmoid_cross_entropy"});
-  keys.key("class_weights", class_weights, "factor of the loss of each class; none means 1 for all",
+  keys.key("class_weights", class_weights,
+           "factor of the loss of each class; none means 1 for all. The mean over samples divides by their "
+           "number, not by the sum of their weights",
            {.min = 0, .only_for = "softmax_cross_entropy"});
   keys.key(
       "sum_over_steps", sum_over_steps,
@@ -128,7 +130,8 @@ void LossConfig::describe(Keys& keys) {
       "what becomes of the elements that a sample (with labels, each label) is compared in: their mean, so "
       "that the loss does not grow with their number, or their sum",
       {.only_for = "sigmoid_cross_entropy, mean_squared_error, absolute_error"});
-  keys.key("positive_weight", positive_weight, "factor of the loss of samples with label 1",
+  keys.key("positive_weight", positive_weight,
+           "factor of the whole loss, label smoothing included, of samples with label 1",
            {.above = 0, .only_for = "sigmoid_cross_entropy"});
 }
 

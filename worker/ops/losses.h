@@ -13,7 +13,8 @@
 namespace varscope::ops {
 
 // Smoothing replaces the one-hot target by (1 - label_smoothing) * one_hot + label_smoothing / k (Szegedy et
-// al., CVPR 2016). With class_weights (k of them, or none) a row counts as often as its label's weight says.
+// al., CVPR 2016). With class_weights (k of them, or none) a row counts as often as its label's weight says;
+// the mean over a batch still divides by its rows, as Keras does, not by the sum of their weights (PyTorch).
 // Throws Error(argument) unless 0 <= label_smoothing <= 1 and all weights are finite and not negative.
 struct SoftmaxCrossEntropyOptions {
   double label_smoothing = 0;
@@ -24,15 +25,17 @@ NodeId softmax_cross_entropy(Graph& graph, NodeId logits, NodeId labels, const N
 NodeId softmax_cross_entropy(Graph& graph, NodeId logits, NodeId labels, SoftmaxCrossEntropyOptions loss,
                              const NodeOptions& options = {});
 
-// Smoothing moves the target t to (1 - label_smoothing) * t + label_smoothing / 2; what a positive target
-// contributes is multiplied by positive_weight. Checked as above.
+// Smoothing moves the target t to s(t) = (1 - label_smoothing) * t + label_smoothing / 2; the whole loss of a
+// positive target is multiplied by positive_weight (Keras: class_weight). A t between counts as t of a
+// positive and 1 - t of a negative. Checked as above.
 struct SigmoidCrossEntropyOptions {
   double label_smoothing = 0;
   double positive_weight = 1;
   Reduction reduction = Reduction::mean;
 };
-// -positive_weight * t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)), reduced over the elements of a row. The
-// targets t are labels 0 and 1 for logits [..., 1], or of the logits' shape and dtype.
+// positive_weight * t * L(s(1)) + (1 - t) * L(s(0)) with L(p) = -p log sigmoid(x) - (1 - p) log(1 -
+// sigmoid(x)), reduced over the elements of a row. The targets t are labels 0 and 1 for logits [..., 1], or
+// of the logits' shape and dtype.
 NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, const NodeOptions& options = {});
 NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, SigmoidCrossEntropyOptions loss,
                              const NodeOptions& options = {});

@@ -141,23 +141,29 @@ struct SigmoidRule {
           fmt::format("positive_weight is {}; it must be finite and not negative", options.positive_weight));
     }
   }
+  // t' = (1 - s) t + s / 2, and what log(1 - sigmoid(x)) is multiplied by when a positive's whole loss, the
+  // part that smoothing gives to the other class too, counts positive_weight times.
   template <class T>
   T smoothed(T t) const {
     return t * static_cast<T>(1 - options.label_smoothing) + static_cast<T>(options.label_smoothing / 2);
   }
-  // With u = 1 + (positive_weight - 1) * t: (1 - t) x + u (max(-x, 0) + log(1 + exp(-|x|))), which does not
-  // overflow; for u = 1 the usual max(x, 0) - x t + ..., which does not cancel either.
-  double value(double x, double target, double log_term) const {
-    const double t = smoothed(target);
-    if (options.positive_weight == 1) return std::max(x, 0.0) - x * t + log_term;
-    return (1 - t) * x + (1 + (options.positive_weight - 1) * t) * (std::max(-x, 0.0) + log_term);
+  template <class T>
+  T negative_weight(T t) const {
+    const double half = options.label_smoothing / 2;
+    return static_cast<T>(options.positive_weight * half) * t + static_cast<T>(1 - half) * (T(1) - t);
+  }
+  // With u = 1 + (positive_weight - 1) t, the weight of the sample, and n its part of log(1 - sigmoid(x)):
+  // n x + u (max(-x, 0) + log(1 + exp(-|x|))), which does not overflow; for u = 1 the usual
+  // max(x, 0) - x t' + ..., which does not cancel either.
+  double value(double x, double t, double log_term) const {
+    if (options.positive_weight == 1) return std::max(x, 0.0) - x * smoothed(t) + log_term;
+    return negative_weight(t) * x + (1 + (options.positive_weight - 1) * t) * (std::max(-x, 0.0) + log_term);
   }
   template <class T>
-  T derivative(T x, T target) const {
-    const T t = smoothed(target);
-    if (options.positive_weight == 1) return vector_math::sigmoid(x) - t;
+  T derivative(T x, T t) const {
+    if (options.positive_weight == 1) return vector_math::sigmoid(x) - smoothed(t);
     const T u = T(1) + static_cast<T>(options.positive_weight - 1) * t;
-    return (T(1) - t) - u * vector_math::sigmoid(-x);
+    return negative_weight(t) - u * vector_math::sigmoid(-x);
   }
 };
 

@@ -46,8 +46,11 @@ double softmax_loss(const std::vector<double>& x, std::int32_t label, double smo
 }
 
 double sigmoid_loss(double x, double t, double smooth, double positive_weight) {
-  const double p = 1 / (1 + std::exp(-x)), target = t * (1 - smooth) + smooth / 2;
-  return -positive_weight * target * std::log(p) - (1 - target) * std::log(1 - p);
+  // The loss of a sample whose label is 1 (or 0), smoothed; of these the first counts positive_weight times.
+  const double p = 1 / (1 + std::exp(-x)), one = 1 - smooth / 2, none = smooth / 2;
+  const double positive = -one * std::log(p) - (1 - one) * std::log(1 - p);
+  const double negative = -none * std::log(p) - (1 - none) * std::log(1 - p);
+  return positive_weight * t * positive + (1 - t) * negative;
 }
 
 // One row, several, and sequences.
@@ -132,6 +135,19 @@ TEST_P(Shapes, SigmoidCrossEntropyIsItsDefinition) {
     const NodeId y = g.feed_labels(labels(), 2), targets = g.feed_random(outputs(3));
     g.check(ops::add(g.graph, ops::sigmoid_cross_entropy(g.graph, z, y, options),
                      ops::sigmoid_cross_entropy(g.graph, many, targets, options)));
+  }
+}
+
+// With smoothing too, a positive sample's loss is the unweighted one times the weight, and a negative's is as
+// it was.
+TEST(SigmoidCrossEntropy, PositiveWeightIsAFactorOfTheWholeLoss) {
+  for (const std::int32_t label : {0, 1}) {
+    GradientCheck b;
+    const NodeId x = b.feed(Tensor::of<double>({2, 1}, {0.7, -1.3}));
+    const NodeId y = b.feed(Tensor::of<std::int32_t>({2}, {label, label}));
+    const double plain = b.value(ops::sigmoid_cross_entropy(b.graph, x, y, {.label_smoothing = 0.2}));
+    const double weighted = b.value(ops::sigmoid_cross_entropy(b.graph, x, y, {0.2, 3}));
+    EXPECT_NEAR(weighted, plain * (label == 1 ? 3 : 1), 1e-12);
   }
 }
 
