@@ -59,9 +59,11 @@ void DataSourceConfig::describe(Keys& keys) {
            "labels are 0 to classes - 1, whether all of them occur or not; any other label is an error. 0 "
            "means as many as the labels show, and the model may have more outputs",
            {.unit = "classes", .min = 0, .max = 256, .only_for = "idx, fashion_mnist"});
-  keys.key("pairs", pairs,
-           "make pairs: each sample with another one; label 1 when both are of one class, else 0",
-           {.only_for = "idx, fashion_mnist, digits"});
+  keys.key(
+      "pairs", pairs,
+      "make pairs: each sample with another one; label 1 when both are of one class, else 0. Half of the pairs "
+      "are of one class; where that has one sample only, it is paired with itself",
+      {.only_for = "idx, fashion_mnist, digits"});
   keys.key("pair_seed", pair_seed, "seed of the choice of pairs",
            {.min = 0, .only_for = "idx, fashion_mnist, digits"});
   keys.key("noise", noise, "how much noise the generated images have",

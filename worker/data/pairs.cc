@@ -1,5 +1,6 @@
 #include "worker/data/pairs.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -51,10 +52,11 @@ PairDataset::PairDataset(std::unique_ptr<Dataset> base, std::uint64_t seed)
     if (n_mine == n)
       fail(ErrorKind::data, "pairs need samples of two classes; all {} are of class {}", n, label);
     const bool alike = same.uniform(at) < 0.5;
-    auto pick =
-        static_cast<std::int64_t>(choice.below(at, static_cast<std::uint64_t>(alike ? n_mine : n - n_mine)));
+    const std::int64_t n_choices = alike ? std::max<std::int64_t>(1, n_mine - 1) : n - n_mine;
+    auto pick = static_cast<std::int64_t>(choice.below(at, static_cast<std::uint64_t>(n_choices)));
     label_.push_back(alike ? 1 : 0);
-    if (alike) {
+    if (alike) {  // the pick-th of the class without sample i
+      if (n_mine > 1 && mine[static_cast<std::size_t>(pick)] >= i) ++pick;
       partner_.push_back(mine[static_cast<std::size_t>(pick)]);
       continue;
     }

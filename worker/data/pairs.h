@@ -9,8 +9,9 @@
 namespace varscope {
 
 // Pairs of samples of another data set, to learn whether two samples are of one class (Bromley et al., NIPS
-// 1993): sample i is [2, sample shape ...], the base's sample i and a partner of its own class (label 1) or
-// of another (label 0), each with probability 1/2. The partner is a pure function of (seed, i). Throws
+// 1993): sample i is [2, sample shape ...], the base's sample i and a partner, another sample of its own
+// class (label 1) or one of another class (label 0), each with probability 1/2. Only the one sample of a
+// class that has no other is its own partner. The partner is a pure function of (seed, i). Throws
 // Error(data) if the base has fewer than two classes with samples, or labels that are no classes.
 class PairDataset final : public Dataset {
  public:

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <vector>
@@ -62,6 +63,56 @@ TEST(PairDataset, LabelsSayWhetherTheClassesAgree) {
   }
   EXPECT_NEAR(alike, 1000, 100);
   EXPECT_EQ(others.size(), 4U);  // every other class is drawn
+}
+
+// Each sample's value is its number, so that a partner can be told from the sample itself.
+class Numbered final : public Dataset {
+ public:
+  explicit Numbered(std::vector<std::int32_t> labels) : labels_(std::move(labels)) {}
+  std::int64_t size() const override { return static_cast<std::int64_t>(labels_.size()); }
+  const Shape& sample_shape() const override { return shape_; }
+  std::int64_t n_classes() const override { return *std::ranges::max_element(labels_) + 1; }
+  void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override {
+    for (std::size_t row = 0; row < indices.size(); ++row) {
+      x.data<float>()[row] = static_cast<float>(indices[row]);
+      y.data<std::int32_t>()[row] = labels_[static_cast<std::size_t>(indices[row])];
+    }
+  }
+  Digest content() const override { return {}; }
+
+ private:
+  std::vector<std::int32_t> labels_;
+  Shape shape_{1};
+};
+
+TEST(PairDataset, PartnerIsAnotherSampleWhereTheClassHasOne) {
+  std::vector<std::int32_t> labels;
+  for (std::int32_t i = 0; i < 300; ++i) labels.push_back(i / 2);  // classes of two
+  labels.push_back(150);                                           // and one of one
+  std::map<int, std::map<int, int>> of_three;                      // partners in a class of three, by sample
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const PairDataset pairs(std::make_unique<Numbered>(labels), seed);
+    const PairDataset threes(std::make_unique<Numbered>(std::vector<std::int32_t>{0, 1, 0, 1, 0}), seed);
+    const Tensor x(DType::float32, {1, 2, 1}), y(DType::int32, {1});
+    int alike = 0;
+    for (std::int64_t i = 0; i < pairs.size(); ++i) {
+      pairs.fill(std::span(&i, 1), x.view(), y.view());
+      const auto first = static_cast<std::size_t>(x.as<float>()[0]),
+                 other = static_cast<std::size_t>(x.as<float>()[1]);
+      ASSERT_EQ(y.as<std::int32_t>()[0], labels[first] == labels[other] ? 1 : 0);
+      alike += y.as<std::int32_t>()[0];
+      EXPECT_TRUE(first == 300 || first != other) << first;
+    }
+    EXPECT_NEAR(alike, 150, 50);
+    for (const std::int64_t i : {0, 2, 4}) {
+      threes.fill(std::span(&i, 1), x.view(), y.view());
+      if (y.as<std::int32_t>()[0] == 1) ++of_three[static_cast<int>(i)][static_cast<int>(x.as<float>()[1])];
+    }
+  }
+  for (const int i : {0, 2, 4}) {
+    EXPECT_EQ(of_three[i].size(), 2U) << i;  // both of the others are drawn
+    EXPECT_FALSE(of_three[i].contains(i));
+  }
 }
 
 TEST(PairDataset, IsAFunctionOfSeedAndIndex) {
