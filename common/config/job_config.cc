@@ -48,8 +48,23 @@ void check_job(const JobConfig& config) {
   }
 }
 
+// The default of the end is above many a rate of Adam.
+void check_end_learning_rate(const JobConfig& config) {
+  const OptimizerConfig& optimizer = config.optimizer;
+  const double end = optimizer.schedule.end_learning_rate;
+  if (end <= optimizer.learning_rate) return;
+  const std::string path = "optimizer.schedule.end_learning_rate";
+  const ConfigNode* written = config.root.find_path(path);
+  const ConfigNode& at = written != nullptr ? *written : *config.root.find_path("optimizer.schedule");
+  fail_at(at, config.file, path,
+          fmt::format("{:g}{} is above learning_rate {:g}: the rate would rise; set it to {:g} or less", end,
+                      written != nullptr ? "" : ", the default,", optimizer.learning_rate,
+                      optimizer.learning_rate));
+}
+
 void check_schedule(const JobConfig& config) {
   const ScheduleConfig& schedule = config.optimizer.schedule;
+  if (schedule.type == ScheduleType::polynomial) check_end_learning_rate(config);
   if (schedule.type != ScheduleType::piecewise) return;
   const std::string path = "optimizer.schedule.";
   const auto refuse = [&](const char* key, const std::string& problem) {

@@ -97,7 +97,8 @@ void ModelConfig::describe(Keys& keys) {
   keys.required_key(
       "loss", loss_node,
       "the loss that training minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or "
-      "absolute_error, or a map with that type, reduction, label_smoothing, class_weights, positive_weight",
+      "absolute_error, or a map with that type, reduction, label_smoothing, class_weights, positive_weight. The "
+      "cross entropies take logits: softmax or sigmoid is in the loss, not in the last layer",
       {.type_name = "a loss"});
   keys.choice("target", target, kTargetTypes,
               "what the last layer is compared with; input makes an autoencoder of the network");
@@ -182,8 +183,8 @@ void ScheduleConfig::describe(Keys& keys) {
            {.above = 0, .only_for = "exponential"});
   keys.key("staircase", staircase, "change the rate only every decay_steps steps",
            {.only_for = "exponential"});
-  keys.key("end_learning_rate", end_learning_rate, "the rate from decay_steps steps on",
-           {.min = 0, .only_for = "polynomial"});
+  keys.key("end_learning_rate", end_learning_rate,
+           "the rate from decay_steps steps on; at most learning_rate", {.min = 0, .only_for = "polynomial"});
   keys.key("power", power, "exponent of the part of decay_steps that is left",
            {.above = 0, .only_for = "polynomial"});
   keys.key("alpha", alpha, "the part of learning_rate that is left from decay_steps steps on",

@@ -24,10 +24,22 @@ std::string at(const std::string& made_at, const std::string& text) {
   return made_at.empty() ? text : fmt::format("{}: {}", made_at, text);
 }
 
+// The node that makes the output's values: what follows it only gives them another shape or dtype.
+NodeId maker_of_output(const Model& model) {
+  NodeId id = model.output;
+  while (true) {
+    const Graph::Node& node = model.graph.node(id);
+    if (node.kind != Graph::Kind::op) return id;
+    const std::string_view type = node.op->type();
+    if (!node.op->is_reshape() && type != "reshape" && type != "flatten" && type != "cast") return id;
+    id = node.inputs.front();
+  }
+}
+
 // What the last layer's function is called in the config, for those whose values are probabilities; else "".
-std::string probabilities_of(const JobConfig& job, const Model& model) {
-  const Graph::Node& output = model.graph.node(model.output);
-  if (output.kind == Graph::Kind::op && std::string_view(output.op->type()) == "softmax") return "softmax";
+std::string probabilities_of(const JobConfig& job, const Graph::Node& output) {
+  const std::string_view type = output.kind == Graph::Kind::op ? output.op->type() : "";
+  if (type == "softmax" || type == "sigmoid") return std::string(type);
   const Place place = find_layer(job.model.layers, "model.layers", output.made_at, job.file);
   if (place.node == nullptr) return "";
   for (const char* key : {"activation", "kind"}) {
@@ -42,11 +54,12 @@ void warn_of_double_probabilities(const JobConfig& job, const Model& model,
   const LossType loss = job.model.loss.type;
   const bool softmax = loss == LossType::softmax_cross_entropy;
   if (!softmax && loss != LossType::sigmoid_cross_entropy) return;
-  const std::string function = probabilities_of(job, model);
+  const Graph::Node& output = model.graph.node(maker_of_output(model));
+  const std::string function = probabilities_of(job, output);
   if (function.empty()) return;
   const char* own = softmax ? "softmax" : "sigmoid";
   warnings.push_back(
-      at(model.graph.node(model.output).made_at,
+      at(output.made_at,
          fmt::format(
              "the last layer ends with {}, and loss {} applies {} itself: the model learns slowly, and its "
              "answers stay near each other; remove the {} from the layer",

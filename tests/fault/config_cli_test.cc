@@ -310,6 +310,20 @@ std::vector<std::string> warnings_of(const std::string& command, const std::stri
   return ended.messages();
 }
 
+// Every answer would be 1: what a logit says is its sign.
+TEST(Warnings, OfASigmoidBeforeALossWithItsOwn) {
+  const ScratchDir dir;
+  const std::string file =
+      job_file(dir, "    - {type: dense, units: 8}\n    - {type: dense, units: 1, activation: sigmoid}\n",
+               "data: {train: {type: digits, samples: 80, pairs: true}}");
+  for (const char* command : {"config", "train"}) {
+    EXPECT_THAT(
+        warnings_of(command, file, set({"model.loss=sigmoid_cross_entropy"})),
+        ElementsAre(HasSubstr(":10:7: the last layer ends with sigmoid, and loss sigmoid_cross_entropy "
+                              "applies sigmoid itself: ")));
+  }
+}
+
 TEST(Warnings, OfWhatHardlyAnybodyMeans) {
   const ScratchDir dir;
   const std::string file = job_file(dir);
@@ -328,6 +342,12 @@ TEST(Warnings, OfWhatHardlyAnybodyMeans) {
       "model.layers.1.activation=sigmoid",
       begin +
           ":10:7: the last layer ends with sigmoid, and loss softmax_cross_entropy applies softmax itself: ");
+  // What gives the probabilities another shape hides nothing.
+  expect(
+      "model.layers=[{type: dense, units: 10}, {type: activation, kind: sigmoid}, {type: reshape, shape: [10]}]",
+      "the last layer ends with sigmoid, and loss softmax_cross_entropy applies softmax itself: ");
+  expect("model.layers=[{type: dense, units: 10}, {type: softmax}, {type: flatten}]",
+         "the last layer ends with softmax, and loss softmax_cross_entropy applies softmax itself: ");
   expect("model.layers=[{layers: [{type: dense, units: 10}], trainable: false}]",
          "model.layers: no variable is trained (trainable: false everywhere)");
   expect("model.layers=[{type: dense, scope: lost, units: 5}, {type: dense, units: 10, input: x}]",

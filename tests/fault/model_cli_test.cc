@@ -180,6 +180,31 @@ TEST(Partitioner, MayChangeWhenARunGoesOn) {
   EXPECT_DOUBLE_EQ(loss(columns, rows, "cr"), expected);
 }
 
+// One penalty is added to the loss of a word, whatever the gradient is of.
+TEST(ShownLoss, IsOfOneWordAndOnePenaltyForSumsOverStepsToo) {
+  const ScratchDir dir;
+  std::string words;
+  for (int i = 0; i < 60; ++i) words += std::string(1, static_cast<char>('a' + i % 5)) + " ";
+  write_text(dir / "words", words);
+  const std::string file = dir / "job.yaml";
+  // Logits of 0: each of the six words is as likely. The penalty is 0.1 * 12 * 0.5^2.
+  write_text(file,
+             "job: {name: t, run_dir: " + (dir / "run") + "}\ndata: {train: {type: text, file: " +
+                 (dir / "words") + ", vocabulary: 6, steps: 4, test_fraction: 0}}\n" +
+                 "model:\n  loss: {type: softmax_cross_entropy, sum_over_steps: false}\n  layers:\n"
+                 "    - {type: embedding, vocabulary: 6, units: 2, initializer: 0.5, "
+                 "regularizer: {type: l2, factor: 0.1}}\n"
+                 "    - {type: dense, units: 6, each_step: true, initializer: zeros}\n"
+                 "optimizer: {learning_rate: 1e-12}\ntrain: {batch: 2, epochs: 1, log_every_steps: 1}\n");
+  for (const char* sums : {"false", "true"}) {
+    train(varscope(Args{"train", file, "--fresh"} + set({std::string("model.loss.sum_over_steps=") + sums})));
+    const std::string metrics = read_text(dir / "run/metrics.jsonl");
+    const std::size_t at = metrics.find("\"loss\":");
+    ASSERT_NE(at, std::string::npos) << metrics;
+    EXPECT_NEAR(std::stod(metrics.substr(at + 7)), std::log(6.0) + 0.3, 1e-6) << sums;
+  }
+}
+
 // IDX files of as many images of 2 x 2 as there are labels.
 void write_idx(const std::string& stem, const std::vector<unsigned char>& labels) {
   const auto word = [](std::size_t n) { return std::string{0, 0, 0, static_cast<char>(n)}; };

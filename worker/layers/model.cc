@@ -67,8 +67,14 @@ EvaluationSpec Model::evaluation_spec() const {
           targets_per_sample, correct.has_value()};
 }
 
+double Model::shown_loss(double loss, double penalty) const {
+  if (loss_divisor == targets_per_sample) return loss;
+  return loss + penalty * (static_cast<double>(targets_per_sample) / static_cast<double>(loss_divisor) - 1);
+}
+
 std::vector<NodeId> Model::also() const {
   std::vector<NodeId> nodes = metric_nodes;
+  nodes.insert(nodes.end(), penalties.begin(), penalties.end());
   if (correct) nodes.push_back(*correct);
   return nodes;
 }

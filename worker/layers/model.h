@@ -40,7 +40,9 @@ struct Model {
   NodeId loss;    // float64 scalar: SUM over the targets; in training with the regularization losses
   std::optional<NodeId> correct;     // int64 scalar: targets answered right; none when the output is no class
   std::vector<MetricSpec> metrics;   // of evaluations
-  std::vector<NodeId> metric_nodes;  // evaluation only; of each metric: int64 counts, or a float64 scalar
+  std::vector<NodeId> metric_nodes;  // evaluation only; of each metric: int64 counts, a float64 scalar, or
+                                     // scored_labels
+  std::vector<NodeId> penalties;     // in training: the regularization losses, which are in `loss` too
   std::vector<LayerInfo> layers;
   std::int64_t targets_per_sample = 1;  // labels of a sample: words of a window
   std::int64_t loss_divisor = 1;        // the gradient's loss is `loss` / (samples * this)
@@ -49,6 +51,9 @@ struct Model {
   std::int64_t flops_per_sample() const;  // forward, of the layers
   std::string explain() const;            // one line per layer, and one for the loss
   EvaluationSpec evaluation_spec() const;
+  // What is shown as the loss: with `penalty`, the sum of the penalties' values, each target has one penalty,
+  // whatever the gradient's loss has (loss_divisor).
+  double shown_loss(double loss, double penalty) const;
   // What an executor computes besides the loss.
   std::vector<NodeId> also() const;
 };

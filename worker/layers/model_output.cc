@@ -135,6 +135,7 @@ void add_regularization(Model& model, const VariableStore& store) {
     const NodeId term =
         ops::regularization_loss(model.graph, w, r.regularizer.l1_factor * targets,
                                  r.regularizer.l2_factor * targets, model.x, {r.name, r.variable->made_at()});
+    model.penalties.push_back(term);
     model.loss = ops::add(model.graph, model.loss, term, {"loss", ""});
   }
 }

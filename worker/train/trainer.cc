@@ -200,7 +200,9 @@ void Trainer::forward(bool wait_for_values) {
 
 BatchSums Trainer::sums_of_batch(std::int64_t rows) {
   const std::optional<NodeId> correct = parts_.model.correct;
-  return {executor_.value(parts_.model.loss).as<double>()[0],
+  double penalty = 0;
+  for (const NodeId id : parts_.model.penalties) penalty += executor_.value(id).as<double>()[0];
+  return {parts_.model.shown_loss(executor_.value(parts_.model.loss).as<double>()[0], penalty),
           correct ? executor_.value(*correct).as<std::int64_t>()[0] : 0,
           rows * parts_.model.targets_per_sample};
 }

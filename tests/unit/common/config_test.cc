@@ -166,6 +166,15 @@ INSTANTIATE_TEST_SUITE_P(
         LineCase{13, "optimizer: {schedule: {decay_steps: 5}}\n",
                  "job.yaml:13:24: optimizer.schedule.decay_steps: not used by type constant (only by "
                  "exponential, polynomial, cosine); remove it or change optimizer.schedule.type"},
+        LineCase{13, "optimizer: {learning_rate: 1e-5, schedule: {type: polynomial, decay_steps: 9}}\n",
+                 "job.yaml:13:44: optimizer.schedule.end_learning_rate: 0.0001, the default, is above "
+                 "learning_rate 1e-05: the rate would rise; set it to 1e-05 or less"},
+        LineCase{
+            13,
+            "optimizer: {learning_rate: 0.5, schedule: {type: polynomial, decay_steps: 9, end_learning_rate: "
+            "0.6}}\n",
+            "job.yaml:13:97: optimizer.schedule.end_learning_rate: 0.6 is above learning_rate 0.5: the rate "
+            "would rise; set it to 0.5 or less"},
         LineCase{13, "optimizer: {schedule: {type: piecewise, boundaries: [5, 5], factors: [1, 1]}}\n",
                  "job.yaml:13:53: optimizer.schedule.boundaries: each boundary must be greater than the one "
                  "before it"},
@@ -261,7 +270,8 @@ INSTANTIATE_TEST_SUITE_P(
             "job.yaml:6:1: model.loss: missing; section model needs this key (a loss: the loss that training "
             "minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or absolute_error, or a "
             "map with "
-            "that type, reduction, label_smoothing, class_weights, positive_weight)"},
+            "that type, reduction, label_smoothing, class_weights, positive_weight. The cross entropies take logits: "
+            "softmax or sigmoid is in the loss, not in the last layer)"},
         LineCase{5, "    {type: idx, images: a}",
                  "job.yaml:4:3: data.train.labels: missing; type idx needs this key (a text: IDX file with "
                  "the labels)"},
