@@ -19,8 +19,9 @@ namespace varscope {
 // Whether get_variable makes a new variable, returns an old one, or does what is needed.
 enum class Reuse : std::uint8_t { no, yes, automatic };
 
-// An initializer that knows the variable's (full) shape only when the variable is made. A pure function that
-// does not call the store.
+// An initializer that knows the variable's (full) shape only when the variable is made; of a table whose rows
+// are units (VariableOptions), [n, n] for rows of n, which has a row's fans. A pure function that does not
+// call the store.
 using InitializerFor = std::function<Initializer(const Shape&)>;
 using InitializerChoice = std::variant<Initializer, InitializerFor>;
 
@@ -55,6 +56,10 @@ struct VariableOptions {
   std::optional<Regularizer> regularizer = {};
   std::optional<Constraint> constraint = {};
   std::optional<Partitioner> partitioner = {};
+  // The variable is a table [rows, n] each of whose rows is a unit of its own, as in an embedding:
+  // constraints hold for the norm of each row, and the fans of an initializer that depends on the shape are
+  // n. REQUIRES rank 2.
+  bool rows_are_units = false;
   // 0 .. 1: a moving average of what workers push, with this decay (VariableSpec::average_decay). REQUIRES
   // that the variable is not trainable. -1: none.
   double average_decay = -1;

@@ -37,14 +37,16 @@ void check_tensor(const std::string& name, const std::optional<Shape>& shape,
   }
 }
 
+// Of the shape whose fans count.
 Initializer initializer_for(const VariableOptions& options, const VariableSpec& spec) {
+  const Shape shape = options.rows_are_units ? Shape{spec.shape[1], spec.shape[1]} : spec.shape;
   if (options.initializer) {
     if (const auto* init = std::get_if<Initializer>(&*options.initializer)) return *init;
     const auto& f = std::get<InitializerFor>(*options.initializer);
     if (!f) fail(ErrorKind::argument, "variable \"{}\": the initializer passed is empty", spec.name);
-    return f(spec.shape);
+    return f(shape);
   }
-  return is_floating(spec.dtype) && spec.shape.fully_known() ? Initializer::glorot_uniform(spec.shape)
+  return is_floating(spec.dtype) && spec.shape.fully_known() ? Initializer::glorot_uniform(shape)
                                                              : Initializer::constant(0);
 }
 
@@ -70,7 +72,12 @@ VariableSpec describe(std::string name, std::string scope, const std::optional<S
   }
   spec.trainable = options.trainable.value_or(true);
   spec.average_decay = options.average_decay;
+  if (options.rows_are_units && spec.shape.rank() != 2) {
+    fail(ErrorKind::argument, "variable \"{}\" of shape {} is no table: its rows can be units in rank 2 only",
+         spec.name, spec.shape.str());
+  }
   spec.constraint = options.constraint.value_or(Constraint{});
+  if (options.rows_are_units) spec.constraint = spec.constraint.of_rows();
   if (spec.is_average() && (spec.trainable || !(spec.average_decay <= 1))) {
     fail(ErrorKind::argument, "variable \"{}\" is a moving average with decay {}: {}", spec.name,
          spec.average_decay, spec.trainable ? "it cannot be trainable" : "the decay must be at most 1");

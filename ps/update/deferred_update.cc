@@ -172,12 +172,18 @@ void DeferredUpdate::update(const Bucket& bucket, int chunk, std::vector<FinalCh
 }
 
 void DeferredUpdate::sum_groups(const Bucket& bucket, const BucketSlice& slice) {
-  const std::span<double> sums = values_.exchange.sums(*values_.plan.find(slice.variable, slice.index));
+  const NormTerm& term = *values_.plan.find(slice.variable, slice.index);
+  const std::span<double> sums = values_.exchange.sums(term);
   const std::byte* value = element(shard_.value(bucket.id), bucket, slice.bucket_begin);
   std::ranges::fill(sums, 0.0);
   with_real(bucket.dtype, [&]<class T>(T) {
     const T* v = reinterpret_cast<const T*>(value);
-    if (sums.size() == 1) {
+    if (term.row_length > 0) {
+      for (double& sum : sums) {
+        sum = kernels::sum_of_squares(v, term.row_length);
+        v += term.row_length;
+      }
+    } else if (sums.size() == 1) {
       sums[0] = kernels::sum_of_squares(v, slice.n_elements);
     } else {
       kernels::add_column_squares(sums.data(), v, static_cast<std::int64_t>(sums.size()), slice.n_elements);
@@ -188,15 +194,22 @@ void DeferredUpdate::sum_groups(const Bucket& bucket, const BucketSlice& slice) 
 
 void DeferredUpdate::rescale(const Bucket& bucket, const BucketSlice& slice,
                              std::vector<FinalChunk>& final_chunks) {
-  const std::span<const double> scales =
-      values_.exchange.scales(*values_.plan.find(slice.variable, slice.index));
+  const NormTerm& term = *values_.plan.find(slice.variable, slice.index);
+  const std::span<const double> scales = values_.exchange.scales(term);
   if (std::ranges::any_of(scales, [](double s) { return s != 1; })) {
     const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
     shard_.before_write(bucket.id, slice.bucket_begin * item, slice.n_elements * item);
     std::byte* value = element(shard_.value(bucket.id), bucket, slice.bucket_begin);
     with_real(bucket.dtype, [&]<class T>(T) {
-      kernels::scale_columns(reinterpret_cast<T*>(value), scales.data(),
-                             static_cast<std::int64_t>(scales.size()), slice.n_elements);
+      T* v = reinterpret_cast<T*>(value);
+      if (term.row_length == 0) {
+        kernels::scale_columns(v, scales.data(), static_cast<std::int64_t>(scales.size()), slice.n_elements);
+        return;
+      }
+      for (const double& scale : scales) {
+        if (scale != 1) kernels::scale_columns(v, &scale, 1, term.row_length);
+        v += term.row_length;
+      }
     });
     watch_.look(bucket.id, slice.bucket_begin, slice.n_elements, step_of(bucket.id));
   }

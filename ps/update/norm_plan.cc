@@ -30,12 +30,12 @@ NormPlan NormPlan::of_gradients(const VariableTable& variables, const ClipConfig
   for (int v : by_name(variables, [](const VariableSpec& spec) { return spec.trainable; })) {
     const VariableSpec& spec = variables[static_cast<std::size_t>(v)];
     if (is_global) {
-      plan.add_terms(spec, v, 0, false);
+      plan.add_terms(spec, v, 0, Groups::one);
       continue;
     }
     const auto [it, is_new] = norm_of.try_emplace(spec.full_name(), static_cast<int>(plan.norms_.size()));
     if (is_new) plan.add_norm(spec.full_name(), rule, 1);
-    plan.add_terms(spec, v, it->second, false);
+    plan.add_terms(spec, v, it->second, Groups::one);
   }
   return plan;
 }
@@ -47,12 +47,21 @@ NormPlan NormPlan::of_values(const VariableTable& variables, int n_servers) {
   for (int v : by_name(variables, wanted)) {
     const VariableSpec& spec = variables[static_cast<std::size_t>(v)];
     const Shape& full = spec.full_shape();
-    const bool by_column = full.rank() > 1;
+    const Groups groups = groups_of(spec);
+    const std::int64_t n = groups == Groups::one    ? 1
+                           : groups == Groups::rows ? full[0]
+                                                    : full[full.rank() - 1];
     const auto [it, is_new] = norm_of.try_emplace(spec.full_name(), static_cast<int>(plan.norms_.size()));
-    if (is_new) plan.add_norm(spec.full_name(), spec.constraint, by_column ? full[full.rank() - 1] : 1);
-    plan.add_terms(spec, v, it->second, by_column);
+    if (is_new) plan.add_norm(spec.full_name(), spec.constraint, n);
+    plan.add_terms(spec, v, it->second, groups);
   }
   return plan;
+}
+
+NormPlan::Groups NormPlan::groups_of(const VariableSpec& variable) {
+  const std::size_t rank = variable.full_shape().rank();
+  if (variable.constraint.is_by_row() && rank == 2) return Groups::rows;
+  return rank > 1 ? Groups::last_axis : Groups::one;
 }
 
 int NormPlan::add_norm(const std::string& name, const Constraint& rule, std::int64_t n_groups) {
@@ -61,20 +70,22 @@ int NormPlan::add_norm(const std::string& name, const Constraint& rule, std::int
   return static_cast<int>(norms_.size()) - 1;
 }
 
-void NormPlan::add_terms(const VariableSpec& variable, int index, int norm, bool by_column) {
+void NormPlan::add_terms(const VariableSpec& variable, int index, int norm, Groups groups) {
   const std::vector<Slice> slices = slice_variable(variable.shape, variable.dtype);
-  const std::size_t last = variable.shape.rank() - 1;
-  const std::int64_t part_begin = by_column && variable.is_part() ? variable.part.offset[last] : 0;
+  const std::size_t axis = groups == Groups::rows ? 0 : variable.shape.rank() - 1;  // that the groups are of
+  const std::int64_t part_begin =
+      groups != Groups::one && variable.is_part() ? variable.part.offset[axis] : 0;
   if (!slices.empty())
     first_term_[static_cast<std::size_t>(index)] = static_cast<std::int64_t>(terms_.size());
   for (std::size_t i = 0; i < slices.size(); ++i) {
     const ServerId server = variable.owner(static_cast<std::int64_t>(i), n_servers());
     std::int64_t& place = n_sums_[server];
     NormTerm term{index, static_cast<std::int64_t>(i), norm, 0, 1, server, place};
-    if (by_column) {
-      term.first_group = part_begin + slices[i].offset[last];
-      term.n_groups = slices[i].extent[last];
+    if (groups != Groups::one) {
+      term.first_group = part_begin + slices[i].offset[axis];
+      term.n_groups = slices[i].extent[axis];
     }
+    if (groups == Groups::rows) term.row_length = slices[i].extent[1];
     place += term.n_groups;
     terms_.push_back(term);
   }

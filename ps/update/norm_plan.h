@@ -12,7 +12,7 @@
 namespace varscope {
 
 // One slice's share of a norm: sums of squares over n_groups groups. Element i of the slice counts for group
-// first_group + i mod n_groups of the norm.
+// first_group + i mod n_groups of the norm, or, where groups are rows, first_group + i / row_length.
 struct NormTerm {
   int variable;        // index into the VariableTable
   std::int64_t slice;  // index in slice_variable()
@@ -20,7 +20,8 @@ struct NormTerm {
   std::int64_t first_group;
   std::int64_t n_groups;
   ServerId server;
-  std::int64_t place;  // of the first sum among all sums of its server
+  std::int64_t place;           // of the first sum among all sums of its server
+  std::int64_t row_length = 0;  // of what the slice has of each row; 0: groups are no rows
 };
 
 // Euclidean norms that reach over slices, hence over servers.
@@ -39,8 +40,8 @@ class NormPlan {
   // Norms of the mean gradients of the trained variables for optimizer.clip: one per variable, over all of
   // its parts, or one of all. Empty unless clip.needs_norms().
   static NormPlan of_gradients(const VariableTable& variables, const ClipConfig& clip, int n_servers);
-  // Norms of values after the update, for constraints of trained variables: over all axes but the last, over
-  // all parts of a variable. Empty when there are none.
+  // Norms of values after the update, for constraints of trained variables: over all axes but the last, or of
+  // each row, over all parts of a variable. Empty when there are none.
   static NormPlan of_values(const VariableTable& variables, int n_servers);
 
   bool empty() const { return terms_.empty(); }
@@ -55,9 +56,11 @@ class NormPlan {
 
  private:
   NormPlan(std::size_t n_variables, int n_servers) : first_term_(n_variables, -1), n_sums_(n_servers, 0) {}
+  // What elements are grouped by.
+  enum class Groups : std::uint8_t { one, last_axis, rows };
+  static Groups groups_of(const VariableSpec& variable);
   int add_norm(const std::string& name, const Constraint& rule, std::int64_t n_groups);
-  // Groups are the last axis when `by_column`, else there is one.
-  void add_terms(const VariableSpec& variable, int index, int norm, bool by_column);
+  void add_terms(const VariableSpec& variable, int index, int norm, Groups groups);
 
   std::vector<Norm> norms_;
   std::vector<NormTerm> terms_;

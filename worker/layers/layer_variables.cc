@@ -1,5 +1,7 @@
 #include "worker/layers/layer_variables.h"
 
+#include <utility>
+
 #include "worker/layers/initializer_config.h"
 #include "worker/layers/scope_config.h"
 #include "worker/ops/ops.h"
@@ -62,11 +64,21 @@ NodeId LayerVariables::add(std::string_view name, const Shape& shape, const Vari
 }
 
 NodeId LayerVariables::weights(std::string_view name, const Shape& shape, std::int64_t fan_in) {
+  return add_weights(name, shape, shape, fan_in, options());
+}
+
+NodeId LayerVariables::table(std::string_view name, std::int64_t rows, std::int64_t width) {
   VariableOptions o = options();
+  o.rows_are_units = true;
+  return add_weights(name, {rows, width}, {width, width}, width, std::move(o));
+}
+
+NodeId LayerVariables::add_weights(std::string_view name, const Shape& shape, const Shape& fans,
+                                   std::int64_t fan_in, VariableOptions o) {
   const std::string_view file = context_.file;
   const auto path = [&](const char* key) { return join_keys(context_.path, key); };
   if (!keys_.initializer.is_null())
-    o.initializer = read_initializer(keys_.initializer, file, path("initializer")).make(shape, fan_in);
+    o.initializer = read_initializer(keys_.initializer, file, path("initializer")).make(fans, fan_in);
   if (!keys_.regularizer.is_null())
     o.regularizer = read_regularizer(keys_.regularizer, file, path("regularizer"));
   if (!keys_.constraint.is_null()) o.constraint = read_constraint(keys_.constraint, file, path("constraint"));

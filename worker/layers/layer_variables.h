@@ -30,6 +30,8 @@ class LayerVariables {
   // The layer's main variables: by its initializer, regularizer, constraint and partitioner, or those that
   // the scope hands down. `fan_in` is what fan_in_uniform divides by.
   NodeId weights(std::string_view name, const Shape& shape, std::int64_t fan_in);
+  // The same of a table whose rows are units of their own (VariableOptions::rows_are_units): an embedding.
+  NodeId table(std::string_view name, std::int64_t rows, std::int64_t width);
   // Biases and the like: first values as given, unless `initializer` is set.
   NodeId other(std::string_view name, const Shape& shape, const Initializer& first,
                const ConfigNode* initializer = nullptr, std::string_view key = "", std::int64_t fan_in = 1);
@@ -43,6 +45,9 @@ class LayerVariables {
  private:
   VariableOptions options() const;
   NodeId add(std::string_view name, const Shape& shape, const VariableOptions& options);
+  // `fans` is the shape whose fans the initializer takes.
+  NodeId add_weights(std::string_view name, const Shape& shape, const Shape& fans, std::int64_t fan_in,
+                     VariableOptions options);
 
   const LayerContext& context_;
   const VariableKeys& keys_;

@@ -20,7 +20,7 @@ LayerInfo build_embedding(const LayerContext& context) {
   context.require_inputs(1);
   const auto keys = read_keys<EmbeddingKeys>(context);
   LayerVariables variables(context, keys.variables, "embedding");
-  const NodeId table = variables.weights("embeddings", {keys.vocabulary, keys.units}, keys.vocabulary);
+  const NodeId table = variables.table("embeddings", keys.vocabulary, keys.units);
   LayerInfo info;
   info.scope = variables.scope();
   info.output = ops::embedding(context.graph, table, context.input(), context.op("embedding"));
@@ -94,7 +94,8 @@ LayerInfo build_gru(const LayerContext& context) {
 }  // namespace
 
 void add_sequence_layers(LayerRegistry& registry) {
-  registry.add({"embedding", "a row of numbers for each id", build_embedding, describe_keys<EmbeddingKeys>});
+  registry.add({"embedding", "a row of numbers for each id; constraints and fans are of a row",
+                build_embedding, describe_keys<EmbeddingKeys>});
   registry.add({"lstm", "long short-term memory over [steps, width]; its state goes on from batch to batch",
                 build_lstm, describe_keys<LstmKeys>});
   registry.add({"gru", "gated recurrent unit over [steps, width]; its state goes on from batch to batch",

@@ -23,7 +23,8 @@ inline VariableSpec part_of(const VariableSpec& whole, int index, int n_parts, S
   return v;
 }
 
-// Every constraint on every rank; slices of rows, of columns, and of parts; variables without any.
+// Every constraint on every rank; slices of rows, of columns, and of parts; tables with norms of rows, which
+// slices and parts cut; variables without any.
 inline VariableTable constrained_table() {
   const Initializer random = Initializer::normal(0, 1);
   std::vector<VariableSpec> all = {
@@ -45,6 +46,15 @@ inline VariableTable constrained_table() {
       make_spec("split/weights", DType::float32, Shape{150, 20}, random), Constraint::max_norm(2));
   all.push_back(part_of(split, 0, 2, Shape{0, 0}, Shape{80, 20}));
   all.push_back(part_of(split, 1, 2, Shape{80, 0}, Shape{70, 20}));
+  all.push_back(with_constraint(make_spec("table/embeddings", DType::float32, Shape{700, 33}, random),
+                                Constraint::max_norm(4).of_rows()));
+  all.push_back(with_constraint(make_spec("long/rows", DType::float64, Shape{3, 7000}, random),
+                                Constraint::unit_norm().of_rows()));
+  const VariableSpec cut = with_constraint(make_spec("cut/table", DType::float32, Shape{90, 50}, random),
+                                           Constraint::max_norm(5).of_rows());
+  all.push_back(part_of(cut, 0, 3, Shape{0, 0}, Shape{90, 30}));
+  all.push_back(part_of(cut, 1, 3, Shape{0, 30}, Shape{90, 19}));
+  all.push_back(part_of(cut, 2, 3, Shape{0, 49}, Shape{90, 1}));
   VariableSpec mean = make_spec("large/mean", DType::float32, Shape{401}, random, false);
   mean.average_decay = 0.9;
   all.push_back(mean);
@@ -140,13 +150,14 @@ class NormsReference {
     }
   }
 
-  // By whole variable and column.
+  // By whole variable and column, or row.
   void constrain() {
     std::map<std::pair<std::string, std::int64_t>, double> squares;
     const auto group = [&](std::size_t v, std::size_t i) {
       const Shape& s = spec(v).shape;
       const std::int64_t last = s.rank() > 1 ? s[s.rank() - 1] : 1;
-      return std::pair(spec(v).full_name(), static_cast<std::int64_t>(i) % last);
+      const auto at = static_cast<std::int64_t>(i);
+      return std::pair(spec(v).full_name(), spec(v).constraint.is_by_row() ? at / last : at % last);
     };
     const auto for_each = [&](auto f) {
       for (std::size_t v = 0; v < values_.size(); ++v) {
@@ -157,8 +168,10 @@ class NormsReference {
     for_each([&](std::size_t v, std::size_t i) { squares[group(v, i)] += values_[v][i] * values_[v][i]; });
     for_each([&](std::size_t v, std::size_t i) {
       const double norm = std::sqrt(squares[group(v, i)]);
-      if (spec(v).constraint.kind == Constraint::Kind::unit_norm) values_[v][i] /= norm;
-      if (spec(v).constraint.kind == Constraint::Kind::max_norm)
+      const Constraint::Kind kind = spec(v).constraint.kind;
+      if (kind == Constraint::Kind::unit_norm || kind == Constraint::Kind::row_unit_norm)
+        values_[v][i] /= norm;
+      if (kind == Constraint::Kind::max_norm || kind == Constraint::Kind::row_max_norm)
         values_[v][i] *= std::min(1.0, spec(v).constraint.limit / norm);
     });
   }

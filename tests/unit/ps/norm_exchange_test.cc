@@ -77,6 +77,20 @@ TEST(NormPlan, GroupsAreTheLastAxisOfTheWholeVariable) {
   EXPECT_EQ(n % 6000, 0);
 }
 
+TEST(NormPlan, GroupsOfATableAreItsRows) {
+  VariableSpec part = make_spec("t/part_1", DType::float32, Shape{40, 3000});
+  part.part = {"t", Shape{100, 3000}, Shape{60, 0}, 1, 2};
+  part.constraint = Constraint::max_norm(1).of_rows();
+  const NormPlan plan = NormPlan::of_values(VariableTable({part}), 2);
+  EXPECT_EQ(plan.n_groups(), 100);
+  std::vector<std::int64_t> elements(100);
+  for (const NormTerm& term : plan.terms()) {
+    for (std::int64_t g = 0; g < term.n_groups; ++g)
+      elements.at(static_cast<std::size_t>(term.first_group + g)) += term.row_length;
+  }
+  for (std::size_t row = 0; row < 100; ++row) EXPECT_EQ(elements[row], row < 60 ? 0 : 3000) << row;
+}
+
 // Three ranks: servers 0 and 1, and a worker.
 struct Reducing {
   VariableTable table{

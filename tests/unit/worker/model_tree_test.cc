@@ -176,6 +176,34 @@ TEST(ModelTree, LossOfTheInputIsReducedOverAllElementsOfASample) {
   }
 }
 
+// An embedding's row stands for an id: its norm is what is limited, and its length is the fan.
+TEST(ModelTree, RowsOfAnEmbeddingAreItsUnits) {
+  const auto initializer = [](const std::string& keys, const std::string& model = "") {
+    VariableStore store;
+    DataFacts ids{{4}, 1000};
+    ids.features = Features::ids;
+    build_model(store,
+                job("    - {type: embedding, scope: e, vocabulary: 1000, units: 12" + keys +
+                        "}\n    - {type: dense, units: 1000}\n",
+                    "  loss: softmax_cross_entropy\n" + model),
+                ids);
+    const VariableSpec& spec = store.find("e/embeddings")->spec();
+    EXPECT_EQ(spec.shape, (Shape{1000, 12}));
+    return std::pair(spec.initializer, spec.constraint);
+  };
+  const auto uniform = [](double limit) { return Initializer::uniform(-limit, limit); };
+  EXPECT_EQ(initializer("").first, uniform(std::sqrt(6.0 / 24)));
+  EXPECT_EQ(initializer(", initializer: he_uniform").first, uniform(std::sqrt(6.0 / 12)));
+  EXPECT_EQ(initializer("", "  initializer: he_uniform\n").first, uniform(std::sqrt(6.0 / 12)));
+  EXPECT_EQ(initializer(", initializer: fan_in_uniform").first, uniform(1 / std::sqrt(12.0)));
+  EXPECT_EQ(initializer("", "  initializer: fan_in_uniform\n").first, uniform(1 / std::sqrt(12.0)));
+  const Constraint rows{Constraint::Kind::row_max_norm, 2};
+  EXPECT_EQ(initializer(", constraint: {type: max_norm, limit: 2}").second, rows);
+  EXPECT_EQ(initializer("", "  constraint: {type: max_norm, limit: 2}\n").second, rows);
+  EXPECT_EQ(initializer(", constraint: non_neg").second, Constraint::non_neg());
+  EXPECT_EQ(rows.str(), "max_norm(2) of each row");
+}
+
 TEST(ModelTree, RepeatCounts) {
   VariableStore store;
   const Model m = build_model(store,
