@@ -122,7 +122,9 @@ void warn_of_symmetry(const Model& model, std::vector<std::string>& warnings) {
   for (std::size_t i = 0; i < graph.size(); ++i) {
     const NodeId id(static_cast<int>(i));
     const std::string_view type = type_of(id);
-    if (id == output || (type != "dense" && type != "conv2d" && type != "lstm" && type != "gru")) continue;
+    if (id == output ||
+        (type != "dense" && type != "conv2d" && type != "lstm" && type != "gru" && type != "gru_reset_after"))
+      continue;
     const Graph::Node& weights = graph.node(graph.node(id).inputs.at(1));
     if (weights.kind != Graph::Kind::variable || !weights.variable->trainable()) continue;
     const Shape& shape = weights.variable->shape();

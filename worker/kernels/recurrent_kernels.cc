@@ -85,6 +85,25 @@ VARSCOPE_INLINE void gru_gates_row_gradient(T* __restrict r, const T* __restrict
   }
 }
 
+template <class T>
+VARSCOPE_INLINE void gru_reset_row(T* __restrict z, T* __restrict product, const T* __restrict bias,
+                                   const T* __restrict r, std::int64_t units) {
+  for (std::int64_t k = 0; k < units; ++k) {
+    product[k] += bias[k];
+    z[k] += r[k] * product[k];
+  }
+}
+
+template <class T>
+VARSCOPE_INLINE void gru_reset_row_gradient(T* __restrict r, T* __restrict product, const T* __restrict dz,
+                                            std::int64_t units) {
+  for (std::int64_t k = 0; k < units; ++k) {
+    const T reset = r[k];
+    r[k] = dz[k] * product[k] * reset * (T(1) - reset);
+    product[k] = dz[k] * reset;
+  }
+}
+
 }  // namespace
 
 #define VARSCOPE_RECURRENT_KERNELS(T)                                                                        \
@@ -134,6 +153,16 @@ VARSCOPE_INLINE void gru_gates_row_gradient(T* __restrict r, const T* __restrict
       gru_gates_row_gradient(gates + r * 2 * units, h_before.data + r * h_before.stride, drh + r * units,    \
                              dh + r * units, units);                                                         \
     }                                                                                                        \
+  }                                                                                                          \
+  VARSCOPE_VECTOR_CLONES void gru_reset(T* z, T* product, const T* bias, const T* gates, std::int64_t rows,  \
+                                        std::int64_t units) {                                                \
+    for (std::int64_t r = 0; r < rows; ++r)                                                                  \
+      gru_reset_row(z + r * units, product + r * units, bias, gates + r * 2 * units, units);                 \
+  }                                                                                                          \
+  VARSCOPE_VECTOR_CLONES void gru_reset_gradient(T* gates, T* product, const T* dz, std::int64_t rows,       \
+                                                 std::int64_t units) {                                       \
+    for (std::int64_t r = 0; r < rows; ++r)                                                                  \
+      gru_reset_row_gradient(gates + r * 2 * units, product + r * units, dz + r * units, units);             \
   }
 
 VARSCOPE_RECURRENT_KERNELS(float)

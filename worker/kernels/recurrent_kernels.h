@@ -47,4 +47,16 @@ void gru_gates_gradient(float* gates, Panel<const float> h_before, const float* 
 void gru_gates_gradient(double* gates, Panel<const double> h_before, const double* drh, double* dh,
                         std::int64_t rows, std::int64_t units);
 
+// The cell whose reset comes after the product: `product` [rows, units] becomes product + bias, and z becomes
+// z + r * product.
+void gru_reset(float* z, float* product, const float* bias, const float* gates, std::int64_t rows,
+               std::int64_t units);
+void gru_reset(double* z, double* product, const double* bias, const double* gates, std::int64_t rows,
+               std::int64_t units);
+// Back through it from dz, the gradient of z: r in gates becomes the gradient of its own product, and
+// `product` its gradient.
+void gru_reset_gradient(float* gates, float* product, const float* dz, std::int64_t rows, std::int64_t units);
+void gru_reset_gradient(double* gates, double* product, const double* dz, std::int64_t rows,
+                        std::int64_t units);
+
 }  // namespace varscope::kernels

@@ -46,7 +46,14 @@ struct LstmKeys : RecurrentKeys {
   }
 };
 struct GruKeys : RecurrentKeys {
-  void describe(Keys& keys) { describe_common(keys); }
+  bool reset_after = false;
+  void describe(Keys& keys) {
+    describe_common(keys);
+    keys.key("reset_after", reset_after,
+             "false: the reset gate meets the state before the candidate's product (TensorFlow 1), and the "
+             "gates' bias starts at 1; true: it meets the product (PyTorch, Keras), which gets a bias of its "
+             "own, and all biases start at 0");
+  }
 };
 
 std::int64_t width_of_sequence(const LayerContext& context, const char* name) {
@@ -80,14 +87,23 @@ LayerInfo build_gru(const LayerContext& context) {
   const std::int64_t d = width_of_sequence(context, "gru"), h = keys.units;
   LayerVariables variables(context, keys.variables, "gru");
   const NodeId gates = variables.weights("gates_weights", {d + h, 2 * h}, d + h);
-  const NodeId gates_bias = variables.other("gates_bias", {2 * h}, Initializer::constant(1));
+  const NodeId gates_bias =
+      variables.other("gates_bias", {2 * h}, Initializer::constant(keys.reset_after ? 0 : 1));
   const NodeId candidate = variables.weights("candidate_weights", {d + h, h}, d + h);
   const NodeId candidate_bias = variables.other("candidate_bias", {h}, Initializer::constant(0));
   LayerInfo info;
   info.scope = variables.scope();
-  info.output = ops::gru(context.graph, context.input(), gates, gates_bias, candidate, candidate_bias,
-                         variables.state("h", h, context.type(gates).dtype), context.op("gru"));
-  info.text = fmt::format("{}: gru {} -> {}, {}", info.scope, d, h, variables.text());
+  const auto state = [&] { return variables.state("h", h, context.type(gates).dtype); };
+  if (keys.reset_after) {
+    const NodeId recurrent_bias = variables.other("candidate_recurrent_bias", {h}, Initializer::constant(0));
+    info.output = ops::gru_reset_after(context.graph, context.input(), gates, gates_bias, candidate,
+                                       candidate_bias, recurrent_bias, state(), context.op("gru"));
+  } else {
+    info.output = ops::gru(context.graph, context.input(), gates, gates_bias, candidate, candidate_bias,
+                           state(), context.op("gru"));
+  }
+  info.text = fmt::format("{}: gru {} -> {}{}, {}", info.scope, d, h,
+                          keys.reset_after ? ", reset after the product" : "", variables.text());
   return info;
 }
 

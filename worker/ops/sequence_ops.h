@@ -33,5 +33,13 @@ NodeId lstm(Graph& graph, NodeId x, NodeId weights, NodeId bias, NodeId h0, Node
 // h0 [n, units] as for lstm.
 NodeId gru(Graph& graph, NodeId x, NodeId weights, NodeId bias, NodeId candidate_weights,
            NodeId candidate_bias, NodeId h0, const NodeOptions& options = {});
+// The form that cuDNN has, and with it PyTorch and, by default, Keras (reset_after): r is applied after the
+// product with h_t-1, to which candidate_recurrent_bias [units] belongs. With the rows of candidate_weights
+// cut into Wx [d, units] and Wh [units, units]:
+//   c = tanh(x_t * Wx + candidate_bias + r * (h_t-1 * Wh + candidate_recurrent_bias)).
+// What is said of gru holds for the rest.
+NodeId gru_reset_after(Graph& graph, NodeId x, NodeId weights, NodeId bias, NodeId candidate_weights,
+                       NodeId candidate_bias, NodeId candidate_recurrent_bias, NodeId h0,
+                       const NodeOptions& options = {});
 
 }  // namespace varscope::ops

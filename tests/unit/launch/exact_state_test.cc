@@ -191,7 +191,8 @@ TEST(ExactState, OfEveryLayer) {
       {"layer_norm", of_images("    - {type: dense, units: 6}\n    - {type: layer_norm}\n")},
       {"embedding", text_job(text, "")},
       {"lstm", text_job(text, "    - {type: lstm, units: 5}\n")},
-      {"gru", text_job(text, "    - {type: gru, units: 5}\n")},
+      {"gru",
+       text_job(text, "    - {type: gru, units: 5}\n    - {type: gru, units: 4, reset_after: true}\n")},
   };
   for (const char* name : {"add", "subtract", "multiply", "absolute_difference", "dot"}) {
     rows[name] = of_images(

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <string>
 
@@ -202,6 +203,27 @@ TEST(ModelTree, RowsOfAnEmbeddingAreItsUnits) {
   EXPECT_EQ(initializer("", "  constraint: {type: max_norm, limit: 2}\n").second, rows);
   EXPECT_EQ(initializer(", constraint: non_neg").second, Constraint::non_neg());
   EXPECT_EQ(rows.str(), "max_norm(2) of each row");
+}
+
+// Both forms of the cell start as their systems do.
+TEST(ModelTree, GruHasTheVariablesOfItsForm) {
+  const auto first_values = [](const std::string& keys) {
+    VariableStore store;
+    build_model(store,
+                job("    - {type: gru, scope: g, units: 2" + keys + "}\n    - {type: dense, units: 10}\n"),
+                {{4, 3}, 10});
+    std::map<std::string, std::string> all;
+    for (const char* name : {"g/gates_bias", "g/candidate_bias", "g/candidate_recurrent_bias"}) {
+      if (const Variable* v = store.find(name)) all[name] = v->shape().str() + v->spec().initializer.str();
+    }
+    return all;
+  };
+  using All = std::map<std::string, std::string>;
+  EXPECT_EQ(first_values(""),
+            (All{{"g/gates_bias", "[4]constant(1)"}, {"g/candidate_bias", "[2]constant(0)"}}));
+  EXPECT_EQ(first_values(", reset_after: true"), (All{{"g/gates_bias", "[4]constant(0)"},
+                                                      {"g/candidate_bias", "[2]constant(0)"},
+                                                      {"g/candidate_recurrent_bias", "[2]constant(0)"}}));
 }
 
 TEST(ModelTree, RepeatCounts) {

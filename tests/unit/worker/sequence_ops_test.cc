@@ -70,7 +70,29 @@ std::vector<double> naive_gru(Values x, Values weights, Values bias, Values cand
   return all;
 }
 
-enum class Cell : std::uint8_t { lstm, gru };
+// PyTorch's nn.GRU, with its two biases of r and u as their sums.
+std::vector<double> naive_gru_reset_after(Values x, Values weights, Values bias, Values candidate_weights,
+                                          Values candidate_bias, Values recurrent_bias,
+                                          std::vector<double>& h) {
+  std::vector<double> all;
+  const std::size_t d = kInputs, u = h.size();
+  for (std::size_t t = 0; t < x.size() / d; ++t) {
+    const Values now = x.subspan(t * d, d);
+    const std::vector<double> before = h;
+    for (std::size_t k = 0; k < u; ++k) {
+      const double reset = sigmoid(gate(now, before, weights, bias, k, 2 * u));
+      const double update = sigmoid(gate(now, before, weights, bias, u + k, 2 * u));
+      double of_x = candidate_bias[k], of_h = recurrent_bias[k];
+      for (std::size_t i = 0; i < d; ++i) of_x += now[i] * candidate_weights[i * u + k];
+      for (std::size_t i = 0; i < u; ++i) of_h += before[i] * candidate_weights[(d + i) * u + k];
+      h[k] = (1 - update) * std::tanh(of_x + reset * of_h) + update * before[k];
+    }
+    all.insert(all.end(), h.begin(), h.end());
+  }
+  return all;
+}
+
+enum class Cell : std::uint8_t { lstm, gru, gru_reset_after };
 
 // One recurrent op on n sequences of `steps` steps, of dtype T, whose states are variables, run as the
 // trainer does it: with bind_state. Parameters are the same whatever n and steps are.
@@ -91,7 +113,12 @@ struct Recurrent {
       y = ops::lstm(graph, x, w, b, h, c, {forget_bias});
     } else {
       const NodeId cw = parameter("cw", {width, kUnits}), cb = parameter("cb", {kUnits});
-      y = ops::gru(graph, x, w, b, cw, cb, state_variable("h", n));
+      if (cell == Cell::gru) {
+        y = ops::gru(graph, x, w, b, cw, cb, state_variable("h", n));
+      } else {
+        const NodeId rb = parameter("rb", {kUnits});
+        y = ops::gru_reset_after(graph, x, w, b, cw, cb, rb, state_variable("h", n));
+      }
     }
   }
   NodeId parameter(const char* name, const Shape& shape) {
@@ -139,7 +166,7 @@ void expect_near(Values found, Values wanted, double tolerance) {
 }
 
 class Cells : public ::testing::TestWithParam<Cell> {};
-INSTANTIATE_TEST_SUITE_P(SequenceOps, Cells, ::testing::Values(Cell::lstm, Cell::gru));
+INSTANTIATE_TEST_SUITE_P(SequenceOps, Cells, ::testing::Values(Cell::lstm, Cell::gru, Cell::gru_reset_after));
 
 TEST_P(Cells, EqualTheNaiveLoopsInEverySequence) {
   for (const std::int64_t n : {1, 3, 17}) {
@@ -154,6 +181,8 @@ TEST_P(Cells, EqualTheNaiveLoopsInEverySequence) {
           c = row_of(r.state[1], row);
           wanted = naive_lstm(row_of(x, row), p(0), p(1), 0.25, h, c);
           expect_near(row_of(r.next[1], row), c, 1e-14);
+        } else if (GetParam() == Cell::gru_reset_after) {
+          wanted = naive_gru_reset_after(row_of(x, row), p(0), p(1), p(2), p(3), p(4), h);
         } else {
           wanted = naive_gru(row_of(x, row), p(0), p(1), p(2), p(3), h);
         }
@@ -202,7 +231,9 @@ NodeId recurrent_of_variables(GradientCheck& b, Cell cell, NodeId x, std::int64_
   const NodeId w = b.variable("w", {width, gates}), bias = b.variable("b", {gates});
   const NodeId h = b.feed_random({n, kUnits});
   if (cell == Cell::lstm) return ops::lstm(b.graph, x, w, bias, h, b.feed_random({n, kUnits}));
-  return ops::gru(b.graph, x, w, bias, b.variable("cw", {width, kUnits}), b.variable("cb", {kUnits}), h);
+  const NodeId cw = b.variable("cw", {width, kUnits}), cb = b.variable("cb", {kUnits});
+  if (cell == Cell::gru) return ops::gru(b.graph, x, w, bias, cw, cb, h);
+  return ops::gru_reset_after(b.graph, x, w, bias, cw, cb, b.variable("rb", {kUnits}), h);
 }
 
 TEST_P(Cells, HaveTheGradientsOfFiniteDifferences) {
@@ -234,8 +265,9 @@ TEST_P(Cells, RunWithFewerRowsThanTheyHaveRoomFor) {
   const std::int64_t width = kInputs + kUnits, gates = (GetParam() == Cell::lstm ? 4 : 2) * kUnits;
   const NodeId w = b.variable("w", {width, gates}), bias = b.variable("b", {gates});
   const NodeId cw = b.variable("cw", {width, kUnits}), cb = b.variable("cb", {kUnits});
-  const NodeId y = GetParam() == Cell::lstm ? ops::lstm(b.graph, x, w, bias, h, h)
-                                            : ops::gru(b.graph, x, w, bias, cw, cb, h);
+  const NodeId y = GetParam() == Cell::lstm  ? ops::lstm(b.graph, x, w, bias, h, h)
+                   : GetParam() == Cell::gru ? ops::gru(b.graph, x, w, bias, cw, cb, h)
+                                             : ops::gru_reset_after(b.graph, x, w, bias, cw, cb, cb, h);
   const Tensor many = GradientCheck::random({4, 3, kInputs}, 1),
                states = GradientCheck::random({4, kUnits}, 2);
   const TensorView few(DType::float64, {2, 3, kInputs}, many.view().bytes());
@@ -251,10 +283,20 @@ TEST_P(Cells, HaveZeroGradientsOfAnEmptyBatch) {
   const NodeId y = recurrent_of_variables(b, GetParam(), b.feed_random({0, 3, kInputs}), 0);
   Session session(b.graph, 1);
   const auto gradients = session.gradients(ops::reduce_sum(b.graph, y), b.feeds());
-  EXPECT_EQ(gradients.size(), GetParam() == Cell::lstm ? 2U : 4U);
+  EXPECT_EQ(gradients.size(), GetParam() == Cell::lstm ? 2U : GetParam() == Cell::gru ? 4U : 5U);
   for (const auto& [name, gradient] : gradients) {
     for (const double g : gradient.as<double>()) EXPECT_EQ(g, 0) << name;
   }
+}
+
+// Its two biases of the candidate may be one variable.
+TEST(GruResetAfter, AddsTheGradientsOfABiasThatIsBoth) {
+  GradientCheck b;
+  const NodeId x = b.variable("x", {2, 3, kInputs});
+  const std::int64_t width = kInputs + kUnits;
+  const NodeId w = b.variable("w", {width, 2 * kUnits}), bias = b.variable("b", {2 * kUnits});
+  const NodeId cw = b.variable("cw", {width, kUnits}), cb = b.variable("cb", {kUnits});
+  b.check(b.scalar(ops::gru_reset_after(b.graph, x, w, bias, cw, cb, cb, b.feed_random({2, kUnits}))));
 }
 
 TEST(Lstm, CountsTheFlopsOfItsProductsAndSaysWhatDoesNotFit) {
@@ -294,6 +336,10 @@ TEST(Lstm, CountsTheFlopsOfItsProductsAndSaysWhatDoesNotFit) {
       }),
       "argument: node \"lstm_1\" (lstm): shapes [?, 0, 3] of \"x0\" and [?, 5] of \"h\" need known extents, "
       "and at least one step and one unit");
+  EXPECT_EQ(g.flops(ops::gru_reset_after(g, x, w2, b2, cw, cb, cb, h), 10), 2 * 10 * 7 * 8 * 15);
+  EXPECT_EQ(thrown([&] { ops::gru_reset_after(g, x, w2, b2, cw, cb, b2, h); }),
+            "argument: node \"gru_reset_after_1\" (gru_reset_after): shapes [?, 7, 3] of \"x\" and [10] of "
+            "\"b2\" do not fit: [5] is needed");
   EXPECT_EQ(
       thrown([&] { ops::gru(g, x, w2, b2, w2, cb, h); }),
       "argument: node \"gru_1\" (gru): shapes [?, 7, 3] of \"x\" and [8, 10] of \"w2\" do not fit: [8, 5] is "
