@@ -10,6 +10,7 @@
 #include "checkpoint/storage/atomic_file.h"
 #include "common/base/error.h"
 #include "common/base/hash.h"
+#include "common/base/record_file.h"
 
 namespace varscope {
 namespace {

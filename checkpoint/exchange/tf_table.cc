@@ -4,7 +4,6 @@
 #include <leveldb/options.h>
 #include <leveldb/table_builder.h>
 
-#include <bit>
 #include <exception>
 #include <string_view>
 
@@ -12,6 +11,7 @@
 #include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 #include "common/base/hash.h"
+#include "common/base/record_file.h"
 
 namespace varscope {
 namespace {
@@ -115,8 +115,6 @@ TableEntries parse(std::string_view table) {
 }
 
 }  // namespace
-
-std::uint32_t mask_crc(std::uint32_t crc) { return std::rotr(crc, 15) + 0xa282ead8U; }
 
 void write_table(Fs& fs, const std::string& path, const TableEntries& entries) {
   AtomicFile file(fs, path);

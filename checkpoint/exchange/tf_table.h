@@ -27,7 +27,4 @@ void write_table(Fs& fs, const std::string& path, const TableEntries& entries);
 // whole table with increasing keys. LevelDB's own reader trusts lengths and is not used.
 TableEntries read_table(Fs& fs, const std::string& path);
 
-// The form in which both store a crc32c: rotated right by 15 bits, plus a constant.
-std::uint32_t mask_crc(std::uint32_t crc);
-
 }  // namespace varscope

@@ -163,11 +163,6 @@ TEST(ExportTf, IsReadByTensorFlow) {
   EXPECT_EQ(std::system(load.c_str()), 0);
 }
 
-TEST(MaskCrc, IsThatOfTheSpecification) {
-  EXPECT_EQ(mask_crc(0), 0xa282ead8U);
-  EXPECT_EQ(mask_crc(crc32c(std::as_bytes(std::span("foo", 3)))), masked_crc("foo"));
-}
-
 class Table : public ::testing::Test {
  protected:
   TempDir dir;
