@@ -57,6 +57,7 @@ Coordinator::Coordinator(const Parts& parts)
       current_(parts.train.first),
       reports_(parts.cluster.n_workers()),
       final_states_(parts.cluster.n_workers()),
+      histograms_(parts.plan, parts.variables),
       hash_(parts.variables),
       on_nan_(parts.on_nan),
       completed_(parts.train.first),
@@ -132,6 +133,8 @@ void Coordinator::on_message(const Message& message) {
       return on_hash_report(message);
     case MessageType::finite_report:
       return on_finite_report(message);
+    case MessageType::histograms:
+      return on_histograms(message);
     default:
       fail(ErrorKind::protocol, "rank {} sent the coordinator a {}", message.from.value,
            to_string(type_of(message.header)));
@@ -366,6 +369,13 @@ void Coordinator::tick() {
 void Coordinator::request_hashes() {
   phase_ = Phase::hashing;
   send_to(owners_, MessageType::hash_request);
+}
+
+void Coordinator::on_histograms(const Message& message) {
+  auto report = from_binary<HistogramReport>(message.body, "a report of histograms");
+  const auto all = histograms_.add(message.from, BucketId(message.header.bucket), Clock(message.header.clock),
+                                   std::move(report));
+  if (all) observer_.on_histograms(*all);
 }
 
 void Coordinator::on_hash_report(const Message& message) {

@@ -16,6 +16,7 @@
 #include "common/transport/transport.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
+#include "ps/histogram_merger.h"
 #include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
 
@@ -71,8 +72,8 @@ class Coordinator {
   explicit Coordinator(const Parts& parts);
 
   void start();
-  // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report and request; others
-  // throw Error(protocol).
+  // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report, histograms and
+  // request; others throw Error(protocol).
   void on_message(const Message& message);
   void tick();
   // Somebody asks for kRequestSave or kRequestStop (bits); obeyed at the next step that is let go.
@@ -108,6 +109,7 @@ class Coordinator {
   void complete_step();
   void on_eval_report(const Message& message);
   void finish_evaluation(const Evaluation& evaluation);
+  void on_histograms(const Message& message);
   void on_hash_report(const Message& message);
   void begin_final_save();
   void request_hashes();
@@ -135,6 +137,7 @@ class Coordinator {
   std::int64_t final_tries_ = 0;
   std::vector<Evaluation> evaluations_;
   WorkerTimes times_;
+  HistogramMerger histograms_;
   ValuesHash hash_;
   int hash_reports_ = 0;
   OnNan on_nan_;

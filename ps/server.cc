@@ -45,6 +45,8 @@ Server::Server(const Parts& parts)
       sequence_(parts.cluster.n_workers(), 0) {
   for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
   watch_.look_at_all();
+  if (parts.histogram_every_steps > 0)
+    histograms_.emplace(parts.plan, parts.shard, parts.histogram_every_steps);
 }
 
 RunEnd Server::run() {
@@ -95,6 +97,7 @@ void Server::on_message(const Message& message) {
       end_ = (h.flags & kFlagStop) != 0 ? RunEnd::stopped : RunEnd::finished;
       return;
     case MessageType::finite_report:
+    case MessageType::histograms:
       // Without a coordinator nobody leads this run.
       if (parts_.coordinator != nullptr) parts_.coordinator->on_message(message);
       return;
@@ -207,6 +210,10 @@ void Server::on_completion(const Completion& completion) {
 void Server::apply(const Aggregator::ReadyChunk& chunk) {
   const BucketId id = chunk.bucket;
   const bool is_deferred = deferred_.defers(id);
+  if (histograms_ && histograms_->is_due(Clock(shard_.clock(id).value + 1))) {
+    const WireChunk part = parts_.plan[id].wire_chunk(chunk.chunk);
+    histograms_->add_gradient(id, part.first_element, part.n_elements, chunk.sum);
+  }
   if (deferred_.keeps_gradient(id)) {
     deferred_.keep(id, chunk.chunk, chunk.sum);
   } else {
@@ -262,6 +269,7 @@ void Server::finish_round(BucketId id) {
     ack.bucket = id.value;
     for (Rank worker : parts_.cluster.workers) transport_.send_message(worker, ack);
   }
+  if (histograms_ && histograms_->is_due(clock)) report_histograms(id, clock);
   finishing_ = clock;
   if (++n_finished_in_step_ == n_pushed_) {
     n_finished_in_step_ = 0;
@@ -314,6 +322,14 @@ void Server::report_not_finite(bool is_answer) {
   transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
                           make_header(MessageType::finite_report, shard_.server().value, Clock(0)),
                           to_binary(report));
+}
+
+// The workers have these values already, and compute with them.
+void Server::report_histograms(BucketId id, Clock clock) {
+  MessageHeader header = make_header(MessageType::histograms, shard_.server().value, clock);
+  header.bucket = id.value;
+  for (const HistogramReport& report : histograms_->take(id))
+    transport_.send_message(parts_.cluster.rank_of(ServerId(0)), header, to_binary(report));
 }
 
 void Server::report_hashes() {

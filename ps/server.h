@@ -16,6 +16,7 @@
 #include "ps/store/parameter_shard.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/finite_watch.h"
+#include "ps/update/histogram_taker.h"
 #include "ps/update/updater.h"
 
 namespace varscope {
@@ -38,7 +39,8 @@ class Server final : private MessageHandler {
     double stall_timeout_s = 60;
     std::vector<std::string> hosts = {};  // by rank; for messages
     Aggregator::Limits limits = {};
-    RunRequests* requests = nullptr;  // of this rank; null: nobody asks
+    RunRequests* requests = nullptr;         // of this rank; null: nobody asks
+    std::int64_t histogram_every_steps = 0;  // 0: never
   };
   explicit Server(const Parts& parts);
   Server(const Server&) = delete;
@@ -77,6 +79,7 @@ class Server final : private MessageHandler {
   void report_hashes();
   void answer_finite_request(Clock clock);
   void report_not_finite(bool is_answer);
+  void report_histograms(BucketId id, Clock clock);
   BucketState& state_of(BucketId id) { return buckets_[id]; }
 
   Parts parts_;
@@ -87,6 +90,7 @@ class Server final : private MessageHandler {
   FiniteWatch watch_;
   Updater updater_;
   DeferredUpdate deferred_;
+  std::optional<HistogramTaker> histograms_;
   ConsistencyGate gate_ = ConsistencyGate::bsp();
   MessageLoop loop_;
   IdVector<BucketId, BucketState> buckets_;

@@ -25,7 +25,8 @@ ServerRank::ServerRank(const Parts& parts)
   }
   server_.emplace(Server::Parts{parts.transport, parts.cluster, parts.plan, optimizer_, shard_,
                                 pointer(checkpointer_), pointer(coordinator_), parts.start_id,
-                                parts.stall_timeout_s, parts.hosts, parts.limits, parts.requests});
+                                parts.stall_timeout_s, parts.hosts, parts.limits, parts.requests,
+                                parts.histogram_every_steps});
 }
 
 void ServerRank::make_saves(const Parts& parts) {

@@ -56,6 +56,7 @@ class ServerRank {
     std::vector<std::string> hosts = {};  // by rank; for messages
     Aggregator::Limits limits = {};
     RunRequests* requests = nullptr;
+    std::int64_t histogram_every_steps = 0;  // 0: never
   };
   // Throws Error(checkpoint, io), and what `fill` throws.
   explicit ServerRank(const Parts& parts);

@@ -44,6 +44,8 @@ const char* to_string(MessageType type) {
       return "request for what is not finite";
     case MessageType::finite_report:
       return "report of what is not finite";
+    case MessageType::histograms:
+      return "report of histograms";
   }
   return "unknown message";
 }
@@ -64,7 +66,7 @@ void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
          "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
          header.magic, header.version);
   }
-  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::finite_report)) {
+  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::histograms)) {
     fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);
   }
   if (header.n_body != n_body) {

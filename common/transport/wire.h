@@ -30,6 +30,7 @@ enum class MessageType : std::uint16_t {
   request = 17,         // server -> coordinator: somebody asks for what the flags say
   finite_request = 18,  // coordinator -> server: what is not finite, once `clock` is applied
   finite_report = 19,   // server -> coordinator: FiniteReport; the first one unasked
+  histograms = 20,      // server -> coordinator: HistogramReport, of `bucket` after step `clock`
 };
 
 const char* to_string(MessageType type);

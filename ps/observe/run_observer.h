@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/hash.h"
+#include "common/base/histogram.h"
 #include "common/base/types.h"
 #include "common/metrics/metric.h"
 #include "common/transport/reports.h"
@@ -58,6 +59,18 @@ struct NotFiniteSummary {
   bool ends = true;                    // the run, by an error that says the same
 };
 
+// Every output.histogram_every_steps, of all variables that steps change.
+struct HistogramSummary {
+  Clock clock;
+  struct Variable {
+    std::string name;
+    Histogram values;  // after the step
+    Histogram
+        gradient;  // the mean over the global batch, before clipping; of nothing where it is not trained
+  };
+  std::vector<Variable> variables;  // a partitioned one once
+};
+
 // What the coordinator tells the outside: a console, a metrics file, a test. Called on the coordinator's
 // thread.
 class RunObserver {
@@ -66,6 +79,7 @@ class RunObserver {
   virtual void on_step(const StepSummary&) {}
   virtual void on_epoch(const EpochSummary&) {}
   virtual void on_eval(const EvalSummary&) {}
+  virtual void on_histograms(const HistogramSummary&) {}
   virtual void on_checkpoint(const CheckpointSummary&) {}
   virtual void on_checkpoint_failed(Clock, const std::string& /*why*/) {}
   virtual void on_not_finite(const NotFiniteSummary&) {}

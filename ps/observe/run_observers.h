@@ -17,6 +17,7 @@ class RunObservers final : public RunObserver {
   void on_step(const StepSummary& step) override { tell(&RunObserver::on_step, step); }
   void on_epoch(const EpochSummary& epoch) override { tell(&RunObserver::on_epoch, epoch); }
   void on_eval(const EvalSummary& eval) override { tell(&RunObserver::on_eval, eval); }
+  void on_histograms(const HistogramSummary& all) override { tell(&RunObserver::on_histograms, all); }
   void on_checkpoint(const CheckpointSummary& made) override { tell(&RunObserver::on_checkpoint, made); }
   void on_checkpoint_failed(Clock clock, const std::string& why) override {
     tell(&RunObserver::on_checkpoint_failed, clock, why);

@@ -47,6 +47,7 @@ struct Exchange {
   // Workers are through only when the checkpoint of the last step is there: as in a long evaluation.
   bool waits_for_last_save = false;
   OnNan on_nan = OnNan::stop;
+  int histogram_every_steps = 0;
   std::function<double(Clock)> loss = {};  // of each logical worker's two samples; unset: some number
 };
 
@@ -256,7 +257,8 @@ class ExchangeServer : private RunObserver {
                             .fill = [&](ParameterShard& shard) { fill(shard, e); },
                             .start_id = "test",
                             .stall_timeout_s = e.server_stall_s,
-                            .limits = e.limits};
+                            .limits = e.limits,
+                            .histogram_every_steps = e.histogram_every_steps};
     if (!e.checkpoint_dir.empty()) {
       CheckpointConfig config;
       config.every_steps = e.every_steps;
@@ -273,6 +275,7 @@ class ExchangeServer : private RunObserver {
   const std::optional<FinishSummary>& finished() const { return finished_; }  // server 0 only
   const std::vector<StepSummary>& steps() const { return steps_; }
   const std::vector<NotFiniteSummary>& not_finite() const { return not_finite_; }
+  const std::vector<HistogramSummary>& histograms() const { return histograms_; }
 
  private:
   void fill(ParameterShard& shard, const Exchange& e) {
@@ -285,6 +288,7 @@ class ExchangeServer : private RunObserver {
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
   void on_not_finite(const NotFiniteSummary& s) override { not_finite_.push_back(s); }
+  void on_histograms(const HistogramSummary& s) override { histograms_.push_back(s); }
   // For the reader of a failed test.
   void on_checkpoint_failed(Clock clock, const std::string& why) override {
     fmt::print(stderr, "the checkpoint of step {} was given up: {}\n", clock.value, why);
@@ -296,6 +300,7 @@ class ExchangeServer : private RunObserver {
   std::optional<FinishSummary> finished_;
   std::vector<StepSummary> steps_;
   std::vector<NotFiniteSummary> not_finite_;
+  std::vector<HistogramSummary> histograms_;
 };
 
 struct ExchangeResult {
@@ -305,6 +310,7 @@ struct ExchangeResult {
   std::vector<StepSummary> steps;
   std::optional<FinishSummary> finish;
   std::vector<NotFiniteSummary> not_finite;
+  std::vector<HistogramSummary> histograms;
   std::vector<Tensor> values;  // of worker 0 at the end, by variable
 };
 
@@ -338,6 +344,7 @@ inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_
     result.steps = server.steps();
     result.finish = server.finished();
     result.not_finite = server.not_finite();
+    result.histograms = server.histograms();
   };
   std::vector<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(n_servers + n_workers));
