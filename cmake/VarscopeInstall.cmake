@@ -60,7 +60,7 @@ endif()
 set(doc_dir ${CMAKE_INSTALL_DATADIR}/doc/varscope)
 set(example_dir ${data_dir}/examples)
 install(FILES README.md LICENSE CHANGELOG.md CITATION.cff CONTRIBUTING.md SECURITY.md DESTINATION ${doc_dir})
-install(DIRECTORY docs DESTINATION ${doc_dir} FILES_MATCHING PATTERN "*.md" PATTERN "*.svg"
+install(DIRECTORY docs DESTINATION ${doc_dir} FILES_MATCHING PATTERN "*.md" PATTERN "*.svg" PATTERN "*.png"
   PATTERN examples EXCLUDE PATTERN man EXCLUDE PATTERN api EXCLUDE)
 install(DIRECTORY docs/examples/ DESTINATION ${example_dir})
 file(RELATIVE_PATH doc_to_examples /${doc_dir}/docs /${example_dir})

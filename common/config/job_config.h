@@ -262,6 +262,8 @@ inline constexpr Choice<Progress> kProgressModes[] = {
 
 struct OutputConfig {
   bool metrics = true;
+  bool tensorboard = false;
+  std::int64_t histogram_every_steps = 0;  // with tensorboard; 0: never
   Progress progress = Progress::automatic;
   void describe(Keys& keys);
   bool operator==(const OutputConfig&) const = default;

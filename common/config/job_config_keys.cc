@@ -302,6 +302,11 @@ void WarmStartConfig::describe(Keys& keys) {
 
 void OutputConfig::describe(Keys& keys) {
   keys.key("metrics", metrics, "write metrics as JSON lines into the run directory");
+  keys.key("tensorboard", tensorboard,
+           "write events for TensorBoard into the folder tensorboard of the run directory");
+  keys.key("histogram_every_steps", histogram_every_steps,
+           "steps between two histograms of values and gradients for TensorBoard; 0 or off means never",
+           {.unit = "steps", .min = 0, .max = kMostOfRun, .may_be_off = true});
   keys.choice("progress", progress, kProgressModes,
               "progress on the terminal; auto is on where there is a terminal");
 }

@@ -24,6 +24,7 @@
 #include "launch/job/job_warnings.h"
 #include "launch/job/roles.h"
 #include "launch/job/shared_verification.h"
+#include "launch/observe/graph_def.h"
 #include "launch/observe/output.h"
 #include "launch/process/failure.h"
 #include "launch/process/launcher.h"
@@ -41,6 +42,7 @@ std::string failure_file(const StartPacket& start) {
 void warn_of_start(const JobContext& context) {
   warn(context.facts.warnings);
   warn(worker_warnings(context.job(), context.cluster.logical_workers));
+  warn(output_warnings(context.job()));
   warn(context.values.warnings());
   const Manifest* resumed = context.values.resumed();
   if (resumed == nullptr || resumed->logical_workers == context.cluster.logical_workers) return;
@@ -59,6 +61,10 @@ void tell_how_to_go_on(const StartPacket& start) {
   const bool is_resumed =
       !start.resume_path.empty() && std::filesystem::equivalent(parent_path(start.resume_path), dir, ignored);
   FailureReport::set_go_on(start.go_on, join_path(dir, kLatestName), is_resumed);
+}
+
+std::string graph_for_tensorboard(const JobContext& context, const WorkerModel& model) {
+  return context.job().output.tensorboard ? graph_def(model.model.graph, context.cluster.n_servers()) : "";
 }
 
 ModelFacts facts_of(const WorkerModel& model) {
@@ -131,6 +137,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   FailureReport::on_sigterm(OnSigterm::ends);
   const auto model = load_worker_model(context.job(), layers);
   context.facts = facts_of(*model);
+  context.facts.graph = graph_for_tensorboard(context, *model);
   complete_context(context);
   warn_of_start(context);
   if (options.fresh) set_earlier_run_aside(fs, context.job());
@@ -251,7 +258,10 @@ std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context, const
   together(mpi, [&] {
     if (!context.cluster.worker_at(mpi.rank())) return;
     model = load_worker_model(context.job(), layers);
-    mine = to_binary(facts_of(*model));
+    ModelFacts facts = facts_of(*model);
+    if (mpi.rank() == context.cluster.rank_of(WorkerId(0)))
+      facts.graph = graph_for_tensorboard(context, *model);
+    mine = to_binary(facts);
   });
   const std::vector<std::string> all = mpi.all_gather(mine);
   together(mpi, [&] {

@@ -96,6 +96,7 @@ std::vector<std::string> check_without_data(const JobConfig& job, const LayerReg
   std::vector<std::string> warnings =
       from_files ? check_model_for_some_shape(job, layers) : check_model(job, layers, {});
   for (std::string& w : worker_warnings(job, job.cluster.logical_workers)) warnings.push_back(std::move(w));
+  for (std::string& w : output_warnings(job)) warnings.push_back(std::move(w));
   if (job.data.train.type != DataType::digits) return warnings;
   last_step(job, steps_per_epoch(job.data.train.samples, job.train.batch));
   for (std::string& w : batch_warnings(job, job.data.train.samples)) warnings.push_back(std::move(w));

@@ -16,6 +16,7 @@
 #include "launch/job/finite_advice.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/run_differences.h"
+#include "launch/observe/tensorboard.h"
 #include "launch/process/go_on.h"
 #include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
@@ -154,6 +155,7 @@ void set_earlier_run_aside(Fs& fs, const JobConfig& job) {
   if (fs.is_directory(job.checkpoint_dir())) earlier.lock("(set aside by --fresh)");
   // The checkpoints last: while they are there, a start without --fresh is refused.
   set_aside(fs, join_path(job.run_dir(), "metrics.jsonl"));
+  set_aside(fs, tensorboard_dir(job));
   set_aside(fs, job.checkpoint_dir());
 }
 

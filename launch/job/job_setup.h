@@ -96,9 +96,10 @@ struct ModelFacts {
   EvaluationSpec evaluation;
   std::vector<std::string> warnings = {};  // for rank 0 to print
   DataIdentity train = {}, test = {};      // test is not known without a test set
+  std::string graph = {};                  // for TensorBoard, of the first worker; "" where there is none
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& table& train_samples& test_samples& evaluation& warnings& train& test;
+    ar& table& train_samples& test_samples& evaluation& warnings& train& test& graph;
   }
 };
 

@@ -165,6 +165,12 @@ std::vector<std::string> worker_warnings(const JobConfig& job, std::int64_t logi
                          job.train.batch, logical_workers, idle, idle == 1 ? "has" : "have"))};
 }
 
+std::vector<std::string> output_warnings(const JobConfig& job) {
+  if (job.output.histogram_every_steps == 0 || job.output.tensorboard) return {};
+  return {
+      at(job, "output.histogram_every_steps", "no histograms are written without output.tensorboard: true")};
+}
+
 std::string own_processors() {
   std::string text;
   cpu_set_t set;

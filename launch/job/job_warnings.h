@@ -19,6 +19,8 @@ std::vector<std::string> model_warnings(const JobConfig& job, const Model& model
 std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t samples);
 // Of a batch of fewer samples than logical workers.
 std::vector<std::string> worker_warnings(const JobConfig& job, std::int64_t logical_workers);
+// Of histograms for a TensorBoard that is not asked for.
+std::vector<std::string> output_warnings(const JobConfig& job);
 
 // The processors that this process may run on: "0 1 2 ...".
 std::string own_processors();

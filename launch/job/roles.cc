@@ -13,6 +13,7 @@
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "launch/job/finite_advice.h"
+#include "launch/job/run_differences.h"
 #include "launch/observe/checkpoint_forecast.h"
 #include "launch/observe/output.h"
 #include "launch/process/version.h"
@@ -52,27 +53,29 @@ ShardCheckpointer::Options snapshot_options(const JobContext& context) {
 
 ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transport) : context_(context) {
   const JobConfig& job = context.job();
-  ServerRank::Parts parts{.transport = transport,
-                          .cluster = context.cluster,
-                          .variables = context.facts.table,
-                          .plan = context.plan,
-                          .id = id,
-                          .optimizer = job.optimizer,
-                          .fill = [&](ParameterShard& shard) { context.values.load(shard, context.fs); },
-                          .start_id = context.start.start_id,
-                          .stall_timeout_s = time_limit(job.cluster.stall_timeout_s),
-                          .hosts = context.hosts,
-                          .requests = context.requests};
+  ServerRank::Parts parts{
+      .transport = transport,
+      .cluster = context.cluster,
+      .variables = context.facts.table,
+      .plan = context.plan,
+      .id = id,
+      .optimizer = job.optimizer,
+      .fill = [&](ParameterShard& shard) { context.values.load(shard, context.fs); },
+      .start_id = context.start.start_id,
+      .stall_timeout_s = time_limit(job.cluster.stall_timeout_s),
+      .hosts = context.hosts,
+      .requests = context.requests,
+      .histogram_every_steps = job.output.tensorboard ? job.output.histogram_every_steps : 0};
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0))
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
                                               context.facts.evaluation, job.train.on_nan});
   rank_.emplace(parts);
-  if (id == ServerId(0)) make_observers();
+  if (id == ServerId(0)) make_observers(transport);
 }
 
 // The checkpoint directory is locked by now: no other job writes the files of this run.
-void ServerRole::make_observers() {
+void ServerRole::make_observers(const Transport& transport) {
   const JobContext& c = context_;
   facts_.emplace(RunFacts{c.job(), c.cluster, c.facts.table, c.hosts, c.train, c.facts.train_samples,
                           c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
@@ -82,6 +85,11 @@ void ServerRole::make_observers() {
   terminal_.emplace(*facts_);
   observers_.add(*terminal_);
   if (metrics_file_) observers_.add(*metrics_file_);
+  if (!c.job().output.tensorboard) return;
+  facts_->graph = c.facts.graph;
+  facts_->hyperparameters = hyperparameters(c.job());
+  tensorboard_.emplace(*facts_, transport.stats(), *terminal_);
+  observers_.add(*tensorboard_);
 }
 
 ServerRank::Saves ServerRole::saves() const {
@@ -97,6 +105,7 @@ ServerRank::Saves ServerRole::saves() const {
 RunEnd ServerRole::run() {
   if (terminal_) terminal_->print_header();
   if (metrics_file_) metrics_file_->write_start();
+  if (tensorboard_) tensorboard_->write_start(header_lines(*facts_));
   return with_finite_advice(context_.fs, context_.start, [&] { return rank_->run(); });
 }
 

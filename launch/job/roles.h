@@ -10,6 +10,7 @@
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
 #include "launch/observe/metrics_file.h"
+#include "launch/observe/tensorboard.h"
 #include "launch/observe/terminal.h"
 #include "launch/process/signals.h"
 #include "ps/observe/run_observers.h"
@@ -52,7 +53,7 @@ class ServerRole {
   RunEnd run();
 
  private:
-  void make_observers();
+  void make_observers(const Transport& transport);
   std::optional<PredictedCost> predicted_cost();
   ServerRank::Saves saves() const;
 
@@ -61,7 +62,8 @@ class ServerRole {
   std::optional<RunFacts> facts_;
   std::optional<Terminal> terminal_;
   std::optional<MetricsFile> metrics_file_;  // unless output.metrics is false
-  RunObservers observers_;                   // the terminal, then the file
+  std::optional<TensorBoard> tensorboard_;   // where output.tensorboard is true
+  RunObservers observers_;                   // the terminal, then the files
   std::optional<ServerRank> rank_;
 };
 

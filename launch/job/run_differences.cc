@@ -37,6 +37,12 @@ void gather(const ConfigNode& node, const std::string& path, Leaves& leaves) {
     gather(node.items[i], join_keys(path, std::to_string(i)), leaves);
 }
 
+Leaves leaves_of(const JobConfig& job) {
+  Leaves all;
+  gather(read_yaml_text(dump(job), job.file), "", all);
+  return all;
+}
+
 bool mean_the_same(const std::string& a, const std::string& b) {
   double x = 0, y = 0;
   return a == b || (parse_number(a, x) && parse_number(b, y) && x == y);
@@ -122,9 +128,19 @@ std::vector<std::string> data_differences(const std::string& key, const DataIden
   return lines;
 }
 
+std::map<std::string, std::string> hyperparameters(const JobConfig& job) {
+  Leaves all = leaves_of(job);
+  std::erase_if(all, [](const auto& leaf) {
+    constexpr std::array kMore = {"job.seed", "cluster.logical_workers", "train.batch", "train.epochs",
+                                  "train.max_steps"};
+    return !is_part_of(leaf.first, ConfigPart::run) && !is_part_of(leaf.first, ConfigPart::data) &&
+           std::ranges::find(kMore, leaf.first) == kMore.end();
+  });
+  return all;
+}
+
 std::map<std::string, std::string> computing_config(const JobConfig& job) {
-  Leaves all;
-  gather(read_yaml_text(dump(job), job.file), "", all);
+  Leaves all = leaves_of(job);
   std::erase_if(all, [](const auto& leaf) {
     return !is_part_of(leaf.first, ConfigPart::run) && !is_part_of(leaf.first, ConfigPart::data);
   });

@@ -29,6 +29,9 @@ struct ComparedRun {
 // sliced.
 std::map<std::string, std::string> computing_config(const JobConfig& job);
 
+// computing_config(), and how long, in which batches, from which seed: what runs are compared by.
+std::map<std::string, std::string> hyperparameters(const JobConfig& job);
+
 // For CoordinatorState::run.
 std::string compared_run_text(const ModelFacts& facts, const JobConfig& job);
 // What a checkpoint keeps of its run; nothing for one that no run has made, of a version that did not keep

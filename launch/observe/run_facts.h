@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/config/job_config.h"
@@ -36,6 +38,9 @@ struct RunFacts {
   bool one_process = false;
   std::vector<std::string> notes = {};  // lines of the header, about the start
   std::optional<PredictedCost> predicted = {};
+  // For TensorBoard; nothing where there is none (output.tensorboard).
+  std::string_view graph = {};                              // a GraphDef (launch/observe/graph_def.h)
+  std::map<std::string, std::string> hyperparameters = {};  // values by the paths of their keys
 };
 
 }  // namespace varscope

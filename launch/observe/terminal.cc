@@ -17,6 +17,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
 #include "launch/observe/output.h"
+#include "launch/observe/tensorboard.h"
 #include "launch/process/failure.h"
 #include "launch/process/launcher.h"
 #include "launch/process/version.h"
@@ -115,7 +116,55 @@ std::string interval_text(double interval_s, double mtbf_s, const CheckpointConf
                          : " (assumed; set checkpoint.mean_time_between_failures_s)");
 }
 
+void add_predicted_cost(const RunFacts& facts, std::vector<std::string>& lines) {
+  if (!facts.predicted) return;
+  const auto& [size, forecast] = *facts.predicted;
+  lines.push_back(fmt::format(
+      "  prediction   a checkpoint of {}: {}; snapshot memory {} on a server", bytes_text(size.total_bytes),
+      cost_text(forecast.stall_s, forecast.copy_s, forecast.flush_s), bytes_text(size.snapshot_bytes)));
+  lines.push_back(fmt::format("  interval     {}",
+                              interval_text(forecast.interval_s, forecast.mtbf_s, facts.job.checkpoint)));
+}
+
 }  // namespace
+
+std::vector<std::string> header_lines(const RunFacts& facts) {
+  std::vector<std::string> lines;
+  const auto line = [&](std::string text) { lines.push_back(std::move(text)); };
+  const JobConfig& job = facts.job;
+  const ClusterMap& c = facts.cluster;
+  const std::int64_t steps = facts.train.last.value;
+  std::vector<std::string> hosts = facts.hosts;
+  std::sort(hosts.begin(), hosts.end());
+  const auto n_hosts = std::unique(hosts.begin(), hosts.end()) - hosts.begin();
+  line(fmt::format("varscope {}  {}  (run {}, attempt {})", kVersion, job.job.name, facts.run_id,
+                   facts.attempt));
+  line(fmt::format("  config       {}", job.file));
+  line(fmt::format("  ranks        {}: {}, {}, {}; {}",
+                   facts.one_process ? "one process"
+                                     : fmt::format("{} on {}", plural(c.n_servers() + c.n_workers(), "rank"),
+                                                   plural(n_hosts, "host")),
+                   plural(c.n_servers(), "server"), plural(c.n_workers(), "worker"),
+                   plural(c.logical_workers, "logical worker"), "BSP"));
+  line(fmt::format("  hosts        {}", roles_text(facts)));
+  line(fmt::format("  model        {} in {} ({}), {}", plural(facts.variables.n_parameters(), "parameter"),
+                   plural(static_cast<std::int64_t>(facts.variables.size()), "variable"),
+                   bytes_text(facts.variables.n_bytes()), choice_name(kOptimizerTypes, job.optimizer.type)));
+  line(fmt::format("  data         {} to train, {} to test", plural(facts.train_samples, "sample"),
+                   with_commas(facts.test_samples)));
+  line(fmt::format("  batch        {}, {} per epoch, {} in all", plural(job.train.batch, "sample"),
+                   plural(facts.train.steps_per_epoch, "step"), plural(steps, "step")));
+  line(fmt::format("  checkpoints  {}", checkpoint_text(job)));
+  add_predicted_cost(facts, lines);
+  if (job.output.tensorboard)
+    line(fmt::format("  tensorboard  tensorboard --logdir {}", tensorboard_dir(job)));
+  line(fmt::format("  start        {}", facts.resumed_from.empty()
+                                            ? fmt::format("from initial values, seed {}", job.job.seed)
+                                            : fmt::format("resumed from {} at step {}", facts.resumed_from,
+                                                          with_commas(facts.train.first.value))));
+  for (const std::string& note : facts.notes) line(note);
+  return lines;
+}
 
 Terminal::Terminal(const RunFacts& facts)
     : facts_(facts),
@@ -141,36 +190,7 @@ void Terminal::clear_progress() {
 }
 
 void Terminal::print_header() {
-  const JobConfig& job = facts_.job;
-  const ClusterMap& c = facts_.cluster;
-  const std::int64_t steps = facts_.train.last.value;
-  std::vector<std::string> hosts = facts_.hosts;
-  std::sort(hosts.begin(), hosts.end());
-  const auto n_hosts = std::unique(hosts.begin(), hosts.end()) - hosts.begin();
-  line(fmt::format("varscope {}  {}  (run {}, attempt {})", kVersion, job.job.name, facts_.run_id,
-                   facts_.attempt));
-  line(fmt::format("  config       {}", job.file));
-  line(fmt::format("  ranks        {}: {}, {}, {}; {}",
-                   facts_.one_process ? "one process"
-                                      : fmt::format("{} on {}", plural(c.n_servers() + c.n_workers(), "rank"),
-                                                    plural(n_hosts, "host")),
-                   plural(c.n_servers(), "server"), plural(c.n_workers(), "worker"),
-                   plural(c.logical_workers, "logical worker"), "BSP"));
-  line(fmt::format("  hosts        {}", roles_text(facts_)));
-  line(fmt::format("  model        {} in {} ({}), {}", plural(facts_.variables.n_parameters(), "parameter"),
-                   plural(static_cast<std::int64_t>(facts_.variables.size()), "variable"),
-                   bytes_text(facts_.variables.n_bytes()), choice_name(kOptimizerTypes, job.optimizer.type)));
-  line(fmt::format("  data         {} to train, {} to test", plural(facts_.train_samples, "sample"),
-                   with_commas(facts_.test_samples)));
-  line(fmt::format("  batch        {}, {} per epoch, {} in all", plural(job.train.batch, "sample"),
-                   plural(facts_.train.steps_per_epoch, "step"), plural(steps, "step")));
-  line(fmt::format("  checkpoints  {}", checkpoint_text(job)));
-  print_predicted_cost();
-  line(fmt::format("  start        {}", facts_.resumed_from.empty()
-                                            ? fmt::format("from initial values, seed {}", job.job.seed)
-                                            : fmt::format("resumed from {} at step {}", facts_.resumed_from,
-                                                          with_commas(facts_.train.first.value))));
-  for (const std::string& note : facts_.notes) line(note);
+  for (const std::string& text : header_lines(facts_)) line(text);
 }
 
 void Terminal::on_step(const StepSummary& step) {
@@ -257,16 +277,6 @@ void Terminal::print_times(const FinishSummary& finish) {
   const auto share = [&](std::int64_t ns) { return percent(ns, all); };
   line(fmt::format("  workers      compute {} %, data {} %, communication {} %, waiting {} %",
                    share(t.compute_ns), share(t.data_ns), share(t.communicate_ns), share(t.wait_ns)));
-}
-
-void Terminal::print_predicted_cost() {
-  if (!facts_.predicted) return;
-  const auto& [size, forecast] = *facts_.predicted;
-  line(fmt::format(
-      "  prediction   a checkpoint of {}: {}; snapshot memory {} on a server", bytes_text(size.total_bytes),
-      cost_text(forecast.stall_s, forecast.copy_s, forecast.flush_s), bytes_text(size.snapshot_bytes)));
-  line(fmt::format("  interval     {}",
-                   interval_text(forecast.interval_s, forecast.mtbf_s, facts_.job.checkpoint)));
 }
 
 void Terminal::print_actual_cost() {

@@ -3,12 +3,16 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "launch/observe/run_facts.h"
 #include "launch/observe/run_speed.h"
 #include "ps/observe/run_observer.h"
 
 namespace varscope {
+
+// The lines about a run before its first step.
+std::vector<std::string> header_lines(const RunFacts& facts);
 
 // What a person sees of a run. Header, epochs, evaluations, checkpoints and summary go to standard output;
 // progress goes to standard error: one line that is rewritten on a terminal, a plain line every
@@ -35,7 +39,6 @@ class Terminal final : public RunObserver {
   void draw_progress(const StepSummary& step);
   void log_step(const StepSummary& step);
   void print_times(const FinishSummary& finish);
-  void print_predicted_cost();
   void print_actual_cost();
 
   const RunFacts& facts_;

@@ -190,6 +190,8 @@ TEST(Config, ExplainListsEveryKey) {
                           "checkpoint.timeout_s",
                           "checkpoint.max_failures",
                           "output.metrics",
+                          "output.tensorboard",
+                          "output.histogram_every_steps",
                           "output.progress"}) {
     EXPECT_TRUE(lists(key)) << key;
   }

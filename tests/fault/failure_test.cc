@@ -82,13 +82,13 @@ const Args kIdx = set({"data={train: {type: idx, images: images, labels: labels}
 const Refusal kRefusals[] = {
     {"MisspeltKey",
      2,
-     {"job.yaml:30:3", "train.bacth", "did you mean \"batch\""},
+     {"job.yaml:31:3", "train.bacth", "did you mean \"batch\""},
      [](const ScratchDir& dir) {
        return mpirun(3, {"train", edited_digits(dir, "batch: 64", "bacth: 64")});
      }},
     {"WrongType",
      2,
-     {"job.yaml:30:10", "train.batch", "expected an integer", "\"many\""},
+     {"job.yaml:31:10", "train.batch", "expected an integer", "\"many\""},
      [](const ScratchDir& dir) {
        return mpirun(3, {"train", edited_digits(dir, "batch: 64", "batch: many")});
      }},

@@ -5,11 +5,30 @@
 
 #include <sstream>
 
+#include "common/config/yaml_reader.h"
+
 namespace varscope {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+
+TEST(OutputWarnings, AreOfHistogramsThatNobodyWrites) {
+  const auto warnings = [](const std::string& output) {
+    return output_warnings(
+        parse_job(read_yaml_text("job: {name: t}\ndata: {train: {type: digits}}\n"
+                                 "model: {layers: [{type: dense, units: 10}], loss: softmax_cross_entropy}\n"
+                                 "optimizer: {type: sgd}\noutput: " +
+                                     output + "\n",
+                                 "job.yaml"),
+                  "job.yaml"));
+  };
+  EXPECT_THAT(warnings("{}"), IsEmpty());
+  EXPECT_THAT(warnings("{tensorboard: true, histogram_every_steps: 10}"), IsEmpty());
+  EXPECT_THAT(warnings("{histogram_every_steps: 10}"),
+              ElementsAre("job.yaml:5:33: output.histogram_every_steps: no histograms are written without "
+                          "output.tensorboard: true"));
+}
 
 TEST(CrowdingWarnings, CountProcessorsThatRanksOfAHostMayUseTogether) {
   EXPECT_THAT(crowding_warnings({}, {}, 1), IsEmpty());
