@@ -3,19 +3,10 @@
 // same machine:
 //   busy [--pairs N] [--epochs N] [--hogs N] [--json FILE] [--smoke]
 // The hogs are of this session, and then each of one of its own: Linux shares the CPU between sessions first.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,13 +16,11 @@
 
 #include "bench/bench.h"
 #include "bench/cpu_hogs.h"
+#include "bench/program.h"
 #include "checkpoint/storage/atomic_file.h"
 
 namespace varscope::bench {
 namespace {
-
-using Args = std::vector<std::string>;
-constexpr double kTakeLimit_s = 300;
 
 struct Options {
   int pairs = 5, epochs = 10;
@@ -44,72 +33,6 @@ struct Job {
   std::string name;
   int workers;  // and a server; 0: all in one process
 };
-
-// A directory of its own, removed at the end.
-class ScratchDir {
- public:
-  ScratchDir() : path_((std::filesystem::temp_directory_path() / "varscope-busy-XXXXXX").string()) {
-    if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make a directory " + path_);
-  }
-  ~ScratchDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  ScratchDir(const ScratchDir&) = delete;
-  ScratchDir& operator=(const ScratchDir&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
-
-std::string text_of(const std::string& file) {
-  std::ifstream in(file);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-[[noreturn]] void become(const Args& command, const std::string& output, pid_t parent) {
-  prctl(PR_SET_PDEATHSIG, SIGTERM);  // mpirun then ends its ranks
-  if (getppid() != parent) _exit(127);
-  const int out = open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), in = open("/dev/null", O_RDONLY);
-  if (out < 0 || in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) _exit(127);
-  std::vector<char*> argv;
-  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
-  argv.push_back(nullptr);
-  execvp(argv[0], argv.data());
-  _exit(127);
-}
-
-// Runs it to its end; throws with what it printed when that is not code 0, or not in time.
-void run_command(const Args& command, const std::string& output) {
-  const pid_t parent = getpid(), pid = fork();
-  if (pid == 0) become(command, output, parent);
-  if (pid < 0) throw std::runtime_error("cannot fork");
-  const std::int64_t deadline = now_ns() + static_cast<std::int64_t>(kTakeLimit_s * 1e9);
-  int status = 0;
-  bool late = false;
-  while (waitpid(pid, &status, WNOHANG) == 0) {
-    if (!late && now_ns() > deadline) {
-      late = true;
-      kill(pid, SIGTERM);
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
-  throw std::runtime_error(fmt::format("{} {}:\n{}", fmt::join(command, " "),
-                                       late ? fmt::format("took over {} s", kTakeLimit_s) : "failed",
-                                       text_of(output)));
-}
-
-// What the program itself says at its end: samples per second from the first step on.
-double speed_in(const std::string& metrics_file) {
-  std::ifstream in(metrics_file);
-  for (std::string line; std::getline(in, line);) {
-    const auto record = nlohmann::json::parse(line);
-    if (record.at("event") == "finish") return record.at("samples_per_s").get<double>();
-  }
-  throw std::runtime_error(metrics_file + " has no finish record");
-}
 
 double train(const Options& options, const Job& job) {
   const ScratchDir dir;
@@ -151,18 +74,9 @@ void print(const Row& r) {
 
 nlohmann::json to_json(const Spread& s) { return {{"median", s.median}, {"min", s.min}, {"max", s.max}}; }
 
-// Ranks outnumber cores here, and root may run this; the user's own settings come first.
-void set_environment() {
-  for (const char* name :
-       {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"}) {
-    setenv(name, "1", 0);
-  }
-  setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 0);
-}
-
 void run(Options options) {
   if (options.smoke) options.pairs = options.epochs = 1;
-  set_environment();
+  set_mpi_environment();
   fmt::print("{} hogs on {} cores, {} pairs of takes of {} epochs; samples/s\n", options.hogs,
              std::thread::hardware_concurrency(), options.pairs, options.epochs);
   fmt::print("{:<20} {:<13} {:>9} {:>9}   {:>5} [min .. max]\n", "job", "hogs", "quiet", "busy", "ratio");
