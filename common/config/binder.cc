@@ -62,6 +62,11 @@ class KeyLister final : public Keys {
     KeyLister inner(reach_, names_.back(), names_);
     section.describe(inner);
   }
+  void on_variant(const KeyInfo& info, const VariantRef& variant) override {
+    if (reach_ == Reach::one_section) return Keys::on_variant(info, variant);
+    on_choice(info, variant.choice());
+    for (std::size_t i = 0; i < variant.names.size(); ++i) variant.describe_type(i, *this);
+  }
 
   Reach reach_;
   std::string prefix_;
@@ -81,6 +86,8 @@ class Reader final : public Keys {
     if (!node_.is_map() && !node_.is_null()) {
       fail_at(node_, file_, path_, fmt::format("expected a section (key: value), got {}", node_.describe()));
     }
+    Selector selector(*this);  // its keys are not known before
+    describe(selector);
     std::vector<std::string> known = also_allowed;
     KeyLister lister(KeyLister::Reach::one_section, "", known);
     describe(lister);
@@ -91,6 +98,25 @@ class Reader final : public Keys {
   }
 
  private:
+  // Reads the types of variants.
+  class Selector final : public Keys {
+   public:
+    explicit Selector(Reader& reader) : reader_(reader) {}
+
+   private:
+    void on_value(const KeyInfo&, const ValueRef&) override {}
+    void on_choice(const KeyInfo&, const ChoiceRef&) override {}
+    void on_section(const KeyInfo&, const SectionRef&) override {}
+    void on_variant(const KeyInfo& info, const VariantRef& variant) override {
+      reader_.on_choice(info, variant.choice());
+      reader_.variant_ = variant;
+      reader_.variant_name_ = info.name;
+    }
+    Reader& reader_;
+  };
+
+  void on_variant(const KeyInfo&, const VariantRef& variant) override { variant.describe(*this); }
+
   void on_value(const KeyInfo& info, const ValueRef& value) override {
     const ConfigNode* given =
         find(info, *info.rule.type_name ? info.rule.type_name : type_text(value, info.rule));
@@ -134,7 +160,25 @@ class Reader final : public Keys {
     return entry ? &entry->value : nullptr;
   }
 
+  // The types of the section's variant that have such a key.
+  std::vector<std::string> types_with(const std::string& key) const {
+    std::vector<std::string> types;
+    for (std::size_t i = 0; variant_ && i < variant_->names.size(); ++i) {
+      std::vector<std::string> keys;
+      KeyLister lister(KeyLister::Reach::one_section, "", keys);
+      variant_->describe_type(i, lister);
+      if (std::ranges::find(keys, key) != keys.end()) types.push_back(variant_->names[i]);
+    }
+    return types;
+  }
+
   [[noreturn]] void fail_unknown(const ConfigEntry& entry, std::vector<std::string> known) const {
+    if (const std::vector<std::string> types = types_with(entry.key); !types.empty()) {
+      fail_at(
+          entry.key_mark, file_, join_keys(path_, entry.key),
+          fmt::format("not used by {} {} (only by {}); remove it or change {}", variant_name_,
+                      node_.find(variant_name_)->scalar, comma_list(types), join_keys(path_, variant_name_)));
+    }
     std::ranges::sort(known);
     std::string hint = did_you_mean(entry.key, known);
     if (hint.empty()) hint = elsewhere(entry.key);
@@ -165,6 +209,8 @@ class Reader final : public Keys {
   [[noreturn]] void fail_missing(const KeyInfo& info, std::string_view type) const {
     std::string owner = path_.empty() ? "the file" : fmt::format("section {}", path_);
     if (*info.rule.only_for) owner = fmt::format("{} {}", selector_name(), selected());
+    if (variant_ && info.name != variant_name_)
+      owner = fmt::format("{} {}", variant_name_, node_.find(variant_name_)->scalar);
     fail_at(where_, file_, join_keys(path_, info.name),
             fmt::format("missing; {} needs this key ({}: {})", owner, type, info.doc));
   }
@@ -283,6 +329,7 @@ class Reader final : public Keys {
               "the home folder is \"~\")");
     }
     if (!given.is_scalar()) fail_type(given, path, "a text");
+    if (rule.not_empty && given.scalar.empty()) fail_at(given, file_, path, "must not be empty");
     target = given.scalar;
   }
 
@@ -306,6 +353,8 @@ class Reader final : public Keys {
   std::string_view file_;
   std::string path_;
   const std::vector<std::string>& everywhere_;
+  std::optional<VariantRef> variant_;
+  std::string variant_name_;
 };
 
 }  // namespace
@@ -314,6 +363,11 @@ void Keys::choice(std::string_view name, std::string& value, const std::vector<s
                   std::string_view doc, const Rule& rule) {
   on_choice({name, doc, rule, false},
             {.names = names, .current = value, .set = [&](std::size_t i) { value = names[i]; }});
+}
+
+void Keys::on_variant(const KeyInfo& info, const VariantRef& variant) {
+  on_choice(info, variant.choice());
+  variant.describe(*this);
 }
 
 void Keys::select(const KeyInfo& info, const ChoiceRef& ref) {

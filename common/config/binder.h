@@ -48,7 +48,8 @@ struct Rule {
   const char* type_name = "";  // replaces the type's name in --explain; for free-form nodes
   // For numbers: 0 means never, and can be written as `off`, whatever the bounds.
   bool may_be_off = false;
-  bool is_path = false;  // a text: a file or folder, see common/config/paths.h
+  bool is_path = false;    // a text: a file or folder, see common/config/paths.h
+  bool not_empty = false;  // of a text
 };
 
 // One row of the name table of an enum.
@@ -89,6 +90,18 @@ class Keys;
 struct SectionRef {
   bool present = true;
   std::function<void(Keys&)> describe;
+};
+
+// A choice that decides which keys follow it in the section, each type's in a struct of its own.
+struct VariantRef {
+  std::vector<std::string> names = {};
+  std::vector<std::string> summaries = {};  // of each type, for --explain
+  std::string current;
+  std::function<void(std::size_t)> set;                   // makes that type's keys, with defaults
+  std::function<void(Keys&)> describe;                    // the keys of the current type
+  std::function<void(std::size_t, Keys&)> describe_type;  // those of any type, with defaults
+
+  ChoiceRef choice() const { return {names, current, set}; }
 };
 
 // What `describe` talks to; the reader, the explainer and the dumper implement it. One object per section.
@@ -134,6 +147,10 @@ class Keys {
     selected_ = choice_name(table, value);
   }
 
+  void required_variant(std::string_view name, const VariantRef& variant, std::string_view doc) {
+    on_variant({name, doc, {}, true}, variant);
+  }
+
   template <class S>
   void section(std::string_view name, S& value, std::string_view doc) {
     on_section({name, doc, {}, false}, {true, [&value](Keys& keys) { value.describe(keys); }});
@@ -155,6 +172,8 @@ class Keys {
   virtual void on_value(const KeyInfo& info, const ValueRef& value) = 0;
   virtual void on_choice(const KeyInfo& info, const ChoiceRef& value) = 0;
   virtual void on_section(const KeyInfo& info, const SectionRef& section) = 0;
+  // The choice, then the keys of the current type.
+  virtual void on_variant(const KeyInfo& info, const VariantRef& variant);
 
   // Does the selector's value have this key?
   bool applies(const KeyInfo& info) const;

@@ -55,6 +55,18 @@ class Explainer final : public Keys {
     section.describe(inner);
   }
 
+  // data.train[type=text]: the words of a text
+  // data.train[type=text].file: a text, required
+  void on_variant(const KeyInfo& info, const VariantRef& variant) override {
+    on_choice(info, variant.choice());
+    for (std::size_t i = 0; i < variant.names.size(); ++i) {
+      const std::string path = fmt::format("{}[{}={}]", path_, info.name, variant.names[i]);
+      out_ += fmt::format("{}: {}\n", path, variant.summaries[i]);
+      Explainer inner(path, out_);
+      variant.describe_type(i, inner);
+    }
+  }
+
   // train.batch: an integer, default 128; allowed: 1 or more (samples)
   //     samples in the global batch
   void line(const KeyInfo& info, const std::string& type, const std::string& initial) {

@@ -11,9 +11,6 @@ namespace varscope {
 
 namespace {
 
-constexpr std::int64_t kTrainDigits = 10000;
-constexpr std::int64_t kTestDigits = 2000;
-
 bool is_job_name(std::string_view name) {
   const auto valid = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
@@ -22,29 +19,11 @@ bool is_job_name(std::string_view name) {
   return !name.empty() && name.front() != '.' && name.front() != '-' && std::ranges::all_of(name, valid);
 }
 
-// What the position in the file decides.
-void resolve_defaults(DataSourceConfig& source, DataSplit position) {
-  if (!source.split) source.split = position;
-  if (source.type == DataType::digits && source.samples == 0) {
-    source.samples = position == DataSplit::train ? kTrainDigits : kTestDigits;
-  }
-}
-
-void check_not_empty(const ConfigNode& root, const std::string& file, std::string_view path) {
-  const ConfigNode* node = root.find_path(path);
-  if (node && node->is_scalar() && node->scalar.empty()) fail_at(*node, file, path, "must not be empty");
-}
-
 void check_job(const JobConfig& config) {
   if (!is_job_name(config.job.name)) {
     fail_at(*config.root.find_path("job.name"), config.file, "job.name",
             fmt::format("{} is not a name: letters, digits, _, - and . only, and not beginning with - or .",
                         ConfigNode::plain(config.job.name).describe()));
-  }
-  for (const char* path :
-       {"data.train.folder", "data.train.images", "data.train.labels", "data.train.file", "data.test.folder",
-        "data.test.images", "data.test.labels", "data.test.file", "warm_start.from"}) {
-    check_not_empty(config.root, config.file, path);
   }
 }
 
@@ -188,7 +167,8 @@ std::string JobConfig::checkpoint_dir() const {
 std::vector<std::string> JobConfig::evaluated_metrics() const {
   if (!train.metrics.empty()) return train.metrics;
   if (model.target == TargetType::input) return {"rmse"};
-  if (data.train.type == DataType::text && data.train.steps > 1) return {"accuracy", "perplexity"};
+  const auto* text = data.train.get<TextSource>();
+  if (text != nullptr && text->steps > 1) return {"accuracy", "perplexity"};
   return {"accuracy"};
 }
 
@@ -214,8 +194,8 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
       fail_at(entry.key_mark, config.file, "checkpoint.rename", problem);
   }
   if (config.warm_start) check_names(config.warm_start->map, config.file, "warm_start.map");
-  resolve_defaults(config.data.train, DataSplit::train);
-  if (config.data.test) resolve_defaults(*config.data.test, DataSplit::test);
+  config.data.train.resolve(DataSplit::train);
+  if (config.data.test) config.data.test->resolve(DataSplit::test);
   return config;
 }
 
@@ -224,7 +204,7 @@ std::string explain_job_config(ExplainDetail detail) {
   if (detail == ExplainDetail::every_key) return all;
   std::string text;
   for (const ExplainedKey& key : explained_keys(all)) {
-    if (key.path.starts_with("data.test.")) continue;
+    if (key.path.starts_with("data.test.") || key.path.starts_with("data.test[")) continue;
     text += key.text;
     if (key.path == "data.test") text += "    its keys are those of data.train\n";
   }

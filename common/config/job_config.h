@@ -9,8 +9,8 @@
 #include "common/base/tensor.h"
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
-#include "common/config/data_split.h"
 #include "common/config/reduction.h"
+#include "common/config/source_keys.h"
 
 namespace varscope {
 
@@ -38,39 +38,6 @@ struct ClusterConfig {
   std::int64_t blas_threads = 1;
   void describe(Keys& keys);
   bool operator==(const ClusterConfig&) const = default;
-};
-
-enum class DataType : std::uint8_t { idx, fashion_mnist, digits, text };
-inline constexpr Choice<DataType> kDataTypes[] = {{DataType::idx, "idx"},
-                                                  {DataType::fashion_mnist, "fashion_mnist"},
-                                                  {DataType::digits, "digits"},
-                                                  {DataType::text, "text"}};
-
-inline constexpr Choice<std::optional<DataSplit>> kDataSplits[] = {
-    {std::nullopt, "auto"}, {DataSplit::train, "train"}, {DataSplit::test, "test"}};
-
-struct DataSourceConfig {
-  DataType type = DataType::digits;
-  // Set after parse_job: where nothing is written, by the position, data.train or data.test. Digits of equal
-  // seed must differ by it too.
-  std::optional<DataSplit> split;
-  std::string folder = "fashion-mnist";  // fashion_mnist
-  std::string images;                    // idx
-  std::string labels;                    // idx
-  std::int64_t samples = 0;              // 0 after parse_job only for files: all of them
-  std::int64_t classes = 0;              // idx, fashion_mnist; 0: as many as the labels show
-  double noise = 0.25;                   // digits
-  std::int64_t size = 16;                // digits: pixels of a side
-  std::int64_t seed = 7;                 // digits
-  bool pairs = false;                    // images
-  std::int64_t pair_seed = 1;            // images
-  std::string file;                      // text
-  std::int64_t vocabulary = 10000;       // text
-  std::int64_t steps = 20;               // text
-  double test_fraction = 0.1;            // text
-  std::int64_t words = 0;                // text
-  void describe(Keys& keys);
-  bool operator==(const DataSourceConfig&) const = default;
 };
 
 struct DataConfig {

@@ -39,53 +39,6 @@ void ClusterConfig::describe(Keys& keys) {
            {.unit = "threads", .min = 1, .max = 1 << 12});
 }
 
-void DataSourceConfig::describe(Keys& keys) {
-  keys.required_selector(
-      "type", type, kDataTypes,
-      "where samples come from: idx files, the Fashion-MNIST folder, generated digits, or the words of a "
-      "text");
-  keys.key("folder", folder, "folder with the four files of Fashion-MNIST",
-           {.only_for = "fashion_mnist", .is_path = true});
-  keys.choice("split", split, kDataSplits,
-              "which part to read; auto is train for data.train and test for data.test",
-              {.only_for = "fashion_mnist, text"});
-  keys.required_key("images", images, "IDX file with the images", {.only_for = "idx", .is_path = true});
-  keys.required_key("labels", labels, "IDX file with the labels", {.only_for = "idx", .is_path = true});
-  keys.key("samples", samples,
-           "use the first n samples. 0 means all of the files; for digits 10000 in data.train and 2000 in "
-           "data.test",
-           {.unit = "samples", .min = 0, .max = kMostOfRun, .only_for = "idx, fashion_mnist, digits"});
-  keys.key("classes", classes,
-           "labels are 0 to classes - 1, whether all of them occur or not; any other label is an error. 0 "
-           "means as many as the labels show, and the model may have more outputs",
-           {.unit = "classes", .min = 0, .max = 256, .only_for = "idx, fashion_mnist"});
-  keys.key(
-      "pairs", pairs,
-      "make pairs: each sample with another one; label 1 when both are of one class, else 0. Half of the pairs "
-      "are of one class; where that has one sample only, it is paired with itself",
-      {.only_for = "idx, fashion_mnist, digits"});
-  keys.key("pair_seed", pair_seed, "seed of the choice of pairs",
-           {.min = 0, .only_for = "idx, fashion_mnist, digits"});
-  keys.key("noise", noise, "how much noise the generated images have",
-           {.min = 0, .max = 1, .only_for = "digits"});
-  keys.key("size", size, "side of the generated images",
-           {.unit = "pixels", .min = 8, .max = 64, .only_for = "digits"});
-  keys.key("seed", seed, "seed of the generator", {.min = 0, .only_for = "digits"});
-  keys.required_key("file", file, "text file, plain or gzip; words are split at white space",
-                    {.only_for = "text", .is_path = true});
-  keys.key(
-      "vocabulary", vocabulary,
-      "vocabulary size: <unk> and the most frequent words of the training part; every other word is <unk>",
-      {.unit = "words", .min = 2, .max = 1 << 24, .only_for = "text"});
-  keys.key("steps", steps, "words of a sample: back-propagation ends there",
-           {.unit = "words", .min = 1, .max = 1 << 16, .only_for = "text"});
-  keys.key("test_fraction", test_fraction,
-           "part of the words, at the end of the file, that is not trained on",
-           {.min = 0, .below = 1, .only_for = "text"});
-  keys.key("words", words, "use the first n words of the part; 0 means all",
-           {.unit = "words", .min = 0, .max = kMostOfRun, .only_for = "text"});
-}
-
 void DataConfig::describe(Keys& keys) {
   keys.required_section("train", train, "samples to learn from");
   keys.optional_section("test", test, "samples to evaluate on; without it nothing is evaluated");
@@ -293,7 +246,7 @@ void KeepBestConfig::describe(Keys& keys) {
 
 void WarmStartConfig::describe(Keys& keys) {
   keys.required_key("from", from, "a checkpoint, or a directory of them: its newest whole one",
-                    {.is_path = true});
+                    {.is_path = true, .not_empty = true});
   keys.key("map", map,
            "which values go where, as a map from checkpoint to model: 'a/': 'b/' for a scope, a/x: b/y for a "
            "variable, '/' for the root. Without it all variables by their own names",

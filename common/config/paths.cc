@@ -37,6 +37,14 @@ class PathKeys final : public Keys {
     section.describe(inner);
   }
 
+  void on_variant(const KeyInfo& info, const VariantRef& variant) override {
+    const ConfigNode* type = node_.find(info.name);
+    const auto found = type != nullptr && type->is_scalar() ? std::ranges::find(variant.names, type->scalar)
+                                                            : variant.names.end();
+    if (found != variant.names.end())
+      variant.describe_type(static_cast<std::size_t>(found - variant.names.begin()), *this);
+  }
+
   ConfigNode& node_;
   std::string path_;
   const Change& change_;

@@ -4,6 +4,7 @@
 
 #include <varscope/checkpoint.h>
 #include <varscope/config.h>
+#include <varscope/data.h>
 #include <varscope/error.h>
 #include <varscope/graph.h>
 #include <varscope/layers.h>

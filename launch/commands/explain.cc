@@ -16,10 +16,19 @@ bool is_at_or_below(const std::string& path, const std::string& section) {
          (path.size() == section.size() || path[section.size()] == '.' || path[section.size()] == '[');
 }
 
+// data.train.noise of data.train[type=digits].noise
+std::string without_type(const std::string& path) {
+  const std::size_t begin = path.find("[type="), end = path.find(']');
+  return begin == std::string::npos || end == std::string::npos
+             ? path
+             : path.substr(0, begin) + path.substr(end + 1);
+}
+
 std::string text_of(const std::vector<ExplainedKey>& keys, const std::string& section) {
   std::string text;
   for (const ExplainedKey& key : keys) {
-    if (is_at_or_below(key.path, section)) text += key.text;
+    if (is_at_or_below(key.path, section) || is_at_or_below(without_type(key.path), section))
+      text += key.text;
   }
   return text.starts_with('\n') ? text.substr(1) : text;
 }
@@ -37,24 +46,26 @@ std::string text_of_layer(const std::vector<ExplainedKey>& keys, const std::stri
 [[noreturn]] void fail_unknown(const std::string& section, const std::vector<ExplainedKey>& job,
                                const LayerRegistry& layers) {
   std::set<std::string> sections;
-  std::vector<std::string> all, types;
+  std::vector<std::string> all, types, sources;
   for (const ExplainedKey& key : job) {
     all.push_back(key.path);
     if (const std::size_t dot = key.path.find('.'); dot != std::string::npos)
       sections.insert(key.path.substr(0, dot));
   }
   for (const LayerType& t : layers.types()) types.push_back(t.name);
+  for (const SourceKeyType& t : source_key_types()) sources.push_back(t.name);
   std::vector<std::string> short_ones(sections.begin(), sections.end());
   short_ones.insert(short_ones.end(), types.begin(), types.end());
+  short_ones.insert(short_ones.end(), sources.begin(), sources.end());
   for (const char* other : {"layers", "block", "initializer", "regularizer", "constraint", "partitioner"})
     short_ones.emplace_back(other);
   std::string hint = did_you_mean(section, short_ones);
   if (hint.empty()) hint = did_you_mean(section, all);
   fail(
       ErrorKind::config,
-      "config --explain: there is no \"{}\"{}; there are the sections {}, their keys, layers, the layers {}, "
-      "block, initializer, regularizer, constraint and partitioner",
-      section, hint, comma_list({sections.begin(), sections.end()}), comma_list(types));
+      "config --explain: there is no \"{}\"{}; there are the sections {}, their keys, the data sources {}, layers, the "
+      "layers {}, block, initializer, regularizer, constraint and partitioner",
+      section, hint, comma_list({sections.begin(), sections.end()}), comma_list(sources), comma_list(types));
 }
 
 }  // namespace
@@ -68,6 +79,7 @@ std::string explain_config(const std::string& section, const LayerRegistry& laye
   // data.test alone is a heading that sends the reader to data.train.
   std::string text = text_of(section == "data.test" ? every : once, section);
   if (text.empty()) text = text_of(every, section);
+  if (text.empty()) text = text_of(every, fmt::format("data.train[type={}]", section));
   if (text.empty()) text = text_of(of_layers, section == "block" ? "model.layers[block]" : section);
   if (text.empty()) text = text_of_layer(of_layers, section);
   if (text.empty()) fail_unknown(section, every, layers);

@@ -9,60 +9,73 @@
 #include "launch/job/job_warnings.h"
 #include "launch/job/start_values.h"
 #include "ps/update/optimizer.h"
-#include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
+#include "worker/data/source_registry.h"
 #include "worker/train/trainer.h"
 
 namespace varscope {
 namespace {
 
-// What the samples of a source look like; images of files are taken to be of `image`. The classes of files
-// may be fewer than the model's.
-DataFacts facts_without_data(const JobConfig& job, const DataSourceConfig& source, const Shape& image) {
-  DataFacts facts;
-  switch (source.type) {
-    case DataType::digits:
-      facts = {.sample_shape = Shape{source.size, source.size}, .n_classes = 10};
-      break;
-    case DataType::fashion_mnist:
-      facts = {.sample_shape = Shape{28, 28}, .n_classes = 10, .exact_classes = false};
-      break;
-    case DataType::idx:
-      facts = {.sample_shape = image, .n_classes = 1, .exact_classes = false};
-      break;
-    case DataType::text:
-      return {.sample_shape = Shape{source.steps},
-              .n_classes = source.vocabulary,
-              .features = Features::ids,
-              .label_shape = Shape{source.steps}};
-  }
-  // Those of data.train hold for data.test, too.
-  const std::int64_t classes = source.classes > 0 ? source.classes : job.data.train.classes;
-  if (!facts.exact_classes && classes > 0) {
-    facts.n_classes = classes;
-    facts.exact_classes = true;
-  }
-  const auto weights = static_cast<std::int64_t>(job.model.loss.class_weights.size());
-  if (!facts.exact_classes) facts.n_classes = std::max(facts.n_classes, weights);
-  if (!source.pairs) return facts;
+Shape pair_of(const Shape& sample) {
   std::vector<std::int64_t> dims{2};
-  dims.insert(dims.end(), facts.sample_shape.dims().begin(), facts.sample_shape.dims().end());
-  return {.sample_shape = Shape(std::move(dims)), .n_classes = 2};
+  dims.insert(dims.end(), sample.dims().begin(), sample.dims().end());
+  return Shape(std::move(dims));
 }
+
+// Of files with images that are taken to be of `image`; their classes may be fewer than the model's.
+DataFacts facts_of_files(const JobConfig& job, std::int64_t classes, const Shape& image, std::int64_t least) {
+  const auto weights = static_cast<std::int64_t>(job.model.loss.class_weights.size());
+  // Those of data.train hold for data.test, too.
+  if (const auto* train = job.data.train.get<IdxSource>(); classes == 0 && train != nullptr)
+    classes = train->classes;
+  if (const auto* train = job.data.train.get<FashionMnistSource>(); classes == 0 && train != nullptr)
+    classes = train->classes;
+  return {.sample_shape = image,
+          .n_classes = classes > 0 ? classes : std::max(least, weights),
+          .exact_classes = classes > 0};
+}
+
+// What the samples of a source look like, as far as the config tells; images of files are taken to be of
+// `image`. Nothing where only the data can tell.
+std::optional<DataFacts> facts_without_data(const JobConfig& job, const DataSourceConfig& source,
+                                            const Shape& image) {
+  DataFacts facts;
+  bool pairs = false;
+  if (const auto* digits = source.get<DigitsSource>()) {
+    facts = {.sample_shape = Shape{digits->size, digits->size}, .n_classes = 10};
+    pairs = digits->pairs.pairs;
+  } else if (const auto* fashion = source.get<FashionMnistSource>()) {
+    facts = facts_of_files(job, fashion->classes, Shape{28, 28}, 10);
+    pairs = fashion->pairs.pairs;
+  } else if (const auto* idx = source.get<IdxSource>()) {
+    facts = facts_of_files(job, idx->classes, image, 1);
+    pairs = idx->pairs.pairs;
+  } else if (const auto* text = source.get<TextSource>()) {
+    facts = {.sample_shape = Shape{text->steps},
+             .n_classes = text->vocabulary,
+             .features = Features::ids,
+             .label_shape = Shape{text->steps}};
+  } else {
+    return std::nullopt;
+  }
+  if (pairs) return DataFacts{.sample_shape = pair_of(facts.sample_shape), .n_classes = 2};
+  return facts;
+}
+
+bool is_idx(const DataSourceConfig& source) { return source.get<IdxSource>() != nullptr; }
 
 // Both graphs, and what follows from their variables.
 std::vector<std::string> check_model(const JobConfig& job, const LayerRegistry& layers, const Shape& image) {
   WorkerModel model;
-  const DataFacts train = facts_without_data(job, job.data.train, image);
-  if (job.data.test) {
-    check_test_source(job);
-    // Whether the shapes of two files are alike, only the files can tell.
-    if ((job.data.train.type == DataType::idx) == (job.data.test->type == DataType::idx))
-      check_test_data(job, train, facts_without_data(job, *job.data.test, image));
-  }
-  build_worker_model(model, job, train, layers);
-  if (job.data.test)
-    check_test_classes(job, model.model, train, facts_without_data(job, *job.data.test, image));
+  check_test_source(job);
+  const std::optional<DataFacts> train = facts_without_data(job, job.data.train, image);
+  if (!train) return {};
+  std::optional<DataFacts> test;
+  if (job.data.test) test = facts_without_data(job, *job.data.test, image);
+  // Whether the shapes of two files are alike, only the files can tell.
+  if (test && is_idx(job.data.train) == is_idx(*job.data.test)) check_test_data(job, *train, *test);
+  build_worker_model(model, job, *train, layers);
+  if (test) check_test_classes(job, model.model, *train, *test);
   checkpoint_names(job, model.table);
   if (job.cluster.logical_workers > 0)
     check_statistics(model.model.graph, job.train.batch, job.cluster.logical_workers);
@@ -92,14 +105,15 @@ std::vector<std::string> check_model_for_some_shape(const JobConfig& job, const 
 std::vector<std::string> check_without_data(const JobConfig& job, const LayerRegistry& layers) {
   const Optimizer optimizer(job.optimizer);  // throws for what does not go together
   check_warm_start_map(job);
-  const bool from_files = job.data.train.type == DataType::idx;
+  const bool from_files = is_idx(job.data.train);
   std::vector<std::string> warnings =
       from_files ? check_model_for_some_shape(job, layers) : check_model(job, layers, {});
   for (std::string& w : worker_warnings(job, job.cluster.logical_workers)) warnings.push_back(std::move(w));
   for (std::string& w : output_warnings(job)) warnings.push_back(std::move(w));
-  if (job.data.train.type != DataType::digits) return warnings;
-  last_step(job, steps_per_epoch(job.data.train.samples, job.train.batch));
-  for (std::string& w : batch_warnings(job, job.data.train.samples)) warnings.push_back(std::move(w));
+  const auto* digits = job.data.train.get<DigitsSource>();
+  if (digits == nullptr) return warnings;
+  last_step(job, steps_per_epoch(digits->samples, job.train.batch));
+  for (std::string& w : batch_warnings(job, digits->samples)) warnings.push_back(std::move(w));
   return warnings;
 }
 

@@ -18,8 +18,8 @@
 #include "launch/job/run_differences.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/go_on.h"
-#include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
+#include "worker/data/source_registry.h"
 
 namespace varscope {
 namespace {
@@ -197,8 +197,10 @@ auto at_source(const JobConfig& job, const char* path, Work work) {
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split) {
   const bool train = split == DataSplit::train;
   return at_source(job, train ? "data.train" : "data.test", [&] {
-    auto data = make_dataset(source, split, train ? job.train.batch : job.train.eval_batch,
-                             train ? nullptr : &job.data.train);
+    auto data = open_source(source, {.position = split,
+                                     .streams = train ? job.train.batch : job.train.eval_batch,
+                                     .train = train ? nullptr : &job.data.train,
+                                     .root = data_root()});
     if (data->size() == 0) fail(ErrorKind::data, "has no samples");
     return data;
   });

@@ -151,7 +151,7 @@ std::vector<std::string> model_warnings(const JobConfig& job, const Model& model
 }
 
 std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t samples) {
-  if (job.train.batch <= samples || job.data.train.type == DataType::text) return {};
+  if (job.train.batch <= samples || job.data.train.get<TextSource>() != nullptr) return {};
   return {at(job, "train.batch",
              fmt::format("{} is more than the {} samples of data.train: each step takes all of them",
                          job.train.batch, samples))};

@@ -214,12 +214,20 @@ TEST(Explain, SaysKeysOfLayersAndDataSourcesOnce) {
   EXPECT_EQ(count("whether a bias is added to the outputs"), 1);
   EXPECT_EQ(count("].reuse: a text, default no\n    no: new variables. auto"), 1);
   EXPECT_EQ(count("its keys are those of data.train"), 1);
+  EXPECT_EQ(count("]: the words of a text"), 1);
   EXPECT_EQ(count("partitioner: as all layers with variables\n"), 5) << "dense, conv2d, embedding, lstm, gru";
   // Who asks for the other source has its keys.
   const std::string test = output_of({"config", "--explain", "data.test"});
   EXPECT_THAT(test, StartsWith("data.test: section (optional)\n"));
-  EXPECT_THAT(test, HasSubstr("\ndata.test.images: a text, required"));
+  EXPECT_THAT(test, HasSubstr("\ndata.test[type=idx].images: a text, required"));
   EXPECT_THAT(test, Not(HasSubstr("data.train.")));
+  // A type by its name, and a key that only some types have.
+  EXPECT_THAT(
+      output_of({"config", "--explain", "idx"}),
+      AllOf(StartsWith("data.train[type=idx]: images and labels in IDX files"), Not(HasSubstr("noise"))));
+  EXPECT_THAT(output_of({"config", "--explain", "data.train.noise"}),
+              StartsWith("data.train[type=digits].noise: a number, default 0.25"));
+  EXPECT_THAT(run(varscope({"config", "--explain=idz"})).err, HasSubstr("did you mean \"idx\"?"));
 }
 
 TEST(Explain, RefusesWhatIsNoSection) {

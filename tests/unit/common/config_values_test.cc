@@ -67,7 +67,7 @@ class NumberKeys final : public Keys {
     const bool is_integer = std::holds_alternative<std::int64_t*>(value) ||
                             std::holds_alternative<std::vector<std::int64_t>*>(value);
     if (!is_integer && !std::holds_alternative<double*>(value)) return;
-    std::string selector;
+    std::string selector = type_;
     if (*info.rule.only_for) {
       const std::string list = info.rule.only_for;
       selector = fmt::format("{}={}", join_keys(path_, selector_name()), list.substr(0, list.find(',')));
@@ -75,11 +75,18 @@ class NumberKeys final : public Keys {
     found_.push_back({join_keys(path_, info.name), info.rule, is_integer, selector});
   }
   void on_choice(const KeyInfo&, const ChoiceRef&) override {}
+  void on_variant(const KeyInfo& info, const VariantRef& variant) override {
+    for (std::size_t i = 0; i < variant.names.size(); ++i) {
+      type_ = fmt::format("{}={}", join_keys(path_, info.name), variant.names[i]);
+      variant.describe_type(i, *this);
+    }
+  }
   void on_section(const KeyInfo& info, const SectionRef& section) override {
     NumberKeys inner(join_keys(path_, info.name), found_);
     section.describe(inner);
   }
   std::string path_;
+  std::string type_;
   std::vector<NumberKey>& found_;
 };
 std::vector<NumberKey> number_keys() {
@@ -262,13 +269,16 @@ TEST_F(Paths, AreAllKeysOfFilesAndFoldersAndNoOthers) {
   EXPECT_EQ(job.run_dir(), "/home/someone/a");
   EXPECT_EQ(job.checkpoint_dir(), "/home/someone/b");
   EXPECT_EQ(job.warm_start->from, "/home/someone/c");
-  EXPECT_EQ(job.data.train.images, "/home/someone/d");
-  EXPECT_EQ(job.data.train.labels, "/home/someone/e");
-  EXPECT_EQ(job.data.test->images, "/home/someone/f");
-  EXPECT_EQ(job.data.test->labels, "/home/someone/g");
+  EXPECT_EQ(job.data.train.get<IdxSource>()->images, "/home/someone/d");
+  EXPECT_EQ(job.data.train.get<IdxSource>()->labels, "/home/someone/e");
+  EXPECT_EQ(job.data.test->get<IdxSource>()->images, "/home/someone/f");
+  EXPECT_EQ(job.data.test->get<IdxSource>()->labels, "/home/someone/g");
   EXPECT_EQ(job.checkpoint.variables.front(), "~/h");
-  EXPECT_EQ(load_with({"data.train={type: text, file: ~/t}"}).data.train.file, "/home/someone/t");
-  EXPECT_EQ(load_with({"data.train={type: fashion_mnist, folder: ~/m}"}).data.train.folder,
+  EXPECT_EQ(load_with({"data.train={type: text, file: ~/t}"}).data.train.get<TextSource>()->file,
+            "/home/someone/t");
+  EXPECT_EQ(load_with({"data.train={type: fashion_mnist, folder: ~/m}"})
+                .data.train.get<FashionMnistSource>()
+                ->folder,
             "/home/someone/m");
 }
 

@@ -9,8 +9,8 @@
 #include "launch/job/load_config.h"
 #include "launch/job/loaded_model.h"
 #include "tests/support/references/checkpoint_fixture.h"
-#include "worker/data/dataset_factory.h"
 #include "worker/data/order.h"
+#include "worker/data/source_registry.h"
 
 namespace varscope {
 namespace {
@@ -87,7 +87,7 @@ class BatchNormJob : public ::testing::Test {
   }
   void expect_as_computed(std::int64_t samples, std::int64_t batch, std::int64_t parts) {
     const Moving found = train(samples, batch, parts, (samples + batch - 1) / batch);
-    const auto data = make_dataset(job_.data.train, DataSplit::train);
+    const auto data = open_source(job_.data.train, {});
     Moving moving{std::vector<double>(64, 0), std::vector<double>(64, 1)};
     for (std::int64_t begin = 0; begin < samples; begin += batch)
       step(moving, *data, {begin, std::min(begin + batch, samples)}, parts);

@@ -278,7 +278,7 @@ TEST(ExactState, OfEveryDataSource) {
   rows["idx"] = {idx};
   rows["fashion_mnist"] = {fashion};
   rows["text"] = {text_job(dir / "text", "    - {type: lstm, units: 5}\n")};
-  expect_rows_for(names_of(kDataTypes), rows);
+  expect_rows_for(names_of(source_key_types()), rows);
   for (const auto& [name, jobs] : rows) {
     SCOPED_TRACE(name);
     for (const Job& job : jobs) expect_exact(job);

@@ -99,8 +99,9 @@ TEST_F(LoadedModelTest, TakesTheGraphAndTheFactsThatAreAskedFor) {
   EXPECT_TRUE(training.model().graph.find("dropout_1"));
   // Data that do not exist are not read.
   JobConfig elsewhere = job();
-  elsewhere.data.train.type = DataType::fashion_mnist;
-  elsewhere.data.train.folder = dir_ / "nowhere";
+  FashionMnistSource nowhere;
+  nowhere.folder = dir_ / "nowhere";
+  elsewhere.data.train = DataSourceConfig("fashion_mnist", nowhere);
   EXPECT_THAT(message(elsewhere, c()), AllOf(HasSubstr("data: job.yaml:2"), HasSubstr("nowhere")));
   const LoadedModel loaded = LoadedModel::open(elsewhere, c(), {.data = DataFacts{{8, 8}, 10}});
   EXPECT_EQ(loaded.step(), 1);

@@ -63,7 +63,7 @@ TEST(ConfigDifferences, LetsBeWhatChangesNoBit) {
 
 TEST(ConfigDifferences, TellsPartsApart) {
   JobConfig now = job("{type: sgd, learning_rate: 0.2}", "{epochs: 1, batch: 8}", "tanh");
-  now.data.train.file = "b";
+  now.data.train.get<TextSource>()->file = "b";
   EXPECT_THAT(differences(now, ConfigPart::model), ElementsAre(StartsWith("model.layers.0.activation")));
   EXPECT_THAT(differences(now, ConfigPart::data),
               ElementsAre("data.train.file: a in the checkpoint's run, b now"));

@@ -9,7 +9,8 @@
 #include <fstream>
 #include <string>
 
-#include "worker/data/dataset_factory.h"
+#include "common/config/source_keys.h"
+#include "worker/data/source_registry.h"
 
 namespace varscope {
 namespace {
@@ -197,15 +198,14 @@ TEST_F(Idx, FactoryFindsFashionMnistUnderTheRoot) {
   write_gzip("fashion-mnist/train-labels-idx1-ubyte.gz", labels());
   write("fashion-mnist/t10k-images-idx3-ubyte", images());
   write("fashion-mnist/t10k-labels-idx1-ubyte", labels());
-  DataSourceConfig source;
-  source.type = DataType::fashion_mnist;
-  EXPECT_EQ(make_dataset(source, DataSplit::train, 1, nullptr, folder_)->size(), 3);
-  EXPECT_EQ(make_dataset(source, DataSplit::test, 1, nullptr, folder_)->size(), 3);
-  source.type = DataType::idx;
-  source.images = "fashion-mnist/t10k-images-idx3-ubyte";
-  source.labels = (folder_ / "fashion-mnist/t10k-labels-idx1-ubyte").string();
-  source.samples = 1;
-  EXPECT_EQ(make_dataset(source, DataSplit::train, 1, nullptr, folder_)->size(), 1);
+  const DataSourceConfig fashion("fashion_mnist", FashionMnistSource{});
+  EXPECT_EQ(open_source(fashion, {.root = folder_})->size(), 3);
+  EXPECT_EQ(open_source(fashion, {.position = DataSplit::test, .root = folder_})->size(), 3);
+  IdxSource idx;
+  idx.images = "fashion-mnist/t10k-images-idx3-ubyte";
+  idx.labels = (folder_ / "fashion-mnist/t10k-labels-idx1-ubyte").string();
+  idx.samples = 1;
+  EXPECT_EQ(open_source(DataSourceConfig("idx", idx), {.root = folder_})->size(), 1);
 }
 
 TEST(DataRoot, ComesFromTheEnvironment) {

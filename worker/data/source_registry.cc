@@ -1,0 +1,131 @@
+#include "worker/data/source_registry.h"
+
+#include <cstdlib>
+
+#include "common/base/error.h"
+#include "common/config/source_keys.h"
+#include "worker/data/digits.h"
+#include "worker/data/idx.h"
+#include "worker/data/pairs.h"
+#include "worker/data/text.h"
+
+namespace varscope {
+namespace {
+
+// Plain when only the unpacked file is there, else the name as it is downloaded.
+std::filesystem::path packed_or_plain(const std::filesystem::path& plain) {
+  const std::filesystem::path packed = plain.string() + ".gz";
+  return std::filesystem::exists(plain) && !std::filesystem::exists(packed) ? plain : packed;
+}
+
+std::unique_ptr<Dataset> with_pairs(std::unique_ptr<Dataset> images, const PairKeys& keys) {
+  if (!keys.pairs) return images;
+  return std::make_unique<PairDataset>(std::move(images), static_cast<std::uint64_t>(keys.pair_seed));
+}
+
+// The model answers with the classes of the training data.
+template <class S>
+std::int64_t classes_of(const S& source, const SourceContext& context) {
+  if (source.classes != 0 || context.train == nullptr) return source.classes;
+  if (const auto* train = context.train->get<IdxSource>()) return train->classes;
+  if (const auto* train = context.train->get<FashionMnistSource>()) return train->classes;
+  return 0;
+}
+
+std::unique_ptr<Dataset> open_idx(const IdxSource& source, const SourceContext& context) {
+  return with_pairs(std::make_unique<IdxDataset>(context.root / source.images, context.root / source.labels,
+                                                 source.samples, classes_of(source, context)),
+                    source.pairs);
+}
+
+std::unique_ptr<Dataset> open_fashion_mnist(const FashionMnistSource& source, const SourceContext& context) {
+  const bool is_test = source.split.value_or(context.position) == DataSplit::test;
+  const char* prefix = is_test ? "t10k" : "train";
+  const std::filesystem::path folder = context.root / source.folder;
+  return with_pairs(
+      std::make_unique<IdxDataset>(packed_or_plain(folder / fmt::format("{}-images-idx3-ubyte", prefix)),
+                                   packed_or_plain(folder / fmt::format("{}-labels-idx1-ubyte", prefix)),
+                                   source.samples, classes_of(source, context)),
+      source.pairs);
+}
+
+std::unique_ptr<Dataset> open_digits(const DigitsSource& source, const SourceContext& context) {
+  DigitsOptions options;
+  options.samples = source.samples > 0 ? source.samples : options.samples;
+  options.size = source.size;
+  options.noise = source.noise;
+  options.seed = static_cast<std::uint64_t>(source.seed);
+  return with_pairs(std::make_unique<DigitsDataset>(options, context.position), source.pairs);
+}
+
+std::unique_ptr<Dataset> open_text(const TextSource& source, const SourceContext& context) {
+  TextOptions options;
+  options.vocabulary = source.vocabulary;
+  options.steps = source.steps;
+  options.streams = context.streams;
+  options.test_fraction = source.test_fraction;
+  options.words = source.words;
+  options.split = source.split.value_or(context.position);
+  const auto* train = context.train == nullptr ? nullptr : context.train->get<TextSource>();
+  if (train != nullptr && train->file != source.file) {
+    options.split = std::nullopt;
+    options.vocabulary_file = context.root / train->file;
+    options.vocabulary_test_fraction = train->test_fraction;
+  }
+  return std::make_unique<TextDataset>(context.root / source.file, options);
+}
+
+struct Opener {
+  std::string name;
+  OpenSource open;
+};
+
+template <class S>
+Opener opener(const char* name, std::unique_ptr<Dataset> (*open)(const S&, const SourceContext&)) {
+  return {name, [open](const DataSourceConfig& source, const SourceContext& context) {
+            return open(*source.get<S>(), context);
+          }};
+}
+
+std::vector<Opener>& openers() {
+  static std::vector<Opener> all = {opener("idx", open_idx), opener("fashion_mnist", open_fashion_mnist),
+                                    opener("digits", open_digits), opener("text", open_text)};
+  return all;
+}
+
+}  // namespace
+
+void add_source_type(SourceKeyType keys, OpenSource open) {
+  Opener added{keys.name, std::move(open)};
+  add_source_key_type(std::move(keys));
+  openers().push_back(std::move(added));
+}
+
+std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const SourceContext& context) {
+  if (context.train != nullptr) check_test_source(source, *context.train);
+  for (const Opener& o : openers()) {
+    if (o.name == source.type()) return o.open(source, context);
+  }
+  fail(ErrorKind::config, "data sources of type {} cannot be opened: give add_source_type its function",
+       source.type());
+}
+
+void check_test_source(const DataSourceConfig& test, const DataSourceConfig& train) {
+  const auto* of_test = test.get<TextSource>();
+  if (of_test == nullptr) return;
+  const auto* of_train = train.get<TextSource>();
+  if (of_train == nullptr || of_train->vocabulary != of_test->vocabulary || of_train->steps != of_test->steps)
+    fail(ErrorKind::config, "vocabulary and steps must be those of data.train, another text");
+  if (of_train->file == of_test->file && of_train->test_fraction != of_test->test_fraction) {
+    fail(ErrorKind::config,
+         "test_fraction is {}, but {} for the same file in data.train: words would be trained on and tested",
+         of_test->test_fraction, of_train->test_fraction);
+  }
+}
+
+std::filesystem::path data_root() {
+  const char* folder = std::getenv("VARSCOPE_DATA");
+  return folder != nullptr && *folder != '\0' ? folder : "data";
+}
+
+}  // namespace varscope

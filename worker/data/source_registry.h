@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "common/config/data_source.h"
+#include "worker/data/dataset.h"
+
+namespace varscope {
+
+// What a source is opened with, besides its keys. Borrowed for the call.
+struct SourceContext {
+  DataSplit position = DataSplit::train;    // data.train or data.test
+  std::int64_t streams = 1;                 // of a text: how many sequences are read side by side
+  const DataSourceConfig* train = nullptr;  // of data.test: data.train
+  std::filesystem::path root;               // relative files and folders are under it
+};
+
+using OpenSource = std::function<std::unique_ptr<Dataset>(const DataSourceConfig&, const SourceContext&)>;
+
+// How sources of a type are opened, in this process; the built-in ones are there from the start. Before any
+// config is read, from one thread. Throws Error(argument) if there is one of this name.
+void add_source_type(SourceKeyType keys, OpenSource open);
+
+// A program's own source: S are its keys (common/config/data_source.h). From then on `type: name` works as
+// the built-in types do, in messages and --explain too.
+//   struct SineSource {
+//     std::int64_t samples = 100;
+//     void describe(Keys& keys) { keys.key("samples", samples, "how many", {.min = 1}); }
+//     bool operator==(const SineSource&) const = default;
+//   };
+//   add_source<SineSource>("sine", "points of a sine", [](const SineSource& keys, const SourceContext&) {
+//     return std::make_unique<Sine>(keys.samples);
+//   });
+template <class S, class Open>
+void add_source(std::string name, std::string summary, Open open) {
+  add_source_type(source_key_type<S>(std::move(name), std::move(summary)),
+                  [open = std::move(open)](const DataSourceConfig& source, const SourceContext& context)
+                      -> std::unique_ptr<Dataset> { return open(*source.get<S>(), context); });
+}
+
+// Reads or draws a data set. Throws Error(data), or Error(config) for a test source that does not go with the
+// source of data.train.
+std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const SourceContext& context);
+
+// The folder in which data sets are searched: the environment's VARSCOPE_DATA, or "data".
+std::filesystem::path data_root();
+
+// Throws Error(config) for a test source that does not go with the source of data.train, as far as the two
+// configs tell: a text of another vocabulary, or of other steps, or that would be tested on words that were
+// trained on.
+void check_test_source(const DataSourceConfig& test, const DataSourceConfig& train);
+
+}  // namespace varscope
