@@ -111,7 +111,11 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
   const LocalSumPlan sums = LocalSumPlan::make(cluster.leaves_of(id), cluster.logical_workers);
   VariableMemory memory(model.table, sums.n_buffers);
   PsClient client(*transport, cluster, plan, id, memory, {600, {}});
-  Trainer trainer({job, cluster, model.model, nullptr, model.variables, *model.train, nullptr, client, memory,
+  IndexedBatches samples(*model.train, {.batch = job.train.batch,
+                                        .n_parts = cluster.logical_workers,
+                                        .seed = static_cast<std::uint64_t>(job.job.seed),
+                                        .shuffle = job.train.shuffle ? Shuffle::yes : Shuffle::no});
+  Trainer trainer({job, cluster, model.model, nullptr, model.variables, samples, nullptr, client, memory,
                    sums, Clock(0), last});
   mpi.barrier();
   return seconds_of([&] { trainer.run(); });

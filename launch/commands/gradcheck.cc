@@ -17,24 +17,19 @@
 namespace varscope {
 namespace {
 
-// One batch of the training data, as the graph's inputs.
-struct Batch {
-  Tensor x, y;
-  Batch(const JobConfig& job, const Dataset& data, std::int64_t n)
-      : x(input_dtype(job, data), batched(data.sample_shape(), n)),
-        y(Dataset::kLabelDType, batched(data.label_shape(), n)) {
-    std::vector<std::int64_t> indices(static_cast<std::size_t>(n));
-    std::iota(indices.begin(), indices.end(), 0);
-    data.fill(indices, x.view(), y.view());
-  }
-};
+// The first samples of the training data.
+Batch first_samples(const JobConfig& job, const Dataset& data, std::int64_t n) {
+  Batch batch(data.spec(), job.model.dtype, n);
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(n));
+  std::iota(indices.begin(), indices.end(), 0);
+  data.read(indices, batch.view(n));
+  return batch;
+}
 
 class Checker {
  public:
-  Checker(LoadedModel& loaded, const Batch& batch, std::uint64_t seed)
-      : model_(loaded.model()),
-        session_(loaded.session()),
-        feeds_{{model_.x, batch.x.view()}, {model_.y, batch.y.view()}} {
+  Checker(LoadedModel& loaded, const BatchView& batch, std::uint64_t seed)
+      : model_(loaded.model()), session_(loaded.session()), feeds_(model_.feeds(batch)) {
     session_.set_run({seed, 1, 0, 1});
     leave_kinks(seed);
     gradients_ = session_.gradients(model_.loss, feeds_);
@@ -137,14 +132,15 @@ int check_gradients(JobConfig job, const GradcheckOptions& options, const LayerR
   const auto data = load_dataset(job, job.data.train, DataSplit::train);
   LoadedModel loaded =
       LoadedModel::initial(job, {.mode = GraphMode::train, .data = DataFacts::of(*data), .layers = &layers});
-  const Batch batch(job, *data, std::min(options.samples, data->size()));
-  Checker checker(loaded, batch, static_cast<std::uint64_t>(job.job.seed));
+  const std::int64_t n = std::min(options.samples, data->size());
+  const Batch batch = first_samples(job, *data, n);
+  Checker checker(loaded, batch.view(n), static_cast<std::uint64_t>(job.job.seed));
   bool good = true;
   int n_checked = 0;
   out = fmt::format(
       "{}: gradients of the loss of {} samples, against central differences in float64\n\n"
       "{:<40} {:>8} {:>12} {:>12}\n",
-      job.job.name, batch.x.shape()[0], "variable", "elements", "difference", "allowed");
+      job.job.name, n, "variable", "elements", "difference", "allowed");
   for (const Variable* v : loaded.model().graph.variables()) {
     if (!v->trainable()) continue;
     if (v->dtype() != DType::float64) {

@@ -160,11 +160,15 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
   PsClient client(transport, context.cluster, context.plan, id, memory,
                   {time_limit(context.job().cluster.stall_timeout_s), context.hosts,
                    time_limit(context.job().cluster.step_timeout_s)});
-  Trainer trainer(Trainer::Parts{
-      context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
-      model.variables, *model.train, model.test.get(), client, memory, sum_plan, context.train.first,
-      context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
-      context.start.profile, context.requests});
+  IndexedBatches samples(*model.train, {.batch = context.job().train.batch,
+                                        .n_parts = context.cluster.logical_workers,
+                                        .seed = static_cast<std::uint64_t>(context.job().job.seed),
+                                        .shuffle = context.job().train.shuffle ? Shuffle::yes : Shuffle::no});
+  Trainer trainer(Trainer::Parts{context.job(), context.cluster, model.model,
+                                 model.evaluation ? &*model.evaluation : nullptr, model.variables, samples,
+                                 model.test.get(), client, memory, sum_plan, context.train.first,
+                                 context.train.last, saved_locals(context, model.model.graph),
+                                 context.start.check_numerics, context.start.profile, context.requests});
   const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);

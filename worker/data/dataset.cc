@@ -33,6 +33,20 @@ std::span<const std::uint8_t> ByteImages::pixels(std::int64_t i) const {
   return {pixels_.data() + static_cast<std::size_t>(i) * n, n};
 }
 
+std::vector<InputSpec> Dataset::inputs() const {
+  return {{.shape = sample_shape(),
+           .features = features(),
+           .n_ids = features() == Features::ids ? n_classes() : 0}};
+}
+
+void Dataset::read(std::span<const std::int64_t> indices, const BatchView& batch) const {
+  fill(indices, batch.inputs.front(), batch.y);
+}
+
+void Dataset::fill(std::span<const std::int64_t>, const TensorView&, const TensorView&) const {
+  fail(ErrorKind::argument, "samples with several inputs are read by Dataset::read");
+}
+
 DataIdentity Dataset::identity() const {
   const auto dims = sample_shape().dims();
   return {size(), {dims.begin(), dims.end()}, n_classes(), vocabulary_digest(), content()};

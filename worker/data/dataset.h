@@ -2,15 +2,14 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "common/base/data_identity.h"
 #include "common/base/tensor.h"
+#include "worker/data/batch.h"
 
 namespace varscope {
-
-// What a sample's elements are: numbers, of the model's dtype, or ids (words), int32.
-enum class Features : std::uint8_t { real, ids };
 
 // Labelled samples by index. What a sample is never changes while the program runs; the order in which
 // samples are visited is EpochOrder's. Immutable after construction: safe from any thread.
@@ -22,9 +21,15 @@ class Dataset {
   virtual ~Dataset() = default;
 
   virtual std::int64_t size() const = 0;
-  virtual const Shape& sample_shape() const = 0;  // of one sample: [28, 28]
-  virtual std::int64_t n_classes() const = 0;     // labels are 0 .. n_classes - 1
-  static constexpr DType kLabelDType = DType::int32;
+  virtual const Shape& sample_shape() const = 0;      // of one sample's first input: [28, 28]
+  virtual std::int64_t n_classes() const = 0;         // labels are 0 .. n_classes - 1; 0 for numbers
+  static constexpr DType kLabelDType = DType::int32;  // of classes
+  virtual Target target() const { return Target::classes; }
+  // The named arrays; the first has sample_shape() and features().
+  virtual std::vector<InputSpec> inputs() const;
+  SampleSpec spec() const { return {inputs(), target(), label_shape()}; }
+  // Of classes that are words or other numbers than 0, 1, ...; by class, or empty.
+  virtual std::vector<std::string> class_names() const { return {}; }
   virtual Features features() const { return Features::real; }
   // The labels of one sample; [] is a single one.
   virtual const Shape& label_shape() const { return kOneLabel; }
@@ -37,11 +42,11 @@ class Dataset {
   virtual std::int64_t n_bytes() const { return 0; }
   std::int64_t labels_per_sample() const { return label_shape().n_elements(); }
 
-  // Row i of x and y becomes sample indices[i]. x: float32, float64 (real) or int32 (ids), [n, sample shape
-  // ...]; y: int32 [n, label shape ...].
+  // Row i of all arrays becomes sample indices[i]. Numbers: float32 or float64, ids: int32, classes: int32.
   // Does not allocate. Throws Error(argument) on a wrong shape or dtype, or an index outside 0 .. size() - 1.
-  virtual void fill(std::span<const std::int64_t> indices, const TensorView& x,
-                    const TensorView& y) const = 0;
+  virtual void read(std::span<const std::int64_t> indices, const BatchView& batch) const;
+  // Of samples with one input, the same. A data set overrides one of the two.
+  virtual void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const;
 
   // Over all samples and labels, as they are in memory: equal for data that fill() gives alike. Some 10 GB/s.
   virtual Digest content() const = 0;

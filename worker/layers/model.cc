@@ -1,5 +1,6 @@
 #include "worker/layers/model.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -10,12 +11,6 @@
 
 namespace varscope {
 namespace {
-
-Shape batched(const Shape& sample) {
-  std::vector<std::int64_t> dims{Shape::kUnknown};
-  dims.insert(dims.end(), sample.dims().begin(), sample.dims().end());
-  return Shape(std::move(dims));
-}
 
 ScopeOptions root_options(const JobConfig& config, GraphMode mode) {
   ScopeKeys keys;
@@ -30,18 +25,44 @@ ScopeOptions root_options(const JobConfig& config, GraphMode mode) {
 }
 
 // An id that no row of the table stands for would be met in the middle of a run.
-void check_embeddings(const Model& model, const DataFacts& data) {
+void check_embeddings(const Model& model, const std::vector<InputSpec>& inputs) {
   for (std::size_t i = 0; i < model.graph.size(); ++i) {
     const Graph::Node& node = model.graph.node(NodeId(static_cast<int>(i)));
     if (node.kind != Graph::Kind::op || std::string_view(node.op->type()) != "embedding") continue;
     const std::int64_t rows = model.graph.node(node.inputs[0]).type.shape[0];
-    if (node.inputs[1] != model.x || rows >= data.n_classes) continue;
+    const auto input = std::ranges::find(model.inputs, node.inputs[1]);
+    if (input == model.inputs.end()) continue;
+    const InputSpec& spec = inputs[static_cast<std::size_t>(input - model.inputs.begin())];
+    if (rows >= spec.n_ids) continue;
     fail(ErrorKind::config, "{}: node \"{}\" has rows for {} ids, but the samples have {} (their vocabulary)",
-         node.made_at, node.name, rows, data.n_classes);
+         node.made_at, node.name, rows, spec.n_ids);
   }
 }
 
 }  // namespace
+
+std::vector<InputSpec> DataFacts::inputs() const {
+  if (!named_inputs.empty()) return named_inputs;
+  return {{.shape = sample_shape, .features = features, .n_ids = features == Features::ids ? n_classes : 0}};
+}
+
+DataFacts DataFacts::of(const Dataset& data) {
+  return {.sample_shape = data.sample_shape(),
+          .n_classes = data.n_classes(),
+          .features = data.features(),
+          .label_shape = data.label_shape(),
+          .exact_classes = data.knows_classes(),
+          .vocabulary = data.vocabulary_digest(),
+          .target = data.target(),
+          .named_inputs = data.inputs()};
+}
+
+std::vector<std::pair<NodeId, TensorView>> Model::feeds(const BatchView& batch) const {
+  std::vector<std::pair<NodeId, TensorView>> all;
+  for (std::size_t i = 0; i < inputs.size(); ++i) all.emplace_back(inputs[i], batch.inputs[i]);
+  all.emplace_back(y, batch.y);
+  return all;
+}
 
 std::int64_t Model::n_parameters() const {
   std::int64_t n = 0;
@@ -56,7 +77,9 @@ std::int64_t Model::flops_per_sample() const {
 }
 
 std::string Model::explain() const {
-  std::string text = fmt::format("x: {}\n", graph.node(x).type.str());
+  std::string text;
+  for (const NodeId input : inputs)
+    text += fmt::format("{}: {}\n", graph.node(input).name, graph.node(input).type.str());
   for (const LayerInfo& layer : layers) text += layer.text + "\n";
   return text + fmt::format("loss: {}\n", graph.node(loss).op->type());
 }
@@ -83,14 +106,21 @@ Model build_model(VariableStore& store, const JobConfig& config, const DataFacts
                   const LayerRegistry& registry) {
   Model model;
   model.mode = mode;
-  const DType dtype = data.features == Features::ids ? DType::int32 : config.model.dtype;
-  model.x = model.graph.placeholder("x", dtype, batched(data.sample_shape));
-  model.y = model.graph.placeholder("y", Dataset::kLabelDType, batched(data.label_shape));
+  const std::vector<InputSpec> inputs = data.inputs();
+  std::vector<std::pair<std::string, NodeId>> named;
+  for (const InputSpec& input : inputs) {
+    model.inputs.push_back(model.graph.placeholder(input.name, input.dtype(config.model.dtype),
+                                                   batched(input.shape, Shape::kUnknown)));
+    named.emplace_back(input.name, model.inputs.back());
+  }
+  model.x = model.inputs.front();
+  const DType label = data.target == Target::classes ? Dataset::kLabelDType : config.model.dtype;
+  model.y = model.graph.placeholder("y", label, batched(data.label_shape, Shape::kUnknown));
   const VariableScope root = store.reenter("", root_options(config, mode));
   ModelTree tree(model.graph, store, config, mode, registry);
-  model.output = tree.build(model.x);
+  model.output = tree.build(named);
   model.layers = tree.take_layers();
-  check_embeddings(model, data);
+  check_embeddings(model, inputs);
   add_output(model, store, config, data);
   return model;
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/config/job_config.h"
@@ -17,15 +18,16 @@ namespace varscope {
 // What a model must know of its data.
 struct DataFacts {
   Shape sample_shape;
-  std::int64_t n_classes = 0;  // labels are 0 .. n_classes - 1
+  std::int64_t n_classes = 0;  // labels are 0 .. n_classes - 1; 0 for numbers
   Features features = Features::real;
   Shape label_shape = {};     // of one sample
   bool exact_classes = true;  // false: a model may have more classes than these data
   Digest vocabulary = {};     // Dataset::vocabulary_digest(); zeros: not known
-  static DataFacts of(const Dataset& data) {
-    return {data.sample_shape(), data.n_classes(),     data.features(),
-            data.label_shape(),  data.knows_classes(), data.vocabulary_digest()};
-  }
+  Target target = Target::classes;
+  std::vector<InputSpec> named_inputs = {};  // empty: one input "x" of sample_shape and features
+
+  std::vector<InputSpec> inputs() const;
+  static DataFacts of(const Dataset& data);
 };
 
 // A graph made from a job's `model` section, and the nodes that a trainer needs. Its variables are in the
@@ -34,8 +36,10 @@ struct DataFacts {
 struct Model {
   GraphMode mode = GraphMode::train;
   Graph graph;
-  NodeId x;       // placeholder, [?, sample shape...]: model.dtype, or int32 for ids
-  NodeId y;       // placeholder, int32 [?, label shape...]
+  std::vector<NodeId>
+      inputs;     // placeholders of the data's inputs, [?, shape...]: model.dtype, or int32 for ids
+  NodeId x;       // the first of them, or the only one
+  NodeId y;       // placeholder, [?, label shape...]: int32 classes, or numbers of model.dtype
   NodeId output;  // the last layer's
   NodeId loss;    // float64 scalar: SUM over the targets; in training with the regularization losses
   std::optional<NodeId> correct;     // int64 scalar: targets answered right; none when the output is no class
@@ -54,6 +58,8 @@ struct Model {
   // What is shown as the loss: with `penalty`, the sum of the penalties' values, each target has one penalty,
   // whatever the gradient's loss has (loss_divisor).
   double shown_loss(double loss, double penalty) const;
+  // Of a batch, in the executor's words: what to feed.
+  std::vector<std::pair<NodeId, TensorView>> feeds(const BatchView& batch) const;
   // What an executor computes besides the loss.
   std::vector<NodeId> also() const;
 };

@@ -49,6 +49,23 @@ void check_rank(const Model& model, const JobConfig& config, const Shape& output
                   output.str(), data.label_shape[0]));
 }
 
+// What numbers are compared with: as many outputs, and a loss of differences.
+void check_numbers(const Model& model, const JobConfig& config, const Shape& output, const DataFacts& data) {
+  const LossType loss = config.model.loss.type;
+  if (loss == LossType::softmax_cross_entropy || loss == LossType::sigmoid_cross_entropy) {
+    fail_at(config.model.loss_node, config.file, "model.loss",
+            fmt::format("the labels are numbers, and {} is for classes; use mean_squared_error or "
+                        "absolute_error, or label type: class",
+                        choice_name(kLossTypes, loss)));
+  }
+  if (output == batched(data.label_shape, Shape::kUnknown)) return;
+  fail_output(
+      model, config,
+      fmt::format("the last layer yields shape {}, but the samples have {} numbers to be answered with: "
+                  "give it units: {}",
+                  output.str(), data.label_shape.n_elements(), data.label_shape.n_elements()));
+}
+
 void check_labels(const Model& model, const JobConfig& config, const Shape& output, const DataFacts& data) {
   check_rank(model, config, output, data);
   const std::int64_t units = output[output.rank() - 1], classes = data.n_classes;
@@ -150,7 +167,7 @@ NodeId probabilities(Model& model, const JobConfig& config) {
 NodeId squared_errors(Model& model, NodeId target, const JobConfig& config, const NodeOptions& name) {
   Graph& g = model.graph;
   const NodeId output = probabilities(model, config);
-  if (config.model.target == TargetType::input) return ops::squared_error_sum(g, output, target, name);
+  if (g.node(target).type.dtype != DType::int32) return ops::squared_error_sum(g, output, target, name);
   return ops::mean_squared_error(g, output, target, Reduction::sum, name);
 }
 
@@ -159,8 +176,8 @@ bool answers_classes(const Model& model, const JobConfig& config, const DataFact
   const Shape& output = model.graph.node(model.output).type.shape;
   const LossType loss = config.model.loss.type;
   const bool logits = loss == LossType::softmax_cross_entropy || loss == LossType::sigmoid_cross_entropy;
-  return config.model.target == TargetType::labels && (logits || output[output.rank() - 1] > 1) &&
-         (output[output.rank() - 1] > 1 || data.n_classes <= 2);
+  return config.model.target == TargetType::labels && data.target == Target::classes &&
+         (logits || output[output.rank() - 1] > 1) && (output[output.rank() - 1] > 1 || data.n_classes <= 2);
 }
 
 constexpr std::int64_t kMaxMatrixClasses = 1000;
@@ -226,9 +243,14 @@ NodeId add_metric(Model& model, const MetricSpec& metric, NodeId target, const J
 void add_output(Model& model, const VariableStore& store, const JobConfig& config, const DataFacts& data) {
   const bool labels = config.model.target == TargetType::labels;
   const Shape output = model.graph.node(model.output).type.shape;
-  if (labels) check_labels(model, config, output, data);
+  const bool numbers = labels && data.target == Target::numbers;
+  if (numbers) {
+    check_numbers(model, config, output, data);
+  } else if (labels) {
+    check_labels(model, config, output, data);
+  }
   const NodeId target = labels ? model.y : input_as_target(model, config);
-  model.targets_per_sample = labels ? data.label_shape.n_elements() : 1;
+  model.targets_per_sample = labels && !numbers ? data.label_shape.n_elements() : 1;
   model.loss_divisor = config.model.loss.sum_over_steps ? 1 : model.targets_per_sample;
   model.loss = add_loss(model.graph, config.model.loss, model.output, target);
   const bool classes = answers_classes(model, config, data);

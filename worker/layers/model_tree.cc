@@ -110,9 +110,23 @@ ModelTree::ModelTree(Graph& graph, VariableStore& store, const JobConfig& config
                      const LayerRegistry& registry)
     : graph_(graph), store_(store), config_(config), mode_(mode), registry_(registry) {}
 
-NodeId ModelTree::build(NodeId x) {
-  outputs_["x"] = {x, "the samples"};
-  return build_list(config_.model.layers, "model.layers", x);
+NodeId ModelTree::build(const std::vector<std::pair<std::string, NodeId>>& inputs) {
+  std::vector<std::string> names;
+  for (const auto& [name, node] : inputs) {
+    outputs_[name] = {node, "the samples"};
+    names.push_back(name);
+  }
+  if (inputs.size() == 1) outputs_.try_emplace("x", Output{inputs.front().second, "the samples"});
+  const ConfigNode& layers = config_.model.layers;
+  const bool says = layers.is_list() && !layers.items.empty() &&
+                    (layers.items[0].find("input") != nullptr || layers.items[0].find("inputs") != nullptr);
+  if (inputs.size() > 1 && !says) {
+    fail_at(layers.is_list() && !layers.items.empty() ? layers.items[0] : layers, config_.file,
+            "model.layers.0",
+            fmt::format("the samples have the inputs {}: say which one the layer takes, input: {}",
+                        comma_list(names), names.front()));
+  }
+  return build_list(layers, "model.layers", inputs.front().second);
 }
 
 NodeId ModelTree::build_list(const ConfigNode& list, const std::string& path, NodeId input) {

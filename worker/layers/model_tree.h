@@ -19,8 +19,9 @@ class ModelTree {
   ModelTree(Graph& graph, VariableStore& store, const JobConfig& config, GraphMode mode,
             const LayerRegistry& registry);
 
-  // The last layer's output.
-  NodeId build(NodeId x);
+  // From the data's inputs, by name. The first layer's input is the only one; where there are several, it
+  // says which. Returns the last layer's output.
+  NodeId build(const std::vector<std::pair<std::string, NodeId>>& inputs);
   std::vector<LayerInfo> take_layers() { return std::move(layers_); }
 
  private:

@@ -5,16 +5,6 @@
 
 namespace varscope {
 
-Shape batched(const Shape& sample, std::int64_t n) {
-  std::vector<std::int64_t> dims{n};
-  dims.insert(dims.end(), sample.dims().begin(), sample.dims().end());
-  return Shape(std::move(dims));
-}
-
-DType input_dtype(const JobConfig& job, const Dataset& data) {
-  return data.features() == Features::ids ? DType::int32 : job.model.dtype;
-}
-
 Evaluator::Evaluator(const JobConfig& job, const Model& model, const Dataset& test)
     : model_(model),
       test_(test),
@@ -22,8 +12,7 @@ Evaluator::Evaluator(const JobConfig& job, const Model& model, const Dataset& te
       n_batches_((test.size() + batch_size_ - 1) / batch_size_),
       executor_(model.graph, model.loss, batch_size_, {.also = model.also(), .forward_only = true}),
       states_(model.graph, 1, batch_size_, static_cast<std::uint64_t>(job.job.seed)),
-      x_(input_dtype(job, test), batched(test.sample_shape(), batch_size_)),
-      y_(Dataset::kLabelDType, batched(test.label_shape(), batch_size_)) {}
+      samples_(test.spec(), job.model.dtype, batch_size_) {}
 
 EvalReport Evaluator::run(int first, int stride, const std::function<void()>& between) {
   EvalReport report;
@@ -47,12 +36,10 @@ void Evaluator::run_batch(std::int64_t batch, const std::function<void()>& betwe
   const std::int64_t begin = batch * batch_size_, n = std::min(test_.size() - begin, batch_size_);
   indices_.resize(static_cast<std::size_t>(n));
   std::iota(indices_.begin(), indices_.end(), begin);
-  const TensorView x(x_.dtype(), batched(test_.sample_shape(), n), x_.view().bytes());
-  const TensorView y(y_.dtype(), batched(test_.label_shape(), n), y_.view().bytes());
-  test_.fill(indices_, x, y);
+  const BatchView samples = samples_.view(n);
+  test_.read(indices_, samples);
   executor_.set_batch(n);
-  executor_.feed(model_.x, x);
-  executor_.feed(model_.y, y);
+  for (const auto& [node, values] : model_.feeds(samples)) executor_.feed(node, values);
   states_.bind(executor_, 0);
   for (const auto& step : executor_.forward_steps()) {
     executor_.forward(step);

@@ -37,13 +37,8 @@ class Evaluator {
   std::int64_t n_batches_;
   Executor executor_;
   LocalStates states_;
-  Tensor x_, y_;
+  Batch samples_;
   std::vector<std::int64_t> indices_;
 };
-
-// [n, sample shape ...]
-Shape batched(const Shape& sample, std::int64_t n);
-// Of a batch of samples: the dtype of x.
-DType input_dtype(const JobConfig& job, const Dataset& data);
 
 }  // namespace varscope

@@ -11,22 +11,13 @@
 #include "worker/ops/normalization.h"
 
 namespace varscope {
-namespace {
-
-std::int64_t largest_part(const Trainer::Parts& p) {
-  return largest_logical_batch(p.train.size(), p.job.train.batch, p.cluster.logical_workers);
-}
-
-}  // namespace
-
 Trainer::Trainer(const Parts& parts)
     : parts_(parts),
-      steps_per_epoch_(steps_per_epoch(parts.train.size(), parts.job.train.batch)),
-      executor_(parts.model.graph, parts.model.loss, largest_part(parts), {.also = parts.model.also()}),
-      states_(parts.model.graph, static_cast<int>(parts.sum_plan.leaves.size()), largest_part(parts),
+      executor_(parts.model.graph, parts.model.loss, parts.train.largest_part(),
+                {.also = parts.model.also()}),
+      states_(parts.model.graph, static_cast<int>(parts.sum_plan.leaves.size()), parts.train.largest_part(),
               static_cast<std::uint64_t>(parts.job.job.seed)),
-      x_(input_dtype(parts.job, parts.train), batched(parts.train.sample_shape(), largest_part(parts))),
-      y_(Dataset::kLabelDType, batched(parts.train.label_shape(), largest_part(parts))),
+      batch_(parts.train.spec(), parts.job.model.dtype, parts.train.largest_part()),
       pending_(parts.client.plan().size()) {
   const BucketPlan& plan = parts_.client.plan();
   for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
@@ -123,35 +114,32 @@ std::string Trainer::profile() const { return profile_text(parts_.model.graph, e
 bool Trainer::evaluates_after(Clock clock) const {
   const std::int64_t every = parts_.job.train.eval_every_epochs;
   if (parts_.test == nullptr || every == 0) return false;
+  const std::optional<std::int64_t> per_epoch = parts_.train.steps_per_pass();
   return clock == parts_.last ||
-         (clock.value % steps_per_epoch_ == 0 && clock.value / steps_per_epoch_ % every == 0);
+         (per_epoch && clock.value % *per_epoch == 0 && clock.value / *per_epoch % every == 0);
 }
 
 void Trainer::train_step(Clock clock) {
-  const BatchRange batch = batch_at(clock.value - 1, parts_.train.size(), parts_.job.train.batch);
-  if (order_.epoch() != batch.epoch) {
-    order_ = EpochOrder(static_cast<std::uint64_t>(parts_.job.job.seed), batch.epoch, parts_.train.size(),
-                        parts_.job.train.shuffle && parts_.train.streams() == 0 ? Shuffle::yes : Shuffle::no);
-  }
-  if (batch.step_in_epoch == 0) states_.reset();
+  if (parts_.train.begins_pass(clock)) states_.reset();
   released_ = false;
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
   std::vector<BatchSums> sums;
   sums.reserve(parts_.sum_plan.leaves.size());
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
-    sums.push_back(run_logical_worker(i, batch, clock));
+    sums.push_back(run_logical_worker(i, clock));
   report_step(clock, std::move(sums));
 }
 
-Range Trainer::part_of(std::size_t logical_worker, const BatchRange& batch) const {
-  const int v = parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(logical_worker);
-  return logical_range(batch.begin, batch.end, v, parts_.cluster.logical_workers);
+// Of this worker's logical worker among those of all.
+int Trainer::global_number(std::size_t logical_worker) const {
+  return parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(logical_worker);
 }
 
-BatchSums Trainer::run_logical_worker(std::size_t logical_worker, const BatchRange& batch, Clock clock) {
-  const Range part = part_of(logical_worker, batch);
+BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
+  const int v = global_number(logical_worker);
+  const std::int64_t n = parts_.train.part(clock, v).size(), n_all = parts_.train.batch_size(clock);
   bind_gradients(parts_.sum_plan.leaves[logical_worker].buffer);
-  if (part.size() == 0) {
+  if (n == 0) {
     // A last short batch may leave a logical worker without samples: its gradient is zero, and is pushed like
     // any other.
     parts_.client.wait_all();
@@ -161,28 +149,24 @@ BatchSums Trainer::run_logical_worker(std::size_t logical_worker, const BatchRan
     }
     return {};
   }
-  fill(order_.part(part.begin, part.end));
-  const int v = parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(logical_worker);
+  read(v, n, clock);
   executor_.set_run({static_cast<std::uint64_t>(parts_.job.job.seed), clock.value, v,
-                     static_cast<double>(part.size()) / static_cast<double>(batch.size())});
+                     static_cast<double>(n) / static_cast<double>(n_all)});
   states_.bind(executor_, static_cast<int>(logical_worker));
   forward(logical_worker == 0);
-  const BatchSums sums = sums_of_batch(part.size());
-  backward(logical_worker, clock, 1.0 / static_cast<double>(batch.size() * parts_.model.loss_divisor));
+  const BatchSums sums = sums_of_batch(n);
+  backward(logical_worker, clock, 1.0 / static_cast<double>(n_all * parts_.model.loss_divisor));
   // Samples that are no sequences have nothing to carry over.
-  if (parts_.train.streams() > 0) states_.advance(static_cast<int>(logical_worker));
+  if (parts_.train.is_sequential()) states_.advance(static_cast<int>(logical_worker));
   return sums;
 }
 
-void Trainer::fill(std::span<const std::int64_t> indices) {
+// The step's n samples of logical worker v.
+void Trainer::read(int v, std::int64_t n, Clock clock) {
   const std::int64_t started = now_ns();
-  const auto n = static_cast<std::int64_t>(indices.size());
-  const TensorView x(x_.dtype(), batched(parts_.train.sample_shape(), n), x_.view().bytes());
-  const TensorView y(y_.dtype(), batched(parts_.train.label_shape(), n), y_.view().bytes());
-  parts_.train.fill(indices, x, y);
+  parts_.train.next(clock, v, batch_);
   executor_.set_batch(n);
-  executor_.feed(parts_.model.x, x);
-  executor_.feed(parts_.model.y, y);
+  for (const auto& [node, values] : parts_.model.feeds(batch_.view(n))) executor_.feed(node, values);
   data_ns_ += now_ns() - started;
 }
 
@@ -260,12 +244,12 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
 }
 
 std::string Trainer::state_text(Clock clock) const {
-  const BatchRange next = batch_at(clock.value, parts_.train.size(), parts_.job.train.batch);
+  const SourcePosition next = parts_.train.position(clock);
   WorkerState state{parts_.client.worker().value,
                     clock.value,
                     next.epoch,
-                    next.begin,
-                    parts_.train.size(),
+                    next.next,
+                    next.samples,
                     static_cast<std::uint64_t>(parts_.job.job.seed),
                     save_locals(clock)};
   return to_text(state);
@@ -274,24 +258,21 @@ std::string Trainer::state_text(Clock clock) const {
 // After step `clock`. At the end of an epoch the states start anew: nothing to save.
 std::vector<LocalRows> Trainer::save_locals(Clock clock) const {
   std::vector<LocalRows> rows;
-  const BatchRange next = batch_at(clock.value, parts_.train.size(), parts_.job.train.batch);
-  if (states_.empty() || parts_.train.streams() == 0 || next.step_in_epoch == 0) return rows;
-  const BatchRange batch = batch_at(clock.value - 1, parts_.train.size(), parts_.job.train.batch);
+  const bool ends_pass = parts_.train.begins_pass(Clock(clock.value + 1));
+  if (states_.empty() || !parts_.train.is_sequential() || ends_pass) return rows;
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i) {
-    const Range part = part_of(i, batch);
-    states_.save(static_cast<int>(i), part.begin - batch.begin, part.size(), rows);
+    const Range part = parts_.train.part(clock, global_number(i));
+    states_.save(static_cast<int>(i), part.begin, part.size(), rows);
   }
   return rows;
 }
 
 void Trainer::load_locals() {
-  if (states_.empty() || parts_.train.streams() == 0 || parts_.first.value == 0) return;
-  const BatchRange next = batch_at(parts_.first.value, parts_.train.size(), parts_.job.train.batch);
-  if (next.step_in_epoch == 0) return;
-  const BatchRange batch = batch_at(parts_.first.value - 1, parts_.train.size(), parts_.job.train.batch);
+  if (states_.empty() || !parts_.train.is_sequential() || parts_.first.value == 0) return;
+  if (parts_.train.begins_pass(Clock(parts_.first.value + 1))) return;
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i) {
-    const Range part = part_of(i, batch);
-    states_.load(static_cast<int>(i), part.begin - batch.begin, part.size(), parts_.locals);
+    const Range part = parts_.train.part(parts_.first, global_number(i));
+    states_.load(static_cast<int>(i), part.begin, part.size(), parts_.locals);
   }
 }
 

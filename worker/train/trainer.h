@@ -13,8 +13,7 @@
 #include "common/transport/run_requests.h"
 #include "worker/client/ps_client.h"
 #include "worker/client/variable_memory.h"
-#include "worker/data/dataset.h"
-#include "worker/data/order.h"
+#include "worker/data/batch_source.h"
 #include "worker/graph/executor.h"
 #include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
@@ -37,7 +36,7 @@ class Trainer {
     const Model& model;
     const Model* evaluation;  // the same model in GraphMode::evaluate; null without a test set
     const std::vector<const Variable*>& variables;  // in the order of the VariableTable
-    const Dataset& train;
+    BatchSource& train;
     const Dataset* test;  // may be null
     PsClient& client;
     VariableMemory& memory;
@@ -63,14 +62,14 @@ class Trainer {
   };
   void train_step(Clock clock);
   // A logical worker is called by its position among this worker's, from 0: a leaf of the sum plan.
-  BatchSums run_logical_worker(std::size_t logical_worker, const BatchRange& batch, Clock clock);
+  BatchSums run_logical_worker(std::size_t logical_worker, Clock clock);
   void forward(bool wait_for_values);
   void backward(std::size_t logical_worker, Clock clock, double scale);
   void finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock);
   void finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock);
   void bind_gradients(int buffer);
-  void fill(std::span<const std::int64_t> indices);
-  Range part_of(std::size_t logical_worker, const BatchRange& batch) const;
+  void read(int v, std::int64_t n, Clock clock);
+  int global_number(std::size_t logical_worker) const;
   void check_values(Clock clock) const;
   void load_locals();
   std::vector<LocalRows> save_locals(Clock clock) const;
@@ -83,12 +82,10 @@ class Trainer {
   int table_index(const Variable& v) const { return table_index_[static_cast<std::size_t>(v.index())]; }
 
   Parts parts_;
-  std::int64_t steps_per_epoch_;
-  EpochOrder order_;
   Executor executor_;
   LocalStates states_;
   std::optional<Evaluator> evaluator_;
-  Tensor x_, y_;
+  Batch batch_;
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs
   IdVector<BucketId, PendingBucket> pending_;

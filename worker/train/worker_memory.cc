@@ -7,30 +7,19 @@
 #include "worker/train/evaluator.h"
 
 namespace varscope {
-namespace {
-
-// Of x and y.
-std::int64_t batch_bytes(const JobConfig& job, const Dataset& data, std::int64_t n) {
-  const auto x = static_cast<std::int64_t>(size_of(input_dtype(job, data)));
-  const auto y = static_cast<std::int64_t>(size_of(Dataset::kLabelDType));
-  return n * (data.sample_shape().n_elements() * x + data.labels_per_sample() * y);
-}
-
-}  // namespace
-
 WorkerMemory worker_memory(const JobConfig& job, std::int64_t logical_workers, const Model& model,
                            const Model* evaluation, const Dataset& train, const Dataset* test) {
   WorkerMemory m;
   m.largest_part = largest_logical_batch(train.size(), job.train.batch, logical_workers);
   m.activations = Executor(model.graph, model.loss, 1, {.also = model.also()}).n_bytes(m.largest_part);
   m.data = train.n_bytes() + train.size() * static_cast<std::int64_t>(sizeof(std::int64_t)) +
-           batch_bytes(job, train, m.largest_part);
+           Batch::n_bytes(train.spec(), job.model.dtype, m.largest_part);
   if (evaluation == nullptr || test == nullptr) return m;
   const std::int64_t n = std::min(job.train.eval_batch, test->size());
   m.evaluation =
       Executor(evaluation->graph, evaluation->loss, 1, {.also = evaluation->also(), .forward_only = true})
           .n_bytes(n);
-  m.data += test->n_bytes() + batch_bytes(job, *test, n);
+  m.data += test->n_bytes() + Batch::n_bytes(test->spec(), job.model.dtype, n);
   return m;
 }
 

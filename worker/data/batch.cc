@@ -1,0 +1,32 @@
+#include "worker/data/batch.h"
+
+namespace varscope {
+
+Shape batched(const Shape& sample, std::int64_t n) {
+  std::vector<std::int64_t> dims{n};
+  dims.insert(dims.end(), sample.dims().begin(), sample.dims().end());
+  return Shape(std::move(dims));
+}
+
+Batch::Batch(const SampleSpec& spec, DType model, std::int64_t most)
+    : spec_(spec), y_(spec.label_dtype(model), batched(spec.label_shape, most)) {
+  for (const InputSpec& input : spec.inputs)
+    inputs_.emplace_back(input.dtype(model), batched(input.shape, most));
+}
+
+BatchView Batch::view(std::int64_t n) const {
+  BatchView view{{}, TensorView(y_.dtype(), batched(spec_.label_shape, n), y_.view().bytes())};
+  for (std::size_t i = 0; i < inputs_.size(); ++i)
+    view.inputs.emplace_back(inputs_[i].dtype(), batched(spec_.inputs[i].shape, n),
+                             inputs_[i].view().bytes());
+  return view;
+}
+
+std::int64_t Batch::n_bytes(const SampleSpec& spec, DType model, std::int64_t n) {
+  auto bytes = spec.label_shape.n_elements() * static_cast<std::int64_t>(size_of(spec.label_dtype(model)));
+  for (const InputSpec& input : spec.inputs)
+    bytes += input.shape.n_elements() * static_cast<std::int64_t>(size_of(input.dtype(model)));
+  return n * bytes;
+}
+
+}  // namespace varscope

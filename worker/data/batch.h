@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/base/tensor.h"
+
+namespace varscope {
+
+// What a sample's elements are: numbers, of the model's dtype, or ids (words, categories), int32.
+enum class Features : std::uint8_t { real, ids };
+
+// What samples are answered with: a class, int32, or numbers, of the model's dtype.
+enum class Target : std::uint8_t { classes, numbers };
+
+// One named array of a data set.
+struct InputSpec {
+  std::string name = "x";
+  Shape shape = {};  // of one sample
+  Features features = Features::real;
+  std::int64_t n_ids = 0;  // ids are 0 .. n_ids - 1; 0 for numbers
+  DType dtype(DType model) const { return features == Features::ids ? DType::int32 : model; }
+  bool operator==(const InputSpec&) const = default;
+};
+
+// All that a sample has.
+struct SampleSpec {
+  std::vector<InputSpec> inputs;  // at least one
+  Target target = Target::classes;
+  Shape label_shape = {};  // of one sample
+  DType label_dtype(DType model) const { return target == Target::classes ? DType::int32 : model; }
+  bool operator==(const SampleSpec&) const = default;
+};
+
+// [n, sample shape ...]
+Shape batched(const Shape& sample, std::int64_t n);
+
+// Where n samples go: inputs[i] is [n, shape of input i ...], y is [n, label shape ...].
+struct BatchView {
+  std::vector<TensorView> inputs;
+  TensorView y;
+};
+
+// Memory for a batch of up to `most` samples.
+class Batch {
+ public:
+  Batch(const SampleSpec& spec, DType model, std::int64_t most);
+  // Of its first n samples. Valid while this lives. REQUIRES 0 <= n <= most.
+  BatchView view(std::int64_t n) const;
+  static std::int64_t n_bytes(const SampleSpec& spec, DType model, std::int64_t n);
+
+ private:
+  SampleSpec spec_;
+  std::vector<Tensor> inputs_;
+  Tensor y_;
+};
+
+}  // namespace varscope
