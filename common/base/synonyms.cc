@@ -130,7 +130,7 @@ constexpr Row kRows[] = {
     {"batch_norm", "batchnormalization bn batchnorm2d batchnorm1d"},
     {"layer_norm", "layernormalization ln norm"},
     {"embedding", "embed embeddings lookup embeddinglookup"},
-    {"activation", "relu sigmoid tanh gelu softplus leakyrelu nonlinearity act"},
+    {"activation", "relu sigmoid tanh gelu softplus leakyrelu elu selu swish silu nonlinearity act"},
     {"lstm", "rnn basiclstmcell lstmcell"},
     {"gru", "grucell"},
     {"concat", "concatenate cat merge join"},
@@ -143,6 +143,9 @@ constexpr Row kRows[] = {
     {"linear", "none identity"},
     {"leaky_relu", "lrelu"},
     {"sigmoid", "logistic"},
+    {"swish", "silu"},
+    {"elu", "exponentiallinear"},
+    {"selu", "scaledelu"},
     // initializers, regularizers, constraints
     {"glorot_uniform", "xavier xavieruniform glorot"},
     {"glorot_normal", "xaviernormal"},

@@ -24,6 +24,12 @@ const char* to_string(Activation activation) {
       return "gelu";
     case Activation::softplus:
       return "softplus";
+    case Activation::elu:
+      return "elu";
+    case Activation::selu:
+      return "selu";
+    case Activation::swish:
+      return "swish";
   }
   return "unknown";
 }
@@ -102,6 +108,12 @@ VARSCOPE_INLINE void bias_activate_any(Activation f, T* y, const T* bias, T* z, 
       return bias_activate_loop<Activation::gelu>(y, bias, z, rows, cols);
     case Activation::softplus:
       return bias_activate_loop<Activation::softplus>(y, bias, z, rows, cols);
+    case Activation::elu:
+      return bias_activate_loop<Activation::elu>(y, bias, z, rows, cols);
+    case Activation::selu:
+      return bias_activate_loop<Activation::selu>(y, bias, z, rows, cols);
+    case Activation::swish:
+      return bias_activate_loop<Activation::swish>(y, bias, z, rows, cols);
   }
 }
 
@@ -125,6 +137,12 @@ VARSCOPE_INLINE void gradient_any(Activation f, T* g, const T* y, const T* z, T*
       return gradient_loop<Activation::gelu>(g, y, z, sums, rows, cols);
     case Activation::softplus:
       return gradient_loop<Activation::softplus>(g, y, z, sums, rows, cols);
+    case Activation::elu:
+      return gradient_loop<Activation::elu>(g, y, z, sums, rows, cols);
+    case Activation::selu:
+      return gradient_loop<Activation::selu>(g, y, z, sums, rows, cols);
+    case Activation::swish:
+      return gradient_loop<Activation::swish>(g, y, z, sums, rows, cols);
   }
 }
 

@@ -14,15 +14,34 @@ struct Panel {
 };
 
 // leaky_relu has slope 0.01 below zero (Maas et al., ICML 2013); gelu is exact, x * Phi(x) (Hendrycks and
-// Gimpel, 2016), in float32 by Abramowitz and Stegun 7.1.26 (absolute error below 2e-7).
-enum class Activation : std::uint8_t { linear, relu, leaky_relu, sigmoid, tanh, gelu, softplus };
-inline constexpr Activation kActivations[] = {Activation::linear,  Activation::relu, Activation::leaky_relu,
-                                              Activation::sigmoid, Activation::tanh, Activation::gelu,
-                                              Activation::softplus};
+// Gimpel, 2016), in float32 by Abramowitz and Stegun 7.1.26 (absolute error below 2e-7). elu is x above zero
+// and exp(x) - 1 below (Clevert, Unterthiner, Hochreiter, ICLR 2016, with alpha 1); selu is kSeluScale times
+// x or kSeluAlpha * (exp(x) - 1) (Klambauer et al., NIPS 2017); swish is x * sigmoid(x) (Ramachandran, Zoph,
+// Le, 2017, with beta 1; also called SiLU).
+enum class Activation : std::uint8_t {
+  linear,
+  relu,
+  leaky_relu,
+  sigmoid,
+  tanh,
+  gelu,
+  softplus,
+  elu,
+  selu,
+  swish
+};
+inline constexpr Activation kActivations[] = {
+    Activation::linear, Activation::relu,     Activation::leaky_relu, Activation::sigmoid, Activation::tanh,
+    Activation::gelu,   Activation::softplus, Activation::elu,        Activation::selu,    Activation::swish};
 const char* to_string(Activation activation);
 // True if the derivative needs the input of the activation and not only its output.
-constexpr bool needs_preactivation(Activation activation) { return activation == Activation::gelu; }
+constexpr bool needs_preactivation(Activation activation) {
+  return activation == Activation::gelu || activation == Activation::swish;
+}
 inline constexpr double kLeakyReluSlope = 0.01;
+// With these, activations of mean 0 and variance 1 keep them from layer to layer.
+inline constexpr double kSeluScale = 1.0507009873554804934193349852946;
+inline constexpr double kSeluAlpha = 1.6732632423543772848170429916717;
 
 // Elementwise loops over contiguous memory, vectorised for the processor that runs them. An element's bits
 // depend on its own operands only: not on its position, on the length, or on the instruction set (no

@@ -129,6 +129,21 @@ VARSCOPE_INLINE T softplus(T x) {
   return (x > T(0) ? x : T(0)) + log1p_of_unit(vector_math::exp(x > T(0) ? -x : x));
 }
 
+// Far below zero, where the sigmoid saturates at the smallest number that exp yields, z stops too: their
+// product goes to 0.
+template <class T>
+VARSCOPE_INLINE T swish(T z) {
+  z = z < ExpConstants<T>::kLow ? ExpConstants<T>::kLow : z;
+  return z * vector_math::sigmoid(z);
+}
+
+template <class T>
+VARSCOPE_INLINE T swish_derivative(T z) {
+  z = z < ExpConstants<T>::kLow ? ExpConstants<T>::kLow : z;
+  const T s = vector_math::sigmoid(z);
+  return s + z * s * (T(1) - s);
+}
+
 template <Activation F, class T>
 VARSCOPE_INLINE T activate(T z) {
   if constexpr (F == Activation::relu) return z < T(0) ? T(0) : z;  // NaN stays NaN
@@ -137,6 +152,11 @@ VARSCOPE_INLINE T activate(T z) {
   if constexpr (F == Activation::tanh) return vector_math::tanh(z);
   if constexpr (F == Activation::gelu) return z * normal_cdf(z);
   if constexpr (F == Activation::softplus) return vector_math::softplus(z);
+  if constexpr (F == Activation::elu) return z > T(0) ? z : vector_math::expm1(z);
+  if constexpr (F == Activation::selu) {
+    return z > T(0) ? T(kSeluScale) * z : T(kSeluScale * kSeluAlpha) * vector_math::expm1(z);
+  }
+  if constexpr (F == Activation::swish) return vector_math::swish(z);
   if constexpr (F == Activation::linear) return z;
 }
 
@@ -149,6 +169,9 @@ VARSCOPE_INLINE T derivative(T y, T z) {
   if constexpr (F == Activation::tanh) return T(1) - y * y;
   if constexpr (F == Activation::gelu) return normal_cdf(z) + z * normal_density(z);
   if constexpr (F == Activation::softplus) return -vector_math::expm1(-y);
+  if constexpr (F == Activation::elu) return y > T(0) ? T(1) : y + T(1);
+  if constexpr (F == Activation::selu) return y > T(0) ? T(kSeluScale) : y + T(kSeluScale * kSeluAlpha);
+  if constexpr (F == Activation::swish) return vector_math::swish_derivative(z);
   if constexpr (F == Activation::linear) return T(1);
   (void)y, (void)z;
 }

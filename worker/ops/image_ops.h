@@ -17,8 +17,8 @@ struct Conv2dOptions {
 };
 // f(x [n, h, w, c] * filter [kh, kw, c, m] + bias [m]), a cross-correlation, gives [n, h', w', m]. Computed
 // as GEMMs over columns (im2col: Chellapilla, Puri, Simard, 2006), a block of output pixels at a time, so
-// that the columns stay in the cache. An activation that needs its argument in backward (gelu) becomes a
-// second node, "<name>/gelu", which is the one returned.
+// that the columns stay in the cache. An activation that needs its argument in backward (gelu, swish)
+// becomes a second node, "<name>/gelu", which is the one returned.
 NodeId conv2d(Graph& graph, NodeId x, NodeId filter, std::optional<NodeId> bias, Activation f,
               const Conv2dOptions& conv = {}, const NodeOptions& options = {});
 

@@ -364,6 +364,7 @@ TEST(Synonyms, KnowNothingThatIsNoCandidate) {
   EXPECT_EQ(synonym_of("", {"batch"}), "");
   EXPECT_EQ(synonym_of("Batch-Size", {"batch"}), "batch");
   EXPECT_EQ(synonym_of("linear", {"dense", "conv2d"}), "dense");
+  EXPECT_EQ(synonym_of("SiLU", {"relu", "swish"}), "swish");
   EXPECT_EQ(synonym_of("linear", {"cosine", "polynomial"}), "polynomial");
 }
 

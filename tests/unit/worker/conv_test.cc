@@ -94,7 +94,7 @@ TEST_P(Conv2d, IsTheNaiveSum) {
 
 TEST_P(Conv2d, HasTheGradientOfFiniteDifferences) {
   const Case k = GetParam();
-  for (const Activation f : {Activation::tanh, Activation::linear, Activation::gelu}) {
+  for (const Activation f : {Activation::tanh, Activation::linear, Activation::gelu, Activation::swish}) {
     SCOPED_TRACE(to_string(f));
     GradientCheck g;
     const NodeId x = g.variable("x", {k.n, k.h, k.w, k.c});

@@ -50,7 +50,8 @@ TEST_P(GradientsByBatch, DenseWithEveryActivation) {
 }
 
 TEST_P(GradientsByBatch, DenseWithoutBias) {
-  for (const Activation f : {Activation::linear, Activation::tanh, Activation::gelu}) {
+  for (const Activation f :
+       {Activation::linear, Activation::tanh, Activation::gelu, Activation::swish, Activation::selu}) {
     GradientCheck b;
     b.check(b.scalar(
         ops::dense(b.graph, b.variable("x", {GetParam(), 4}), b.variable("w", {4, 3}), std::nullopt, f)));
@@ -256,6 +257,16 @@ TEST(Kernels, MatchTheMathLibraryAtEveryPosition) {
       if (f == Activation::gelu) {
         EXPECT_NEAR(wide[i], v * 0.5 * std::erfc(-v / std::sqrt(2.0)), 1e-14);
       }
+      if (f == Activation::elu) {
+        EXPECT_NEAR(wide[i], v > 0 ? v : std::expm1(v), 4e-16);
+      }
+      if (f == Activation::selu) {
+        EXPECT_NEAR(wide[i], 1.0507009873554805 * (v > 0 ? v : 1.6732632423543772 * std::expm1(v)),
+                    1e-15 * std::max(1.0, v));
+      }
+      if (f == Activation::swish) {
+        EXPECT_NEAR(wide[i], v / (1 + std::exp(-v)), 4e-15);
+      }
     }
   }
 }
@@ -273,6 +284,44 @@ TEST(Kernels, LogTermsAreThoseOfTheMathLibrary) {
   const double no_number = std::nan("");
   kernels::log_term(y.data(), &no_number, 1);
   EXPECT_TRUE(std::isnan(y[0]));
+}
+
+template <class T>
+T activated(Activation f, T x) {
+  T z = 0;
+  kernels::bias_activate(f, &x, nullptr, &z, 1, 1);
+  return x;
+}
+
+TEST(Kernels, ActivationsReachTheirLimits) {
+  for (const double far : {1e3, 1e30, static_cast<double>(HUGE_VALF)}) {
+    SCOPED_TRACE(far);
+    const float high = static_cast<float>(far);
+    EXPECT_EQ(activated(Activation::elu, -far), -1);
+    EXPECT_EQ(activated(Activation::elu, -high), -1);
+    EXPECT_NEAR(activated(Activation::selu, -far), -1.7580993408473766, 1e-15);
+    EXPECT_NEAR(activated(Activation::selu, -high), -1.7580993F, 1e-6);
+    EXPECT_NEAR(activated(Activation::swish, -far), 0, 1e-300);
+    EXPECT_NEAR(activated(Activation::swish, -high), 0, 1e-35);
+    for (const Activation f : {Activation::elu, Activation::swish}) {
+      EXPECT_EQ(activated(f, far), far);
+      EXPECT_EQ(activated(f, high), high);
+    }
+  }
+}
+
+// Of a standard normal, by the midpoint rule: selu's constants keep mean 0 and variance 1.
+TEST(Kernels, SeluKeepsMeanAndVariance) {
+  double mean = 0, square = 0;
+  constexpr double kStep = 1e-3;
+  for (double x = -12 + kStep / 2; x < 12; x += kStep) {
+    const double p = std::exp(-x * x / 2) / std::sqrt(2 * M_PI) * kStep;
+    const double y = activated(Activation::selu, x);
+    mean += p * y;
+    square += p * y * y;
+  }
+  EXPECT_NEAR(mean, 0, 1e-6);
+  EXPECT_NEAR(square, 1, 1e-6);
 }
 
 TEST(Kernels, KeepNotANumber) {
