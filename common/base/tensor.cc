@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -59,7 +60,7 @@ bool is_floating(DType dtype) {
 Shape::Shape(std::vector<std::int64_t> dims) : dims_(std::move(dims)) {
   std::int64_t n = 1;
   for (std::int64_t d : dims_) {
-    if (d < kUnknown) fail(ErrorKind::argument, "shape [{}] has a negative extent", fmt::join(dims_, ", "));
+    if (d < kBounds) fail(ErrorKind::argument, "shape [{}] has a negative extent", fmt::join(dims_, ", "));
     if (d > 0 && n > std::numeric_limits<std::int64_t>::max() / 16 / d) {
       fail(ErrorKind::argument, "shape [{}] has more elements than fit in memory", fmt::join(dims_, ", "));
     }
@@ -68,16 +69,15 @@ Shape::Shape(std::vector<std::int64_t> dims) : dims_(std::move(dims)) {
 }
 
 bool Shape::fully_known() const {
-  for (std::int64_t d : dims_) {
-    if (d == kUnknown) return false;
-  }
-  return true;
+  return std::ranges::none_of(dims_, [](std::int64_t d) { return d < 0; });
 }
+
+bool Shape::has(std::int64_t extent) const { return std::ranges::find(dims_, extent) != dims_.end(); }
 
 std::int64_t Shape::n_elements() const {
   std::int64_t n = 1;
   for (std::int64_t d : dims_) {
-    if (d == kUnknown) fail(ErrorKind::argument, "shape {} is not fully known", str());
+    if (d < 0) fail(ErrorKind::argument, "shape {} is not fully known", str());
     n *= d;
   }
   return n;
@@ -93,7 +93,8 @@ std::string Shape::str() const {
   std::string s = "[";
   for (std::size_t i = 0; i < dims_.size(); ++i) {
     if (i > 0) s += ", ";
-    s += dims_[i] == kUnknown ? "?" : std::to_string(dims_[i]);
+    const std::int64_t d = dims_[i];
+    s += d == kUnknown ? "?" : d == kRagged ? "ragged" : d == kBounds ? "?+1" : std::to_string(d);
   }
   return s + "]";
 }

@@ -43,14 +43,16 @@ constexpr DType dtype_of<std::uint8_t>() {
   return DType::uint8;
 }
 
-// The extents of a tensor, row-major, outermost first. The empty shape is a scalar with one element. An
-// extent of kUnknown stands for a batch size not known until the graph runs.
+// The extents of a tensor, row-major, outermost first. The empty shape is a scalar with one element. Extents
+// that are not known until a graph runs have a number below 0.
 class Shape {
  public:
-  static constexpr std::int64_t kUnknown = -1;
+  static constexpr std::int64_t kUnknown = -1;  // the batch
+  static constexpr std::int64_t kRagged = -2;   // any number: the ids of all rows, one row behind the other
+  static constexpr std::int64_t kBounds = -3;   // the batch + 1: where each of the rows begins, and the end
   Shape() = default;
   Shape(std::initializer_list<std::int64_t> dims) : Shape(std::vector<std::int64_t>(dims)) {}
-  explicit Shape(std::vector<std::int64_t> dims);  // throws Error(argument) on an extent below -1 or overflow
+  explicit Shape(std::vector<std::int64_t> dims);  // throws Error(argument) on an extent below -3 or overflow
 
   std::size_t rank() const { return dims_.size(); }
   std::int64_t operator[](std::size_t axis) const { return dims_[axis]; }
@@ -58,7 +60,8 @@ class Shape {
   bool fully_known() const;
   std::int64_t n_elements() const;  // REQUIRES: fully_known()
   Shape with_dim(std::size_t axis, std::int64_t extent) const;
-  std::string str() const;  // "[784, 256]", "[?, 10]"
+  bool has(std::int64_t extent) const;  // on any axis
+  std::string str() const;              // "[784, 256]", "[?, 10]", "[ragged]", "[?+1]"
   friend bool operator==(const Shape&, const Shape&) = default;
 
  private:

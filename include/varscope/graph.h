@@ -5,6 +5,7 @@
 
 #include "worker/graph/graph.h"
 #include "worker/graph/op.h"
+#include "worker/ops/feature_ops.h"
 #include "worker/ops/image_ops.h"
 #include "worker/ops/losses.h"
 #include "worker/ops/metric_ops.h"

@@ -215,7 +215,8 @@ TEST(Explain, SaysKeysOfLayersAndDataSourcesOnce) {
   EXPECT_EQ(count("].reuse: a text, default no\n    no: new variables. auto"), 1);
   EXPECT_EQ(count("its keys are those of data.train"), 1);
   EXPECT_EQ(count("]: the words of a text"), 1);
-  EXPECT_EQ(count("partitioner: as all layers with variables\n"), 5) << "dense, conv2d, embedding, lstm, gru";
+  EXPECT_EQ(count("partitioner: as all layers with variables\n"), 7)
+      << "dense, conv2d, embedding, lstm, gru, cross, factorization_machine";
   // Who asks for the other source has its keys.
   const std::string test = output_of({"config", "--explain", "data.test"});
   EXPECT_THAT(test, StartsWith("data.test: section (optional)\n"));

@@ -16,6 +16,23 @@ void add_once(std::vector<const Variable*>& list, const Variable* v) {
   if (std::find(list.begin(), list.end(), v) == list.end()) list.push_back(v);
 }
 
+// The extents of a run; ragged ones, which only placeholders have, are 0 until they are fed.
+Shape extents_of(const Shape& shape, std::int64_t batch) {
+  Shape known = with_batch(shape, batch);
+  if (!known.has(Shape::kRagged)) return known;
+  std::vector<std::int64_t> dims(known.dims().begin(), known.dims().end());
+  std::ranges::replace(dims, Shape::kRagged, std::int64_t{0});
+  return Shape(std::move(dims));
+}
+
+bool may_feed(const Shape& wanted, std::int64_t batch, const Shape& fed) {
+  const auto fits = [batch](std::int64_t want, std::int64_t has) {
+    if (want == Shape::kRagged) return true;
+    return has == (want == Shape::kUnknown ? batch : want == Shape::kBounds ? batch + 1 : want);
+  };
+  return std::ranges::equal(wanted.dims(), fed.dims(), fits);
+}
+
 }  // namespace
 
 Executor::Executor(const Graph& graph, NodeId target, std::int64_t max_batch, ExecutorOptions options)
@@ -145,7 +162,7 @@ void Executor::allocate(std::int64_t max_batch) {
   for (NodeId id : slots_.ids()) {
     Slot& s = slot(id);
     const Graph::Node& node = graph_->node(id);
-    const Shape shape = with_batch(node.type.shape, max_batch);
+    const Shape shape = extents_of(node.type.shape, max_batch);
     const std::size_t n_bytes = static_cast<std::size_t>(shape.n_elements()) * size_of(node.type.dtype);
     const bool owned = s.needed && node.kind == Graph::Kind::op;
     if (owned && !s.alias) s.value_memory = allocate_aligned(n_bytes);
@@ -230,7 +247,7 @@ void Executor::set_batch(std::int64_t n) {
     const Graph::Node& node = graph_->node(id);
     if (node.kind == Graph::Kind::variable && node.type.shape.fully_known()) continue;
     if (node.kind == Graph::Kind::placeholder && !node.type.shape.fully_known()) s.ready = false;
-    const Shape shape = with_batch(node.type.shape, n);
+    const Shape shape = extents_of(node.type.shape, n);
     s.value = TensorView(node.type.dtype, shape, s.value.bytes());
     s.gradient = TensorView(node.type.dtype, shape, s.gradient.bytes());
     s.next = TensorView(node.type.dtype, shape, s.next.bytes());
@@ -246,7 +263,7 @@ void Executor::feed(NodeId placeholder, const TensorView& value) {
     fail(ErrorKind::argument, "node \"{}\" was fed; it is not a placeholder", node.name);
   }
   Slot& s = slot(placeholder);
-  if (value.dtype() != node.type.dtype || !(value.shape() == s.value.shape())) {
+  if (value.dtype() != node.type.dtype || !may_feed(node.type.shape, batch_, value.shape())) {
     fail(ErrorKind::argument, "placeholder \"{}\" is {} with {} rows; it was fed {} {}", node.name,
          node.type.str(), batch_, to_string(value.dtype()), value.shape().str());
   }

@@ -10,6 +10,7 @@ Shape with_batch(const Shape& shape, std::int64_t batch) {
   std::vector<std::int64_t> dims(shape.dims().begin(), shape.dims().end());
   for (auto& d : dims) {
     if (d == Shape::kUnknown) d = batch;
+    if (d == Shape::kBounds) d = batch + 1;
   }
   return Shape(std::move(dims));
 }
@@ -57,6 +58,22 @@ bool Op::differentiable(std::size_t) const { return true; }
 std::int64_t Op::flops(std::span<const TensorType* const> inputs, std::int64_t batch) const {
   return inputs.empty() ? 0 : with_batch(inputs[0]->shape, batch).n_elements();
 }
+
+namespace {
+
+// Every op but those on bags has as many rows as the batch.
+void check_batched(const InferContext& context) {
+  for (std::size_t i = 0; i < context.n_inputs(); ++i) {
+    const Shape& shape = context.shape(i);
+    if (!shape.has(Shape::kRagged) && !shape.has(Shape::kBounds)) continue;
+    context.fail(
+        fmt::format("\"{}\" has shape {}: it is part of a bag, which holds any number of ids for each "
+                    "row, and this op does not read bags; embedding_bag does",
+                    context.name(i), shape.str()));
+  }
+}
+
+}  // namespace
 
 NodeId Graph::placeholder(std::string name, DType dtype, Shape shape) {
   if (name.empty()) fail(ErrorKind::argument, "a placeholder needs a name");
@@ -107,7 +124,9 @@ NodeId Graph::add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, cons
     const Node& input = nodes_[id];
     seen.push_back({&input.type, input.name});
   }
-  node.type = op->infer(InferContext(node.name, op->type(), node.made_at, seen));
+  const InferContext context(node.name, op->type(), node.made_at, seen);
+  if (!op->reads_bags()) check_batched(context);
+  node.type = op->infer(context);
   node.op = std::move(op);
   node.inputs = std::move(inputs);
   return append(std::move(node));

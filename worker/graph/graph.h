@@ -38,7 +38,8 @@ class Graph {
     std::vector<NodeId> inputs;
   };
 
-  // Fed at run time. Unknown extents take the batch of the run. Throws Error(argument) if the name is taken.
+  // Fed at run time. Unknown extents take the batch of the run, bounds the batch + 1, and ragged ones what is
+  // fed. Throws Error(argument) if the name is taken.
   NodeId placeholder(std::string name, DType dtype, Shape shape);
   // The node of a variable; one variable has one node however often it is asked for. One that is made of
   // others (a partitioned one, a sum, a product) is computed: ops::variable (worker/ops/ops.h) adds its ops.

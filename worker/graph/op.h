@@ -14,7 +14,8 @@ namespace varscope {
 using NodeId = StrongId<struct NodeTag, int>;  // position in the graph; inputs come before their readers
 
 // What a node yields. An extent of Shape::kUnknown is the batch: the executor puts the number of rows of the
-// run there.
+// run there. Only placeholders may have the extents Shape::kRagged, which each feed decides, and
+// Shape::kBounds, the batch + 1.
 struct TensorType {
   DType dtype = DType::float32;
   Shape shape;
@@ -116,6 +117,8 @@ class Op {
   virtual std::optional<TensorType> workspace(std::span<const TensorType* const> inputs) const;
   // False for inputs such as labels, through which no gradient flows.
   virtual bool differentiable(std::size_t input) const;
+  // True for ops on bags, whose inputs may have ragged extents and bounds. The output never has.
+  virtual bool reads_bags() const { return false; }
   // True if the output is input 0 under another shape: the executor then shares the memory and does not call
   // forward.
   virtual bool is_reshape() const { return false; }
@@ -130,7 +133,7 @@ class Op {
   virtual void backward(const BackwardContext& context) const = 0;
 };
 
-// The shape with every unknown extent set to `batch`.
+// The shape with every unknown extent set to `batch`, and bounds to batch + 1; ragged ones stay.
 Shape with_batch(const Shape& shape, std::int64_t batch);
 
 }  // namespace varscope

@@ -1,5 +1,6 @@
 #include "worker/graph/session.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
@@ -52,8 +53,9 @@ std::int64_t Session::batch_of(const Feeds& feeds) const {
     const Graph::Node& node = graph_->node(placeholder);
     const Shape& wanted = node.type.shape;
     for (std::size_t axis = 0; axis < wanted.rank() && axis < value.shape().rank(); ++axis) {
-      if (wanted[axis] != Shape::kUnknown) continue;
-      const std::int64_t n = value.shape()[axis];
+      if (wanted[axis] != Shape::kUnknown && wanted[axis] != Shape::kBounds) continue;
+      const std::int64_t bounds = wanted[axis] == Shape::kBounds ? 1 : 0;
+      const std::int64_t n = std::max<std::int64_t>(0, value.shape()[axis] - bounds);
       if (batch && *batch != n) {
         fail(ErrorKind::argument, "placeholder \"{}\" was fed {} rows, \"{}\" {}", first, *batch, node.name,
              n);

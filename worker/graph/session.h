@@ -36,7 +36,7 @@ class Session {
   Session(Session&&) = default;
 
   // The values of `fetches`, in their order. Unknown extents take their value from the feeds, which must
-  // agree on it; 1 when no placeholder with an unknown extent is fed.
+  // agree on it (bounds are one more); 1 when no placeholder with an unknown extent is fed.
   std::vector<Tensor> run(const std::vector<NodeId>& fetches, const Feeds& feeds);
   // d loss / d variable for every trainable variable of the graph, by name; zero where the loss does not
   // depend on it.

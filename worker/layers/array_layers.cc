@@ -1,5 +1,6 @@
 #include "worker/layers/activation_names.h"
 #include "worker/layers/built_in.h"
+#include "worker/ops/feature_ops.h"
 #include "worker/ops/ops.h"
 
 namespace varscope {
@@ -33,6 +34,13 @@ struct ConcatKeys {
   std::int64_t axis = 1;
   void describe(Keys& keys) {
     keys.key("axis", axis, "axis to join along; 0 is the batch", {.min = 1, .max = 31});
+  }
+};
+
+struct OneHotKeys {
+  std::int64_t depth = 0;
+  void describe(Keys& keys) {
+    keys.required_key("depth", depth, "number of ids: 0 .. depth - 1", {.min = 1, .max = 1 << 24});
   }
 };
 
@@ -99,6 +107,14 @@ LayerInfo build_cast(const LayerContext& context) {
                 keys.dtype);
 }
 
+LayerInfo build_one_hot(const LayerContext& context) {
+  context.require_inputs(1);
+  const auto keys = read_keys<OneHotKeys>(context);
+  return finish(
+      context, "one_hot",
+      ops::one_hot(context.graph, context.input(), keys.depth, context.dtype(), context.op("one_hot")));
+}
+
 // A layer of two inputs without keys.
 using Binary = NodeId (*)(Graph&, NodeId, NodeId, const NodeOptions&);
 LayerType binary(const char* name, const char* summary, Binary op) {
@@ -125,6 +141,8 @@ void add_array_layers(LayerRegistry& registry) {
                 describe_keys<TakeKeys>});
   registry.add({"concat", "all inputs joined along an axis", build_concat, describe_keys<ConcatKeys>});
   registry.add({"softmax", "probabilities over the last axis", build_softmax, describe_keys<NoKeys>});
+  registry.add({"one_hot", "a row of zeros with a one for each id: [ids] to [ids, depth]", build_one_hot,
+                describe_keys<OneHotKeys>});
   registry.add({"cast", "the same values in another dtype", build_cast, describe_keys<CastKeys>});
   registry.add(binary("add", "sum of two inputs, element by element", ops::add));
   registry.add(binary("subtract", "difference of two inputs, element by element", ops::subtract));

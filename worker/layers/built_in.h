@@ -7,6 +7,7 @@ namespace varscope {
 
 void add_dense_layers(LayerRegistry& registry);
 void add_array_layers(LayerRegistry& registry);
+void add_feature_layers(LayerRegistry& registry);
 void add_image_layers(LayerRegistry& registry);
 void add_normalization_layers(LayerRegistry& registry);
 void add_sequence_layers(LayerRegistry& registry);

@@ -113,6 +113,20 @@ LayerInfo build_pool(const LayerContext& context, const char* name, Op op) {
   return info;
 }
 
+struct NoKeys {
+  void describe(Keys&) {}
+};
+
+LayerInfo build_global_pool(const LayerContext& context) {
+  read_keys<NoKeys>(context);
+  const NodeId x = as_images(context);
+  LayerInfo info;
+  info.output = ops::global_average_pool2d(context.graph, x, context.op("global_average_pool2d"));
+  info.text = fmt::format("global_average_pool2d: {} -> {}", context.type(x).shape.str(),
+                          context.type(info.output).shape.str());
+  return info;
+}
+
 }  // namespace
 
 void add_image_layers(LayerRegistry& registry) {
@@ -124,6 +138,8 @@ void add_image_layers(LayerRegistry& registry) {
   registry.add({"average_pool2d", "the mean of each window",
                 [](const LayerContext& c) { return build_pool(c, "average_pool2d", ops::average_pool2d); },
                 describe_keys<PoolKeys>});
+  registry.add({"global_average_pool2d", "the mean of each channel over the whole image: [channels]",
+                build_global_pool, describe_keys<NoKeys>});
 }
 
 }  // namespace varscope

@@ -35,7 +35,7 @@ void LayerContext::require_inputs(std::size_t n) const {
 LayerRegistry LayerRegistry::built_in() {
   LayerRegistry registry;
   for (const auto& add : {add_dense_layers, add_array_layers, add_image_layers, add_normalization_layers,
-                          add_sequence_layers}) {
+                          add_sequence_layers, add_feature_layers}) {
     add(registry);
   }
   return registry;

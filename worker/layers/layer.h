@@ -31,6 +31,8 @@ struct LayerContext {
   NodeId input() const { return inputs.front(); }
   const TensorType& type(NodeId id) const { return graph.node(id).type; }
   const Shape& shape() const { return type(input()).shape; }
+  // Of the variables of the scope, unless they say otherwise: what a layer without variables makes.
+  DType dtype() const { return store.current_handle().state().dtype; }
   std::string made_at() const;  // "job.yaml:14:5"
   // The name of an op of this layer: in the scope's path, "tower/dense".
   NodeOptions op(std::string_view name) const;

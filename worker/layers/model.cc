@@ -25,17 +25,20 @@ ScopeOptions root_options(const JobConfig& config, GraphMode mode) {
 }
 
 // An id that no row of the table stands for would be met in the middle of a run.
-void check_embeddings(const Model& model, const std::vector<InputSpec>& inputs) {
+void check_ids(const Model& model, const std::vector<InputSpec>& inputs) {
   for (std::size_t i = 0; i < model.graph.size(); ++i) {
     const Graph::Node& node = model.graph.node(NodeId(static_cast<int>(i)));
-    if (node.kind != Graph::Kind::op || std::string_view(node.op->type()) != "embedding") continue;
-    const std::int64_t rows = model.graph.node(node.inputs[0]).type.shape[0];
-    const auto input = std::ranges::find(model.inputs, node.inputs[1]);
+    if (node.kind != Graph::Kind::op || node.inputs.empty()) continue;
+    const bool one_hot = std::string_view(node.op->type()) == "one_hot";
+    if (!one_hot && std::string_view(node.op->type()) != "embedding") continue;
+    const auto input = std::ranges::find(model.inputs, node.inputs.back());
     if (input == model.inputs.end()) continue;
     const InputSpec& spec = inputs[static_cast<std::size_t>(input - model.inputs.begin())];
-    if (rows >= spec.n_ids) continue;
-    fail(ErrorKind::config, "{}: node \"{}\" has rows for {} ids, but the samples have {} (their vocabulary)",
-         node.made_at, node.name, rows, spec.n_ids);
+    const Shape& shape = one_hot ? node.type.shape : model.graph.node(node.inputs[0]).type.shape;
+    const std::int64_t places = one_hot ? shape[shape.rank() - 1] : shape[0];
+    if (places >= spec.n_ids) continue;
+    fail(ErrorKind::config, "{}: node \"{}\" has {} for {} ids, but the samples have {} (their vocabulary)",
+         node.made_at, node.name, one_hot ? "columns" : "rows", places, spec.n_ids);
   }
 }
 
@@ -120,7 +123,7 @@ Model build_model(VariableStore& store, const JobConfig& config, const DataFacts
   ModelTree tree(model.graph, store, config, mode, registry);
   model.output = tree.build(named);
   model.layers = tree.take_layers();
-  check_embeddings(model, inputs);
+  check_ids(model, inputs);
   add_output(model, store, config, data);
   return model;
 }

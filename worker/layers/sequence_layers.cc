@@ -1,31 +1,71 @@
 #include "worker/layers/built_in.h"
 #include "worker/layers/layer_variables.h"
+#include "worker/ops/feature_ops.h"
 #include "worker/ops/sequence_ops.h"
 
 namespace varscope {
 namespace {
 
+using OptionalCombiner = std::optional<ops::Combiner>;
+constexpr Choice<OptionalCombiner> kCombiners[] = {{std::nullopt, "none"},
+                                                   {ops::Combiner::sum, "sum"},
+                                                   {ops::Combiner::mean, "mean"},
+                                                   {ops::Combiner::sqrtn, "sqrtn"}};
+
 struct EmbeddingKeys {
   VariableKeys variables;
   std::int64_t vocabulary = 0, units = 0;
+  OptionalCombiner combiner;
   void describe(Keys& keys) {
     variables.describe(keys);
     keys.required_key("vocabulary", vocabulary, "number of ids: 0 .. vocabulary - 1",
                       {.min = 1, .max = 1 << 30});
     keys.required_key("units", units, "numbers of one id", {.min = 1, .max = 1 << 20});
+    keys.choice("combiner", combiner, kCombiners,
+                "of bags, which are inputs: [ids, offsets] or [ids, offsets, weights]: the rows of a bag are "
+                "added; mean divides by the sum of the weights (or by how many ids there are), sqrtn by the "
+                "root of the sum of their squares. none: a row for each id");
   }
 };
 
+// A bag is two or three inputs; anything else has a row for each id.
+void check_embedding_inputs(const LayerContext& context, const EmbeddingKeys& keys) {
+  const std::size_t n = context.inputs.size();
+  const bool ragged = context.shape().has(Shape::kRagged);
+  if (n == 1 && !ragged) {
+    if (!keys.combiner) return;
+    context.fail_key("combiner",
+                     fmt::format("is for bags: inputs: [ids, offsets] or [ids, offsets, weights]. The ids "
+                                 "here have shape {}",
+                                 context.shape().str()));
+  }
+  if (n != 2 && n != 3) {
+    context.fail_key("inputs", fmt::format("embedding takes ids, or a bag: [ids, offsets] or [ids, offsets, "
+                                           "weights]; got {} input{}{}",
+                                           n, n == 1 ? "" : "s", ragged ? " of a bag" : ""));
+  }
+  if (!keys.combiner) context.fail_key("combiner", "missing; a bag of ids needs one: sum, mean or sqrtn");
+}
+
 LayerInfo build_embedding(const LayerContext& context) {
-  context.require_inputs(1);
   const auto keys = read_keys<EmbeddingKeys>(context);
+  check_embedding_inputs(context, keys);
   LayerVariables variables(context, keys.variables, "embedding");
   const NodeId table = variables.table("embeddings", keys.vocabulary, keys.units);
   LayerInfo info;
   info.scope = variables.scope();
-  info.output = ops::embedding(context.graph, table, context.input(), context.op("embedding"));
+  const std::vector<NodeId>& in = context.inputs;
+  if (keys.combiner) {
+    const std::optional<NodeId> weights = in.size() == 3 ? std::optional(in[2]) : std::nullopt;
+    info.output = ops::embedding_bag(context.graph, table, in[0], in[1], weights, *keys.combiner,
+                                     context.op("embedding_bag"));
+  } else {
+    info.output = ops::embedding(context.graph, table, context.input(), context.op("embedding"));
+  }
   info.text =
-      fmt::format("{}: embedding {} -> {}, {}", info.scope, keys.vocabulary, keys.units, variables.text());
+      fmt::format("{}: embedding {} -> {}{}, {}", info.scope, keys.vocabulary, keys.units,
+                  keys.combiner ? fmt::format(", {} of bags", choice_name(kCombiners, keys.combiner)) : "",
+                  variables.text());
   return info;
 }
 
@@ -110,7 +150,8 @@ LayerInfo build_gru(const LayerContext& context) {
 }  // namespace
 
 void add_sequence_layers(LayerRegistry& registry) {
-  registry.add({"embedding", "a row of numbers for each id; constraints and fans are of a row",
+  registry.add({"embedding",
+                "a row of numbers for each id, or for each bag of ids; constraints and fans are of a row",
                 build_embedding, describe_keys<EmbeddingKeys>});
   registry.add({"lstm", "long short-term memory over [steps, width]; its state goes on from batch to batch",
                 build_lstm, describe_keys<LstmKeys>});

@@ -34,4 +34,7 @@ NodeId max_pool2d(Graph& graph, NodeId x, const Pool2dOptions& pool = {}, const 
 NodeId average_pool2d(Graph& graph, NodeId x, const Pool2dOptions& pool = {},
                       const NodeOptions& options = {});
 
+// The mean over height and width of each channel: [n, h, w, c] to [n, c]. Accumulated in double.
+NodeId global_average_pool2d(Graph& graph, NodeId x, const NodeOptions& options = {});
+
 }  // namespace varscope::ops

@@ -1,5 +1,6 @@
 #include <memory>
 
+#include "worker/kernels/feature_kernels.h"
 #include "worker/kernels/pooling_kernels.h"
 #include "worker/ops/image_ops.h"
 #include "worker/ops/op_support.h"
@@ -99,6 +100,40 @@ class AveragePool2d final : public Pool2d {
   }
 };
 
+class GlobalAveragePool2d final : public Op {
+ public:
+  const char* type() const override { return "global_average_pool2d"; }
+  TensorType infer(const InferContext& context) const override {
+    context.require_inputs(1);
+    check_window(context, {1, 1, 1, 1}, Padding::valid);
+    return {context.dtype(0), Shape{context.shape(0)[0], context.shape(0)[3]}};
+  }
+  void forward(const ForwardContext& ctx) const override {
+    with_floating(ctx.output.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const Shape& shape = ctx.inputs[0]->shape();
+      const std::int64_t pixels = shape[1] * shape[2], c = shape[3];
+      const T* x = ctx.inputs[0]->data<T>();
+      for (std::int64_t i = 0; i < shape[0]; ++i)
+        kernels::column_means(ctx.output.data<T>() + i * c, x + i * pixels * c, pixels, c);
+    });
+  }
+  void backward(const BackwardContext& ctx) const override {
+    const InputGradient& g = ctx.input_gradients[0];
+    if (!wanted(g)) return;
+    with_floating(ctx.output.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const Shape& shape = ctx.inputs[0]->shape();
+      const std::int64_t pixels = shape[1] * shape[2], c = shape[3];
+      T* dx = g.gradient->data<T>();
+      if (g.contribution == Contribution::first) kernels::fill(dx, zero, g.gradient->n_elements());
+      const T* dy = ctx.output_gradient.data<T>();
+      for (std::int64_t i = 0; i < shape[0]; ++i)
+        kernels::column_means_gradient(dx + i * pixels * c, dy + i * c, pixels, c);
+    });
+  }
+};
+
 }  // namespace
 
 namespace ops {
@@ -109,6 +144,10 @@ NodeId max_pool2d(Graph& graph, NodeId x, const Pool2dOptions& pool, const NodeO
 
 NodeId average_pool2d(Graph& graph, NodeId x, const Pool2dOptions& pool, const NodeOptions& options) {
   return graph.add(std::make_unique<AveragePool2d>(pool), {x}, options);
+}
+
+NodeId global_average_pool2d(Graph& graph, NodeId x, const NodeOptions& options) {
+  return graph.add(std::make_unique<GlobalAveragePool2d>(), {x}, options);
 }
 
 }  // namespace ops

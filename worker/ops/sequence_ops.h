@@ -6,9 +6,9 @@
 // are float32 or float64, the same for all floating inputs of an op; see worker/graph/op.h for the errors.
 namespace varscope::ops {
 
-// The rows `ids` (int32, [...]) of table [v, d], as [..., d]. The table's gradient is dense: zero but for the
-// rows that occur, which are added in the order of the ids. An id that is not 0 .. v-1 is Error(data) in
-// forward.
+// The rows `ids` (int32 or int64, [...]) of table [v, d], as [..., d]. The table's gradient is dense: zero
+// but for the rows that occur, which are added in the order of the ids. An id that is not 0 .. v-1 is
+// Error(data) in forward.
 NodeId embedding(Graph& graph, NodeId table, NodeId ids, const NodeOptions& options = {});
 
 // Long short-term memory (Hochreiter and Schmidhuber, Neural Computation 1997; without peepholes, as Zaremba,

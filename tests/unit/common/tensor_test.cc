@@ -50,6 +50,8 @@ TEST(Shape, Writes) {
   EXPECT_EQ(Shape{}.str(), "[]");
   EXPECT_EQ((Shape{784, 256}).str(), "[784, 256]");
   EXPECT_EQ((Shape{Shape::kUnknown, 10}).str(), "[?, 10]");
+  EXPECT_EQ((Shape{Shape::kRagged, 2}).str(), "[ragged, 2]");
+  EXPECT_EQ(Shape{Shape::kBounds}.str(), "[?+1]");
 }
 
 TEST(Shape, UnknownExtentHasNoCount) {
@@ -58,10 +60,16 @@ TEST(Shape, UnknownExtentHasNoCount) {
   EXPECT_EQ(thrown([&] { batch.n_elements(); }), "argument: shape [?, 10] is not fully known");
   EXPECT_EQ(batch.with_dim(0, 32), (Shape{32, 10}));
   EXPECT_TRUE(batch.with_dim(0, 32).fully_known());
+  for (const std::int64_t extent : {Shape::kUnknown, Shape::kRagged, Shape::kBounds}) {
+    EXPECT_FALSE((Shape{3, extent}).fully_known());
+    EXPECT_TRUE((Shape{3, extent}).has(extent));
+    EXPECT_FALSE((Shape{3, 4}).has(extent));
+    EXPECT_NE(thrown([&] { Shape{extent}.n_elements(); }), "no error");
+  }
 }
 
 TEST(Shape, RefusesNegativeExtents) {
-  EXPECT_EQ(thrown([] { Shape({4, -2}); }), "argument: shape [4, -2] has a negative extent");
+  EXPECT_EQ(thrown([] { Shape({4, -4}); }), "argument: shape [4, -4] has a negative extent");
 }
 
 TEST(Shape, RefusesMoreThanMemoryHolds) {

@@ -167,6 +167,12 @@ Job text_job(const std::string& file, const std::string& layers) {
           "{type: text, file: " + file + ", vocabulary: 40, steps: 4, test_fraction: 0}"};
 }
 
+Job one_hot_job(const std::string& file) {
+  Job job = text_job(file, "");
+  job.layers = "    - {type: one_hot, depth: 40}\n";
+  return job;
+}
+
 TEST(ExactState, OfEveryLayer) {
   const TempDir dir;
   const std::string text = dir / "text";
@@ -189,6 +195,12 @@ TEST(ExactState, OfEveryLayer) {
       {"dropout", of_images("    - {type: dense, units: 9}\n    - {type: dropout, rate: 0.4}\n")},
       {"batch_norm", of_images("    - {type: dense, units: 6}\n    - {type: batch_norm, momentum: 0.7}\n")},
       {"layer_norm", of_images("    - {type: dense, units: 6}\n    - {type: layer_norm}\n")},
+      {"global_average_pool2d",
+       of_images("    - {type: conv2d, filters: 3, kernel: [3]}\n    - {type: global_average_pool2d}\n")},
+      {"cross", of_images("    - {type: cross, name: a}\n    - {type: cross, rank: 3, inputs: [x, a]}\n")},
+      {"factorization_machine",
+       of_images("    - {type: flatten}\n    - {type: factorization_machine, factors: 4}\n")},
+      {"one_hot", one_hot_job(text)},
       {"embedding", text_job(text, "")},
       {"lstm", text_job(text, "    - {type: lstm, units: 5}\n")},
       {"gru",

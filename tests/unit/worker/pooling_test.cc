@@ -193,5 +193,45 @@ TEST(Pool2dErrors, NameTheNodeAndTheShape) {
             "which is int32 [?, 3, 8, 2]");
 }
 
+TEST(GlobalAveragePool2d, IsTheMeanOfEachChannel) {
+  for (const Shape& shape : {Shape{2, 3, 4, 5}, Shape{1, 1, 1, 1}, Shape{3, 7, 2, 130}}) {
+    SCOPED_TRACE(shape.str());
+    GradientCheck g;
+    const NodeId x = g.variable("x", shape);
+    const NodeId y = ops::global_average_pool2d(g.graph, x);
+    ASSERT_EQ(g.graph.node(y).type.shape, (Shape{shape[0], shape[3]}));
+    Session session(g.graph, 5);
+    const Tensor got = std::move(session.run({y}, {})[0]);
+    const double* values = session.value(*g.graph.node(x).variable).data<double>();
+    for (std::int64_t i = 0; i < shape[0] * shape[3]; ++i) {
+      const std::int64_t pixels = shape[1] * shape[2], n = i / shape[3], c = i % shape[3];
+      double sum = 0;
+      for (std::int64_t p = 0; p < pixels; ++p) sum += values[(n * pixels + p) * shape[3] + c];
+      EXPECT_NEAR(got.as<double>()[static_cast<std::size_t>(i)], sum / static_cast<double>(pixels), 1e-15)
+          << i;
+    }
+    g.check(ops::add(g.graph, g.scalar(y), g.scalar(ops::global_average_pool2d(g.graph, x))));
+  }
+}
+
+// A sum in float32 would be off by 1e-3 of it after a million pixels.
+TEST(GlobalAveragePool2d, OfALargeImageIsExact) {
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 1000, 1000, 1});
+  const NodeId y = ops::global_average_pool2d(g, x);
+  Tensor image(DType::float32, {1, 1000, 1000, 1});
+  for (float& v : image.as<float>()) v = 0.1F;
+  EXPECT_EQ(Session(g, 1).run({y}, {{x, image.view()}})[0].as<float>()[0], 0.1F);
+}
+
+TEST(GlobalAveragePool2d, NamesWhatIsNoImage) {
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 4});
+  EXPECT_EQ(
+      thrown([&] { ops::global_average_pool2d(g, x); }),
+      "argument: node \"global_average_pool2d\" (global_average_pool2d): needs rank 4 for \"x\", which has "
+      "shape [?, 4]");
+}
+
 }  // namespace
 }  // namespace varscope

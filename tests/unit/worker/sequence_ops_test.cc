@@ -386,7 +386,8 @@ TEST(Embedding, RejectsIdsThatAreNotInTheTable) {
       "3]");
   EXPECT_EQ(
       thrown([&] { ops::embedding(g, table, table); }),
-      "argument: node \"embedding_1\" (embedding): needs dtype int32 for \"table\", which is float32 [5, 2]");
+      "argument: node \"embedding_1\" (embedding): needs ids, int32 or int64, in \"table\", which is float32 [5, "
+      "2]");
 }
 
 }  // namespace
