@@ -311,8 +311,7 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   std::vector<double> reals;
   for (const auto& batch : evaluation.batches) {  // in order, whoever evaluated it
     summary.sums += batch->sums;
-    reals.resize(batch->reals.size(), 0);
-    for (std::size_t i = 0; i < reals.size(); ++i) reals[i] += batch->reals[i];
+    merge_reals(evaluation_, reals, batch->reals);
   }
   summary.metrics = metric_values(evaluation_, summary.sums, evaluation.counts, reals, evaluation.scores);
   observer_.on_eval(summary);

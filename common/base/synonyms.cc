@@ -96,6 +96,8 @@ constexpr Row kRows[] = {
     // losses
     {"mean_squared_error", "mse l2 l2loss squarederror meansquarederr quadratic mseloss"},
     {"absolute_error", "mae l1 l1loss meanabsoluteerror absolute"},
+    {"huber", "smoothl1 smoothl1loss smoothl1error huberloss"},
+    {"poisson", "poissonnll poissonnllloss countpoisson counts"},
     {"softmax_cross_entropy",
      "crossentropy categoricalcrossentropy sparsecategoricalcrossentropy softmax nll nllloss ce xent "
      "softmaxloss "
@@ -107,7 +109,9 @@ constexpr Row kRows[] = {
     {"accuracy", "acc categoricalaccuracy top1"},
     {"top_5", "top5 topk topkaccuracy top5accuracy"},
     {"rmse", "mse rootmeansquarederror meansquarederror"},
-    {"log_loss", "nll crossentropy"},
+    {"mae", "meanabsoluteerror l1 absoluteerror"},
+    {"r2", "r2score rsquared coefficientofdetermination r2regression"},
+    {"log_loss", "nll crossentropy binarycrossentropy bce"},
     {"perplexity", "ppl"},
     {"confusion_matrix", "confusion"},
     {"precision", "prec"},

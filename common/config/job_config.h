@@ -51,12 +51,16 @@ enum class LossType : std::uint8_t {
   softmax_cross_entropy,
   sigmoid_cross_entropy,
   mean_squared_error,
-  absolute_error
+  absolute_error,
+  huber,
+  poisson
 };
 inline constexpr Choice<LossType> kLossTypes[] = {{LossType::softmax_cross_entropy, "softmax_cross_entropy"},
                                                   {LossType::sigmoid_cross_entropy, "sigmoid_cross_entropy"},
                                                   {LossType::mean_squared_error, "mean_squared_error"},
-                                                  {LossType::absolute_error, "absolute_error"}};
+                                                  {LossType::absolute_error, "absolute_error"},
+                                                  {LossType::huber, "huber"},
+                                                  {LossType::poisson, "poisson"}};
 inline constexpr Choice<Reduction> kReductions[] = {{Reduction::mean, "mean"}, {Reduction::sum, "sum"}};
 
 // The loss as YAML writes it: a name, or a map with a type and that type's keys.
@@ -65,6 +69,7 @@ struct LossConfig {
   double label_smoothing = 0;             // softmax_cross_entropy, sigmoid_cross_entropy
   std::vector<double> class_weights;      // softmax_cross_entropy: one for each class, or none
   double positive_weight = 1;             // sigmoid_cross_entropy
+  double delta = 1;                       // huber
   Reduction reduction = Reduction::mean;  // all but softmax_cross_entropy: over the elements of a sample
   bool sum_over_steps = false;            // gradients of the sum, not of the mean, over a sample's labels
   void describe(Keys& keys);

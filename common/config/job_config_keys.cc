@@ -49,9 +49,10 @@ void ModelConfig::describe(Keys& keys) {
                     {.type_name = "a list of layers"});
   keys.required_key(
       "loss", loss_node,
-      "the loss that training minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or "
-      "absolute_error, or a map with that type, reduction, label_smoothing, class_weights, positive_weight. The "
-      "cross entropies take logits: softmax or sigmoid is in the loss, not in the last layer",
+      "the loss that training minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error, "
+      "absolute_error, huber or poisson, or a map with that type, reduction, label_smoothing, class_weights, "
+      "positive_weight, delta. The cross entropies take logits: softmax or sigmoid is in the loss, not in the last "
+      "layer",
       {.type_name = "a loss"});
   keys.choice("target", target, kTargetTypes,
               "what the last layer is compared with; input makes an autoencoder of the network");
@@ -85,7 +86,9 @@ void LossConfig::describe(Keys& keys) {
       "reduction", reduction, kReductions,
       "what becomes of the elements that a sample (with labels, each label) is compared in: their mean, so "
       "that the loss does not grow with their number, or their sum",
-      {.only_for = "sigmoid_cross_entropy, mean_squared_error, absolute_error"});
+      {.only_for = "sigmoid_cross_entropy, mean_squared_error, absolute_error, huber, poisson"});
+  keys.key("delta", delta, "error from which the loss grows linearly, no longer with its square",
+           {.above = 0, .only_for = "huber"});
   keys.key("positive_weight", positive_weight,
            "factor of the whole loss, label smoothing included, of samples with label 1",
            {.above = 0, .only_for = "sigmoid_cross_entropy"});

@@ -7,15 +7,21 @@
 #include "common/base/figures.h"
 #include "common/base/text.h"
 #include "common/metrics/class_counts.h"
+#include "common/metrics/r2.h"
 
 namespace varscope {
 namespace {
 
-constexpr Choice<MetricType> kNames[] = {
-    {MetricType::accuracy, "accuracy"},     {MetricType::auc, "auc"},
-    {MetricType::log_loss, "log_loss"},     {MetricType::rmse, "rmse"},
-    {MetricType::perplexity, "perplexity"}, {MetricType::precision, "precision"},
-    {MetricType::recall, "recall"},         {MetricType::confusion_matrix, "confusion_matrix"}};
+constexpr Choice<MetricType> kNames[] = {{MetricType::accuracy, "accuracy"},
+                                         {MetricType::auc, "auc"},
+                                         {MetricType::log_loss, "log_loss"},
+                                         {MetricType::rmse, "rmse"},
+                                         {MetricType::mae, "mae"},
+                                         {MetricType::r2, "r2"},
+                                         {MetricType::perplexity, "perplexity"},
+                                         {MetricType::precision, "precision"},
+                                         {MetricType::recall, "recall"},
+                                         {MetricType::confusion_matrix, "confusion_matrix"}};
 constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
 
 double ratio(double a, double b) { return b > 0 ? a / b : kNothing; }
@@ -48,6 +54,8 @@ void check_fits(const JobConfig& job, std::size_t i, const MetricSpec& m) {
   const bool fits = [&] {
     switch (m.type) {
       case MetricType::rmse:
+      case MetricType::mae:
+      case MetricType::r2:
         return !logits || !labels;
       case MetricType::auc:
         return labels && loss == LossType::sigmoid_cross_entropy;
@@ -79,35 +87,45 @@ std::vector<MetricSpec> metrics_of(const JobConfig& job, std::int64_t labels_per
   return metrics;
 }
 
-MetricLayout layout_of(const MetricSpec& metric, std::int64_t n_outputs) {
-  const std::int64_t classes = std::max<std::int64_t>(2, n_outputs);
+MetricLayout layout_of(const MetricSpec& metric, const EvaluationSpec& spec) {
+  const std::int64_t classes = std::max<std::int64_t>(2, spec.outputs);
   switch (metric.type) {
     case MetricType::accuracy:
     case MetricType::top_k:
-      return {1, false};
+      return {1, 0};
     case MetricType::auc:
       return {};
     case MetricType::precision:
     case MetricType::recall:
     case MetricType::confusion_matrix:
-      return {classes * classes, false};
+      return {classes * classes, 0};
     case MetricType::log_loss:
     case MetricType::rmse:
+    case MetricType::mae:
     case MetricType::perplexity:
-      return {0, true};
+      return {0, 1};
+    case MetricType::r2:
+      return {0, spec.elements_per_target * kR2Sums};
   }
   return {};
 }
 
 namespace {
 
-void check_sizes(const EvaluationSpec& spec, std::size_t n_counts, std::size_t n_reals) {
-  std::size_t counts = 0, reals = 0;
+// Of all metrics.
+MetricLayout layout_of(const EvaluationSpec& spec) {
+  MetricLayout total;
   for (const MetricSpec& m : spec.metrics) {
-    const MetricLayout layout = layout_of(m, spec.outputs);
-    counts += static_cast<std::size_t>(layout.counts);
-    reals += layout.real ? 1 : 0;
+    const MetricLayout layout = layout_of(m, spec);
+    total.counts += layout.counts;
+    total.reals += layout.reals;
   }
+  return total;
+}
+
+void check_sizes(const EvaluationSpec& spec, std::size_t n_counts, std::size_t n_reals) {
+  const MetricLayout total = layout_of(spec);
+  const auto counts = static_cast<std::size_t>(total.counts), reals = static_cast<std::size_t>(total.reals);
   if (n_counts == counts && n_reals == reals) return;
   fail(ErrorKind::protocol,
        "an evaluation has {} counts and {} sums for its metrics; {} and {} were expected", n_counts, n_reals,
@@ -115,6 +133,26 @@ void check_sizes(const EvaluationSpec& spec, std::size_t n_counts, std::size_t n
 }
 
 }  // namespace
+
+void merge_reals(const EvaluationSpec& spec, std::vector<double>& reals, std::span<const double> batch) {
+  const auto expected = static_cast<std::size_t>(layout_of(spec).reals);
+  if (batch.size() != expected) {
+    fail(ErrorKind::protocol, "a batch of an evaluation has {} sums for its metrics; {} were expected",
+         batch.size(), expected);
+  }
+  reals.resize(expected, 0);
+  std::span<double> to(reals);
+  for (const MetricSpec& m : spec.metrics) {
+    const auto n = static_cast<std::size_t>(layout_of(m, spec).reals);
+    if (m.type == MetricType::r2) {
+      merge_r2(to.first(n), batch.first(n));
+    } else {
+      for (std::size_t i = 0; i < n; ++i) to[i] += batch[i];
+    }
+    to = to.subspan(n);
+    batch = batch.subspan(n);
+  }
+}
 
 std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSums& sums,
                                        std::span<const std::int64_t> counts, std::span<const double> reals,
@@ -124,11 +162,12 @@ std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSu
   const auto n = static_cast<double>(sums.samples);
   const std::int64_t classes = std::max<std::int64_t>(2, spec.outputs);
   for (const MetricSpec& m : spec.metrics) {
-    const MetricLayout layout = layout_of(m, spec.outputs);
+    const MetricLayout layout = layout_of(m, spec);
     const auto mine = counts.first(static_cast<std::size_t>(layout.counts));
     counts = counts.subspan(mine.size());
-    const double real = layout.real ? reals.front() : 0;
-    if (layout.real) reals = reals.subspan(1);
+    const auto sums_of_mine = reals.first(static_cast<std::size_t>(layout.reals));
+    reals = reals.subspan(sums_of_mine.size());
+    const double real = sums_of_mine.empty() ? 0 : sums_of_mine.front();
     MetricValue v{m.name, 0, {}, {}};
     switch (m.type) {
       case MetricType::accuracy:
@@ -144,6 +183,12 @@ std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSu
         break;
       case MetricType::rmse:
         v.value = std::sqrt(ratio(real, n * static_cast<double>(spec.elements_per_target)));
+        break;
+      case MetricType::mae:
+        v.value = ratio(real, n * static_cast<double>(spec.elements_per_target));
+        break;
+      case MetricType::r2:
+        v.value = r2_of(sums_of_mine);
         break;
       case MetricType::perplexity:
         v.value = std::exp(ratio(real, n));

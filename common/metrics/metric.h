@@ -13,8 +13,8 @@
 namespace varscope {
 
 // What an evaluation, one pass over the test set, measures besides the loss. A metric is a function of sums
-// over the samples: integers, which add up alike in any order, or one float64 for each eval batch, which are
-// added in the batches' order; or of the counts of each score. So its value does not depend on how the
+// over the samples: integers, which add up alike in any order, or float64s of each eval batch, which are
+// merged in the batches' order; or of the counts of each score. So its value does not depend on how the
 // batches were dealt to workers.
 enum class MetricType : std::uint8_t {
   accuracy,          // rows whose first largest logit is the label; with one logit, logit > 0 means 1
@@ -22,6 +22,8 @@ enum class MetricType : std::uint8_t {
   auc,               // area under the ROC curve, by the ranks of the logits (two classes, one logit)
   log_loss,          // mean of -log p(label), without smoothing and weights
   rmse,              // root of the mean squared difference of outputs and targets
+  mae,               // mean absolute difference of outputs and targets
+  r2,                // coefficient of determination: see common/metrics/r2.h
   perplexity,        // exp(mean of -log p(label))
   precision,         // of class 1 with one logit, else the mean over the classes that occur
   recall,            // the same
@@ -43,12 +45,8 @@ struct MetricSpec {
 // exist, or that does not fit the loss or the target.
 std::vector<MetricSpec> metrics_of(const JobConfig& job, std::int64_t labels_per_sample);
 
-// How many integers and whether a float64 a metric sums up, for k classes (1 for a single logit).
-struct MetricLayout {
-  std::int64_t counts = 0;
-  bool real = false;
-};
-MetricLayout layout_of(const MetricSpec& metric, std::int64_t n_outputs);
+// The most elements of a target that r2, which has sums for each of them, is made for.
+inline constexpr std::int64_t kMaxR2Elements = 4096;
 
 // Of one evaluation.
 struct MetricValue {
@@ -70,6 +68,17 @@ struct EvaluationSpec {
     ar& metrics& outputs& elements_per_target& targets_per_sample& has_accuracy;
   }
 };
+
+// How many integers and float64s a metric sums up.
+struct MetricLayout {
+  std::int64_t counts = 0;
+  std::int64_t reals = 0;
+};
+MetricLayout layout_of(const MetricSpec& metric, const EvaluationSpec& spec);
+
+// Merges the float64s of one batch, metric after metric, into those of the batches before, which are none at
+// first. Throws Error(protocol) when they are not as many as layout_of says.
+void merge_reals(const EvaluationSpec& spec, std::vector<double>& reals, std::span<const double> batch);
 
 // The values of one evaluation's metrics out of its sums: `counts` and `reals` hold what layout_of says,
 // metric after metric; `scores` is what auc is made of. Throws Error(protocol) when they do not.

@@ -25,18 +25,17 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
   Evaluator evaluator(job, model, *test);
   loaded.bind(evaluator.executor());
   const EvalReport report = evaluator.run(0, 1);
+  const EvaluationSpec spec = model.evaluation_spec();
   BatchSums sums;
   std::vector<double> reals;
   for (std::size_t i = 0; i < report.sums.size(); ++i) {
     sums += report.sums[i];
-    reals.resize(report.reals[i].size(), 0);
-    for (std::size_t k = 0; k < reals.size(); ++k) reals[k] += report.reals[i][k];
+    merge_reals(spec, reals, report.reals[i]);
   }
   std::string text = fmt::format("{} (step {})\n  test {:<9}{}\n  loss          {}\n", loaded.path(),
                                  loaded.step(), model.targets_per_sample > 1 ? "words" : "samples",
                                  sums.samples, figure(sums.loss / static_cast<double>(sums.samples)));
-  for (const MetricValue& v :
-       metric_values(model.evaluation_spec(), sums, report.counts, reals, report.scores)) {
+  for (const MetricValue& v : metric_values(spec, sums, report.counts, reals, report.scores)) {
     text += v.matrix.empty() && v.note.empty() ? fmt::format("  {:<13} {}\n", v.name, figure(v.value))
                                                : "  " + to_text(v) + "\n";
   }

@@ -54,8 +54,8 @@ void check_numbers(const Model& model, const JobConfig& config, const Shape& out
   const LossType loss = config.model.loss.type;
   if (loss == LossType::softmax_cross_entropy || loss == LossType::sigmoid_cross_entropy) {
     fail_at(config.model.loss_node, config.file, "model.loss",
-            fmt::format("the labels are numbers, and {} is for classes; use mean_squared_error or "
-                        "absolute_error, or label type: class",
+            fmt::format("the labels are numbers, and {} is for classes; use mean_squared_error, "
+                        "absolute_error, huber or poisson, or label type: class",
                         choice_name(kLossTypes, loss)));
   }
   if (output == batched(data.label_shape, Shape::kUnknown)) return;
@@ -95,8 +95,16 @@ void check_labels(const Model& model, const JobConfig& config, const Shape& outp
                                 classes, classes));
       }
       return;
+    case LossType::poisson:
+      if (units == 1) return;
+      fail_output(
+          model, config,
+          fmt::format("the last layer has {} outputs; loss {} needs 1, the logarithm of the count that is "
+                      "expected",
+                      units, loss));
     case LossType::mean_squared_error:
     case LossType::absolute_error:
+    case LossType::huber:
       if (units == classes || units == 1 || (units > classes && !data.exact_classes)) return;
       fail_output(model, config,
                   fmt::format("the last layer has {} outputs, but the data has {} classes; loss {} needs one "
@@ -111,7 +119,7 @@ NodeId input_as_target(Model& model, const JobConfig& config) {
   if (config.model.loss.type == LossType::softmax_cross_entropy) {
     fail_at(config.model.loss_node, config.file, "model.loss",
             "softmax_cross_entropy needs labels; with target: input use "
-            "mean_squared_error, absolute_error or sigmoid_cross_entropy");
+            "mean_squared_error, absolute_error, huber, poisson or sigmoid_cross_entropy");
   }
   const auto elements = [](const Shape& s) { return with_batch(s, 1).n_elements(); };
   const Shape in = g.node(model.x).type.shape, out = g.node(model.output).type.shape;
@@ -139,6 +147,10 @@ NodeId add_loss(Graph& graph, const LossConfig& loss, NodeId output, NodeId targ
       return ops::mean_squared_error(graph, output, target, loss.reduction, {"loss", ""});
     case LossType::absolute_error:
       return ops::absolute_error(graph, output, target, loss.reduction, {"loss", ""});
+    case LossType::huber:
+      return ops::huber(graph, output, target, ops::HuberOptions{loss.delta, loss.reduction}, {"loss", ""});
+    case LossType::poisson:
+      return ops::poisson(graph, output, target, loss.reduction, {"loss", ""});
   }
   fail(ErrorKind::config, "loss {} does not exist", static_cast<int>(loss.type));
 }
@@ -157,8 +169,11 @@ void add_regularization(Model& model, const VariableStore& store) {
   }
 }
 
-// What is compared with the target itself: with a sigmoid loss the outputs are logits.
-NodeId probabilities(Model& model, const JobConfig& config) {
+// What is compared with the target itself: with a sigmoid loss the outputs are logits, with poisson
+// logarithms.
+NodeId predictions(Model& model, const JobConfig& config) {
+  if (config.model.loss.type == LossType::poisson)
+    return ops::exponential(model.graph, model.output, {"predictions", ""});
   if (config.model.loss.type != LossType::sigmoid_cross_entropy) return model.output;
   return ops::activation(model.graph, Activation::sigmoid, model.output, {"probabilities", ""});
 }
@@ -166,7 +181,7 @@ NodeId probabilities(Model& model, const JobConfig& config) {
 // Over all elements of the output. Labels stand for themselves or for one-hot rows, as in the loss.
 NodeId squared_errors(Model& model, NodeId target, const JobConfig& config, const NodeOptions& name) {
   Graph& g = model.graph;
-  const NodeId output = probabilities(model, config);
+  const NodeId output = predictions(model, config);
   if (g.node(target).type.dtype != DType::int32) return ops::squared_error_sum(g, output, target, name);
   return ops::mean_squared_error(g, output, target, Reduction::sum, name);
 }
@@ -193,9 +208,9 @@ void check_metric(const Model& model, const JobConfig& config, const DataFacts& 
   const MetricSpec& m = model.metrics[i];
   const Shape& output = model.graph.node(model.output).type.shape;
   const std::int64_t k = output[output.rank() - 1];
-  const bool of_logits =
-      m.type == MetricType::rmse || m.type == MetricType::log_loss || m.type == MetricType::perplexity;
-  if (!of_logits && !answers_classes(model, config, data)) {
+  const bool of_numbers = m.type == MetricType::rmse || m.type == MetricType::mae || m.type == MetricType::r2;
+  const bool of_logits = m.type == MetricType::log_loss || m.type == MetricType::perplexity;
+  if (!of_numbers && !of_logits && !answers_classes(model, config, data)) {
     fail_metric(
         config, i,
         fmt::format("metric \"{}\" needs outputs that answer with a class: one for each class, or one "
@@ -207,6 +222,14 @@ void check_metric(const Model& model, const JobConfig& config, const DataFacts& 
                 fmt::format("metric \"{}\": the model has {} output{}", m.name, k, k == 1 ? "" : "s"));
   const bool matrix = m.type == MetricType::confusion_matrix || m.type == MetricType::precision ||
                       m.type == MetricType::recall;
+  const std::int64_t elements = model.evaluation_spec().elements_per_target;
+  if (m.type == MetricType::r2 && elements > kMaxR2Elements) {
+    fail_metric(
+        config, i,
+        fmt::format("metric \"r2\" has sums for each element of a target; {} are more than the {} it is made "
+                    "for. Use rmse or mae",
+                    elements, kMaxR2Elements));
+  }
   if (matrix && k > kMaxMatrixClasses) {
     fail_metric(config, i,
                 fmt::format("metric \"{}\" counts classes by classes; {} classes are more than the "
@@ -231,6 +254,10 @@ NodeId add_metric(Model& model, const MetricSpec& metric, NodeId target, const J
       return ops::confusion_matrix(g, model.output, target, name);
     case MetricType::rmse:
       return squared_errors(model, target, config, name);
+    case MetricType::mae:
+      return ops::absolute_error(g, predictions(model, config), target, Reduction::sum, name);
+    case MetricType::r2:
+      return ops::r2_sums(g, predictions(model, config), target, name);
     case MetricType::log_loss:
     case MetricType::perplexity:
       return ops::log_loss_sum(g, model.output, target, name);

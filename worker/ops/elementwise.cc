@@ -186,6 +186,18 @@ struct SqrtRule {
   }
 };
 
+struct ExponentialRule {
+  static constexpr const char* kName = "exponential";
+  template <class T>
+  static T value(T x) {
+    return std::exp(x);
+  }
+  template <class T>
+  static T derivative(T, T y) {
+    return y;
+  }
+};
+
 struct NegativeRule {
   static constexpr const char* kName = "negative";
   template <class T>
@@ -315,6 +327,10 @@ NodeId negative(Graph& graph, NodeId x, const NodeOptions& options) {
 
 NodeId sqrt(Graph& graph, NodeId x, const NodeOptions& options) {
   return graph.add(std::make_unique<Unary<SqrtRule>>(), {x}, options);
+}
+
+NodeId exponential(Graph& graph, NodeId x, const NodeOptions& options) {
+  return graph.add(std::make_unique<Unary<ExponentialRule>>(), {x}, options);
 }
 
 NodeId scale(Graph& graph, NodeId x, double factor, const NodeOptions& options) {

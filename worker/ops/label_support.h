@@ -43,4 +43,43 @@ inline void infer_outputs(const InferContext& context, std::size_t n_inputs) {
   }
 }
 
+// Targets of the outputs' type, or labels.
+inline void infer_targets(const InferContext& context) {
+  if (context.dtype(1) == DType::int32) return infer_labels(context);
+  context.require_same_dtype(0, 1);
+  if (!(context.shape(0) == context.shape(1)))
+    context.fail_shapes(0, 1, "differ; outputs and targets must agree");
+}
+
+// One row for each label, or for each sample when the targets have the outputs' shape.
+inline Rows target_rows(const Shape& outputs, DType targets) {
+  if (targets == DType::int32) return rows_of(outputs);
+  std::int64_t elements = 1;
+  for (std::size_t axis = 1; axis < outputs.rank(); ++axis) elements *= outputs[axis];
+  return {outputs[0], elements};
+}
+
+// The target of element (row, c), from float targets, from labels that are numbers, or from one-hot labels.
+template <class T>
+class Targets {
+ public:
+  Targets(const TensorView& view, std::int64_t cols) : cols_(cols) {
+    if (view.dtype() == DType::int32) {
+      labels_ = view.data<std::int32_t>();
+    } else {
+      values_ = view.data<T>();
+    }
+  }
+  T at(std::int64_t row, std::int64_t c) const {
+    if (values_ != nullptr) return values_[row * cols_ + c];
+    if (cols_ == 1) return static_cast<T>(labels_[row]);
+    return labels_[row] == c ? T(1) : T(0);
+  }
+
+ private:
+  std::int64_t cols_;
+  const T* values_ = nullptr;
+  const std::int32_t* labels_ = nullptr;
+};
+
 }  // namespace varscope::op_support

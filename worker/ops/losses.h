@@ -50,6 +50,21 @@ NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, const No
 NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
                       const NodeOptions& options = {});
 
+// Of the error e = prediction - target: e^2 / 2 up to |e| = delta, from there delta * (|e| - delta / 2)
+// (Huber, 1964). Reduction and targets as above. Throws Error(argument) unless delta is finite and above 0.
+struct HuberOptions {
+  double delta = 1;
+  Reduction reduction = Reduction::mean;
+};
+NodeId huber(Graph& graph, NodeId predictions, NodeId targets, HuberOptions loss = {},
+             const NodeOptions& options = {});
+// exp(x) - t x: -log of the probability of the count t when exp(x) are expected, without log(t!), which does
+// not depend on x. x is the logarithm, as in PyTorch's PoissonNLLLoss and other than in Keras. Reduction as
+// above; targets of the predictions' shape and dtype, or labels for predictions [..., 1]. A negative target
+// or one that is not finite is Error(data) in forward.
+NodeId poisson(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction = Reduction::mean,
+               const NodeOptions& options = {});
+
 // (l1 * sum |w| + l2 * sum w^2) * the number of rows (the extent of axis 0) of `rows`, whose values do not
 // matter: a loss that is a sum over rows like the others, so that its mean over the global batch is the
 // penalty itself, once. Summed in double in row-major order; the derivative of |0| is 0. Throws

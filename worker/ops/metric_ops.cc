@@ -185,6 +185,45 @@ class SquaredErrorSum final : public Op {
   void backward(const BackwardContext&) const override {}
 };
 
+class R2 final : public Op {
+ public:
+  const char* type() const override { return "r2_sums"; }
+  TensorType infer(const InferContext& context) const override {
+    infer_outputs(context, 2);
+    infer_targets(context);
+    const Rows r = target_rows(with_batch(context.shape(0), 1), context.dtype(1));
+    return {DType::float64, Shape{r.cols, kR2Sums}};
+  }
+  bool differentiable(std::size_t) const override { return false; }
+  void forward(const ForwardContext& ctx) const override {
+    with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const Rows r = target_rows(ctx.inputs[0]->shape(), ctx.inputs[1]->dtype());
+      const T* x = ctx.inputs[0]->data<T>();
+      const Targets<T> targets(*ctx.inputs[1], r.cols);
+      for (std::int64_t c = 0; c < r.cols; ++c) {
+        // Distances from the first target, so that the sums do not cancel where all are far from 0.
+        double sum = 0, squares = 0, errors = 0;
+        const double first = r.rows == 0 ? 0 : static_cast<double>(targets.at(0, c));
+        for (std::int64_t row = 0; row < r.rows; ++row) {
+          const double t = static_cast<double>(targets.at(row, c)), d = t - first;
+          const double error = static_cast<double>(x[row * r.cols + c]) - t;
+          sum += d;
+          squares += d * d;
+          errors += error * error;
+        }
+        const auto n = static_cast<double>(r.rows);
+        double* to = ctx.output.data<double>() + c * kR2Sums;
+        to[0] = n;
+        to[1] = r.rows == 0 ? 0 : first + sum / n;
+        to[2] = r.rows == 0 ? 0 : std::max(0.0, squares - sum * sum / n);
+        to[3] = errors;
+      }
+    });
+  }
+  void backward(const BackwardContext&) const override {}
+};
+
 }  // namespace
 
 namespace ops {
@@ -207,6 +246,10 @@ NodeId scored_labels(Graph& graph, NodeId logits, NodeId labels, const NodeOptio
 
 NodeId squared_error_sum(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
   return graph.add(std::make_unique<SquaredErrorSum>(), {predictions, targets}, options);
+}
+
+NodeId r2_sums(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
+  return graph.add(std::make_unique<R2>(), {predictions, targets}, options);
 }
 
 NodeId log_loss_sum(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options) {

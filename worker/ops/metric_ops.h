@@ -4,6 +4,7 @@
 
 #include "common/base/score_counts.h"
 #include "common/metrics/class_counts.h"
+#include "common/metrics/r2.h"
 #include "worker/graph/graph.h"
 
 // Ops that count over a batch what a metric is made of; common/metrics/ makes metrics of the counts. Counts
@@ -25,8 +26,12 @@ NodeId confusion_matrix(Graph& graph, NodeId logits, NodeId labels, const NodeOp
 // float64 [..., 2]: the logit and the label, 0 or 1, of each row, for ScoreCounts. Logits [..., 1].
 NodeId scored_labels(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options = {});
 
-// Float64 scalars. (prediction - target)^2 over all elements; shape and dtype of both are the same.
+// Float64. (prediction - target)^2 over all elements; shape and dtype of both are the same.
 NodeId squared_error_sum(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options = {});
+// What r2 is made of (common/metrics/r2.h), float64 [k, kR2Sums]: for each of the k elements that a target is
+// compared in, the rows, the mean of the targets, the sum of their squared distances from it, and the sum of
+// (prediction - target)^2. Targets as in mean_squared_error (worker/ops/losses.h).
+NodeId r2_sums(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options = {});
 // -log of the probability of each row's label: softmax(logits), or sigmoid(logit) for logits [..., 1].
 NodeId log_loss_sum(Graph& graph, NodeId logits, NodeId labels, const NodeOptions& options = {});
 

@@ -45,6 +45,7 @@ NodeId absolute(Graph& graph, NodeId x, const NodeOptions& options = {});
 NodeId square(Graph& graph, NodeId x, const NodeOptions& options = {});
 NodeId negative(Graph& graph, NodeId x, const NodeOptions& options = {});
 NodeId sqrt(Graph& graph, NodeId x, const NodeOptions& options = {});
+NodeId exponential(Graph& graph, NodeId x, const NodeOptions& options = {});
 NodeId scale(Graph& graph, NodeId x, double factor, const NodeOptions& options = {});  // factor * x
 
 // float32 to float64 and back, for example to add a float32 regularizer to a loss.

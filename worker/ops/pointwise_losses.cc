@@ -11,45 +11,6 @@ namespace {
 
 using namespace op_support;
 
-// Targets of the outputs' type, or labels.
-void infer_targets(const InferContext& context) {
-  if (context.dtype(1) == DType::int32) return infer_labels(context);
-  context.require_same_dtype(0, 1);
-  if (!(context.shape(0) == context.shape(1)))
-    context.fail_shapes(0, 1, "differ; outputs and targets must agree");
-}
-
-// One row for each label, or for each sample when the targets have the outputs' shape.
-Rows target_rows(const Shape& outputs, DType targets) {
-  if (targets == DType::int32) return rows_of(outputs);
-  std::int64_t elements = 1;
-  for (std::size_t axis = 1; axis < outputs.rank(); ++axis) elements *= outputs[axis];
-  return {outputs[0], elements};
-}
-
-// The target of element (row, c), from float targets, from labels that are numbers, or from one-hot labels.
-template <class T>
-class Targets {
- public:
-  Targets(const TensorView& view, std::int64_t cols) : cols_(cols) {
-    if (view.dtype() == DType::int32) {
-      labels_ = view.data<std::int32_t>();
-    } else {
-      values_ = view.data<T>();
-    }
-  }
-  T at(std::int64_t row, std::int64_t c) const {
-    if (values_ != nullptr) return values_[row * cols_ + c];
-    if (cols_ == 1) return static_cast<T>(labels_[row]);
-    return labels_[row] == c ? T(1) : T(0);
-  }
-
- private:
-  std::int64_t cols_;
-  const T* values_ = nullptr;
-  const std::int32_t* labels_ = nullptr;
-};
-
 // A loss of terms of one output and one target, reduced over each row. Rule gives value and derivative of a
 // term; with kLogTerms the value is given log(1 + exp(-|output|)).
 template <class Rule>
@@ -115,8 +76,9 @@ class PointwiseLoss final : public Op {
       const std::int64_t n = std::min(kBlock, cols - begin);
       if (Rule::kLogTerms) kernels::log_term(log_terms, x + begin, n);
       for (std::int64_t i = 0; i < n; ++i) {
-        sum += rule_.value(static_cast<double>(x[begin + i]), static_cast<double>(targets.at(row, begin + i)),
-                           Rule::kLogTerms ? log_terms[i] : 0.0);
+        const double target = static_cast<double>(targets.at(row, begin + i));
+        if constexpr (requires { Rule::check_target(row, target); }) Rule::check_target(row, target);
+        sum += rule_.value(static_cast<double>(x[begin + i]), target, Rule::kLogTerms ? log_terms[i] : 0.0);
       }
     }
     return sum;
@@ -189,6 +151,46 @@ struct AbsoluteRule {
   }
 };
 
+struct HuberRule {
+  static constexpr const char* kName = "huber";
+  static constexpr bool kBinary = false, kLogTerms = false;
+  double delta = 1;
+  void check(const InferContext& context) const {
+    if (std::isfinite(delta) && delta > 0) return;
+    context.fail(fmt::format("delta is {}; it must be finite and above 0", delta));
+  }
+  double value(double x, double t, double) const {
+    const double e = std::abs(x - t);
+    return e <= delta ? e * e / 2 : delta * (e - delta / 2);
+  }
+  template <class T>
+  T derivative(T x, T t) const {
+    const T e = x - t, limit = static_cast<T>(delta);
+    return e > limit ? limit : e < -limit ? -limit : e;
+  }
+};
+
+struct PoissonRule {
+  static constexpr const char* kName = "poisson";
+  static constexpr bool kBinary = false, kLogTerms = false;
+  static void check(const InferContext& context) {
+    const Shape& outputs = context.shape(0);
+    if (context.dtype(1) != DType::int32 || outputs[outputs.rank() - 1] == 1) return;
+    context.fail_shapes(0, 1,
+                        "do not fit: with int32 targets, which are counts, the outputs must be [..., 1]");
+  }
+  static void check_target(std::int64_t row, double t) {
+    if (std::isfinite(t) && t >= 0) return;
+    fail(ErrorKind::data,
+         "row {} of the batch has target {}; loss poisson is for counts, which are 0 or more", row, t);
+  }
+  static double value(double x, double t, double) { return std::exp(x) - t * x; }
+  template <class T>
+  static T derivative(T x, T t) {
+    return vector_math::exp(x) - t;
+  }
+};
+
 }  // namespace
 
 namespace ops {
@@ -219,6 +221,17 @@ NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, const No
 NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
                       const NodeOptions& options) {
   return graph.add(std::make_unique<PointwiseLoss<AbsoluteRule>>(reduction), {predictions, targets}, options);
+}
+
+NodeId huber(Graph& graph, NodeId predictions, NodeId targets, HuberOptions loss,
+             const NodeOptions& options) {
+  return graph.add(std::make_unique<PointwiseLoss<HuberRule>>(loss.reduction, HuberRule{loss.delta}),
+                   {predictions, targets}, options);
+}
+
+NodeId poisson(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
+               const NodeOptions& options) {
+  return graph.add(std::make_unique<PointwiseLoss<PoissonRule>>(reduction), {predictions, targets}, options);
 }
 
 }  // namespace ops

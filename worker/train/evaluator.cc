@@ -62,7 +62,7 @@ void Evaluator::run_batch(std::int64_t batch, const std::function<void()>& betwe
       continue;
     }
     if (value.dtype() == DType::float64) {
-      reals.push_back(value.as<double>()[0]);
+      for (const double real : value.as<double>()) reals.push_back(real);
       continue;
     }
     for (const std::int64_t count : value.as<std::int64_t>()) report.counts[at++] += count;

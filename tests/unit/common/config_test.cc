@@ -268,10 +268,10 @@ INSTANTIATE_TEST_SUITE_P(
         LineCase{
             7, "",
             "job.yaml:6:1: model.loss: missing; section model needs this key (a loss: the loss that training "
-            "minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error or absolute_error, or a "
-            "map with "
-            "that type, reduction, label_smoothing, class_weights, positive_weight. The cross entropies take logits: "
-            "softmax or sigmoid is in the loss, not in the last layer)"},
+            "minimizes: softmax_cross_entropy, sigmoid_cross_entropy, mean_squared_error, absolute_error, "
+            "huber or poisson, or a map with that type, reduction, label_smoothing, class_weights, "
+            "positive_weight, delta. The cross entropies take logits: softmax or sigmoid is in the loss, not in "
+            "the last layer)"},
         LineCase{5, "    {type: idx, images: a}",
                  "job.yaml:4:3: data.train.labels: missing; type idx needs this key (a text: IDX file with "
                  "the labels)"},

@@ -39,6 +39,14 @@ TEST(Metric, SayWhatDoesNotFit) {
                      {"train.metrics.1", "metric \"auc\" does not fit loss softmax_cross_entropy"});
   EXPECT_THAT_THROWN(names(job("mean_squared_error", "[accuracy]", "input")), ErrorKind::config,
                      {"target input"});
+  for (const char* metric : {"rmse", "mae", "r2"}) {
+    EXPECT_THAT_THROWN(names(job("softmax_cross_entropy", fmt::format("[{}]", metric))), ErrorKind::config,
+                       {"does not fit loss softmax_cross_entropy"});
+    EXPECT_EQ(names(job("huber", fmt::format("[{}]", metric))), std::vector<std::string>{metric});
+  }
+  EXPECT_THAT_THROWN(names(job("huber", "[r2_score]")), ErrorKind::config, {"did you mean \"r2\""});
+  EXPECT_THAT_THROWN(names(job("huber", "[mean_absolute_error]")), ErrorKind::config,
+                     {"did you mean \"mae\""});
   EXPECT_THAT_THROWN(names(job("softmax_cross_entropy", "[top_0]")), ErrorKind::config,
                      {"unknown metric \"top_0\""});
 }
@@ -81,6 +89,21 @@ TEST(Metric, RmseDividesByAllElements) {
   spec.elements_per_target = 4;
   const std::vector<double> reals{32.0};
   EXPECT_DOUBLE_EQ(metric_values(spec, {0, 0, 2}, {}, reals)[0].value, 2.0);
+}
+
+// Sums are added in the order of the batches; r2 keeps a mean, which is merged.
+TEST(Metric, RealsOfBatchesAreMerged) {
+  EvaluationSpec spec;
+  spec.metrics = metrics_of(job("mean_squared_error", "[mae, r2, rmse]"), 1);
+  std::vector<double> reals;
+  merge_reals(spec, reals, std::vector<double>{3, 2, 10, 2, 1, 5});  // targets 9 and 11
+  merge_reals(spec, reals, std::vector<double>{0.5, 1, 13, 0, 0.25, 0.25});
+  const auto values = metric_values(spec, {0, 0, 3}, {}, reals);
+  EXPECT_DOUBLE_EQ(values[0].value, 3.5 / 3);
+  EXPECT_DOUBLE_EQ(values[1].value, 1 - 1.25 / 8);  // distances from 11: 4 + 0 + 4
+  EXPECT_DOUBLE_EQ(values[2].value, std::sqrt(5.25 / 3));
+  EXPECT_THAT_THROWN(merge_reals(spec, reals, std::vector<double>{1}), ErrorKind::protocol,
+                     {"a batch of an evaluation has 1 sums for its metrics; 6 were expected"});
 }
 
 }  // namespace

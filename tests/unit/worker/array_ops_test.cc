@@ -104,6 +104,7 @@ TEST_P(Batch, Elementwise) {
   const NodeId x = b.variable("x", {GetParam(), 3}), y = b.variable("y", {GetParam(), 3});
   const NodeId difference = ops::subtract(b.graph, x, ops::scale(b.graph, y, -0.5));
   const NodeId root = ops::sqrt(b.graph, ops::add(b.graph, ops::square(b.graph, x), ops::square(b.graph, y)));
+  b.check(b.scalar(ops::exponential(b.graph, x)));
   const NodeId absolute = ops::absolute(b.graph, ops::negative(b.graph, x));
   const NodeId sum = ops::add_n(b.graph, {difference, root, absolute, y, y});
   const std::vector<double> found = values_of(b, sum);

@@ -215,6 +215,69 @@ TEST(BuildModel, OtherLossesBuild) {
   EXPECT_EQ(m.graph.node(m.loss).name, "loss");
 }
 
+TEST(BuildModel, LossesForNumbers) {
+  VariableStore store;
+  const Model huber = build_model(
+      store, job("  loss: {type: huber, delta: 2.5, reduction: sum}\n  layers: [{type: dense, units: 1}]\n"),
+      {{4}, 10});
+  EXPECT_STREQ(huber.graph.node(huber.loss).op->type(), "huber");
+  expect_error("  loss: {type: huber, delta: 0}\n  layers: [{type: dense, units: 1}]\n",
+               {"job.yaml:4:30: model.loss.delta", "more than 0"}, {4});
+  expect_error("  loss: {type: mean_squared_error, delta: 2}\n  layers: [{type: dense, units: 1}]\n",
+               {"model.loss.delta", "huber"}, {4});
+  expect_error("  loss: smooth_l1\n  layers: [{type: dense, units: 1}]\n", {"did you mean \"huber\""}, {4});
+  expect_error("  loss: poisson\n  layers: [{type: dense, units: 10}]\n",
+               {"job.yaml:5:", "units", "the last layer has 10 outputs; loss poisson needs 1"}, {4});
+  expect_error("  loss: softmax_cross_entropy\n  target: input\n  layers: [{type: dense, units: 4}]\n",
+               {"mean_squared_error, absolute_error, huber, poisson or sigmoid_cross_entropy"}, {4});
+}
+
+// With poisson the outputs are logarithms; metrics compare what is predicted.
+TEST(BuildModel, MetricsOfNumbers) {
+  for (const char* loss : {"huber", "poisson"}) {
+    SCOPED_TRACE(loss);
+    const JobConfig config = job(std::string("  loss: ") + loss +
+                                 "\n  layers: [{type: dense, units: 1, initializer: 0.5}]\n"
+                                 "train: {metrics: [rmse, mae, r2]}\n");
+    VariableStore store;
+    build_model(store, config, {{2}, 10});
+    const Model m = build_model(store, config, {{2}, 10}, GraphMode::evaluate);
+    const Tensor x = Tensor::of<float>({3, 2}, {0, 1, 1, 1, 2, 2}),
+                 y = Tensor::of<std::int32_t>({3}, {1, 2, 7});
+    Session session(m.graph, 1);
+    const auto sums = session.run(m.metric_nodes, {{m.x, x.view()}, {m.y, y.view()}});
+    double squares = 0, absolute = 0;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const double output = std::vector{0.5, 1.0, 2.0}[i], t = std::vector{1.0, 2.0, 7.0}[i];
+      const double error = (std::string(loss) == "poisson" ? std::exp(output) : output) - t;
+      squares += error * error;
+      absolute += std::abs(error);
+    }
+    EXPECT_NEAR(sums[0].as<double>()[0], squares, 1e-5);
+    EXPECT_NEAR(sums[1].as<double>()[0], absolute, 1e-5);
+    std::vector<double> reals;
+    const EvaluationSpec spec = m.evaluation_spec();
+    std::vector<double> batch{sums[0].as<double>()[0], sums[1].as<double>()[0]};
+    for (const double v : sums[2].as<double>()) batch.push_back(v);
+    merge_reals(spec, reals, batch);
+    const auto values = metric_values(spec, {0, 0, 3}, {}, reals);
+    EXPECT_NEAR(values[0].value, std::sqrt(squares / 3), 1e-6);
+    EXPECT_NEAR(values[1].value, absolute / 3, 1e-6);
+    EXPECT_NEAR(values[2].value, 1 - squares / (62.0 / 3), 1e-6);  // around 10/3: 49/9 + 16/9 + 121/9
+  }
+}
+
+TEST(BuildModel, R2HasALimitOfElements) {
+  const std::string model =
+      "  loss: mean_squared_error\n  target: input\n  layers: [{type: dense, units: 4097}]\n"
+      "train: {metrics: [r2]}\n";
+  expect_error(model,
+               {"job.yaml:7:19: train.metrics.0",
+                "metric \"r2\" has sums for each element of a target; 4097 are more "
+                "than the 4096 it is made for"},
+               {4097});
+}
+
 TEST(Layers, AreAllExplained) {
   const LayerRegistry registry = LayerRegistry::built_in();
   const std::string text = registry.explain();

@@ -328,5 +328,107 @@ TEST(RegularizationLoss, OfPartsOfABatchSumsToOne) {
   EXPECT_EQ(sum, (std::vector<double>{0.5 + 0.25 * 2 * 2, -0.5 - 0.25 * 2 * 4}));
 }
 
+double huber_of(double e, double delta) {
+  return std::abs(e) <= delta ? e * e / 2 : delta * std::abs(e) - delta * delta / 2;
+}
+
+TEST_P(Shapes, HuberIsItsDefinition) {
+  for (const double delta : {0.2, 1.0, 50.0}) {
+    GradientCheck b;
+    const NodeId x = b.feed_random(outputs(3)), t = b.feed_random(outputs(3));
+    double wanted = 0;
+    const auto of_x = b.fed[0].second.as<double>(), of_t = b.fed[1].second.as<double>();
+    for (std::size_t i = 0; i < of_x.size(); ++i) wanted += huber_of(of_x[i] - of_t[i], delta);
+    EXPECT_NEAR(b.value(ops::huber(b.graph, x, t, {delta, Reduction::sum})), wanted, 1e-12 * (1 + wanted));
+    const double elements = static_cast<double>(of_x.size()) / static_cast<double>(outputs(3)[0]);
+    EXPECT_NEAR(b.value(ops::huber(b.graph, x, t, {delta})), wanted / elements, 1e-12 * (1 + wanted));
+  }
+}
+
+TEST_P(Shapes, HuberHasTheGradientOfFiniteDifferences) {
+  for (const double delta : {0.2, 1.0, 50.0}) {
+    GradientCheck b;
+    const NodeId x = b.variable("x", outputs(3)), t = b.feed_random(outputs(3));
+    b.check(ops::add(b.graph, ops::huber(b.graph, x, t, {delta}),
+                     ops::huber(b.graph, x, b.feed_labels(labels(), 3), {delta, Reduction::sum})));
+  }
+}
+
+TEST_P(Shapes, PoissonIsItsDefinition) {
+  GradientCheck b;
+  const NodeId x = b.feed_random(outputs(3)), t = b.feed_random(outputs(3));
+  double wanted = 0;
+  const auto of_x = b.fed[0].second.as<double>(), of_t = b.fed[1].second.as<double>();
+  for (double& v : of_t) v = std::floor(4 * (v + 1));
+  for (std::size_t i = 0; i < of_x.size(); ++i) {
+    // -log(rate^t exp(-rate) / t!) without t!.
+    const double rate = std::exp(of_x[i]);
+    wanted -= std::log(std::pow(rate, of_t[i]) * std::exp(-rate));
+  }
+  EXPECT_NEAR(b.value(ops::poisson(b.graph, x, t, Reduction::sum)), wanted, 1e-12 * (1 + std::abs(wanted)));
+  const double elements = static_cast<double>(of_x.size()) / static_cast<double>(outputs(3)[0]);
+  EXPECT_NEAR(b.value(ops::poisson(b.graph, x, t)), wanted / elements, 1e-12 * (1 + std::abs(wanted)));
+}
+
+TEST_P(Shapes, PoissonHasTheGradientOfFiniteDifferences) {
+  GradientCheck b;
+  const NodeId x = b.variable("x", outputs(1));
+  Tensor counts(DType::float64, outputs(1));
+  double next = 0;
+  for (double& v : counts.as<double>()) v = next++;
+  const NodeId of_counts = ops::poisson(b.graph, x, b.feed(std::move(counts)));
+  b.check(ops::add(b.graph, of_counts, ops::poisson(b.graph, x, b.feed_labels(labels(), 9), Reduction::sum)));
+}
+
+// The least loss is where the rate is the count.
+TEST(Poisson, IsLeastAtTheLogarithmOfTheCount) {
+  Graph g;
+  VariableStore store;
+  VariableOptions options;
+  options.dtype = DType::float64;
+  options.initializer = Initializer::constant(std::log(7.0));
+  const NodeId x = g.variable(store.get_variable("x", {1, 1}, options));
+  const NodeId t = g.placeholder("t", DType::int32, {1});
+  const NodeId loss = ops::poisson(g, x, t);
+  const Tensor seven = Tensor::of<std::int32_t>({1}, {7});
+  EXPECT_NEAR(Session(g, 1).gradients(loss, {{t, seven.view()}}).at("x").as<double>()[0], 0, 1e-14);
+}
+
+TEST(Poisson, NamesTheRowOfATargetThatIsNoCount) {
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 1});
+  const NodeId t = g.placeholder("t", DType::float32, {kAny, 1}),
+               labels = g.placeholder("l", DType::int32, {kAny});
+  const NodeId loss = ops::poisson(g, x, t), of_labels = ops::poisson(g, x, labels);
+  const Tensor outputs(DType::float32, {3, 1});
+  for (const float bad :
+       {-0.5F, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    const Tensor targets = Tensor::of<float>({3, 1}, {0, 2, bad});
+    EXPECT_EQ(
+        thrown([&] {
+          Session(g, 1).run({loss}, {{x, outputs.view()}, {t, targets.view()}});
+        }),
+        fmt::format("data: row 2 of the batch has target {}; loss poisson is for counts, which are 0 or more",
+                    bad));
+  }
+  const Tensor negative = Tensor::of<std::int32_t>({3}, {0, -1, 4});
+  EXPECT_EQ(thrown([&] {
+              Session(g, 1).run({of_labels}, {{x, outputs.view()}, {labels, negative.view()}});
+            }),
+            "data: row 1 of the batch has target -1; loss poisson is for counts, which are 0 or more");
+  const NodeId wide = g.placeholder("wide", DType::float32, {kAny, 2});
+  EXPECT_EQ(
+      thrown([&] { ops::poisson(g, wide, labels); }),
+      "argument: node \"poisson_2\" (poisson): shapes [?, 2] of \"wide\" and [?] of \"l\" do not fit: with "
+      "int32 targets, which are counts, the outputs must be [..., 1]");
+}
+
+TEST(Huber, SaysWhichDeltaFits) {
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 1});
+  EXPECT_EQ(thrown([&] { ops::huber(g, x, x, {0}); }),
+            "argument: node \"huber\" (huber): delta is 0; it must be finite and above 0");
+}
+
 }  // namespace
 }  // namespace varscope

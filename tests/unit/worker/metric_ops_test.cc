@@ -213,5 +213,92 @@ TEST(Metrics, HaveNoGradient) {
   for (const double g : gradients.at("x").as<double>()) EXPECT_EQ(g, 0);
 }
 
+// Of the elements of targets [n, ...], one after the other, as scikit-learn defines r2_score.
+double naive_r2(const std::vector<std::vector<double>>& predictions,
+                const std::vector<std::vector<double>>& targets) {
+  double total = 0;
+  for (std::size_t c = 0; c < targets[0].size(); ++c) {
+    double mean = 0, distances = 0, errors = 0;
+    for (const auto& t : targets) mean += t[c] / static_cast<double>(targets.size());
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+      distances += (targets[i][c] - mean) * (targets[i][c] - mean);
+      errors += (targets[i][c] - predictions[i][c]) * (targets[i][c] - predictions[i][c]);
+    }
+    total += 1 - errors / distances;
+  }
+  return total / static_cast<double>(targets[0].size());
+}
+
+// Far from 0 a difference of sums of squares would leave nothing: 1e9 + (0 .. 1) has squares of 1e18.
+TEST(R2, IsThatOfTheWholeSetHoweverItIsDivided) {
+  for (const double offset : {0.0, 1e9}) {
+    constexpr std::size_t kRows = 23, kCols = 3;
+    std::vector<std::vector<double>> predictions, targets;
+    const Tensor random = GradientCheck::random({2, kRows, kCols}, 5);
+    for (std::size_t i = 0; i < kRows; ++i) {
+      const double* t = random.as<double>().data() + i * kCols;
+      targets.push_back({offset + t[0], offset + 3 * t[1], offset - t[2]});
+      const double* e = t + kRows * kCols;
+      predictions.push_back({targets[i][0] + 0.3 * e[0], targets[i][1] + e[1], targets[i][2] + 0.1 * e[2]});
+    }
+    const double wanted = naive_r2(predictions, targets);
+    Graph g;
+    const NodeId x = g.placeholder("x", DType::float64, {kAny, 3}),
+                 t = g.placeholder("t", DType::float64, {kAny, 3});
+    const NodeId sums = ops::r2_sums(g, x, t);
+    Session session(g, 1);
+    for (const std::size_t batch : {1U, 5U, 23U}) {
+      std::vector<double> all(kCols * kR2Sums, 0.0);
+      for (std::size_t begin = 0; begin < kRows; begin += batch) {
+        const std::size_t n = std::min(batch, kRows - begin);
+        Tensor a(DType::float64, {static_cast<std::int64_t>(n), 3}), b(DType::float64, a.shape());
+        for (std::size_t i = 0; i < n; ++i) {
+          std::ranges::copy(predictions[begin + i],
+                            a.as<double>().begin() + static_cast<std::ptrdiff_t>(i * kCols));
+          std::ranges::copy(targets[begin + i],
+                            b.as<double>().begin() + static_cast<std::ptrdiff_t>(i * kCols));
+        }
+        const Tensor part = std::move(session.run({sums}, {{x, a.view()}, {t, b.view()}})[0]);
+        merge_r2(all, part.as<double>());
+      }
+      EXPECT_NEAR(r2_of(all), wanted, offset == 0 ? 1e-13 : 1e-6) << batch;
+    }
+  }
+}
+
+TEST(R2, OfLabelsThatAreNumbersAndOfSamplesOfHigherRank) {
+  const auto sums =
+      counted<double>(Tensor::of<double>({3, 1}, {1, 2, 5}), Tensor::of<std::int32_t>({3}, {1, 2, 3}),
+                      [](Graph& g, NodeId x, NodeId y) { return ops::r2_sums(g, x, y); });
+  EXPECT_EQ(sums, (std::vector<double>{3, 2, 2, 4}));
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 2, 2});
+  EXPECT_EQ(g.node(ops::r2_sums(g, x, x)).type.shape, (Shape{4, kR2Sums})) << "each element has its own mean";
+}
+
+TEST(R2, OfTheBoundaries) {
+  const auto r2 = [](std::initializer_list<double> sums) { return r2_of(std::vector<double>(sums)); };
+  EXPECT_TRUE(std::isnan(r2({0, 0, 0, 0})));
+  EXPECT_TRUE(std::isnan(r2({1, 5, 0, 2})));
+  EXPECT_EQ(r2({3, 5, 0, 0}), 1) << "a target that never changes, always met";
+  EXPECT_EQ(r2({3, 5, 0, 2}), 0);
+  EXPECT_EQ(r2({3, 5, 4, 4}), 0);
+  EXPECT_EQ(r2({3, 5, 4, 8, 3, 5, 4, 0}), 0) << "the mean of -1 and 1";
+  // 0.1 is no binary fraction; its mean over batches is 0.1 all the same.
+  std::vector<double> all(4, 0.0);
+  for (const int rows : {3, 7, 64}) {
+    const auto n = static_cast<std::size_t>(rows);
+    Graph g;
+    const NodeId t = g.placeholder("t", DType::float64, {kAny, 1});
+    const NodeId sums = ops::r2_sums(g, t, t);
+    Tensor values(DType::float64, {rows, 1});
+    for (std::size_t i = 0; i < n; ++i) values.as<double>()[i] = 0.1;
+    merge_r2(all, Session(g, 1).run({sums}, {{t, values.view()}})[0].as<double>());
+  }
+  EXPECT_EQ(all, (std::vector<double>{74, 0.1, 0, 0}));
+  std::vector<double> two(8, 0.0);
+  EXPECT_EQ(thrown([&] { merge_r2(two, all); }), "argument: 8 sums of r2 and 4 do not fit each other");
+}
+
 }  // namespace
 }  // namespace varscope
