@@ -21,9 +21,18 @@ declare -A homes=(
   [fashion-mnist]="https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/
 http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
   [text8]="http://mattmahoney.net/dc/"
+  [a9a]="https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary/"
+  [agaricus]="https://github.com/dmlc/xgboost/raw/master/demo/data/
+https://github.com/dmlc/xgboost/raw/v1.7.6/demo/data/"
+  [criteo]="https://github.com/ycjuan/kaggle-2014-criteo/raw/master/"
+  [higgs]="https://github.com/microsoft/LightGBM/raw/master/examples/binary_classification/"
 )
 declare -A about=(
   [fashion-mnist]="70,000 images of clothes, 28 x 28, 10 classes; 30 MB; MIT licence, Zalando SE"
+  [a9a]="48,842 adults and whether they earn more than 50,000, 123 features of 0 and 1; 3 MB; UCI Adult, CC BY 4.0"
+  [agaricus]="8,124 mushrooms, edible or not, 126 features of 0 and 1; 1 MB; UCI, CC BY 4.0"
+  [criteo]="1,999 shown advertisements, clicked or not, 13 integers and 26 categories; 0.5 MB; Criteo, non-commercial"
+  [higgs]="7,500 collisions, 28 numbers; 1 MB; UCI HIGGS, CC BY 4.0"
   [text8]="the words of English Wikipedia in 2006, 100 MB of text; 31 MB; GFDL and CC BY-SA"
 )
 # set, file, sha256
@@ -32,6 +41,13 @@ fashion-mnist train-images-idx3-ubyte.gz 3aede38d61863908ad78613f6a32ed271626dd1
 fashion-mnist train-labels-idx1-ubyte.gz a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845
 fashion-mnist t10k-images-idx3-ubyte.gz 346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073
 fashion-mnist t10k-labels-idx1-ubyte.gz 67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5
+a9a a9a f5d5ffd8d865ff41328e7ee043e4b020816914ff6843ff15b98905ddbedce906
+a9a a9a.t 1f448a153f0320399a7e40836eb207655b0bde0f21fc941cc472193daa9f5de9
+agaricus agaricus.txt.train 915c2def06e9b44a306ad097fe8b6652c7c477d9c1e605bd2130ad20a70a8ad6
+agaricus agaricus.txt.test 765db79391141953d890ce197fe828a621d6487fbba4de5e4d2217bd140371c0
+criteo train.tiny.csv 68f7852149b089e7929ba9e1acd6debbc986cbd498107a7c4dc9f2e716500b18
+higgs binary.train 41c42dc14f86960256bf872fc8ae6286c688b44f43b4057b29428787fc1e0444
+higgs binary.test d99ebec91acd99638f00c727c251c947a1d17ddfcbea27bfef6b0dc5e5fb1db3
 text8 text8.zip a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232
 "
 head_words=549570  # of text8, in text8.split.head, which configs/text8_lstm.yaml reads

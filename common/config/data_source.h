@@ -21,11 +21,13 @@ class SourceKeys {
   virtual void describe(Keys& keys) = 0;
   // What the place in the file decides: data.train or data.test.
   virtual void resolve(DataSplit position) = 0;
+  // Samples are answered with numbers, not classes, as far as the keys tell.
+  virtual bool predicts_numbers() const = 0;
   virtual bool equals(const SourceKeys& other) const = 0;
 };
 
-// Of a struct S with `void describe(Keys&)`, operator== and, where it has a use for it, `void
-// resolve(DataSplit position)`.
+// Of a struct S with `void describe(Keys&)`, operator== and, where it has a use for them, `void
+// resolve(DataSplit position)` and `bool predicts_numbers() const`.
 template <class S>
 class SourceKeysOf final : public SourceKeys {
  public:
@@ -34,6 +36,10 @@ class SourceKeysOf final : public SourceKeys {
   void describe(Keys& keys) override { value.describe(keys); }
   void resolve(DataSplit position) override {
     if constexpr (requires { value.resolve(position); }) value.resolve(position);
+  }
+  bool predicts_numbers() const override {
+    if constexpr (requires { value.predicts_numbers(); }) return value.predicts_numbers();
+    return false;
   }
   bool equals(const SourceKeys& other) const override {
     const auto* same = dynamic_cast<const SourceKeysOf*>(&other);
@@ -70,6 +76,7 @@ class DataSourceConfig {
     return keys == nullptr ? nullptr : &keys->value;
   }
   void resolve(DataSplit position) { keys_->resolve(position); }
+  bool predicts_numbers() const { return keys_->predicts_numbers(); }
   void describe(Keys& keys);
   friend bool operator==(const DataSourceConfig& a, const DataSourceConfig& b) {
     return a.type_ == b.type_ && a.keys_->equals(*b.keys_);

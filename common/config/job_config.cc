@@ -167,6 +167,7 @@ std::string JobConfig::checkpoint_dir() const {
 std::vector<std::string> JobConfig::evaluated_metrics() const {
   if (!train.metrics.empty()) return train.metrics;
   if (model.target == TargetType::input) return {"rmse"};
+  if (data.train.predicts_numbers()) return {"rmse"};
   const auto* text = data.train.get<TextSource>();
   if (text != nullptr && text->steps > 1) return {"accuracy", "perplexity"};
   return {"accuracy"};

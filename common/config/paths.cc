@@ -26,8 +26,13 @@ class PathKeys final : public Keys {
  private:
   void on_value(const KeyInfo& info, const ValueRef&) override {
     ConfigEntry* entry = node_.find_entry(info.name);
-    if (info.rule.is_path && entry != nullptr && entry->value.is_scalar())
-      change_(entry->value, join_keys(path_, info.name));
+    if (!info.rule.is_path || entry == nullptr) return;
+    const std::string path = join_keys(path_, info.name);
+    if (entry->value.is_scalar()) change_(entry->value, path);
+    for (std::size_t i = 0; i < entry->value.items.size(); ++i) {
+      ConfigNode& item = entry->value.items[i];
+      if (item.is_scalar()) change_(item, join_keys(path, std::to_string(i)));
+    }
   }
   void on_choice(const KeyInfo&, const ChoiceRef&) override {}
   void on_section(const KeyInfo& info, const SectionRef& section) override {

@@ -79,10 +79,72 @@ void TextSource::describe(Keys& keys) {
            {.unit = "words", .min = 0, .max = kMostSamples});
 }
 
+namespace {
+
+constexpr Rule kFilesRule = {.type_name = "a text or a list of texts", .is_path = true};
+
+void describe_label_type(Keys& keys, const char* name, LabelType& type) {
+  keys.choice(
+      name, type, kLabelTypes,
+      "class: one of a few words or numbers. number: what is to be estimated, for mean_squared_error and the like");
+}
+
+}  // namespace
+
+void TableLabelKeys::describe(Keys& keys) {
+  keys.key("column", column, "the column that says the answer: a name, or a number from 0 on");
+  keys.key("columns", columns, "several of them, for type number: names, numbers, or ranges as \"a..f\"");
+  describe_label_type(keys, "type", type);
+  keys.key(
+      "classes", classes,
+      "the classes in the order of the model's outputs; none: those of data.train, sorted (numbers by value, "
+      "words by bytes)");
+}
+
+void TableSchemaKeys::describe(Keys& keys) {
+  keys.section("label", label, "what samples are answered with");
+  keys.key(
+      "features", features,
+      "the named inputs: a map from a name to columns and what is made of them (docs/data.md). Without it all "
+      "other columns are numbers, in one input x",
+      {.type_name = "a map of inputs"});
+}
+
+void CsvSource::describe(Keys& keys) {
+  keys.required_key("files", files, "files in CSV, plain or gzip; * and ? stand for parts of names, sorted",
+                    kFilesRule);
+  keys.key("delimiter", delimiter, "what stands between two cells: one character, or tab");
+  keys.key("header", header,
+           "true: the first line of each file names the columns; false: none does; or the names",
+           {.type_name = "true, false or a list of names"});
+  keys.key("from", from, "where the part of the records that is read begins, of 1", {.min = 0, .below = 1});
+  keys.key("to", to, "where it ends, of 1: to: 0.8 and in data.test from: 0.8 split a table by position",
+           {.max = 1, .above = 0});
+  keys.optional_section(
+      "schema", schema,
+      "how columns become samples; required in data.train, and that of data.train in data.test");
+  keys.choice("bad_records", bad_records, kBadRecords,
+              "what happens at a record with the wrong number of cells, a bad number or an unknown class");
+  keys.key("max_bad_share", max_bad_share,
+           "with bad_records: skip, more of them than this are an error all the same", {.min = 0, .max = 1});
+}
+
+void LibsvmSource::describe(Keys& keys) {
+  keys.required_key("files", files, "files of lines `label index:value ...`, plain or gzip", kFilesRule);
+  keys.key("base", base, "the least index: 0 or 1", {.min = 0, .max = 1});
+  keys.key("features", features, "how many; 0 means up to the greatest index of data.train",
+           {.min = 0, .max = 1 << 24});
+  describe_label_type(keys, "label", label);
+  keys.key("drop_unknown", drop_unknown,
+           "leave out features beyond those of data.train; false: they are an error");
+}
+
 std::vector<SourceKeyType> built_in_source_keys() {
   return {source_key_type<IdxSource>("idx", "images and labels in IDX files, gzip or plain"),
           source_key_type<FashionMnistSource>("fashion_mnist", "the folder of Fashion-MNIST"),
           source_key_type<DigitsSource>("digits", "generated images of digits: no files"),
+          source_key_type<CsvSource>("csv", "tables of numbers and words: comma or tab separated text"),
+          source_key_type<LibsvmSource>("libsvm", "rows of label index:value ..."),
           source_key_type<TextSource>("text", "the words of a text, side by side in sequences")};
 }
 

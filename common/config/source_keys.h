@@ -67,6 +67,54 @@ struct TextSource {
   bool operator==(const TextSource&) const = default;
 };
 
+// What a table's label is.
+enum class LabelType : std::uint8_t { cls, number };
+inline constexpr Choice<LabelType> kLabelTypes[] = {{LabelType::cls, "class"}, {LabelType::number, "number"}};
+
+struct TableLabelKeys {
+  std::string column;                // or
+  std::vector<std::string> columns;  // several numbers
+  LabelType type = LabelType::cls;
+  std::vector<std::string> classes;  // in the order of the model's outputs; none: those of the training data
+  void describe(Keys& keys);
+  bool operator==(const TableLabelKeys&) const = default;
+};
+
+enum class BadRecords : std::uint8_t { fail, skip };
+inline constexpr Choice<BadRecords> kBadRecords[] = {{BadRecords::fail, "fail"}, {BadRecords::skip, "skip"}};
+
+// How the columns of a table become a sample. `features` is bound by worker/data/table_schema.h.
+struct TableSchemaKeys {
+  TableLabelKeys label;
+  ConfigNode features;
+  void describe(Keys& keys);
+  bool operator==(const TableSchemaKeys&) const = default;
+};
+
+struct CsvSource {
+  ConfigNode files;  // a text or a list of them
+  std::string delimiter = ",";
+  ConfigNode header = ConfigNode::plain("true");  // true, false, or the columns' names
+  double from = 0, to = 1;                        // the part of the records that is read
+  std::optional<TableSchemaKeys> schema;
+  BadRecords bad_records = BadRecords::fail;
+  double max_bad_share = 0.01;
+  void describe(Keys& keys);
+  bool predicts_numbers() const { return schema && schema->label.type == LabelType::number; }
+  bool operator==(const CsvSource&) const = default;
+};
+
+struct LibsvmSource {
+  ConfigNode files;
+  std::int64_t base = 1;
+  std::int64_t features = 0;  // 0: up to the greatest index of the training data
+  LabelType label = LabelType::cls;
+  bool drop_unknown = false;
+  void describe(Keys& keys);
+  bool predicts_numbers() const { return label == LabelType::number; }
+  bool operator==(const LibsvmSource&) const = default;
+};
+
 std::vector<SourceKeyType> built_in_source_keys();
 
 }  // namespace varscope

@@ -194,13 +194,17 @@ auto at_source(const JobConfig& job, const char* path, Work work) {
 
 }  // namespace
 
-std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split) {
+std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split,
+                                      const std::string& schema) {
   const bool train = split == DataSplit::train;
+  if (!train && schema.empty() && needs_schema(source))
+    return load_dataset(job, source, split, load_dataset(job, job.data.train, DataSplit::train)->schema());
   return at_source(job, train ? "data.train" : "data.test", [&] {
     auto data = open_source(source, {.position = split,
                                      .streams = train ? job.train.batch : job.train.eval_batch,
                                      .train = train ? nullptr : &job.data.train,
-                                     .root = data_root()});
+                                     .root = data_root(),
+                                     .schema = schema});
     if (data->size() == 0) fail(ErrorKind::data, "has no samples");
     return data;
   });
@@ -250,12 +254,16 @@ std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const Layer
   auto m = std::make_unique<WorkerModel>();
   m->train = load_dataset(job, job.data.train, DataSplit::train);
   if (job.data.test) {
-    m->test = load_dataset(job, *job.data.test, DataSplit::test);
+    m->test = load_dataset(job, *job.data.test, DataSplit::test, m->train->schema());
     check_test_data(job, DataFacts::of(*m->train), DataFacts::of(*m->test));
   }
   build_worker_model(*m, job, DataFacts::of(*m->train), layers);
   if (m->test) check_test_classes(job, m->model, DataFacts::of(*m->train), DataFacts::of(*m->test));
   for (std::string& w : batch_warnings(job, m->train->size())) m->warnings.push_back(std::move(w));
+  for (const std::string& w : m->train->warnings()) m->warnings.push_back("data.train: " + w);
+  if (m->test) {
+    for (const std::string& w : m->test->warnings()) m->warnings.push_back("data.test: " + w);
+  }
   return m;
 }
 

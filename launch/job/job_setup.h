@@ -56,7 +56,10 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
                             int n_ranks = 1);
 
 // Reads or draws data.train or data.test. Throws Error(data) that begins with the place in the config.
-std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split);
+// `schema`: that of the training data, for data.test; where it is empty and needed, data.train is read for
+// it.
+std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split,
+                                      const std::string& schema = {});
 
 // For --fresh, once everything else is known to be right: renames an earlier run's checkpoints and metrics.
 // After a crash in between, the same call completes it. Rank 0 only. Throws Error(checkpoint) while another

@@ -28,6 +28,10 @@ class Dataset {
   // The named arrays; the first has sample_shape() and features().
   virtual std::vector<InputSpec> inputs() const;
   SampleSpec spec() const { return {inputs(), target(), label_shape()}; }
+  // All that it takes to read other samples as these are read, as a text; empty where the config says it.
+  virtual std::string schema() const { return {}; }
+  // What a user should know of the data, a line each.
+  virtual std::vector<std::string> warnings() const { return {}; }
   // Of classes that are words or other numbers than 0, 1, ...; by class, or empty.
   virtual std::vector<std::string> class_names() const { return {}; }
   virtual Features features() const { return Features::real; }

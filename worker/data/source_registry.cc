@@ -4,6 +4,7 @@
 
 #include "common/base/error.h"
 #include "common/config/source_keys.h"
+#include "worker/data/csv.h"
 #include "worker/data/digits.h"
 #include "worker/data/idx.h"
 #include "worker/data/pairs.h"
@@ -88,8 +89,10 @@ Opener opener(const char* name, std::unique_ptr<Dataset> (*open)(const S&, const
 }
 
 std::vector<Opener>& openers() {
-  static std::vector<Opener> all = {opener("idx", open_idx), opener("fashion_mnist", open_fashion_mnist),
-                                    opener("digits", open_digits), opener("text", open_text)};
+  static std::vector<Opener> all = {
+      opener("idx", open_idx),       opener("fashion_mnist", open_fashion_mnist),
+      opener("digits", open_digits), opener("csv", open_csv),
+      opener("libsvm", open_libsvm), opener("text", open_text)};
   return all;
 }
 
@@ -111,6 +114,9 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
 }
 
 void check_test_source(const DataSourceConfig& test, const DataSourceConfig& train) {
+  if (needs_schema(test) && test.type() != train.type())
+    fail(ErrorKind::config, "must be of type {}, as data.train: its columns are read in the same way",
+         train.type());
   const auto* of_test = test.get<TextSource>();
   if (of_test == nullptr) return;
   const auto* of_train = train.get<TextSource>();
@@ -121,6 +127,10 @@ void check_test_source(const DataSourceConfig& test, const DataSourceConfig& tra
          "test_fraction is {}, but {} for the same file in data.train: words would be trained on and tested",
          of_test->test_fraction, of_train->test_fraction);
   }
+}
+
+bool needs_schema(const DataSourceConfig& test) {
+  return test.get<CsvSource>() != nullptr || test.get<LibsvmSource>() != nullptr;
 }
 
 std::filesystem::path data_root() {

@@ -18,6 +18,7 @@ struct SourceContext {
   std::int64_t streams = 1;                 // of a text: how many sequences are read side by side
   const DataSourceConfig* train = nullptr;  // of data.test: data.train
   std::filesystem::path root;               // relative files and folders are under it
+  std::string schema = {};                  // Dataset::schema() of the training data; empty: these are them
 };
 
 using OpenSource = std::function<std::unique_ptr<Dataset>(const DataSourceConfig&, const SourceContext&)>;
@@ -42,6 +43,9 @@ void add_source(std::string name, std::string summary, Open open) {
                   [open = std::move(open)](const DataSourceConfig& source, const SourceContext& context)
                       -> std::unique_ptr<Dataset> { return open(*source.get<S>(), context); });
 }
+
+// Whether a data.test of this type is read with the schema of the training data.
+bool needs_schema(const DataSourceConfig& test);
 
 // Reads or draws a data set. Throws Error(data), or Error(config) for a test source that does not go with the
 // source of data.train.

@@ -170,6 +170,7 @@ TEST(Integers, EveryKeyHasARangeAndSaysItInPlace) {
       if (section == "data.train" || section == "data.test") {
         if (key.selector.empty()) value = "type: digits, " + value;
         if (value.starts_with("type: text")) value += ", file: f";
+        if (value.starts_with("type: csv") || value.starts_with("type: libsvm")) value += ", files: f";
         if (value.starts_with("type: idx")) value += ", images: f, labels: f";
       }
       if (section == "checkpoint.keep_best") value += ", metric: loss";

@@ -286,6 +286,28 @@ TEST(ExactState, OfEveryDataSource) {
   pairs.loss = "sigmoid_cross_entropy";
   idx.data = "{type: idx, images: " + (dir / "images") + ", labels: " + (dir / "labels") + "}";
   fashion.data = "{type: fashion_mnist, folder: " + (dir / "fashion") + "}";
+  std::string table = "a,b,word,y,z\n", svm;
+  for (int i = 0; i < 120; ++i) {
+    const int a = static_cast<int>(random() % 100), b = static_cast<int>(random() % 100);
+    table += fmt::format("{},{},w{},{},{}\n", a, b, b % 7, (a + b) % 10, a - 2 * b);
+    svm += fmt::format("{} {}:{} 8:1\n", (a + b) % 10, 1 + a % 7, b);
+  }
+  testing::spit(dir / "table.csv", table);
+  testing::spit(dir / "table.svm", svm);
+  const std::string csv = "{type: csv, files: " + (dir / "table.csv") + ", schema: {label: {column: ";
+  Job classes = plain, numbers = plain, rows_of_svm = plain;
+  classes.data = csv + "y}, features: {x: {columns: [a, b], transform: standardize}}}}";
+  numbers.data = csv +
+                 "z, type: number}, features: {word: {columns: word, vocabulary: {size: 6}}, "
+                 "x: {columns: [a, b], transform: [log1p, min_max]}}}}";
+  numbers.layers =
+      "    - {type: embedding, input: word, vocabulary: 6, units: 3}\n    - {type: flatten, name: words}\n"
+      "    - {type: concat, inputs: [x, words]}\n    - {type: dense, units: 6, activation: tanh}\n";
+  numbers.output = "    - {type: dense, units: 1}\n";
+  numbers.loss = "mean_squared_error";
+  rows_of_svm.data = "{type: libsvm, files: " + (dir / "table.svm") + "}";
+  rows["csv"] = {classes, numbers};
+  rows["libsvm"] = {rows_of_svm};
   rows["digits"] = {digits, pairs};
   rows["idx"] = {idx};
   rows["fashion_mnist"] = {fashion};

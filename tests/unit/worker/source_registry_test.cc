@@ -60,7 +60,7 @@ TEST_F(SourceRegistry, AProgramsOwnSourceIsReadDumpedAndOpened) {
 
 TEST_F(SourceRegistry, ItsMistakesAreToldAsThoseOfBuiltInOnes) {
   EXPECT_THAT(thrown([] { parse("{type: blanc, folder: x}"); }),
-              HasSubstr("job.yaml:3:17: data.train.type: expected one of idx, fashion_mnist, digits, text"));
+              HasSubstr("job.yaml:3:17: data.train.type: expected one of idx, fashion_mnist, digits, csv,"));
   EXPECT_THAT(thrown([] { parse("{type: blanc, folder: x}"); }), HasSubstr("did you mean \"blank\"?"));
   EXPECT_THAT(thrown([] { parse("{folder: x}"); }), HasSubstr("data.train.type: missing; "));
   EXPECT_THAT(thrown([] { parse("{type: blank, folder: x, sampels: 3}"); }),

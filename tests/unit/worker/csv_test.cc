@@ -1,0 +1,313 @@
+#include "worker/data/csv.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <zlib.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "common/config/job_config.h"
+#include "common/config/yaml_reader.h"
+#include "tests/support/thrown.h"
+#include "worker/data/csv_reader.h"
+#include "worker/data/table_schema.h"
+
+namespace varscope {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using testing::thrown;
+
+class CsvTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "varscope-csv-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    dir_ = name;
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  void write(const std::string& name, const std::string& text) const {
+    std::ofstream(dir_ / name, std::ios::binary) << text;
+  }
+  static DataSourceConfig source(const std::string& keys) {
+    return parse_job(read_yaml_text("job: {name: t}\ndata: {train: {type: csv, " + keys +
+                                        "}}\nmodel: {loss: softmax_cross_entropy, layers: [{type: dense, "
+                                        "units: 2}]}\n",
+                                    "job.yaml"),
+                     "job.yaml")
+        .data.train;
+  }
+  std::unique_ptr<Dataset> open(const std::string& keys, const std::string& schema = "") const {
+    return open_source(source(keys), {.root = dir_, .schema = schema});
+  }
+  // All of a table's input, in its order.
+  static std::vector<double> numbers(const Dataset& data, std::size_t input = 0) {
+    const Batch batch(data.spec(), DType::float64, data.size());
+    std::vector<std::int64_t> all(static_cast<std::size_t>(data.size()));
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+    const BatchView view = batch.view(data.size());
+    data.read(all, view);
+    const TensorView& x = input < view.inputs.size() ? view.inputs[input] : view.y;
+    std::vector<double> values;
+    for (std::int64_t i = 0; i < x.shape().n_elements(); ++i)
+      values.push_back(x.dtype() == DType::int32 ? x.data<std::int32_t>()[i] : x.data<double>()[i]);
+    return values;
+  }
+  static std::vector<double> labels(const Dataset& data) { return numbers(data, 99); }
+
+  fs::path dir_;
+};
+
+TEST_F(CsvTest, ReadsNumbersAndClassesByName) {
+  write("a.csv", "a,y,b\n1,cat,2\n3,dog,4.5\n-5e1,cat,+6\n");
+  const auto data = open("files: a.csv, schema: {label: {column: y}}");
+  EXPECT_EQ(data->size(), 3);
+  EXPECT_EQ(data->sample_shape(), Shape{2});
+  EXPECT_THAT(data->class_names(), ElementsAre("cat", "dog"));
+  EXPECT_THAT(numbers(*data), ElementsAre(1, 2, 3, 4.5, -50, 6));
+  EXPECT_THAT(labels(*data), ElementsAre(0, 1, 0));
+}
+
+// RFC 4180, and what programs write beside it.
+TEST_F(CsvTest, QuotesLineEndsAndMarks) {
+  write("a.csv", "\xef\xbb\xbf\"a\",\"the \"\"y\"\"\"\r\n\r\n\"1\",\"x,\ny\"\r\n\n2,z\r\n3,\"\"\"\"");
+  const auto data = open("files: a.csv, schema: {label: {column: 'the \"y\"'}}");
+  EXPECT_THAT(numbers(*data), ElementsAre(1, 2, 3));
+  EXPECT_THAT(data->class_names(), ElementsAre("\"", "x,\ny", "z"));
+}
+
+TEST_F(CsvTest, ManyFilesInTheOrderOfTheirNamesGzipToo) {
+  write("b-2.csv", "3,1\n4,0\n");
+  write("b-1.csv", "1,0\n2,1\n");
+  gzFile z = gzopen((dir_ / "a.csv.gz").c_str(), "wb");
+  gzputs(z, "0,1\n");
+  gzclose(z);
+  const auto data = open("files: [a.csv.gz, 'b-*.csv'], header: [v, y], schema: {label: {column: y}}");
+  EXPECT_THAT(numbers(*data), ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(labels(*data), ElementsAre(1, 0, 1, 1, 0));
+  EXPECT_THAT(thrown([&] { open("files: 'c-*.csv', schema: {label: {column: y}}"); }),
+              HasSubstr("matches no file"));
+}
+
+TEST_F(CsvTest, ColumnsByRangeAndNumberAndDelimiters) {
+  write("a.tsv", "1\t2\t3\t4\t-1\n5\t6\t7\t8\t1\n");
+  const auto data = open(
+      "files: a.tsv, delimiter: tab, header: false, schema: {label: {column: 4}, features: {"
+      "left: {columns: [\"0..1\"]}, right: {columns: 3}}}");
+  ASSERT_EQ(data->inputs().size(), 2U);
+  EXPECT_EQ(data->inputs()[0].name, "left");
+  EXPECT_THAT(numbers(*data, 0), ElementsAre(1, 2, 5, 6));
+  EXPECT_THAT(numbers(*data, 1), ElementsAre(4, 8));
+  EXPECT_THAT(data->class_names(), ElementsAre("-1", "1"));
+}
+
+TEST_F(CsvTest, NumbersAsLabels) {
+  write("a.csv", "a,p,q\n1,2,3\n4,5,6\n");
+  const auto data = open("files: a.csv, schema: {label: {columns: [q, p], type: number}}");
+  EXPECT_EQ(data->target(), Target::numbers);
+  EXPECT_EQ(data->label_shape(), Shape{2});
+  EXPECT_THAT(labels(*data), ElementsAre(3, 2, 6, 5));
+}
+
+TEST_F(CsvTest, ClassesOfNumbersAreOneHoweverTheyAreWritten) {
+  write("a.csv", "a,y\n1,+1\n2,1.0\n3,10\n4,9\n5, 1\n");
+  const auto data = open("files: a.csv, schema: {label: {column: y}}");
+  EXPECT_THAT(data->class_names(), ElementsAre("1", "9", "10"));
+  EXPECT_THAT(labels(*data), ElementsAre(0, 0, 2, 1, 0));
+  const auto other = open("files: a.csv, schema: {label: {column: y, classes: [10, 1, 9]}}");
+  EXPECT_THAT(labels(*other), ElementsAre(1, 1, 0, 2, 1));
+}
+
+TEST_F(CsvTest, MissingNumbers) {
+  write("a.csv", "a,b,y\n1,,0\nNA,2,1\n3,4,0\n");
+  EXPECT_THAT(thrown([&] { open("files: a.csv, schema: {label: {column: y}}"); }),
+              AllOf(StartsWith("data: " + (dir_ / "a.csv:2:3: column \"b\": has no value (\"\")").string()),
+                    HasSubstr("missing: mean")));
+  const auto zero =
+      open("files: a.csv, schema: {label: {column: y}, features: {x: {columns: [a, b], missing: -7}}}");
+  EXPECT_THAT(numbers(*zero), ElementsAre(1, -7, -7, 2, 3, 4));
+  const auto mean = open(
+      "files: a.csv, schema: {label: {column: y}, features: {x: {columns: [a, b], missing: mean, indicator: true}}}");
+  EXPECT_EQ(mean->sample_shape(), Shape{4});
+  EXPECT_THAT(numbers(*mean), ElementsAre(1, 3, 0, 1, 2, 2, 1, 0, 3, 4, 0, 0));
+}
+
+TEST_F(CsvTest, TransformsAreOfTheTrainingDataAndTravel) {
+  write("a.csv", "a,b,c,y\n1,2,7,0\n3,6,7,1\n");
+  const std::string keys =
+      "files: a.csv, schema: {label: {column: y}, features: {s: {columns: [a, c], transform: standardize}, "
+      "m: {columns: [b], transform: min_max}, l: {columns: [b], transform: [log1p, min_max]}}}";
+  const auto train = open(keys);
+  EXPECT_THAT(numbers(*train, 0), ElementsAre(-1, 0, 1, 0));
+  EXPECT_THAT(numbers(*train, 1), ElementsAre(0, 1));
+  EXPECT_THAT(numbers(*train, 2), ElementsAre(0, 1));
+  write("b.csv", "y,c,b,a\n0,8,10,5\n");
+  const auto test = open("files: b.csv", train->schema());
+  EXPECT_THAT(numbers(*test, 0), ElementsAre(3, 1));
+  EXPECT_THAT(numbers(*test, 1), ElementsAre(2));
+  EXPECT_DOUBLE_EQ(numbers(*test, 2)[0], (std::log1p(10) - std::log1p(2)) / (std::log1p(6) - std::log1p(2)));
+  EXPECT_EQ(schema_from_json(train->schema()), schema_from_json(to_json(schema_from_json(train->schema()))));
+}
+
+TEST_F(CsvTest, WordsBecomeIdsByFrequencyThenByBytes) {
+  write("a.csv", "w,v,y\nb,u,0\na,u,1\nb,u,0\nc,t,1\n");
+  const auto train = open(
+      "files: a.csv, schema: {label: {column: y}, features: {x: {columns: [w, v], vocabulary: {size: 3}}}}");
+  ASSERT_EQ(train->inputs()[0].features, Features::ids);
+  EXPECT_EQ(train->inputs()[0].n_ids, 6);
+  EXPECT_THAT(numbers(*train), ElementsAre(1, 4, 2, 4, 1, 4, 0, 5));
+  write("b.csv", "w,v,y\nnew,t,0\n");
+  EXPECT_THAT(numbers(*open("files: b.csv", train->schema())), ElementsAre(0, 5));
+  const auto hashed =
+      open("files: a.csv, schema: {label: {column: y}, features: {x: {columns: [w, v], hash: 10}}}");
+  const std::vector<double> ids = numbers(*hashed);
+  EXPECT_EQ(hashed->inputs()[0].n_ids, 20);
+  EXPECT_EQ(ids[0], ids[4]);
+  EXPECT_LT(ids[0], 10);
+  EXPECT_GE(ids[1], 10);
+}
+
+TEST_F(CsvTest, PartsByPosition) {
+  write("a.csv", "a,y\n0,0\n1,1\n2,0\n3,1\n4,0\n");
+  EXPECT_THAT(numbers(*open("files: a.csv, to: 0.6, schema: {label: {column: y}}")), ElementsAre(0, 1, 2));
+  EXPECT_THAT(numbers(*open("files: a.csv, from: 0.6, schema: {label: {column: y}}")), ElementsAre(3, 4));
+}
+
+TEST_F(CsvTest, BadRecordsAreToldInPlace) {
+  const std::string schema = ", schema: {label: {column: y}}";
+  const auto told = [&](const std::string& text) {
+    write("a.csv", text);
+    return thrown([&] { open("files: a.csv" + schema); });
+  };
+  const std::string at = "data: " + (dir_ / "a.csv").string();
+  EXPECT_EQ(told("a,y\n1,0\n2\n"), at + ":3: 1 cells where 2 are expected: \"2\"");
+  EXPECT_EQ(told("a,y\n1,0\n2,0,9\n"), at + ":3: 3 cells where 2 are expected: \"2 | 0 | 9\"");
+  EXPECT_EQ(told("a,y\n1,0\n0x3,1\n"), at + ":3:1: column \"a\": expected a number, got \"0x3\"");
+  EXPECT_EQ(told("a,y\n1,0\n1e999,1\n"), at + ":3:1: column \"a\": expected a number, got \"1e999\"");
+  EXPECT_EQ(told("a,y\n1,0\n2,\n"), at + ":3:3: column \"y\": has no class");
+  EXPECT_THAT(told("a,y\n1,0\n\"2,1\n3,1\n"),
+              StartsWith(at + ":3:1: a quote that is not closed by the end of the file"));
+  EXPECT_EQ(told("a,y\n1,0\n\"2\"x,1\n"), at + ":3:4: text behind a closing quote");
+  EXPECT_THAT(told(std::string("a,y\n1,0\n2\0,1\n", 14)), StartsWith(at + ":3:2: a NUL byte"));
+  EXPECT_EQ(told("a,y\n"), at + ": has no samples; is there more than a header?");
+  EXPECT_EQ(told(""), at + ": has no records");
+  EXPECT_EQ(told("a,a\n1,0\n"), at + ":1:1: two columns are called \"a\"");
+  EXPECT_THAT(told("a,x\n1,0\n"),
+              HasSubstr("config: schema.label: the table has no column \"y\"; it has 2 columns: a, x"));
+}
+
+TEST_F(CsvTest, BadRecordsMayBeSkippedAndAreCounted) {
+  write("a.csv", "a,y\n1,0\nx,1\n3,1\n4\n");
+  const auto data = open("files: a.csv, bad_records: skip, max_bad_share: 0.5, schema: {label: {column: y}}");
+  EXPECT_THAT(numbers(*data), ElementsAre(1, 3));
+  ASSERT_EQ(data->warnings().size(), 1U);
+  EXPECT_THAT(data->warnings()[0],
+              AllOf(HasSubstr("2 of 4 records are left out (bad_records: skip); the first: "),
+                    HasSubstr("a.csv:3:1: column \"a\": expected a number")));
+  EXPECT_THAT(thrown([&] { open("files: a.csv, bad_records: skip, schema: {label: {column: y}}"); }),
+              HasSubstr("2 of 4 records are bad, more than max_bad_share 0.01; the first: "));
+}
+
+TEST_F(CsvTest, OtherDataMustHaveTheColumnsAndClasses) {
+  write("a.csv", "a,bb,y\n1,2,u\n3,4,v\n");
+  const std::string schema = open("files: a.csv, schema: {label: {column: y}}")->schema();
+  write("b.csv", "a,b,y\n1,2,u\n");
+  EXPECT_THAT(thrown([&] { open("files: b.csv", schema); }),
+              HasSubstr("has no column \"bb\", which the training data have"));
+  write("c.csv", "a,bb,y\n1,2,w\n");
+  EXPECT_THAT(thrown([&] { open("files: c.csv", schema); }),
+              HasSubstr("c.csv:2:5: column \"y\": \"w\" is no class; there are u, v"));
+}
+
+TEST_F(CsvTest, MistakesOfTheSchemaAreTold) {
+  write("a.csv", "aa,width,y\n1,2,0\n");
+  const auto told = [&](const std::string& features) {
+    return thrown(
+        [&] { open("files: a.csv, schema: {label: {column: y}, features: {x: {" + features + "}}}"); });
+  };
+  EXPECT_THAT(told("columns: [widht]"),
+              HasSubstr("schema.features.x: the table has no column \"widht\"; did you mean \"width\"?"));
+  EXPECT_THAT(told("columns: [aa, aa]"), HasSubstr("column \"aa\" is named twice"));
+  EXPECT_THAT(told("columns: [y]"),
+              HasSubstr("column \"y\" is the label: the answer would be among the features"));
+  EXPECT_THAT(told("columns: [width..aa]"), HasSubstr("range \"width..aa\" ends before it begins"));
+  EXPECT_THAT(told("columns: [aa], transform: log"),
+              HasSubstr("expected one of none, log1p, standardize, min_max"));
+  EXPECT_THAT(told("columns: [aa], missing: some"),
+              HasSubstr("expected error, mean or a number, got \"some\""));
+  EXPECT_THAT(told("columns: [aa], indicator: true"), HasSubstr("needs missing"));
+  EXPECT_THAT(told("columns: [aa], hash: 4, transform: log1p"), HasSubstr("are for numbers, not for words"));
+  EXPECT_THAT(told("columns: [aa], hsah: 4"), HasSubstr("did you mean \"hash\"?"));
+  EXPECT_THAT(thrown([&] { open("files: a.csv"); }),
+              HasSubstr("schema: missing; it says which column is the label"));
+  EXPECT_THAT(thrown([&] { open("files: a.csv, delimiter: ';;', schema: {label: {column: y}}"); }),
+              HasSubstr("delimiter: expected one character, or tab"));
+  EXPECT_THAT(thrown([&] { open("files: none.csv, schema: {label: {column: y}}"); }),
+              HasSubstr("no such file"));
+}
+
+TEST(Numbers, AreReadAsPeopleWriteThem) {
+  EXPECT_EQ(number_in(" +1.5e3 "), 1500);
+  EXPECT_EQ(number_in("-.5"), -0.5);
+  EXPECT_EQ(number_in("5."), 5);
+  EXPECT_EQ(number_in("1e-999"), 0);
+  for (const char* text :
+       {"", " ", "+", "nan", "inf", "-inf", "0x10", "1,5", "1 2", "1e999", "--1", "+-1", "1e"})
+    EXPECT_FALSE(number_in(text)) << text;
+}
+
+class LibsvmTest : public CsvTest {
+ protected:
+  std::unique_ptr<Dataset> open_svm(const std::string& text, const std::string& keys = "",
+                                    const std::string& schema = "") const {
+    write("a", text);
+    const JobConfig job = parse_job(
+        read_yaml_text("job: {name: t}\ndata: {train: {type: libsvm, files: a" + keys +
+                           "}}\nmodel: {loss: softmax_cross_entropy, layers: [{type: dense, units: 2}]}\n",
+                       "job.yaml"),
+        "job.yaml");
+    return open_source(job.data.train, {.root = dir_, .schema = schema});
+  }
+};
+
+TEST_F(LibsvmTest, ReadsRowsAsTheyAreFound) {
+  const auto data = open_svm("+1 1:0.5 3:2 \n-1 qid:7 2:1 # a comment\n\n# none\n-1\n");
+  EXPECT_EQ(data->sample_shape(), Shape{3});
+  EXPECT_THAT(numbers(*data), ElementsAre(0.5, 0, 2, 0, 1, 0, 0, 0, 0));
+  EXPECT_THAT(data->class_names(), ElementsAre("-1", "1"));
+  EXPECT_THAT(labels(*data), ElementsAre(1, 0, 0));
+  EXPECT_THAT(numbers(*open_svm("1 0:1 1:2\n0 1:3\n", ", base: 0")), ElementsAre(1, 2, 0, 3));
+  EXPECT_THAT(labels(*open_svm("1.5 1:1\n-2 1:2\n", ", label: number")), ElementsAre(1.5, -2));
+}
+
+TEST_F(LibsvmTest, ATestSetMayHaveFewerFeaturesAndNotMore) {
+  const std::string schema = open_svm("0 1:1 3:1\n1 2:1\n")->schema();
+  EXPECT_THAT(numbers(*open_svm("0 1:5\n", "", schema)), ElementsAre(5, 0, 0));
+  EXPECT_THAT(thrown([&] { open_svm("0 1:5\n1 2:1 7:1\n", "", schema); }),
+              HasSubstr("a:2:7: feature 7 is beyond those of the training data, which end at 3"));
+  EXPECT_THAT(numbers(*open_svm("0 1:5 7:1\n", ", drop_unknown: true", schema)), ElementsAre(5, 0, 0));
+  EXPECT_THAT(thrown([&] { open_svm("2 1:5\n", "", schema); }),
+              HasSubstr("a:1: \"2\" is no class; there are 0, 1"));
+}
+
+TEST_F(LibsvmTest, WhatIsNoRowIsToldInPlace) {
+  const auto told = [&](const std::string& text) { return thrown([&] { open_svm(text); }); };
+  EXPECT_THAT(told("1 2\n"), HasSubstr("a:1:3: expected index:value, got \"2\""));
+  EXPECT_THAT(told("1 x:2\n"), HasSubstr("a:1:3: expected index:value"));
+  EXPECT_THAT(told("1 2:x\n"), HasSubstr("a:1:3: expected a number behind the colon, got \"2:x\""));
+  EXPECT_THAT(told("1 0:1\n"), HasSubstr("a:1:3: index 0 is out of range; with base: 1 allowed are 1 to "));
+  EXPECT_THAT(told("1 99999999999:1\n"), HasSubstr("is out of range"));
+  EXPECT_THAT(told("1 99999999999999999999999:1\n"), HasSubstr("expected index:value"));
+  EXPECT_THAT(told("0 1:1\n1 3:1 2:1\n"), HasSubstr("a:2:7: index 2 is not greater than the one before"));
+  EXPECT_THAT(told("1:2 2:3\n"), HasSubstr("a:1:1: expected a label before the first index:value"));
+  EXPECT_THAT(told(""), HasSubstr("has no rows"));
+}
+
+}  // namespace
+}  // namespace varscope

@@ -1,0 +1,212 @@
+#include "worker/data/csv.h"
+
+#include <glob.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "common/base/error.h"
+#include "common/base/text.h"
+#include "worker/data/csv_reader.h"
+#include "worker/data/table.h"
+
+namespace varscope {
+namespace {
+
+char delimiter_of(const std::string& text) {
+  if (text == "tab" || text == "\\t") return '\t';
+  if (text.size() != 1 || text == "\"" || text == "\n" || text == "\r")
+    fail(ErrorKind::config, "delimiter: expected one character, or tab, got {}",
+         ConfigNode::text(text).describe());
+  return text[0];
+}
+
+std::vector<std::string> texts_of(const ConfigNode& list) {
+  std::vector<std::string> texts;
+  for (const ConfigNode& item : list.items) {
+    if (!item.is_scalar())
+      fail(ErrorKind::config, "header: expected names of columns, got {}", item.describe());
+    texts.push_back(item.scalar);
+  }
+  return texts;
+}
+
+// What stands in a header, without spaces around it.
+std::vector<std::string> names_of(const CsvRecord& record) {
+  std::vector<std::string> names;
+  for (std::string_view cell : record.cells) {
+    while (cell.starts_with(' ')) cell.remove_prefix(1);
+    while (cell.ends_with(' ')) cell.remove_suffix(1);
+    names.emplace_back(cell);
+  }
+  return names;
+}
+
+class CsvTable {
+ public:
+  CsvTable(const CsvSource& source, const SourceContext& context)
+      : source_(source),
+        context_(context),
+        delimiter_(delimiter_of(source.delimiter)),
+        files_(files_of(source.files, context.root)) {
+    const ConfigNode& header = source.header;
+    has_header_ = header.is_scalar() && header.scalar == "true";
+    if (header.is_list()) header_ = texts_of(header);
+    if (!has_header_ && !header.is_list() && !(header.is_scalar() && header.scalar == "false"))
+      fail(ErrorKind::config, "header: expected true, false or a list of names, got {}", header.describe());
+    if (!(source.from < source.to))
+      fail(ErrorKind::config, "from is {}, to is {}: nothing is between", source.from, source.to);
+  }
+
+  std::unique_ptr<Dataset> open() {
+    for (const auto& file : files_) read(file);
+    if (!builder_) fail(ErrorKind::data, "{}: has no records", files_.front().string());
+    const std::int64_t n = builder_->size(), all = n + n_bad_;
+    if (n_bad_ > 0 && static_cast<double>(n_bad_) > source_.max_bad_share * static_cast<double>(all)) {
+      fail(ErrorKind::data, "{} of {} records are bad, more than max_bad_share {}; the first: {}", n_bad_,
+           all, source_.max_bad_share, first_bad_);
+    }
+    std::vector<std::string> warnings;
+    if (n_bad_ > 0) {
+      warnings.push_back(fmt::format("{} of {} records are left out (bad_records: skip); the first: {}",
+                                     n_bad_, all, first_bad_));
+    }
+    if (n == 0)
+      fail(ErrorKind::data, "{}: has no samples; is there more than a header?", files_.front().string());
+    const auto at = [&](double share) {
+      return static_cast<std::int64_t>(std::floor(share * static_cast<double>(n)));
+    };
+    return builder_->build(at(source_.from), at(source_.to), std::move(warnings));
+  }
+
+ private:
+  void read(const std::filesystem::path& file) {
+    CsvReader reader(file, delimiter_);
+    CsvRecord record;
+    bool is_first = true;
+    while (reader.next(record)) {
+      if (std::exchange(is_first, false) && has_header_) {
+        take_header(reader, record);
+        continue;
+      }
+      if (!builder_) begin(record);
+      try {
+        add(reader, record);
+      } catch (const Bad& bad) {
+        if (source_.bad_records == BadRecords::fail) fail(ErrorKind::data, "{}", bad.text);
+        if (n_bad_++ == 0) first_bad_ = bad.text;
+      }
+    }
+  }
+
+  void take_header(const CsvReader& reader, const CsvRecord& record) {
+    const std::vector<std::string> names = names_of(record);
+    if (header_.empty()) {
+      header_ = names;
+      for (std::size_t i = 0; i < names.size(); ++i) {
+        if (!names[i].empty() && std::ranges::count(names, names[i]) > 1)
+          fail(ErrorKind::data, "{}: two columns are called {}", reader.place(record, i).str(),
+               shown_cell(names[i]));
+      }
+    } else if (names != header_) {
+      fail(ErrorKind::data, "{}: another header than that of {}", reader.place(record, 0).str(),
+           files_.front().string());
+    }
+    if (!builder_) begin(record);
+  }
+
+  void begin(const CsvRecord& record) {
+    if (header_.empty()) {
+      for (std::size_t i = 0; i < record.cells.size(); ++i) header_.push_back(fmt::format("column {}", i));
+    }
+    if (context_.schema.empty()) {
+      if (!source_.schema)
+        fail(ErrorKind::config,
+             "schema: missing; it says which column is the label: schema: {{label: {{column: {}}}}}",
+             header_.back());
+      builder_.emplace(resolve_schema(*source_.schema, header_), false);
+      return;
+    }
+    TableSchema schema = schema_from_json(context_.schema);
+    for (TableInput& input : schema.inputs) place(input.columns);
+    place(schema.label.columns);
+    builder_.emplace(std::move(schema), true);
+  }
+
+  // Columns of other files are found by their names, where these have any.
+  void place(std::vector<TableColumn>& columns) const {
+    for (TableColumn& c : columns) {
+      const auto found = std::ranges::find(header_, c.name);
+      if (found != header_.end()) c.index = found - header_.begin();
+      if (found == header_.end() && (has_header_ || c.index >= std::ssize(header_))) {
+        fail(ErrorKind::data, "{}: has no column \"{}\", which the training data have{}",
+             files_.front().string(), c.name, did_you_mean(c.name, header_));
+      }
+    }
+  }
+
+  struct Bad {
+    std::string text;
+  };
+  void add(const CsvReader& reader, const CsvRecord& record) {
+    if (!record.problem.empty())
+      throw Bad{fmt::format("{}: {}", TextPlace{reader.name(), record.line, record.problem_column}.str(),
+                            record.problem)};
+    if (record.cells.size() != header_.size()) {
+      std::string shown;
+      for (const std::string_view cell : record.cells) {
+        if (shown.size() < 40) shown += (shown.empty() ? "" : " | ") + std::string(cell.substr(0, 40));
+      }
+      throw Bad{fmt::format("{}: {} cells where {} are expected: {}",
+                            reader.place(record, record.cells.size()).str(), record.cells.size(),
+                            header_.size(), shown_cell(shown))};
+    }
+    try {
+      builder_->add(record.cells);
+    } catch (const TableBuilder::BadCell& bad) {
+      throw Bad{
+          fmt::format("{}: {}", reader.place(record, static_cast<std::size_t>(bad.column)).str(), bad.what)};
+    }
+  }
+
+  const CsvSource& source_;
+  const SourceContext& context_;
+  char delimiter_;
+  std::vector<std::filesystem::path> files_;
+  bool has_header_ = true;
+  std::vector<std::string> header_;
+  std::optional<TableBuilder> builder_;
+  std::int64_t n_bad_ = 0;
+  std::string first_bad_;
+};
+
+}  // namespace
+
+std::vector<std::filesystem::path> files_of(const ConfigNode& files, const std::filesystem::path& root) {
+  std::vector<std::filesystem::path> found;
+  const bool is_list = files.is_list();
+  for (const ConfigNode& node : is_list ? files.items : std::vector<ConfigNode>{files}) {
+    if (!node.is_scalar() || node.scalar.empty())
+      fail(ErrorKind::config, "files: expected the name of a file or a list of them, got {}",
+           node.describe());
+    const std::string pattern = (root / node.scalar).string();
+    if (pattern.find_first_of("*?[") == std::string::npos) {
+      found.emplace_back(pattern);
+      continue;
+    }
+    glob_t all{};
+    const int code = ::glob(pattern.c_str(), 0, nullptr, &all);
+    for (std::size_t i = 0; code == 0 && i < all.gl_pathc; ++i) found.emplace_back(all.gl_pathv[i]);
+    ::globfree(&all);
+    if (code != 0) fail(ErrorKind::data, "{}: matches no file", pattern);
+  }
+  if (found.empty()) fail(ErrorKind::config, "files: names no file");
+  return found;
+}
+
+std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context) {
+  return CsvTable(source, context).open();
+}
+
+}  // namespace varscope

@@ -1,0 +1,171 @@
+#include "worker/data/csv_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+
+#include "common/base/error.h"
+
+namespace varscope {
+namespace {
+
+constexpr std::size_t kBlockBytes = std::size_t{1} << 18;
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
+std::string_view trimmed(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
+}
+
+}  // namespace
+
+std::string TextPlace::str() const {
+  return column > 0 ? fmt::format("{}:{}:{}", file, line, column) : fmt::format("{}:{}", file, line);
+}
+
+std::optional<double> number_in(std::string_view text) {
+  text = trimmed(text);
+  if (text.starts_with("+-")) return std::nullopt;
+  if (text.starts_with('+')) text.remove_prefix(1);
+  // Of the other forms that from_chars takes, "inf" and "nan" begin with a letter.
+  const std::size_t first = text.starts_with('-') ? 1 : 0;
+  if (first >= text.size() || (text[first] != '.' && (text[first] < '0' || text[first] > '9')))
+    return std::nullopt;
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (at != end || error == std::errc::invalid_argument) return std::nullopt;
+  // Out of range: too small is 0, too large is no number of ours.
+  if (error == std::errc::result_out_of_range) {
+    const std::size_t exponent = text.find_first_of("eE");
+    const bool is_small = exponent != std::string_view::npos && text.substr(exponent + 1).starts_with('-');
+    if (!is_small) return std::nullopt;
+    return 0.0;
+  }
+  return value;
+}
+
+std::string shown_cell(std::string_view text) {
+  constexpr std::size_t kMost = 40;
+  std::string shown(text.substr(0, kMost));
+  std::ranges::replace_if(
+      shown, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+  return fmt::format("\"{}{}\"", shown, text.size() > kMost ? "..." : "");
+}
+
+CsvReader::CsvReader(const std::filesystem::path& file, char delimiter)
+    : name_(file.string()), delimiter_(delimiter), file_(file), block_(kBlockBytes) {}
+
+TextPlace CsvReader::place(const CsvRecord& record, std::size_t cell) const {
+  return {name_, record.line, cell < record.columns.size() ? record.columns[cell] : 0};
+}
+
+bool CsvReader::next_line(std::string& line) {
+  bool any = false;
+  while (true) {
+    if (at_ == end_) {
+      end_ = file_.read(block_);
+      at_ = 0;
+      if (end_ == 0) break;
+    }
+    any = true;
+    const auto* begin = block_.data() + at_;
+    const auto* found = static_cast<const std::uint8_t*>(std::memchr(begin, '\n', end_ - at_));
+    const std::size_t n = found == nullptr ? end_ - at_ : static_cast<std::size_t>(found - begin);
+    if (line.size() + n > kMostRecordBytes) {
+      fail(ErrorKind::data,
+           "{}:{}: a record of more than {} bytes: is it text in lines, and is a quote left open?", name_,
+           line_ + 1, kMostRecordBytes);
+    }
+    line.append(reinterpret_cast<const char*>(begin), n);  // NOLINT(*-reinterpret-cast): bytes of text
+    at_ += n;
+    if (found == nullptr) continue;
+    ++at_;
+    break;
+  }
+  if (any) ++line_;
+  if (any && line_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
+  return any;
+}
+
+bool CsvReader::next(CsvRecord& record) {
+  do {
+    record_.clear();
+    if (!next_line(record_)) return false;
+    record.line = line_;
+  } while (record_.empty() || record_ == "\r");
+  cut(record);
+  return true;
+}
+
+// Goes over the record once; what lies in quotes across lines makes it longer on the way.
+void CsvReader::cut(CsvRecord& record) {
+  record.cells.clear();
+  record.columns.clear();
+  record.problem.clear();
+  cells_.clear();
+  struct Cell {
+    bool is_copied;
+    std::size_t begin, size;  // in cells_, or in record_
+  };
+  std::vector<Cell> cells;
+  const auto problem = [&](std::string text, std::size_t at) {
+    if (!record.problem.empty()) return;
+    record.problem = std::move(text);
+    record.problem_column = static_cast<std::int64_t>(at) + 1;
+  };
+  std::size_t at = 0, line_begin = 0;
+  while (true) {
+    const std::size_t begin = at;
+    record.columns.push_back(static_cast<std::int64_t>(begin - line_begin) + 1);
+    if (at >= record_.size() || record_[at] != '"') {
+      at = std::min(record_.find(delimiter_, at), record_.size());
+      std::size_t size = at - begin;
+      if (at == record_.size() && size > 0 && record_[at - 1] == '\r') --size;
+      cells.push_back({false, begin, size});
+    } else {
+      const std::size_t copy = cells_.size();
+      ++at;
+      bool is_open = true;
+      while (is_open) {
+        const std::size_t quote = record_.find('"', at);
+        if (quote == std::string::npos) {
+          cells_.append(record_, at);
+          at = record_.size();
+          std::string line;
+          const bool is_there = next_line(line);
+          if (!is_there || record_.size() + line.size() > kMostRecordBytes) {
+            fail(ErrorKind::data, "{}: a quote that is not closed {}; close it, or write it twice",
+                 place(record, record.columns.size() - 1).str(),
+                 is_there ? fmt::format("within {} bytes", kMostRecordBytes) : "by the end of the file");
+          }
+          cells_ += '\n';
+          record_ += '\n';
+          line_begin = at = record_.size();
+          record_ += line;
+          continue;
+        }
+        cells_.append(record_, at, quote - at);
+        at = quote + 1;
+        is_open = at < record_.size() && record_[at] == '"';
+        if (is_open) cells_ += record_[at++];
+      }
+      cells.push_back({true, copy, cells_.size() - copy});
+      if (at < record_.size() && record_[at] != delimiter_ &&
+          record_.compare(at, std::string::npos, "\r") != 0)
+        problem("text behind a closing quote", at - line_begin);
+      at = std::min(record_.find(delimiter_, at), record_.size());
+    }
+    if (at >= record_.size()) break;
+    ++at;
+  }
+  if (const std::size_t nul = record_.find('\0'); nul != std::string::npos)
+    problem("a NUL byte: is it text, plain or gzip?", nul);
+  for (const Cell& c : cells)
+    record.cells.push_back(std::string_view(c.is_copied ? cells_ : record_).substr(c.begin, c.size));
+}
+
+}  // namespace varscope

@@ -1,0 +1,162 @@
+// Rows of label index:value ...
+#include <algorithm>
+#include <charconv>
+
+#include "common/base/error.h"
+#include "worker/data/csv.h"
+#include "worker/data/csv_reader.h"
+#include "worker/data/table.h"
+
+namespace varscope {
+namespace {
+
+constexpr std::int64_t kMostFeatures = 1 << 24;
+
+// A row's features, by index from 0 on.
+struct Row {
+  std::string label;
+  double number = 0;
+  std::vector<std::pair<std::int64_t, double>> features;
+};
+
+class LibsvmReader {
+ public:
+  LibsvmReader(const LibsvmSource& source, std::int64_t n_features)
+      : source_(source), n_features_(n_features) {}
+
+  // The line without its comment.
+  Row read(const CsvReader& reader, const CsvRecord& record) const {
+    std::string_view rest = record.cells.front();
+    rest = rest.substr(0, rest.find('#'));
+    const char* begin = rest.data();
+    const auto place = [&](std::string_view word) {
+      return TextPlace{reader.name(), record.line, word.data() - begin + 1}.str();
+    };
+    Row row;
+    bool has_label = false;
+    std::int64_t before = -1;
+    while (true) {
+      const std::size_t at = rest.find_first_not_of(" \t\r");
+      if (at == std::string_view::npos) break;
+      rest.remove_prefix(at);
+      const std::string_view word = rest.substr(0, rest.find_first_of(" \t\r"));
+      rest.remove_prefix(word.size());
+      if (!has_label) {
+        take_label(row, word, place(word));
+        has_label = true;
+        continue;
+      }
+      if (word.starts_with("qid:")) continue;
+      const std::size_t colon = word.find(':');
+      std::int64_t index = 0;
+      const auto [end, error] =
+          std::from_chars(word.data(), word.data() + std::min(colon, word.size()), index);
+      if (colon == std::string_view::npos || error != std::errc() || end != word.data() + colon)
+        fail(ErrorKind::data, "{}: expected index:value, got {}", place(word), shown_cell(word));
+      const std::optional<double> value = number_in(word.substr(colon + 1));
+      if (!value)
+        fail(ErrorKind::data, "{}: expected a number behind the colon, got {}", place(word),
+             shown_cell(word));
+      if (index < source_.base || index - source_.base >= kMostFeatures) {
+        fail(ErrorKind::data, "{}: index {} is out of range; with base: {} allowed are {} to {}", place(word),
+             index, source_.base, source_.base, kMostFeatures - 1 + source_.base);
+      }
+      index -= source_.base;
+      if (index <= before)
+        fail(ErrorKind::data, "{}: index {} is not greater than the one before", place(word),
+             index + source_.base);
+      before = index;
+      if (n_features_ > 0 && index >= n_features_) {
+        if (source_.drop_unknown) continue;
+        fail(
+            ErrorKind::data,
+            "{}: feature {} is beyond those of the training data, which end at {}; say features: {} or more in "
+            "data.train, or drop_unknown: true here",
+            place(word), index + source_.base, n_features_ - 1 + source_.base, index + 1);
+      }
+      row.features.emplace_back(index, *value);
+    }
+    return row;
+  }
+
+ private:
+  void take_label(Row& row, std::string_view word, const std::string& place) const {
+    if (word.find(':') != std::string_view::npos)
+      fail(ErrorKind::data, "{}: expected a label before the first index:value, got {}", place,
+           shown_cell(word));
+    if (source_.label == LabelType::cls) {
+      row.label = class_name(word);
+      return;
+    }
+    const std::optional<double> value = number_in(word);
+    if (!value) fail(ErrorKind::data, "{}: expected a number as the label, got {}", place, shown_cell(word));
+    row.number = *value;
+  }
+
+  const LibsvmSource& source_;
+  std::int64_t n_features_;
+};
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceContext& context) {
+  TableSchema schema;
+  if (!context.schema.empty()) schema = schema_from_json(context.schema);
+  std::int64_t n_features = schema.inputs.empty() ? source.features : schema.inputs.front().width();
+  const LibsvmReader rows(source, n_features);
+  std::vector<Row> all;
+  std::int64_t greatest = 0;
+  std::string first;  // where the first label stands that the training data do not have
+  for (const auto& file : files_of(source.files, context.root)) {
+    CsvReader reader(file, '\0');
+    CsvRecord record;
+    while (reader.next(record)) {
+      if (!record.problem.empty())
+        fail(ErrorKind::data, "{}: {}", TextPlace{reader.name(), record.line, record.problem_column}.str(),
+             record.problem);
+      const std::string_view line = record.cells.front();
+      if (line.find_first_not_of(" \t\r") == std::string_view::npos || line.starts_with('#')) continue;
+      all.push_back(rows.read(reader, record));
+      for (const auto& [index, value] : all.back().features) greatest = std::max(greatest, index + 1);
+      const auto& classes = schema.label.classes;
+      if (source.label == LabelType::cls && !schema.inputs.empty() &&
+          std::ranges::find(classes, all.back().label) == classes.end()) {
+        fail(ErrorKind::data, "{}:{}: {} is no class; there are {}", reader.name(), record.line,
+             shown_cell(all.back().label), fmt::join(classes, ", "));
+      }
+    }
+  }
+  if (all.empty())
+    fail(ErrorKind::data, "{}: has no rows", files_of(source.files, context.root).front().string());
+  if (n_features == 0) n_features = std::max<std::int64_t>(greatest, 1);
+  if (schema.inputs.empty()) {
+    TableInput input;
+    for (std::int64_t i = 0; i < n_features; ++i)
+      input.columns.push_back({.name = std::to_string(i + source.base), .index = i});
+    schema.inputs.push_back(std::move(input));
+    schema.label.type = source.label;
+    schema.label.columns.push_back({.name = "label"});
+    for (const Row& row : all) {
+      auto& classes = schema.label.classes;
+      if (source.label == LabelType::cls && std::ranges::find(classes, row.label) == classes.end())
+        classes.push_back(row.label);
+    }
+    sort_classes(schema.label.classes);
+  }
+  TableDataset::Columns columns;
+  columns.numbers.assign(all.size() * static_cast<std::size_t>(n_features), 0);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    for (const auto& [index, value] : all[i].features)
+      columns.numbers[i * static_cast<std::size_t>(n_features) + static_cast<std::size_t>(index)] = value;
+    if (source.label == LabelType::number) {
+      columns.targets.push_back(all[i].number);
+    } else {
+      const auto found = std::ranges::find(schema.label.classes, all[i].label);
+      columns.labels.push_back(static_cast<std::int32_t>(found - schema.label.classes.begin()));
+    }
+  }
+  return std::make_unique<TableDataset>(std::move(schema), static_cast<std::int64_t>(all.size()),
+                                        std::move(columns));
+}
+
+}  // namespace varscope

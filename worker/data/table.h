@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "worker/data/dataset.h"
+#include "worker/data/table_schema.h"
+
+namespace varscope {
+
+// Labelled rows in memory: numbers in float64, ids in int32. Immutable: safe from any thread.
+class TableDataset final : public Dataset {
+ public:
+  struct Columns {
+    std::vector<double> numbers;       // of each row: the numbers of all inputs that are numbers
+    std::vector<std::int32_t> ids;     // the ids of all inputs that are ids
+    std::vector<std::int32_t> labels;  // classes, or
+    std::vector<double> targets;       // numbers, of all label columns
+  };
+  // REQUIRES that the columns have n rows as the schema says, ids and labels within their ranges.
+  TableDataset(TableSchema schema, std::int64_t n, Columns columns, std::vector<std::string> warnings = {});
+
+  std::int64_t size() const override { return n_; }
+  const Shape& sample_shape() const override { return first_shape_; }
+  const Shape& label_shape() const override { return label_shape_; }
+  std::int64_t n_classes() const override { return static_cast<std::int64_t>(schema_.label.classes.size()); }
+  Target target() const override {
+    return schema_.label.type == LabelType::cls ? Target::classes : Target::numbers;
+  }
+  Features features() const override { return specs_.front().features; }
+  std::vector<InputSpec> inputs() const override { return specs_; }
+  std::vector<std::string> class_names() const override { return schema_.label.classes; }
+  std::string schema() const override { return to_json(schema_); }
+  std::vector<std::string> warnings() const override { return warnings_; }
+  std::int64_t n_bytes() const override;
+  void read(std::span<const std::int64_t> indices, const BatchView& batch) const override;
+  Digest content() const override;
+  Digest vocabulary_digest() const override;
+
+ private:
+  void check(std::span<const std::int64_t> indices, const BatchView& batch) const;
+
+  TableSchema schema_;
+  std::vector<InputSpec> specs_;
+  std::int64_t n_;
+  Columns columns_;
+  std::vector<std::string> warnings_;
+  Shape first_shape_, label_shape_;
+  std::int64_t n_numbers_ = 0, n_ids_ = 0;  // of a row
+};
+
+// Makes a table of records, cell by cell, in their order: first all records are added, then the constants are
+// fitted to those that are kept (or those of another schema are taken), and the rows are made. One thread.
+class TableBuilder {
+ public:
+  // `is_fitted`: the schema's constants, vocabularies and classes are known.
+  TableBuilder(TableSchema schema, bool is_fitted);
+
+  // Throws BadCell for a cell that the schema does not allow, and adds nothing then.
+  struct BadCell {
+    std::int64_t column;  // its place in the record
+    std::string what;     // with the column's name
+  };
+  void add(std::span<const std::string_view> cells);
+  std::int64_t size() const { return n_; }
+  // Of rows [begin, end).
+  std::unique_ptr<TableDataset> build(std::int64_t begin, std::int64_t end,
+                                      std::vector<std::string> warnings);
+
+ private:
+  // The words of a column by the order in which they were met.
+  struct Words {
+    std::unordered_map<std::string, std::int32_t> codes;
+    std::vector<const std::string*> words;
+    std::int32_t code(std::string word);
+  };
+  double number(const TableColumn& column, std::string_view cell) const;
+  void fit_numbers(std::int64_t begin, std::int64_t end);
+  void fit_words(std::int64_t begin, std::int64_t end);
+  void fit_classes(std::int64_t begin, std::int64_t end);
+
+  TableSchema schema_;
+  bool is_fitted_;
+  std::int64_t n_ = 0;
+  std::vector<std::vector<double>> numbers_;      // by column of numbers; NaN: missing
+  std::vector<std::vector<std::int32_t>> codes_;  // by column of words
+  std::vector<Words> words_;                      // the same
+  std::vector<std::vector<double>> targets_;      // by label column
+  std::vector<std::int32_t> classes_;             // codes
+  Words class_words_;
+  std::vector<double> row_numbers_, row_targets_;
+  std::vector<std::string> row_words_;
+};
+
+}  // namespace varscope

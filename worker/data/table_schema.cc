@@ -1,0 +1,321 @@
+#include "worker/data/table_schema.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "common/base/error.h"
+#include "common/base/text.h"
+#include "common/config/binder.h"
+#include "common/config/yaml_reader.h"
+#include "worker/data/csv_reader.h"
+
+namespace varscope {
+namespace {
+
+using Json = nlohmann::json;
+
+struct VocabularyKeys {
+  std::int64_t size = 10000;
+  std::int64_t min_count = 1;
+  void describe(Keys& keys) {
+    keys.key("size", size, "ids, that of all other words included",
+             {.unit = "ids", .min = 2, .max = 1 << 24});
+    keys.key("min_count", min_count, "words that occur less often have no id of their own",
+             {.min = 1, .max = 1e12});
+  }
+};
+
+struct FeatureKeys {
+  ConfigNode columns, missing, transform;
+  bool indicator = false;
+  std::optional<VocabularyKeys> vocabulary;
+  std::int64_t hash = 0;
+  void describe(Keys& keys) {
+    keys.required_key("columns", columns, "names, numbers from 0 on, or ranges as \"b..f\"",
+                      {.type_name = "a column or a list of columns"});
+    keys.key("missing", missing, "what a cell without a value counts as: error, mean, or a number",
+             {.type_name = "error, mean or a number"});
+    keys.key("indicator", indicator, "add a column for each that is 1 where the value is missing, else 0");
+    keys.key("transform", transform, "log1p, standardize, min_max, or a list of them, in their order",
+             {.type_name = "a transform or a list of transforms"});
+    keys.optional_section("vocabulary", vocabulary,
+                          "the columns are words: ids by their frequency in data.train");
+    keys.key("hash", hash, "the columns are words: ids by a hash, so many for each column; 0: no",
+             {.unit = "ids", .min = 0, .max = 1 << 24});
+  }
+};
+
+class Resolver {
+ public:
+  Resolver(const TableSchemaKeys& keys, std::span<const std::string> header) : keys_(keys), header_(header) {}
+
+  TableSchema resolve() {
+    TableSchema schema;
+    resolve_label(schema.label);
+    if (keys_.features.is_null()) {
+      schema.inputs.push_back(all_others());
+    } else if (!keys_.features.is_map() || keys_.features.entries.empty()) {
+      fail(ErrorKind::config, "schema.features: expected a map from an input's name to its columns, got {}",
+           keys_.features.describe());
+    } else {
+      for (const ConfigEntry& entry : keys_.features.entries) schema.inputs.push_back(input(entry));
+    }
+    return schema;
+  }
+
+ private:
+  void resolve_label(TableLabel& label) {
+    const TableLabelKeys& keys = keys_.label;
+    if (keys.column.empty() == keys.columns.empty())
+      fail(ErrorKind::config, "schema.label: name its column, or with type: number its columns");
+    std::vector<std::string> names = keys.columns;
+    if (names.empty()) names = {keys.column};
+    for (const std::string& name : names) add(name, "schema.label", label.columns);
+    label.type = keys.type;
+    if (keys.type == LabelType::cls && label.columns.size() > 1)
+      fail(ErrorKind::config, "schema.label: a class has one column; several are for type: number");
+    if (keys.type == LabelType::number && !keys.classes.empty())
+      fail(ErrorKind::config, "schema.label.classes: numbers have no classes; remove it, or say type: class");
+    for (const std::string& name : keys.classes) label.classes.push_back(class_name(name));
+    for (const TableColumn& c : label.columns) used_[c.index] = "schema.label";
+  }
+
+  TableInput all_others() const {
+    TableInput input;
+    for (std::size_t i = 0; i < header_.size(); ++i) {
+      if (!used_.contains(static_cast<std::int64_t>(i)))
+        input.columns.push_back({.name = header_[i], .index = static_cast<std::int64_t>(i)});
+    }
+    if (input.columns.empty()) fail(ErrorKind::config, "schema: the table has no column besides the label");
+    return input;
+  }
+
+  TableInput input(const ConfigEntry& entry) {
+    const std::string path = "schema.features." + entry.key;
+    const auto keys = bind_keys<FeatureKeys>(entry.value, "", path);
+    TableInput input;
+    input.name = entry.key;
+    if (entry.key == "y")
+      fail(ErrorKind::config, "{}: y is what the labels are called; take another name", path);
+    const bool is_list = keys.columns.is_list();
+    for (const ConfigNode& c : is_list ? keys.columns.items : std::vector<ConfigNode>{keys.columns}) {
+      if (!c.is_scalar())
+        fail(ErrorKind::config, "{}.columns: expected a column, got {}", path, c.describe());
+      add(c.scalar, path, input.columns);
+    }
+    if (input.columns.empty()) fail(ErrorKind::config, "{}.columns: names no column", path);
+    input.is_category = keys.hash > 0 || keys.vocabulary.has_value();
+    if (keys.hash > 0 && keys.vocabulary)
+      fail(ErrorKind::config, "{}: hash and vocabulary are two ways to make ids; remove one", path);
+    if (input.is_category && (keys.indicator || !keys.missing.is_null() || !keys.transform.is_null()))
+      fail(ErrorKind::config, "{}: missing, indicator and transform are for numbers, not for words", path);
+    input.indicator = keys.indicator;
+    for (TableColumn& c : input.columns) {
+      if (input.is_category) {
+        c.buckets = keys.hash;
+        if (keys.vocabulary) c.most_words = keys.vocabulary->size, c.min_count = keys.vocabulary->min_count;
+      } else {
+        set_missing(keys, path, c);
+        set_transforms(keys, path, c);
+      }
+    }
+    return input;
+  }
+
+  static void set_missing(const FeatureKeys& keys, const std::string& path, TableColumn& column) {
+    if (keys.missing.is_null() || (keys.missing.is_scalar() && keys.missing.scalar == "error")) {
+      if (keys.indicator)
+        fail(ErrorKind::config, "{}.indicator: needs missing: mean, or a number for what is missing", path);
+      return;
+    }
+    column.takes_missing = true;
+    column.is_missing_mean = keys.missing.is_scalar() && keys.missing.scalar == "mean";
+    if (column.is_missing_mean) return;
+    const std::optional<double> value =
+        keys.missing.is_scalar() ? number_in(keys.missing.scalar) : std::nullopt;
+    if (!value)
+      fail(ErrorKind::config, "{}.missing: expected error, mean or a number, got {}", path,
+           keys.missing.describe());
+    column.missing = *value;
+  }
+
+  static void set_transforms(const FeatureKeys& keys, const std::string& path, TableColumn& column) {
+    if (keys.transform.is_null() || (keys.transform.is_scalar() && keys.transform.scalar == "none")) return;
+    const bool is_list = keys.transform.is_list();
+    for (const ConfigNode& t : is_list ? keys.transform.items : std::vector<ConfigNode>{keys.transform}) {
+      const auto* found = std::ranges::find_if(
+          kTransforms, [&](const auto& choice) { return t.is_scalar() && t.scalar == choice.name; });
+      if (found == std::end(kTransforms)) {
+        std::vector<std::string> names{"none"};
+        for (const auto& choice : kTransforms) names.emplace_back(choice.name);
+        fail(ErrorKind::config, "{}.transform: expected one of {}, got {}{}", path, comma_list(names),
+             t.describe(), t.is_scalar() ? did_you_mean(t.scalar, names) : "");
+      }
+      column.transforms.push_back({.type = found->value});
+    }
+  }
+
+  std::optional<std::int64_t> find(const std::string& name) const {
+    const auto found = std::ranges::find(header_, name);
+    if (found != header_.end()) return found - header_.begin();
+    std::int64_t index = 0;
+    if (parse_number(name, index) && index >= 0 && index < static_cast<std::int64_t>(header_.size()))
+      return index;
+    return std::nullopt;
+  }
+
+  std::int64_t index_of(const std::string& name, const std::string& path) const {
+    if (const auto index = find(name)) return *index;
+    std::vector<std::string> known(header_.begin(), header_.end());
+    const std::string hint = did_you_mean(name, known);
+    if (known.size() > 20) known.resize(20), known.emplace_back("...");
+    fail(ErrorKind::config, "{}: the table has no column \"{}\"{}{}", path, name, hint,
+         hint.empty() ? fmt::format("; it has {} columns: {}", header_.size(), comma_list(known)) : "");
+  }
+
+  void add(const std::string& name, const std::string& path, std::vector<TableColumn>& columns) {
+    std::int64_t first = 0, last = 0;
+    const std::size_t dots = name.find("..");
+    if (!find(name) && dots != std::string::npos) {
+      first = index_of(name.substr(0, dots), path);
+      last = index_of(name.substr(dots + 2), path);
+      if (last < first) fail(ErrorKind::config, "{}: range \"{}\" ends before it begins", path, name);
+    } else {
+      first = last = index_of(name, path);
+    }
+    for (std::int64_t i = first; i <= last; ++i) {
+      const auto [other, is_new] = used_.try_emplace(i, path);
+      const std::string& column = header_[static_cast<std::size_t>(i)];
+      if (!is_new && other->second == "schema.label")
+        fail(ErrorKind::config, "{}: column \"{}\" is the label: the answer would be among the features",
+             path, column);
+      if (std::ranges::any_of(columns, [&](const TableColumn& c) { return c.index == i; }))
+        fail(ErrorKind::config, "{}: column \"{}\" is named twice", path, column);
+      columns.push_back({.name = column, .index = i});
+    }
+  }
+
+  const TableSchemaKeys& keys_;
+  std::span<const std::string> header_;
+  std::map<std::int64_t, std::string> used_;
+};
+
+Json json_of(const TableColumn& c) {
+  Json transforms = Json::array();
+  for (const Transform& t : c.transforms)
+    transforms.push_back({{"type", choice_name(kTransforms, t.type)}, {"a", t.a}, {"b", t.b}});
+  return {{"name", c.name},
+          {"index", c.index},
+          {"missing", c.takes_missing ? Json(c.missing) : Json(nullptr)},
+          {"transforms", transforms},
+          {"first_id", c.first_id},
+          {"buckets", c.buckets},
+          {"vocabulary", c.vocabulary}};
+}
+
+TableColumn column_from(const Json& json) {
+  TableColumn c{.name = json.at("name").get<std::string>(), .index = json.at("index").get<std::int64_t>()};
+  c.takes_missing = !json.at("missing").is_null();
+  if (c.takes_missing) c.missing = json.at("missing").get<double>();
+  for (const Json& t : json.at("transforms")) {
+    const auto* found = std::ranges::find_if(
+        kTransforms, [&](const auto& choice) { return t.at("type").get<std::string>() == choice.name; });
+    if (found == std::end(kTransforms))
+      fail(ErrorKind::data, "there is no transform {}", t.at("type").dump());
+    c.transforms.push_back({found->value, t.at("a").get<double>(), t.at("b").get<double>()});
+  }
+  c.first_id = json.at("first_id").get<std::int64_t>();
+  c.buckets = json.at("buckets").get<std::int64_t>();
+  c.vocabulary = json.at("vocabulary").get<std::vector<std::string>>();
+  return c;
+}
+
+}  // namespace
+
+double Transform::operator()(double x) const {
+  switch (type) {
+    case Type::log1p:
+      return std::copysign(std::log1p(std::abs(x)), x);
+    case Type::standardize:
+      return (x - a) / b;
+    case Type::min_max:
+      return b > a ? (x - a) / (b - a) : 0;
+  }
+  return x;
+}
+
+InputSpec TableInput::spec() const {
+  InputSpec spec{.name = name, .shape = Shape{width()}};
+  if (!is_category) return spec;
+  spec.features = Features::ids;
+  for (const TableColumn& c : columns) spec.n_ids += c.n_ids();
+  return spec;
+}
+
+TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header) {
+  return Resolver(keys, header).resolve();
+}
+
+std::string to_json(const TableSchema& schema) {
+  Json inputs = Json::array(), columns = Json::array();
+  for (const TableInput& input : schema.inputs) {
+    Json of_input = Json::array();
+    for (const TableColumn& c : input.columns) of_input.push_back(json_of(c));
+    inputs.push_back({{"name", input.name},
+                      {"type", input.is_category ? "category" : "number"},
+                      {"indicator", input.indicator},
+                      {"columns", of_input}});
+  }
+  for (const TableColumn& c : schema.label.columns) columns.push_back(json_of(c));
+  return Json{{"inputs", inputs},
+              {"label",
+               {{"type", choice_name(kLabelTypes, schema.label.type)},
+                {"columns", columns},
+                {"classes", schema.label.classes}}}}
+      .dump();
+}
+
+TableSchema schema_from_json(const std::string& text) {
+  try {
+    const Json json = Json::parse(text);
+    TableSchema schema;
+    for (const Json& i : json.at("inputs")) {
+      TableInput input{.name = i.at("name").get<std::string>(),
+                       .is_category = i.at("type") == "category",
+                       .indicator = i.at("indicator").get<bool>()};
+      for (const Json& c : i.at("columns")) input.columns.push_back(column_from(c));
+      schema.inputs.push_back(std::move(input));
+    }
+    const Json& label = json.at("label");
+    schema.label.type = label.at("type") == "number" ? LabelType::number : LabelType::cls;
+    for (const Json& c : label.at("columns")) schema.label.columns.push_back(column_from(c));
+    schema.label.classes = label.at("classes").get<std::vector<std::string>>();
+    return schema;
+  } catch (const Json::exception& e) {
+    fail(ErrorKind::data, "no schema of a table: {}", e.what());
+  }
+}
+
+std::string class_name(std::string_view cell) {
+  const std::size_t begin = cell.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return "";
+  cell = cell.substr(begin, cell.find_last_not_of(" \t") - begin + 1);
+  const std::optional<double> number = number_in(cell);
+  if (!number) return std::string(cell);
+  return fmt::format("{}", *number == 0 ? 0.0 : *number);
+}
+
+void sort_classes(std::vector<std::string>& classes) {
+  std::ranges::sort(classes, [](const std::string& a, const std::string& b) {
+    const std::optional<double> x = number_in(a), y = number_in(b);
+    if (x && y) return *x < *y;
+    return x.has_value() != y.has_value() ? x.has_value() : a < b;
+  });
+}
+
+}  // namespace varscope

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/config/source_keys.h"
+#include "worker/data/batch.h"
+
+namespace varscope {
+
+// What becomes of a number, with the constants that the training data gave. All in double.
+struct Transform {
+  enum class Type : std::uint8_t {
+    log1p,        // sign(x) log(1 + |x|)
+    standardize,  // (x - a) / b: mean and standard deviation (of n); b = 1 for a column that is constant
+    min_max       // (x - a) / (b - a): least and greatest; 0 for a column that is constant
+  };
+  Type type = Type::log1p;
+  double a = 0, b = 1;
+  double operator()(double x) const;
+  bool operator==(const Transform&) const = default;
+};
+inline constexpr Choice<Transform::Type> kTransforms[] = {{Transform::Type::log1p, "log1p"},
+                                                          {Transform::Type::standardize, "standardize"},
+                                                          {Transform::Type::min_max, "min_max"}};
+
+// One column of a table, and how its cells are read.
+struct TableColumn {
+  std::string name;        // of the header, or "column 3" without one
+  std::int64_t index = 0;  // in the records
+  // Numbers. A cell without a value (empty, NA, nan, null) is `missing`, where there is such a value.
+  bool takes_missing = false;
+  bool is_missing_mean = false;
+  double missing = 0;
+  std::vector<Transform> transforms = {};
+  // Categories: ids first_id (anything else), first_id + 1, ... of the vocabulary's words; or of hash buckets.
+  std::int64_t first_id = 0;
+  std::vector<std::string> vocabulary = {};  // by frequency, then by bytes
+  std::int64_t buckets = 0;                  // 0: a vocabulary
+  std::int64_t most_words = 0;               // while the vocabulary is made; id 0 is one
+  std::int64_t min_count = 1;
+
+  std::int64_t n_ids() const {
+    return buckets > 0 ? buckets : static_cast<std::int64_t>(vocabulary.size()) + 1;
+  }
+  bool operator==(const TableColumn&) const = default;
+};
+
+// One named input: [columns], and with indicators [2 columns], or ids of all columns' own ranges.
+struct TableInput {
+  std::string name = "x";
+  bool is_category = false;
+  bool indicator = false;  // behind the numbers 1 for each that was missing, else 0
+  std::vector<TableColumn> columns = {};
+  std::int64_t width() const { return static_cast<std::int64_t>(columns.size()) * (indicator ? 2 : 1); }
+  InputSpec spec() const;
+  bool operator==(const TableInput&) const = default;
+};
+
+struct TableLabel {
+  LabelType type = LabelType::cls;
+  std::vector<TableColumn> columns = {};  // one, or several of numbers
+  std::vector<std::string> classes = {};  // by id; empty while they are not known
+  bool operator==(const TableLabel&) const = default;
+};
+
+// All that it takes to read other records as those of the training data were read. A value.
+struct TableSchema {
+  std::vector<TableInput> inputs;
+  TableLabel label;
+  bool operator==(const TableSchema&) const = default;
+};
+
+// The columns that the keys name, before any constant is known. `header` has the columns' names, in their
+// order. `path` is that of the source, for messages: "data.train". Throws Error(config): a column that does
+// not exist, or is named twice, with the nearest name; keys that do not fit each other.
+TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header);
+
+// As JSON that reads back to an equal schema, doubles to the last bit.
+std::string to_json(const TableSchema& schema);
+// Throws Error(data) for what is no such text.
+TableSchema schema_from_json(const std::string& text);
+
+// A class as it is called: numbers by their value ("+1", "1.0" and "1" are one class), words as they are.
+std::string class_name(std::string_view cell);
+// Numbers by value, then words by bytes.
+void sort_classes(std::vector<std::string>& classes);
+
+}  // namespace varscope
