@@ -32,6 +32,7 @@
 #include "launch/commands/help_format.h"
 #include "launch/commands/launch_job.h"
 #include "launch/commands/plan.h"
+#include "launch/commands/predict.h"
 #include "launch/commands/train.h"
 #include "launch/job/check_config.h"
 #include "launch/job/job_setup.h"
@@ -177,6 +178,7 @@ class CommandLine {
     add_train();
     add_eval();
     add_plan();
+    add_predict();
     add_graph();
     add_gradcheck();
     add_config();
@@ -322,6 +324,35 @@ class CommandLine {
       action_ = [this] {
         return run_alone([this] {
           evaluate_checkpoint(config_, overrides_, path_, layers_);
+          return 0;
+        });
+      };
+    });
+  }
+  void add_predict() {
+    CLI::App* c =
+        app_.add_subcommand("predict", "Answer the rows of a file by a checkpoint, with no need of its data");
+    c->add_option("model", predict_.model, "A run's directory, a directory of checkpoints, or a checkpoint")
+        ->type_name("PATH")
+        ->required();
+    c->add_option("config", predict_.config, "YAML file, for a checkpoint that does not say what it is of")
+        ->type_name("FILE");
+    c->add_option("--in", predict_.in, "Rows as those that were trained on; the label may be missing")
+        ->type_name("FILE")
+        ->required();
+    c->add_option("--out", predict_.out,
+                  "File for the predictions, .csv or .jsonl (default: - is standard output)")
+        ->type_name("FILE");
+    c->add_option("--format", predict_.format, "csv or jsonl (default: by the ending of --out)");
+    c->add_option("--outputs", predict_.outputs,
+                  "classes, probabilities, logits, values (default: what fits)")
+        ->delimiter(',');
+    c->add_option("--keep", predict_.keep, "Columns to copy from the input, such as an id")->delimiter(',');
+    add_overrides(c, predict_.overrides);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          predict(predict_, layers_, fs_);
           return 0;
         });
       };
@@ -479,6 +510,7 @@ class CommandLine {
   bool slices_ = false;
   bool evaluation_ = false;
   GradcheckOptions gradcheck_;
+  PredictOptions predict_;
   LaunchOptions launch_;
   CheckpointCommands checkpoint_;
 };

@@ -7,6 +7,7 @@
 #include "common/base/error.h"
 #include "common/base/text.h"
 #include "common/config/job_config.h"
+#include "worker/data/table_schema.h"
 
 namespace varscope {
 namespace {
@@ -71,10 +72,11 @@ std::string text_of_layer(const std::vector<ExplainedKey>& keys, const std::stri
 }  // namespace
 
 std::string explain_config(const std::string& section, const LayerRegistry& layers) {
-  if (section.empty()) return explain_job_config() + layers.explain();
+  const std::string features = explain_table_features();
+  if (section.empty()) return explain_job_config() + features + layers.explain();
   if (section == "layers" || section == "model.layers") return layers.explain();
-  const auto once = explained_keys(explain_job_config());
-  const auto every = explained_keys(explain_job_config(ExplainDetail::every_key));
+  const auto once = explained_keys(explain_job_config() + features);
+  const auto every = explained_keys(explain_job_config(ExplainDetail::every_key) + features);
   const auto of_layers = explained_keys(layers.explain(ExplainDetail::every_key));
   // data.test alone is a heading that sends the reader to data.train.
   std::string text = text_of(section == "data.test" ? every : once, section);

@@ -23,6 +23,7 @@
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/roles.h"
+#include "launch/job/saved_model.h"
 #include "launch/job/shared_verification.h"
 #include "launch/observe/graph_def.h"
 #include "launch/observe/output.h"
@@ -67,14 +68,15 @@ std::string graph_for_tensorboard(const JobContext& context, const WorkerModel& 
   return context.job().output.tensorboard ? graph_def(model.model.graph, context.cluster.n_servers()) : "";
 }
 
-ModelFacts facts_of(const WorkerModel& model) {
-  return {model.table,
-          model.train->size(),
-          model.test ? model.test->size() : 0,
-          model.model.evaluation_spec(),
-          model.warnings,
-          model.train->identity(),
-          model.test ? model.test->identity() : DataIdentity{}};
+ModelFacts facts_of(const JobConfig& job, const WorkerModel& model) {
+  return {.table = model.table,
+          .train_samples = model.train->size(),
+          .test_samples = model.test ? model.test->size() : 0,
+          .evaluation = model.model.evaluation_spec(),
+          .warnings = model.warnings,
+          .model = saved_model_text(job, *model.train),
+          .train = model.train->identity(),
+          .test = model.test ? model.test->identity() : DataIdentity{}};
 }
 
 // In one process each server is a thread.
@@ -136,7 +138,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   if (!options.fresh) tell_how_to_go_on(context.start);
   FailureReport::on_sigterm(OnSigterm::ends);
   const auto model = load_worker_model(context.job(), layers);
-  context.facts = facts_of(*model);
+  context.facts = facts_of(context.job(), *model);
   context.facts.graph = graph_for_tensorboard(context, *model);
   complete_context(context);
   warn_of_start(context);
@@ -258,7 +260,7 @@ std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context, const
   together(mpi, [&] {
     if (!context.cluster.worker_at(mpi.rank())) return;
     model = load_worker_model(context.job(), layers);
-    ModelFacts facts = facts_of(*model);
+    ModelFacts facts = facts_of(context.job(), *model);
     if (mpi.rank() == context.cluster.rank_of(WorkerId(0)))
       facts.graph = graph_for_tensorboard(context, *model);
     mine = to_binary(facts);

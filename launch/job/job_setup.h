@@ -98,11 +98,12 @@ struct ModelFacts {
   std::int64_t test_samples = 0;
   EvaluationSpec evaluation;
   std::vector<std::string> warnings = {};  // for rank 0 to print
+  std::string model = {};                  // launch/job/saved_model.h
   DataIdentity train = {}, test = {};      // test is not known without a test set
   std::string graph = {};                  // for TensorBoard, of the first worker; "" where there is none
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& table& train_samples& test_samples& evaluation& warnings& train& test& graph;
+    ar& table& train_samples& test_samples& evaluation& warnings& model& train& test& graph;
   }
 };
 

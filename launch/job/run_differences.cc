@@ -87,7 +87,7 @@ bool is_part_of(const std::string& path, ConfigPart part) {
 }  // namespace
 
 std::string compared_run_text(const ModelFacts& facts, const JobConfig& job) {
-  return to_text(ComparedRun{facts.train, facts.test, computing_config(job)});
+  return to_text(ComparedRun{facts.train, facts.test, computing_config(job), facts.model});
 }
 
 std::optional<ComparedRun> compared_run(const Manifest& manifest) {

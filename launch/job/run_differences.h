@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include <boost/serialization/version.hpp>
+
 #include "checkpoint/format/manifest.h"
 #include "common/base/data_identity.h"
 #include "common/config/job_config.h"
@@ -17,10 +19,12 @@ namespace varscope {
 struct ComparedRun {
   DataIdentity train, test;                   // test is not known without a test set
   std::map<std::string, std::string> config;  // computing_config()
+  std::string model = {};                     // launch/job/saved_model.h; since class version 1
 
   template <class Archive>
-  void serialize(Archive& ar, unsigned) {
+  void serialize(Archive& ar, unsigned version) {
     ar& train& test& config;
+    if (version > 0) ar& model;
   }
 };
 
@@ -55,3 +59,5 @@ std::vector<std::string> config_differences(const std::map<std::string, std::str
                                             const JobConfig& now, ConfigPart part);
 
 }  // namespace varscope
+
+BOOST_CLASS_VERSION(varscope::ComparedRun, 1)

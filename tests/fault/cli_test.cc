@@ -50,9 +50,10 @@ struct Subcommand {
   std::vector<std::string> options;
 };
 const Subcommand kSubcommands[] = {
-    {{}, {"train", "eval", "plan", "graph", "gradcheck", "config", "checkpoint"}},
+    {{}, {"train", "eval", "predict", "plan", "graph", "gradcheck", "config", "checkpoint"}},
     {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile"}},
     {{"eval"}, {"config", "--set", "--checkpoint"}},
+    {{"predict"}, {"model", "config", "--in", "--out", "--format", "--outputs", "--keep", "--set"}},
     {{"plan"}, {"config", "--set", "--servers", "--workers"}},
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
     {{"gradcheck"}, {"config", "--set", "--samples", "--elements", "--tolerance"}},
@@ -149,6 +150,10 @@ TEST(Config, ExplainListsEveryKey) {
   // The keys of data.test are those of data.train; a type's keys stand behind it.
   const auto lists = [&](std::string key) {
     if (key.starts_with("data.test.")) key.replace(0, 10, "data.train.");
+    if (const std::size_t of_input = key.find(".features."); of_input != std::string::npos) {
+      const std::string name = key.substr(key.rfind('.') + 1);
+      return explained.find("\ndata.train.schema.features[name]." + name + ": ") != std::string::npos;
+    }
     const bool is_of_type = key.starts_with("data.train.") && key != "data.train.type";
     return explained.find(is_of_type ? "]." + key.substr(11) + ": " : "\n" + key + ": ") != std::string::npos;
   };
@@ -332,7 +337,8 @@ TEST_P(PlanOfBundledConfig, IsEvenCompleteAndAsPlaced) {
       sum += plan.bytes[s];
     }
     EXPECT_NEAR(sum, model, n * rounding) << text;
-    EXPECT_LE(*std::max_element(placed.begin(), placed.end()), 1.25 * model / n) << text;
+    constexpr double kLeastSlice = 4096;  // smaller variables stay whole
+    EXPECT_LE(*std::max_element(placed.begin(), placed.end()), 1.25 * model / n + kLeastSlice) << text;
   }
 }
 

@@ -1,4 +1,5 @@
 // Jobs on tables, as a user runs them: the bundled configs reach their figures, and what is wrong is told.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -78,8 +79,12 @@ class TableJob : public ::testing::Test {
 // y = 3 a - 2 b + 1 without noise: linear regression finds it.
 TEST_F(TableJob, RegressionFindsTheLine) {
   std::string csv = "a,b,y\n";
-  for (int i = 0; i < 64; ++i)
-    csv += fmt::format("{},{},{}\n", i % 8 / 8.0, i / 8 / 8.0, 3 * (i % 8 / 8.0) - 2 * (i / 8 / 8.0) + 1);
+  for (int row = 0; row < 8; ++row) {
+    for (int column = 0; column < 8; ++column) {
+      const double a = column / 8.0, b = row / 8.0;
+      csv += fmt::format("{},{},{}\n", a, b, 3 * a - 2 * b + 1);
+    }
+  }
   const Ended e = train(csv, "label: {column: y, type: number}",
                         "loss: mean_squared_error, layers: [{type: dense, units: 1}]");
   ASSERT_EQ(e.code, 0) << e.all();
@@ -107,6 +112,139 @@ TEST_F(TableJob, MistakesAreToldWithFileLineAndColumn) {
   e = train("a,w,y\n1,u,0\n2,v,1\n",
             "label: {column: y}, features: {n: {columns: a}, w: {columns: w, hash: 5}}", model);
   EXPECT_THAT(e.err, HasSubstr("the samples have the inputs n, w: say which one the layer takes, input: n"));
+}
+
+// A run of words, numbers and a class, and files to predict.
+class Predict : public TableJob {
+ protected:
+  void SetUp() override {
+    std::string csv = "id,a,w,kind\n";
+    for (int i = 0; i < 90; ++i) {
+      const std::string row =
+          fmt::format("r{},{},{},{}", i, i * 7 % 23, i % 4 == 0 ? "x" : "y", kinds_[i % 3]);
+      csv += row + "\n";
+      rows_.push_back(row);
+    }
+    const Ended e = train(
+        csv,
+        "label: {column: kind}, features: {a: {columns: a, transform: standardize}, w: {columns: w, "
+        "vocabulary: {size: 3}}}",
+        "loss: softmax_cross_entropy, layers: [{type: embedding, input: w, vocabulary: 3, units: 2}, {type: "
+        "flatten, name: v}, {type: concat, inputs: [a, v]}, {type: dense, units: 33, activation: tanh}, {type: "
+        "dense, units: 3}]");
+    ASSERT_EQ(e.code, 0) << e.all();
+    of_run_ = figures_of(e.out);
+    std::filesystem::rename(dir / "t.csv", dir / "labelled.csv");  // the training data are gone
+    std::filesystem::remove(dir / "job.yaml");
+  }
+  Ended predict(const Args& more) const { return run(varscope(Args{"predict", dir / "run"} + more)); }
+  // The rows' text without the label, in this order.
+  std::string unlabelled(const std::vector<std::string>& rows) const {
+    std::string text = "id,a,w\n";
+    for (const std::string& row : rows) text += row.substr(0, row.rfind(',')) + "\n";
+    return text;
+  }
+  const char* kinds_[3] = {"ant", "bee", "\"the \"\"cat\"\"\""};
+  std::vector<std::string> rows_;
+  std::map<std::string, double> of_run_;
+};
+
+TEST_F(Predict, AnswersFromTheCheckpointAloneWithTheMetricsOfEval) {
+  const Ended e = predict({"--in", dir / "labelled.csv", "--out", dir / "p.csv", "--keep", "id"});
+  ASSERT_EQ(e.code, 0) << e.all();
+  EXPECT_EQ(e.err, "");
+  EXPECT_THAT(e.out, AllOf(HasSubstr("p.csv: 90 rows by "),
+                           HasSubstr(fmt::format("loss          {:.4f}\n", of_run_["loss"])),
+                           HasSubstr(fmt::format("accuracy      {:.4f}\n", of_run_["accuracy"]))));
+  const std::vector<std::string> lines = lines_of(read_text(dir / "p.csv"));
+  ASSERT_EQ(lines.size(), 91U);
+  EXPECT_EQ(lines[0], "id,class,probability_ant,probability_bee,\"probability_the \"\"cat\"\"\"");
+  EXPECT_TRUE(lines[90].starts_with("r89,")) << lines[90];
+}
+
+TEST_F(Predict, ARowHasTheSameBitsWhateverStandsBesideIt) {
+  write_text(dir / "all.csv", unlabelled(rows_));
+  ASSERT_EQ(predict({"--in", dir / "all.csv", "--out", dir / "all.out.csv", "--outputs", "logits"}).code, 0);
+  const std::vector<std::string> all = lines_of(read_text(dir / "all.out.csv"));
+  std::vector<std::string> reversed(rows_.rbegin(), rows_.rend());
+  write_text(dir / "back.csv", unlabelled(reversed));
+  ASSERT_EQ(predict({"--in", dir / "back.csv", "--out", dir / "back.out.csv", "--outputs", "logits"}).code,
+            0);
+  const std::vector<std::string> back = lines_of(read_text(dir / "back.out.csv"));
+  for (std::size_t i = 1; i <= 90; ++i) EXPECT_EQ(all[i], back[91 - i]);
+  for (const std::size_t i : {0U, 41U, 89U}) {
+    write_text(dir / "one.csv", unlabelled({rows_[i]}));
+    ASSERT_EQ(predict({"--in", dir / "one.csv", "--out", dir / "one.out.csv", "--outputs", "logits"}).code,
+              0);
+    EXPECT_EQ(lines_of(read_text(dir / "one.out.csv"))[1], all[i + 1]);
+  }
+}
+
+TEST_F(Predict, WritesJsonToStandardOutputAndNothingElseThere) {
+  write_text(dir / "in.csv", unlabelled({rows_[0], rows_[1]}));
+  const Ended e = predict({"--in", dir / "in.csv", "--format", "jsonl", "--keep", "id,w"});
+  EXPECT_EQ(e.code, 0) << e.all();
+  const std::vector<std::string> lines = lines_of(e.out);
+  ASSERT_EQ(lines.size(), 2U) << e.out;
+  EXPECT_THAT(lines[0], AllOf(HasSubstr(R"({"id":"r0","w":"x","class":")"),
+                              HasSubstr(R"("probability_the \"cat\"":0.)")));
+  EXPECT_THAT(e.err, HasSubstr("standard output: 2 rows by "));
+}
+
+TEST_F(Predict, MistakesAreToldAndLeaveNoFile) {
+  const auto told = [&](const std::string& text, const Args& more, int code) {
+    write_text(dir / "in.csv", text);
+    const Ended e = predict(Args{"--in", dir / "in.csv", "--out", dir / "out.csv"} + more);
+    EXPECT_EQ(e.code, code) << e.all();
+    EXPECT_FALSE(std::filesystem::exists(dir / "out.csv"));
+    return e.err;
+  };
+  EXPECT_THAT(told("id,w\nr0,x\n", {}, 3),
+              HasSubstr("in.csv: has no column \"a\", which the training data have"));
+  EXPECT_THAT(told("id,a,w\nr0,1,x\nr1,one,y\n", {}, 3),
+              HasSubstr("in.csv:3:4: column \"a\": expected a number, got \"one\""));
+  EXPECT_THAT(told("a,w\n", {}, 3), HasSubstr("in.csv: has no rows"));
+  EXPECT_THAT(told("a,w\n1,x\n", {"--keep", "id"}, 2), HasSubstr("--keep id: "));
+  EXPECT_THAT(told("a,w\n1,x\n", {"--outputs", "values"}, 2),
+              HasSubstr("--outputs values: this model has classes, probabilities, logits"));
+  EXPECT_THAT(told("a,w\n1,x\n", {"--set", "train.batch=3"}, 2),
+              HasSubstr("--set changes keys of a config: name the config"));
+  EXPECT_THAT(predict({"--in", dir / "none.csv"}).err, HasSubstr("none.csv: no such file"));
+  EXPECT_THAT(predict({"--in", dir / "labelled.csv", "--out", dir / "x.parquet"}).err,
+              HasSubstr("predictions are written as .csv or .jsonl"));
+}
+
+TEST(PredictImages, OfAnIdxFile) {
+  const ScratchDir dir;
+  const Ended trained = run(varscope(
+      Args{"train", config_file("digits_mlp.yaml")} +
+      set({"job.run_dir=" + (dir / "run"), "train.epochs=1", "data.train.samples=300", "data.test="})));
+  ASSERT_EQ(trained.code, 0) << trained.all();
+  std::string images = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 16, 0, 0, 0, 16};
+  images.resize(images.size() + 2 * 256, '\x30');
+  write_text(dir / "images", images);
+  const Ended e = run(varscope({"predict", dir / "run", "--in", dir / "images"}));
+  EXPECT_EQ(e.code, 0) << e.all();
+  const std::vector<std::string> lines = lines_of(e.out);
+  ASSERT_EQ(lines.size(), 3U) << e.out;
+  EXPECT_TRUE(lines[0].starts_with("class,probability_0,"));
+  EXPECT_EQ(lines[1], lines[2]);
+}
+
+TEST(PredictText, IsRefusedWithTheReason) {
+  const ScratchDir dir;
+  std::string words;
+  for (int i = 0; i < 600; ++i) words += fmt::format("w{} ", i * i % 17);
+  write_text(dir / "t", words);
+  write_text(
+      dir / "job.yaml",
+      "job: {name: t}\ndata: {train: {type: text, file: " + (dir / "t") +
+          ", vocabulary: 20, steps: 4}}\nmodel: {loss: softmax_cross_entropy, layers: [{type: embedding, "
+          "vocabulary: 20, units: 4}, {type: dense, units: 20, each_step: true}]}\ntrain: {epochs: 1, batch: 4}\n");
+  ASSERT_EQ(run(varscope(Args{"train", dir / "job.yaml"} + set({"job.run_dir=" + (dir / "run")}))).code, 0);
+  const Ended e = run(varscope({"predict", dir / "run", "--in", dir / "t"}));
+  EXPECT_EQ(e.code, 2) << e.all();
+  EXPECT_THAT(e.err, HasSubstr("a language model) cannot predict rows"));
 }
 
 }  // namespace

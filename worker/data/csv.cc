@@ -43,7 +43,7 @@ std::vector<std::string> names_of(const CsvRecord& record) {
   return names;
 }
 
-class CsvTable {
+class CsvTable : public RowStream {
  public:
   CsvTable(const CsvSource& source, const SourceContext& context)
       : source_(source),
@@ -60,7 +60,8 @@ class CsvTable {
   }
 
   std::unique_ptr<Dataset> open() {
-    for (const auto& file : files_) read(file);
+    while (read_record()) {
+    }
     if (!builder_) fail(ErrorKind::data, "{}: has no records", files_.front().string());
     const std::int64_t n = builder_->size(), all = n + n_bad_;
     if (n_bad_ > 0 && static_cast<double>(n_bad_) > source_.max_bad_share * static_cast<double>(all)) {
@@ -80,23 +81,51 @@ class CsvTable {
     return builder_->build(at(source_.from), at(source_.to), std::move(warnings));
   }
 
+  std::unique_ptr<Dataset> next(std::int64_t most, std::span<const std::string> keep,
+                                std::vector<std::string>& kept) override {
+    if (!schema_.inputs.empty()) builder_.emplace(schema_, true);
+    kept.clear();
+    for (std::int64_t n = 0; n < most && read_record(); ++n) {
+      for (const std::string& name : keep) {
+        const auto found = std::ranges::find(header_, name);
+        if (found == header_.end()) {
+          fail(ErrorKind::config, "--keep {}: {} has no such column{}", name, files_.front().string(),
+               did_you_mean(name, header_));
+        }
+        kept.emplace_back(record_.cells[static_cast<std::size_t>(found - header_.begin())]);
+      }
+    }
+    if (!builder_ || builder_->size() == 0) return nullptr;
+    return builder_->build(0, builder_->size(), {});
+  }
+  std::int64_t n_left_out() const override { return n_bad_; }
+
  private:
-  void read(const std::filesystem::path& file) {
-    CsvReader reader(file, delimiter_);
-    CsvRecord record;
-    bool is_first = true;
-    while (reader.next(record)) {
-      if (std::exchange(is_first, false) && has_header_) {
-        take_header(reader, record);
+  // Adds the next record of all files, unless it is left out; false behind the last one.
+  bool read_record() {
+    while (true) {
+      if (!reader_) {
+        if (at_file_ == files_.size()) return false;
+        reader_.emplace(files_[at_file_++], delimiter_);
+        is_first_ = true;
+      }
+      if (!reader_->next(record_)) {
+        reader_.reset();
         continue;
       }
-      if (!builder_) begin(record);
+      if (std::exchange(is_first_, false) && has_header_) {
+        take_header(*reader_, record_);
+        continue;
+      }
+      if (!builder_) begin(record_);
       try {
-        add(reader, record);
+        add(*reader_, record_);
       } catch (const Bad& bad) {
         if (source_.bad_records == BadRecords::fail) fail(ErrorKind::data, "{}", bad.text);
         if (n_bad_++ == 0) first_bad_ = bad.text;
+        continue;
       }
+      return true;
     }
   }
 
@@ -129,17 +158,38 @@ class CsvTable {
       return;
     }
     TableSchema schema = schema_from_json(context_.schema);
-    for (TableInput& input : schema.inputs) place(input.columns);
-    place(schema.label.columns);
+    schema.label.is_absent = context_.may_lack_labels && lacks(schema);
+    for (TableInput& input : schema.inputs) place(input.columns, schema);
+    if (!schema.label.is_absent) place(schema.label.columns, schema);
+    schema_ = schema;
     builder_.emplace(std::move(schema), true);
   }
 
+  bool has(const TableColumn& c) const { return std::ranges::find(header_, c.name) != header_.end(); }
+
+  // Whether the label's columns are not there. Columns without names: there are so many fewer.
+  bool lacks(const TableSchema& schema) const {
+    if (has_header_ || source_.header.is_list())
+      return std::ranges::none_of(schema.label.columns, [&](const TableColumn& c) { return has(c); });
+    std::int64_t greatest = 0;
+    const auto see = [&](const TableColumn& c) { greatest = std::max(greatest, c.index); };
+    for (const TableInput& input : schema.inputs) std::ranges::for_each(input.columns, see);
+    std::ranges::for_each(schema.label.columns, see);
+    return std::ssize(header_) + std::ssize(schema.label.columns) == greatest + 1;
+  }
+
   // Columns of other files are found by their names, where these have any.
-  void place(std::vector<TableColumn>& columns) const {
+  void place(std::vector<TableColumn>& columns, const TableSchema& schema) const {
+    const bool has_names = has_header_ || source_.header.is_list();
     for (TableColumn& c : columns) {
+      if (!has_names && schema.label.is_absent) {
+        const std::int64_t index = c.index;
+        for (const TableColumn& label : schema.label.columns) c.index -= label.index < index ? 1 : 0;
+      }
+      if (!has_names && c.index < std::ssize(header_)) continue;
       const auto found = std::ranges::find(header_, c.name);
       if (found != header_.end()) c.index = found - header_.begin();
-      if (found == header_.end() && (has_header_ || c.index >= std::ssize(header_))) {
+      if (found == header_.end()) {
         fail(ErrorKind::data, "{}: has no column \"{}\", which the training data have{}",
              files_.front().string(), c.name, did_you_mean(c.name, header_));
       }
@@ -170,12 +220,17 @@ class CsvTable {
     }
   }
 
-  const CsvSource& source_;
-  const SourceContext& context_;
+  CsvSource source_;
+  SourceContext context_;
   char delimiter_;
   std::vector<std::filesystem::path> files_;
   bool has_header_ = true;
   std::vector<std::string> header_;
+  std::optional<CsvReader> reader_;
+  CsvRecord record_;
+  std::size_t at_file_ = 0;
+  bool is_first_ = true;
+  TableSchema schema_;  // of a stream
   std::optional<TableBuilder> builder_;
   std::int64_t n_bad_ = 0;
   std::string first_bad_;
@@ -207,6 +262,10 @@ std::vector<std::filesystem::path> files_of(const ConfigNode& files, const std::
 
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context) {
   return CsvTable(source, context).open();
+}
+
+std::unique_ptr<RowStream> stream_csv(const CsvSource& source, const SourceContext& context) {
+  return std::make_unique<CsvTable>(source, context);
 }
 
 }  // namespace varscope

@@ -2,6 +2,8 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "common/config/source_keys.h"
@@ -16,6 +18,23 @@ std::vector<std::filesystem::path> files_of(const ConfigNode& files, const std::
 // Opens a table of comma separated text (docs/data.md). Throws Error(data), with file:line:column, for what
 // the keys do not let pass, Error(config) for keys that do not fit the table.
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context);
+
+// Rows of a file, some at a time: what is to be predicted. Not thread-safe.
+class RowStream {
+ public:
+  RowStream() = default;
+  RowStream(const RowStream&) = delete;
+  RowStream& operator=(const RowStream&) = delete;
+  virtual ~RowStream() = default;
+  // The next rows, at most `most`; null behind the last one. `kept`: the cells of the columns `keep` of each
+  // row, row after row. Throws Error(data) as opening does, Error(config) for a column that is not there.
+  virtual std::unique_ptr<Dataset> next(std::int64_t most, std::span<const std::string> keep,
+                                        std::vector<std::string>& kept) = 0;
+  virtual std::int64_t n_left_out() const { return 0; }  // bad records, with bad_records: skip
+};
+
+// The same, in constant memory. REQUIRES a schema.
+std::unique_ptr<RowStream> stream_csv(const CsvSource& source, const SourceContext& context);
 
 // Rows of `label index:value ...`: the format of LIBSVM [1], with comments behind # and qid, which is left
 // out. One input x of all features, zeros where a row says nothing.

@@ -35,8 +35,9 @@ std::optional<double> number_in(std::string_view text) {
   if (first >= text.size() || (text[first] != '.' && (text[first] < '0' || text[first] > '9')))
     return std::nullopt;
   double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [at, error] = std::from_chars(text.data(), end, value);
+  const char* begin = &text.front();
+  const char* end = begin + text.size();
+  const auto [at, error] = std::from_chars(begin, end, value);
   if (at != end || error == std::errc::invalid_argument) return std::nullopt;
   // Out of range: too small is 0, too large is no number of ours.
   if (error == std::errc::result_out_of_range) {

@@ -30,6 +30,8 @@ class Dataset {
   SampleSpec spec() const { return {inputs(), target(), label_shape()}; }
   // All that it takes to read other samples as these are read, as a text; empty where the config says it.
   virtual std::string schema() const { return {}; }
+  // False for samples whose labels are not known: y is zeros.
+  virtual bool has_labels() const { return true; }
   // What a user should know of the data, a line each.
   virtual std::vector<std::string> warnings() const { return {}; }
   // Of classes that are words or other numbers than 0, 1, ...; by class, or empty.

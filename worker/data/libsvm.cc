@@ -50,8 +50,8 @@ class LibsvmReader {
       const std::size_t colon = word.find(':');
       std::int64_t index = 0;
       const auto [end, error] =
-          std::from_chars(word.data(), word.data() + std::min(colon, word.size()), index);
-      if (colon == std::string_view::npos || error != std::errc() || end != word.data() + colon)
+          std::from_chars(&word.front(), &word.front() + std::min(colon, word.size()), index);
+      if (colon == std::string_view::npos || error != std::errc() || end != &word.front() + colon)
         fail(ErrorKind::data, "{}: expected index:value, got {}", place(word), shown_cell(word));
       const std::optional<double> value = number_in(word.substr(colon + 1));
       if (!value)
@@ -106,7 +106,6 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
   const LibsvmReader rows(source, n_features);
   std::vector<Row> all;
   std::int64_t greatest = 0;
-  std::string first;  // where the first label stands that the training data do not have
   for (const auto& file : files_of(source.files, context.root)) {
     CsvReader reader(file, '\0');
     CsvRecord record;

@@ -18,6 +18,7 @@ struct SourceContext {
   std::int64_t streams = 1;                 // of a text: how many sequences are read side by side
   const DataSourceConfig* train = nullptr;  // of data.test: data.train
   std::filesystem::path root;               // relative files and folders are under it
+  bool may_lack_labels = false;             // of what is to be predicted
   std::string schema = {};                  // Dataset::schema() of the training data; empty: these are them
 };
 

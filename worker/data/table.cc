@@ -176,6 +176,7 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
   }
   std::string name;
   for (const TableColumn& c : schema_.label.columns) {
+    if (schema_.label.is_absent) continue;
     if (schema_.label.type == LabelType::number) {
       row_targets_.push_back(number(c, cell(c)));
       continue;
@@ -195,7 +196,8 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
   for (std::size_t i = 0; i < row_words_.size(); ++i)
     codes_[i].push_back(words_[i].code(std::move(row_words_[i])));
   for (std::size_t i = 0; i < row_targets_.size(); ++i) targets_[i].push_back(row_targets_[i]);
-  if (schema_.label.type == LabelType::cls) classes_.push_back(class_words_.code(std::move(name)));
+  if (schema_.label.type == LabelType::cls && !schema_.label.is_absent)
+    classes_.push_back(class_words_.code(std::move(name)));
   ++n_;
 }
 
@@ -331,8 +333,15 @@ std::unique_ptr<TableDataset> TableBuilder::build(std::int64_t begin, std::int64
         columns.numbers.push_back(std::isnan(numbers_[at_number + k][i]) ? 1 : 0);
       at_number += input.columns.size();
     }
-    for (const std::vector<double>& target : targets_) columns.targets.push_back(target[i]);
+    for (const std::vector<double>& target : targets_) {
+      if (!target.empty()) columns.targets.push_back(target[i]);
+    }
     if (!classes_.empty()) columns.labels.push_back(class_of_code[static_cast<std::size_t>(classes_[i])]);
+  }
+  if (schema_.label.is_absent) {
+    const auto n = static_cast<std::size_t>(end - begin);
+    if (schema_.label.type == LabelType::cls) columns.labels.assign(n, 0);
+    columns.targets.assign(n * targets_.size(), 0);
   }
   return std::make_unique<TableDataset>(schema_, end - begin, std::move(columns), std::move(warnings));
 }

@@ -36,6 +36,7 @@ class TableDataset final : public Dataset {
   std::vector<std::string> class_names() const override { return schema_.label.classes; }
   std::string schema() const override { return to_json(schema_); }
   std::vector<std::string> warnings() const override { return warnings_; }
+  bool has_labels() const override { return !schema_.label.is_absent; }
   std::int64_t n_bytes() const override;
   void read(std::span<const std::int64_t> indices, const BatchView& batch) const override;
   Digest content() const override;

@@ -261,6 +261,11 @@ TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::str
   return Resolver(keys, header).resolve();
 }
 
+std::string explain_table_features() {
+  return "\ndata.train.schema.features[name]: section\n    an input of a table\n" +
+         explain_keys<FeatureKeys>("data.train.schema.features[name]");
+}
+
 std::string to_json(const TableSchema& schema) {
   Json inputs = Json::array(), columns = Json::array();
   for (const TableInput& input : schema.inputs) {

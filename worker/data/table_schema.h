@@ -35,7 +35,7 @@ struct TableColumn {
   bool is_missing_mean = false;
   double missing = 0;
   std::vector<Transform> transforms = {};
-  // Categories: ids first_id (anything else), first_id + 1, ... of the vocabulary's words; or of hash buckets.
+  // Categories: ids first_id (anything else), first_id + 1, ... of the vocabulary's words; or hash buckets.
   std::int64_t first_id = 0;
   std::vector<std::string> vocabulary = {};  // by frequency, then by bytes
   std::int64_t buckets = 0;                  // 0: a vocabulary
@@ -63,6 +63,7 @@ struct TableLabel {
   LabelType type = LabelType::cls;
   std::vector<TableColumn> columns = {};  // one, or several of numbers
   std::vector<std::string> classes = {};  // by id; empty while they are not known
+  bool is_absent = false;                 // from these records: what is to be predicted
   bool operator==(const TableLabel&) const = default;
 };
 
@@ -77,6 +78,9 @@ struct TableSchema {
 // order. `path` is that of the source, for messages: "data.train". Throws Error(config): a column that does
 // not exist, or is named twice, with the nearest name; keys that do not fit each other.
 TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header);
+
+// The keys of an input of schema.features, for --explain.
+std::string explain_table_features();
 
 // As JSON that reads back to an equal schema, doubles to the last bit.
 std::string to_json(const TableSchema& schema);

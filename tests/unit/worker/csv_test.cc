@@ -194,7 +194,7 @@ TEST_F(CsvTest, BadRecordsAreToldInPlace) {
   EXPECT_THAT(told("a,y\n1,0\n\"2,1\n3,1\n"),
               StartsWith(at + ":3:1: a quote that is not closed by the end of the file"));
   EXPECT_EQ(told("a,y\n1,0\n\"2\"x,1\n"), at + ":3:4: text behind a closing quote");
-  EXPECT_THAT(told(std::string("a,y\n1,0\n2\0,1\n", 14)), StartsWith(at + ":3:2: a NUL byte"));
+  EXPECT_THAT(told(std::string("a,y\n1,0\n2\0,1\n", 13)), StartsWith(at + ":3:2: a NUL byte"));
   EXPECT_EQ(told("a,y\n"), at + ": has no samples; is there more than a header?");
   EXPECT_EQ(told(""), at + ": has no records");
   EXPECT_EQ(told("a,a\n1,0\n"), at + ":1:1: two columns are called \"a\"");

@@ -1,0 +1,110 @@
+#include "worker/train/predictor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/base/error.h"
+#include "common/base/philox.h"
+
+namespace varscope {
+namespace {
+
+std::size_t row_bytes(const TensorView& array, std::int64_t rows) {
+  return rows == 0 ? 0 : array.n_bytes() / static_cast<std::size_t>(rows);
+}
+
+// Values as a trained network may meet them: numbers around 0, any ids.
+void fill_random(const InputSpec& input, const TensorView& array, std::uint64_t stream) {
+  const RandomStream random(stream, RandomPurpose::test, 0);
+  const std::int64_t n = array.shape().n_elements();
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto at = static_cast<std::uint64_t>(i);
+    if (array.dtype() == DType::int32) {
+      const auto bound = static_cast<std::uint64_t>(std::max<std::int64_t>(1, input.n_ids));
+      array.data<std::int32_t>()[i] = static_cast<std::int32_t>(random.below(at, bound));
+    } else if (array.dtype() == DType::float32) {
+      array.data<float>()[i] = static_cast<float>(random.normal(at));
+    } else {
+      array.data<double>()[i] = random.normal(at);
+    }
+  }
+}
+
+}  // namespace
+
+Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind)
+    : model_(model), spec_(spec), dtype_(dtype), bind_(bind) {
+  n_outputs_ = with_batch(model.graph.node(model.output).type.shape, 1).n_elements();
+  for (const std::int64_t rows : {32, 16, 8, 4, 2, 1}) {
+    Block block = make_block(rows);
+    if (rows > 1 && !all_places_agree(block, rows)) continue;
+    block_ = rows;
+    chosen_.push_back(std::move(block));
+    return;
+  }
+}
+
+Predictor::Block Predictor::make_block(std::int64_t rows) const {
+  Block block{Executor(model_.graph, model_.output, rows, {.also = {}, .forward_only = true}),
+              Batch(spec_, dtype_, rows)};
+  bind_(block.executor);
+  return block;
+}
+
+void Predictor::run(Block& block, std::int64_t rows, std::vector<double>& out) const {
+  block.executor.set_batch(rows);
+  const BatchView view = block.batch.view(rows);
+  for (std::size_t i = 0; i < model_.inputs.size(); ++i)
+    block.executor.feed(model_.inputs[i], view.inputs[i]);
+  for (const Executor::ForwardStep& step : block.executor.forward_steps()) block.executor.forward(step);
+  const TensorView& value = block.executor.value(model_.output);
+  for (std::int64_t i = 0; i < rows * n_outputs_; ++i) {
+    out.push_back(value.dtype() == DType::float32 ? static_cast<double>(value.data<float>()[i])
+                                                  : value.data<double>()[i]);
+  }
+}
+
+bool Predictor::all_places_agree(Block& block, std::int64_t rows) const {
+  const Batch random(spec_, dtype_, rows);
+  const BatchView from = random.view(rows), to = block.batch.view(rows);
+  for (std::size_t k = 0; k < spec_.inputs.size(); ++k) fill_random(spec_.inputs[k], from.inputs[k], 17 + k);
+  std::vector<double> first, moved;
+  for (std::int64_t shift = 0; shift < rows; ++shift) {
+    for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
+      const std::size_t bytes = row_bytes(from.inputs[k], rows), all = from.inputs[k].n_bytes();
+      const std::size_t at = static_cast<std::size_t>(shift) * bytes;
+      std::memcpy(to.inputs[k].bytes() + at, from.inputs[k].bytes(), all - at);
+      std::memcpy(to.inputs[k].bytes(), from.inputs[k].bytes() + (all - at), at);
+    }
+    moved.clear();
+    run(block, rows, moved);
+    if (shift == 0) {
+      first = moved;
+      continue;
+    }
+    std::rotate(moved.begin(), moved.begin() + shift * n_outputs_, moved.end());
+    if (std::memcmp(first.data(), moved.data(), first.size() * sizeof(double)) != 0) return false;
+  }
+  return true;
+}
+
+std::vector<double> Predictor::outputs(const BatchView& rows, std::int64_t n) {
+  std::vector<double> out;
+  Block& block = chosen_.front();
+  const BatchView to = block.batch.view(block_);
+  for (std::int64_t begin = 0; begin < n; begin += block_) {
+    const std::int64_t here = std::min(block_, n - begin);
+    for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
+      const std::size_t bytes = row_bytes(rows.inputs[k], n);
+      const std::size_t size = static_cast<std::size_t>(here) * bytes;
+      std::memcpy(to.inputs[k].bytes(), rows.inputs[k].bytes() + static_cast<std::size_t>(begin) * bytes,
+                  size);
+      std::memset(to.inputs[k].bytes() + size, 0, to.inputs[k].n_bytes() - size);
+    }
+    run(block, block_, out);
+    out.resize(static_cast<std::size_t>((begin + here) * n_outputs_));
+  }
+  return out;
+}
+
+}  // namespace varscope

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "worker/data/batch.h"
+#include "worker/graph/executor.h"
+#include "worker/layers/model.h"
+
+namespace varscope {
+
+// Answers rows with the model's outputs, the same bits for a row whatever rows are asked for beside it. A
+// matrix product may add up a row in another order when it stands elsewhere in a batch, or the batch has
+// another size. So the executor always runs blocks of R rows, filled up with zeros, and R is the largest of
+// 32, 16, 8, 4, 2 and 1 for which random rows, moved through all places of a block, have equal bits in each.
+// The order of operations does not depend on the values. Another type of processor may still differ.
+//
+// Owns activations for one block; borrows the model. Not thread-safe.
+class Predictor {
+ public:
+  // `bind` lets an executor read the variables' values. REQUIRES model.mode == evaluate.
+  using Bind = std::function<void(Executor&)>;
+  Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind);
+
+  std::int64_t block() const { return block_; }
+  // Elements of the output for one row, of the model's dtype.
+  std::int64_t n_outputs() const { return n_outputs_; }
+  // `rows` as `spec` says, y unused. Gives n * n_outputs() numbers.
+  std::vector<double> outputs(const BatchView& rows, std::int64_t n);
+
+ private:
+  struct Block {
+    Executor executor;
+    Batch batch;
+  };
+  Block make_block(std::int64_t rows) const;
+  bool all_places_agree(Block& block, std::int64_t rows) const;
+  void run(Block& block, std::int64_t rows, std::vector<double>& out) const;
+
+  const Model& model_;
+  SampleSpec spec_;
+  DType dtype_;
+  Bind bind_;
+  std::int64_t n_outputs_ = 0;
+  std::int64_t block_ = 1;
+  std::vector<Block> chosen_;  // one
+};
+
+}  // namespace varscope
