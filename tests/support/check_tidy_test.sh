@@ -79,6 +79,11 @@ printf "Checks: '-*,misc-redundant-expression,modernize-use-trailing-return-type
 expect 1 "ours/header.h:2:*: warning: use a trailing return type for this function ?modernize-use-trailing-return-type?" \
   "ours/user.cc:2:*: warning: use a trailing return type for this function ?modernize-use-trailing-return-type?" --
 
+# When the time is over nothing more is begun, and what is left is counted.
+expect 0 -- --minutes 0
+output=$("$check" --root "$root" --minutes 0) || fail "code $?: $output"
+[[ $output == *"source files: 1, 1 of them not looked at within 0 min; "* ]] || fail "printed $output"
+
 # What cannot be checked is no success.
 expect_words() {
   local output
