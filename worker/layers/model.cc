@@ -62,6 +62,7 @@ DataFacts DataFacts::of(const Dataset& data) {
 
 std::vector<std::pair<NodeId, TensorView>> Model::feeds(const BatchView& batch) const {
   std::vector<std::pair<NodeId, TensorView>> all;
+  all.reserve(inputs.size() + 1);
   for (std::size_t i = 0; i < inputs.size(); ++i) all.emplace_back(inputs[i], batch.inputs[i]);
   all.emplace_back(y, batch.y);
   return all;

@@ -174,7 +174,7 @@ TEST_P(Shapes, ErrorsAreMeansOverTheElementsOfASampleAndSumsOverSamples) {
       cross_entropy += sigmoid_loss(predictions[r][c], targets[r][c], 0, 1);
     }
   }
-  const double per_sample = static_cast<double>(outputs(3).n_elements() / outputs(3)[0]);
+  const double per_sample = static_cast<double>(outputs(3).n_elements()) / static_cast<double>(outputs(3)[0]);
   EXPECT_NEAR(b.value(ops::absolute_error(b.graph, p, t)), absolute / per_sample, 1e-12);
   EXPECT_NEAR(b.value(ops::mean_squared_error(b.graph, p, t)), squared / per_sample, 1e-12);
   EXPECT_NEAR(b.value(ops::sigmoid_cross_entropy(b.graph, p, t)), cross_entropy / per_sample, 1e-12);
