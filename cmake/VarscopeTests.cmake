@@ -86,12 +86,24 @@ function(add_unit_tests program)
     ENVIRONMENT "${VARSCOPE_TEST_ENVIRONMENT}")
 endfunction()
 
-# What every file of a test program parses is precompiled once, for all of them. Test code is compiled quickly rather than
-# well: what it tests is compiled as it is used. Each file still includes what it needs: a build with
-# CMAKE_DISABLE_PRECOMPILE_HEADERS=ON (tools/check_tidy) fails otherwise. The product has no precompiled headers: GCC 12
-# then takes inlined functions of the standard library for ours, and warns of overlaps that are not there.
+# Test code is compiled quickly rather than well: what it tests is compiled as it is used. Under sanitizers that takes two
+# fifths of the time; property VARSCOPE_TEST_CODE leaves its own arithmetic unwatched (VarscopeTargets.cmake).
+if(VARSCOPE_SANITIZE)
+  set(VARSCOPE_TEST_OPTIMIZATION -O0)
+else()
+  set(VARSCOPE_TEST_OPTIMIZATION -O1)
+endif()
+
+function(varscope_test_options target)
+  target_compile_options(${target} PRIVATE ${VARSCOPE_TEST_OPTIMIZATION} $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  set_target_properties(${target} PROPERTIES VARSCOPE_TEST_CODE ON)
+endfunction()
+
+# What every file of a test program parses is precompiled once, for all of them. Each file still includes what it needs: a
+# build with CMAKE_DISABLE_PRECOMPILE_HEADERS=ON (tools/check_tidy) fails otherwise. The product has no precompiled headers:
+# GCC 12 then takes inlined functions of the standard library for ours, and warns of overlaps that are not there.
 function(varscope_test_program target)
-  target_compile_options(${target} PRIVATE -O1 $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  varscope_test_options(${target})
   target_precompile_headers(${target} REUSE_FROM varscope_test_headers)
 endfunction()
 
