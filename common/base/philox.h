@@ -19,7 +19,9 @@ enum class RandomPurpose : std::uint32_t {
   digits = 3,
   dropout = 4,
   test = 5,
-  pairs = 6
+  pairs = 6,
+  friedman1 = 7,
+  colour_shapes = 8
 };
 
 // The stream of (seed, purpose, stream): element i has 4 independent 32-bit words. `stream` is, for example,

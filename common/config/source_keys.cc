@@ -63,6 +63,24 @@ void DigitsSource::resolve(DataSplit position) {
   if (samples == 0) samples = position == DataSplit::train ? kTrainDigits : kTestDigits;
 }
 
+void SyntheticSource::describe(Keys& keys) {
+  keys.choice("generate", generate, kGenerators,
+              "friedman1: ten numbers and one that follows from five of them, for regression. colour_shapes: "
+              "colour images of a disc, a square or a cross, in nine classes");
+  describe_samples(keys, samples, "how many; 0 means 10000 in data.train and 2000 in data.test");
+  keys.key(
+      "noise", noise,
+      "friedman1: the standard deviation of the noise in what is to be estimated, and the least possible "
+      "rmse. colour_shapes: how much noise the images have, up to 1",
+      {.min = 0});
+  keys.key("size", size, "of images: their side", {.unit = "pixels", .min = 8, .max = 64});
+  keys.key("seed", seed, "seed of the generator", {.min = 0});
+}
+
+void SyntheticSource::resolve(DataSplit position) {
+  if (samples == 0) samples = position == DataSplit::train ? kTrainDigits : kTestDigits;
+}
+
 void TextSource::describe(Keys& keys) {
   keys.required_key("file", file, "text file, plain or gzip; words are split at white space",
                     {.is_path = true, .not_empty = true});
@@ -143,6 +161,7 @@ std::vector<SourceKeyType> built_in_source_keys() {
   return {source_key_type<IdxSource>("idx", "images and labels in IDX files, gzip or plain"),
           source_key_type<FashionMnistSource>("fashion_mnist", "the folder of Fashion-MNIST"),
           source_key_type<DigitsSource>("digits", "generated images of digits: no files"),
+          source_key_type<SyntheticSource>("synthetic", "generated tables and colour images: no files"),
           source_key_type<CsvSource>("csv", "tables of numbers and words: comma or tab separated text"),
           source_key_type<LibsvmSource>("libsvm", "rows of label index:value ..."),
           source_key_type<TextSource>("text", "the words of a text, side by side in sequences")};

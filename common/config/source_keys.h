@@ -55,6 +55,24 @@ struct DigitsSource {
   bool operator==(const DigitsSource&) const = default;
 };
 
+// What data sets without files are drawn from.
+enum class Generator : std::uint8_t { friedman1, colour_shapes };
+inline constexpr Choice<Generator> kGenerators[] = {{Generator::friedman1, "friedman1"},
+                                                    {Generator::colour_shapes, "colour_shapes"}};
+
+// Samples of equal seed differ by data.train or data.test.
+struct SyntheticSource {
+  Generator generate = Generator::friedman1;
+  std::int64_t samples = 0;  // not 0 after parse_job
+  double noise = 0.25;
+  std::int64_t size = 16;  // of images: pixels of a side
+  std::int64_t seed = 7;
+  void describe(Keys& keys);
+  void resolve(DataSplit position);
+  bool predicts_numbers() const { return generate == Generator::friedman1; }
+  bool operator==(const SyntheticSource&) const = default;
+};
+
 struct TextSource {
   std::string file;
   std::optional<DataSplit> split;  // set after parse_job

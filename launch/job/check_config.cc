@@ -11,6 +11,7 @@
 #include "ps/update/optimizer.h"
 #include "worker/data/order.h"
 #include "worker/data/source_registry.h"
+#include "worker/data/synthetic.h"
 #include "worker/train/trainer.h"
 
 namespace varscope {
@@ -44,6 +45,14 @@ std::optional<DataFacts> facts_without_data(const JobConfig& job, const DataSour
   if (const auto* digits = source.get<DigitsSource>()) {
     facts = {.sample_shape = Shape{digits->size, digits->size}, .n_classes = 10};
     pairs = digits->pairs.pairs;
+  } else if (const auto* synthetic = source.get<SyntheticSource>()) {
+    if (synthetic->generate == Generator::friedman1) {
+      facts = {.sample_shape = Shape{Friedman1Dataset::kFeatures},
+               .label_shape = Shape{1},
+               .target = Target::numbers};
+    } else {
+      facts = {.sample_shape = Shape{synthetic->size, synthetic->size, 3}, .n_classes = 9};
+    }
   } else if (const auto* fashion = source.get<FashionMnistSource>()) {
     facts = facts_of_files(job, fashion->classes, Shape{28, 28}, 10);
     pairs = fashion->pairs.pairs;

@@ -8,6 +8,7 @@
 #include "worker/data/digits.h"
 #include "worker/data/idx.h"
 #include "worker/data/pairs.h"
+#include "worker/data/synthetic.h"
 #include "worker/data/text.h"
 
 namespace varscope {
@@ -59,6 +60,17 @@ std::unique_ptr<Dataset> open_digits(const DigitsSource& source, const SourceCon
   return with_pairs(std::make_unique<DigitsDataset>(options, context.position), source.pairs);
 }
 
+std::unique_ptr<Dataset> open_synthetic(const SyntheticSource& source, const SourceContext& context) {
+  SyntheticOptions options;
+  options.samples = source.samples > 0 ? source.samples : options.samples;
+  options.noise = source.noise;
+  options.size = source.size;
+  options.seed = static_cast<std::uint64_t>(source.seed);
+  if (source.generate == Generator::friedman1)
+    return std::make_unique<Friedman1Dataset>(options, context.position);
+  return std::make_unique<ColourShapesDataset>(options, context.position);
+}
+
 std::unique_ptr<Dataset> open_text(const TextSource& source, const SourceContext& context) {
   TextOptions options;
   options.vocabulary = source.vocabulary;
@@ -91,8 +103,9 @@ Opener opener(const char* name, std::unique_ptr<Dataset> (*open)(const S&, const
 std::vector<Opener>& openers() {
   static std::vector<Opener> all = {
       opener("idx", open_idx),       opener("fashion_mnist", open_fashion_mnist),
-      opener("digits", open_digits), opener("csv", open_csv),
-      opener("libsvm", open_libsvm), opener("text", open_text)};
+      opener("digits", open_digits), opener("synthetic", open_synthetic),
+      opener("csv", open_csv),       opener("libsvm", open_libsvm),
+      opener("text", open_text)};
   return all;
 }
 

@@ -59,8 +59,10 @@ TEST_F(SourceRegistry, AProgramsOwnSourceIsReadDumpedAndOpened) {
 }
 
 TEST_F(SourceRegistry, ItsMistakesAreToldAsThoseOfBuiltInOnes) {
-  EXPECT_THAT(thrown([] { parse("{type: blanc, folder: x}"); }),
-              HasSubstr("job.yaml:3:17: data.train.type: expected one of idx, fashion_mnist, digits, csv,"));
+  EXPECT_THAT(
+      thrown([] { parse("{type: blanc, folder: x}"); }),
+      HasSubstr(
+          "job.yaml:3:17: data.train.type: expected one of idx, fashion_mnist, digits, synthetic, csv,"));
   EXPECT_THAT(thrown([] { parse("{type: blanc, folder: x}"); }), HasSubstr("did you mean \"blank\"?"));
   EXPECT_THAT(thrown([] { parse("{folder: x}"); }), HasSubstr("data.train.type: missing; "));
   EXPECT_THAT(thrown([] { parse("{type: blank, folder: x, sampels: 3}"); }),
@@ -70,9 +72,10 @@ TEST_F(SourceRegistry, ItsMistakesAreToldAsThoseOfBuiltInOnes) {
   EXPECT_THAT(thrown([] { parse("{type: blank}"); }),
               HasSubstr("data.train.folder: missing; type blank needs this key (a text: where they are)"));
   EXPECT_THAT(thrown([] { parse("{type: blank, folder: ''}"); }), HasSubstr("must not be empty"));
-  EXPECT_THAT(thrown([] { parse("{type: blank, folder: x, noise: 1}"); }),
-              HasSubstr("data.train.noise: not used by type blank (only by digits); remove it or change "
-                        "data.train.type"));
+  EXPECT_THAT(
+      thrown([] { parse("{type: blank, folder: x, noise: 1}"); }),
+      HasSubstr("data.train.noise: not used by type blank (only by digits, synthetic); remove it or change "
+                "data.train.type"));
 }
 
 TEST_F(SourceRegistry, ANameIsTakenOnce) {
