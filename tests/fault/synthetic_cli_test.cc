@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+
 #include <nlohmann/json.hpp>
 
 #include "tests/support/jobs/job.h"

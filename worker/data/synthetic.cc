@@ -17,7 +17,8 @@ constexpr std::array<std::string_view, 3> kColours = {"red", "green", "blue"};
 constexpr std::array<std::string_view, 3> kShapes = {"disc", "square", "cross"};
 
 template <class T>
-void copy_rows(std::span<const double> from, std::int64_t width, std::span<const std::int64_t> indices, T* to) {
+void copy_rows(std::span<const double> from, std::int64_t width, std::span<const std::int64_t> indices,
+               T* to) {
   for (const std::int64_t i : indices) {
     for (std::int64_t k = 0; k < width; ++k)
       *to++ = static_cast<T>(from[static_cast<std::size_t>(i * width + k)]);
@@ -27,7 +28,8 @@ void copy_rows(std::span<const double> from, std::int64_t width, std::span<const
 void copy_rows(std::span<const double> from, std::int64_t width, std::span<const std::int64_t> indices,
                const TensorView& to) {
   if (to.shape().n_elements() != std::ssize(indices) * width)
-    fail(ErrorKind::argument, "{} samples of {} numbers do not fit into {}", indices.size(), width, to.shape().str());
+    fail(ErrorKind::argument, "{} samples of {} numbers do not fit into {}", indices.size(), width,
+         to.shape().str());
   if (to.dtype() == DType::float32) return copy_rows(from, width, indices, to.data<float>());
   if (to.dtype() == DType::float64) return copy_rows(from, width, indices, to.data<double>());
   fail(ErrorKind::argument, "samples are numbers, not {}", to_string(to.dtype()));
@@ -67,7 +69,8 @@ Friedman1Dataset::Friedman1Dataset(const SyntheticOptions& options, DataSplit sp
 }
 
 double Friedman1Dataset::noiseless(std::span<const double> x) {
-  return 10 * std::sin(std::numbers::pi * x[0] * x[1]) + 20 * (x[2] - 0.5) * (x[2] - 0.5) + 10 * x[3] + 5 * x[4];
+  return 10 * std::sin(std::numbers::pi * x[0] * x[1]) + 20 * (x[2] - 0.5) * (x[2] - 0.5) + 10 * x[3] +
+         5 * x[4];
 }
 
 void Friedman1Dataset::fill(std::span<const std::int64_t> indices, const TensorView& x,
@@ -89,9 +92,10 @@ Digest Friedman1Dataset::content() const {
 ColourShapesDataset::ColourShapesDataset(const SyntheticOptions& options, DataSplit split) {
   if (options.samples < 1 || options.size < 8 || options.size > 64 ||
       !(options.noise >= 0 && options.noise <= 1)) {
-    fail(ErrorKind::argument,
-         "colour_shapes: {} samples of size {} with noise {}; needs at least 1 sample, size 8 .. 64, noise 0 .. 1",
-         options.samples, options.size, options.noise);
+    fail(
+        ErrorKind::argument,
+        "colour_shapes: {} samples of size {} with noise {}; needs at least 1 sample, size 8 .. 64, noise 0 .. 1",
+        options.samples, options.size, options.noise);
   }
   size_ = options.samples;
   n_classes_ = static_cast<std::int64_t>(kColours.size() * kShapes.size());
@@ -102,6 +106,7 @@ ColourShapesDataset::ColourShapesDataset(const SyntheticOptions& options, DataSp
   const RandomStream stream(options.seed, RandomPurpose::colour_shapes, static_cast<std::uint64_t>(split));
   constexpr std::uint64_t kElementsPerSample = 1U << 16U;  // more than a 64 x 64 image needs
   const auto side = static_cast<double>(options.size);
+  const auto width = static_cast<std::size_t>(options.size);
   for (std::size_t i = 0; i < labels_.size(); ++i) {
     std::uint64_t at = i * kElementsPerSample;
     const std::uint64_t label = stream.below(at++, static_cast<std::uint64_t>(n_classes_));
@@ -112,8 +117,9 @@ ColourShapesDataset::ColourShapesDataset(const SyntheticOptions& options, DataSp
     const double x = between(0.36, 0.64) * side, y = between(0.36, 0.64) * side;
     const double grey = between(0.1, 0.5), strong = between(0.5, 1.0), weak = between(0.0, 0.25);
     for (std::size_t pixel = 0; pixel < area; ++pixel) {
-      const double ink = coverage(shape, static_cast<double>(pixel % static_cast<std::size_t>(options.size)) + 0.5 - x,
-                                  static_cast<double>(pixel / static_cast<std::size_t>(options.size)) + 0.5 - y, radius);
+      const std::size_t row = pixel / width, column = pixel % width;
+      const double ink =
+          coverage(shape, static_cast<double>(column) + 0.5 - x, static_cast<double>(row) + 0.5 - y, radius);
       const std::array<std::uint32_t, 4> words = stream.words(at++);
       for (std::size_t channel = 0; channel < 3; ++channel) {
         const double u = (static_cast<double>(words[channel]) + 0.5) * 0x1p-31 - 1.0;  // (-1, 1)
@@ -129,7 +135,8 @@ ColourShapesDataset::ColourShapesDataset(const SyntheticOptions& options, DataSp
 std::vector<std::string> ColourShapesDataset::class_names() const {
   std::vector<std::string> names;
   for (const std::string_view colour : kColours) {
-    for (const std::string_view shape : kShapes) names.push_back(std::string(colour) + " " + std::string(shape));
+    for (const std::string_view shape : kShapes)
+      names.push_back(std::string(colour) + " " + std::string(shape));
   }
   return names;
 }
