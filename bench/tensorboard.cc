@@ -1,5 +1,5 @@
 // Training speed with output.tensorboard over that without, with and without histograms (docs/performance.md,
-// I6). It starts the real program in turns, so that all see the same machine:
+// P11). It starts the real program in turns, so that all see the same machine:
 //   tensorboard [--rounds N] [--epochs N] [--every N] [--smoke]
 #include <fmt/format.h>
 
