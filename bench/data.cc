@@ -52,7 +52,8 @@ std::string csv_text(std::size_t bytes) {
   for (std::uint64_t row = 0; text.size() < bytes; ++row) {
     const std::uint64_t at = row * (kColumns + 1);
     text += random.uniform(at) < 0.5 ? "0" : "1";
-    for (std::uint64_t k = 1; k <= kColumns; ++k) text += fmt::format(",{:.5f}", 100 * random.uniform(at + k) - 50);
+    for (std::uint64_t k = 1; k <= kColumns; ++k)
+      text += fmt::format(",{:.5f}", 100 * random.uniform(at + k) - 50);
     text += "\n";
   }
   return text;
@@ -76,7 +77,8 @@ std::int64_t count_lines(const std::string& text) {
   std::int64_t lines = 0;
   const char* at = text.data();
   const char* end = at + text.size();
-  while (at < end && (at = static_cast<const char*>(std::memchr(at, '\n', static_cast<std::size_t>(end - at)))) != nullptr) {
+  while (at < end && (at = static_cast<const char*>(
+                          std::memchr(at, '\n', static_cast<std::size_t>(end - at)))) != nullptr) {
     ++lines;
     ++at;
   }
@@ -99,7 +101,8 @@ std::vector<std::string> peers_say(const Options& options, const Args& arguments
   return lines;
 }
 
-void measure_text(const Options& options, const std::string& name, const std::string& text, const std::string& source) {
+void measure_text(const Options& options, const std::string& name, const std::string& text,
+                  const std::string& source) {
   const ScratchDir dir;
   const std::string file = dir / "rows." + name;
   std::ofstream(file) << text;
@@ -135,15 +138,16 @@ void measure_a9a(const Options& options) {
   std::vector<double> speeds;
   for (int i = 0; i < options.trials; ++i) {
     const ScratchDir dir;
-    run_command({options.program, "train", options.configs + "/a9a_logreg.yaml", "--set", "job.run_dir=" + dir / "run",
-                 "--set", "checkpoint.every_steps=0", "--set", "checkpoint.at_end=false", "--set",
-                 "train.epochs=" + std::to_string(options.smoke ? 1 : 10)},
-                dir / "output");
+    run_command(
+        {options.program, "train", options.configs + "/a9a_logreg.yaml", "--set",
+         "job.run_dir=" + dir / "run", "--set", "checkpoint.every_steps=0", "--set",
+         "checkpoint.at_end=false", "--set", "train.epochs=" + std::to_string(options.smoke ? 1 : 10)},
+        dir / "output");
     speeds.push_back(speed_in(dir / "run/metrics.jsonl"));
   }
   const Spread speed = Spread::of(speeds);
-  fmt::print("a9a      {:>8.0f} rows/s [{:.0f} .. {:.0f}]: logistic regression, one process\n", speed.median, speed.min,
-             speed.max);
+  fmt::print("a9a      {:>8.0f} rows/s [{:.0f} .. {:.0f}]: logistic regression, one process\n", speed.median,
+             speed.min, speed.max);
   require_positive("a9a", speed);
   for (const std::string& line : peers_say(options, {"a9a", (fs::path(data) / "a9a/a9a").string()}))
     fmt::print("{:<8}   {}\n", "", line);
@@ -160,8 +164,9 @@ class Products {
   }
   void run() {
     for (std::size_t i = 0; i + 1 < widths_.size(); ++i) {
-      gemm<float>(Transpose::no, Transpose::no, rows_, widths_[i + 1], widths_[i], {values_[i].data(), widths_[i]},
-                  {weights_[i].data(), widths_[i + 1]}, 0.0F, {values_[i + 1].data(), widths_[i + 1]});
+      gemm<float>(Transpose::no, Transpose::no, rows_, widths_[i + 1], widths_[i],
+                  {values_[i].data(), widths_[i]}, {weights_[i].data(), widths_[i + 1]}, 0.0F,
+                  {values_[i + 1].data(), widths_[i + 1]});
     }
   }
 
@@ -197,8 +202,9 @@ void measure_predict(const Options& options) {
     ratios.push_back(alone / all);
   }
   const Spread speed = Spread::of(speeds), ratio = Spread::of(ratios);
-  fmt::print("predict  {:>8.0f} rows/s   {:.3f} [{:.3f} .. {:.3f}] of the same products alone, {} rows a block\n",
-             speed.median, ratio.median, ratio.min, ratio.max, predictor.block());
+  fmt::print(
+      "predict  {:>8.0f} rows/s   {:.3f} [{:.3f} .. {:.3f}] of the same products alone, {} rows a block\n",
+      speed.median, ratio.median, ratio.min, ratio.max, predictor.block());
   require_positive("predict", speed);
 }
 
