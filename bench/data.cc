@@ -1,8 +1,10 @@
-// Reading, training and predicting beside what bounds them, in the same run (docs/performance.md, P12 to P15):
+// Reading, training and predicting beside what bounds them, in the same run (docs/performance.md, P12 to
+// P15):
 //   data [--mib N] [--trials N] [--smoke]
-// P12, P13: text of numbers as CSV and as libsvm, parsed by one thread, over finding its line ends with memchr; beside
-// pandas and LightGBM where Python has them. P14: logistic regression on a9a over PyTorch with one thread, where
-// VARSCOPE_DATA and PyTorch are there. P15: predicting with a perceptron over the same matrix products alone.
+// P12, P13: text of numbers as CSV and as libsvm, parsed by one thread, over finding its line ends with
+// memchr; beside pandas, LightGBM and scikit-learn where Python has them. P14: logistic regression on a9a
+// over PyTorch with one thread, where VARSCOPE_DATA and PyTorch are there. P15: predicting with a perceptron
+// over the same matrix products alone.
 #include <fmt/format.h>
 
 #include <cstdio>

@@ -1,6 +1,7 @@
 #include "worker/data/order.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -10,20 +11,51 @@
 namespace varscope {
 
 EpochOrder::EpochOrder(std::uint64_t seed, std::int64_t epoch, std::int64_t n, Shuffle shuffle)
-    : epoch_(epoch), indices_(static_cast<std::size_t>(n)) {
-  std::iota(indices_.begin(), indices_.end(), 0);
+    : epoch_(epoch),
+      n_(n),
+      shuffle_(shuffle),
+      random_(seed, RandomPurpose::shuffle, static_cast<std::uint64_t>(epoch)) {
   if (shuffle == Shuffle::no) return;
-  const RandomStream stream(seed, RandomPurpose::shuffle, static_cast<std::uint64_t>(epoch));
-  for (std::size_t i = indices_.size(); i-- > 1;) {
-    std::swap(indices_[i], indices_[static_cast<std::size_t>(stream.below(i, i + 1))]);
+  if (n > kMostListed) {
+    a_ = static_cast<std::uint64_t>(std::sqrt(static_cast<double>(n)));
+    b_ = (static_cast<std::uint64_t>(n) + a_ - 1) / a_;
+    return;
   }
+  indices_.resize(static_cast<std::size_t>(n));
+  std::iota(indices_.begin(), indices_.end(), 0);
+  for (std::size_t i = indices_.size(); i-- > 1;)
+    std::swap(indices_[i], indices_[static_cast<std::size_t>(random_.below(i, i + 1))]);
 }
 
-std::span<const std::int64_t> EpochOrder::part(std::int64_t begin, std::int64_t end) const {
-  if (begin < 0 || end < begin || end > size()) {
-    fail(ErrorKind::argument, "positions {} .. {} of an epoch of {} samples", begin, end, size());
-  }
-  return std::span(indices_).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+std::int64_t EpochOrder::permuted(std::int64_t position) const {
+  constexpr std::uint64_t kRounds = 4;
+  auto at = static_cast<std::uint64_t>(position);
+  do {
+    std::uint64_t left = at / b_, right = at % b_;
+    for (std::uint64_t round = 0; round < kRounds; ++round) {
+      const bool is_left = round % 2 == 0;
+      const std::uint64_t element = (round + 1) << 56U | (is_left ? right : left);
+      std::uint64_t& half = is_left ? left : right;
+      const std::uint64_t bound = is_left ? a_ : b_;
+      half += random_.below(element, bound);
+      if (half >= bound) half -= bound;
+    }
+    at = left * b_ + right;
+  } while (at >= static_cast<std::uint64_t>(n_));
+  return static_cast<std::int64_t>(at);
+}
+
+std::span<const std::int64_t> EpochOrder::part(std::int64_t begin, std::int64_t end) {
+  if (begin < 0 || end < begin || end > n_)
+    fail(ErrorKind::argument, "positions {} .. {} of an epoch of {} samples", begin, end, n_);
+  if (!indices_.empty())
+    return std::span(indices_).subspan(static_cast<std::size_t>(begin),
+                                       static_cast<std::size_t>(end - begin));
+  part_.resize(static_cast<std::size_t>(end - begin));
+  std::iota(part_.begin(), part_.end(), begin);
+  if (shuffle_ == Shuffle::yes)
+    std::ranges::transform(part_, part_.begin(), [&](std::int64_t i) { return permuted(i); });
+  return part_;
 }
 
 std::int64_t steps_per_epoch(std::int64_t n, std::int64_t batch) {

@@ -92,10 +92,10 @@ Digest Friedman1Dataset::content() const {
 ColourShapesDataset::ColourShapesDataset(const SyntheticOptions& options, DataSplit split) {
   if (options.samples < 1 || options.size < 8 || options.size > 64 ||
       !(options.noise >= 0 && options.noise <= 1)) {
-    fail(
-        ErrorKind::argument,
-        "colour_shapes: {} samples of size {} with noise {}; needs at least 1 sample, size 8 .. 64, noise 0 .. 1",
-        options.samples, options.size, options.noise);
+    fail(ErrorKind::argument,
+         "colour_shapes: {} samples of size {} with noise {}; needs at least 1 sample, size 8 .. 64, noise "
+         "0 .. 1",
+         options.samples, options.size, options.noise);
   }
   size_ = options.samples;
   n_classes_ = static_cast<std::int64_t>(kColours.size() * kShapes.size());

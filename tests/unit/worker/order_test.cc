@@ -11,7 +11,7 @@
 namespace varscope {
 namespace {
 
-std::vector<std::int64_t> all_of(const EpochOrder& order) {
+std::vector<std::int64_t> all_of(EpochOrder order) {
   const auto part = order.part(0, order.size());
   return {part.begin(), part.end()};
 }
@@ -40,6 +40,72 @@ TEST(EpochOrder, EveryPositionIsUniform) {
   for (const auto& row : count) {
     for (const int n : row) EXPECT_NEAR(n, 400, 107);
   }
+}
+
+// More samples than are listed.
+constexpr std::int64_t kMany = EpochOrder::kMostListed + 12345;
+
+TEST(EpochOrder, OfManySamplesVisitsEachOnce) {
+  for (const std::int64_t n : {EpochOrder::kMostListed + 1, kMany, std::int64_t{1025} * 1025}) {
+    std::vector<bool> seen(static_cast<std::size_t>(n), false);
+    for (const std::int64_t i : all_of(EpochOrder(3, 4, n, Shuffle::yes))) {
+      ASSERT_TRUE(i >= 0 && i < n) << i;
+      ASSERT_FALSE(seen[static_cast<std::size_t>(i)]) << i << " twice, of " << n;
+      seen[static_cast<std::size_t>(i)] = true;
+    }
+  }
+}
+
+TEST(EpochOrder, OfManySamplesDependsOnSeedAndEpochOnly) {
+  const auto order = all_of(EpochOrder(3, 4, kMany, Shuffle::yes));
+  EXPECT_EQ(order, all_of(EpochOrder(3, 4, kMany, Shuffle::yes)));
+  const auto alike = [&](EpochOrder other) {
+    const auto part = other.part(0, kMany);
+    int n = 0;
+    for (std::size_t i = 0; i < order.size(); ++i) n += part[i] == order[i] ? 1 : 0;
+    return n;
+  };
+  // Two random permutations agree in one place on average.
+  EXPECT_LT(alike(EpochOrder(3, 5, kMany, Shuffle::yes)), 10);
+  EXPECT_LT(alike(EpochOrder(4, 4, kMany, Shuffle::yes)), 10);
+  EXPECT_LT(alike(EpochOrder(3, 4, kMany, Shuffle::no)), 10);
+  // A part is the same alone.
+  EpochOrder alone(3, 4, kMany, Shuffle::yes);
+  const auto part = alone.part(777'777, 777'780);
+  EXPECT_TRUE(std::equal(part.begin(), part.end(), order.begin() + 777'777));
+  EXPECT_THROW(alone.part(0, kMany + 1), Error);
+}
+
+TEST(EpochOrder, OfManySamplesMixesNearAndFar) {
+  const auto order = all_of(EpochOrder(5, 0, kMany, Shuffle::yes));
+  // Each tenth of the epoch has a tenth of each tenth of the samples: 10,609 of them, standard deviation 93.
+  int count[10][10] = {};
+  int neighbours = 0, ascents = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    ++count[i * 10 / order.size()][order[i] * 10 / kMany];
+    if (i == 0) continue;
+    neighbours += std::abs(order[i] - order[i - 1]) < 1000 ? 1 : 0;
+    ascents += order[i] > order[i - 1] ? 1 : 0;
+  }
+  for (const auto& row : count) {
+    for (const int n : row) EXPECT_NEAR(n, kMany / 100.0, 6 * 93);
+  }
+  EXPECT_NEAR(neighbours, 2.0 * 999, 6 * 45);
+  EXPECT_NEAR(ascents, kMany / 2.0, 6 * 300);
+}
+
+TEST(EpochOrder, OfBillionsOfSamplesTakesNoMemory) {
+  EpochOrder order(1, 2, std::int64_t{1} << 40, Shuffle::yes);
+  const auto part = order.part((std::int64_t{1} << 39) - 2, (std::int64_t{1} << 39) + 2);
+  EXPECT_EQ(std::vector<std::int64_t>(part.begin(), part.end()),
+            (std::vector<std::int64_t>{395791936067, 416435581833, 978829117959, 659695999067}));
+}
+
+TEST(EpochOrder, OfFewSamplesIsTheOneItAlwaysWas) {
+  EpochOrder order(1, 0, 8, Shuffle::yes);
+  const auto part = order.part(0, 8);
+  EXPECT_EQ(std::vector<std::int64_t>(part.begin(), part.end()),
+            (std::vector<std::int64_t>{4, 1, 6, 0, 5, 7, 3, 2}));
 }
 
 TEST(EpochOrder, HandlesNoneAndOne) {
