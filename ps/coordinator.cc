@@ -24,10 +24,12 @@ WorkerId sender_of(const Message& message, const ClusterMap& cluster) {
   return *worker;
 }
 
+constexpr std::string_view kWeightLine = "weight: ";
+
 // What checkpoints keep of an evaluation: "loss", and each metric that is a number, by name.
 EvaluationRecord record_of(const EvalSummary& eval) {
   EvaluationRecord record{eval.clock.value, {}};
-  if (eval.sums.samples > 0) record.values["loss"] = eval.sums.loss / static_cast<double>(eval.sums.samples);
+  if (eval.sums.samples > 0) record.values["loss"] = eval.sums.loss / eval.sums.total();
   for (const MetricValue& v : eval.metrics) {
     if (v.matrix.empty()) record.values[v.name] = v.value;
   }
@@ -36,12 +38,25 @@ EvaluationRecord record_of(const EvalSummary& eval) {
 
 }  // namespace
 
-std::string to_manifest_text(const CoordinatorState& state) { return to_text(state) + state.run; }
+std::string to_manifest_text(const CoordinatorState& state) {
+  std::string text = to_text(state);
+  if (state.epoch.weight > 0)
+    text += fmt::format("{}{:a} {:a}\n", kWeightLine, state.epoch.weight, state.epoch.correct);
+  return text + state.run;
+}
 
 CoordinatorState from_manifest_text(const std::string& text) {
   auto state = from_text<CoordinatorState>(text, "the coordinator's state in the checkpoint");
   const std::size_t end = text.find('\n');
-  if (end != std::string::npos) state.run = text.substr(end + 1);
+  if (end == std::string::npos) return state;
+  state.run = text.substr(end + 1);
+  if (!state.run.starts_with(kWeightLine)) return state;
+  const std::size_t line_end = state.run.find('\n');
+  const int n = std::sscanf(state.run.c_str() + kWeightLine.size(), "%la %la", &state.epoch.weight,
+                            &state.epoch.correct);
+  if (n != 2 || line_end == std::string::npos)
+    fail(ErrorKind::data, "the coordinator's state in the checkpoint: damaged sums of weights");
+  state.run.erase(0, line_end + 1);
   return state;
 }
 

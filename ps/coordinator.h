@@ -39,12 +39,27 @@ struct CoordinatorState {
   std::string run = {};
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& epoch& dataset_size& batch& seed;
+    SavedSums sums{epoch.loss, static_cast<std::int64_t>(epoch.correct), epoch.samples};
+    ar& sums& dataset_size& batch& seed;
+    if constexpr (Archive::is_loading::value)
+      epoch = {sums.loss, static_cast<double>(sums.correct), sums.samples};
   }
+
+ private:
+  struct SavedSums {
+    double loss = 0;
+    std::int64_t correct = 0;
+    std::int64_t samples = 0;
+    template <class Archive>
+    void serialize(Archive& ar, unsigned) {
+      ar& loss& correct& samples;
+    }
+  };
 };
 
-// A text archive, whose only line feed is its end, and `run` behind it: who knows the archive alone reads
-// that. The latter throws Error(data).
+// A text archive, whose only line feed is its end; where samples have weights a line "weight: " with the sum
+// of those of the epoch so far and of its right answers, in hexadecimal; and `run` behind it: who knows the
+// archive alone reads that. The latter throws Error(data).
 std::string to_manifest_text(const CoordinatorState& state);
 CoordinatorState from_manifest_text(const std::string& text);
 

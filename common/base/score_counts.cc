@@ -32,9 +32,20 @@ int bits_between(std::int64_t a, std::int64_t b) {
 
 }  // namespace
 
-void ScoreCounts::add(double score, bool is_positive) {
+// Of a weight the fraction's bits alone may go.
+ScoreCounts::Entry ScoreCounts::without_low_bits_of(Entry entry, int n) {
+  constexpr int kFraction = 52;
+  entry.key = without_low_bits(entry.key, n);
+  if (entry.weight != 1)
+    entry.weight = std::bit_cast<double>(
+        without_low_bits(std::bit_cast<std::int64_t>(entry.weight), std::min(n, kFraction)));
+  return entry;
+}
+
+void ScoreCounts::add(double score, bool is_positive, double weight) {
+  if (weight == 0) return;
   entries_.push_back(
-      {without_low_bits(key_of(score), dropped_bits_), is_positive ? 0 : 1, is_positive ? 1 : 0});
+      without_low_bits_of({key_of(score), weight, is_positive ? 0 : 1, is_positive ? 1 : 0}, dropped_bits_));
   if (entries_.size() >= 2 * most_) compact();
 }
 
@@ -44,7 +55,7 @@ void ScoreCounts::merge(const ScoreCounts& other) {
   drop_bits(other.dropped_bits_);
   entries_.insert(entries_.end(), other.entries_.begin(), other.entries_.end());
   if (dropped_bits_ > other.dropped_bits_) {
-    for (Entry& e : entries_) e.key = without_low_bits(e.key, dropped_bits_);
+    for (Entry& e : entries_) e = without_low_bits_of(e, dropped_bits_);
   }
   compact();
 }
@@ -53,7 +64,8 @@ void ScoreCounts::check() const {
   bool is_good = dropped_bits_ >= 0 && dropped_bits_ <= kBits;
   for (std::size_t i = 0; i < n_sorted_ && is_good; ++i) {
     const Entry& e = entries_[i];
-    is_good = e.negatives >= 0 && e.positives >= 0 && (i == 0 || entries_[i - 1].key < e.key);
+    is_good = e.negatives >= 0 && e.positives >= 0 && e.weight > 0 && std::isfinite(e.weight) &&
+              (i == 0 || entries_[i - 1] < e);
   }
   if (!is_good) {
     fail(ErrorKind::protocol, "{} counts of scores, {} bits dropped, are damaged", entries_.size(),
@@ -64,16 +76,16 @@ void ScoreCounts::check() const {
 void ScoreCounts::drop_bits(int n) const {
   if (n <= dropped_bits_) return;
   dropped_bits_ = n;
-  for (Entry& e : entries_) e.key = without_low_bits(e.key, n);
+  for (Entry& e : entries_) e = without_low_bits_of(e, n);
   n_sorted_ = 0;
   sort_and_join();
 }
 
 void ScoreCounts::sort_and_join() const {
-  std::ranges::sort(entries_, {}, &Entry::key);
+  std::sort(entries_.begin(), entries_.end());
   std::size_t n = 0;
   for (const Entry& e : entries_) {
-    if (n > 0 && entries_[n - 1].key == e.key) {
+    if (n > 0 && entries_[n - 1].is_of(e)) {
       entries_[n - 1].negatives += e.negatives;
       entries_[n - 1].positives += e.positives;
     } else {
@@ -89,20 +101,42 @@ void ScoreCounts::sort_and_join() const {
 void ScoreCounts::compact() const {
   if (n_sorted_ < entries_.size()) sort_and_join();
   if (entries_.size() <= most_) return;
+  drop_bits(bits_to_drop());
+}
+
+int ScoreCounts::bits_to_drop() const {
+  if (std::ranges::any_of(entries_, [](const Entry& e) { return e.weight != 1; })) {
+    // Scores that become one may have any weights, so that neighbours do not tell.
+    for (int bits = dropped_bits_ + 1; bits < kBits; ++bits) {
+      std::vector<Entry> fewer;
+      fewer.reserve(entries_.size());
+      for (const Entry& e : entries_) fewer.push_back(without_low_bits_of(e, bits));
+      std::sort(fewer.begin(), fewer.end());
+      const auto end =
+          std::unique(fewer.begin(), fewer.end(), [](const Entry& a, const Entry& b) { return a.is_of(b); });
+      if (static_cast<std::size_t>(end - fewer.begin()) <= most_) return bits;
+    }
+    return kBits;
+  }
   std::array<std::size_t, kBits + 1> n_pairs{};  // neighbours that become one at so many dropped bits
   for (std::size_t i = 1; i < entries_.size(); ++i)
     ++n_pairs[static_cast<std::size_t>(bits_between(entries_[i - 1].key, entries_[i].key))];
   std::size_t n = entries_.size();
   int bits = 0;
   while (n > most_) n -= n_pairs[static_cast<std::size_t>(++bits)];
-  drop_bits(bits);
+  return bits;
 }
 
 double ScoreCounts::auc() const {
   compact();
   double negatives = 0, positives = 0, ordered = 0;  // pairs in order, ties counted half
-  for (const Entry& e : entries_) {
-    const auto here = static_cast<double>(e.negatives), positive = static_cast<double>(e.positives);
+  for (std::size_t i = 0; i < entries_.size();) {
+    double here = 0, positive = 0;
+    const std::int64_t key = entries_[i].key;
+    for (; i < entries_.size() && entries_[i].key == key; ++i) {
+      here += entries_[i].weight * static_cast<double>(entries_[i].negatives);
+      positive += entries_[i].weight * static_cast<double>(entries_[i].positives);
+    }
     ordered += positive * (negatives + here / 2);
     negatives += here;
     positives += positive;

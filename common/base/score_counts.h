@@ -11,15 +11,16 @@ namespace varscope {
 // scores may be any numbers, such as logits: only their order counts. Exact up to `most` distinct scores;
 // beyond that the lowest bits of all of them are dropped, as few as do, so that near scores count as ties.
 // The outcome is a function of what was added alone: not of the order, nor of how it was dealt to several of
-// these. A value; not thread-safe. Memory: 24 bytes for each distinct score, twice that while adding.
+// these. A value; not thread-safe. Memory: 32 bytes for each distinct score, twice that while adding.
 class ScoreCounts {
  public:
   static constexpr std::size_t kMost = std::size_t{1} << 20;
 
   explicit ScoreCounts(std::size_t most = kMost) : most_(most) {}  // REQUIRES most >= 1
 
-  // NaN counts as below all others, -0 as 0.
-  void add(double score, bool is_positive);
+  // NaN counts as below all others, -0 as 0. A sample of weight w counts w times; REQUIRES that it is
+  // finite and not negative. Where bits are dropped, those of the weights are too.
+  void add(double score, bool is_positive, double weight = 1);
   // Throws Error(protocol) when `other`, which may have come from the network, is not what these functions
   // make: counts that are negative, scores that do not rise.
   void merge(const ScoreCounts& other);
@@ -40,15 +41,22 @@ class ScoreCounts {
  private:
   struct Entry {
     std::int64_t key = 0;  // rises with the score
+    double weight = 1;     // of each of these
     std::int64_t negatives = 0, positives = 0;
+    bool is_of(const Entry& other) const { return key == other.key && weight == other.weight; }
+    bool operator<(const Entry& other) const {
+      return key != other.key ? key < other.key : weight < other.weight;
+    }
     template <class Archive>
     void serialize(Archive& ar, unsigned) {
-      ar& key& negatives& positives;
+      ar& key& weight& negatives& positives;
     }
   };
   void check() const;
   void compact() const;
   void drop_bits(int n) const;
+  static Entry without_low_bits_of(Entry entry, int n);
+  int bits_to_drop() const;
   void sort_and_join() const;
 
   std::size_t most_;

@@ -119,8 +119,15 @@ void TableLabelKeys::describe(Keys& keys) {
       "words by bytes)");
 }
 
+void TableWeightKeys::describe(Keys& keys) {
+  keys.required_key("column", column, "the column that says how often a row counts", {.not_empty = true});
+}
+
 void TableSchemaKeys::describe(Keys& keys) {
   keys.section("label", label, "what samples are answered with");
+  keys.optional_section(
+      "weight", weight,
+      "how often each row counts, in the loss and in metrics; 0 is as if it were not there");
   keys.key(
       "features", features,
       "the named inputs: a map from a name to columns and what is made of them (docs/data.md). Without it all "
@@ -155,6 +162,11 @@ void LibsvmSource::describe(Keys& keys) {
   describe_label_type(keys, "label", label);
   keys.key("drop_unknown", drop_unknown,
            "leave out features beyond those of data.train; false: they are an error");
+  keys.key(
+      "weights", weights,
+      "files with one number a line, how often each row counts, in the loss and in metrics; 0 is as if it "
+      "were not there",
+      {.type_name = "a text or a list of texts", .is_path = true});
 }
 
 std::vector<SourceKeyType> built_in_source_keys() {

@@ -98,12 +98,19 @@ struct TableLabelKeys {
   bool operator==(const TableLabelKeys&) const = default;
 };
 
+struct TableWeightKeys {
+  std::string column;
+  void describe(Keys& keys);
+  bool operator==(const TableWeightKeys&) const = default;
+};
+
 enum class BadRecords : std::uint8_t { fail, skip };
 inline constexpr Choice<BadRecords> kBadRecords[] = {{BadRecords::fail, "fail"}, {BadRecords::skip, "skip"}};
 
 // How the columns of a table become a sample. `features` is bound by worker/data/table_schema.h.
 struct TableSchemaKeys {
   TableLabelKeys label;
+  std::optional<TableWeightKeys> weight;
   ConfigNode features;
   void describe(Keys& keys);
   bool operator==(const TableSchemaKeys&) const = default;
@@ -128,6 +135,7 @@ struct LibsvmSource {
   std::int64_t features = 0;  // 0: up to the greatest index of the training data
   LabelType label = LabelType::cls;
   bool drop_unknown = false;
+  ConfigNode weights;  // files with the weights of the rows; none: each counts once
   void describe(Keys& keys);
   bool predicts_numbers() const { return label == LabelType::number; }
   bool operator==(const LibsvmSource&) const = default;

@@ -87,7 +87,9 @@ std::vector<MetricSpec> metrics_of(const JobConfig& job, std::int64_t labels_per
   return metrics;
 }
 
-MetricLayout layout_of(const MetricSpec& metric, const EvaluationSpec& spec) {
+namespace {
+
+MetricLayout without_weights(const MetricSpec& metric, const EvaluationSpec& spec) {
   const std::int64_t classes = std::max<std::int64_t>(2, spec.outputs);
   switch (metric.type) {
     case MetricType::accuracy:
@@ -108,6 +110,13 @@ MetricLayout layout_of(const MetricSpec& metric, const EvaluationSpec& spec) {
       return {0, spec.elements_per_target * kR2Sums};
   }
   return {};
+}
+
+}  // namespace
+
+MetricLayout layout_of(const MetricSpec& metric, const EvaluationSpec& spec) {
+  const MetricLayout layout = without_weights(metric, spec);
+  return spec.has_weights ? MetricLayout{0, layout.counts + layout.reals} : layout;
 }
 
 namespace {
@@ -159,7 +168,7 @@ std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSu
                                        const ScoreCounts& scores) {
   check_sizes(spec, counts.size(), reals.size());
   std::vector<MetricValue> values;
-  const auto n = static_cast<double>(sums.samples);
+  const double n = sums.total();
   const std::int64_t classes = std::max<std::int64_t>(2, spec.outputs);
   for (const MetricSpec& m : spec.metrics) {
     const MetricLayout layout = layout_of(m, spec);
@@ -168,11 +177,14 @@ std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSu
     const auto sums_of_mine = reals.first(static_cast<std::size_t>(layout.reals));
     reals = reals.subspan(sums_of_mine.size());
     const double real = sums_of_mine.empty() ? 0 : sums_of_mine.front();
+    const std::vector<double> counted = spec.has_weights
+                                            ? std::vector<double>(sums_of_mine.begin(), sums_of_mine.end())
+                                            : std::vector<double>(mine.begin(), mine.end());
     MetricValue v{m.name, 0, {}, {}};
     switch (m.type) {
       case MetricType::accuracy:
       case MetricType::top_k:
-        v.value = ratio(static_cast<double>(mine[0]), n);
+        v.value = ratio(counted[0], n);
         break;
       case MetricType::auc:
         v.value = scores.auc();
@@ -188,25 +200,34 @@ std::vector<MetricValue> metric_values(const EvaluationSpec& spec, const BatchSu
         v.value = ratio(real, n * static_cast<double>(spec.elements_per_target));
         break;
       case MetricType::r2:
-        v.value = r2_of(sums_of_mine);
+        v.value = spec.has_weights ? r2_of(sums_of_mine, sums.samples) : r2_of(sums_of_mine);
         break;
       case MetricType::perplexity:
         v.value = std::exp(ratio(real, n));
         break;
       case MetricType::precision:
-        v.value = classes == 2 ? precision_recall(mine, 1).precision : macro_precision_recall(mine).precision;
+        v.value =
+            classes == 2 ? precision_recall(counted, 1).precision : macro_precision_recall(counted).precision;
         break;
       case MetricType::recall:
-        v.value = classes == 2 ? precision_recall(mine, 1).recall : macro_precision_recall(mine).recall;
+        v.value = classes == 2 ? precision_recall(counted, 1).recall : macro_precision_recall(counted).recall;
         break;
       case MetricType::confusion_matrix:
-        v.matrix.assign(mine.begin(), mine.end());
+        v.matrix = counted;
         break;
     }
     values.push_back(std::move(v));
   }
   return values;
 }
+
+namespace {
+
+std::string count_text(double count) {
+  return count == std::floor(count) && std::abs(count) < 1e15 ? fmt::format("{:.0f}", count) : figure(count);
+}
+
+}  // namespace
 
 std::string to_text(const MetricValue& value) {
   if (value.matrix.empty()) {
@@ -217,7 +238,7 @@ std::string to_text(const MetricValue& value) {
   std::string text = fmt::format("{} (a row for each label, a column for each answer)", value.name);
   for (std::size_t row = 0; row < n; ++row) {
     text += fmt::format("\n  {:>4}:", row);
-    for (std::size_t c = 0; c < n; ++c) text += fmt::format(" {:>7}", value.matrix[row * n + c]);
+    for (std::size_t c = 0; c < n; ++c) text += fmt::format(" {:>7}", count_text(value.matrix[row * n + c]));
   }
   return text;
 }

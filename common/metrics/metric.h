@@ -20,7 +20,7 @@ enum class MetricType : std::uint8_t {
   accuracy,          // rows whose first largest logit is the label; with one logit, logit > 0 means 1
   top_k,             // rows whose label is among the k largest logits
   auc,               // area under the ROC curve, by the ranks of the logits (two classes, one logit)
-  log_loss,          // mean of -log p(label), without smoothing and weights
+  log_loss,          // mean of -log p(label), without smoothing and class weights
   rmse,              // root of the mean squared difference of outputs and targets
   mae,               // mean absolute difference of outputs and targets
   r2,                // coefficient of determination: see common/metrics/r2.h
@@ -52,8 +52,8 @@ inline constexpr std::int64_t kMaxR2Elements = 4096;
 struct MetricValue {
   std::string name;
   double value = 0;
-  std::vector<std::int64_t> matrix;  // confusion_matrix: k * k counts, row-major; else empty
-  std::string note = {};             // how the value is not exact; "" where it is
+  std::vector<double> matrix;  // confusion_matrix: k * k counts, or sums of weights, row-major; else empty
+  std::string note = {};       // how the value is not exact; "" where it is
 };
 
 // What a job's evaluations measure, and what turns their sums into values; the same on every rank.
@@ -63,9 +63,10 @@ struct EvaluationSpec {
   std::int64_t elements_per_target = 1;  // of the model's output
   std::int64_t targets_per_sample = 1;
   bool has_accuracy = true;  // BatchSums::correct counts something
+  bool has_weights = false;  // samples count as their weights say: what would be counts are float64s
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& metrics& outputs& elements_per_target& targets_per_sample& has_accuracy;
+    ar& metrics& outputs& elements_per_target& targets_per_sample& has_accuracy& has_weights;
   }
 };
 

@@ -28,10 +28,11 @@ void merge_r2(std::span<double> to, std::span<const double> from) {
   }
 }
 
-double r2_of(std::span<const double> sums) {
+double r2_of(std::span<const double> sums, std::optional<std::int64_t> samples) {
   double total = 0;
   for (std::size_t at = 0; at + kSize <= sums.size(); at += kSize) {
-    if (!(sums[at] >= 2)) return std::numeric_limits<double>::quiet_NaN();
+    const double n = samples ? static_cast<double>(*samples) : sums[at];
+    if (!(n >= 2)) return std::numeric_limits<double>::quiet_NaN();
     const double distances = sums[at + 2], errors = sums[at + 3];
     total += distances > 0 ? 1 - errors / distances : errors == 0 ? 1 : 0;
   }

@@ -37,17 +37,21 @@ struct WorkerTimes {
 // of its labels where it has several (the words of a text).
 struct BatchSums {
   double loss = 0;
-  std::int64_t correct = 0;
+  double correct = 0;
   std::int64_t samples = 0;  // targets
+  double weight = 0;         // of these; 0 where they have no weights: each counts once
+  // What a mean divides by.
+  double total() const { return weight > 0 ? weight : static_cast<double>(samples); }
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& loss& correct& samples;
+    ar& loss& correct& samples& weight;
   }
   // Adding in a fixed order keeps the bits of `loss`.
   BatchSums& operator+=(const BatchSums& o) {
     loss += o.loss;
     correct += o.correct;
     samples += o.samples;
+    weight += o.weight;
     return *this;
   }
 };

@@ -34,7 +34,7 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
   }
   std::string text = fmt::format("{} (step {})\n  test {:<9}{}\n  loss          {}\n", loaded.path(),
                                  loaded.step(), model.targets_per_sample > 1 ? "words" : "samples",
-                                 sums.samples, figure(sums.loss / static_cast<double>(sums.samples)));
+                                 sums.samples, figure(sums.loss / sums.total()));
   for (const MetricValue& v : metric_values(spec, sums, report.counts, reals, report.scores)) {
     text += v.matrix.empty() && v.note.empty() ? fmt::format("  {:<13} {}\n", v.name, figure(v.value))
                                                : "  " + to_text(v) + "\n";

@@ -22,7 +22,7 @@ Batch first_samples(const JobConfig& job, const Dataset& data, std::int64_t n) {
   Batch batch(data.spec(), job.model.dtype, n);
   std::vector<std::int64_t> indices(static_cast<std::size_t>(n));
   std::iota(indices.begin(), indices.end(), 0);
-  data.read(indices, batch.view(n));
+  data.read_weighted(indices, batch.view(n));
   return batch;
 }
 

@@ -73,6 +73,7 @@ std::unique_ptr<RowStream> open_input(const SavedModel& model, const std::string
   if (const auto* keys = train.get<LibsvmSource>()) {
     LibsvmSource source = *keys;
     source.files = ConfigNode::text(std::filesystem::absolute(file).string());
+    source.weights = ConfigNode();
     return stream_dataset(open_libsvm(source, context));
   }
   if (model.facts.features == Features::real && model.facts.named_inputs.size() == 1 &&
@@ -252,7 +253,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   std::vector<std::string> warnings = found.warnings;
   warnings.insert(warnings.end(), loaded.warnings().begin(), loaded.warnings().end());
   warn(warnings);
-  const SampleSpec spec{facts.inputs(), facts.target, facts.label_shape};
+  const SampleSpec spec{facts.inputs(), facts.target, facts.label_shape, false};
   const DType dtype = model.job.model.dtype;
   Predictor predictor(loaded.model(), spec, dtype, [&](Executor& e) { loaded.bind(e); });
   const Answers answers(model, loaded.model(), predictor.n_outputs(), options.outputs);
@@ -310,9 +311,8 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   std::string text =
       fmt::format("{}: {} rows by {} (step {})\n", options.out == "-" ? "standard output" : options.out,
                   with_commas(n_rows), loaded.path(), loaded.step());
-  if (sums.sums.samples > 0) {
-    text +=
-        fmt::format("  loss          {}\n", figure(sums.sums.loss / static_cast<double>(sums.sums.samples)));
+  if (sums.sums.samples > 0 && (!evaluation.has_weights || sums.sums.weight > 0)) {
+    text += fmt::format("  loss          {}\n", figure(sums.sums.loss / sums.sums.total()));
     for (const MetricValue& v : metric_values(evaluation, sums.sums, sums.counts, sums.reals, sums.scores)) {
       text += v.matrix.empty() && v.note.empty() ? fmt::format("  {:<13} {}\n", v.name, figure(v.value))
                                                  : "  " + to_text(v) + "\n";

@@ -223,6 +223,8 @@ void check_test_data(const JobConfig& job, const DataFacts& train, const DataFac
     fail_test(fmt::format("its samples have shape {}, those of data.train {}", test.sample_shape.str(),
                           train.sample_shape.str()));
   }
+  if (test.has_weights && !train.has_weights)
+    fail_test("its samples have weights, those of data.train do not; give data.train weights too");
   if (test.label_shape != train.label_shape)
     fail_test("its samples have another number of labels than those of data.train");
 }

@@ -52,6 +52,7 @@ SavedModel model_from(const Json& json) {
   model.facts.n_classes = target.at("classes").get<std::int64_t>();
   model.facts.exact_classes = target.at("exact").get<bool>();
   model.class_names = target.at("names").get<std::vector<std::string>>();
+  model.facts.has_weights = json.value("weights", false);
   if (!json.at("schema").is_null()) model.schema = json.at("schema").dump();
   return model;
 }
@@ -67,16 +68,17 @@ std::string saved_model_text(const JobConfig& job, const Dataset& train) {
                       {"n_ids", i.n_ids}});
   }
   const std::string schema = train.schema();
-  return Json{{"config", dump(of_the_model(job))},
-              {"inputs", inputs},
-              {"target",
-               {{"type", train.target() == Target::numbers ? "numbers" : "classes"},
-                {"shape", json_of(train.label_shape())},
-                {"classes", train.n_classes()},
-                {"exact", train.knows_classes()},
-                {"names", train.class_names()}}},
-              {"schema", schema.empty() ? Json(nullptr) : Json::parse(schema)}}
-      .dump();
+  Json json{{"config", dump(of_the_model(job))},
+            {"inputs", inputs},
+            {"target",
+             {{"type", train.target() == Target::numbers ? "numbers" : "classes"},
+              {"shape", json_of(train.label_shape())},
+              {"classes", train.n_classes()},
+              {"exact", train.knows_classes()},
+              {"names", train.class_names()}}},
+            {"schema", schema.empty() ? Json(nullptr) : Json::parse(schema)}};
+  if (!train.weights().empty()) json["weights"] = true;
+  return json.dump();
 }
 
 std::optional<SavedModel> saved_model(const Manifest& manifest) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <ctime>
 #include <utility>
@@ -16,6 +17,23 @@
 namespace varscope {
 
 using nlohmann::json;
+
+namespace {
+
+// Integers where they are: sums of weights need not be.
+json counts_of(const std::vector<double>& matrix) {
+  json counts = json::array();
+  for (const double count : matrix) {
+    if (count == std::floor(count) && std::abs(count) < 1e15) {
+      counts.push_back(static_cast<std::int64_t>(count));
+    } else {
+      counts.push_back(count);
+    }
+  }
+  return counts;
+}
+
+}  // namespace
 
 MetricsFile::MetricsFile(const RunFacts& facts)
     : facts_(facts), path_(facts.job.run_dir() + "/metrics.jsonl"), started_ns_(now_ns()) {
@@ -99,7 +117,7 @@ void MetricsFile::on_eval(const EvalSummary& eval) {
   json fields{{"loss", mean_loss(eval.sums)}, {"samples", eval.sums.samples}};
   last_metrics_ = json::object();
   for (const MetricValue& v : eval.metrics) {
-    fields[v.name] = v.matrix.empty() ? json(v.value) : json(v.matrix);
+    fields[v.name] = v.matrix.empty() ? json(v.value) : counts_of(v.matrix);
     if (v.matrix.empty()) last_metrics_[v.name] = v.value;
   }
   write("eval", eval.clock, fields);

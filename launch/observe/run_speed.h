@@ -11,12 +11,10 @@ namespace varscope {
 
 // The means of sums over samples, 0 for none. A loss that is no number is nan, never -nan.
 inline double mean_loss(const BatchSums& s) {
-  const double loss = s.samples == 0 ? 0 : s.loss / static_cast<double>(s.samples);
+  const double loss = s.samples == 0 ? 0 : s.loss / s.total();
   return std::isnan(loss) ? std::abs(loss) : loss;
 }
-inline double mean_accuracy(const BatchSums& s) {
-  return s.samples == 0 ? 0 : static_cast<double>(s.correct) / static_cast<double>(s.samples);
-}
+inline double mean_accuracy(const BatchSums& s) { return s.samples == 0 ? 0 : s.correct / s.total(); }
 
 inline double seconds_since(std::int64_t ns) { return static_cast<double>(now_ns() - ns) * 1e-9; }
 

@@ -8,10 +8,18 @@ Shape batched(const Shape& sample, std::int64_t n) {
   return Shape(std::move(dims));
 }
 
+double BatchView::total_weight() const {
+  double sum = 0;
+  if (!weights) return sum;
+  for (const double weight : weights->as<double>()) sum += weight;
+  return sum;
+}
+
 Batch::Batch(const SampleSpec& spec, DType model, std::int64_t most)
     : spec_(spec), y_(spec.label_dtype(model), batched(spec.label_shape, most)) {
   for (const InputSpec& input : spec.inputs)
     inputs_.emplace_back(input.dtype(model), batched(input.shape, most));
+  if (spec.has_weights) weights_.emplace(DType::float64, Shape{most});
 }
 
 BatchView Batch::view(std::int64_t n) const {
@@ -19,11 +27,13 @@ BatchView Batch::view(std::int64_t n) const {
   for (std::size_t i = 0; i < inputs_.size(); ++i)
     view.inputs.emplace_back(inputs_[i].dtype(), batched(spec_.inputs[i].shape, n),
                              inputs_[i].view().bytes());
+  if (weights_) view.weights.emplace(DType::float64, Shape{n}, weights_->view().bytes());
   return view;
 }
 
 std::int64_t Batch::n_bytes(const SampleSpec& spec, DType model, std::int64_t n) {
-  auto bytes = spec.label_shape.n_elements() * static_cast<std::int64_t>(size_of(spec.label_dtype(model)));
+  std::int64_t bytes = spec.has_weights ? 8 : 0;
+  bytes += spec.label_shape.n_elements() * static_cast<std::int64_t>(size_of(spec.label_dtype(model)));
   for (const InputSpec& input : spec.inputs)
     bytes += input.shape.n_elements() * static_cast<std::int64_t>(size_of(input.dtype(model)));
   return n * bytes;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,8 @@ struct InputSpec {
 struct SampleSpec {
   std::vector<InputSpec> inputs;  // at least one
   Target target = Target::classes;
-  Shape label_shape = {};  // of one sample
+  Shape label_shape = {};    // of one sample
+  bool has_weights = false;  // each sample says how often it counts
   DType label_dtype(DType model) const { return target == Target::classes ? DType::int32 : model; }
   bool operator==(const SampleSpec&) const = default;
 };
@@ -40,6 +42,8 @@ Shape batched(const Shape& sample, std::int64_t n);
 struct BatchView {
   std::vector<TensorView> inputs;
   TensorView y;
+  std::optional<TensorView> weights = std::nullopt;  // float64 [n]; nothing where each sample counts once
+  double total_weight() const;                       // their sum, in their order; 0 without weights
 };
 
 // Memory for a batch of up to `most` samples.
@@ -54,6 +58,7 @@ class Batch {
   SampleSpec spec_;
   std::vector<Tensor> inputs_;
   Tensor y_;
+  std::optional<Tensor> weights_;
 };
 
 }  // namespace varscope

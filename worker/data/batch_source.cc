@@ -17,14 +17,26 @@ Range IndexedBatches::part(Clock clock, int v) const {
   return logical_range(0, batch(clock).size(), v, options_.n_parts);
 }
 
-void IndexedBatches::next(Clock clock, int v, const Batch& out) {
-  const BatchRange all = batch(clock);
-  if (order_.epoch() != all.epoch) {
-    order_ =
-        EpochOrder(options_.seed, all.epoch, data_.size(), is_sequential() ? Shuffle::no : options_.shuffle);
+std::span<const std::int64_t> IndexedBatches::indices(const BatchRange& of_epoch, const Range& of_batch) {
+  if (order_.epoch() != of_epoch.epoch) {
+    order_ = EpochOrder(options_.seed, of_epoch.epoch, data_.size(),
+                        is_sequential() ? Shuffle::no : options_.shuffle);
   }
+  return order_.part(of_epoch.begin + of_batch.begin, of_epoch.begin + of_batch.end);
+}
+
+double IndexedBatches::batch_weight(Clock clock) {
+  const BatchRange all = batch(clock);
+  const std::span<const double> weights = data_.weights();
+  if (weights.empty()) return static_cast<double>(all.size());
+  double sum = 0;
+  for (const std::int64_t i : indices(all, {0, all.size()})) sum += weights[static_cast<std::size_t>(i)];
+  return sum;
+}
+
+void IndexedBatches::next(Clock clock, int v, const Batch& out) {
   const Range mine = part(clock, v);
-  data_.read(order_.part(all.begin + mine.begin, all.begin + mine.end), out.view(mine.size()));
+  data_.read_weighted(indices(batch(clock), mine), out.view(mine.size()));
 }
 
 SourcePosition IndexedBatches::position(Clock clock) const {

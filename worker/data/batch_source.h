@@ -35,6 +35,9 @@ class BatchSource {
   virtual std::int64_t largest_part() const = 0;
   // Samples of the step's global batch, of all workers.
   virtual std::int64_t batch_size(Clock clock) const = 0;
+  // The sum of their weights, in their order: what losses are divided by. As many as they are without
+  // weights.
+  virtual double batch_weight(Clock clock) = 0;
   // Those of them that logical worker v has: [0, batch_size) is dealt to all in turn.
   virtual Range part(Clock clock, int v) const = 0;
   // Puts the samples of part(clock, v) into the batch, which holds largest_part().
@@ -64,6 +67,7 @@ class IndexedBatches final : public BatchSource {
   std::optional<std::int64_t> steps_per_pass() const override;
   std::int64_t largest_part() const override;
   std::int64_t batch_size(Clock clock) const override { return batch(clock).size(); }
+  double batch_weight(Clock clock) override;
   Range part(Clock clock, int v) const override;
   void next(Clock clock, int v, const Batch& out) override;
   bool begins_pass(Clock clock) const override { return batch(clock).step_in_epoch == 0; }
@@ -71,6 +75,8 @@ class IndexedBatches final : public BatchSource {
   SourcePosition position(Clock clock) const override;
 
  private:
+  // In the order of the epoch.
+  std::span<const std::int64_t> indices(const BatchRange& of_epoch, const Range& of_batch);
   BatchRange batch(Clock clock) const { return batch_at(clock.value - 1, data_.size(), options_.batch); }
 
   const Dataset& data_;

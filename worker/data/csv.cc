@@ -63,7 +63,7 @@ class CsvTable : public RowStream {
     while (read_record()) {
     }
     if (!builder_) fail(ErrorKind::data, "{}: has no records", files_.front().string());
-    const std::int64_t n = builder_->size(), all = n + n_bad_;
+    const std::int64_t n = builder_->size(), all = n + n_bad_ + builder_->n_left_out();
     if (n_bad_ > 0 && static_cast<double>(n_bad_) > source_.max_bad_share * static_cast<double>(all)) {
       fail(ErrorKind::data, "{} of {} records are bad, more than max_bad_share {}; the first: {}", n_bad_,
            all, source_.max_bad_share, first_bad_);
@@ -73,6 +73,8 @@ class CsvTable : public RowStream {
       warnings.push_back(fmt::format("{} of {} records are left out (bad_records: skip); the first: {}",
                                      n_bad_, all, first_bad_));
     }
+    if (n == 0 && builder_->n_left_out() > 0)
+      fail(ErrorKind::data, "{}: all of its rows have weight 0", files_.front().string());
     if (n == 0)
       fail(ErrorKind::data, "{}: has no samples; is there more than a header?", files_.front().string());
     const auto at = [&](double share) {
@@ -83,7 +85,7 @@ class CsvTable : public RowStream {
 
   std::unique_ptr<Dataset> next(std::int64_t most, std::span<const std::string> keep,
                                 std::vector<std::string>& kept) override {
-    if (!schema_.inputs.empty()) builder_.emplace(schema_, true);
+    if (!schema_.inputs.empty()) builder_.emplace(schema_, true, TableBuilder::WithoutWeight::kept);
     kept.clear();
     for (std::int64_t n = 0; n < most && read_record(); ++n) {
       for (const std::string& name : keep) {
@@ -158,42 +160,63 @@ class CsvTable : public RowStream {
       return;
     }
     TableSchema schema = schema_from_json(context_.schema);
-    schema.label.is_absent = context_.may_lack_labels && lacks(schema);
-    for (TableInput& input : schema.inputs) place(input.columns, schema);
-    if (!schema.label.is_absent) place(schema.label.columns, schema);
+    if (context_.may_lack_labels) mark_absent(schema);
+    for (TableInput& input : schema.inputs) {
+      for (TableColumn& c : input.columns) place(c);
+    }
+    for (TableColumn& c : schema.label.columns) {
+      if (!schema.label.is_absent) place(c);
+    }
+    if (schema.weight) place(*schema.weight);
     schema_ = schema;
-    builder_.emplace(std::move(schema), true);
+    builder_.emplace(
+        std::move(schema), true,
+        context_.may_lack_labels ? TableBuilder::WithoutWeight::kept : TableBuilder::WithoutWeight::left_out);
   }
 
   bool has(const TableColumn& c) const { return std::ranges::find(header_, c.name) != header_.end(); }
 
-  // Whether the label's columns are not there. Columns without names: there are so many fewer.
-  bool lacks(const TableSchema& schema) const {
-    if (has_header_ || source_.header.is_list())
-      return std::ranges::none_of(schema.label.columns, [&](const TableColumn& c) { return has(c); });
-    std::int64_t greatest = 0;
-    const auto see = [&](const TableColumn& c) { greatest = std::max(greatest, c.index); };
-    for (const TableInput& input : schema.inputs) std::ranges::for_each(input.columns, see);
-    std::ranges::for_each(schema.label.columns, see);
-    return std::ssize(header_) + std::ssize(schema.label.columns) == greatest + 1;
+  // Of what is to be predicted: label and weight need not be there. Columns without names: there are so many
+  // fewer.
+  void mark_absent(TableSchema& schema) {
+    bool has_weight = schema.weight && has(*schema.weight);
+    if (has_names()) {
+      schema.label.is_absent =
+          std::ranges::none_of(schema.label.columns, [&](const TableColumn& c) { return has(c); });
+    } else {
+      std::int64_t greatest = 0;
+      const auto see = [&](const TableColumn& c) { greatest = std::max(greatest, c.index); };
+      for (const TableInput& input : schema.inputs) std::ranges::for_each(input.columns, see);
+      std::ranges::for_each(schema.label.columns, see);
+      if (schema.weight) see(*schema.weight);
+      const std::int64_t missing = greatest + 1 - std::ssize(header_),
+                         labels = std::ssize(schema.label.columns);
+      has_weight = schema.weight && (missing == labels || missing == 0);
+      schema.label.is_absent = missing == labels || (schema.weight && missing == labels + 1);
+    }
+    if (schema.label.is_absent) {
+      for (const TableColumn& c : schema.label.columns) absent_.push_back(c.index);
+    }
+    if (!schema.weight) return;
+    if (!has_weight) absent_.push_back(schema.weight->index);
+    if (!has_weight || schema.label.is_absent) schema.weight.reset();  // nothing is measured
   }
 
+  bool has_names() const { return has_header_ || source_.header.is_list(); }
+
   // Columns of other files are found by their names, where these have any.
-  void place(std::vector<TableColumn>& columns, const TableSchema& schema) const {
-    const bool has_names = has_header_ || source_.header.is_list();
-    for (TableColumn& c : columns) {
-      if (!has_names && schema.label.is_absent) {
-        const std::int64_t index = c.index;
-        for (const TableColumn& label : schema.label.columns) c.index -= label.index < index ? 1 : 0;
-      }
-      if (!has_names && c.index < std::ssize(header_)) continue;
-      const auto found = std::ranges::find(header_, c.name);
-      if (found != header_.end()) c.index = found - header_.begin();
-      if (found == header_.end()) {
-        fail(ErrorKind::data, "{}: has no column \"{}\", which the training data have{}",
-             files_.front().string(), c.name, did_you_mean(c.name, header_));
-      }
+  void place(TableColumn& c) const {
+    if (!has_names()) {
+      const std::int64_t index = c.index;
+      for (const std::int64_t absent : absent_) c.index -= absent < index ? 1 : 0;
+      if (c.index < std::ssize(header_)) return;
     }
+    const auto found = std::ranges::find(header_, c.name);
+    if (found == header_.end()) {
+      fail(ErrorKind::data, "{}: has no column \"{}\", which the training data have{}",
+           files_.front().string(), c.name, did_you_mean(c.name, header_));
+    }
+    c.index = found - header_.begin();
   }
 
   struct Bad {
@@ -230,7 +253,8 @@ class CsvTable : public RowStream {
   CsvRecord record_;
   std::size_t at_file_ = 0;
   bool is_first_ = true;
-  TableSchema schema_;  // of a stream
+  TableSchema schema_;                // of a stream
+  std::vector<std::int64_t> absent_;  // columns of the training data that these files do not have
   std::optional<TableBuilder> builder_;
   std::int64_t n_bad_ = 0;
   std::string first_bad_;

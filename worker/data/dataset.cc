@@ -43,6 +43,14 @@ void Dataset::read(std::span<const std::int64_t> indices, const BatchView& batch
   fill(indices, batch.inputs.front(), batch.y);
 }
 
+void Dataset::read_weighted(std::span<const std::int64_t> indices, const BatchView& batch) const {
+  read(indices, batch);
+  if (!batch.weights) return;
+  double* to = batch.weights->data<double>();
+  for (const std::int64_t i : indices)
+    *to++ = weights().empty() ? 1.0 : weights()[static_cast<std::size_t>(i)];
+}
+
 void Dataset::fill(std::span<const std::int64_t>, const TensorView&, const TensorView&) const {
   fail(ErrorKind::argument, "samples with several inputs are read by Dataset::read");
 }

@@ -27,7 +27,9 @@ class Dataset {
   virtual Target target() const { return Target::classes; }
   // The named arrays; the first has sample_shape() and features().
   virtual std::vector<InputSpec> inputs() const;
-  SampleSpec spec() const { return {inputs(), target(), label_shape()}; }
+  SampleSpec spec() const { return {inputs(), target(), label_shape(), !weights().empty()}; }
+  // How often each sample counts, in losses and in metrics; empty: each once. By index; finite, not negative.
+  virtual std::span<const double> weights() const { return {}; }
   // All that it takes to read other samples as these are read, as a text; empty where the config says it.
   virtual std::string schema() const { return {}; }
   // False for samples whose labels are not known: y is zeros.
@@ -51,7 +53,9 @@ class Dataset {
   // Row i of all arrays becomes sample indices[i]. Numbers: float32 or float64, ids: int32, classes: int32.
   // Does not allocate. Throws Error(argument) on a wrong shape or dtype, or an index outside 0 .. size() - 1.
   virtual void read(std::span<const std::int64_t> indices, const BatchView& batch) const;
-  // Of samples with one input, the same. A data set overrides one of the two.
+  // The same with the samples' weights, 1 for each where there are none, if the batch has a place for them.
+  void read_weighted(std::span<const std::int64_t> indices, const BatchView& batch) const;
+  // Of samples with one input, the same as read(). A data set overrides one of the two.
   virtual void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const;
 
   // Over all samples and labels, as they are in memory: equal for data that fill() gives alike. Some 10 GB/s.

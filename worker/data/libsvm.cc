@@ -14,8 +14,10 @@ constexpr std::int64_t kMostFeatures = 1 << 24;
 
 // A row's features, by index from 0 on.
 struct Row {
+  TextPlace place;
   std::string label;
   double number = 0;
+  double weight = 1;
   std::vector<std::pair<std::int64_t, double>> features;
 };
 
@@ -33,6 +35,7 @@ class LibsvmReader {
       return TextPlace{reader.name(), record.line, word.data() - begin + 1}.str();
     };
     Row row;
+    row.place = {reader.name(), record.line};
     bool has_label = false;
     std::int64_t before = -1;
     while (true) {
@@ -97,6 +100,33 @@ class LibsvmReader {
   std::int64_t n_features_;
 };
 
+// Gives the rows their weights, one number a line, and leaves out those of weight 0: a file beside the
+// data, as LightGBM and XGBoost have it.
+void take_weights(const LibsvmSource& source, const SourceContext& context, std::vector<Row>& rows) {
+  std::size_t n = 0;
+  TextPlace last;
+  for (const auto& file : files_of(source.weights, context.root)) {
+    CsvReader reader(file, '\0');
+    CsvRecord record;
+    while (reader.next(record)) {
+      std::string_view line = record.cells.front();
+      if (line.ends_with('\r')) line.remove_suffix(1);
+      last = {reader.name(), record.line};
+      if (n == rows.size())
+        fail(ErrorKind::data, "{}: a weight more than there are rows, which are {}", last.str(), n);
+      const std::optional<double> weight = weight_in(line);
+      if (!weight) fail(ErrorKind::data, "{}: {}", last.str(), no_weight_text(line));
+      rows[n++].weight = *weight;
+    }
+  }
+  if (n < rows.size()) {
+    fail(ErrorKind::data, "{}: there are {} weights for {} rows; the row at {} has none", last.str(), n,
+         rows.size(), rows[n].place.str());
+  }
+  std::erase_if(rows, [](const Row& row) { return row.weight == 0; });
+  if (rows.empty()) fail(ErrorKind::data, "{}: all weights are 0", last.str());
+}
+
 }  // namespace
 
 std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceContext& context) {
@@ -105,7 +135,6 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
   std::int64_t n_features = schema.inputs.empty() ? source.features : schema.inputs.front().width();
   const LibsvmReader rows(source, n_features);
   std::vector<Row> all;
-  std::int64_t greatest = 0;
   for (const auto& file : files_of(source.files, context.root)) {
     CsvReader reader(file, '\0');
     CsvRecord record;
@@ -116,7 +145,6 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
       const std::string_view line = record.cells.front();
       if (line.find_first_not_of(" \t\r") == std::string_view::npos || line.starts_with('#')) continue;
       all.push_back(rows.read(reader, record));
-      for (const auto& [index, value] : all.back().features) greatest = std::max(greatest, index + 1);
       const auto& classes = schema.label.classes;
       if (source.label == LabelType::cls && !schema.inputs.empty() &&
           std::ranges::find(classes, all.back().label) == classes.end()) {
@@ -127,6 +155,11 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
   }
   if (all.empty())
     fail(ErrorKind::data, "{}: has no rows", files_of(source.files, context.root).front().string());
+  if (!source.weights.is_null()) take_weights(source, context, all);
+  std::int64_t greatest = 0;
+  for (const Row& row : all) {
+    if (!row.features.empty()) greatest = std::max(greatest, row.features.back().first + 1);
+  }
   if (n_features == 0) n_features = std::max<std::int64_t>(greatest, 1);
   if (schema.inputs.empty()) {
     TableInput input;
@@ -147,6 +180,7 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
   for (std::size_t i = 0; i < all.size(); ++i) {
     for (const auto& [index, value] : all[i].features)
       columns.numbers[i * static_cast<std::size_t>(n_features) + static_cast<std::size_t>(index)] = value;
+    if (!source.weights.is_null()) columns.weights.push_back(all[i].weight);
     if (source.label == LabelType::number) {
       columns.targets.push_back(all[i].number);
     } else {

@@ -62,8 +62,8 @@ TableDataset::TableDataset(TableSchema schema, std::int64_t n, Columns columns,
 }
 
 std::int64_t TableDataset::n_bytes() const {
-  return n_ *
-         (n_numbers_ * 8 + n_ids_ * 4 + (target() == Target::classes ? 4 : label_shape_.n_elements() * 8));
+  return n_ * (n_numbers_ * 8 + n_ids_ * 4 + (columns_.weights.empty() ? 0 : 8) +
+               (target() == Target::classes ? 4 : label_shape_.n_elements() * 8));
 }
 
 void TableDataset::check(std::span<const std::int64_t> indices, const BatchView& batch) const {
@@ -116,6 +116,7 @@ Digest TableDataset::content() const {
   digester.update(std::as_bytes(std::span(columns_.ids)));
   digester.update(std::as_bytes(std::span(columns_.labels)));
   digester.update(std::as_bytes(std::span(columns_.targets)));
+  digester.update(std::as_bytes(std::span(columns_.weights)));
   return digester.finish();
 }
 
@@ -139,8 +140,8 @@ std::int32_t TableBuilder::Words::code(std::string word) {
   return at->second;
 }
 
-TableBuilder::TableBuilder(TableSchema schema, bool is_fitted)
-    : schema_(std::move(schema)), is_fitted_(is_fitted) {
+TableBuilder::TableBuilder(TableSchema schema, bool is_fitted, WithoutWeight without)
+    : schema_(std::move(schema)), is_fitted_(is_fitted), without_(without) {
   numbers_.resize(columns_of(schema_, false).size());
   codes_.resize(columns_of(schema_, true).size());
   words_.resize(codes_.size());
@@ -191,6 +192,18 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
       throw BadCell{c.index, fmt::format("column \"{}\": {} is no class; there are {}", c.name,
                                          shown_cell(name), comma_list(shown))};
     }
+  }
+  if (schema_.weight) {
+    const std::optional<double> weight = weight_in(cell(*schema_.weight));
+    if (!weight) {
+      throw BadCell{schema_.weight->index, fmt::format("column \"{}\": {}", schema_.weight->name,
+                                                       no_weight_text(cell(*schema_.weight)))};
+    }
+    if (*weight == 0 && without_ == WithoutWeight::left_out) {
+      ++n_left_out_;
+      return;
+    }
+    weights_.push_back(*weight);
   }
   for (std::size_t i = 0; i < row_numbers_.size(); ++i) numbers_[i].push_back(row_numbers_[i]);
   for (std::size_t i = 0; i < row_words_.size(); ++i)
@@ -336,6 +349,7 @@ std::unique_ptr<TableDataset> TableBuilder::build(std::int64_t begin, std::int64
     for (const std::vector<double>& target : targets_) {
       if (!target.empty()) columns.targets.push_back(target[i]);
     }
+    if (!weights_.empty()) columns.weights.push_back(weights_[i]);
     if (!classes_.empty()) columns.labels.push_back(class_of_code[static_cast<std::size_t>(classes_[i])]);
   }
   if (schema_.label.is_absent) {

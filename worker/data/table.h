@@ -20,6 +20,7 @@ class TableDataset final : public Dataset {
     std::vector<std::int32_t> ids;     // the ids of all inputs that are ids
     std::vector<std::int32_t> labels;  // classes, or
     std::vector<double> targets;       // numbers, of all label columns
+    std::vector<double> weights = {};  // of each row, or none
   };
   // REQUIRES that the columns have n rows as the schema says, ids and labels within their ranges.
   TableDataset(TableSchema schema, std::int64_t n, Columns columns, std::vector<std::string> warnings = {});
@@ -38,6 +39,7 @@ class TableDataset final : public Dataset {
   std::vector<std::string> warnings() const override { return warnings_; }
   bool has_labels() const override { return !schema_.label.is_absent; }
   std::int64_t n_bytes() const override;
+  std::span<const double> weights() const override { return columns_.weights; }
   void read(std::span<const std::int64_t> indices, const BatchView& batch) const override;
   Digest content() const override;
   Digest vocabulary_digest() const override;
@@ -58,8 +60,10 @@ class TableDataset final : public Dataset {
 // fitted to those that are kept (or those of another schema are taken), and the rows are made. One thread.
 class TableBuilder {
  public:
+  // Rows of weight 0 are as if they were not there, but where each row is to be answered.
+  enum class WithoutWeight : std::uint8_t { left_out, kept };
   // `is_fitted`: the schema's constants, vocabularies and classes are known.
-  TableBuilder(TableSchema schema, bool is_fitted);
+  TableBuilder(TableSchema schema, bool is_fitted, WithoutWeight without = WithoutWeight::left_out);
 
   // Throws BadCell for a cell that the schema does not allow, and adds nothing then.
   struct BadCell {
@@ -68,6 +72,7 @@ class TableBuilder {
   };
   void add(std::span<const std::string_view> cells);
   std::int64_t size() const { return n_; }
+  std::int64_t n_left_out() const { return n_left_out_; }  // of weight 0
   // Of rows [begin, end).
   std::unique_ptr<TableDataset> build(std::int64_t begin, std::int64_t end,
                                       std::vector<std::string> warnings);
@@ -86,7 +91,9 @@ class TableBuilder {
 
   TableSchema schema_;
   bool is_fitted_;
-  std::int64_t n_ = 0;
+  WithoutWeight without_;
+  std::int64_t n_ = 0, n_left_out_ = 0;
+  std::vector<double> weights_;
   std::vector<std::vector<double>> numbers_;      // by column of numbers; NaN: missing
   std::vector<std::vector<std::int32_t>> codes_;  // by column of words
   std::vector<Words> words_;                      // the same

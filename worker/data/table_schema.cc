@@ -57,6 +57,7 @@ class Resolver {
   TableSchema resolve() {
     TableSchema schema;
     resolve_label(schema.label);
+    resolve_weight(schema.weight);
     if (keys_.features.is_null()) {
       schema.inputs.push_back(all_others());
     } else if (!keys_.features.is_map() || keys_.features.entries.empty()) {
@@ -83,6 +84,15 @@ class Resolver {
       fail(ErrorKind::config, "schema.label.classes: numbers have no classes; remove it, or say type: class");
     for (const std::string& name : keys.classes) label.classes.push_back(class_name(name));
     for (const TableColumn& c : label.columns) used_[c.index] = "schema.label";
+  }
+
+  void resolve_weight(std::optional<TableColumn>& weight) {
+    if (!keys_.weight) return;
+    std::vector<TableColumn> columns;
+    add(keys_.weight->column, "schema.weight", columns);
+    if (columns.size() != 1) fail(ErrorKind::config, "schema.weight: a weight has one column");
+    weight = columns.front();
+    used_[weight->index] = "schema.weight";
   }
 
   TableInput all_others() const {
@@ -191,6 +201,10 @@ class Resolver {
     for (std::int64_t i = first; i <= last; ++i) {
       const auto [other, is_new] = used_.try_emplace(i, path);
       const std::string& column = header_[static_cast<std::size_t>(i)];
+      if (!is_new && other->second == "schema.label" && path == "schema.weight")
+        fail(ErrorKind::config, "schema.weight: column \"{}\" is the label", column);
+      if (!is_new && other->second == "schema.weight")
+        fail(ErrorKind::config, "{}: column \"{}\" is the weight of the rows", path, column);
       if (!is_new && other->second == "schema.label")
         fail(ErrorKind::config, "{}: column \"{}\" is the label: the answer would be among the features",
              path, column);
@@ -277,12 +291,13 @@ std::string to_json(const TableSchema& schema) {
                       {"columns", of_input}});
   }
   for (const TableColumn& c : schema.label.columns) columns.push_back(json_of(c));
-  return Json{{"inputs", inputs},
-              {"label",
-               {{"type", choice_name(kLabelTypes, schema.label.type)},
-                {"columns", columns},
-                {"classes", schema.label.classes}}}}
-      .dump();
+  Json json{{"inputs", inputs},
+            {"label",
+             {{"type", choice_name(kLabelTypes, schema.label.type)},
+              {"columns", columns},
+              {"classes", schema.label.classes}}}};
+  if (schema.weight) json["weight"] = json_of(*schema.weight);
+  return json.dump();
 }
 
 TableSchema schema_from_json(const std::string& text) {
@@ -300,10 +315,22 @@ TableSchema schema_from_json(const std::string& text) {
     schema.label.type = label.at("type") == "number" ? LabelType::number : LabelType::cls;
     for (const Json& c : label.at("columns")) schema.label.columns.push_back(column_from(c));
     schema.label.classes = label.at("classes").get<std::vector<std::string>>();
+    if (json.contains("weight")) schema.weight = column_from(json.at("weight"));
     return schema;
   } catch (const Json::exception& e) {
     fail(ErrorKind::data, "no schema of a table: {}", e.what());
   }
+}
+
+std::optional<double> weight_in(std::string_view cell) {
+  const std::optional<double> weight = number_in(cell);
+  if (!weight || *weight == 0) return weight;
+  return *weight >= kLeastWeight && *weight <= kGreatestWeight ? weight : std::nullopt;
+}
+
+std::string no_weight_text(std::string_view cell) {
+  return fmt::format("expected a weight, 0 or a number from {:g} to {:g}, got {}", kLeastWeight,
+                     kGreatestWeight, shown_cell(cell));
 }
 
 std::string class_name(std::string_view cell) {

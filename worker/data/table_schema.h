@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -71,6 +72,7 @@ struct TableLabel {
 struct TableSchema {
   std::vector<TableInput> inputs;
   TableLabel label;
+  std::optional<TableColumn> weight = {};  // how often a row counts
   bool operator==(const TableSchema&) const = default;
 };
 
@@ -86,6 +88,13 @@ std::string explain_table_features();
 std::string to_json(const TableSchema& schema);
 // Throws Error(data) for what is no such text.
 TableSchema schema_from_json(const std::string& text);
+
+// How often a row counts: 0, or a number of kLeastWeight to kGreatestWeight, so that sums of them are
+// finite and can be divided by. Nothing for anything else.
+inline constexpr double kLeastWeight = 1e-30, kGreatestWeight = 1e30;
+std::optional<double> weight_in(std::string_view cell);
+// "expected a weight, 0 or a number from 1e-30 to 1e30, got ..."
+std::string no_weight_text(std::string_view cell);
 
 // A class as it is called: numbers by their value ("+1", "1.0" and "1" are one class), words as they are.
 std::string class_name(std::string_view cell);

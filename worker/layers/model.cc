@@ -57,7 +57,8 @@ DataFacts DataFacts::of(const Dataset& data) {
           .exact_classes = data.knows_classes(),
           .vocabulary = data.vocabulary_digest(),
           .target = data.target(),
-          .named_inputs = data.inputs()};
+          .named_inputs = data.inputs(),
+          .has_weights = !data.weights().empty()};
 }
 
 std::vector<std::pair<NodeId, TensorView>> Model::feeds(const BatchView& batch) const {
@@ -65,6 +66,7 @@ std::vector<std::pair<NodeId, TensorView>> Model::feeds(const BatchView& batch) 
   all.reserve(inputs.size() + 1);
   for (std::size_t i = 0; i < inputs.size(); ++i) all.emplace_back(inputs[i], batch.inputs[i]);
   all.emplace_back(y, batch.y);
+  if (weights) all.emplace_back(*weights, batch.weights.value());
   return all;
 }
 
@@ -90,8 +92,12 @@ std::string Model::explain() const {
 
 EvaluationSpec Model::evaluation_spec() const {
   const Shape& shape = graph.node(output).type.shape;
-  return {metrics, shape[shape.rank() - 1], with_batch(shape, 1).n_elements() / targets_per_sample,
-          targets_per_sample, correct.has_value()};
+  return {metrics,
+          shape[shape.rank() - 1],
+          with_batch(shape, 1).n_elements() / targets_per_sample,
+          targets_per_sample,
+          correct.has_value(),
+          weights.has_value()};
 }
 
 double Model::shown_loss(double loss, double penalty) const {
@@ -120,6 +126,8 @@ Model build_model(VariableStore& store, const JobConfig& config, const DataFacts
   model.x = model.inputs.front();
   const DType label = data.target == Target::classes ? Dataset::kLabelDType : config.model.dtype;
   model.y = model.graph.placeholder("y", label, batched(data.label_shape, Shape::kUnknown));
+  if (data.has_weights)
+    model.weights = model.graph.placeholder("weights", DType::float64, Shape{Shape::kUnknown});
   const VariableScope root = store.reenter("", root_options(config, mode));
   ModelTree tree(model.graph, store, config, mode, registry);
   model.output = tree.build(named);

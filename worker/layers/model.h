@@ -25,6 +25,7 @@ struct DataFacts {
   Digest vocabulary = {};     // Dataset::vocabulary_digest(); zeros: not known
   Target target = Target::classes;
   std::vector<InputSpec> named_inputs = {};  // empty: one input "x" of sample_shape and features
+  bool has_weights = false;                  // samples count as their weights say
 
   std::vector<InputSpec> inputs() const;
   static DataFacts of(const Dataset& data);
@@ -37,12 +38,14 @@ struct Model {
   GraphMode mode = GraphMode::train;
   Graph graph;
   std::vector<NodeId>
-      inputs;     // placeholders of the data's inputs, [?, shape...]: model.dtype, or int32 for ids
-  NodeId x;       // the first of them, or the only one
-  NodeId y;       // placeholder, [?, label shape...]: int32 classes, or numbers of model.dtype
-  NodeId output;  // the last layer's
-  NodeId loss;    // float64 scalar: SUM over the targets; in training with the regularization losses
-  std::optional<NodeId> correct;     // int64 scalar: targets answered right; none when the output is no class
+      inputs;  // placeholders of the data's inputs, [?, shape...]: model.dtype, or int32 for ids
+  NodeId x;    // the first of them, or the only one
+  NodeId y;    // placeholder, [?, label shape...]: int32 classes, or numbers of model.dtype
+  std::optional<NodeId> weights;  // placeholder, float64 [?], where samples have weights
+  NodeId output;                  // the last layer's
+  NodeId loss;  // float64 scalar: SUM over the targets; in training with the regularization losses
+  std::optional<NodeId>
+      correct;  // int64 scalar, float64 with weights: targets answered right; none when the output is no class
   std::vector<MetricSpec> metrics;   // of evaluations
   std::vector<NodeId> metric_nodes;  // evaluation only; of each metric: int64 counts, a float64 scalar, or
                                      // scored_labels

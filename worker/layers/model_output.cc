@@ -132,25 +132,26 @@ NodeId input_as_target(Model& model, const JobConfig& config) {
   return in == out ? model.x : ops::reshape(g, model.x, out, {"target", ""});
 }
 
-NodeId add_loss(Graph& graph, const LossConfig& loss, NodeId output, NodeId target) {
+NodeId add_loss(Graph& graph, const LossConfig& loss, NodeId output, NodeId target, ops::WeightsOf weights) {
   switch (loss.type) {
     case LossType::softmax_cross_entropy:
       return ops::softmax_cross_entropy(
           graph, output, target, ops::SoftmaxCrossEntropyOptions{loss.label_smoothing, loss.class_weights},
-          {"loss", ""});
+          {"loss", ""}, weights);
     case LossType::sigmoid_cross_entropy:
       return ops::sigmoid_cross_entropy(
           graph, output, target,
           ops::SigmoidCrossEntropyOptions{loss.label_smoothing, loss.positive_weight, loss.reduction},
-          {"loss", ""});
+          {"loss", ""}, weights);
     case LossType::mean_squared_error:
-      return ops::mean_squared_error(graph, output, target, loss.reduction, {"loss", ""});
+      return ops::mean_squared_error(graph, output, target, loss.reduction, {"loss", ""}, weights);
     case LossType::absolute_error:
-      return ops::absolute_error(graph, output, target, loss.reduction, {"loss", ""});
+      return ops::absolute_error(graph, output, target, loss.reduction, {"loss", ""}, weights);
     case LossType::huber:
-      return ops::huber(graph, output, target, ops::HuberOptions{loss.delta, loss.reduction}, {"loss", ""});
+      return ops::huber(graph, output, target, ops::HuberOptions{loss.delta, loss.reduction}, {"loss", ""},
+                        weights);
     case LossType::poisson:
-      return ops::poisson(graph, output, target, loss.reduction, {"loss", ""});
+      return ops::poisson(graph, output, target, loss.reduction, {"loss", ""}, weights);
   }
   fail(ErrorKind::config, "loss {} does not exist", static_cast<int>(loss.type));
 }
@@ -161,9 +162,10 @@ void add_regularization(Model& model, const VariableStore& store) {
   const auto targets = static_cast<double>(model.loss_divisor);
   for (const RegularizationLoss& r : store.regularization_losses()) {
     const NodeId w = model.graph.variable(*r.variable);
-    const NodeId term =
-        ops::regularization_loss(model.graph, w, r.regularizer.l1_factor * targets,
-                                 r.regularizer.l2_factor * targets, model.x, {r.name, r.variable->made_at()});
+    const NodeId term = ops::regularization_loss(
+        model.graph, w, r.regularizer.l1_factor * targets, r.regularizer.l2_factor * targets,
+        model.weights.value_or(model.x), {r.name, r.variable->made_at()},
+        model.weights ? ops::PenaltyTimes::sum : ops::PenaltyTimes::extent);
     model.penalties.push_back(term);
     model.loss = ops::add(model.graph, model.loss, term, {"loss", ""});
   }
@@ -182,8 +184,9 @@ NodeId predictions(Model& model, const JobConfig& config) {
 NodeId squared_errors(Model& model, NodeId target, const JobConfig& config, const NodeOptions& name) {
   Graph& g = model.graph;
   const NodeId output = predictions(model, config);
-  if (g.node(target).type.dtype != DType::int32) return ops::squared_error_sum(g, output, target, name);
-  return ops::mean_squared_error(g, output, target, Reduction::sum, name);
+  if (g.node(target).type.dtype != DType::int32)
+    return ops::squared_error_sum(g, output, target, name, model.weights);
+  return ops::mean_squared_error(g, output, target, Reduction::sum, name, model.weights);
 }
 
 // Whether the output's logits say which class an answer is.
@@ -243,24 +246,24 @@ NodeId add_metric(Model& model, const MetricSpec& metric, NodeId target, const J
   const NodeOptions name{metric.name, ""};
   switch (metric.type) {
     case MetricType::accuracy:
-      return ops::correct_count(g, model.output, target, name);
+      return ops::correct_count(g, model.output, target, name, model.weights);
     case MetricType::top_k:
-      return ops::top_k_count(g, model.output, target, metric.k, name);
+      return ops::top_k_count(g, model.output, target, metric.k, name, model.weights);
     case MetricType::auc:
-      return ops::scored_labels(g, model.output, target, name);
+      return ops::scored_labels(g, model.output, target, name, model.weights);
     case MetricType::precision:
     case MetricType::recall:
     case MetricType::confusion_matrix:
-      return ops::confusion_matrix(g, model.output, target, name);
+      return ops::confusion_matrix(g, model.output, target, name, model.weights);
     case MetricType::rmse:
       return squared_errors(model, target, config, name);
     case MetricType::mae:
-      return ops::absolute_error(g, predictions(model, config), target, Reduction::sum, name);
+      return ops::absolute_error(g, predictions(model, config), target, Reduction::sum, name, model.weights);
     case MetricType::r2:
-      return ops::r2_sums(g, predictions(model, config), target, name);
+      return ops::r2_sums(g, predictions(model, config), target, name, model.weights);
     case MetricType::log_loss:
     case MetricType::perplexity:
-      return ops::log_loss_sum(g, model.output, target, name);
+      return ops::log_loss_sum(g, model.output, target, name, model.weights);
   }
   fail(ErrorKind::config, "metric {} does not exist", metric.name);
 }
@@ -279,9 +282,10 @@ void add_output(Model& model, const VariableStore& store, const JobConfig& confi
   const NodeId target = labels ? model.y : input_as_target(model, config);
   model.targets_per_sample = labels && !numbers ? data.label_shape.n_elements() : 1;
   model.loss_divisor = config.model.loss.sum_over_steps ? 1 : model.targets_per_sample;
-  model.loss = add_loss(model.graph, config.model.loss, model.output, target);
+  model.loss = add_loss(model.graph, config.model.loss, model.output, target, model.weights);
   const bool classes = answers_classes(model, config, data);
-  if (classes) model.correct = ops::correct_count(model.graph, model.output, model.y, {"correct", ""});
+  if (classes)
+    model.correct = ops::correct_count(model.graph, model.output, model.y, {"correct", ""}, model.weights);
   model.metrics = metrics_of(config, model.targets_per_sample);
   if (config.train.metrics.empty() && !classes) model.metrics = {{MetricType::rmse, 0, "rmse"}};
   for (std::size_t i = 0; i < model.metrics.size(); ++i) check_metric(model, config, data, i);

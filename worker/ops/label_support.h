@@ -32,9 +32,9 @@ inline void infer_labels(const InferContext& context) {
     context.fail_shapes(0, 1, "do not fit: one label per row is needed");
 }
 
-// Input 0 is floating and has rows of at least one column.
-inline void infer_outputs(const InferContext& context, std::size_t n_inputs) {
-  context.require_inputs(n_inputs);
+// Input 0 is floating and has rows of at least one column. There are n_inputs, or `optional` more.
+inline void infer_outputs(const InferContext& context, std::size_t n_inputs, std::size_t optional = 0) {
+  if (context.n_inputs() != n_inputs + optional) context.require_inputs(n_inputs);
   context.require_floating(0);
   require_rank_from(context, 0, 2);
   const Shape& shape = context.shape(0);
@@ -50,6 +50,31 @@ inline void infer_targets(const InferContext& context) {
   if (!(context.shape(0) == context.shape(1)))
     context.fail_shapes(0, 1, "differ; outputs and targets must agree");
 }
+
+// Of an optional last input: how often each sample counts, all of whose rows are alike.
+inline void infer_weights(const InferContext& context, std::size_t input) {
+  if (context.n_inputs() == input) return;
+  context.require_dtype(input, DType::float64);
+  context.require_rank(input, 1);
+  if (context.shape(input)[0] != context.shape(0)[0])
+    context.fail_shapes(0, input, "do not fit: one weight per sample is needed");
+}
+
+class SampleWeights {
+ public:
+  SampleWeights(std::span<const TensorView* const> inputs, std::size_t input, std::int64_t rows) {
+    if (inputs.size() <= input) return;
+    values_ = inputs[input]->data<double>();
+    const std::int64_t samples = inputs[input]->shape()[0];
+    if (samples > 0) rows_per_sample_ = rows / samples;
+  }
+  bool exist() const { return values_ != nullptr; }
+  double of(std::int64_t row) const { return values_ == nullptr ? 1.0 : values_[row / rows_per_sample_]; }
+
+ private:
+  const double* values_ = nullptr;
+  std::int64_t rows_per_sample_ = 1;
+};
 
 // One row for each label, or for each sample when the targets have the outputs' shape.
 inline Rows target_rows(const Shape& outputs, DType targets) {

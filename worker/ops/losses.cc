@@ -51,8 +51,9 @@ class SoftmaxCrossEntropy final : public Op {
   explicit SoftmaxCrossEntropy(ops::SoftmaxCrossEntropyOptions options) : options_(std::move(options)) {}
   const char* type() const override { return "softmax_cross_entropy"; }
   TensorType infer(const InferContext& context) const override {
-    infer_outputs(context, 2);
+    infer_outputs(context, 2, 1);
     infer_labels(context);
+    infer_weights(context, 2);
     check_options(context);
     return {DType::float64, Shape{}};
   }
@@ -67,6 +68,7 @@ class SoftmaxCrossEntropy final : public Op {
       const T* x = ctx.inputs[0]->data<T>();
       const auto labels = ctx.inputs[1]->as<std::int32_t>();
       check_labels(labels, r.cols);
+      const SampleWeights weights(ctx.inputs, 2, r.rows);
       double loss = 0;
       constexpr std::int64_t kBlock = 64;  // rows whose log sums fit on the stack
       double log_sums[kBlock];
@@ -75,7 +77,9 @@ class SoftmaxCrossEntropy final : public Op {
         kernels::softmax(ctx.workspace.data<T>() + begin * r.cols, x + begin * r.cols, log_sums, n, r.cols);
         for (std::int64_t i = 0; i < n; ++i) {
           const auto label = static_cast<std::size_t>(labels[static_cast<std::size_t>(begin + i)]);
-          loss += weight(label) * (log_sums[i] - expected_logit(x + (begin + i) * r.cols, label, r.cols));
+          const double times = weight(label) * weights.of(begin + i);
+          if (times == 0) continue;
+          loss += times * (log_sums[i] - expected_logit(x + (begin + i) * r.cols, label, r.cols));
         }
       }
       *ctx.output.data<double>() = loss;
@@ -92,11 +96,15 @@ class SoftmaxCrossEntropy final : public Op {
       const double smooth = options_.label_smoothing;
       T* p = ctx.workspace.data<T>();
       T* dx = g.gradient->data<T>();
+      const SampleWeights weights(ctx.inputs, 2, r.rows);
+      std::int64_t row = 0;
       for (const std::int32_t label : ctx.inputs[1]->as<std::int32_t>()) {
+        const double times = weight(static_cast<std::size_t>(label)) * weights.of(row++);
         if (smooth > 0)
           kernels::add_constant(p, static_cast<T>(-smooth / static_cast<double>(r.cols)), r.cols);
         p[label] -= static_cast<T>(1 - smooth);
-        const T factor = static_cast<T>(seed * weight(static_cast<std::size_t>(label)));
+        const T factor = static_cast<T>(seed * times);
+        if (times == 0) kernels::fill(p, T(0), r.cols);  // whatever the logits are
         if (g.contribution == Contribution::first) {
           kernels::multiply_constant(dx, p, factor, r.cols);
         } else {
@@ -144,12 +152,13 @@ class SoftmaxCrossEntropy final : public Op {
 
 class Penalty final : public Op {
  public:
-  Penalty(double l1, double l2) : l1_(l1), l2_(l2) {}
+  Penalty(double l1, double l2, ops::PenaltyTimes times) : l1_(l1), l2_(l2), times_(times) {}
   const char* type() const override { return "regularization_loss"; }
   TensorType infer(const InferContext& context) const override {
     context.require_inputs(2);
     context.require_floating(0);
     require_rank_from(context, 1, 1);
+    if (times_ == ops::PenaltyTimes::sum) context.require_dtype(1, DType::float64);
     for (const double factor : {l1_, l2_}) {
       if (std::isfinite(factor) && factor >= 0) continue;
       context.fail(
@@ -167,8 +176,7 @@ class Penalty final : public Op {
         sum += std::abs(w);
         squares += w * w;
       }
-      *ctx.output.data<double>() =
-          (l1_ * sum + l2_ * squares) * static_cast<double>(ctx.inputs[1]->shape()[0]);
+      *ctx.output.data<double>() = (l1_ * sum + l2_ * squares) * times(*ctx.inputs[1]);
     });
   }
   void backward(const BackwardContext& ctx) const override {
@@ -176,8 +184,7 @@ class Penalty final : public Op {
     if (!wanted(g)) return;
     with_floating(ctx.inputs[0]->dtype(), [&](auto zero) {
       using T = decltype(zero);
-      const double seed =
-          *ctx.output_gradient.data<double>() * static_cast<double>(ctx.inputs[1]->shape()[0]);
+      const double seed = *ctx.output_gradient.data<double>() * times(*ctx.inputs[1]);
       const T l1 = static_cast<T>(seed * l1_), l2 = static_cast<T>(2 * seed * l2_);
       const T* w = ctx.inputs[0]->data<T>();
       T* dw = g.gradient->data<T>();
@@ -191,7 +198,14 @@ class Penalty final : public Op {
   }
 
  private:
+  double times(const TensorView& rows) const {
+    if (times_ == ops::PenaltyTimes::extent) return static_cast<double>(rows.shape()[0]);
+    double sum = 0;
+    for (const double weight : rows.as<double>()) sum += weight;
+    return sum;
+  }
   double l1_, l2_;
+  ops::PenaltyTimes times_;
 };
 
 }  // namespace
@@ -207,13 +221,14 @@ NodeId softmax_cross_entropy(Graph& graph, NodeId logits, NodeId labels, const N
 }
 
 NodeId softmax_cross_entropy(Graph& graph, NodeId logits, NodeId labels, SoftmaxCrossEntropyOptions loss,
-                             const NodeOptions& options) {
-  return graph.add(std::make_unique<SoftmaxCrossEntropy>(std::move(loss)), {logits, labels}, options);
+                             const NodeOptions& options, WeightsOf weights) {
+  return graph.add(std::make_unique<SoftmaxCrossEntropy>(std::move(loss)),
+                   with_weights({logits, labels}, weights), options);
 }
 
 NodeId regularization_loss(Graph& graph, NodeId w, double l1, double l2, NodeId rows,
-                           const NodeOptions& options) {
-  return graph.add(std::make_unique<Penalty>(l1, l2), {w, rows}, options);
+                           const NodeOptions& options, PenaltyTimes times) {
+  return graph.add(std::make_unique<Penalty>(l1, l2, times), {w, rows}, options);
 }
 
 }  // namespace ops

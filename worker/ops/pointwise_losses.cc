@@ -19,8 +19,9 @@ class PointwiseLoss final : public Op {
   explicit PointwiseLoss(Reduction reduction, Rule rule = {}) : reduction_(reduction), rule_(rule) {}
   const char* type() const override { return Rule::kName; }
   TensorType infer(const InferContext& context) const override {
-    infer_outputs(context, 2);
+    infer_outputs(context, 2, 1);
     infer_targets(context);
+    infer_weights(context, 2);
     const Shape& outputs = context.shape(0);
     if (Rule::kBinary && context.dtype(1) == DType::int32 && outputs[outputs.rank() - 1] != 1) {
       context.fail_shapes(0, 1, "do not fit: with int32 targets the logits must be [..., 1]");
@@ -39,9 +40,12 @@ class PointwiseLoss final : public Op {
           (Rule::kBinary || r.cols > 1)) {  // else a number to predict
         check_labels(ctx.inputs[1]->as<std::int32_t>(), Rule::kBinary ? 2 : r.cols);
       }
+      const SampleWeights weights(ctx.inputs, 2, r.rows);
       double loss = 0;
       for (std::int64_t row = 0; row < r.rows; ++row) {
-        loss += row_sum(x + row * r.cols, targets, row, r.cols) * scale(r.cols);
+        const double weight = weights.of(row);
+        if (weight == 0) continue;
+        loss += weight * (row_sum(x + row * r.cols, targets, row, r.cols) * scale(r.cols));
       }
       *ctx.output.data<double>() = loss;
     });
@@ -55,11 +59,14 @@ class PointwiseLoss final : public Op {
       const T* x = ctx.inputs[0]->data<T>();
       T* dx = g.gradient->data<T>();
       const Targets<T> targets(*ctx.inputs[1], r.cols);
-      const T seed = static_cast<T>(*ctx.output_gradient.data<double>() * scale(r.cols));
+      const double of_all = *ctx.output_gradient.data<double>() * scale(r.cols);
+      const SampleWeights weights(ctx.inputs, 2, r.rows);
       for (std::int64_t row = 0; row < r.rows; ++row) {
+        const double weight = weights.of(row);
+        const T seed = static_cast<T>(of_all * weight);
         for (std::int64_t c = 0; c < r.cols; ++c) {
           const std::int64_t i = row * r.cols + c;
-          const T d = seed * rule_.derivative(x[i], targets.at(row, c));
+          const T d = weight == 0 ? T(0) : seed * rule_.derivative(x[i], targets.at(row, c));
           dx[i] = g.contribution == Contribution::first ? d : dx[i] + d;
         }
       }
@@ -200,9 +207,9 @@ NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, const 
 }
 
 NodeId sigmoid_cross_entropy(Graph& graph, NodeId logits, NodeId targets, SigmoidCrossEntropyOptions loss,
-                             const NodeOptions& options) {
+                             const NodeOptions& options, WeightsOf weights) {
   return graph.add(std::make_unique<PointwiseLoss<SigmoidRule>>(loss.reduction, SigmoidRule{loss}),
-                   {logits, targets}, options);
+                   with_weights({logits, targets}, weights), options);
 }
 
 NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
@@ -210,8 +217,9 @@ NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, cons
 }
 
 NodeId mean_squared_error(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
-                          const NodeOptions& options) {
-  return graph.add(std::make_unique<PointwiseLoss<SquaredRule>>(reduction), {predictions, targets}, options);
+                          const NodeOptions& options, WeightsOf weights) {
+  return graph.add(std::make_unique<PointwiseLoss<SquaredRule>>(reduction),
+                   with_weights({predictions, targets}, weights), options);
 }
 
 NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, const NodeOptions& options) {
@@ -219,19 +227,21 @@ NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, const No
 }
 
 NodeId absolute_error(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
-                      const NodeOptions& options) {
-  return graph.add(std::make_unique<PointwiseLoss<AbsoluteRule>>(reduction), {predictions, targets}, options);
+                      const NodeOptions& options, WeightsOf weights) {
+  return graph.add(std::make_unique<PointwiseLoss<AbsoluteRule>>(reduction),
+                   with_weights({predictions, targets}, weights), options);
 }
 
-NodeId huber(Graph& graph, NodeId predictions, NodeId targets, HuberOptions loss,
-             const NodeOptions& options) {
+NodeId huber(Graph& graph, NodeId predictions, NodeId targets, HuberOptions loss, const NodeOptions& options,
+             WeightsOf weights) {
   return graph.add(std::make_unique<PointwiseLoss<HuberRule>>(loss.reduction, HuberRule{loss.delta}),
-                   {predictions, targets}, options);
+                   with_weights({predictions, targets}, weights), options);
 }
 
 NodeId poisson(Graph& graph, NodeId predictions, NodeId targets, Reduction reduction,
-               const NodeOptions& options) {
-  return graph.add(std::make_unique<PointwiseLoss<PoissonRule>>(reduction), {predictions, targets}, options);
+               const NodeOptions& options, WeightsOf weights) {
+  return graph.add(std::make_unique<PointwiseLoss<PoissonRule>>(reduction),
+                   with_weights({predictions, targets}, weights), options);
 }
 
 }  // namespace ops

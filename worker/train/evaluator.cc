@@ -3,7 +3,20 @@
 #include <algorithm>
 #include <numeric>
 
+#include "worker/ops/metric_ops.h"
+
 namespace varscope {
+
+namespace {
+
+// A test set without weights counts each sample once.
+SampleSpec spec_of(const Dataset& test, const Model& model) {
+  SampleSpec spec = test.spec();
+  spec.has_weights = model.weights.has_value();
+  return spec;
+}
+
+}  // namespace
 
 Evaluator::Evaluator(const JobConfig& job, const Model& model, const Dataset& test)
     : model_(model),
@@ -12,7 +25,7 @@ Evaluator::Evaluator(const JobConfig& job, const Model& model, const Dataset& te
       n_batches_((test.size() + batch_size_ - 1) / batch_size_),
       executor_(model.graph, model.loss, batch_size_, {.also = model.also(), .forward_only = true}),
       states_(model.graph, 1, batch_size_, static_cast<std::uint64_t>(job.job.seed)),
-      samples_(test.spec(), job.model.dtype, batch_size_) {}
+      samples_(spec_of(test, model), job.model.dtype, batch_size_) {}
 
 EvalReport Evaluator::run(int first, int stride, const std::function<void()>& between) {
   EvalReport report;
@@ -37,7 +50,7 @@ void Evaluator::run_batch(std::int64_t batch, const std::function<void()>& betwe
   indices_.resize(static_cast<std::size_t>(n));
   std::iota(indices_.begin(), indices_.end(), begin);
   const BatchView samples = samples_.view(n);
-  test_.read(indices_, samples);
+  test_.read_weighted(indices_, samples);
   executor_.set_batch(n);
   for (const auto& [node, values] : model_.feeds(samples)) executor_.feed(node, values);
   states_.bind(executor_, 0);
@@ -47,8 +60,9 @@ void Evaluator::run_batch(std::int64_t batch, const std::function<void()>& betwe
   }
   report.batches.push_back(batch);
   report.sums.push_back({executor_.value(model_.loss).as<double>()[0],
-                         model_.correct ? executor_.value(*model_.correct).as<std::int64_t>()[0] : 0,
-                         n * model_.targets_per_sample});
+                         model_.correct ? ops::count_of(executor_.value(*model_.correct)) : 0,
+                         n * model_.targets_per_sample,
+                         samples.total_weight() * static_cast<double>(model_.targets_per_sample)});
   std::vector<double> reals;
   std::size_t at = 0;
   bool has_scores = false;  // auc asked for twice is measured once
@@ -56,8 +70,9 @@ void Evaluator::run_batch(std::int64_t batch, const std::function<void()>& betwe
     const TensorView& value = executor_.value(model_.metric_nodes[i]);
     if (model_.metrics[i].type == MetricType::auc) {
       const auto scored = value.as<double>();
-      for (std::size_t k = 0; k < scored.size() && !has_scores; k += 2)
-        report.scores.add(scored[k], scored[k + 1] == 1);
+      const std::size_t width = model_.weights ? 3 : 2;
+      for (std::size_t k = 0; k < scored.size() && !has_scores; k += width)
+        report.scores.add(scored[k], scored[k + 1] == 1, model_.weights ? scored[k + 2] : 1);
       has_scores = true;
       continue;
     }

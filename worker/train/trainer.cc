@@ -8,6 +8,7 @@
 #include "common/base/serialize.h"
 #include "common/transport/wire.h"
 #include "worker/graph/numerics.h"
+#include "worker/ops/metric_ops.h"
 #include "worker/ops/normalization.h"
 
 namespace varscope {
@@ -155,7 +156,8 @@ BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
   states_.bind(executor_, static_cast<int>(logical_worker));
   forward(logical_worker == 0);
   const BatchSums sums = sums_of_batch(n);
-  backward(logical_worker, clock, 1.0 / static_cast<double>(n_all * parts_.model.loss_divisor));
+  const double all = parts_.train.batch_weight(clock);  // as many as there are, without weights
+  backward(logical_worker, clock, 1.0 / (all * static_cast<double>(parts_.model.loss_divisor)));
   // Samples that are no sequences have nothing to carry over.
   if (parts_.train.is_sequential()) states_.advance(static_cast<int>(logical_worker));
   return sums;
@@ -166,7 +168,9 @@ void Trainer::read(int v, std::int64_t n, Clock clock) {
   const std::int64_t started = now_ns();
   parts_.train.next(clock, v, batch_);
   executor_.set_batch(n);
-  for (const auto& [node, values] : parts_.model.feeds(batch_.view(n))) executor_.feed(node, values);
+  const BatchView samples = batch_.view(n);
+  weight_ = samples.total_weight();
+  for (const auto& [node, values] : parts_.model.feeds(samples)) executor_.feed(node, values);
   data_ns_ += now_ns() - started;
 }
 
@@ -187,8 +191,8 @@ BatchSums Trainer::sums_of_batch(std::int64_t rows) {
   double penalty = 0;
   for (const NodeId id : parts_.model.penalties) penalty += executor_.value(id).as<double>()[0];
   return {parts_.model.shown_loss(executor_.value(parts_.model.loss).as<double>()[0], penalty),
-          correct ? executor_.value(*correct).as<std::int64_t>()[0] : 0,
-          rows * parts_.model.targets_per_sample};
+          correct ? ops::count_of(executor_.value(*correct)) : 0, rows * parts_.model.targets_per_sample,
+          weight_ * static_cast<double>(parts_.model.targets_per_sample)};
 }
 
 void Trainer::backward(std::size_t logical_worker, Clock clock, double scale) {

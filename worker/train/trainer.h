@@ -86,6 +86,7 @@ class Trainer {
   LocalStates states_;
   std::optional<Evaluator> evaluator_;
   Batch batch_;
+  double weight_ = 0;                         // of the samples in it; 0 without weights
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs
   IdVector<BucketId, PendingBucket> pending_;

@@ -197,7 +197,8 @@ class ExchangeWorker {
     }
     StepReport report;
     for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf)
-      report.leaves.push_back({exchange_.loss ? exchange_.loss(clock) : leaf + 0.5, leaf, 2});
+      report.leaves.push_back(
+          {exchange_.loss ? exchange_.loss(clock) : leaf + 0.5, static_cast<double>(leaf), 2});
     client_.send_to_coordinator(make_header(MessageType::step_report, client_.worker().value, clock),
                                 to_binary(report));
   }

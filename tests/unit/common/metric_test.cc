@@ -65,7 +65,7 @@ TEST(Metric, SumsBecomeValues) {
   ASSERT_EQ(values.size(), 5U);
   EXPECT_DOUBLE_EQ(values[0].value, 0.7);
   EXPECT_DOUBLE_EQ(values[1].value, std::exp(2.0));
-  EXPECT_EQ(values[2].matrix, matrix);
+  EXPECT_EQ(values[2].matrix, std::vector<double>(matrix.begin(), matrix.end()));
   EXPECT_DOUBLE_EQ(values[3].value, (4.0 / 6 + 3.0 / 4) / 2);  // class 2 does not occur
   EXPECT_DOUBLE_EQ(values[4].value, (4.0 / 5 + 3.0 / 5) / 2);
   EXPECT_EQ(to_text(values[0]), "accuracy 0.7000");
@@ -104,6 +104,31 @@ TEST(Metric, RealsOfBatchesAreMerged) {
   EXPECT_DOUBLE_EQ(values[2].value, std::sqrt(5.25 / 3));
   EXPECT_THAT_THROWN(merge_reals(spec, reals, std::vector<double>{1}), ErrorKind::protocol,
                      {"a batch of an evaluation has 1 sums for its metrics; 6 were expected"});
+}
+
+// What would be counts are sums of weights, and a mean divides by the sum of all.
+TEST(Metric, OfWeightedSamples) {
+  EvaluationSpec spec;
+  spec.metrics =
+      metrics_of(job("softmax_cross_entropy", "[accuracy, log_loss, confusion_matrix, precision, top_2]"), 1);
+  spec.outputs = 2;
+  spec.has_weights = true;
+  const std::vector<double> matrix{1.5, 0.5, 2, 4};
+  std::vector<double> batch{5.5, 3};
+  for (int i = 0; i < 2; ++i) batch.insert(batch.end(), matrix.begin(), matrix.end());
+  batch.push_back(7.5);
+  std::vector<double> reals;
+  merge_reals(spec, reals, batch);
+  merge_reals(spec, reals, batch);
+  const auto values = metric_values(spec, {.samples = 8, .weight = 16}, {}, reals);
+  EXPECT_DOUBLE_EQ(values[0].value, 11.0 / 16);
+  EXPECT_DOUBLE_EQ(values[1].value, 6.0 / 16);
+  EXPECT_EQ(values[2].matrix, (std::vector<double>{3, 1, 4, 8}));
+  EXPECT_DOUBLE_EQ(values[3].value, 8.0 / 9);
+  EXPECT_DOUBLE_EQ(values[4].value, 15.0 / 16);
+  EXPECT_EQ(
+      to_text({"m", 0, {0.5, 2, 0, 1}}),
+      "m (a row for each label, a column for each answer)\n     0:  0.5000       2\n     1:       0       1");
 }
 
 }  // namespace

@@ -121,9 +121,10 @@ TEST(ScoreCounts, Travel) {
 struct Forged {
   struct Entry {
     std::int64_t key = 0, negatives = 0, positives = 0;
+    double weight = 1;
     template <class Archive>
     void serialize(Archive& ar, unsigned) {
-      ar& key& negatives& positives;
+      ar& key& weight& negatives& positives;
     }
   };
   int dropped_bits = 0;
@@ -141,9 +142,66 @@ TEST(ScoreCounts, ThatAreDamagedAreRefused) {
     return sum.n_scores();
   };
   EXPECT_EQ(merge({0, {{1, 1, 0}, {2, 0, 1}}}), 2U);
-  for (const Forged& bad : {Forged{0, {{2, 1, 0}, {1, 0, 1}}}, Forged{0, {{1, 1, 0}, {1, 0, 1}}},
-                            Forged{0, {{1, -1, 0}}}, Forged{-1, {}}, Forged{65, {}}}) {
+  for (const Forged& bad :
+       {Forged{0, {{2, 1, 0}, {1, 0, 1}}}, Forged{0, {{1, 1, 0}, {1, 0, 1}}}, Forged{0, {{1, -1, 0}}},
+        Forged{0, {{1, 1, 0, -1}}}, Forged{-1, {}}, Forged{65, {}}}) {
     EXPECT_THAT_THROWN(merge(bad), ErrorKind::protocol, {"counts of scores", "are damaged"});
+  }
+}
+
+struct Weighted {
+  double score, weight;
+  bool is_positive;
+};
+
+std::vector<Weighted> weighted(std::size_t n) {
+  std::mt19937 random(5);
+  std::uniform_real_distribution<double> uniform;
+  std::vector<Weighted> all;
+  for (const Scored& s : scored(n, 0, 1))
+    all.push_back(
+        {std::round(s.score * 20) / 20, uniform(random) < 0.2 ? 0 : 3 * uniform(random), s.is_positive});
+  return all;
+}
+
+double share_of_weighted_pairs(const std::vector<Weighted>& all) {
+  double ordered = 0, pairs = 0;
+  for (const Weighted& p : all) {
+    for (const Weighted& n : all) {
+      if (!p.is_positive || n.is_positive) continue;
+      const double weight = p.weight * n.weight;
+      pairs += weight;
+      ordered += weight * (p.score > n.score ? 1 : p.score == n.score ? 0.5 : 0);
+    }
+  }
+  return ordered / pairs;
+}
+
+TEST(ScoreCounts, OfWeightedSamplesAreThoseOfPairsOfThem) {
+  const std::vector<Weighted> all = weighted(700);
+  ScoreCounts counts;
+  for (const Weighted& s : all) counts.add(s.score, s.is_positive, s.weight);
+  EXPECT_TRUE(counts.is_exact());
+  EXPECT_NEAR(counts.auc(), share_of_weighted_pairs(all), 1e-12);
+}
+
+TEST(ScoreCounts, OfWeightedSamplesDoNotDependOnOrderOrOnHowTheyWereDealt) {
+  std::vector<Weighted> all = weighted(3000);
+  for (const std::size_t most : {std::size_t{600}, ScoreCounts::kMost}) {
+    ScoreCounts whole(most);
+    for (const Weighted& s : all) whole.add(s.score, s.is_positive, s.weight);
+    EXPECT_NEAR(whole.auc(), share_of_weighted_pairs(all), most == 600 ? 0.03 : 1e-12);
+    std::mt19937 random(3);
+    for (const std::size_t n_parts : {1U, 3U, 7U}) {
+      std::shuffle(all.begin(), all.end(), random);
+      std::vector<ScoreCounts> parts(n_parts, ScoreCounts(most));
+      for (std::size_t i = 0; i < all.size(); ++i)
+        parts[i % n_parts].add(all[i].score, all[i].is_positive, all[i].weight);
+      ScoreCounts sum(most);
+      for (const ScoreCounts& part : parts) sum.merge(from_binary<ScoreCounts>(to_binary(part), "counts"));
+      EXPECT_EQ(sum.auc(), whole.auc()) << most << " " << n_parts;
+      EXPECT_EQ(sum.n_scores(), whole.n_scores());
+    }
   }
 }
 

@@ -306,7 +306,9 @@ TEST(ExactState, OfEveryDataSource) {
   numbers.output = "    - {type: dense, units: 1}\n";
   numbers.loss = "mean_squared_error";
   rows_of_svm.data = "{type: libsvm, files: " + (dir / "table.svm") + "}";
-  rows["csv"] = {classes, numbers};
+  Job weighted = classes;
+  weighted.data = csv + "y}, weight: {column: b}, features: {x: {columns: [a], transform: standardize}}}}";
+  rows["csv"] = {classes, numbers, weighted};
   rows["libsvm"] = {rows_of_svm};
   rows["digits"] = {digits, pairs};
   rows["idx"] = {idx};

@@ -66,7 +66,7 @@ TEST_F(EvaluationTest, MetricsAreFinishedWhenAllBatchesAreHere) {
   EXPECT_EQ(all.metrics[0].name, "accuracy");
   EXPECT_EQ(all.metrics[0].value, 5.0 / 8);
   EXPECT_EQ(all.metrics[1].value, 2.0 / 8);
-  EXPECT_EQ(all.metrics[2].matrix, (std::vector<std::int64_t>{1, 3, 3, 1}));
+  EXPECT_EQ(all.metrics[2].matrix, (std::vector<double>{1, 3, 3, 1}));
 }
 
 TEST_F(EvaluationTest, CheckpointsKeepTheLossAndEachMetricThatIsANumber) {

@@ -262,6 +262,46 @@ TEST(Numbers, AreReadAsPeopleWriteThem) {
     EXPECT_FALSE(number_in(text)) << text;
 }
 
+TEST_F(CsvTest, RowsHaveWeights) {
+  write("a.csv", "a,w,y\n1,0.5,u\n2,0,never\n3,2,v\n");
+  const auto data = open("files: a.csv, schema: {label: {column: y}, weight: {column: w}}");
+  // A row of weight 0 is as if it were not there: no class, no constant, no sample.
+  EXPECT_THAT(numbers(*data), ElementsAre(1, 3));
+  EXPECT_THAT(data->class_names(), ElementsAre("u", "v"));
+  EXPECT_THAT(data->weights(), ElementsAre(0.5, 2));
+  const Batch batch(data->spec(), DType::float32, 2);
+  data->read_weighted(std::vector<std::int64_t>{1, 0}, batch.view(2));
+  EXPECT_THAT(batch.view(2).weights->as<double>(), ElementsAre(2, 0.5));
+  EXPECT_EQ(batch.view(2).total_weight(), 2.5);
+  EXPECT_EQ(schema_from_json(data->schema()), schema_from_json(to_json(schema_from_json(data->schema()))));
+  write("b.csv", "w,y,a\n3,v,9\n");
+  EXPECT_THAT(open("files: b.csv", data->schema())->weights(), ElementsAre(3));
+}
+
+TEST_F(CsvTest, WhatIsNoWeightIsToldInPlace) {
+  const auto told = [&](const std::string& weight) {
+    write("a.csv", "a,y,w\n1,0,1\n2,1," + weight + "\n");
+    return thrown([&] { open("files: a.csv, schema: {label: {column: y}, weight: {column: w}}"); });
+  };
+  for (const char* weight : {"-1", "nan", "inf", "", "x", "1e31", "1e-31"}) {
+    EXPECT_EQ(told(weight),
+              "data: " + (dir_ / "a.csv").string() +
+                  ":3:5: column \"w\": expected a weight, 0 or a number from 1e-30 to 1e+30, got \"" +
+                  weight + "\"");
+  }
+  write("a.csv", "a,y,w\n1,0,0\n");
+  EXPECT_THAT(thrown([&] { open("files: a.csv, schema: {label: {column: y}, weight: {column: w}}"); }),
+              HasSubstr("a.csv: all of its rows have weight 0"));
+  const auto schema = [&](const std::string& more) {
+    return thrown([&] { open("files: a.csv, schema: {label: {column: y}, " + more + "}"); });
+  };
+  EXPECT_THAT(schema("weight: {column: y}"), HasSubstr("schema.weight: column \"y\" is the label"));
+  EXPECT_THAT(schema("weight: {column: ww}"), HasSubstr("schema.weight: the table has no column \"ww\""));
+  EXPECT_THAT(schema("weight: {column: a..w}"), HasSubstr("schema.weight: "));
+  EXPECT_THAT(schema("weight: {column: w}, features: {x: {columns: [a, w]}}"),
+              HasSubstr("schema.features.x: column \"w\" is the weight of the rows"));
+}
+
 class LibsvmTest : public CsvTest {
  protected:
   std::unique_ptr<Dataset> open_svm(const std::string& text, const std::string& keys = "",
@@ -294,6 +334,24 @@ TEST_F(LibsvmTest, ATestSetMayHaveFewerFeaturesAndNotMore) {
   EXPECT_THAT(numbers(*open_svm("0 1:5 7:1\n", ", drop_unknown: true", schema)), ElementsAre(5, 0, 0));
   EXPECT_THAT(thrown([&] { open_svm("2 1:5\n", "", schema); }),
               HasSubstr("a:1: \"2\" is no class; there are 0, 1"));
+}
+
+// One number a line in a file beside the data, as LightGBM and XGBoost read them.
+TEST_F(LibsvmTest, RowsHaveWeights) {
+  write("w", "2\n0\n\n0.25\n");
+  const auto data = open_svm("1 1:1\n0 7:1\n0 2:1\n", ", weights: w");
+  EXPECT_THAT(numbers(*data), ElementsAre(1, 0, 0, 1));
+  EXPECT_THAT(data->weights(), ElementsAre(2, 0.25));
+  const auto told = [&](const std::string& weights) {
+    write("w", weights);
+    return thrown([&] { open_svm("1 1:1\n0 7:1\n0 2:1\n", ", weights: w"); });
+  };
+  EXPECT_THAT(told("1\n-2\n1\n"),
+              HasSubstr("w:2: expected a weight, 0 or a number from 1e-30 to 1e+30, got \"-2\""));
+  EXPECT_THAT(told("1\n2\n"), AllOf(HasSubstr("w:2: there are 2 weights for 3 rows; the row at "),
+                                    HasSubstr("a:3 has none")));
+  EXPECT_THAT(told("1\n2\n3\n4\n"), HasSubstr("w:4: a weight more than there are rows, which are 3"));
+  EXPECT_THAT(told("0\n0\n0\n"), HasSubstr("all weights are 0"));
 }
 
 TEST_F(LibsvmTest, WhatIsNoRowIsToldInPlace) {

@@ -430,5 +430,121 @@ TEST(Huber, SaysWhichDeltaFits) {
             "argument: node \"huber\" (huber): delta is 0; it must be finite and above 0");
 }
 
+// Weights: a sample of weight w is w samples, in the loss and in its gradient.
+using WeightedLoss = NodeId (*)(Graph&, NodeId, NodeId, ops::WeightsOf);
+struct NamedLoss {
+  const char* name;
+  WeightedLoss add;
+  std::int64_t k;
+  bool labels;
+};
+const NamedLoss kWeighted[] = {{"softmax_cross_entropy",
+                                [](Graph& g, NodeId x, NodeId y, ops::WeightsOf w) {
+                                  return ops::softmax_cross_entropy(g, x, y, {0.1, {1, 2, 3}}, {}, w);
+                                },
+                                3, true},
+                               {"sigmoid_cross_entropy",
+                                [](Graph& g, NodeId x, NodeId y, ops::WeightsOf w) {
+                                  return ops::sigmoid_cross_entropy(g, x, y, {.positive_weight = 2}, {}, w);
+                                },
+                                1, true},
+                               {"mean_squared_error",
+                                [](Graph& g, NodeId x, NodeId y, ops::WeightsOf w) {
+                                  return ops::mean_squared_error(g, x, y, Reduction::mean, {}, w);
+                                },
+                                2, false},
+                               {"absolute_error",
+                                [](Graph& g, NodeId x, NodeId y, ops::WeightsOf w) {
+                                  return ops::absolute_error(g, x, y, Reduction::sum, {}, w);
+                                },
+                                2, false},
+                               {"huber",
+                                [](Graph& g, NodeId x, NodeId y, ops::WeightsOf w) {
+                                  return ops::huber(g, x, y, {.delta = 0.4}, {}, w);
+                                },
+                                2, false},
+                               {"poisson",
+                                [](Graph& g, NodeId x, NodeId y, ops::WeightsOf w) {
+                                  return ops::poisson(g, x, y, Reduction::mean, {}, w);
+                                },
+                                1, true}};
+
+class Weighted : public ::testing::TestWithParam<NamedLoss> {};
+INSTANTIATE_TEST_SUITE_P(Losses, Weighted, ::testing::ValuesIn(kWeighted),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+Tensor some_rows(const Tensor& t, const std::vector<std::int64_t>& rows) {
+  Tensor out(t.dtype(), t.shape().with_dim(0, std::ssize(rows)));
+  const std::size_t bytes = t.view().n_bytes() / static_cast<std::size_t>(t.shape()[0]);
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    std::copy_n(t.view().bytes() + static_cast<std::size_t>(rows[i]) * bytes, bytes,
+                out.view().bytes() + i * bytes);
+  return out;
+}
+
+TEST_P(Weighted, ASampleCountsAsOftenAsItsWeightSays) {
+  const NamedLoss& loss = GetParam();
+  const Tensor weights = Tensor::of<double>({5}, {1, 3, 0, 2, 1});
+  const std::vector<std::int64_t> repeated{0, 1, 1, 1, 3, 3, 4};
+  Tensor x = GradientCheck::random({5, loss.k}, 4);
+  Tensor y =
+      loss.labels ? Tensor::of<std::int32_t>({5}, {0, 1, 1, 0, 1}) : GradientCheck::random({5, loss.k}, 5);
+  Graph g;
+  const NodeId px = g.placeholder("x", DType::float64, {kAny, loss.k});
+  const NodeId py = g.placeholder("y", y.dtype(), y.shape().with_dim(0, kAny));
+  const NodeId pw = g.placeholder("w", DType::float64, {kAny});
+  const NodeId weighted = loss.add(g, px, py, pw), plain = loss.add(g, px, py, {});
+  const Tensor x_rows = some_rows(x, repeated), y_rows = some_rows(y, repeated);
+  Session session(g, 1);
+  const double wanted = session.run({plain}, {{px, x_rows.view()}, {py, y_rows.view()}})[0].as<double>()[0];
+  for (std::int64_t c = 0; c < loss.k; ++c)  // of the sample that does not count
+    x.as<double>()[static_cast<std::size_t>(2 * loss.k + c)] = std::numeric_limits<double>::quiet_NaN();
+  const double got =
+      session.run({weighted}, {{px, x.view()}, {py, y.view()}, {pw, weights.view()}})[0].as<double>()[0];
+  EXPECT_NEAR(got, wanted, 1e-13 * std::abs(wanted));
+}
+
+TEST_P(Weighted, HaveTheGradientOfFiniteDifferences) {
+  const NamedLoss& loss = GetParam();
+  GradientCheck b;
+  const NodeId x = b.variable("x", {5, loss.k});
+  const NodeId y = loss.labels ? b.feed_labels({5}, loss.k == 1 ? 2 : static_cast<std::int32_t>(loss.k))
+                               : b.feed_random({5, loss.k});
+  const NodeId w = b.feed(Tensor::of<double>({5}, {0.5, 3, 0, 1e-3, 1}));
+  b.check(ops::add(b.graph, loss.add(b.graph, x, y, w), loss.add(b.graph, x, y, w)));
+}
+
+TEST_P(Weighted, OneForEachSampleIsNoWeight) {
+  const NamedLoss& loss = GetParam();
+  GradientCheck b;
+  const NodeId x = b.feed_random({4, loss.k});
+  const NodeId y = loss.labels ? b.feed_labels({4}, 2) : b.feed_random({4, loss.k});
+  const NodeId w = b.feed(Tensor::of<double>({4}, {1, 1, 1, 1}));
+  EXPECT_EQ(b.value(loss.add(b.graph, x, y, w)), b.value(loss.add(b.graph, x, y, {})));
+  const NodeId few = b.feed(Tensor::of<double>({3}, {1, 1, 1}));
+  EXPECT_NE(thrown([&] { loss.add(b.graph, x, y, few); }).find("one weight per sample is needed"),
+            std::string::npos);
+}
+
+TEST(SoftmaxCrossEntropy, AllStepsOfASequenceHaveItsWeight) {
+  GradientCheck b;
+  const NodeId x = b.feed_random({2, 3, 4}), y = b.feed_labels({2, 3}, 4);
+  const auto rows = rows_of_fed(b, 0);
+  double wanted = 0;
+  for (std::size_t r = 0; r < 6; ++r)
+    wanted += (r < 3 ? 0.25 : 2) * softmax_loss(rows[r], b.fed[1].second.as<std::int32_t>()[r], 0, 1);
+  const NodeId w = b.feed(Tensor::of<double>({2}, {0.25, 2}));
+  EXPECT_NEAR(b.value(ops::softmax_cross_entropy(b.graph, x, y, {}, {}, w)), wanted, 1e-12);
+}
+
+TEST(RegularizationLoss, IsTimesTheSumOfTheWeights) {
+  GradientCheck b;
+  const NodeId v = b.variable("v", {3});
+  const NodeId rows = b.feed_random({4, 2}), w = b.feed(Tensor::of<double>({4}, {1, 0.5, 0, 2}));
+  EXPECT_NEAR(b.value(ops::regularization_loss(b.graph, v, 0.3, 0.2, w, {}, ops::PenaltyTimes::sum)),
+              b.value(ops::regularization_loss(b.graph, v, 0.3, 0.2, rows)) * 3.5 / 4, 1e-13);
+  b.check(ops::regularization_loss(b.graph, v, 0.3, 0.2, w, {}, ops::PenaltyTimes::sum));
+}
+
 }  // namespace
 }  // namespace varscope

@@ -300,5 +300,64 @@ TEST(R2, OfTheBoundaries) {
   EXPECT_EQ(thrown([&] { merge_r2(two, all); }), "argument: 8 sums of r2 and 4 do not fit each other");
 }
 
+// With weights every count is that of the rows, each as often as its weight says.
+TEST(WeightedMetrics, CountRowsAsOftenAsTheirWeightsSay) {
+  const Tensor weights = Tensor::of<double>({4}, {2, 0, 1, 3});
+  const Tensor once = Tensor::of<double>({6}, {1, 1, 1, 1, 1, 1});
+  Tensor x = Tensor::of<double>({4, 1}, {1.5, kNan, -2, 0.25}),
+         y = Tensor::of<std::int32_t>({4}, {1, 1, 1, 0});
+  const Tensor x_rows = Tensor::of<double>({6, 1}, {1.5, 1.5, -2, 0.25, 0.25, 0.25});
+  const Tensor y_rows = Tensor::of<std::int32_t>({6}, {1, 1, 1, 0, 0, 0});
+  Graph g;
+  const NodeId px = g.placeholder("x", DType::float64, {kAny, 1}),
+               py = g.placeholder("y", DType::int32, {kAny}), pw = g.placeholder("w", DType::float64, {kAny});
+  const std::vector<NodeId> metrics{
+      ops::correct_count(g, px, py, {}, pw),
+      ops::confusion_matrix(g, px, py, {}, pw),
+      ops::log_loss_sum(g, px, py, {}, pw),
+      ops::r2_sums(g, px, py, {}, pw),
+      ops::mean_squared_error(g, px, py, Reduction::sum, {}, pw),
+  };
+  Session session(g, 1);
+  const auto got = session.run(metrics, {{px, x.view()}, {py, y.view()}, {pw, weights.view()}});
+  const auto wanted = session.run(metrics, {{px, x_rows.view()}, {py, y_rows.view()}, {pw, once.view()}});
+  for (std::size_t m = 0; m < metrics.size(); ++m) {
+    ASSERT_EQ(got[m].dtype(), DType::float64);
+    for (std::size_t i = 0; i < got[m].as<double>().size(); ++i)
+      EXPECT_NEAR(got[m].as<double>()[i], wanted[m].as<double>()[i], 1e-13) << m << " " << i;
+  }
+  EXPECT_EQ(ops::count_of(got[0].view()), 2);
+  EXPECT_EQ(got[1].as<double>()[2], 1);
+  EXPECT_EQ(r2_of(got[3].as<double>().first(4), 4), r2_of(got[3].as<double>().first(4)));
+  EXPECT_TRUE(std::isnan(r2_of(got[3].as<double>().first(4), 1)));
+}
+
+TEST(WeightedMetrics, OfSquaresAndOfTheFirstClasses) {
+  Graph g;
+  const NodeId p = g.placeholder("p", DType::float32, {kAny, 2}),
+               t = g.placeholder("t", DType::float32, {kAny, 2}),
+               y = g.placeholder("y", DType::int32, {kAny}), w = g.placeholder("w", DType::float64, {kAny});
+  const NodeId squares = ops::squared_error_sum(g, p, t, {}, w), top = ops::top_k_count(g, p, y, 1, {}, w);
+  const Tensor ps = Tensor::of<float>({3, 2}, {1, 2, 3, 4, 9, 9}),
+               ts = Tensor::of<float>({3, 2}, {0, 2, 1, 1, 0, 0}),
+               ys = Tensor::of<std::int32_t>({3}, {1, 0, 0}), ws = Tensor::of<double>({3}, {0.5, 2, 0});
+  const auto out =
+      Session(g, 1).run({squares, top}, {{p, ps.view()}, {t, ts.view()}, {y, ys.view()}, {w, ws.view()}});
+  EXPECT_DOUBLE_EQ(out[0].as<double>()[0], 0.5 * 1 + 2 * (4 + 9));
+  EXPECT_DOUBLE_EQ(out[1].as<double>()[0], 0.5);
+}
+
+TEST(ScoredLabels, HaveTheWeightBehindThem) {
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float64, {kAny, 1}),
+               y = g.placeholder("y", DType::int32, {kAny}), w = g.placeholder("w", DType::float64, {kAny});
+  const NodeId scored = ops::scored_labels(g, x, y, {}, w);
+  const Tensor xs = Tensor::of<double>({2, 1}, {0.5, -3}), ys = Tensor::of<std::int32_t>({2}, {1, 0}),
+               ws = Tensor::of<double>({2}, {7, 0.25});
+  const auto out = Session(g, 1).run({scored}, {{x, xs.view()}, {y, ys.view()}, {w, ws.view()}});
+  EXPECT_EQ(std::vector<double>(out[0].as<double>().begin(), out[0].as<double>().end()),
+            (std::vector<double>{0.5, 1, 7, -3, 0, 0.25}));
+}
+
 }  // namespace
 }  // namespace varscope

@@ -1,0 +1,165 @@
+// What rows of a table count and hold, as a user's job meets it: weights.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "tests/support/jobs/job.h"
+
+namespace varscope::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// A number that looks like another one each time, the same in every run.
+int mixed(int i) { return static_cast<int>((static_cast<unsigned>(i) * 2654435761U) >> 20U); }
+
+class TableData : public ::testing::Test {
+ protected:
+  // A job on `data`, a text of YAML, which trains a logistic regression in batches of `batch`.
+  std::string job(const std::string& name, const std::string& data, int batch = 16,
+                  const std::string& layers = "[{type: dense, units: 1}]",
+                  const std::string& metrics = "[log_loss, accuracy, auc]") const {
+    const std::string file = dir / (name + ".yaml");
+    write_text(file, "job: {name: t, seed: 3}\ndata:\n" + data +
+                         "model: {loss: sigmoid_cross_entropy, layers: " + layers +
+                         "}\ncluster: {logical_workers: 4}\n" +
+                         fmt::format("train: {{epochs: 5, batch: {}, metrics: {}}}\n", batch, metrics) +
+                         "optimizer: {type: adam, learning_rate: 0.05}\n");
+    return file;
+  }
+  Ended train_job(const std::string& file, int n_ranks = 1, const Args& more = {}) const {
+    Command command = n_ranks == 1 ? varscope(Args{"train", file, "--fresh"} + run_dir() + more)
+                                   : mpirun(n_ranks, Args{"train", file, "--fresh"} + run_dir() + more);
+    command.environment["VARSCOPE_DATA"] = dir.path();
+    return run(command);
+  }
+  Ended command(const Args& args) const {
+    Command c = varscope(args);
+    c.environment["VARSCOPE_DATA"] = dir.path();
+    return run(c);
+  }
+  Args run_dir() const { return set({"job.run_dir=" + (dir / "run")}); }
+  // The end of the line that begins with `what`.
+  static std::string after(const std::string& text, const std::string& what) {
+    const std::size_t at = text.rfind(what);
+    if (at == std::string::npos) return "(no " + what + ")";
+    return text.substr(at + what.size(), text.find('\n', at) - at - what.size());
+  }
+  static std::string hash_of(const Ended& e) {
+    EXPECT_EQ(e.code, 0) << e.all();
+    return summary_of(e.out).hash;
+  }
+
+  ScratchDir dir;
+};
+
+class Weights : public TableData {
+ protected:
+  static constexpr int kRows = 70;
+  // Rows whose weight is that of `weight`, as often as `times` says.
+  void write_rows(const std::string& name, const std::function<double(int)>& weight,
+                  const std::function<int(int)>& times) const {
+    std::string text = "a,b,w,y\n";
+    for (int i = 0; i < kRows; ++i) {
+      const double a = mixed(i) % 100 / 50.0 - 1, b = mixed(i + 500) % 100 / 50.0 - 1;
+      for (int k = 0; k < times(i); ++k)
+        text +=
+            fmt::format("{},{},{},{}\n", a, b, weight(i), a - b + mixed(i + 900) % 100 / 100.0 > 0.4 ? 1 : 0);
+    }
+    write_text(dir / name, text);
+  }
+  static std::string data(const std::string& file, bool weighted = true) {
+    return "  train: {type: csv, files: " + file + ", schema: {label: {column: y}, " +
+           (weighted ? "weight: {column: w}, " : "") +
+           "features: {x: {columns: [a, b], transform: standardize}}}}\n  test: {type: csv, files: " + file +
+           "}\n";
+  }
+};
+
+TEST_F(Weights, ARowOfWeightZeroIsAsIfItWereNotThereToTheLastBit) {
+  const auto some = [](int i) { return i % 3 == 1 ? 0.0 : 0.5 + i % 4; };
+  write_rows("with.csv", some, [](int) { return 1; });
+  write_rows("without.csv", some, [&](int i) { return some(i) > 0 ? 1 : 0; });
+  const Ended with = train_job(job("with", data("with.csv"))),
+              without = train_job(job("without", data("without.csv")));
+  EXPECT_EQ(hash_of(with), hash_of(without));
+  EXPECT_EQ(after(with.out, "  test "), after(without.out, "  test "));
+}
+
+TEST_F(Weights, OneForEachRowIsNoWeight) {
+  write_rows(
+      "one.csv", [](int) { return 1.0; }, [](int) { return 1; });
+  const Ended with = train_job(job("with", data("one.csv"))),
+              without = train_job(job("without", data("one.csv", false)));
+  EXPECT_EQ(hash_of(with), hash_of(without));
+  EXPECT_EQ(after(with.out, "  test "), after(without.out, "  test "));
+}
+
+// Each step takes all rows. The constants of transforms count rows, so that no transform is in it.
+TEST_F(Weights, WeightTwoTrainsLikeTheRowTwice) {
+  const auto times = [](int i) { return 1 + i % 3; };
+  write_rows(
+      "weighted.csv", [&](int i) { return times(i); }, [](int) { return 1; });
+  write_rows(
+      "repeated.csv", [](int) { return 1.0; }, times);
+  const auto plain = [&](const std::string& file, const std::string& weight) {
+    return "  train: {type: csv, files: " + file + ", schema: {label: {column: y}, " + weight +
+           "features: {x: {columns: [a, b]}}}}\n  test: {type: csv, files: " + file + "}\n";
+  };
+  const std::string model = "[{type: dense, units: 1, regularizer: {type: l2, factor: 0.01}}]";
+  const std::string few = "[log_loss, accuracy, auc, precision, recall]";
+  const Ended weighted =
+      train_job(job("weighted", plain("weighted.csv", "weight: {column: w}, "), kRows, model, few));
+  const Ended repeated = train_job(job("repeated", plain("repeated.csv", ""), 139, model, few));
+  const auto figures = [](const Ended& e) {
+    std::string text = after(e.out, "  test ");
+    return text.substr(text.find("loss"));
+  };
+  EXPECT_EQ(weighted.code, 0) << weighted.all();
+  EXPECT_EQ(figures(weighted), figures(repeated)) << weighted.out << repeated.out;
+  EXPECT_THAT(figures(weighted), AllOf(HasSubstr("auc 0."), HasSubstr("recall 0.")));
+}
+
+TEST_F(Weights, TheBitsDoNotDependOnServersAndWorkers) {
+  write_rows(
+      "a.csv", [](int i) { return i % 7 / 3.0; }, [](int) { return 1; });
+  const std::string file = job("a", data("a.csv"));
+  const Ended one = train_job(file);
+  const std::string hash = hash_of(one), test = after(one.out, "  test ");
+  for (const auto& [ranks, servers] : {std::pair{3, 1}, std::pair{4, 2}}) {
+    const Ended many = train_job(file, ranks, set({fmt::format("cluster.servers={}", servers)}));
+    EXPECT_EQ(hash_of(many), hash);
+    EXPECT_EQ(after(many.out, "  test "), test);
+  }
+}
+
+TEST_F(Weights, EvalAndPredictMeasureWithThem) {
+  write_rows(
+      "a.csv", [](int i) { return i % 7 / 3.0; }, [](int) { return 1; });
+  const std::string file = job("a", data("a.csv"));
+  const Ended trained = train_job(file);
+  ASSERT_EQ(trained.code, 0) << trained.all();
+  const Ended evaluated = command(Args{"eval", file} + run_dir());
+  const std::string loss = "loss          " + after(evaluated.out, "  loss          ");
+  EXPECT_THAT(trained.out, HasSubstr("  test         loss " + after(evaluated.out, "  loss          ")));
+  // Rows of weight 0 are answered and not measured.
+  const Ended predicted = command({"predict", dir / "run", "--in", dir / "a.csv", "--out", dir / "p.csv"});
+  EXPECT_EQ(predicted.code, 0) << predicted.all();
+  EXPECT_THAT(predicted.out, AllOf(HasSubstr("70 rows"), HasSubstr(loss),
+                                   HasSubstr("auc           " + after(evaluated.out, "  auc           "))));
+  EXPECT_EQ(lines_of(read_text(dir / "p.csv")).size(), 71U);
+  write_text(dir / "b.csv", "b,a\n0,1\n1,0\n");
+  const Ended bare = command({"predict", dir / "run", "--in", dir / "b.csv"});
+  EXPECT_EQ(bare.code, 0) << bare.all();
+  EXPECT_THAT(bare.err, Not(HasSubstr("loss")));
+  write_text(dir / "c.csv", "b,a,y,w\n0,1,1,1\n1,0,0,-2\n");
+  EXPECT_THAT(command({"predict", dir / "run", "--in", dir / "c.csv"}).err,
+              HasSubstr("c.csv:3:7: column \"w\": expected a weight"));
+}
+
+}  // namespace
+}  // namespace varscope::testing
