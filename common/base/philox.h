@@ -21,7 +21,8 @@ enum class RandomPurpose : std::uint32_t {
   test = 5,
   pairs = 6,
   friedman1 = 7,
-  colour_shapes = 8
+  colour_shapes = 8,
+  split = 9
 };
 
 // The stream of (seed, purpose, stream): element i has 4 independent 32-bit words. `stream` is, for example,

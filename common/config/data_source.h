@@ -1,6 +1,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -45,6 +46,15 @@ class SourceKeysOf final : public SourceKeys {
     const auto* same = dynamic_cast<const SourceKeysOf*>(&other);
     return same != nullptr && same->value == value;
   }
+};
+
+// data.split: part of the samples of data.train is not trained on, but evaluated. Which ones, is a function
+// of the seed and their numbers (worker/data/split.h).
+struct SplitConfig {
+  double test = 0.2;  // about this share of them
+  std::int64_t seed = 1;
+  void describe(Keys& keys);
+  bool operator==(const SplitConfig&) const = default;
 };
 
 // One of data.train and data.test: a type, and that type's keys. A value.

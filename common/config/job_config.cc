@@ -98,7 +98,8 @@ void check_keep_best(const JobConfig& config) {
     refuse(fmt::format("evaluations have no \"{}\", only {}; add it to train.metrics", metric,
                        comma_list(possible)));
   }
-  if (!config.data.test) refuse("nothing is evaluated without data.test; add it, or remove keep_best");
+  if (config.data.test_source() == nullptr)
+    refuse("nothing is evaluated without data.test; add it, or remove keep_best");
   if (config.train.eval_every_epochs == 0)
     refuse("nothing is evaluated while train.eval_every_epochs is 0; change it, or remove keep_best");
 }
@@ -195,6 +196,10 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
       fail_at(entry.key_mark, config.file, "checkpoint.rename", problem);
   }
   if (config.warm_start) check_names(config.warm_start->map, config.file, "warm_start.map");
+  if (config.data.test && config.data.split) {
+    fail_at(*config.root.find_path("data.split"), config.file, "data.split",
+            "there is data.test, too: both say what is evaluated; remove one of them");
+  }
   config.data.train.resolve(DataSplit::train);
   if (config.data.test) config.data.test->resolve(DataSplit::test);
   return config;

@@ -43,6 +43,11 @@ struct ClusterConfig {
 struct DataConfig {
   DataSourceConfig train;
   std::optional<DataSourceConfig> test;
+  std::optional<SplitConfig> split;  // or a part of `train` is the test set
+  // What is evaluated; null: nothing is.
+  const DataSourceConfig* test_source() const { return test ? &*test : split ? &train : nullptr; }
+  // Where the config says it.
+  const char* test_path() const { return split ? "data.split" : "data.test"; }
   void describe(Keys& keys);
   bool operator==(const DataConfig&) const = default;
 };

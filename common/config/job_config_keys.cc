@@ -39,9 +39,18 @@ void ClusterConfig::describe(Keys& keys) {
            {.unit = "threads", .min = 1, .max = 1 << 12});
 }
 
+void SplitConfig::describe(Keys& keys) {
+  keys.key("test", test, "about this share of the samples of data.train is evaluated, and not trained on",
+           {.above = 0, .below = 1});
+  keys.key("seed", seed, "which ones: a function of this and of their numbers in the data", {.min = 0});
+}
+
 void DataConfig::describe(Keys& keys) {
   keys.required_section("train", train, "samples to learn from");
-  keys.optional_section("test", test, "samples to evaluate on; without it nothing is evaluated");
+  keys.optional_section("test", test,
+                        "samples to evaluate on; without it and without split nothing is evaluated");
+  keys.optional_section("split", split,
+                        "instead of data.test: a part of the samples of data.train is the test set");
 }
 
 void ModelConfig::describe(Keys& keys) {

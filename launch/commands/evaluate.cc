@@ -13,10 +13,10 @@ namespace varscope {
 void evaluate_checkpoint(const std::string& config, const std::vector<std::string>& overrides,
                          const std::string& checkpoint, const LayerRegistry& layers) {
   const JobConfig job = load_config(config, overrides);
-  if (!job.data.test)
+  if (job.data.test_source() == nullptr)
     fail(ErrorKind::config, "{}: data.test is missing: there is nothing to evaluate on", config);
   set_blas_threads(static_cast<int>(job.cluster.blas_threads));
-  const auto test = load_dataset(job, *job.data.test, DataSplit::test);
+  const auto test = load_dataset(job, *job.data.test_source(), DataSplit::test);
   DataFacts data = DataFacts::of(*test);
   data.exact_classes = false;  // the training data may have had more
   const LoadedModel loaded = LoadedModel::open(job, checkpoint, {.data = data, .layers = &layers});

@@ -80,9 +80,10 @@ std::vector<std::string> check_model(const JobConfig& job, const LayerRegistry& 
   const std::optional<DataFacts> train = facts_without_data(job, job.data.train, image);
   if (!train) return {};
   std::optional<DataFacts> test;
-  if (job.data.test) test = facts_without_data(job, *job.data.test, image);
+  const DataSourceConfig* test_source = job.data.test_source();
+  if (test_source != nullptr) test = facts_without_data(job, *test_source, image);
   // Whether the shapes of two files are alike, only the files can tell.
-  if (test && is_idx(job.data.train) == is_idx(*job.data.test)) check_test_data(job, *train, *test);
+  if (test && is_idx(job.data.train) == is_idx(*test_source)) check_test_data(job, *train, *test);
   build_worker_model(model, job, *train, layers);
   if (test) check_test_classes(job, model.model, *train, *test);
   checkpoint_names(job, model.table);

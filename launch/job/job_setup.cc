@@ -199,11 +199,12 @@ std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConf
   const bool train = split == DataSplit::train;
   if (!train && schema.empty() && needs_schema(source))
     return load_dataset(job, source, split, load_dataset(job, job.data.train, DataSplit::train)->schema());
-  return at_source(job, train ? "data.train" : "data.test", [&] {
+  return at_source(job, train || job.data.split ? "data.train" : "data.test", [&] {
     auto data = open_source(source, {.position = split,
                                      .streams = train ? job.train.batch : job.train.eval_batch,
                                      .train = train ? nullptr : &job.data.train,
                                      .root = data_root(),
+                                     .split = job.data.split,
                                      .schema = schema});
     if (data->size() == 0) fail(ErrorKind::data, "has no samples");
     return data;
@@ -216,8 +217,8 @@ void check_test_source(const JobConfig& job) {
 
 void check_test_data(const JobConfig& job, const DataFacts& train, const DataFacts& test) {
   const auto fail_test = [&](const std::string& text) {
-    const ConfigNode* node = job.root.find_path("data.test");
-    fail_at(node != nullptr ? *node : job.root, job.file, "data.test", text);
+    const ConfigNode* node = job.root.find_path(job.data.test_path());
+    fail_at(node != nullptr ? *node : job.root, job.file, job.data.test_path(), text);
   };
   if (test.sample_shape != train.sample_shape || test.features != train.features) {
     fail_test(fmt::format("its samples have shape {}, those of data.train {}", test.sample_shape.str(),
@@ -234,8 +235,8 @@ void check_test_classes(const JobConfig& job, const Model& model, const DataFact
                         const DataFacts& test) {
   if (test.n_classes <= train.n_classes) return;
   if (!train.exact_classes && model.evaluation_spec().outputs >= test.n_classes) return;
-  const ConfigNode* node = job.root.find_path("data.test");
-  fail_at(node != nullptr ? *node : job.root, job.file, "data.test",
+  const ConfigNode* node = job.root.find_path(job.data.test_path());
+  fail_at(node != nullptr ? *node : job.root, job.file, job.data.test_path(),
           fmt::format("has labels up to {}, data.train only up to {}: the model could not answer them",
                       test.n_classes - 1, train.n_classes - 1));
 }
@@ -243,7 +244,8 @@ void check_test_classes(const JobConfig& job, const Model& model, const DataFact
 void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& data,
                         const LayerRegistry& layers) {
   m.model = build_model(m.store, job, data, GraphMode::train, layers);
-  if (job.data.test) m.evaluation = build_model(m.store, job, data, GraphMode::evaluate, layers);
+  if (job.data.test_source() != nullptr)
+    m.evaluation = build_model(m.store, job, data, GraphMode::evaluate, layers);
   m.variables = m.store.collection(collections::kGlobal);
   if (m.variables.empty())
     fail_at(job.model.layers, job.file, "model.layers",
@@ -255,8 +257,8 @@ void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& d
 std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers) {
   auto m = std::make_unique<WorkerModel>();
   m->train = load_dataset(job, job.data.train, DataSplit::train);
-  if (job.data.test) {
-    m->test = load_dataset(job, *job.data.test, DataSplit::test, m->train->schema());
+  if (const DataSourceConfig* test = job.data.test_source()) {
+    m->test = load_dataset(job, *test, DataSplit::test, m->train->schema());
     check_test_data(job, DataFacts::of(*m->train), DataFacts::of(*m->test));
   }
   build_worker_model(*m, job, DataFacts::of(*m->train), layers);

@@ -63,7 +63,7 @@ bool changes_nothing(std::string_view path) {
 }
 
 bool is_part_of(const std::string& path, ConfigPart part) {
-  if (part == ConfigPart::data) return is_below(path, "data.train");
+  if (part == ConfigPart::data) return is_below(path, "data.train") || is_below(path, "data.split");
   if (changes_nothing(path)) return false;
   if (part == ConfigPart::model) return is_below(path, "model");
   // How long, how often, where to; and what is compared by itself.

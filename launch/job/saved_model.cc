@@ -26,6 +26,7 @@ JobConfig of_the_model(const JobConfig& job) {
   kept.job.name = job.job.name;
   kept.job.seed = job.job.seed;
   kept.data.train = job.data.train;
+  kept.data.split = job.data.split;
   kept.model = job.model;
   kept.train.metrics = job.train.metrics;
   kept.train.eval_batch = job.train.eval_batch;

@@ -161,5 +161,66 @@ TEST_F(Weights, EvalAndPredictMeasureWithThem) {
               HasSubstr("c.csv:3:7: column \"w\": expected a weight"));
 }
 
+// One file, of which a part is evaluated.
+class Split : public TableData {
+ protected:
+  void SetUp() override {
+    std::string text = "n,a,y\n";
+    for (int i = 0; i < 200; ++i)
+      text += fmt::format("{},{},{}\n", i, mixed(i) % 50, mixed(i) % 50 > 20 ? "yes" : "no");
+    write_text(dir / "a.csv", text);
+  }
+  static std::string data(const std::string& split) {
+    return "  train: {type: csv, files: a.csv, schema: {label: {column: y}, features: {x: {columns: [a], transform: "
+           "standardize}}}}\n  split: " +
+           split + "\n";
+  }
+};
+
+TEST_F(Split, APartOfTheSamplesIsEvaluatedAndNotTrainedOnWhoeverReads) {
+  const std::string file = job("a", data("{test: 0.25}"));
+  const Ended one = train_job(file);
+  const std::string hash = hash_of(one), test = after(one.out, "  test ");
+  int n_train = 0, n_test = 0;
+  ASSERT_EQ(
+      std::sscanf(after(one.out, "  data ").c_str(), "%d samples to train, %d to test", &n_train, &n_test), 2)
+      << one.out;
+  EXPECT_EQ(n_train + n_test, 200);
+  EXPECT_NEAR(n_test, 50, 20);
+  for (const auto& [ranks, servers] : {std::pair{3, 1}, std::pair{4, 2}}) {
+    const Ended many = train_job(file, ranks, set({fmt::format("cluster.servers={}", servers)}));
+    EXPECT_EQ(hash_of(many), hash);
+    EXPECT_EQ(after(many.out, "  test "), test);
+  }
+  const Ended evaluated = command(Args{"eval", file} + run_dir());
+  EXPECT_THAT(evaluated.out, AllOf(HasSubstr(fmt::format("test samples  {}\n", n_test)),
+                                   HasSubstr("  loss          " + test.substr(test.find("loss ") + 5, 6))));
+  const Ended other = train_job(job("b", data("{test: 0.25, seed: 2}")));
+  EXPECT_NE(hash_of(other), hash);
+}
+
+TEST_F(Split, IsTheSameAfterAResumeAndAnotherOneIsRefused) {
+  const std::string file = job("a", data("{test: 0.25}"));
+  const std::string hash = hash_of(train_job(file));
+  ASSERT_EQ(train_job(file, 1, set({"train.max_steps=7"})).code, 0);
+  const Ended resumed = command(Args{"train", file, "--resume"} + run_dir());
+  EXPECT_EQ(hash_of(resumed), hash);
+  const Ended other =
+      command(Args{"train", file, "--resume"} + run_dir() + set({"data.split.seed=2", "train.epochs=9"}));
+  EXPECT_EQ(other.code, 4) << other.all();
+  EXPECT_THAT(other.err, HasSubstr("data.train: "));
+}
+
+TEST_F(Split, MistakesAreTold) {
+  Ended e = train_job(job("a", data("{test: 0.25}") + "  test: {type: csv, files: a.csv}\n"));
+  EXPECT_EQ(e.code, 2);
+  EXPECT_THAT(e.err, HasSubstr("data.split: there is data.test, too"));
+  e = train_job(job("a", data("{test: 1}")));
+  EXPECT_THAT(e.err, HasSubstr("data.split.test: 1 is out of range"));
+  e = train_job(job("a", data("{test: 1e-9}")));
+  EXPECT_EQ(e.code, 3);
+  EXPECT_THAT(e.err, HasSubstr("leaves none of 200 samples to evaluate; choose another share or seed"));
+}
+
 }  // namespace
 }  // namespace varscope::testing

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <numeric>
 
 #include "common/base/error.h"
 #include "common/base/text.h"
 #include "worker/data/csv_reader.h"
+#include "worker/data/split.h"
 #include "worker/data/table.h"
 
 namespace varscope {
@@ -41,6 +43,12 @@ std::vector<std::string> names_of(const CsvRecord& record) {
     names.emplace_back(cell);
   }
   return names;
+}
+
+std::vector<std::int64_t> rows_between(std::int64_t begin, std::int64_t end) {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(std::max<std::int64_t>(0, end - begin)));
+  std::iota(rows.begin(), rows.end(), begin);
+  return rows;
 }
 
 class CsvTable : public RowStream {
@@ -80,7 +88,13 @@ class CsvTable : public RowStream {
     const auto at = [&](double share) {
       return static_cast<std::int64_t>(std::floor(share * static_cast<double>(n)));
     };
-    return builder_->build(at(source_.from), at(source_.to), std::move(warnings));
+    const std::vector<std::int64_t> all_rows = rows_between(at(source_.from), at(source_.to));
+    std::vector<std::int64_t> rows = all_rows;
+    if (context_.split) {
+      rows = samples_of_part(*context_.split, context_.position, std::ssize(all_rows));
+      for (std::int64_t& row : rows) row += at(source_.from);
+    }
+    return builder_->build(rows, all_rows, std::move(warnings));
   }
 
   std::unique_ptr<Dataset> next(std::int64_t most, std::span<const std::string> keep,
@@ -98,7 +112,8 @@ class CsvTable : public RowStream {
       }
     }
     if (!builder_ || builder_->size() == 0) return nullptr;
-    return builder_->build(0, builder_->size(), {});
+    const std::vector<std::int64_t> rows = rows_between(0, builder_->size());
+    return builder_->build(rows, rows, {});
   }
   std::int64_t n_left_out() const override { return n_bad_; }
 

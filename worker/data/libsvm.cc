@@ -1,10 +1,12 @@
 // Rows of label index:value ...
 #include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "common/base/error.h"
 #include "worker/data/csv.h"
 #include "worker/data/csv_reader.h"
+#include "worker/data/split.h"
 #include "worker/data/table.h"
 
 namespace varscope {
@@ -100,8 +102,8 @@ class LibsvmReader {
   std::int64_t n_features_;
 };
 
-// Gives the rows their weights, one number a line, and leaves out those of weight 0: a file beside the
-// data, as LightGBM and XGBoost have it.
+// Gives the rows their weights, one number a line, and leaves out those of weight 0: a file beside the data, as LightGBM
+// and XGBoost have it.
 void take_weights(const LibsvmSource& source, const SourceContext& context, std::vector<Row>& rows) {
   std::size_t n = 0;
   TextPlace last;
@@ -125,6 +127,14 @@ void take_weights(const LibsvmSource& source, const SourceContext& context, std:
   }
   std::erase_if(rows, [](const Row& row) { return row.weight == 0; });
   if (rows.empty()) fail(ErrorKind::data, "{}: all weights are 0", last.str());
+}
+
+std::vector<std::string> classes_of(const std::vector<Row>& rows) {
+  std::set<std::string> found;
+  for (const Row& row : rows) found.insert(row.label);
+  std::vector<std::string> classes(found.begin(), found.end());
+  sort_classes(classes);
+  return classes;
 }
 
 }  // namespace
@@ -156,9 +166,17 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
   if (all.empty())
     fail(ErrorKind::data, "{}: has no rows", files_of(source.files, context.root).front().string());
   if (!source.weights.is_null()) take_weights(source, context, all);
+  std::vector<std::string> classes;
+  if (source.label == LabelType::cls) classes = classes_of(all);  // of both parts of a split
   std::int64_t greatest = 0;
   for (const Row& row : all) {
     if (!row.features.empty()) greatest = std::max(greatest, row.features.back().first + 1);
+  }
+  if (context.split) {
+    std::vector<Row> part;
+    for (const std::int64_t i : samples_of_part(*context.split, context.position, std::ssize(all)))
+      part.push_back(std::move(all[static_cast<std::size_t>(i)]));
+    all = std::move(part);
   }
   if (n_features == 0) n_features = std::max<std::int64_t>(greatest, 1);
   if (schema.inputs.empty()) {
@@ -168,12 +186,7 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
     schema.inputs.push_back(std::move(input));
     schema.label.type = source.label;
     schema.label.columns.push_back({.name = "label"});
-    for (const Row& row : all) {
-      auto& classes = schema.label.classes;
-      if (source.label == LabelType::cls && std::ranges::find(classes, row.label) == classes.end())
-        classes.push_back(row.label);
-    }
-    sort_classes(schema.label.classes);
+    schema.label.classes = std::move(classes);
   }
   TableDataset::Columns columns;
   columns.numbers.assign(all.size() * static_cast<std::size_t>(n_features), 0);

@@ -8,6 +8,7 @@
 #include "worker/data/digits.h"
 #include "worker/data/idx.h"
 #include "worker/data/pairs.h"
+#include "worker/data/split.h"
 #include "worker/data/synthetic.h"
 #include "worker/data/text.h"
 
@@ -117,10 +118,42 @@ void add_source_type(SourceKeyType keys, OpenSource open) {
   openers().push_back(std::move(added));
 }
 
+namespace {
+
+bool makes_pairs(const DataSourceConfig& source) {
+  if (const auto* s = source.get<DigitsSource>()) return s->pairs.pairs;
+  if (const auto* s = source.get<IdxSource>()) return s->pairs.pairs;
+  if (const auto* s = source.get<FashionMnistSource>()) return s->pairs.pairs;
+  return false;
+}
+
+// All of a source that does not know parts itself, and then those samples.
+std::unique_ptr<Dataset> open_part(const DataSourceConfig& source, const SourceContext& context,
+                                   const OpenSource& open) {
+  if (source.get<TextSource>() != nullptr)
+    fail(ErrorKind::config,
+         "data.split is for samples that stand alone; a text is parted by test_fraction, and "
+         "data.test with the same file");
+  if (makes_pairs(source))
+    fail(ErrorKind::config,
+         "data.split would leave images of pairs in both parts; name another source in data.test");
+  SourceContext of_all = context;
+  of_all.split.reset();
+  of_all.position = DataSplit::train;
+  of_all.train = nullptr;
+  auto all = open(source, of_all);
+  const std::int64_t n = all->size();
+  return some_of(std::move(all), samples_of_part(*context.split, context.position, n));
+}
+
+}  // namespace
+
 std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const SourceContext& context) {
   if (context.train != nullptr) check_test_source(source, *context.train);
   for (const Opener& o : openers()) {
-    if (o.name == source.type()) return o.open(source, context);
+    if (o.name != source.type()) continue;
+    const bool fits_itself = needs_schema(source);  // constants are those of the part that is trained on
+    return context.split && !fits_itself ? open_part(source, context, o.open) : o.open(source, context);
   }
   fail(ErrorKind::config, "data sources of type {} cannot be opened: give add_source_type its function",
        source.type());

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -14,11 +15,12 @@ namespace varscope {
 
 // What a source is opened with, besides its keys. Borrowed for the call.
 struct SourceContext {
-  DataSplit position = DataSplit::train;    // data.train or data.test
+  DataSplit position = DataSplit::train;    // data.train or data.test; of a split: the part
   std::int64_t streams = 1;                 // of a text: how many sequences are read side by side
   const DataSourceConfig* train = nullptr;  // of data.test: data.train
   std::filesystem::path root;               // relative files and folders are under it
   bool may_lack_labels = false;             // of what is to be predicted
+  std::optional<SplitConfig> split = {};    // the source is that of both parts
   std::string schema = {};                  // Dataset::schema() of the training data; empty: these are them
 };
 

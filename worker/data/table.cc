@@ -216,13 +216,15 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
 
 // Of the training rows, in their order: the mean of what is there; then each transform's constants, of what
 // the one before made.
-void TableBuilder::fit_numbers(std::int64_t begin, std::int64_t end) {
+void TableBuilder::fit_numbers(std::span<const std::int64_t> rows) {
   std::size_t at = 0;
   for (TableInput& input : schema_.inputs) {
     if (input.is_category) continue;
     for (TableColumn& c : input.columns) {
       const std::vector<double>& all = numbers_[at++];
-      std::vector<double> values(all.begin() + begin, all.begin() + end);
+      std::vector<double> values;
+      values.reserve(rows.size());
+      for (const std::int64_t i : rows) values.push_back(all[static_cast<std::size_t>(i)]);
       if (c.is_missing_mean) {
         double sum = 0;
         std::int64_t n = 0;
@@ -251,7 +253,7 @@ void TableBuilder::fit_numbers(std::int64_t begin, std::int64_t end) {
   }
 }
 
-void TableBuilder::fit_words(std::int64_t begin, std::int64_t end) {
+void TableBuilder::fit_words(std::span<const std::int64_t> rows) {
   std::size_t at = 0;
   for (TableInput& input : schema_.inputs) {
     if (!input.is_category) continue;
@@ -262,7 +264,7 @@ void TableBuilder::fit_words(std::int64_t begin, std::int64_t end) {
       const std::vector<std::int32_t>& codes = codes_[at++];
       if (c.buckets == 0) {
         std::vector<std::int64_t> counts(words.words.size(), 0);
-        for (std::int64_t i = begin; i < end; ++i)
+        for (const std::int64_t i : rows)
           ++counts[static_cast<std::size_t>(codes[static_cast<std::size_t>(i)])];
         std::vector<std::pair<std::int64_t, std::string>> sorted;
         for (std::size_t w = 0; w < counts.size(); ++w) {
@@ -282,10 +284,10 @@ void TableBuilder::fit_words(std::int64_t begin, std::int64_t end) {
   }
 }
 
-void TableBuilder::fit_classes(std::int64_t begin, std::int64_t end) {
+void TableBuilder::fit_classes(std::span<const std::int64_t> rows) {
   if (schema_.label.type == LabelType::number || !schema_.label.classes.empty()) return;
   std::vector<bool> occurs(class_words_.words.size(), false);
-  for (std::int64_t i = begin; i < end; ++i)
+  for (const std::int64_t i : rows)
     occurs[static_cast<std::size_t>(classes_[static_cast<std::size_t>(i)])] = true;
   for (std::size_t i = 0; i < occurs.size(); ++i) {
     if (occurs[i]) schema_.label.classes.push_back(*class_words_.words[i]);
@@ -293,12 +295,13 @@ void TableBuilder::fit_classes(std::int64_t begin, std::int64_t end) {
   sort_classes(schema_.label.classes);
 }
 
-std::unique_ptr<TableDataset> TableBuilder::build(std::int64_t begin, std::int64_t end,
+std::unique_ptr<TableDataset> TableBuilder::build(std::span<const std::int64_t> rows,
+                                                  std::span<const std::int64_t> answered,
                                                   std::vector<std::string> warnings) {
-  if (!is_fitted_ && begin < end) {
-    fit_numbers(begin, end);
-    fit_words(begin, end);
-    fit_classes(begin, end);
+  if (!is_fitted_ && !rows.empty()) {
+    fit_numbers(rows);
+    fit_words(rows);
+    fit_classes(answered);
   }
   // By code: ids of words, and of classes.
   std::vector<std::vector<std::int32_t>> ids;
@@ -326,7 +329,7 @@ std::unique_ptr<TableDataset> TableBuilder::build(std::int64_t begin, std::int64
     class_of_code.push_back(static_cast<std::int32_t>(std::ranges::find(classes, *word) - classes.begin()));
   }
   TableDataset::Columns columns;
-  for (std::int64_t row = begin; row < end; ++row) {
+  for (const std::int64_t row : rows) {
     const auto i = static_cast<std::size_t>(row);
     std::size_t at_number = 0, at_word = 0;
     for (const TableInput& input : schema_.inputs) {
@@ -353,11 +356,11 @@ std::unique_ptr<TableDataset> TableBuilder::build(std::int64_t begin, std::int64
     if (!classes_.empty()) columns.labels.push_back(class_of_code[static_cast<std::size_t>(classes_[i])]);
   }
   if (schema_.label.is_absent) {
-    const auto n = static_cast<std::size_t>(end - begin);
+    const std::size_t n = rows.size();
     if (schema_.label.type == LabelType::cls) columns.labels.assign(n, 0);
     columns.targets.assign(n * targets_.size(), 0);
   }
-  return std::make_unique<TableDataset>(schema_, end - begin, std::move(columns), std::move(warnings));
+  return std::make_unique<TableDataset>(schema_, std::ssize(rows), std::move(columns), std::move(warnings));
 }
 
 }  // namespace varscope

@@ -73,8 +73,9 @@ class TableBuilder {
   void add(std::span<const std::string_view> cells);
   std::int64_t size() const { return n_; }
   std::int64_t n_left_out() const { return n_left_out_; }  // of weight 0
-  // Of rows [begin, end).
-  std::unique_ptr<TableDataset> build(std::int64_t begin, std::int64_t end,
+  // Of these rows. Classes are those of all rows `answered`, the others included.
+  std::unique_ptr<TableDataset> build(std::span<const std::int64_t> rows,
+                                      std::span<const std::int64_t> answered,
                                       std::vector<std::string> warnings);
 
  private:
@@ -85,9 +86,9 @@ class TableBuilder {
     std::int32_t code(std::string word);
   };
   double number(const TableColumn& column, std::string_view cell) const;
-  void fit_numbers(std::int64_t begin, std::int64_t end);
-  void fit_words(std::int64_t begin, std::int64_t end);
-  void fit_classes(std::int64_t begin, std::int64_t end);
+  void fit_numbers(std::span<const std::int64_t> rows);
+  void fit_words(std::span<const std::int64_t> rows);
+  void fit_classes(std::span<const std::int64_t> rows);
 
   TableSchema schema_;
   bool is_fitted_;
