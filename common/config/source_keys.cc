@@ -107,6 +107,17 @@ void describe_label_type(Keys& keys, const char* name, LabelType& type) {
       "class: one of a few words or numbers. number: what is to be estimated, for mean_squared_error and the like");
 }
 
+void describe_bad_records(Keys& keys, const char* what, BadRecords& bad_records, double& max_bad_share) {
+  keys.choice(
+      "bad_records", bad_records, kBadRecords,
+      fmt::format(
+          "what happens at a record with {}; skip: the first 100 are written to bad_records.txt in the "
+          "run's directory",
+          what));
+  keys.key("max_bad_share", max_bad_share,
+           "with bad_records: skip, more of them than this are an error all the same", {.min = 0, .max = 1});
+}
+
 }  // namespace
 
 void TableLabelKeys::describe(Keys& keys) {
@@ -148,10 +159,8 @@ void CsvSource::describe(Keys& keys) {
   keys.optional_section(
       "schema", schema,
       "how columns become samples; required in data.train, and that of data.train in data.test");
-  keys.choice("bad_records", bad_records, kBadRecords,
-              "what happens at a record with the wrong number of cells, a bad number or an unknown class");
-  keys.key("max_bad_share", max_bad_share,
-           "with bad_records: skip, more of them than this are an error all the same", {.min = 0, .max = 1});
+  describe_bad_records(keys, "the wrong number of cells, a bad number or an unknown class", bad_records,
+                       max_bad_share);
 }
 
 void LibsvmSource::describe(Keys& keys) {
@@ -162,6 +171,12 @@ void LibsvmSource::describe(Keys& keys) {
   describe_label_type(keys, "label", label);
   keys.key("drop_unknown", drop_unknown,
            "leave out features beyond those of data.train; false: they are an error");
+  keys.key(
+      "bags", bags,
+      "the input x of a row is the bag of its indices, counted from 0, with the values as weights; false: all "
+      "features, 0 where the row says nothing");
+  describe_bad_records(keys, "what is no index:value, indices that do not rise or an unknown class",
+                       bad_records, max_bad_share);
   keys.key(
       "weights", weights,
       "files with one number a line, how often each row counts, in the loss and in metrics; 0 is as if it "

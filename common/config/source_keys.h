@@ -135,6 +135,9 @@ struct LibsvmSource {
   std::int64_t features = 0;  // 0: up to the greatest index of the training data
   LabelType label = LabelType::cls;
   bool drop_unknown = false;
+  bool bags = false;  // the input is a bag of (index, value), not all features of a row
+  BadRecords bad_records = BadRecords::fail;
+  double max_bad_share = 0.01;
   ConfigNode weights;  // files with the weights of the rows; none: each counts once
   void describe(Keys& keys);
   bool predicts_numbers() const { return label == LabelType::number; }

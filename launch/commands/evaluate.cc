@@ -39,6 +39,8 @@ void evaluate_checkpoint(const std::string& config, const std::vector<std::strin
     text += v.matrix.empty() && v.note.empty() ? fmt::format("  {:<13} {}\n", v.name, figure(v.value))
                                                : "  " + to_text(v) + "\n";
   }
+  if (const auto unknown = test->unknown_words(); unknown.n > 0)
+    text += fmt::format("  unknown words {} of {}\n", unknown.n, unknown.of);
   print_result(text);
 }
 

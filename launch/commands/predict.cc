@@ -267,14 +267,15 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   if (!json) file.write(csv_line(header));
   const EvaluationSpec evaluation = loaded.model().evaluation_spec();
   Sums sums;
+  Dataset::UnknownWords unknown;
   std::int64_t n_rows = 0, n_not_finite = 0, told_ns = now_ns();
   std::vector<std::string> kept, cells;
   const std::int64_t chunk = model.job.train.eval_batch;  // metrics are added up in the batches of eval
-  const Batch batch(spec, dtype, chunk);
   std::vector<std::int64_t> indices(static_cast<std::size_t>(chunk));
   std::iota(indices.begin(), indices.end(), 0);
   while (const auto rows = stream->next(chunk, options.keep, kept)) {
     const std::int64_t n = rows->size();
+    const Batch batch(rows->spec(), dtype, n);
     const BatchView view = batch.view(n);
     rows->read(std::span(indices).first(static_cast<std::size_t>(n)), view);
     const std::vector<double> values = predictor.outputs(view, n);
@@ -290,6 +291,8 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     }
     file.write(text);
     n_rows += n;
+    unknown.n += rows->unknown_words().n;
+    unknown.of += rows->unknown_words().of;
     if (rows->has_labels()) {
       Evaluator evaluator(model.job, loaded.model(), *rows);
       loaded.bind(evaluator.executor());
@@ -318,6 +321,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
                                                  : "  " + to_text(v) + "\n";
     }
   }
+  if (unknown.n > 0) text += fmt::format("  unknown words {} of {}: id 0\n", unknown.n, unknown.of);
   print_result(text, words);
 }
 

@@ -68,6 +68,18 @@ std::string graph_for_tensorboard(const JobContext& context, const WorkerModel& 
   return context.job().output.tensorboard ? graph_def(model.model.graph, context.cluster.n_servers()) : "";
 }
 
+std::vector<LeftOutReport> left_out_of(const WorkerModel& model) {
+  std::vector<LeftOutReport> reports;
+  const auto add = [&](const char* source, const Dataset* data) {
+    if (data == nullptr || data->left_out().n == 0) return;
+    const LeftOut& l = data->left_out();
+    reports.push_back({source, l.n, l.of, l.first});
+  };
+  add("data.train", model.train.get());
+  add("data.test", model.test.get());
+  return reports;
+}
+
 ModelFacts facts_of(const JobConfig& job, const WorkerModel& model) {
   return {.table = model.table,
           .train_samples = model.train->size(),
@@ -76,7 +88,8 @@ ModelFacts facts_of(const JobConfig& job, const WorkerModel& model) {
           .warnings = model.warnings,
           .model = saved_model_text(job, *model.train),
           .train = model.train->identity(),
-          .test = model.test ? model.test->identity() : DataIdentity{}};
+          .test = model.test ? model.test->identity() : DataIdentity{},
+          .left_out = left_out_of(model)};
 }
 
 // In one process each server is a thread.

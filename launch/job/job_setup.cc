@@ -264,8 +264,14 @@ std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const Layer
   build_worker_model(*m, job, DataFacts::of(*m->train), layers);
   if (m->test) check_test_classes(job, m->model, DataFacts::of(*m->train), DataFacts::of(*m->test));
   for (std::string& w : batch_warnings(job, m->train->size())) m->warnings.push_back(std::move(w));
+  for (std::string& w : label_warnings(job, *m->train)) m->warnings.push_back(std::move(w));
   for (const std::string& w : m->train->warnings()) m->warnings.push_back("data.train: " + w);
   if (m->test) {
+    if (const auto unknown = m->test->unknown_words(); unknown.n > 0 && 2 * unknown.n > unknown.of) {
+      m->warnings.push_back(fmt::format(
+          "{}: {} of {} words are not in the vocabulary of data.train, and count as id 0: are the columns the same?",
+          job.data.test_path(), unknown.n, unknown.of));
+    }
     for (const std::string& w : m->test->warnings()) m->warnings.push_back("data.test: " + w);
   }
   return m;

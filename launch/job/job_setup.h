@@ -91,6 +91,17 @@ void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& d
 // Throws Error(config, data).
 std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers);
 
+// Records of data.train or data.test that are left out (LeftOut).
+struct LeftOutReport {
+  std::string source;  // "data.train"
+  std::int64_t n = 0, of = 0;
+  std::vector<std::string> first;
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& source& n& of& first;
+  }
+};
+
 // What the workers tell the servers, which load no data: the same on every worker.
 struct ModelFacts {
   VariableTable table;
@@ -101,9 +112,10 @@ struct ModelFacts {
   std::string model = {};                  // launch/job/saved_model.h
   DataIdentity train = {}, test = {};      // test is not known without a test set
   std::string graph = {};                  // for TensorBoard, of the first worker; "" where there is none
+  std::vector<LeftOutReport> left_out = {};
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& table& train_samples& test_samples& evaluation& warnings& model& train& test& graph;
+    ar& table& train_samples& test_samples& evaluation& warnings& model& train& test& graph& left_out;
   }
 };
 

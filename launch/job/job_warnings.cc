@@ -150,6 +150,19 @@ std::vector<std::string> model_warnings(const JobConfig& job, const Model& model
   return warnings;
 }
 
+std::vector<std::string> label_warnings(const JobConfig& job, const Dataset& train) {
+  const std::optional<std::int64_t> only = train.only_class();
+  if (!only || job.model.target != TargetType::labels) return {};
+  const std::vector<std::string> names = train.class_names();
+  const auto c = static_cast<std::size_t>(*only);
+  return {
+      at(job, "data.train",
+         fmt::format(
+             "all {} samples are of class {}: there is nothing to tell apart, and the model learns to say "
+             "that; is it the right column, and are the rows in order?",
+             train.size(), c < names.size() ? names[c] : std::to_string(c)))};
+}
+
 std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t samples) {
   if (job.train.batch <= samples || job.data.train.get<TextSource>() != nullptr) return {};
   return {at(job, "train.batch",

@@ -15,6 +15,8 @@ namespace varscope {
 // training reaches, weights that start so that all units of a layer stay alike.
 std::vector<std::string> model_warnings(const JobConfig& job, const Model& model);
 
+// Of samples that are all of one class.
+std::vector<std::string> label_warnings(const JobConfig& job, const Dataset& train);
 // Of a batch above the data; empty where it is not. `samples` of data.train.
 std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t samples);
 // Of a batch of fewer samples than logical workers.

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <utility>
 
+#include "checkpoint/storage/atomic_file.h"
 #include "checkpoint/storage/envelope.h"
 #include "common/base/clock.h"
 #include "common/base/error.h"
@@ -80,6 +81,7 @@ void ServerRole::make_observers(const Transport& transport) {
   facts_.emplace(RunFacts{c.job(), c.cluster, c.facts.table, c.hosts, c.train, c.facts.train_samples,
                           c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
                           c.facts.evaluation, c.one_process, c.values.notes()});
+  write_left_out();
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);
   if (c.saves()) facts_->predicted = predicted_cost();
   terminal_.emplace(*facts_);
@@ -90,6 +92,26 @@ void ServerRole::make_observers(const Transport& transport) {
   facts_->hyperparameters = hyperparameters(c.job());
   tensorboard_.emplace(*facts_, transport.stats(), *terminal_);
   observers_.add(*tensorboard_);
+}
+
+// Which records of the data are not among the samples, in a file of the run. Without any, an earlier
+// start's file goes.
+void ServerRole::write_left_out() {
+  const std::string path = join_path(context_.job().run_dir(), "bad_records.txt");
+  std::string text;
+  for (const LeftOutReport& report : context_.facts.left_out) {
+    facts_->left_out.push_back(
+        fmt::format("{} of {} left out of {}: {}", report.n, report.of, report.source, path));
+    for (const std::string& line : report.first) text += fmt::format("{}: {}\n", report.source, line);
+    if (report.n > std::ssize(report.first))
+      text += fmt::format("{}: and {} more\n", report.source, report.n - std::ssize(report.first));
+  }
+  try {
+    if (!text.empty()) write_named_file(context_.fs, path, text);
+    if (text.empty() && context_.fs.exists(path)) context_.fs.remove_all(path);
+  } catch (const Error& e) {
+    warn({fmt::format("{} cannot be written: {}", path, e.what())});
+  }
 }
 
 ServerRank::Saves ServerRole::saves() const {

@@ -54,6 +54,7 @@ class ServerRole {
 
  private:
   void make_observers(const Transport& transport);
+  void write_left_out();
   std::optional<PredictedCost> predicted_cost();
   ServerRank::Saves saves() const;
 

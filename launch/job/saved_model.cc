@@ -12,6 +12,16 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr Choice<Features> kFeatures[] = {
+    {Features::real, "numbers"}, {Features::ids, "ids"}, {Features::offsets, "offsets"}};
+
+Features features_of(const std::string& name) {
+  for (const auto& f : kFeatures) {
+    if (name == f.name) return f.value;
+  }
+  return Features::real;
+}
+
 Json json_of(const Shape& shape) {
   Json dims = Json::array();
   for (const std::int64_t d : shape.dims()) dims.push_back(d);
@@ -41,7 +51,7 @@ SavedModel model_from(const Json& json) {
   for (const Json& i : json.at("inputs")) {
     model.facts.named_inputs.push_back({.name = i.at("name").get<std::string>(),
                                         .shape = shape_from(i.at("shape")),
-                                        .features = i.at("type") == "ids" ? Features::ids : Features::real,
+                                        .features = features_of(i.at("type").get<std::string>()),
                                         .n_ids = i.at("n_ids").get<std::int64_t>()});
   }
   if (model.facts.named_inputs.empty()) fail(ErrorKind::checkpoint, "the model has no inputs");
@@ -65,7 +75,7 @@ std::string saved_model_text(const JobConfig& job, const Dataset& train) {
   for (const InputSpec& i : train.inputs()) {
     inputs.push_back({{"name", i.name},
                       {"shape", json_of(i.shape)},
-                      {"type", i.features == Features::ids ? "ids" : "numbers"},
+                      {"type", choice_name(kFeatures, i.features)},
                       {"n_ids", i.n_ids}});
   }
   const std::string schema = train.schema();

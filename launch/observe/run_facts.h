@@ -36,7 +36,8 @@ struct RunFacts {
   std::string resumed_from;  // path, or ""
   EvaluationSpec evaluation = {};
   bool one_process = false;
-  std::vector<std::string> notes = {};  // lines of the header, about the start
+  std::vector<std::string> notes = {};     // lines of the header, about the start
+  std::vector<std::string> left_out = {};  // "2 of 4 left out of data.train: runs/a/bad_records.txt"
   std::optional<PredictedCost> predicted = {};
   // For TensorBoard; nothing where there is none (output.tensorboard).
   std::string_view graph = {};                              // a GraphDef (launch/observe/graph_def.h)

@@ -317,6 +317,7 @@ void Terminal::on_finish(const FinishSummary& finish) {
     line(fmt::format("  not finite   since step {}: of no use (train.on_nan: warn)",
                      finish.not_finite_since->value));
   }
+  for (const std::string& text : facts_.left_out) line("  bad records  " + text);
   if (speed_.total_samples() > 0) {
     line(fmt::format("  speed        {} {}/s", with_commas(std::llround(speed_.samples_per_s())),
                      unit_of(facts_.evaluation)));

@@ -222,5 +222,170 @@ TEST_F(Split, MistakesAreTold) {
   EXPECT_THAT(e.err, HasSubstr("leaves none of 200 samples to evaluate; choose another share or seed"));
 }
 
+// Cells of several words, and two columns whose words are one.
+class Bags : public TableData {
+ protected:
+  void SetUp() override {
+    std::string text = "id,tags,p,q,y\n", svm;
+    for (int i = 0; i < 120; ++i) {
+      std::string tags;
+      int score = 0;
+      for (int k = 0; k < mixed(i) % 4; ++k) {
+        const int tag = mixed(4 * i + k) % 9;
+        tags += fmt::format("{}t{}:{}", tags.empty() ? "" : "|", tag, 1 + k);
+        score += tag;
+      }
+      rows_.push_back(
+          fmt::format("r{},{},{},{},{}", i, tags, "ab"[i % 2], "uvw"[mixed(i + 77) % 3], score > 4 ? 1 : 0));
+      text += rows_.back() + "\n";
+      svm += fmt::format("{} {}:{} 9:1\n", score > 4 ? 1 : 0, 1 + score % 8, 0.5 * (i % 5));
+    }
+    write_text(dir / "a.csv", text);
+    write_text(dir / "a.svm", svm);
+  }
+  std::string csv_job() const {
+    return job(
+        "bags",
+        "  train: {type: csv, files: a.csv, schema: {label: {column: y}, features: {tags: {columns: tags, split: "
+        "'|', weights: true, vocabulary: {size: 7}}, pq: {cross: [p, q], hash: 50}}}}\n  split: {test: 0.3}\n",
+        16,
+        "[{type: embedding, input: tags, vocabulary: 7, units: 5, combiner: mean, name: t}, {type: embedding, input: "
+        "pq, vocabulary: 50, units: 3}, {type: flatten, name: c}, {type: concat, inputs: [t, c]}, {type: dense, "
+        "units: 9, activation: tanh}, {type: dense, units: 1}]");
+  }
+  std::vector<std::string> rows_;
+};
+
+TEST_F(Bags, TrainAndEvaluateWithTheSameBitsOnAnyRanks) {
+  const std::string file = csv_job();
+  const Ended one = train_job(file);
+  const std::string hash = hash_of(one), test = after(one.out, "  test ");
+  const Ended many = train_job(file, 4, set({"cluster.servers=2"}));
+  EXPECT_EQ(hash_of(many), hash);
+  EXPECT_EQ(after(many.out, "  test "), test);
+  const Ended evaluated = command(Args{"eval", file} + run_dir());
+  EXPECT_THAT(evaluated.out, AllOf(HasSubstr("  auc           "), HasSubstr("  unknown words ")));
+}
+
+TEST_F(Bags, APredictionHasTheSameBitsWhateverStandsBesideIt) {
+  ASSERT_EQ(train_job(csv_job()).code, 0);
+  const auto predicted = [&](const std::vector<std::string>& rows) {
+    std::string text = "id,tags,p,q\n";
+    for (const std::string& row : rows) text += row.substr(0, row.rfind(',')) + "\n";
+    write_text(dir / "in.csv", text);
+    const Ended e = command({"predict", dir / "run", "--in", dir / "in.csv", "--outputs", "logits"});
+    EXPECT_EQ(e.code, 0) << e.all();
+    return lines_of(e.out);
+  };
+  const std::vector<std::string> all = predicted(rows_);
+  ASSERT_EQ(all.size(), 121U);
+  const std::vector<std::string> back = predicted({rows_.rbegin(), rows_.rend()});
+  for (std::size_t i = 1; i <= 120; ++i) EXPECT_EQ(all[i], back[121 - i]) << i;
+  for (const std::size_t i : {0U, 33U, 119U}) EXPECT_EQ(predicted({rows_[i]})[1], all[i + 1]);
+  const Ended measured = command({"predict", dir / "run", "--in", dir / "a.csv", "--out", dir / "p.csv"});
+  EXPECT_THAT(measured.out, AllOf(HasSubstr("  auc "), HasSubstr("  unknown words ")));
+  // Longer bags than any that was trained on.
+  write_text(dir / "in.csv", "tags,p,q\nt1|t2|t3|t4|t5|t6|t7|t8|new|newer:3,a,u\n,b,never\n");
+  const Ended longer = command({"predict", dir / "run", "--in", dir / "in.csv"});
+  EXPECT_EQ(longer.code, 0) << longer.all();
+  EXPECT_THAT(longer.err, HasSubstr("unknown words"));
+  write_text(dir / "in.csv", "tags,p,q\nt1:-1,a,u\n");
+  EXPECT_THAT(command({"predict", dir / "run", "--in", dir / "in.csv"}).err,
+              HasSubstr("weights must be finite"));
+}
+
+// A row of weights of a bag's ids is what the product with a matrix of weights is.
+TEST_F(Bags, OfLibsvmTrainLikeAllFeatures) {
+  const auto figures = [&](const std::string& data, const std::string& layers) {
+    const Ended e = train_job(job("svm", data, 120, layers));
+    EXPECT_EQ(e.code, 0) << e.all();
+    return after(e.out, "  test ");
+  };
+  const std::string test = "  test: {type: libsvm, files: a.svm";
+  EXPECT_EQ(figures("  train: {type: libsvm, files: a.svm, bags: true}\n" + test + ", bags: true}\n",
+                    "[{type: embedding, vocabulary: 9, units: 1, combiner: sum, initializer: zeros}]"),
+            figures("  train: {type: libsvm, files: a.svm}\n" + test + "}\n",
+                    "[{type: dense, units: 1, bias: false, initializer: zeros}]"));
+}
+
+TEST_F(Bags, MistakesAreTold) {
+  const std::string data =
+      "  train: {type: csv, files: a.csv, schema: {label: {column: y}, features: {tags: {columns: tags, split: "
+      "'|', vocabulary: {size: 7}}}}}\n";
+  Ended e = train_job(job("a", data, 16, "[{type: dense, units: 1}]"));
+  EXPECT_EQ(e.code, 2) << e.all();
+  EXPECT_THAT(
+      e.err,
+      HasSubstr("\"tags\" is a bag, any number of ids for each sample; what reads it is an embedding"));
+  e = train_job(job("a", data, 16, "[{type: embedding, vocabulary: 7, units: 2}, {type: dense, units: 1}]"));
+  EXPECT_THAT(e.err, HasSubstr("combiner: missing; a bag of ids needs one: sum, mean or sqrtn"));
+  e = train_job(job("a", data, 16,
+                    "[{type: embedding, vocabulary: 5, units: 2, combiner: sum}, {type: dense, units: 1}]"));
+  EXPECT_THAT(e.err, HasSubstr("has rows for 5 ids, but the samples have 7 (their vocabulary)"));
+}
+
+class BadRecords : public TableData {};
+
+TEST_F(BadRecords, AreWrittenToAFileOfTheRunAndCounted) {
+  std::string text = "a,y\n";
+  for (int i = 0; i < 40; ++i) text += fmt::format("{},{}\n", i == 7 ? "seven" : std::to_string(i), i % 2);
+  write_text(dir / "a.csv", text);
+  const std::string file =
+      job("a",
+          "  train: {type: csv, files: a.csv, bad_records: skip, max_bad_share: 0.1, schema: "
+          "{label: {column: y}}}\n  test: {type: csv, files: a.csv, bad_records: skip, "
+          "max_bad_share: 0.1}\n");
+  const std::string what = (dir / "a.csv") + ":9:1: column \"a\": expected a number, got \"seven\"\n";
+  for (const int ranks : {1, 4}) {
+    const Ended e = train_job(file, ranks);
+    EXPECT_EQ(e.code, 0) << e.all();
+    EXPECT_THAT(e.out, AllOf(HasSubstr("  bad records  1 of 40 left out of data.train: " +
+                                       (dir / "run/bad_records.txt")),
+                             HasSubstr("  bad records  1 of 40 left out of data.test: ")));
+    EXPECT_EQ(read_text(dir / "run/bad_records.txt"), "data.train: " + what + "data.test: " + what);
+  }
+  write_text(dir / "a.csv", "a,y\n1,0\n2,1\n");
+  EXPECT_EQ(train_job(file).code, 0);
+  EXPECT_FALSE(std::filesystem::exists(dir / "run/bad_records.txt"));
+  write_text(dir / "a.csv", "a,y\n1,0\nx,1\n");
+  const Ended many = train_job(file);
+  EXPECT_EQ(many.code, 3) << many.all();
+  EXPECT_THAT(many.err, HasSubstr("1 of 2 records are bad, more than max_bad_share 0.1; the first: "));
+}
+
+class Warnings : public TableData {};
+
+TEST_F(Warnings, OfWhatAJobHardlyMeansIsOneLineEach) {
+  write_text(dir / "a.csv", "a,y\n1,yes\n2,yes\n3,yes\n");
+  write_text(dir / "b.csv", "a,y\n1,yes\n2,no\n3,yes\n");
+  const auto data = [](const std::string& file) {
+    return "  train: {type: csv, files: " + file + ", schema: {label: {column: y}}}\n";
+  };
+  const auto told = [&](const std::string& file, int batch, const std::string& layers,
+                        const Args& more = {}) {
+    const Ended e = train_job(job("a", data(file), batch, layers), 1, more);
+    EXPECT_EQ(e.code, 0) << e.all();
+    const std::vector<std::string> lines = e.messages();
+    EXPECT_EQ(lines.size(), 1U) << e.all();
+    return lines.empty() ? "" : lines.front();
+  };
+  const std::string one = "[{type: dense, units: 1}]";
+  EXPECT_THAT(told("a.csv", 3, one, set({"cluster.logical_workers=1"})),
+              HasSubstr("data.train: all 3 samples are of class yes: there is nothing to tell apart"));
+  EXPECT_THAT(told("b.csv", 9, one, set({"cluster.logical_workers=1"})),
+              HasSubstr("train.batch: 9 is more than the 3 samples of data.train"));
+  EXPECT_THAT(
+      told("b.csv", 3, "[{type: dense, units: 1, trainable: false}]", set({"cluster.logical_workers=1"})),
+      HasSubstr("no variable is trained"));
+  EXPECT_THAT(
+      told("b.csv", 3, "[{type: dense, units: 1, activation: sigmoid}]", set({"cluster.logical_workers=1"})),
+      HasSubstr("the last layer ends with sigmoid, and loss sigmoid_cross_entropy applies sigmoid itself"));
+  EXPECT_THAT(
+      told(
+          "b.csv", 3, "[{type: dense, units: 2}, {type: softmax}]",
+          set({"cluster.logical_workers=1", "model.loss=softmax_cross_entropy", "train.metrics=[accuracy]"})),
+      HasSubstr("the last layer ends with softmax, and loss softmax_cross_entropy applies softmax itself"));
+}
+
 }  // namespace
 }  // namespace varscope::testing

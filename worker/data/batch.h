@@ -9,19 +9,30 @@
 
 namespace varscope {
 
-// What a sample's elements are: numbers, of the model's dtype, or ids (words, categories), int32.
-enum class Features : std::uint8_t { real, ids };
+// What a sample's elements are: numbers, of the model's dtype, ids (words, categories), int32, or where the
+// ids of each sample begin, int64.
+enum class Features : std::uint8_t { real, ids, offsets };
 
 // What samples are answered with: a class, int32, or numbers, of the model's dtype.
 enum class Target : std::uint8_t { classes, numbers };
 
-// One named array of a data set.
+// One named array of a data set. A bag, which has any number of ids for each sample, is two or three of
+// them, one behind the other: the ids NAME, of shape [ragged]; NAME/offsets, [batch + 1]; and where ids
+// have weights, NAME/weights, [ragged]: worker/ops/feature_ops.h says how they are read.
 struct InputSpec {
   std::string name = "x";
   Shape shape = {};  // of one sample
   Features features = Features::real;
   std::int64_t n_ids = 0;  // ids are 0 .. n_ids - 1; 0 for numbers
-  DType dtype(DType model) const { return features == Features::ids ? DType::int32 : model; }
+  std::int64_t most = 0;   // of [ragged]: as many as one sample may have
+  DType dtype(DType model) const {
+    return features == Features::ids ? DType::int32 : features == Features::offsets ? DType::int64 : model;
+  }
+  bool is_ragged() const { return shape.has(Shape::kRagged); }
+  bool is_of_bag() const { return is_ragged() || shape.has(Shape::kBounds); }
+  // Of n samples; n may be Shape::kUnknown. Of [ragged] as much as may be needed: what is behind the last
+  // offset is not read.
+  Shape array_shape(std::int64_t n) const;
   bool operator==(const InputSpec&) const = default;
 };
 
@@ -38,7 +49,8 @@ struct SampleSpec {
 // [n, sample shape ...]
 Shape batched(const Shape& sample, std::int64_t n);
 
-// Where n samples go: inputs[i] is [n, shape of input i ...], y is [n, label shape ...].
+// Where n samples go: inputs[i] is InputSpec::array_shape(n) of input i, or longer where that is [ragged],
+// y is [n, label shape ...].
 struct BatchView {
   std::vector<TensorView> inputs;
   TensorView y;

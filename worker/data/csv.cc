@@ -71,16 +71,9 @@ class CsvTable : public RowStream {
     while (read_record()) {
     }
     if (!builder_) fail(ErrorKind::data, "{}: has no records", files_.front().string());
-    const std::int64_t n = builder_->size(), all = n + n_bad_ + builder_->n_left_out();
-    if (n_bad_ > 0 && static_cast<double>(n_bad_) > source_.max_bad_share * static_cast<double>(all)) {
-      fail(ErrorKind::data, "{} of {} records are bad, more than max_bad_share {}; the first: {}", n_bad_,
-           all, source_.max_bad_share, first_bad_);
-    }
-    std::vector<std::string> warnings;
-    if (n_bad_ > 0) {
-      warnings.push_back(fmt::format("{} of {} records are left out (bad_records: skip); the first: {}",
-                                     n_bad_, all, first_bad_));
-    }
+    const std::int64_t n = builder_->size();
+    left_out_.of = n + left_out_.n + builder_->n_left_out();
+    left_out_.check(source_.max_bad_share);
     if (n == 0 && builder_->n_left_out() > 0)
       fail(ErrorKind::data, "{}: all of its rows have weight 0", files_.front().string());
     if (n == 0)
@@ -94,7 +87,7 @@ class CsvTable : public RowStream {
       rows = samples_of_part(*context_.split, context_.position, std::ssize(all_rows));
       for (std::int64_t& row : rows) row += at(source_.from);
     }
-    return builder_->build(rows, all_rows, std::move(warnings));
+    return builder_->build(rows, all_rows, std::move(left_out_));
   }
 
   std::unique_ptr<Dataset> next(std::int64_t most, std::span<const std::string> keep,
@@ -115,7 +108,7 @@ class CsvTable : public RowStream {
     const std::vector<std::int64_t> rows = rows_between(0, builder_->size());
     return builder_->build(rows, rows, {});
   }
-  std::int64_t n_left_out() const override { return n_bad_; }
+  std::int64_t n_left_out() const override { return left_out_.n; }
 
  private:
   // Adds the next record of all files, unless it is left out; false behind the last one.
@@ -139,7 +132,7 @@ class CsvTable : public RowStream {
         add(*reader_, record_);
       } catch (const Bad& bad) {
         if (source_.bad_records == BadRecords::fail) fail(ErrorKind::data, "{}", bad.text);
-        if (n_bad_++ == 0) first_bad_ = bad.text;
+        left_out_.add(bad.text);
         continue;
       }
       return true;
@@ -177,12 +170,15 @@ class CsvTable : public RowStream {
     TableSchema schema = schema_from_json(context_.schema);
     if (context_.may_lack_labels) mark_absent(schema);
     for (TableInput& input : schema.inputs) {
-      for (TableColumn& c : input.columns) place(c);
+      for (TableColumn& c : input.columns) {
+        if (c.crossed.empty()) place(c.name, c.index);
+        for (TableCell& cell : c.crossed) place(cell.name, cell.index);
+      }
     }
     for (TableColumn& c : schema.label.columns) {
-      if (!schema.label.is_absent) place(c);
+      if (!schema.label.is_absent) place(c.name, c.index);
     }
-    if (schema.weight) place(*schema.weight);
+    if (schema.weight) place(schema.weight->name, schema.weight->index);
     schema_ = schema;
     builder_.emplace(
         std::move(schema), true,
@@ -200,7 +196,10 @@ class CsvTable : public RowStream {
           std::ranges::none_of(schema.label.columns, [&](const TableColumn& c) { return has(c); });
     } else {
       std::int64_t greatest = 0;
-      const auto see = [&](const TableColumn& c) { greatest = std::max(greatest, c.index); };
+      const auto see = [&](const TableColumn& c) {
+        greatest = std::max(greatest, c.index);
+        for (const TableCell& cell : c.crossed) greatest = std::max(greatest, cell.index);
+      };
       for (const TableInput& input : schema.inputs) std::ranges::for_each(input.columns, see);
       std::ranges::for_each(schema.label.columns, see);
       if (schema.weight) see(*schema.weight);
@@ -220,18 +219,18 @@ class CsvTable : public RowStream {
   bool has_names() const { return has_header_ || source_.header.is_list(); }
 
   // Columns of other files are found by their names, where these have any.
-  void place(TableColumn& c) const {
+  void place(const std::string& name, std::int64_t& at) const {
     if (!has_names()) {
-      const std::int64_t index = c.index;
-      for (const std::int64_t absent : absent_) c.index -= absent < index ? 1 : 0;
-      if (c.index < std::ssize(header_)) return;
+      const std::int64_t index = at;
+      for (const std::int64_t absent : absent_) at -= absent < index ? 1 : 0;
+      if (at < std::ssize(header_)) return;
     }
-    const auto found = std::ranges::find(header_, c.name);
+    const auto found = std::ranges::find(header_, name);
     if (found == header_.end()) {
       fail(ErrorKind::data, "{}: has no column \"{}\", which the training data have{}",
-           files_.front().string(), c.name, did_you_mean(c.name, header_));
+           files_.front().string(), name, did_you_mean(name, header_));
     }
-    c.index = found - header_.begin();
+    at = found - header_.begin();
   }
 
   struct Bad {
@@ -271,8 +270,7 @@ class CsvTable : public RowStream {
   TableSchema schema_;                // of a stream
   std::vector<std::int64_t> absent_;  // columns of the training data that these files do not have
   std::optional<TableBuilder> builder_;
-  std::int64_t n_bad_ = 0;
-  std::string first_bad_;
+  LeftOut left_out_;
 };
 
 }  // namespace

@@ -1,6 +1,11 @@
 #include "worker/data/dataset.h"
 
+#include <algorithm>
 #include <array>
+#include <functional>
+#include <utility>
+
+#include "common/base/error.h"
 
 namespace varscope {
 namespace {
@@ -31,6 +36,34 @@ bool has_row_shape(const Shape& shape, std::int64_t n, const Shape& row) {
 std::span<const std::uint8_t> ByteImages::pixels(std::int64_t i) const {
   const auto n = static_cast<std::size_t>(sample_shape_.n_elements());
   return {pixels_.data() + static_cast<std::size_t>(i) * n, n};
+}
+
+void LeftOut::add(std::string text) {
+  ++n;
+  if (first.size() < kMostTold) first.push_back(std::move(text));
+}
+
+void LeftOut::check(double max_share) const {
+  if (n == 0 || static_cast<double>(n) <= max_share * static_cast<double>(of)) return;
+  fail(ErrorKind::data, "{} of {} records are bad, more than max_bad_share {}; the first: {}", n, of,
+       max_share, first.front());
+}
+
+std::string LeftOut::text() const {
+  if (n == 0) return "";
+  return fmt::format("{} of {} records are left out (bad_records: skip); the first: {}", n, of,
+                     first.front());
+}
+
+const LeftOut& Dataset::left_out() const {
+  static const LeftOut none;
+  return none;
+}
+
+std::optional<std::int64_t> ByteImages::only_class() const {
+  if (labels_.size() < 2 || std::ranges::adjacent_find(labels_, std::not_equal_to()) != labels_.end())
+    return std::nullopt;
+  return labels_.front();
 }
 
 std::vector<InputSpec> Dataset::inputs() const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,6 +11,17 @@
 #include "worker/data/batch.h"
 
 namespace varscope {
+
+// Records that are not among the samples because they cannot be read (bad_records: skip).
+struct LeftOut {
+  static constexpr std::size_t kMostTold = 100;
+  std::int64_t n = 0, of = 0;      // so many of so many records
+  std::vector<std::string> first;  // "a.csv:3:1: column ...", of the first kMostTold
+  void add(std::string text);
+  // Throws Error(data) when they are more than this share of all.
+  void check(double max_share) const;
+  std::string text() const;  // "2 of 4 records are left out (bad_records: skip); the first: ..."; "" for none
+};
 
 // Labelled samples by index. What a sample is never changes while the program runs; the order in which
 // samples are visited is EpochOrder's. Immutable after construction: safe from any thread.
@@ -34,8 +46,16 @@ class Dataset {
   virtual std::string schema() const { return {}; }
   // False for samples whose labels are not known: y is zeros.
   virtual bool has_labels() const { return true; }
+  virtual const LeftOut& left_out() const;
+  // Words that the vocabulary does not have, which are id 0, of so many words that were looked up.
+  struct UnknownWords {
+    std::int64_t n = 0, of = 0;
+  };
+  virtual UnknownWords unknown_words() const { return {}; }
   // What a user should know of the data, a line each.
   virtual std::vector<std::string> warnings() const { return {}; }
+  // The class that all samples have, where they have one only and there is more than one sample.
+  virtual std::optional<std::int64_t> only_class() const { return std::nullopt; }
   // Of classes that are words or other numbers than 0, 1, ...; by class, or empty.
   virtual std::vector<std::string> class_names() const { return {}; }
   virtual Features features() const { return Features::real; }
@@ -75,6 +95,7 @@ class ByteImages : public Dataset {
   const Shape& sample_shape() const override { return sample_shape_; }
   std::int64_t n_classes() const override { return n_classes_; }
   bool knows_classes() const override { return knows_classes_; }
+  std::optional<std::int64_t> only_class() const override;
   std::int64_t n_bytes() const override { return static_cast<std::int64_t>(pixels_.size() + labels_.size()); }
   void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
   Digest content() const override;

@@ -102,8 +102,8 @@ class LibsvmReader {
   std::int64_t n_features_;
 };
 
-// Gives the rows their weights, one number a line, and leaves out those of weight 0: a file beside the data, as LightGBM
-// and XGBoost have it.
+// Gives the rows their weights, one number a line, and leaves out those of weight 0: a file beside the
+// data, as LightGBM and XGBoost have it.
 void take_weights(const LibsvmSource& source, const SourceContext& context, std::vector<Row>& rows) {
   std::size_t n = 0;
   TextPlace last;
@@ -137,72 +137,120 @@ std::vector<std::string> classes_of(const std::vector<Row>& rows) {
   return classes;
 }
 
-}  // namespace
-
-std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceContext& context) {
-  TableSchema schema;
-  if (!context.schema.empty()) schema = schema_from_json(context.schema);
-  std::int64_t n_features = schema.inputs.empty() ? source.features : schema.inputs.front().width();
+// All rows of the files. With bad_records: skip those that cannot be read are left out.
+std::vector<Row> read_rows(const LibsvmSource& source, const SourceContext& context,
+                           const TableSchema& schema, std::int64_t n_features, LeftOut& left_out) {
   const LibsvmReader rows(source, n_features);
+  const std::vector<std::string>& classes = schema.label.classes;
   std::vector<Row> all;
+  const auto read = [&](const CsvReader& reader, const CsvRecord& record) {
+    if (!record.problem.empty())
+      fail(ErrorKind::data, "{}: {}", TextPlace{reader.name(), record.line, record.problem_column}.str(),
+           record.problem);
+    Row row = rows.read(reader, record);
+    if (source.label == LabelType::cls && !classes.empty() &&
+        std::ranges::find(classes, row.label) == classes.end()) {
+      fail(ErrorKind::data, "{}: {} is no class; there are {}", row.place.str(), shown_cell(row.label),
+           fmt::join(classes, ", "));
+    }
+    all.push_back(std::move(row));
+  };
   for (const auto& file : files_of(source.files, context.root)) {
     CsvReader reader(file, '\0');
     CsvRecord record;
     while (reader.next(record)) {
-      if (!record.problem.empty())
-        fail(ErrorKind::data, "{}: {}", TextPlace{reader.name(), record.line, record.problem_column}.str(),
-             record.problem);
       const std::string_view line = record.cells.front();
       if (line.find_first_not_of(" \t\r") == std::string_view::npos || line.starts_with('#')) continue;
-      all.push_back(rows.read(reader, record));
-      const auto& classes = schema.label.classes;
-      if (source.label == LabelType::cls && !schema.inputs.empty() &&
-          std::ranges::find(classes, all.back().label) == classes.end()) {
-        fail(ErrorKind::data, "{}:{}: {} is no class; there are {}", reader.name(), record.line,
-             shown_cell(all.back().label), fmt::join(classes, ", "));
+      try {
+        read(reader, record);
+      } catch (const Error& e) {
+        if (source.bad_records == BadRecords::fail) throw;
+        left_out.add(e.what());
       }
     }
   }
+  left_out.of = std::ssize(all) + left_out.n;
+  left_out.check(source.max_bad_share);
   if (all.empty())
     fail(ErrorKind::data, "{}: has no rows", files_of(source.files, context.root).front().string());
-  if (!source.weights.is_null()) take_weights(source, context, all);
-  std::vector<std::string> classes;
-  if (source.label == LabelType::cls) classes = classes_of(all);  // of both parts of a split
-  std::int64_t greatest = 0;
-  for (const Row& row : all) {
-    if (!row.features.empty()) greatest = std::max(greatest, row.features.back().first + 1);
+  return all;
+}
+
+std::vector<Row> rows_of(std::vector<Row> all, const SplitConfig& split, DataSplit part) {
+  std::vector<Row> rows;
+  for (const std::int64_t i : samples_of_part(split, part, std::ssize(all)))
+    rows.push_back(std::move(all[static_cast<std::size_t>(i)]));
+  return rows;
+}
+
+// What the training data are: a column for each feature, or one input whose ids are the features.
+TableSchema schema_of(const LibsvmSource& source, const std::vector<Row>& rows) {
+  std::int64_t n_features = source.features;
+  for (const Row& row : rows) {
+    if (source.features == 0 && !row.features.empty())
+      n_features = std::max(n_features, row.features.back().first + 1);
   }
-  if (context.split) {
-    std::vector<Row> part;
-    for (const std::int64_t i : samples_of_part(*context.split, context.position, std::ssize(all)))
-      part.push_back(std::move(all[static_cast<std::size_t>(i)]));
-    all = std::move(part);
+  n_features = std::max<std::int64_t>(n_features, 1);
+  TableSchema schema;
+  TableInput& input = schema.inputs.emplace_back();
+  if (source.bags) {
+    input.is_category = input.is_bag = input.has_id_weights = true;
+    input.columns.push_back({.name = "features", .buckets = n_features});
   }
-  if (n_features == 0) n_features = std::max<std::int64_t>(greatest, 1);
-  if (schema.inputs.empty()) {
-    TableInput input;
-    for (std::int64_t i = 0; i < n_features; ++i)
-      input.columns.push_back({.name = std::to_string(i + source.base), .index = i});
-    schema.inputs.push_back(std::move(input));
-    schema.label.type = source.label;
-    schema.label.columns.push_back({.name = "label"});
-    schema.label.classes = std::move(classes);
+  for (std::int64_t i = 0; !source.bags && i < n_features; ++i)
+    input.columns.push_back({.name = std::to_string(i + source.base), .index = i});
+  schema.label.type = source.label;
+  schema.label.columns.push_back({.name = "label"});
+  if (source.label == LabelType::cls) schema.label.classes = classes_of(rows);
+  return schema;
+}
+
+std::int64_t n_features_of(const TableSchema& schema) {
+  const TableInput& input = schema.inputs.front();
+  return input.is_bag ? input.columns.front().buckets : input.width();
+}
+
+void add_features(const Row& row, const TableSchema& schema, TableDataset::Columns& columns) {
+  if (!schema.inputs.front().is_bag) {
+    const std::size_t begin = columns.numbers.size();
+    columns.numbers.resize(begin + static_cast<std::size_t>(n_features_of(schema)), 0);
+    for (const auto& [index, value] : row.features)
+      columns.numbers[begin + static_cast<std::size_t>(index)] = value;
+    return;
   }
+  TableDataset::Bags& bags = columns.bags.front();
+  for (const auto& [index, value] : row.features) {
+    bags.ids.push_back(static_cast<std::int32_t>(index));
+    bags.weights.push_back(value);
+  }
+  bags.offsets.push_back(std::ssize(bags.ids));
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceContext& context) {
+  const bool is_training = context.schema.empty();
+  TableSchema schema = is_training ? TableSchema() : schema_from_json(context.schema);
+  LeftOut left_out;
+  std::vector<Row> rows =
+      read_rows(source, context, schema, is_training ? source.features : n_features_of(schema), left_out);
+  if (!source.weights.is_null()) take_weights(source, context, rows);
+  if (is_training) schema = schema_of(source, rows);  // of both parts of a split
+  if (context.split) rows = rows_of(std::move(rows), *context.split, context.position);
   TableDataset::Columns columns;
-  columns.numbers.assign(all.size() * static_cast<std::size_t>(n_features), 0);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    for (const auto& [index, value] : all[i].features)
-      columns.numbers[i * static_cast<std::size_t>(n_features) + static_cast<std::size_t>(index)] = value;
-    if (!source.weights.is_null()) columns.weights.push_back(all[i].weight);
+  if (schema.inputs.front().is_bag) columns.bags.emplace_back();
+  for (const Row& row : rows) {
+    add_features(row, schema, columns);
+    if (!source.weights.is_null()) columns.weights.push_back(row.weight);
     if (source.label == LabelType::number) {
-      columns.targets.push_back(all[i].number);
-    } else {
-      const auto found = std::ranges::find(schema.label.classes, all[i].label);
-      columns.labels.push_back(static_cast<std::int32_t>(found - schema.label.classes.begin()));
+      columns.targets.push_back(row.number);
+      continue;
     }
+    const auto found = std::ranges::find(schema.label.classes, row.label);
+    columns.labels.push_back(static_cast<std::int32_t>(found - schema.label.classes.begin()));
   }
-  return std::make_unique<TableDataset>(std::move(schema), static_cast<std::int64_t>(all.size()),
-                                        std::move(columns));
+  return std::make_unique<TableDataset>(std::move(schema), std::ssize(rows), std::move(columns),
+                                        std::move(left_out));
 }
 
 }  // namespace varscope

@@ -28,6 +28,8 @@ class SomeOf final : public Dataset {
   std::string schema() const override { return all_->schema(); }
   bool has_labels() const override { return all_->has_labels(); }
   std::vector<std::string> warnings() const override { return all_->warnings(); }
+  const LeftOut& left_out() const override { return all_->left_out(); }
+  UnknownWords unknown_words() const override { return all_->unknown_words(); }
   std::vector<std::string> class_names() const override { return all_->class_names(); }
   Digest vocabulary_digest() const override { return all_->vocabulary_digest(); }
   std::int64_t n_bytes() const override { return all_->n_bytes() + 8 * (size() + std::ssize(weights_)); }

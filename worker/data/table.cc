@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -49,61 +50,132 @@ std::vector<const TableColumn*> columns_of(const TableSchema& schema, bool categ
 
 }  // namespace
 
-TableDataset::TableDataset(TableSchema schema, std::int64_t n, Columns columns,
-                           std::vector<std::string> warnings)
-    : schema_(std::move(schema)), n_(n), columns_(std::move(columns)), warnings_(std::move(warnings)) {
+namespace {
+
+std::int64_t most_of(const TableDataset::Bags& bags) {
+  std::int64_t most = 0;
+  for (std::size_t i = 1; i < bags.offsets.size(); ++i)
+    most = std::max(most, bags.offsets[i] - bags.offsets[i - 1]);
+  return most;
+}
+
+}  // namespace
+
+TableDataset::TableDataset(TableSchema schema, std::int64_t n, Columns columns, LeftOut left_out)
+    : schema_(std::move(schema)), n_(n), columns_(std::move(columns)), left_out_(std::move(left_out)) {
+  std::size_t at_bag = 0;
   for (const TableInput& input : schema_.inputs) {
-    specs_.push_back(input.spec());
-    (input.is_category ? n_ids_ : n_numbers_) += input.width();
+    for (InputSpec& spec : input.specs()) {
+      if (spec.is_ragged()) spec.most = most_of(columns_.bags[at_bag]);
+      specs_.push_back(std::move(spec));
+    }
+    if (input.is_bag) {
+      ++at_bag;
+    } else {
+      (input.is_category ? n_ids_ : n_numbers_) += input.width();
+    }
   }
   first_shape_ = specs_.front().shape;
   if (target() == Target::numbers)
     label_shape_ = Shape{static_cast<std::int64_t>(schema_.label.columns.size())};
 }
 
+std::vector<std::string> TableDataset::warnings() const {
+  std::vector<std::string> lines;
+  if (left_out_.n > 0) lines.push_back(left_out_.text());
+  return lines;
+}
+
+std::optional<std::int64_t> TableDataset::only_class() const {
+  const std::vector<std::int32_t>& labels = columns_.labels;
+  if (!has_labels() || labels.size() < 2 ||
+      std::ranges::adjacent_find(labels, std::not_equal_to()) != labels.end())
+    return std::nullopt;
+  return labels.front();
+}
+
 std::int64_t TableDataset::n_bytes() const {
-  return n_ * (n_numbers_ * 8 + n_ids_ * 4 + (columns_.weights.empty() ? 0 : 8) +
-               (target() == Target::classes ? 4 : label_shape_.n_elements() * 8));
+  std::int64_t of_bags = 0;
+  for (const Bags& bags : columns_.bags)
+    of_bags += 8 * std::ssize(bags.offsets) + 4 * std::ssize(bags.ids) + 8 * std::ssize(bags.weights);
+  return of_bags + n_ * (n_numbers_ * 8 + n_ids_ * 4 + (columns_.weights.empty() ? 0 : 8) +
+                         (target() == Target::classes ? 4 : label_shape_.n_elements() * 8));
+}
+
+namespace {
+
+bool is_real(DType dtype) { return dtype == DType::float32 || dtype == DType::float64; }
+
+}  // namespace
+
+// Of bags there must be room for the longest ones.
+bool TableDataset::fits(const InputSpec& spec, const TensorView& x, std::int64_t n) const {
+  const bool has_dtype =
+      spec.features == Features::real ? is_real(x.dtype()) : x.dtype() == spec.dtype(x.dtype());
+  if (!has_dtype) return false;
+  if (!spec.is_ragged()) return x.shape() == spec.array_shape(n);
+  return x.shape().rank() == 1 && x.n_elements() >= n * spec.most;
 }
 
 void TableDataset::check(std::span<const std::int64_t> indices, const BatchView& batch) const {
   const auto n = static_cast<std::int64_t>(indices.size());
-  const auto is_real = [](DType dtype) { return dtype == DType::float32 || dtype == DType::float64; };
-  bool fits = batch.inputs.size() == specs_.size() && batch.y.shape() == batched(label_shape_, n) &&
-              (target() == Target::classes ? batch.y.dtype() == DType::int32 : is_real(batch.y.dtype()));
-  for (std::size_t i = 0; fits && i < specs_.size(); ++i) {
-    const TensorView& x = batch.inputs[i];
-    fits = x.shape() == batched(specs_[i].shape, n) &&
-           (specs_[i].features == Features::ids ? x.dtype() == DType::int32 : is_real(x.dtype()));
-  }
-  if (!fits) fail(ErrorKind::argument, "{} rows of a table do not fit into the batch", n);
+  bool all_fit = batch.inputs.size() == specs_.size() && batch.y.shape() == batched(label_shape_, n) &&
+                 (target() == Target::classes ? batch.y.dtype() == DType::int32 : is_real(batch.y.dtype()));
+  for (std::size_t i = 0; all_fit && i < specs_.size(); ++i) all_fit = fits(specs_[i], batch.inputs[i], n);
+  if (!all_fit) fail(ErrorKind::argument, "{} rows of a table do not fit into the batch", n);
   for (const std::int64_t i : indices) {
     if (i < 0 || i >= n_) fail(ErrorKind::argument, "sample {} was asked for; there are {}", i, n_);
   }
 }
 
+void TableDataset::read_bags(std::span<const std::int64_t> indices, const Bags& bags,
+                             std::span<const TensorView> to) const {
+  std::int64_t* offsets = to[1].data<std::int64_t>();
+  std::int64_t at = 0;
+  for (const std::int64_t i : indices) {
+    *offsets++ = at;
+    const auto begin = static_cast<std::size_t>(bags.offsets[static_cast<std::size_t>(i)]);
+    const std::size_t n = static_cast<std::size_t>(bags.offsets[static_cast<std::size_t>(i) + 1]) - begin;
+    std::ranges::copy(std::span(bags.ids).subspan(begin, n), to[0].data<std::int32_t>() + at);
+    if (to.size() > 2) copy_numbers(std::span(bags.weights).subspan(begin, n), to[2], at);
+    at += static_cast<std::int64_t>(n);
+  }
+  *offsets = at;
+}
+
 void TableDataset::read(std::span<const std::int64_t> indices, const BatchView& batch) const {
   check(indices, batch);
+  std::size_t k = 0, at_number = 0, at_id = 0, at_bag = 0;  // of the next input
+  for (const TableInput& input : schema_.inputs) {
+    if (input.is_bag) {
+      const std::size_t n_arrays = input.has_id_weights ? 3 : 2;
+      read_bags(indices, columns_.bags[at_bag++], std::span(batch.inputs).subspan(k, n_arrays));
+      k += n_arrays;
+      continue;
+    }
+    const auto width = static_cast<std::size_t>(input.width());
+    std::int64_t to = 0;
+    for (const std::int64_t index : indices) {
+      const auto i = static_cast<std::size_t>(index);
+      if (input.is_category) {
+        const std::size_t from = i * static_cast<std::size_t>(n_ids_) + at_id;
+        std::ranges::copy(std::span(columns_.ids).subspan(from, width),
+                          batch.inputs[k].data<std::int32_t>() + to);
+      } else {
+        const std::size_t from = i * static_cast<std::size_t>(n_numbers_) + at_number;
+        copy_numbers(std::span(columns_.numbers).subspan(from, width), batch.inputs[k], to);
+      }
+      to += static_cast<std::int64_t>(width);
+    }
+    (input.is_category ? at_id : at_number) += width;
+    ++k;
+  }
+  const auto width = static_cast<std::size_t>(label_shape_.n_elements());
   for (std::size_t row = 0; row < indices.size(); ++row) {
     const auto i = static_cast<std::size_t>(indices[row]);
-    const auto numbers = std::span(columns_.numbers).subspan(i * static_cast<std::size_t>(n_numbers_));
-    const auto ids = std::span(columns_.ids).subspan(i * static_cast<std::size_t>(n_ids_));
-    std::size_t at_number = 0, at_id = 0;
-    for (std::size_t k = 0; k < specs_.size(); ++k) {
-      const auto width = static_cast<std::size_t>(specs_[k].shape.n_elements());
-      const auto to = static_cast<std::int64_t>(row * width);
-      if (specs_[k].features == Features::ids) {
-        std::ranges::copy(ids.subspan(at_id, width), batch.inputs[k].data<std::int32_t>() + to);
-        at_id += width;
-      } else {
-        copy_numbers(numbers.subspan(at_number, width), batch.inputs[k], to);
-        at_number += width;
-      }
-    }
     if (target() == Target::classes) {
       batch.y.data<std::int32_t>()[row] = columns_.labels[i];
     } else {
-      const auto width = static_cast<std::size_t>(label_shape_.n_elements());
       copy_numbers(std::span(columns_.targets).subspan(i * width, width), batch.y,
                    static_cast<std::int64_t>(row * width));
     }
@@ -117,6 +189,11 @@ Digest TableDataset::content() const {
   digester.update(std::as_bytes(std::span(columns_.labels)));
   digester.update(std::as_bytes(std::span(columns_.targets)));
   digester.update(std::as_bytes(std::span(columns_.weights)));
+  for (const Bags& bags : columns_.bags) {
+    digester.update(std::as_bytes(std::span(bags.offsets)));
+    digester.update(std::as_bytes(std::span(bags.ids)));
+    digester.update(std::as_bytes(std::span(bags.weights)));
+  }
   return digester.finish();
 }
 
@@ -134,6 +211,20 @@ Digest TableDataset::vocabulary_digest() const {
   return any ? digester.finish() : Digest();
 }
 
+std::size_t TableBuilder::WordColumn::begin_of(std::int64_t row) const {
+  if (!is_of_bag) return static_cast<std::size_t>(row);
+  return row == 0 ? 0 : static_cast<std::size_t>(ends[static_cast<std::size_t>(row) - 1]);
+}
+
+std::span<const std::int32_t> TableBuilder::WordColumn::of_row(std::int64_t row) const {
+  return std::span(codes).subspan(begin_of(row), begin_of(row + 1) - begin_of(row));
+}
+
+std::span<const double> TableBuilder::WordColumn::weights_of_row(std::int64_t row) const {
+  if (!is_of_bag) return {};
+  return std::span(weights).subspan(begin_of(row), begin_of(row + 1) - begin_of(row));
+}
+
 std::int32_t TableBuilder::Words::code(std::string word) {
   const auto [at, is_new] = codes.try_emplace(std::move(word), static_cast<std::int32_t>(codes.size()));
   if (is_new) words.push_back(&at->first);
@@ -143,8 +234,10 @@ std::int32_t TableBuilder::Words::code(std::string word) {
 TableBuilder::TableBuilder(TableSchema schema, bool is_fitted, WithoutWeight without)
     : schema_(std::move(schema)), is_fitted_(is_fitted), without_(without) {
   numbers_.resize(columns_of(schema_, false).size());
-  codes_.resize(columns_of(schema_, true).size());
-  words_.resize(codes_.size());
+  for (const TableInput& input : schema_.inputs) {
+    for (std::size_t i = 0; input.is_category && i < input.columns.size(); ++i)
+      words_.emplace_back().is_of_bag = input.is_bag;
+  }
   targets_.resize(schema_.label.type == LabelType::number ? schema_.label.columns.size() : 0);
 }
 
@@ -161,15 +254,54 @@ double TableBuilder::number(const TableColumn& column, std::string_view cell) co
                   column.name, shown_cell(cell))};
 }
 
+// The words of the column in this row: one, or those of a bag, with their weights.
+void TableBuilder::take_words(const TableInput& input, const TableColumn& column,
+                              std::span<const std::string_view> cells) {
+  const auto cell = [&](std::int64_t index) { return trimmed(cells[static_cast<std::size_t>(index)]); };
+  const auto add_word = [&](std::string word, double weight) {
+    row_words_.push_back(std::move(word));
+    row_word_weights_.push_back(weight);
+    ++row_word_counts_.back();
+  };
+  row_word_counts_.push_back(0);
+  if (!column.crossed.empty()) {
+    std::string word;  // with sizes, so that no two pairs are one text
+    for (const TableCell& c : column.crossed)
+      word += fmt::format("{}:{}", cell(c.index).size(), cell(c.index));
+    return add_word(std::move(word), 1);
+  }
+  std::string_view rest = cell(column.index);
+  if (!input.is_bag) return add_word(std::string(rest), 1);
+  while (!rest.empty()) {
+    const std::size_t end = rest.find(input.split);
+    std::string_view word = trimmed(rest.substr(0, end));
+    rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + input.split.size());
+    double weight = 1;
+    const std::size_t colon = input.has_id_weights ? word.rfind(':') : std::string_view::npos;
+    if (colon != std::string_view::npos) {
+      const std::optional<double> number = number_in(word.substr(colon + 1));
+      if (!number || trimmed(word.substr(0, colon)).empty()) {
+        throw BadCell{column.index, fmt::format("column \"{}\": expected words, or word:weight, got {}",
+                                                column.name, shown_cell(word))};
+      }
+      weight = *number;
+      word = trimmed(word.substr(0, colon));
+    }
+    if (!word.empty()) add_word(std::string(word), weight);
+  }
+}
+
 void TableBuilder::add(std::span<const std::string_view> cells) {
   const auto cell = [&](const TableColumn& c) { return cells[static_cast<std::size_t>(c.index)]; };
   row_numbers_.clear();
   row_words_.clear();
+  row_word_weights_.clear();
+  row_word_counts_.clear();
   row_targets_.clear();
   for (const TableInput& input : schema_.inputs) {
     for (const TableColumn& c : input.columns) {
       if (input.is_category) {
-        row_words_.emplace_back(trimmed(cell(c)));
+        take_words(input, c, cells);
       } else {
         row_numbers_.push_back(number(c, cell(c)));
       }
@@ -206,8 +338,14 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
     weights_.push_back(*weight);
   }
   for (std::size_t i = 0; i < row_numbers_.size(); ++i) numbers_[i].push_back(row_numbers_[i]);
-  for (std::size_t i = 0; i < row_words_.size(); ++i)
-    codes_[i].push_back(words_[i].code(std::move(row_words_[i])));
+  std::size_t word = 0;
+  for (std::size_t i = 0; i < words_.size(); ++i) {
+    for (const std::size_t end = word + row_word_counts_[i]; word < end; ++word) {
+      words_[i].codes.push_back(words_[i].words.code(std::move(row_words_[word])));
+      if (words_[i].is_of_bag) words_[i].weights.push_back(row_word_weights_[word]);
+    }
+    if (words_[i].is_of_bag) words_[i].ends.push_back(std::ssize(words_[i].codes));
+  }
   for (std::size_t i = 0; i < row_targets_.size(); ++i) targets_[i].push_back(row_targets_[i]);
   if (schema_.label.type == LabelType::cls && !schema_.label.is_absent)
     classes_.push_back(class_words_.code(std::move(name)));
@@ -260,12 +398,13 @@ void TableBuilder::fit_words(std::span<const std::int64_t> rows) {
     std::int64_t first_id = 0;
     for (TableColumn& c : input.columns) {
       c.first_id = first_id;
-      const Words& words = words_[at];
-      const std::vector<std::int32_t>& codes = codes_[at++];
+      const WordColumn& column = words_[at++];
+      const Words& words = column.words;
       if (c.buckets == 0) {
         std::vector<std::int64_t> counts(words.words.size(), 0);
-        for (const std::int64_t i : rows)
-          ++counts[static_cast<std::size_t>(codes[static_cast<std::size_t>(i)])];
+        for (const std::int64_t i : rows) {
+          for (const std::int32_t code : column.of_row(i)) ++counts[static_cast<std::size_t>(code)];
+        }
         std::vector<std::pair<std::int64_t, std::string>> sorted;
         for (std::size_t w = 0; w < counts.size(); ++w) {
           if (counts[w] >= c.min_count) sorted.emplace_back(-counts[w], *words.words[w]);
@@ -295,47 +434,75 @@ void TableBuilder::fit_classes(std::span<const std::int64_t> rows) {
   sort_classes(schema_.label.classes);
 }
 
+std::vector<std::int32_t> TableBuilder::ids_of(const TableColumn& column, const Words& words) {
+  std::unordered_map<std::string_view, std::int64_t> known;
+  for (std::size_t i = 0; i < column.vocabulary.size(); ++i)
+    known[column.vocabulary[i]] = static_cast<std::int64_t>(i) + 1;
+  std::vector<std::int32_t> ids;
+  for (const std::string* word : words.words) {
+    std::int64_t id = 0;
+    if (column.buckets > 0) {
+      id = static_cast<std::int64_t>(hash64(*word) % static_cast<std::uint64_t>(column.buckets));
+    } else if (const auto found = known.find(*word); found != known.end()) {
+      id = found->second;
+    }
+    ids.push_back(static_cast<std::int32_t>(column.first_id + id));
+  }
+  return ids;
+}
+
+void TableBuilder::add_labels(std::span<const std::int64_t> rows, TableDataset::Columns& columns) const {
+  const std::vector<std::string>& classes = schema_.label.classes;
+  if (schema_.label.is_absent) {
+    if (schema_.label.type == LabelType::cls) columns.labels.assign(rows.size(), 0);
+    columns.targets.assign(rows.size() * targets_.size(), 0);
+    return;
+  }
+  std::vector<std::int32_t> class_of_code;
+  for (const std::string* word : class_words_.words)
+    class_of_code.push_back(static_cast<std::int32_t>(std::ranges::find(classes, *word) - classes.begin()));
+  for (const std::int64_t row : rows) {
+    const auto i = static_cast<std::size_t>(row);
+    for (const std::vector<double>& target : targets_) columns.targets.push_back(target[i]);
+    if (!classes_.empty()) columns.labels.push_back(class_of_code[static_cast<std::size_t>(classes_[i])]);
+  }
+}
+
 std::unique_ptr<TableDataset> TableBuilder::build(std::span<const std::int64_t> rows,
-                                                  std::span<const std::int64_t> answered,
-                                                  std::vector<std::string> warnings) {
+                                                  std::span<const std::int64_t> answered, LeftOut left_out) {
   if (!is_fitted_ && !rows.empty()) {
     fit_numbers(rows);
     fit_words(rows);
     fit_classes(answered);
   }
-  // By code: ids of words, and of classes.
-  std::vector<std::vector<std::int32_t>> ids;
-  const std::vector<const TableColumn*> categories = columns_of(schema_, true);
-  for (std::size_t k = 0; k < categories.size(); ++k) {
-    const TableColumn& c = *categories[k];
-    std::unordered_map<std::string_view, std::int64_t> known;
-    for (std::size_t i = 0; i < c.vocabulary.size(); ++i)
-      known[c.vocabulary[i]] = static_cast<std::int64_t>(i) + 1;
-    std::vector<std::int32_t> of_code;
-    for (const std::string* word : words_[k].words) {
-      std::int64_t id = 0;
-      if (c.buckets > 0) {
-        id = static_cast<std::int64_t>(hash64(*word) % static_cast<std::uint64_t>(c.buckets));
-      } else if (const auto found = known.find(*word); found != known.end()) {
-        id = found->second;
-      }
-      of_code.push_back(static_cast<std::int32_t>(c.first_id + id));
-    }
-    ids.push_back(std::move(of_code));
-  }
-  std::vector<std::int32_t> class_of_code;
-  for (const std::string* word : class_words_.words) {
-    const auto& classes = schema_.label.classes;
-    class_of_code.push_back(static_cast<std::int32_t>(std::ranges::find(classes, *word) - classes.begin()));
-  }
+  std::vector<std::vector<std::int32_t>> ids;  // by column of words, by code
+  for (const TableColumn* c : columns_of(schema_, true)) ids.push_back(ids_of(*c, words_[ids.size()].words));
   TableDataset::Columns columns;
+  for (const TableInput& input : schema_.inputs) {
+    if (input.is_bag) columns.bags.emplace_back();
+  }
   for (const std::int64_t row : rows) {
     const auto i = static_cast<std::size_t>(row);
-    std::size_t at_number = 0, at_word = 0;
+    std::size_t at_number = 0, at_word = 0, at_bag = 0;
     for (const TableInput& input : schema_.inputs) {
       if (input.is_category) {
-        for (std::size_t k = 0; k < input.columns.size(); ++k, ++at_word)
-          columns.ids.push_back(ids[at_word][static_cast<std::size_t>(codes_[at_word][i])]);
+        TableDataset::Bags* bags = input.is_bag ? &columns.bags[at_bag++] : nullptr;
+        for (const TableColumn& c : input.columns) {
+          const WordColumn& words = words_[at_word];
+          const std::span<const double> weights = words.weights_of_row(row);
+          std::size_t in_row = 0;
+          for (const std::int32_t code : words.of_row(row)) {
+            const std::int32_t id = ids[at_word][static_cast<std::size_t>(code)];
+            (bags == nullptr ? columns.ids : bags->ids).push_back(id);
+            if (input.has_id_weights) bags->weights.push_back(weights[in_row]);
+            ++in_row;
+            if (c.buckets > 0) continue;
+            ++columns.unknown.of;
+            if (id == c.first_id) ++columns.unknown.n;
+          }
+          ++at_word;
+        }
+        if (bags != nullptr) bags->offsets.push_back(std::ssize(bags->ids));
         continue;
       }
       for (std::size_t k = 0; k < input.columns.size(); ++k) {
@@ -349,18 +516,10 @@ std::unique_ptr<TableDataset> TableBuilder::build(std::span<const std::int64_t> 
         columns.numbers.push_back(std::isnan(numbers_[at_number + k][i]) ? 1 : 0);
       at_number += input.columns.size();
     }
-    for (const std::vector<double>& target : targets_) {
-      if (!target.empty()) columns.targets.push_back(target[i]);
-    }
     if (!weights_.empty()) columns.weights.push_back(weights_[i]);
-    if (!classes_.empty()) columns.labels.push_back(class_of_code[static_cast<std::size_t>(classes_[i])]);
   }
-  if (schema_.label.is_absent) {
-    const std::size_t n = rows.size();
-    if (schema_.label.type == LabelType::cls) columns.labels.assign(n, 0);
-    columns.targets.assign(n * targets_.size(), 0);
-  }
-  return std::make_unique<TableDataset>(schema_, std::ssize(rows), std::move(columns), std::move(warnings));
+  add_labels(rows, columns);
+  return std::make_unique<TableDataset>(schema_, std::ssize(rows), std::move(columns), std::move(left_out));
 }
 
 }  // namespace varscope

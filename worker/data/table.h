@@ -15,15 +15,23 @@ namespace varscope {
 // Labelled rows in memory: numbers in float64, ids in int32. Immutable: safe from any thread.
 class TableDataset final : public Dataset {
  public:
+  // The ids of a bag, row behind row: those of row i begin at offsets[i].
+  struct Bags {
+    std::vector<std::int64_t> offsets = {0};
+    std::vector<std::int32_t> ids = {};
+    std::vector<double> weights = {};  // of each id, or none
+  };
   struct Columns {
     std::vector<double> numbers;       // of each row: the numbers of all inputs that are numbers
-    std::vector<std::int32_t> ids;     // the ids of all inputs that are ids
+    std::vector<std::int32_t> ids;     // the ids of all inputs that are ids, and no bags
     std::vector<std::int32_t> labels;  // classes, or
     std::vector<double> targets;       // numbers, of all label columns
     std::vector<double> weights = {};  // of each row, or none
+    std::vector<Bags> bags = {};       // of the inputs that are bags, in their order
+    UnknownWords unknown = {};
   };
   // REQUIRES that the columns have n rows as the schema says, ids and labels within their ranges.
-  TableDataset(TableSchema schema, std::int64_t n, Columns columns, std::vector<std::string> warnings = {});
+  TableDataset(TableSchema schema, std::int64_t n, Columns columns, LeftOut left_out = {});
 
   std::int64_t size() const override { return n_; }
   const Shape& sample_shape() const override { return first_shape_; }
@@ -36,7 +44,10 @@ class TableDataset final : public Dataset {
   std::vector<InputSpec> inputs() const override { return specs_; }
   std::vector<std::string> class_names() const override { return schema_.label.classes; }
   std::string schema() const override { return to_json(schema_); }
-  std::vector<std::string> warnings() const override { return warnings_; }
+  const LeftOut& left_out() const override { return left_out_; }
+  UnknownWords unknown_words() const override { return columns_.unknown; }
+  std::vector<std::string> warnings() const override;
+  std::optional<std::int64_t> only_class() const override;
   bool has_labels() const override { return !schema_.label.is_absent; }
   std::int64_t n_bytes() const override;
   std::span<const double> weights() const override { return columns_.weights; }
@@ -46,12 +57,15 @@ class TableDataset final : public Dataset {
 
  private:
   void check(std::span<const std::int64_t> indices, const BatchView& batch) const;
+  bool fits(const InputSpec& spec, const TensorView& x, std::int64_t n) const;
+  void read_bags(std::span<const std::int64_t> indices, const Bags& bags,
+                 std::span<const TensorView> to) const;
 
   TableSchema schema_;
   std::vector<InputSpec> specs_;
   std::int64_t n_;
   Columns columns_;
-  std::vector<std::string> warnings_;
+  LeftOut left_out_;
   Shape first_shape_, label_shape_;
   std::int64_t n_numbers_ = 0, n_ids_ = 0;  // of a row
 };
@@ -75,8 +89,7 @@ class TableBuilder {
   std::int64_t n_left_out() const { return n_left_out_; }  // of weight 0
   // Of these rows. Classes are those of all rows `answered`, the others included.
   std::unique_ptr<TableDataset> build(std::span<const std::int64_t> rows,
-                                      std::span<const std::int64_t> answered,
-                                      std::vector<std::string> warnings);
+                                      std::span<const std::int64_t> answered, LeftOut left_out);
 
  private:
   // The words of a column by the order in which they were met.
@@ -85,7 +98,24 @@ class TableBuilder {
     std::vector<const std::string*> words;
     std::int32_t code(std::string word);
   };
+  // A column of words as they were added, one for each row; of a bag's column with where each row ends, and
+  // the words' weights.
+  struct WordColumn {
+    bool is_of_bag = false;
+    Words words;
+    std::vector<std::int32_t> codes;
+    std::vector<std::int64_t> ends;
+    std::vector<double> weights;
+    std::span<const std::int32_t> of_row(std::int64_t row) const;
+    std::span<const double> weights_of_row(std::int64_t row) const;
+    std::size_t begin_of(std::int64_t row) const;
+  };
   double number(const TableColumn& column, std::string_view cell) const;
+  void take_words(const TableInput& input, const TableColumn& column,
+                  std::span<const std::string_view> cells);
+  // The ids of a column's words, by code.
+  static std::vector<std::int32_t> ids_of(const TableColumn& column, const Words& words);
+  void add_labels(std::span<const std::int64_t> rows, TableDataset::Columns& columns) const;
   void fit_numbers(std::span<const std::int64_t> rows);
   void fit_words(std::span<const std::int64_t> rows);
   void fit_classes(std::span<const std::int64_t> rows);
@@ -95,14 +125,15 @@ class TableBuilder {
   WithoutWeight without_;
   std::int64_t n_ = 0, n_left_out_ = 0;
   std::vector<double> weights_;
-  std::vector<std::vector<double>> numbers_;      // by column of numbers; NaN: missing
-  std::vector<std::vector<std::int32_t>> codes_;  // by column of words
-  std::vector<Words> words_;                      // the same
-  std::vector<std::vector<double>> targets_;      // by label column
-  std::vector<std::int32_t> classes_;             // codes
+  std::vector<std::vector<double>> numbers_;  // by column of numbers; NaN: missing
+  std::vector<WordColumn> words_;             // by column of words
+  std::vector<std::vector<double>> targets_;  // by label column
+  std::vector<std::int32_t> classes_;         // codes
   Words class_words_;
   std::vector<double> row_numbers_, row_targets_;
-  std::vector<std::string> row_words_;
+  std::vector<std::string> row_words_;        // of all columns of words, one behind the other
+  std::vector<double> row_word_weights_;      // of each
+  std::vector<std::size_t> row_word_counts_;  // by column
 };
 
 }  // namespace varscope

@@ -31,13 +31,15 @@ struct VocabularyKeys {
 };
 
 struct FeatureKeys {
-  ConfigNode columns, missing, transform;
+  ConfigNode columns, missing, transform, cross;
   bool indicator = false;
   std::optional<VocabularyKeys> vocabulary;
   std::int64_t hash = 0;
+  std::string split;
+  bool weights = false;
   void describe(Keys& keys) {
-    keys.required_key("columns", columns, "names, numbers from 0 on, or ranges as \"b..f\"",
-                      {.type_name = "a column or a list of columns"});
+    keys.key("columns", columns, "names, numbers from 0 on, or ranges as \"b..f\"",
+             {.type_name = "a column or a list of columns"});
     keys.key("missing", missing, "what a cell without a value counts as: error, mean, or a number",
              {.type_name = "error, mean or a number"});
     keys.key("indicator", indicator, "add a column for each that is 1 where the value is missing, else 0");
@@ -47,6 +49,14 @@ struct FeatureKeys {
                           "the columns are words: ids by their frequency in data.train");
     keys.key("hash", hash, "the columns are words: ids by a hash, so many for each column; 0: no",
              {.unit = "ids", .min = 0, .max = 1 << 24});
+    keys.key("cross", cross, "instead of columns: two or more whose words together are one, with hash",
+             {.type_name = "a list of columns"});
+    keys.key(
+        "split", split,
+        "what stands between the words of a cell, which has any number of them: the input is a bag of ids, "
+        "for embedding with a combiner");
+    keys.key("weights", weights,
+             "with split: a word may be followed by its weight, word:0.5; without it it has 1");
   }
 };
 
@@ -112,14 +122,13 @@ class Resolver {
     input.name = entry.key;
     if (entry.key == "y")
       fail(ErrorKind::config, "{}: y is what the labels are called; take another name", path);
-    const bool is_list = keys.columns.is_list();
-    for (const ConfigNode& c : is_list ? keys.columns.items : std::vector<ConfigNode>{keys.columns}) {
-      if (!c.is_scalar())
-        fail(ErrorKind::config, "{}.columns: expected a column, got {}", path, c.describe());
-      add(c.scalar, path, input.columns);
+    if (!keys.cross.is_null()) {
+      input.columns.push_back(crossed(keys, path));
+    } else {
+      input.columns = named_columns(keys.columns, path, path + ".columns");
     }
-    if (input.columns.empty()) fail(ErrorKind::config, "{}.columns: names no column", path);
     input.is_category = keys.hash > 0 || keys.vocabulary.has_value();
+    set_bag(keys, path, input);
     if (keys.hash > 0 && keys.vocabulary)
       fail(ErrorKind::config, "{}: hash and vocabulary are two ways to make ids; remove one", path);
     if (input.is_category && (keys.indicator || !keys.missing.is_null() || !keys.transform.is_null()))
@@ -135,6 +144,51 @@ class Resolver {
       }
     }
     return input;
+  }
+
+  std::vector<TableColumn> named_columns(const ConfigNode& names, const std::string& path,
+                                         const std::string& key) {
+    if (names.is_null()) fail(ErrorKind::config, "{}: missing; name the columns of the input", key);
+    std::vector<TableColumn> columns;
+    for (const ConfigNode& c : names.is_list() ? names.items : std::vector<ConfigNode>{names}) {
+      if (!c.is_scalar()) fail(ErrorKind::config, "{}: expected a column, got {}", key, c.describe());
+      add(c.scalar, path, columns);
+    }
+    if (columns.empty()) fail(ErrorKind::config, "{}: names no column", key);
+    return columns;
+  }
+
+  // Of several columns one, whose words are theirs together.
+  TableColumn crossed(const FeatureKeys& keys, const std::string& path) {
+    if (!keys.columns.is_null())
+      fail(ErrorKind::config, "{}: columns and cross both name the columns; remove one of them", path);
+    if (keys.hash == 0)
+      fail(ErrorKind::config, "{}.cross: needs hash: how many ids the words together have", path);
+    if (!keys.split.empty())
+      fail(ErrorKind::config, "{}.cross: cells with several words cannot be crossed", path);
+    TableColumn column;
+    for (const TableColumn& c : named_columns(keys.cross, path, path + ".cross")) {
+      column.name += (column.name.empty() ? "" : " x ") + c.name;
+      column.crossed.push_back({c.name, c.index});
+    }
+    column.index = column.crossed.front().index;
+    if (column.crossed.size() < 2)
+      fail(ErrorKind::config, "{}.cross: names one column; it takes two or more", path);
+    return column;
+  }
+
+  static void set_bag(const FeatureKeys& keys, const std::string& path, TableInput& input) {
+    if (keys.weights && keys.split.empty())
+      fail(ErrorKind::config,
+           "{}.weights: are those of the words of a cell; say what stands between them, split: \"|\"", path);
+    if (keys.split.empty()) return;
+    if (!input.is_category)
+      fail(ErrorKind::config, "{}.split: is for words; say vocabulary: {{}} or hash, how they get ids", path);
+    if (keys.weights && keys.split.find(':') != std::string::npos)
+      fail(ErrorKind::config, "{}.split: \":\" stands before the weights; take another one", path);
+    input.is_bag = true;
+    input.has_id_weights = keys.weights;
+    input.split = keys.split;
   }
 
   static void set_missing(const FeatureKeys& keys, const std::string& path, TableColumn& column) {
@@ -223,13 +277,16 @@ Json json_of(const TableColumn& c) {
   Json transforms = Json::array();
   for (const Transform& t : c.transforms)
     transforms.push_back({{"type", choice_name(kTransforms, t.type)}, {"a", t.a}, {"b", t.b}});
-  return {{"name", c.name},
-          {"index", c.index},
-          {"missing", c.takes_missing ? Json(c.missing) : Json(nullptr)},
-          {"transforms", transforms},
-          {"first_id", c.first_id},
-          {"buckets", c.buckets},
-          {"vocabulary", c.vocabulary}};
+  Json json{{"name", c.name},
+            {"index", c.index},
+            {"missing", c.takes_missing ? Json(c.missing) : Json(nullptr)},
+            {"transforms", transforms},
+            {"first_id", c.first_id},
+            {"buckets", c.buckets},
+            {"vocabulary", c.vocabulary}};
+  for (const TableCell& cell : c.crossed)
+    json["crossed"].push_back({{"name", cell.name}, {"index", cell.index}});
+  return json;
 }
 
 TableColumn column_from(const Json& json) {
@@ -246,6 +303,10 @@ TableColumn column_from(const Json& json) {
   c.first_id = json.at("first_id").get<std::int64_t>();
   c.buckets = json.at("buckets").get<std::int64_t>();
   c.vocabulary = json.at("vocabulary").get<std::vector<std::string>>();
+  if (json.contains("crossed")) {
+    for (const Json& cell : json.at("crossed"))
+      c.crossed.push_back({cell.at("name").get<std::string>(), cell.at("index").get<std::int64_t>()});
+  }
   return c;
 }
 
@@ -263,12 +324,17 @@ double Transform::operator()(double x) const {
   return x;
 }
 
-InputSpec TableInput::spec() const {
+std::vector<InputSpec> TableInput::specs() const {
   InputSpec spec{.name = name, .shape = Shape{width()}};
-  if (!is_category) return spec;
+  if (!is_category) return {spec};
   spec.features = Features::ids;
   for (const TableColumn& c : columns) spec.n_ids += c.n_ids();
-  return spec;
+  if (!is_bag) return {spec};
+  spec.shape = Shape{Shape::kRagged};
+  std::vector<InputSpec> specs{
+      spec, {.name = name + "/offsets", .shape = Shape{Shape::kBounds}, .features = Features::offsets}};
+  if (has_id_weights) specs.push_back({.name = name + "/weights", .shape = Shape{Shape::kRagged}});
+  return specs;
 }
 
 TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header) {
@@ -289,6 +355,7 @@ std::string to_json(const TableSchema& schema) {
                       {"type", input.is_category ? "category" : "number"},
                       {"indicator", input.indicator},
                       {"columns", of_input}});
+    if (input.is_bag) inputs.back()["bag"] = {{"split", input.split}, {"weights", input.has_id_weights}};
   }
   for (const TableColumn& c : schema.label.columns) columns.push_back(json_of(c));
   Json json{{"inputs", inputs},
@@ -309,6 +376,11 @@ TableSchema schema_from_json(const std::string& text) {
                        .is_category = i.at("type") == "category",
                        .indicator = i.at("indicator").get<bool>()};
       for (const Json& c : i.at("columns")) input.columns.push_back(column_from(c));
+      if (i.contains("bag")) {
+        input.is_bag = true;
+        input.split = i.at("bag").at("split").get<std::string>();
+        input.has_id_weights = i.at("bag").at("weights").get<bool>();
+      }
       schema.inputs.push_back(std::move(input));
     }
     const Json& label = json.at("label");

@@ -27,6 +27,13 @@ inline constexpr Choice<Transform::Type> kTransforms[] = {{Transform::Type::log1
                                                           {Transform::Type::standardize, "standardize"},
                                                           {Transform::Type::min_max, "min_max"}};
 
+// A column by its name in the header and its place in the records.
+struct TableCell {
+  std::string name;
+  std::int64_t index = 0;
+  bool operator==(const TableCell&) const = default;
+};
+
 // One column of a table, and how its cells are read.
 struct TableColumn {
   std::string name;        // of the header, or "column 3" without one
@@ -42,6 +49,7 @@ struct TableColumn {
   std::int64_t buckets = 0;                  // 0: a vocabulary
   std::int64_t most_words = 0;               // while the vocabulary is made; id 0 is one
   std::int64_t min_count = 1;
+  std::vector<TableCell> crossed = {};  // the word is all of these cells' together, and no cell is at `index`
 
   std::int64_t n_ids() const {
     return buckets > 0 ? buckets : static_cast<std::int64_t>(vocabulary.size()) + 1;
@@ -49,14 +57,18 @@ struct TableColumn {
   bool operator==(const TableColumn&) const = default;
 };
 
-// One named input: [columns], and with indicators [2 columns], or ids of all columns' own ranges.
+// One named input: [columns], and with indicators [2 columns], or ids of all columns' own ranges; a bag has
+// any number of ids.
 struct TableInput {
   std::string name = "x";
   bool is_category = false;
   bool indicator = false;  // behind the numbers 1 for each that was missing, else 0
   std::vector<TableColumn> columns = {};
+  bool is_bag = false;          // of the ids of all columns, one behind the other
+  bool has_id_weights = false;  // each word is followed by :weight, or counts 1
+  std::string split = {};       // what stands between the words of a cell
   std::int64_t width() const { return static_cast<std::int64_t>(columns.size()) * (indicator ? 2 : 1); }
-  InputSpec spec() const;
+  std::vector<InputSpec> specs() const;  // of a bag two or three; `most` is not known
   bool operator==(const TableInput&) const = default;
 };
 

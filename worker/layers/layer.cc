@@ -29,6 +29,14 @@ void LayerContext::fail_key(std::string_view key, const std::string& text) const
 
 void LayerContext::require_inputs(std::size_t n) const {
   if (inputs.size() == n) return;
+  for (const NodeId input : inputs) {
+    if (!type(input).shape.has(Shape::kRagged)) continue;
+    fail_key("inputs",
+             fmt::format(
+                 "\"{}\" is a bag, any number of ids for each sample; what reads it is an embedding with a "
+                 "combiner, or a factorization_machine",
+                 graph.node(input).name));
+  }
   fail_key("inputs", fmt::format("this layer takes {} input{}, got {}", n, n == 1 ? "" : "s", inputs.size()));
 }
 

@@ -30,8 +30,9 @@ void check_ids(const Model& model, const std::vector<InputSpec>& inputs) {
     const Graph::Node& node = model.graph.node(NodeId(static_cast<int>(i)));
     if (node.kind != Graph::Kind::op || node.inputs.empty()) continue;
     const bool one_hot = std::string_view(node.op->type()) == "one_hot";
-    if (!one_hot && std::string_view(node.op->type()) != "embedding") continue;
-    const auto input = std::ranges::find(model.inputs, node.inputs.back());
+    const bool bag = node.op->reads_bags();
+    if (!one_hot && !bag && std::string_view(node.op->type()) != "embedding") continue;
+    const auto input = std::ranges::find(model.inputs, bag ? node.inputs[1] : node.inputs.back());
     if (input == model.inputs.end()) continue;
     const InputSpec& spec = inputs[static_cast<std::size_t>(input - model.inputs.begin())];
     const Shape& shape = one_hot ? node.type.shape : model.graph.node(node.inputs[0]).type.shape;
@@ -117,11 +118,16 @@ Model build_model(VariableStore& store, const JobConfig& config, const DataFacts
   Model model;
   model.mode = mode;
   const std::vector<InputSpec> inputs = data.inputs();
-  std::vector<std::pair<std::string, NodeId>> named;
+  std::vector<NamedInput> named;
   for (const InputSpec& input : inputs) {
     model.inputs.push_back(model.graph.placeholder(input.name, input.dtype(config.model.dtype),
-                                                   batched(input.shape, Shape::kUnknown)));
-    named.emplace_back(input.name, model.inputs.back());
+                                                   input.array_shape(Shape::kUnknown)));
+    // Behind the ids of a bag stand its offsets and weights, which go with them.
+    if (input.is_of_bag() && input.features != Features::ids) {
+      named.back().with.push_back(model.inputs.back());
+    } else {
+      named.push_back({input.name, model.inputs.back()});
+    }
   }
   model.x = model.inputs.front();
   const DType label = data.target == Target::classes ? Dataset::kLabelDType : config.model.dtype;

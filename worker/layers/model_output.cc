@@ -123,7 +123,8 @@ NodeId input_as_target(Model& model, const JobConfig& config) {
   }
   const auto elements = [](const Shape& s) { return with_batch(s, 1).n_elements(); };
   const Shape in = g.node(model.x).type.shape, out = g.node(model.output).type.shape;
-  if (g.node(model.x).type.dtype != g.node(model.output).type.dtype || elements(in) != elements(out)) {
+  if (g.node(model.x).type.dtype != g.node(model.output).type.dtype || in.has(Shape::kRagged) ||
+      elements(in) != elements(out)) {
     fail_output(model, config,
                 fmt::format("the last layer yields {}, the input is {}: with target: input both "
                             "must have the same elements",
@@ -160,12 +161,13 @@ NodeId add_loss(Graph& graph, const LossConfig& loss, NodeId output, NodeId targ
 // loss counts so many times.
 void add_regularization(Model& model, const VariableStore& store) {
   const auto targets = static_cast<double>(model.loss_divisor);
+  const bool is_bag = model.graph.node(model.x).type.shape.has(Shape::kRagged);
+  const NodeId rows = model.weights ? *model.weights : is_bag ? model.y : model.x;
   for (const RegularizationLoss& r : store.regularization_losses()) {
     const NodeId w = model.graph.variable(*r.variable);
     const NodeId term = ops::regularization_loss(
-        model.graph, w, r.regularizer.l1_factor * targets, r.regularizer.l2_factor * targets,
-        model.weights.value_or(model.x), {r.name, r.variable->made_at()},
-        model.weights ? ops::PenaltyTimes::sum : ops::PenaltyTimes::extent);
+        model.graph, w, r.regularizer.l1_factor * targets, r.regularizer.l2_factor * targets, rows,
+        {r.name, r.variable->made_at()}, model.weights ? ops::PenaltyTimes::sum : ops::PenaltyTimes::extent);
     model.penalties.push_back(term);
     model.loss = ops::add(model.graph, model.loss, term, {"loss", ""});
   }

@@ -110,13 +110,14 @@ ModelTree::ModelTree(Graph& graph, VariableStore& store, const JobConfig& config
                      const LayerRegistry& registry)
     : graph_(graph), store_(store), config_(config), mode_(mode), registry_(registry) {}
 
-NodeId ModelTree::build(const std::vector<std::pair<std::string, NodeId>>& inputs) {
+NodeId ModelTree::build(const std::vector<NamedInput>& inputs) {
   std::vector<std::string> names;
-  for (const auto& [name, node] : inputs) {
-    outputs_[name] = {node, "the samples"};
-    names.push_back(name);
+  for (const NamedInput& input : inputs) {
+    outputs_[input.name] = {input.node, "the samples"};
+    names.push_back(input.name);
+    if (!input.with.empty()) bags_[input.node.value] = input.with;
   }
-  if (inputs.size() == 1) outputs_.try_emplace("x", Output{inputs.front().second, "the samples"});
+  if (inputs.size() == 1) outputs_.try_emplace("x", Output{inputs.front().node, "the samples"});
   const ConfigNode& layers = config_.model.layers;
   const bool says = layers.is_list() && !layers.items.empty() &&
                     (layers.items[0].find("input") != nullptr || layers.items[0].find("inputs") != nullptr);
@@ -126,7 +127,7 @@ NodeId ModelTree::build(const std::vector<std::pair<std::string, NodeId>>& input
             fmt::format("the samples have the inputs {}: say which one the layer takes, input: {}",
                         comma_list(names), names.front()));
   }
-  return build_list(layers, "model.layers", inputs.front().second);
+  return build_list(layers, "model.layers", inputs.front().node);
 }
 
 NodeId ModelTree::build_list(const ConfigNode& list, const std::string& path, NodeId input) {
@@ -147,10 +148,10 @@ NodeId ModelTree::build_item(const ConfigNode& item, const std::string& path, No
   }
   const bool is_block =
       item.find("layers") != nullptr || (item.find("type") == nullptr && item.find("reuse") != nullptr);
-  std::vector<NodeId> inputs = inputs_of(item, path, input);
+  const std::vector<NodeId> inputs = inputs_of(item, path, input);
   NodeId output;
   if (!is_block) {
-    output = build_layer(item, path, std::move(inputs));
+    output = build_layer(item, path, inputs);
   } else if (item.find("type") != nullptr) {
     fail_at(*item.find("type"), config_.file, join_keys(path, "type"),
             "a block of layers has no type; remove it, or layers");
@@ -163,9 +164,10 @@ NodeId ModelTree::build_item(const ConfigNode& item, const std::string& path, No
   return output;
 }
 
-NodeId ModelTree::build_layer(const ConfigNode& item, const std::string& path, std::vector<NodeId> inputs) {
+NodeId ModelTree::build_layer(const ConfigNode& item, const std::string& path,
+                              const std::vector<NodeId>& inputs) {
   const LayerType& type = registry_.find(item, config_.file, path);
-  const LayerContext context{graph_,       store_, std::move(inputs),  mode_, item,
+  const LayerContext context{graph_,       store_, with_bags(inputs),  mode_, item,
                              config_.file, path,   ++count_[type.name]};
   const std::size_t begin = graph_.size();
   LayerInfo info = at_position(item, config_.file, path, [&] { return type.build(context); });
@@ -287,6 +289,16 @@ std::vector<NodeId> ModelTree::inputs_of(const ConfigNode& item, const std::stri
   for (std::size_t i = 0; i < many->items.size(); ++i)
     nodes.push_back(find_output(many->items[i], fmt::format("{}.inputs.{}", path, i)));
   return nodes;
+}
+
+std::vector<NodeId> ModelTree::with_bags(const std::vector<NodeId>& nodes) const {
+  std::vector<NodeId> all;
+  for (const NodeId node : nodes) {
+    all.push_back(node);
+    const auto bag = bags_.find(node.value);
+    if (bag != bags_.end()) all.insert(all.end(), bag->second.begin(), bag->second.end());
+  }
+  return all;
 }
 
 std::string ModelTree::place_of(const Mark& mark) const {

@@ -12,6 +12,14 @@
 
 namespace varscope {
 
+// An array of the samples, as layers name it. What goes `with` it is read wherever it is: the offsets and
+// weights of a bag's ids.
+struct NamedInput {
+  std::string name;
+  NodeId node;
+  std::vector<NodeId> with = {};
+};
+
 // Adds the layers of a `model` section to a graph: single layers, blocks under a scope, blocks that repeat,
 // blocks and layers that share another one's variables, and named outputs. One object builds one graph.
 class ModelTree {
@@ -21,13 +29,13 @@ class ModelTree {
 
   // From the data's inputs, by name. The first layer's input is the only one; where there are several, it
   // says which. Returns the last layer's output.
-  NodeId build(const std::vector<std::pair<std::string, NodeId>>& inputs);
+  NodeId build(const std::vector<NamedInput>& inputs);
   std::vector<LayerInfo> take_layers() { return std::move(layers_); }
 
  private:
   NodeId build_list(const ConfigNode& list, const std::string& path, NodeId input);
   NodeId build_item(const ConfigNode& item, const std::string& path, NodeId input);
-  NodeId build_layer(const ConfigNode& item, const std::string& path, std::vector<NodeId> inputs);
+  NodeId build_layer(const ConfigNode& item, const std::string& path, const std::vector<NodeId>& inputs);
   NodeId build_block(const ConfigNode& item, const std::string& path, NodeId input);
   struct BlockKeys {
     ScopeKeys defaults;
@@ -49,6 +57,8 @@ class ModelTree {
                               const std::string& scope) const;
   NodeId build_rounds(const ConfigNode& item, const std::string& path, const Rounds& rounds, NodeId input);
   std::vector<NodeId> inputs_of(const ConfigNode& item, const std::string& path, NodeId previous) const;
+  // Each bag followed by its offsets and weights.
+  std::vector<NodeId> with_bags(const std::vector<NodeId>& nodes) const;
   std::string place_of(const Mark& mark) const;  // "job.yaml:7:5"
   NodeId find_output(const ConfigNode& name, const std::string& path) const;
   void keep_name(const ConfigNode& item, const std::string& path, NodeId output);
@@ -62,10 +72,11 @@ class ModelTree {
     NodeId node;
     std::string made_at;
   };
-  std::map<std::string, Output> outputs_;  // by name
-  std::map<std::string, Rounds> blocks_;   // that are complete, by full scope
-  std::set<std::string> counters_;         // of the repeats that are open
-  std::map<std::string, int> count_;       // layers of each type, in the scope that is open
+  std::map<std::string, Output> outputs_;    // by name
+  std::map<int, std::vector<NodeId>> bags_;  // what goes with the ids of a bag, by their node
+  std::map<std::string, Rounds> blocks_;     // that are complete, by full scope
+  std::set<std::string> counters_;           // of the repeats that are open
+  std::map<std::string, int> count_;         // layers of each type, in the scope that is open
   std::vector<LayerInfo> layers_;
 };
 

@@ -13,7 +13,15 @@ std::size_t row_bytes(const TensorView& array, std::int64_t rows) {
   return rows == 0 ? 0 : array.n_bytes() / static_cast<std::size_t>(rows);
 }
 
-// Values as a trained network may meet them: numbers around 0, any ids.
+constexpr std::int64_t kProbedIds = 3;  // of each row's bag
+
+// Bags of so many ids, however many those have that will come.
+SampleSpec probed(SampleSpec spec) {
+  for (InputSpec& input : spec.inputs) input.most = kProbedIds;
+  return spec;
+}
+
+// Values as a trained network may meet them: numbers around 0, any ids; weights of ids are above 0.
 void fill_random(const InputSpec& input, const TensorView& array, std::uint64_t stream) {
   const RandomStream random(stream, RandomPurpose::test, 0);
   const std::int64_t n = array.shape().n_elements();
@@ -22,10 +30,15 @@ void fill_random(const InputSpec& input, const TensorView& array, std::uint64_t 
     if (array.dtype() == DType::int32) {
       const auto bound = static_cast<std::uint64_t>(std::max<std::int64_t>(1, input.n_ids));
       array.data<std::int32_t>()[i] = static_cast<std::int32_t>(random.below(at, bound));
-    } else if (array.dtype() == DType::float32) {
-      array.data<float>()[i] = static_cast<float>(random.normal(at));
+    } else if (array.dtype() == DType::int64) {
+      array.data<std::int64_t>()[i] = i * kProbedIds;
     } else {
-      array.data<double>()[i] = random.normal(at);
+      const double value = input.is_ragged() ? 0.1 + random.uniform(at) : random.normal(at);
+      if (array.dtype() == DType::float32) {
+        array.data<float>()[i] = static_cast<float>(value);
+      } else {
+        array.data<double>()[i] = value;
+      }
     }
   }
 }
@@ -33,7 +46,7 @@ void fill_random(const InputSpec& input, const TensorView& array, std::uint64_t 
 }  // namespace
 
 Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind)
-    : model_(model), spec_(spec), dtype_(dtype), bind_(bind) {
+    : model_(model), spec_(probed(spec)), dtype_(dtype), bind_(bind) {
   n_outputs_ = with_batch(model.graph.node(model.output).type.shape, 1).n_elements();
   for (const std::int64_t rows : {32, 16, 8, 4, 2, 1}) {
     Block block = make_block(rows);
@@ -51,11 +64,10 @@ Predictor::Block Predictor::make_block(std::int64_t rows) const {
   return block;
 }
 
-void Predictor::run(Block& block, std::int64_t rows, std::vector<double>& out) const {
+void Predictor::run(Block& block, std::span<const TensorView> inputs, std::int64_t rows,
+                    std::vector<double>& out) const {
   block.executor.set_batch(rows);
-  const BatchView view = block.batch.view(rows);
-  for (std::size_t i = 0; i < model_.inputs.size(); ++i)
-    block.executor.feed(model_.inputs[i], view.inputs[i]);
+  for (std::size_t i = 0; i < model_.inputs.size(); ++i) block.executor.feed(model_.inputs[i], inputs[i]);
   for (const Executor::ForwardStep& step : block.executor.forward_steps()) block.executor.forward(step);
   const TensorView& value = block.executor.value(model_.output);
   for (std::int64_t i = 0; i < rows * n_outputs_; ++i) {
@@ -71,13 +83,17 @@ bool Predictor::all_places_agree(Block& block, std::int64_t rows) const {
   std::vector<double> first, moved;
   for (std::int64_t shift = 0; shift < rows; ++shift) {
     for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
+      if (spec_.inputs[k].features == Features::offsets) {
+        std::memcpy(to.inputs[k].bytes(), from.inputs[k].bytes(), from.inputs[k].n_bytes());
+        continue;
+      }
       const std::size_t bytes = row_bytes(from.inputs[k], rows), all = from.inputs[k].n_bytes();
       const std::size_t at = static_cast<std::size_t>(shift) * bytes;
       std::memcpy(to.inputs[k].bytes() + at, from.inputs[k].bytes(), all - at);
       std::memcpy(to.inputs[k].bytes(), from.inputs[k].bytes() + (all - at), at);
     }
     moved.clear();
-    run(block, rows, moved);
+    run(block, to.inputs, rows, moved);
     if (shift == 0) {
       first = moved;
       continue;
@@ -91,17 +107,27 @@ bool Predictor::all_places_agree(Block& block, std::int64_t rows) const {
 std::vector<double> Predictor::outputs(const BatchView& rows, std::int64_t n) {
   std::vector<double> out;
   Block& block = chosen_.front();
-  const BatchView to = block.batch.view(block_);
+  BatchView to = block.batch.view(block_);
   for (std::int64_t begin = 0; begin < n; begin += block_) {
     const std::int64_t here = std::min(block_, n - begin);
     for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
+      if (spec_.inputs[k].is_ragged()) {  // offsets say which part is this block's
+        to.inputs[k] = rows.inputs[k];
+        continue;
+      }
+      if (spec_.inputs[k].features == Features::offsets) {
+        const std::int64_t* offsets = rows.inputs[k].data<std::int64_t>() + begin;
+        for (std::int64_t i = 0; i <= block_; ++i)
+          to.inputs[k].data<std::int64_t>()[i] = offsets[std::min(i, here)];  // then empty bags
+        continue;
+      }
       const std::size_t bytes = row_bytes(rows.inputs[k], n);
       const std::size_t size = static_cast<std::size_t>(here) * bytes;
       std::memcpy(to.inputs[k].bytes(), rows.inputs[k].bytes() + static_cast<std::size_t>(begin) * bytes,
                   size);
       std::memset(to.inputs[k].bytes() + size, 0, to.inputs[k].n_bytes() - size);
     }
-    run(block, block_, out);
+    run(block, to.inputs, block_, out);
     out.resize(static_cast<std::size_t>((begin + here) * n_outputs_));
   }
   return out;

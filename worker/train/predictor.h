@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "worker/data/batch.h"
@@ -14,7 +15,8 @@ namespace varscope {
 // matrix product may add up a row in another order when it stands elsewhere in a batch, or the batch has
 // another size. So the executor always runs blocks of R rows, filled up with zeros, and R is the largest of
 // 32, 16, 8, 4, 2 and 1 for which random rows, moved through all places of a block, have equal bits in each.
-// The order of operations does not depend on the values. Another type of processor may still differ.
+// The order of operations does not depend on the values; bags of ids are filled up with empty ones, and
+// each is added up by itself. Another type of processor may still differ.
 //
 // Owns activations for one block; borrows the model. Not thread-safe.
 class Predictor {
@@ -36,7 +38,8 @@ class Predictor {
   };
   Block make_block(std::int64_t rows) const;
   bool all_places_agree(Block& block, std::int64_t rows) const;
-  void run(Block& block, std::int64_t rows, std::vector<double>& out) const;
+  void run(Block& block, std::span<const TensorView> inputs, std::int64_t rows,
+           std::vector<double>& out) const;
 
   const Model& model_;
   SampleSpec spec_;

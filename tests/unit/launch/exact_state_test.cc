@@ -308,8 +308,20 @@ TEST(ExactState, OfEveryDataSource) {
   rows_of_svm.data = "{type: libsvm, files: " + (dir / "table.svm") + "}";
   Job weighted = classes;
   weighted.data = csv + "y}, weight: {column: b}, features: {x: {columns: [a], transform: standardize}}}}";
-  rows["csv"] = {classes, numbers, weighted};
-  rows["libsvm"] = {rows_of_svm};
+  Job bags = classes, bags_of_svm = rows_of_svm, parted = weighted;
+  bags.data =
+      csv +
+      "y}, features: {tags: {columns: [word, a], split: '1', vocabulary: {size: 9}}, ab: {cross: [a, b], "
+      "hash: 20}}}}";
+  bags.layers =
+      "    - {type: embedding, input: tags, vocabulary: 18, units: 3, combiner: sqrtn, name: t}\n    - {type: embedding, "
+      "input: ab, vocabulary: 20, units: 2}\n    - {type: flatten, name: c}\n    - {type: concat, inputs: [t, c]}\n";
+  bags_of_svm.data = "{type: libsvm, bags: true, files: " + (dir / "table.svm") + "}";
+  bags_of_svm.layers =
+      "    - {type: embedding, vocabulary: 8, units: 4, combiner: sum, regularizer: {type: l2, factor: 0.01}}\n";
+  parted.data += "\n  split: {test: 0.1}";
+  rows["csv"] = {classes, numbers, weighted, bags, parted};
+  rows["libsvm"] = {rows_of_svm, bags_of_svm};
   rows["digits"] = {digits, pairs};
   rows["idx"] = {idx};
   rows["fashion_mnist"] = {fashion};

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -214,6 +215,42 @@ TEST_F(CsvTest, BadRecordsMayBeSkippedAndAreCounted) {
               HasSubstr("2 of 4 records are bad, more than max_bad_share 0.01; the first: "));
 }
 
+TEST_F(CsvTest, TheFirstHundredBadRecordsAreTold) {
+  std::string text = "a,y\n";
+  for (int i = 0; i < 150; ++i) text += "1,0\nx,1\n";
+  write("a.csv", text);
+  const auto data = open("files: a.csv, bad_records: skip, max_bad_share: 0.5, schema: {label: {column: y}}");
+  EXPECT_EQ(data->left_out().n, 150);
+  EXPECT_EQ(data->left_out().of, 300);
+  ASSERT_EQ(data->left_out().first.size(), LeftOut::kMostTold);
+  EXPECT_THAT(data->left_out().first.back(),
+              HasSubstr("a.csv:201:1: column \"a\": expected a number, got \"x\""));
+  EXPECT_EQ(data->only_class(), 0);
+}
+
+// The constants are those of the samples that are trained on, the classes those of all.
+TEST_F(CsvTest, APartOfTheRowsIsForTests) {
+  std::string text = "n,y\n";
+  for (int i = 0; i < 60; ++i) text += fmt::format("{},{}\n", i, i);
+  write("a.csv", text);
+  const DataSourceConfig keys =
+      source("files: a.csv, schema: {label: {column: y}, features: {x: {columns: n, transform: min_max}}}");
+  SourceContext context{.position = DataSplit::train, .root = dir_, .split = SplitConfig{.test = 0.3}};
+  const auto train = open_source(keys, context);
+  context.position = DataSplit::test;
+  context.schema = train->schema();
+  const auto test = open_source(source("files: a.csv"), context);
+  EXPECT_EQ(train->size() + test->size(), 60);
+  EXPECT_EQ(train->n_classes(), 60);
+  std::vector<double> all = labels(*train);
+  EXPECT_EQ(std::ranges::min(numbers(*train)), 0);
+  EXPECT_EQ(std::ranges::max(numbers(*train)), 1);
+  EXPECT_TRUE(std::ranges::is_sorted(all));
+  for (const double label : labels(*test)) all.push_back(label);
+  std::ranges::sort(all);
+  for (std::size_t i = 0; i < 60; ++i) EXPECT_EQ(all[i], static_cast<double>(i));
+}
+
 TEST_F(CsvTest, OtherDataMustHaveTheColumnsAndClasses) {
   write("a.csv", "a,bb,y\n1,2,u\n3,4,v\n");
   const std::string schema = open("files: a.csv, schema: {label: {column: y}}")->schema();
@@ -243,6 +280,16 @@ TEST_F(CsvTest, MistakesOfTheSchemaAreTold) {
               HasSubstr("expected error, mean or a number, got \"some\""));
   EXPECT_THAT(told("columns: [aa], indicator: true"), HasSubstr("needs missing"));
   EXPECT_THAT(told("columns: [aa], hash: 4, transform: log1p"), HasSubstr("are for numbers, not for words"));
+  EXPECT_THAT(told("columns: [aa], split: '|'"), HasSubstr("schema.features.x.split: is for words"));
+  EXPECT_THAT(told("columns: [aa], hash: 4, weights: true"),
+              HasSubstr("say what stands between them, split: \"|\""));
+  EXPECT_THAT(told("columns: [aa], hash: 4, weights: true, split: ':'"),
+              HasSubstr("stands before the weights"));
+  EXPECT_THAT(told("cross: [aa, width]"), HasSubstr("schema.features.x.cross: needs hash"));
+  EXPECT_THAT(told("cross: [aa], hash: 4"), HasSubstr("names one column; it takes two or more"));
+  EXPECT_THAT(told("cross: [aa, width], columns: aa, hash: 4"), HasSubstr("remove one of them"));
+  EXPECT_THAT(told("cross: [aa, width], split: '|', hash: 4"), HasSubstr("cannot be crossed"));
+  EXPECT_THAT(told("hash: 4"), HasSubstr("schema.features.x.columns: missing"));
   EXPECT_THAT(told("columns: [aa], hsah: 4"), HasSubstr("did you mean \"hash\"?"));
   EXPECT_THAT(thrown([&] { open("files: a.csv"); }),
               HasSubstr("schema: missing; it says which column is the label"));
@@ -260,6 +307,81 @@ TEST(Numbers, AreReadAsPeopleWriteThem) {
   for (const char* text :
        {"", " ", "+", "nan", "inf", "-inf", "0x10", "1,5", "1 2", "1e999", "--1", "+-1", "1e"})
     EXPECT_FALSE(number_in(text)) << text;
+}
+
+// Arrays of a bag: ids, offsets, weights.
+struct BagArrays {
+  std::vector<double> ids, offsets, weights;
+};
+BagArrays bag_of(const Dataset& data, const std::vector<std::int64_t>& rows, std::size_t first = 0) {
+  const auto n = std::ssize(rows);
+  const Batch batch(data.spec(), DType::float64, n);
+  const BatchView view = batch.view(n);
+  data.read(rows, view);
+  BagArrays arrays;
+  for (const std::int64_t at : view.inputs[first + 1].as<std::int64_t>())
+    arrays.offsets.push_back(static_cast<double>(at));
+  for (std::int64_t i = 0; i < view.inputs[first + 1].as<std::int64_t>().back(); ++i) {
+    arrays.ids.push_back(view.inputs[first].data<std::int32_t>()[i]);
+    if (view.inputs.size() > first + 2) arrays.weights.push_back(view.inputs[first + 2].data<double>()[i]);
+  }
+  return arrays;
+}
+
+TEST_F(CsvTest, ACellOfSeveralWordsIsABag) {
+  write("a.csv", "t,y\nb|a,0\n,1\n b | c||b,0\n");
+  const auto data = open(
+      "files: a.csv, schema: {label: {column: y}, features: {t: {columns: t, split: '|', vocabulary: {size: 3}}}}");
+  ASSERT_EQ(data->inputs().size(), 2U);
+  EXPECT_EQ(data->inputs()[0], (InputSpec{"t", Shape{Shape::kRagged}, Features::ids, 3, 3}));
+  EXPECT_EQ(data->inputs()[1], (InputSpec{"t/offsets", Shape{Shape::kBounds}, Features::offsets}));
+  // b is met three times, a and c once: of these a is the first by its bytes, and c has no id.
+  const BagArrays all = bag_of(*data, {0, 1, 2});
+  EXPECT_THAT(all.ids, ElementsAre(1, 2, 1, 0, 1));
+  EXPECT_THAT(all.offsets, ElementsAre(0, 2, 2, 5));
+  const BagArrays some = bag_of(*data, {2, 0});
+  EXPECT_THAT(some.ids, ElementsAre(1, 0, 1, 1, 2));
+  EXPECT_THAT(some.offsets, ElementsAre(0, 3, 5));
+  EXPECT_EQ(schema_from_json(data->schema()), schema_from_json(to_json(schema_from_json(data->schema()))));
+  write("b.csv", "y,t\n0,new|a|b|newer\n");
+  const auto other = open("files: b.csv", data->schema());
+  EXPECT_THAT(bag_of(*other, {0}).ids, ElementsAre(0, 2, 1, 0));
+  EXPECT_EQ(other->unknown_words().n, 2);
+  EXPECT_EQ(other->unknown_words().of, 4);
+}
+
+TEST_F(CsvTest, WordsOfABagHaveWeights) {
+  write("a.csv", "t,u,y\nb:0.5|http://x:2,p,0\nb,,1\n");
+  const auto data = open(
+      "files: a.csv, schema: {label: {column: y}, features: {t: {columns: [t, u], split: '|', weights: true, hash: 10}}}");
+  ASSERT_EQ(data->inputs().size(), 3U);
+  EXPECT_EQ(data->inputs()[2], (InputSpec{"t/weights", Shape{Shape::kRagged}, Features::real, 0, 3}));
+  const BagArrays all = bag_of(*data, {0, 1});
+  EXPECT_THAT(all.weights, ElementsAre(0.5, 2, 1, 1));
+  EXPECT_THAT(all.offsets, ElementsAre(0, 3, 4));
+  EXPECT_EQ(all.ids[0], all.ids[3]);
+  EXPECT_GE(all.ids[2], 10) << "each column has ids of its own";
+  for (const char* cell : {"b:", "b:x", "b:nan", ":2"}) {
+    write("c.csv", std::string("t,u,y\nb,p,0\n") + cell + ",p,1\n");
+    EXPECT_THAT(
+        thrown([&] { open("files: c.csv", data->schema()); }),
+        HasSubstr(std::string("c.csv:3:1: column \"t\": expected words, or word:weight, got \"") + cell));
+  }
+}
+
+TEST_F(CsvTest, WordsOfSeveralColumnsAreCrossed) {
+  write("a.csv", "p,q,y\na,bc,0\nab,c,1\na,bc,1\n");
+  const auto data =
+      open("files: a.csv, schema: {label: {column: y}, features: {pq: {cross: [p, q], hash: 1000}}}");
+  const std::vector<double> ids = numbers(*data);
+  EXPECT_EQ(data->inputs()[0].n_ids, 1000);
+  EXPECT_EQ(ids[0], ids[2]);
+  EXPECT_NE(ids[0], ids[1]);
+  EXPECT_EQ(schema_from_json(data->schema()), schema_from_json(to_json(schema_from_json(data->schema()))));
+  write("b.csv", "y,q,p\n0,bc,a\n");
+  EXPECT_THAT(numbers(*open("files: b.csv", data->schema())), ElementsAre(ids[0]));
+  write("c.csv", "y,q\n0,bc\n");
+  EXPECT_THAT(thrown([&] { open("files: c.csv", data->schema()); }), HasSubstr("has no column \"p\""));
 }
 
 TEST_F(CsvTest, RowsHaveWeights) {
@@ -352,6 +474,29 @@ TEST_F(LibsvmTest, RowsHaveWeights) {
                                     HasSubstr("a:3 has none")));
   EXPECT_THAT(told("1\n2\n3\n4\n"), HasSubstr("w:4: a weight more than there are rows, which are 3"));
   EXPECT_THAT(told("0\n0\n0\n"), HasSubstr("all weights are 0"));
+}
+
+TEST_F(LibsvmTest, RowsMayBeBags) {
+  const auto data = open_svm("1 1:0.5 7:2\n0\n0 2:-1\n", ", bags: true");
+  ASSERT_EQ(data->inputs().size(), 3U);
+  EXPECT_EQ(data->inputs()[0], (InputSpec{"x", Shape{Shape::kRagged}, Features::ids, 7, 2}));
+  const BagArrays all = bag_of(*data, {2, 1, 0});
+  EXPECT_THAT(all.ids, ElementsAre(1, 0, 6));
+  EXPECT_THAT(all.offsets, ElementsAre(0, 1, 1, 3));
+  EXPECT_THAT(all.weights, ElementsAre(-1, 0.5, 2));
+  EXPECT_THAT(bag_of(*open_svm("1 3:4\n", ", bags: true", data->schema()), {0}).ids, ElementsAre(2));
+  EXPECT_THAT(thrown([&] { open_svm("1 8:4\n", ", bags: true", data->schema()); }),
+              HasSubstr("a:1:3: feature 8 is beyond those of the training data, which end at 7"));
+}
+
+TEST_F(LibsvmTest, BadRowsMayBeSkippedAndAreCounted) {
+  const auto data = open_svm("1 1:1\nx y\n0 2:1\n1 3:1 2:1\n", ", bad_records: skip, max_bad_share: 0.5");
+  EXPECT_EQ(data->size(), 2);
+  EXPECT_EQ(data->left_out().n, 2);
+  EXPECT_EQ(data->left_out().of, 4);
+  EXPECT_THAT(data->left_out().first[1], HasSubstr("a:4:7: index 2 is not greater than the one before"));
+  EXPECT_THAT(thrown([&] { open_svm("1 1:1\nx y\n", ", bad_records: skip, max_bad_share: 0.1"); }),
+              HasSubstr("1 of 2 records are bad, more than max_bad_share 0.1; the first: "));
 }
 
 TEST_F(LibsvmTest, WhatIsNoRowIsToldInPlace) {
