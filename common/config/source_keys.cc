@@ -149,10 +149,14 @@ void TableSchemaKeys::describe(Keys& keys) {
 void CsvSource::describe(Keys& keys) {
   keys.required_key("files", files, "files in CSV, plain or gzip; * and ? stand for parts of names, sorted",
                     kFilesRule);
-  keys.key("delimiter", delimiter, "what stands between two cells: one character, or tab");
-  keys.key("header", header,
-           "true: the first line of each file names the columns; false: none does; or the names",
-           {.type_name = "true, false or a list of names"});
+  keys.key(
+      "delimiter", delimiter,
+      "what stands between two cells: one character, or tab; without it a comma, in data.test that of data.train");
+  keys.key(
+      "header", header,
+      "true: the first line of each file names the columns; false: none does; or the names. Without it true, in "
+      "data.test that of data.train",
+      {.type_name = "true, false or a list of names"});
   keys.key("from", from, "where the part of the records that is read begins, of 1", {.min = 0, .below = 1});
   keys.key("to", to, "where it ends, of 1: to: 0.8 and in data.test from: 0.8 split a table by position",
            {.max = 1, .above = 0});
@@ -161,6 +165,12 @@ void CsvSource::describe(Keys& keys) {
       "how columns become samples; required in data.train, and that of data.train in data.test");
   describe_bad_records(keys, "the wrong number of cells, a bad number or an unknown class", bad_records,
                        max_bad_share);
+}
+
+void CsvSource::resolve(DataSplit position) {
+  if (position == DataSplit::test) return;
+  if (delimiter.empty()) delimiter = ",";
+  if (header.is_null()) header = ConfigNode::plain("true");
 }
 
 void LibsvmSource::describe(Keys& keys) {

@@ -117,14 +117,15 @@ struct TableSchemaKeys {
 };
 
 struct CsvSource {
-  ConfigNode files;  // a text or a list of them
-  std::string delimiter = ",";
-  ConfigNode header = ConfigNode::plain("true");  // true, false, or the columns' names
-  double from = 0, to = 1;                        // the part of the records that is read
+  ConfigNode files;         // a text or a list of them
+  std::string delimiter;    // "": that of data.train; set in data.train after parse_job
+  ConfigNode header;        // true, false, or the columns' names; null: as delimiter
+  double from = 0, to = 1;  // the part of the records that is read
   std::optional<TableSchemaKeys> schema;
   BadRecords bad_records = BadRecords::fail;
   double max_bad_share = 0.01;
   void describe(Keys& keys);
+  void resolve(DataSplit position);
   bool predicts_numbers() const { return schema && schema->label.type == LabelType::number; }
   bool operator==(const CsvSource&) const = default;
 };

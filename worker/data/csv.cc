@@ -51,14 +51,20 @@ std::vector<std::int64_t> rows_between(std::int64_t begin, std::int64_t end) {
   return rows;
 }
 
+// What a column without a name is called.
+std::string number_name(std::size_t column) { return fmt::format("column {}", column); }
+
 class CsvTable : public RowStream {
  public:
   CsvTable(const CsvSource& source, const SourceContext& context)
-      : source_(source),
-        context_(context),
-        delimiter_(delimiter_of(source.delimiter)),
-        files_(files_of(source.files, context.root)) {
-    const ConfigNode& header = source.header;
+      : source_(source), context_(context), files_(files_of(source.files, context.root)) {
+    // What data.test does not say is as in data.train.
+    const auto* train = context.train == nullptr ? nullptr : context.train->get<CsvSource>();
+    if (source_.delimiter.empty() && train != nullptr) source_.delimiter = train->delimiter;
+    if (source_.header.is_null() && train != nullptr) source_.header = train->header;
+    source_.resolve(DataSplit::train);
+    delimiter_ = delimiter_of(source_.delimiter);
+    const ConfigNode& header = source_.header;
     has_header_ = header.is_scalar() && header.scalar == "true";
     if (header.is_list()) header_ = texts_of(header);
     if (!has_header_ && !header.is_list() && !(header.is_scalar() && header.scalar == "false"))
@@ -140,14 +146,20 @@ class CsvTable : public RowStream {
   }
 
   void take_header(const CsvReader& reader, const CsvRecord& record) {
-    const std::vector<std::string> names = names_of(record);
+    if (!record.problem.empty())
+      fail(ErrorKind::data, "{}: {}", TextPlace{reader.name(), record.line, record.problem_column}.str(),
+           record.problem);
+    std::vector<std::string> names = names_of(record);
+    std::vector<std::int64_t> nameless;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (!names[i].empty()) continue;
+      names[i] = number_name(i);
+      nameless.push_back(static_cast<std::int64_t>(i));
+    }
     if (header_.empty()) {
       header_ = names;
-      for (std::size_t i = 0; i < names.size(); ++i) {
-        if (!names[i].empty() && std::ranges::count(names, names[i]) > 1)
-          fail(ErrorKind::data, "{}: two columns are called {}", reader.place(record, i).str(),
-               shown_cell(names[i]));
-      }
+      nameless_ = std::move(nameless);
+      check_names(reader, record);
     } else if (names != header_) {
       fail(ErrorKind::data, "{}: another header than that of {}", reader.place(record, 0).str(),
            files_.front().string());
@@ -155,16 +167,26 @@ class CsvTable : public RowStream {
     if (!builder_) begin(record);
   }
 
+  void check_names(const CsvReader& reader, const CsvRecord& record) const {
+    for (std::size_t i = 0; i < header_.size(); ++i) {
+      const std::string& name = header_[i];
+      if (std::ranges::count(header_, name) < 2) continue;
+      fail(ErrorKind::data, "{}: two columns are called {}; {}", reader.place(record, i).str(),
+           shown_cell(name),
+           number_in(name) ? "if the first line is no header, say header: false" : "rename one of them");
+    }
+  }
+
   void begin(const CsvRecord& record) {
     if (header_.empty()) {
-      for (std::size_t i = 0; i < record.cells.size(); ++i) header_.push_back(fmt::format("column {}", i));
+      for (std::size_t i = 0; i < record.cells.size(); ++i) header_.push_back(number_name(i));
     }
     if (context_.schema.empty()) {
       if (!source_.schema)
         fail(ErrorKind::config,
              "schema: missing; it says which column is the label: schema: {{label: {{column: {}}}}}",
              header_.back());
-      builder_.emplace(resolve_schema(*source_.schema, header_), false);
+      builder_.emplace(resolve_schema(*source_.schema, header_, nameless_), false);
       return;
     }
     TableSchema schema = schema_from_json(context_.schema);
@@ -259,10 +281,11 @@ class CsvTable : public RowStream {
 
   CsvSource source_;
   SourceContext context_;
-  char delimiter_;
+  char delimiter_ = ',';
   std::vector<std::filesystem::path> files_;
   bool has_header_ = true;
   std::vector<std::string> header_;
+  std::vector<std::int64_t> nameless_;  // columns to which the header gives no name
   std::optional<CsvReader> reader_;
   CsvRecord record_;
   std::size_t at_file_ = 0;

@@ -89,7 +89,15 @@ bool CsvReader::next_line(std::string& line) {
   }
   if (any) ++line_;
   if (any && line_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
+  if (any && line_ == 1 && (line.starts_with("\xff\xfe") || line.starts_with("\xfe\xff")))
+    fail(ErrorKind::data, "{}: is text in UTF-16; save it as UTF-8", name_);
   return any;
+}
+
+// Of the record's text; spaces that delimit cells stay.
+std::size_t CsvReader::behind_spaces(std::size_t at) const {
+  if (delimiter_ == ' ') return at;
+  return std::min(record_.find_first_not_of(' ', at), record_.size());
 }
 
 bool CsvReader::next(CsvRecord& record) {
@@ -122,14 +130,15 @@ void CsvReader::cut(CsvRecord& record) {
   while (true) {
     const std::size_t begin = at;
     record.columns.push_back(static_cast<std::int64_t>(begin - line_begin) + 1);
-    if (at >= record_.size() || record_[at] != '"') {
+    const std::size_t first = behind_spaces(at);
+    if (first == record_.size() || record_[first] != '"' || delimiter_ == '\0') {
       at = std::min(record_.find(delimiter_, at), record_.size());
       std::size_t size = at - begin;
       if (at == record_.size() && size > 0 && record_[at - 1] == '\r') --size;
       cells.push_back({false, begin, size});
     } else {
       const std::size_t copy = cells_.size();
-      ++at;
+      at = first + 1;
       bool is_open = true;
       while (is_open) {
         const std::size_t quote = record_.find('"', at);
@@ -155,6 +164,7 @@ void CsvReader::cut(CsvRecord& record) {
         if (is_open) cells_ += record_[at++];
       }
       cells.push_back({true, copy, cells_.size() - copy});
+      at = behind_spaces(at);
       if (at < record_.size() && record_[at] != delimiter_ &&
           record_.compare(at, std::string::npos, "\r") != 0)
         problem("text behind a closing quote", at - line_begin);
@@ -165,8 +175,16 @@ void CsvReader::cut(CsvRecord& record) {
   }
   if (const std::size_t nul = record_.find('\0'); nul != std::string::npos)
     problem("a NUL byte: is it text, plain or gzip?", nul);
-  for (const Cell& c : cells)
+  const bool has_return = record_.find('\r') + 1 < record_.size();
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const Cell& c = cells[i];
     record.cells.push_back(std::string_view(c.is_copied ? cells_ : record_).substr(c.begin, c.size));
+    const std::size_t stray =
+        has_return && !c.is_copied ? record.cells[i].find('\r') : std::string_view::npos;
+    if (stray != std::string_view::npos)
+      problem("a carriage return (CR) within a line; lines end with LF or CRLF",
+              static_cast<std::size_t>(record.columns[i] - 1) + stray);
+  }
 }
 
 }  // namespace varscope

@@ -26,14 +26,14 @@ struct CsvRecord {
   std::vector<std::string_view> cells;
   std::vector<std::int64_t> columns;  // where each cell begins in its line
   std::int64_t line = 0;              // where the record begins
-  std::string problem;                // why the cells are not to be trusted: text behind a quote, a NUL
+  std::string problem;                // why the cells are not to be trusted: text behind a quote, a NUL, a CR
   std::int64_t problem_column = 0;
 };
 
 // Reads comma separated text, plain or gzip, front to back, in constant memory: RFC 4180 with any one-byte
-// delimiter. A cell that begins with a quote ends with one; "" inside is a quote, and delimiters and line
-// ends inside count as text. Lines end with LF or CRLF; the last one may have no end. A byte order mark at
-// the beginning is read over, and so are blank lines. Not thread-safe.
+// delimiter. A cell that begins with a quote, after spaces or not, ends with one; "" inside is a quote, and
+// delimiters and line ends inside count as text. Lines end with LF or CRLF; the last one may have no end. A
+// byte order mark at the beginning is read over, and so are blank lines. Not thread-safe.
 class CsvReader {
  public:
   // Throws Error(data) for a file that cannot be read.
@@ -50,6 +50,7 @@ class CsvReader {
  private:
   bool next_line(std::string& line);  // without its end
   void cut(CsvRecord& record);
+  std::size_t behind_spaces(std::size_t at) const;
 
   std::string name_;
   char delimiter_;

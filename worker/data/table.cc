@@ -17,6 +17,9 @@ namespace {
 
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
+constexpr const char* kNoAnswer =
+    "rows without an answer cannot be learnt from: take them out, or say bad_records: skip";
+
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t");
   if (begin == std::string_view::npos) return {};
@@ -311,18 +314,25 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
   for (const TableColumn& c : schema_.label.columns) {
     if (schema_.label.is_absent) continue;
     if (schema_.label.type == LabelType::number) {
+      if (says_nothing(cell(c))) {
+        throw BadCell{c.index, fmt::format("column \"{}\": has no value ({}); {}", c.name,
+                                           shown_cell(cell(c)), kNoAnswer)};
+      }
       row_targets_.push_back(number(c, cell(c)));
       continue;
     }
     name = class_name(cell(c));
-    if (name.empty()) throw BadCell{c.index, fmt::format("column \"{}\": has no class", c.name)};
+    if (name.empty())
+      throw BadCell{c.index, fmt::format("column \"{}\": has no class; {}", c.name, kNoAnswer)};
     const std::vector<std::string>& classes = schema_.label.classes;
     if (!classes.empty() && std::ranges::find(classes, name) == classes.end()) {
       std::vector<std::string> shown(classes.begin(),
                                      classes.begin() + std::min<std::ptrdiff_t>(20, std::ssize(classes)));
       if (shown.size() < classes.size()) shown.emplace_back("...");
-      throw BadCell{c.index, fmt::format("column \"{}\": {} is no class; there are {}", c.name,
-                                         shown_cell(name), comma_list(shown))};
+      throw BadCell{c.index,
+                    fmt::format("column \"{}\": {} is no class; there are {} (classes: of the label in the "
+                                "schema names others)",
+                                c.name, shown_cell(name), comma_list(shown))};
     }
   }
   if (schema_.weight) {

@@ -62,7 +62,9 @@ struct FeatureKeys {
 
 class Resolver {
  public:
-  Resolver(const TableSchemaKeys& keys, std::span<const std::string> header) : keys_(keys), header_(header) {}
+  Resolver(const TableSchemaKeys& keys, std::span<const std::string> header,
+           std::span<const std::int64_t> nameless)
+      : keys_(keys), header_(header), nameless_(nameless) {}
 
   TableSchema resolve() {
     TableSchema schema;
@@ -108,10 +110,12 @@ class Resolver {
   TableInput all_others() const {
     TableInput input;
     for (std::size_t i = 0; i < header_.size(); ++i) {
-      if (!used_.contains(static_cast<std::int64_t>(i)))
-        input.columns.push_back({.name = header_[i], .index = static_cast<std::int64_t>(i)});
+      const auto index = static_cast<std::int64_t>(i);
+      if (!used_.contains(index) && std::ranges::find(nameless_, index) == nameless_.end())
+        input.columns.push_back({.name = header_[i], .index = index});
     }
-    if (input.columns.empty()) fail(ErrorKind::config, "schema: the table has no column besides the label");
+    if (input.columns.empty())
+      fail(ErrorKind::config, "schema: the table has no column with a name besides the label");
     return input;
   }
 
@@ -238,6 +242,15 @@ class Resolver {
     std::vector<std::string> known(header_.begin(), header_.end());
     const std::string hint = did_you_mean(name, known);
     if (known.size() > 20) known.resize(20), known.emplace_back("...");
+    for (const auto& [c, delimiter] :
+         {std::pair{';', "';'"}, std::pair{'\t', "tab"}, std::pair{'|', "'|'"}}) {
+      if (header_.size() != 1 || known[0].find(c) == std::string::npos) continue;
+      fail(
+          ErrorKind::config,
+          "{}: the table has no column \"{}\": its first line is one cell, {}; say what stands between cells, "
+          "delimiter: {}",
+          path, name, shown_cell(known[0]), delimiter);
+    }
     fail(ErrorKind::config, "{}: the table has no column \"{}\"{}{}", path, name, hint,
          hint.empty() ? fmt::format("; it has {} columns: {}", header_.size(), comma_list(known)) : "");
   }
@@ -270,6 +283,7 @@ class Resolver {
 
   const TableSchemaKeys& keys_;
   std::span<const std::string> header_;
+  std::span<const std::int64_t> nameless_;
   std::map<std::int64_t, std::string> used_;
 };
 
@@ -337,8 +351,9 @@ std::vector<InputSpec> TableInput::specs() const {
   return specs;
 }
 
-TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header) {
-  return Resolver(keys, header).resolve();
+TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header,
+                           std::span<const std::int64_t> nameless) {
+  return Resolver(keys, header, nameless).resolve();
 }
 
 std::string explain_table_features() {

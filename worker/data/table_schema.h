@@ -89,9 +89,10 @@ struct TableSchema {
 };
 
 // The columns that the keys name, before any constant is known. `header` has the columns' names, in their
-// order. `path` is that of the source, for messages: "data.train". Throws Error(config): a column that does
-// not exist, or is named twice, with the nearest name; keys that do not fit each other.
-TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header);
+// order; `nameless` columns are no features unless they are named by their numbers. Throws Error(config): a
+// column that does not exist, or is named twice, with the nearest name; keys that do not fit each other.
+TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header,
+                           std::span<const std::int64_t> nameless = {});
 
 // The keys of an input of schema.features, for --explain.
 std::string explain_table_features();

@@ -1,5 +1,6 @@
 #include "worker/layers/model_output.h"
 
+#include "common/config/source_keys.h"
 #include "worker/ops/losses.h"
 #include "worker/ops/metric_ops.h"
 #include "worker/ops/ops.h"
@@ -66,6 +67,14 @@ void check_numbers(const Model& model, const JobConfig& config, const Shape& out
                   output.str(), data.label_shape.n_elements(), data.label_shape.n_elements()));
 }
 
+// A table's label is a class unless its config says otherwise.
+const char* number_hint(const JobConfig& config) {
+  const auto* csv = config.data.train.get<CsvSource>();
+  const auto* libsvm = config.data.train.get<LibsvmSource>();
+  if (csv != nullptr) return "; a label that is a number to estimate has type: number in the schema";
+  return libsvm != nullptr ? "; a label that is a number to estimate is said so: label: number" : "";
+}
+
 void check_labels(const Model& model, const JobConfig& config, const Shape& output, const DataFacts& data) {
   check_rank(model, config, output, data);
   const std::int64_t units = output[output.rank() - 1], classes = data.n_classes;
@@ -76,8 +85,8 @@ void check_labels(const Model& model, const JobConfig& config, const Shape& outp
         fail_output(
             model, config,
             fmt::format("the last layer has {} outputs, but the data has {} classes; loss {} needs one "
-                        "output per class",
-                        units, classes, loss));
+                        "output per class{}",
+                        units, classes, loss, number_hint(config)));
       }
       const std::size_t n = config.model.loss.class_weights.size();
       if (n == 0 || n == static_cast<std::size_t>(units)) return;
@@ -91,8 +100,8 @@ void check_labels(const Model& model, const JobConfig& config, const Shape& outp
       if (classes > 2) {
         fail_output(model, config,
                     fmt::format("the data has {} classes; loss sigmoid_cross_entropy is for 2. Use "
-                                "softmax_cross_entropy with {} outputs",
-                                classes, classes));
+                                "softmax_cross_entropy with {} outputs{}",
+                                classes, classes, number_hint(config)));
       }
       return;
     case LossType::poisson:

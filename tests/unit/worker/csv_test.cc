@@ -191,16 +191,74 @@ TEST_F(CsvTest, BadRecordsAreToldInPlace) {
   EXPECT_EQ(told("a,y\n1,0\n2,0,9\n"), at + ":3: 3 cells where 2 are expected: \"2 | 0 | 9\"");
   EXPECT_EQ(told("a,y\n1,0\n0x3,1\n"), at + ":3:1: column \"a\": expected a number, got \"0x3\"");
   EXPECT_EQ(told("a,y\n1,0\n1e999,1\n"), at + ":3:1: column \"a\": expected a number, got \"1e999\"");
-  EXPECT_EQ(told("a,y\n1,0\n2,\n"), at + ":3:3: column \"y\": has no class");
+  EXPECT_EQ(
+      told("a,y\n1,0\n2,\n"),
+      at +
+          ":3:3: column \"y\": has no class; rows without an answer cannot be learnt from: take them out, or say "
+          "bad_records: skip");
   EXPECT_THAT(told("a,y\n1,0\n\"2,1\n3,1\n"),
               StartsWith(at + ":3:1: a quote that is not closed by the end of the file"));
   EXPECT_EQ(told("a,y\n1,0\n\"2\"x,1\n"), at + ":3:4: text behind a closing quote");
   EXPECT_THAT(told(std::string("a,y\n1,0\n2\0,1\n", 13)), StartsWith(at + ":3:2: a NUL byte"));
   EXPECT_EQ(told("a,y\n"), at + ": has no samples; is there more than a header?");
   EXPECT_EQ(told(""), at + ": has no records");
-  EXPECT_EQ(told("a,a\n1,0\n"), at + ":1:1: two columns are called \"a\"");
+  EXPECT_EQ(told("a,a\n1,0\n"), at + ":1:1: two columns are called \"a\"; rename one of them");
   EXPECT_THAT(told("a,x\n1,0\n"),
               HasSubstr("config: schema.label: the table has no column \"y\"; it has 2 columns: a, x"));
+}
+
+// What spreadsheets and other programs write, and what is said of what cannot be read.
+TEST_F(CsvTest, OddTables) {
+  const auto read = [&](const std::string& text, const std::string& more = "") {
+    write("a.csv", text);
+    return open("files: a.csv, schema: {label: {column: y}}" + more);
+  };
+  const auto told = [&](const std::string& text, const std::string& more = "") {
+    return thrown([&] { read(text, more); });
+  };
+  // Spaces around quotes; columns without a name, such as the index that pandas writes, are no features.
+  EXPECT_THAT(numbers(*read("a, \"b\" ,y\n1, \"2\" ,\"p\"\n3,  4,q\n")), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(numbers(*read(",a,y,\n0,5,p,\n1,6,q,\n")), ElementsAre(5, 6));
+  EXPECT_THAT(numbers(*open("files: a.csv, schema: {label: {column: y}, features: {x: {columns: [0, a]}}}")),
+              ElementsAre(0, 5, 1, 6));
+  EXPECT_THAT(
+      told("a;b;y\n1;2;p\n"),
+      HasSubstr("its first line is one cell, \"a;b;y\"; say what stands between cells, delimiter: ';'"));
+  EXPECT_THAT(told("a\tb\ty\n1\t2\tp\n"),
+              HasSubstr("\"a?b?y\"; say what stands between cells, delimiter: tab"));
+  EXPECT_THAT(told(std::string("\xff\xfe"
+                               "a\0,\0y\0\n\0",
+                               10)),
+              HasSubstr("a.csv: is text in UTF-16; save it as UTF-8"));
+  EXPECT_THAT(told("a,y\r1,p\r2,q\r"),
+              HasSubstr("a.csv:1:4: a carriage return (CR) within a line; lines end with LF or CRLF"));
+  EXPECT_THAT(told("1,1,0\n2,3,1\n"),
+              HasSubstr("two columns are called \"1\"; if the first line is no header, say header: false"));
+  write("a.csv", "a,y\n1,2\n2,NA\n");
+  EXPECT_THAT(
+      thrown([&] { open("files: a.csv, schema: {label: {column: y, type: number}}"); }),
+      HasSubstr(
+          "a.csv:3:3: column \"y\": has no value (\"NA\"); rows without an answer cannot be learnt from"));
+}
+
+TEST_F(CsvTest, TestDataAreReadAsTheTrainingDataAreUnlessTheySayOtherwise) {
+  write("a.csv", "1;0\n2;1\n");
+  write("b.csv", "0,1\n5,0\n");
+  const DataSourceConfig train =
+      source("files: a.csv, delimiter: ';', header: false, schema: {label: {column: 1}}");
+  const std::string schema = open_source(train, {.root = dir_})->schema();
+  const auto test = [&](const std::string& keys) {
+    const JobConfig job = parse_job(
+        read_yaml_text("job: {name: t}\ndata: {train: {type: csv, files: a}, test: {type: csv, " + keys +
+                           "}}\nmodel: {loss: softmax_cross_entropy, layers: [{type: "
+                           "dense, units: 2}]}\n",
+                       "job.yaml"),
+        "job.yaml");
+    return numbers(*open_source(
+        *job.data.test, {.position = DataSplit::test, .train = &train, .root = dir_, .schema = schema}));
+  };
+  EXPECT_THAT(test("files: a.csv"), ElementsAre(1, 2));
+  EXPECT_THAT(test("files: b.csv, delimiter: ',', header: [column 0, column 1]"), ElementsAre(0, 5));
 }
 
 TEST_F(CsvTest, BadRecordsMayBeSkippedAndAreCounted) {
