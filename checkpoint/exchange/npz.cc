@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "checkpoint/exchange/npy.h"
-#include "checkpoint/exchange/zip_archive.h"
 #include "checkpoint/storage/atomic_file.h"
 #include "common/base/error.h"
+#include "common/files/zip_archive.h"
 
 namespace varscope {
 namespace {
@@ -20,16 +20,19 @@ std::unique_ptr<TensorSource> parse(std::unique_ptr<ReadFile> file, Widen how, R
   std::vector<FileSource::Place> places;
   std::set<std::string> names;
   std::uint64_t n_read = 0;  // no more than there is, however often the directory names it
-  for (const ZipMember& m : read_zip_directory(*file)) {
-    std::uint64_t begin = zip_data_of(*file, m);
+  const RandomBytes bytes = bytes_of(*file);
+  for (const ZipMember& m : read_zip_directory(bytes)) {
+    if (m.is_compressed())
+      fail(ErrorKind::checkpoint, "has the compressed member \"{}\"; save it with numpy.savez", m.name);
+    std::uint64_t begin = zip_data_of(bytes, m);
     n_read += m.size;
     if (n_read > file->size()) fail(ErrorKind::checkpoint, "is damaged: its members overlap");
-    check_zip_crc(*file, begin, m);
+    check_zip_crc(bytes, begin, m);
     if (!m.name.ends_with(kSuffix))
       fail(ErrorKind::checkpoint, "has the member \"{}\", which is no array", m.name);
     StoredType type;
     tensors.push_back(
-        read_npy(*file, m.name.substr(0, m.name.size() - kSuffix.size()), m.size, how, begin, type));
+        read_npy(bytes, m.name.substr(0, m.name.size() - kSuffix.size()), m.size, how, begin, type));
     places.push_back({0, begin, type});
     note_widening(notes, type, tensors.back().name);
     if (!names.insert(m.name).second) fail(ErrorKind::checkpoint, "has two members \"{}\"", m.name);

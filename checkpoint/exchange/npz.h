@@ -8,8 +8,8 @@
 
 namespace varscope {
 
-// NumPy's .npz: a zip archive (zip_archive.h) with a member "<name>.npy" (npy.h) per tensor, stored without
-// compression, as numpy.savez writes it.
+// NumPy's .npz: a zip archive (common/files/zip_archive.h) with a member "<name>.npy" (npy.h) per tensor,
+// stored without compression, as numpy.savez writes it.
 
 // Reads each tensor twice: its checksum stands before it. Throws Error(checkpoint) for a name that a zip
 // archive cannot have.

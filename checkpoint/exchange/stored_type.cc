@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "checkpoint/format/elements.h"
 #include "common/base/error.h"
+#include "common/files/half.h"
 
 namespace varscope {
 namespace {
@@ -23,18 +22,6 @@ template <class Matches>
 const ForeignType* find(Matches matches) {
   const auto it = std::ranges::find_if(kTypes, matches);
   return it == kTypes.end() ? nullptr : &*it;
-}
-
-// IEEE 754 binary16.
-float from_half(std::uint16_t bits) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16;
-  const std::uint32_t exponent = bits >> 10 & 0x1fU, fraction = bits & 0x3ffU;
-  if (exponent == 0) {  // zero and subnormal: fraction * 2^-24, exact in a float32
-    const float magnitude = std::ldexp(static_cast<float>(fraction), -24);
-    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
-  }
-  const std::uint32_t widened = exponent == 0x1f ? 0xffU : exponent + 127 - 15;
-  return std::bit_cast<float>(sign | widened << 23 | fraction << 13);
 }
 
 template <class From, class To, class Convert>

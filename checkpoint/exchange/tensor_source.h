@@ -14,6 +14,7 @@
 #include "checkpoint/storage/fs.h"
 #include "common/base/error.h"
 #include "common/base/tensor.h"
+#include "common/files/random_bytes.h"
 #include "common/variables/slice.h"
 
 namespace varscope {
@@ -82,15 +83,20 @@ inline std::uint64_t stored_bytes(const Shape& shape, const StoredType& type) {
   return static_cast<std::uint64_t>(shape.n_elements()) * type.size();
 }
 
-// What `parse(file)` makes of a file; what it finds wrong with the bytes (Error(checkpoint)) begins with the
-// path.
+// The bytes of a file. Borrows it.
+inline RandomBytes bytes_of(ReadFile& file) {
+  return {file.size(), [&file](std::uint64_t at, std::span<std::byte> out) { file.read_at(at, out); }};
+}
+
+// What `parse(file)` makes of a file; what it finds wrong with the bytes (Error(checkpoint), Error(data) of
+// common/files) is an Error(checkpoint) that begins with the path.
 template <class Parse>
 std::unique_ptr<TensorSource> open_source(Fs& fs, const std::string& path, const Parse& parse) {
   auto file = fs.open(path);
   try {
     return parse(std::move(file));
   } catch (const Error& e) {
-    if (e.kind() != ErrorKind::checkpoint) throw;
+    if (e.kind() != ErrorKind::checkpoint && e.kind() != ErrorKind::data) throw;
     fail(ErrorKind::checkpoint, "{}: {}", path, e.what());
   }
 }

@@ -8,10 +8,10 @@
 #include <string_view>
 
 #include "checkpoint/storage/atomic_file.h"
-#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 #include "common/base/hash.h"
 #include "common/base/record_file.h"
+#include "common/files/little_endian.h"
 
 namespace varscope {
 namespace {

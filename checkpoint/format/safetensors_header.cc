@@ -2,8 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
+#include "common/files/little_endian.h"
 
 namespace varscope {
 namespace {

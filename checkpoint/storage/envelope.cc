@@ -1,8 +1,8 @@
 #include "checkpoint/storage/envelope.h"
 
-#include "checkpoint/storage/little_endian.h"
 #include "common/base/error.h"
 #include "common/base/hash.h"
+#include "common/files/little_endian.h"
 
 namespace varscope {
 

@@ -8,7 +8,7 @@
 #include <regex>
 
 #include "checkpoint/exchange/npz.h"
-#include "checkpoint/storage/little_endian.h"
+#include "common/files/little_endian.h"
 #include "tests/support/references/exported.h"
 #include "tests/support/references/partitioned_model.h"
 

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/exchange/safetensors.h"
-#include "checkpoint/storage/little_endian.h"
+#include "common/files/little_endian.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/references/exported.h"
 #include "tests/support/references/partitioned_model.h"

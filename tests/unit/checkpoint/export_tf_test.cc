@@ -7,7 +7,7 @@
 
 #include "checkpoint/exchange/tf_bundle.h"
 #include "checkpoint/exchange/tf_table.h"
-#include "checkpoint/storage/little_endian.h"
+#include "common/files/little_endian.h"
 #include "tests/support/references/exported.h"
 #include "tests/support/references/partitioned_model.h"
 
