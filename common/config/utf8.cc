@@ -26,6 +26,15 @@ std::size_t sequence_length(std::string_view bytes, std::size_t at) {
 
 }  // namespace
 
+bool is_utf8(std::string_view bytes) {
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::size_t n = sequence_length(bytes, at);
+    if (n == 0) return false;
+    at += n;
+  }
+  return true;
+}
+
 void check_text(std::string_view bytes, const std::string& origin) {
   Mark mark{.line = 1, .column = 1, .origin = {}};
   for (std::size_t at = 0; at < bytes.size();) {

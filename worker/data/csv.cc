@@ -9,6 +9,7 @@
 
 #include "common/base/error.h"
 #include "common/base/text.h"
+#include "common/config/utf8.h"
 #include "worker/data/csv_reader.h"
 #include "worker/data/split.h"
 #include "worker/data/table.h"
@@ -158,6 +159,11 @@ class CsvTable : public RowStream {
     }
     if (header_.empty()) {
       header_ = names;
+      for (std::size_t i = 0; i < names.size(); ++i) {
+        if (!is_utf8(names[i]))
+          fail(ErrorKind::data, "{}: the name {} is no UTF-8; convert the file: iconv -f latin1 -t utf-8",
+               reader.place(record, i).str(), shown_cell(names[i]));
+      }
       nameless_ = std::move(nameless);
       check_names(reader, record);
     } else if (names != header_) {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "common/base/error.h"
+#include "common/config/utf8.h"
 #include "worker/data/csv.h"
 #include "worker/data/csv_reader.h"
 #include "worker/data/split.h"
@@ -90,6 +91,9 @@ class LibsvmReader {
       fail(ErrorKind::data, "{}: expected a label before the first index:value, got {}", place,
            shown_cell(word));
     if (source_.label == LabelType::cls) {
+      if (!is_utf8(word))
+        fail(ErrorKind::data, "{}: the label {} is no UTF-8; convert the file: iconv -f latin1 -t utf-8",
+             place, shown_cell(word));
       row.label = class_name(word);
       return;
     }

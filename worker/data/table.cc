@@ -10,6 +10,7 @@
 #include "common/base/error.h"
 #include "common/base/hash.h"
 #include "common/base/text.h"
+#include "common/config/utf8.h"
 #include "worker/data/csv_reader.h"
 
 namespace varscope {
@@ -29,6 +30,14 @@ std::string_view trimmed(std::string_view text) {
 bool says_nothing(std::string_view cell) {
   constexpr std::array kNothing = {"", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None"};
   return std::ranges::find(kNothing, trimmed(cell)) != kNothing.end();
+}
+
+// Words that are kept with the model, in JSON.
+void require_utf8(const TableColumn& column, std::string_view word) {
+  if (is_utf8(word)) return;
+  throw TableBuilder::BadCell{
+      column.index, fmt::format("column \"{}\": {} is no UTF-8; convert the file: iconv -f latin1 -t utf-8",
+                                column.name, shown_cell(word))};
 }
 
 template <class T>
@@ -262,6 +271,7 @@ void TableBuilder::take_words(const TableInput& input, const TableColumn& column
                               std::span<const std::string_view> cells) {
   const auto cell = [&](std::int64_t index) { return trimmed(cells[static_cast<std::size_t>(index)]); };
   const auto add_word = [&](std::string word, double weight) {
+    if (column.buckets == 0) require_utf8(column, word);
     row_words_.push_back(std::move(word));
     row_word_weights_.push_back(weight);
     ++row_word_counts_.back();
@@ -324,6 +334,7 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
     name = class_name(cell(c));
     if (name.empty())
       throw BadCell{c.index, fmt::format("column \"{}\": has no class; {}", c.name, kNoAnswer)};
+    require_utf8(c, name);
     const std::vector<std::string>& classes = schema_.label.classes;
     if (!classes.empty() && std::ranges::find(classes, name) == classes.end()) {
       std::vector<std::string> shown(classes.begin(),

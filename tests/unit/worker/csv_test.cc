@@ -202,6 +202,11 @@ TEST_F(CsvTest, BadRecordsAreToldInPlace) {
   EXPECT_THAT(told(std::string("a,y\n1,0\n2\0,1\n", 13)), StartsWith(at + ":3:2: a NUL byte"));
   EXPECT_EQ(told("a,y\n"), at + ": has no samples; is there more than a header?");
   EXPECT_EQ(told(""), at + ": has no records");
+  EXPECT_EQ(told("a,y\n1,0\n2,\xe9t\xe9\n"),
+            at + ":3:3: column \"y\": \"\xe9t\xe9\" is no UTF-8; convert the file: iconv -f latin1 -t utf-8");
+  EXPECT_THAT(told("\xe9,y\n1,0\n"),
+              StartsWith(at + ":1:1: the name \"\xe9\" is no UTF-8; convert the file"));
+  EXPECT_EQ(told("a,y\n1,\u00e9\n"), "no error");
   EXPECT_EQ(told("a,a\n1,0\n"), at + ":1:1: two columns are called \"a\"; rename one of them");
   EXPECT_THAT(told("a,x\n1,0\n"),
               HasSubstr("config: schema.label: the table has no column \"y\"; it has 2 columns: a, x"));
@@ -567,6 +572,7 @@ TEST_F(LibsvmTest, WhatIsNoRowIsToldInPlace) {
   EXPECT_THAT(told("1 99999999999999999999999:1\n"), HasSubstr("expected index:value"));
   EXPECT_THAT(told("0 1:1\n1 3:1 2:1\n"), HasSubstr("a:2:7: index 2 is not greater than the one before"));
   EXPECT_THAT(told("1:2 2:3\n"), HasSubstr("a:1:1: expected a label before the first index:value"));
+  EXPECT_THAT(told("\xe9 1:1\n"), HasSubstr("a:1:1: the label \"\xe9\" is no UTF-8; convert the file"));
   EXPECT_THAT(told(""), HasSubstr("has no rows"));
 }
 
