@@ -341,9 +341,9 @@ class CommandLine {
         ->type_name("FILE")
         ->required();
     c->add_option("--out", predict_.out,
-                  "File for the predictions, .csv or .jsonl (default: - is standard output)")
+                  "File for the predictions, .csv, .jsonl, .npy or .npz (default: - is standard output)")
         ->type_name("FILE");
-    c->add_option("--format", predict_.format, "csv or jsonl (default: by the ending of --out)");
+    c->add_option("--format", predict_.format, "csv, jsonl, npy or npz (default: by the ending of --out)");
     c->add_option("--outputs", predict_.outputs,
                   "classes, probabilities, logits, values (default: what fits)")
         ->delimiter(',');

@@ -178,6 +178,9 @@ constexpr Row kRows[] = {
     {"fixed_size", "fixed"},
     // data, dtypes, the rest
     {"idx", "mnist images ubyte"},
+    {"npy", "numpy array ndarray"},
+    {"npz", "savez arrays"},
+    {"tfrecord", "tfrecords tfexample example"},
     {"fashion_mnist", "fashion fmnist"},
     {"text", "txt words text8 ptb lm"},
     {"digits", "synthetic generated"},

@@ -33,6 +33,9 @@ class PathKeys final : public Keys {
       ConfigNode& item = entry->value.items[i];
       if (item.is_scalar()) change_(item, join_keys(path, std::to_string(i)));
     }
+    for (ConfigEntry& e : entry->value.entries) {
+      if (e.value.is_scalar()) change_(e.value, join_keys(path, e.key));
+    }
   }
   void on_choice(const KeyInfo&, const ChoiceRef&) override {}
   void on_section(const KeyInfo& info, const SectionRef& section) override {

@@ -19,6 +19,10 @@ void describe_samples(Keys& keys, std::int64_t& samples, const char* doc) {
   keys.key("samples", samples, doc, {.unit = "samples", .min = 0, .max = kMostSamples});
 }
 
+constexpr const char* kScaleDoc =
+    "what numbers are multiplied by: a number, or a fraction such as 1/255. Without it images of bytes (uint8 "
+    "[n, h, w] and [n, h, w, c] with 1 to 4 channels) are divided by 255, and all else is as it is";
+
 void describe_split(Keys& keys, std::optional<DataSplit>& split) {
   keys.choice("split", split, kDataSplits,
               "which part to read; auto is train for data.train and test for data.test");
@@ -35,10 +39,17 @@ void PairKeys::describe(Keys& keys) {
 }
 
 void IdxSource::describe(Keys& keys) {
-  keys.required_key("images", images, "IDX file with the images", {.is_path = true, .not_empty = true});
+  keys.required_key("images", images, "IDX file with the images, or with rows of numbers of any type",
+                    {.is_path = true, .not_empty = true});
   keys.required_key("labels", labels, "IDX file with the labels", {.is_path = true, .not_empty = true});
   describe_samples(keys, samples, "use the first n samples. 0 means all of the files");
   describe_classes(keys, classes);
+  keys.key("scale", scale, kScaleDoc, {.type_name = "a number or a fraction"});
+  keys.key(
+      "label_type", label_type,
+      "class: one of a few. number: what is to be estimated, for mean_squared_error and the like. Without "
+      "it class; in data.test that of data.train",
+      {.type_name = "one of class, number"});
   pairs.describe(keys);
 }
 
@@ -101,6 +112,12 @@ namespace {
 
 constexpr Rule kFilesRule = {.type_name = "a text or a list of texts", .is_path = true};
 
+void describe_part(Keys& keys, double& from, double& to) {
+  keys.key("from", from, "where the part of the records that is read begins, of 1", {.min = 0, .below = 1});
+  keys.key("to", to, "where it ends, of 1: to: 0.8 and in data.test from: 0.8 split a table by position",
+           {.max = 1, .above = 0});
+}
+
 void describe_label_type(Keys& keys, const char* name, LabelType& type) {
   keys.choice(
       name, type, kLabelTypes,
@@ -157,9 +174,7 @@ void CsvSource::describe(Keys& keys) {
       "true: the first line of each file names the columns; false: none does; or the names. Without it true, in "
       "data.test that of data.train",
       {.type_name = "true, false or a list of names"});
-  keys.key("from", from, "where the part of the records that is read begins, of 1", {.min = 0, .below = 1});
-  keys.key("to", to, "where it ends, of 1: to: 0.8 and in data.test from: 0.8 split a table by position",
-           {.max = 1, .above = 0});
+  describe_part(keys, from, to);
   keys.optional_section(
       "schema", schema,
       "how columns become samples; required in data.train, and that of data.train in data.test");
@@ -194,6 +209,69 @@ void LibsvmSource::describe(Keys& keys) {
       {.type_name = "a text or a list of texts", .is_path = true});
 }
 
+namespace {
+void describe_array_classes(Keys& keys, std::int64_t& classes) {
+  keys.key(
+      "classes", classes,
+      "labels are 0 to classes - 1, whether all of them occur or not; any other label is an error. 0 means "
+      "as many as the labels of data.train show, and the model may have more outputs",
+      {.unit = "classes", .min = 0, .max = 1 << 24});
+}
+}  // namespace
+
+void ArrayRules::describe(Keys& keys) {
+  keys.key("scale", scale, kScaleDoc, {.type_name = "a number, a fraction, or a map from inputs to them"});
+  keys.key("ids", ids, "the inputs that are ids, for embeddings: integers from 0 on");
+  describe_label_type(keys, "label_type", label_type);
+  keys.key(
+      "classes", classes,
+      "labels are 0 to classes - 1, whether all of them occur or not; any other label is an error. 0 means "
+      "as many as the labels of data.train show, and the model may have more outputs",
+      {.unit = "classes", .min = 0, .max = 1 << 24});
+}
+
+void NpySource::describe(Keys& keys) {
+  keys.required_key(
+      "inputs", inputs,
+      "the samples, one a row: a file of NumPy (.npy), or a map from an input's name to its file",
+      {.type_name = "a text or a map of texts", .is_path = true});
+  keys.required_key("labels", labels, "file with what each row is answered with: [n], or numbers [n, k]",
+                    {.is_path = true, .not_empty = true});
+  rules.describe(keys);
+  describe_part(keys, from, to);
+}
+
+void NpzSource::describe(Keys& keys) {
+  keys.required_key("file", file, "archive of NumPy (.npz), compressed or not",
+                    {.is_path = true, .not_empty = true});
+  keys.key(
+      "inputs", inputs,
+      "the arrays of samples, one a row: a name, a list of names, or a map from an input's name to an array. "
+      "None: all arrays but the labels, or in data.test those of data.train",
+      {.type_name = "a text, a list or a map of texts"});
+  keys.key("labels", labels, "the array of what each row is answered with: [n], or numbers [n, k]",
+           {.not_empty = true});
+  rules.describe(keys);
+  describe_part(keys, from, to);
+}
+
+void TfrecordSource::describe(Keys& keys) {
+  keys.required_key(
+      "files", files,
+      "TFRecord files of tf.train.Example, plain or gzip; * and ? stand for parts of names, sorted",
+      kFilesRule);
+  keys.key(
+      "features", features,
+      "the named inputs: a map from a name to a feature and how it is read (docs/data.md). Without it all "
+      "features but the label, of the lengths that they have in the first record",
+      {.type_name = "a map of inputs"});
+  keys.key("label", label, "the feature that says the answer: one class, or one number or several",
+           {.not_empty = true});
+  describe_label_type(keys, "label_type", label_type);
+  describe_array_classes(keys, classes);
+  describe_part(keys, from, to);
+}
+
 std::vector<SourceKeyType> built_in_source_keys() {
   return {source_key_type<IdxSource>("idx", "images and labels in IDX files, gzip or plain"),
           source_key_type<FashionMnistSource>("fashion_mnist", "the folder of Fashion-MNIST"),
@@ -201,6 +279,9 @@ std::vector<SourceKeyType> built_in_source_keys() {
           source_key_type<SyntheticSource>("synthetic", "generated tables and colour images: no files"),
           source_key_type<CsvSource>("csv", "tables of numbers and words: comma or tab separated text"),
           source_key_type<LibsvmSource>("libsvm", "rows of label index:value ..."),
+          source_key_type<NpySource>("npy", "arrays of numbers in files of NumPy, one for each input"),
+          source_key_type<NpzSource>("npz", "arrays of numbers in an archive of NumPy"),
+          source_key_type<TfrecordSource>("tfrecord", "tf.train.Example in TFRecord files"),
           source_key_type<TextSource>("text", "the words of a text, side by side in sequences")};
 }
 

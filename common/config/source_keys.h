@@ -27,8 +27,11 @@ struct IdxSource {
   std::string labels;
   std::int64_t samples = 0;  // 0: all of them
   std::int64_t classes = 0;  // 0: as many as the labels show
+  // Nothing unless it is said, so that runs of before these keys have nothing else: as ArrayRules'.
+  ConfigNode scale, label_type;
   PairKeys pairs;
   void describe(Keys& keys);
+  bool predicts_numbers() const { return label_type.is_scalar() && label_type.scalar == "number"; }
   bool operator==(const IdxSource&) const = default;
 };
 
@@ -102,6 +105,50 @@ struct TableWeightKeys {
   std::string column;
   void describe(Keys& keys);
   bool operator==(const TableWeightKeys&) const = default;
+};
+
+// How arrays become samples; those of data.test are read as those of data.train.
+struct ArrayRules {
+  ConfigNode scale;              // a number, "1/255", or a map from inputs to them
+  std::vector<std::string> ids;  // the inputs that are ids
+  LabelType label_type = LabelType::cls;
+  std::int64_t classes = 0;  // 0: as many as the labels show
+  void describe(Keys& keys);
+  bool operator==(const ArrayRules&) const = default;
+};
+
+struct NpySource {
+  ConfigNode inputs;  // a file, or a map from an input's name to its file
+  std::string labels;
+  ArrayRules rules;
+  double from = 0, to = 1;  // the part of the rows that is read
+  void describe(Keys& keys);
+  bool predicts_numbers() const { return rules.label_type == LabelType::number; }
+  bool operator==(const NpySource&) const = default;
+};
+
+struct NpzSource {
+  std::string file;
+  ConfigNode inputs;  // an array, a list of them, a map from inputs to arrays; none: all but the labels
+  std::string labels = "y";
+  ArrayRules rules;
+  double from = 0, to = 1;
+  void describe(Keys& keys);
+  bool predicts_numbers() const { return rules.label_type == LabelType::number; }
+  bool operator==(const NpzSource&) const = default;
+};
+
+// `features` is bound by worker/data/tfrecord.h.
+struct TfrecordSource {
+  ConfigNode files;     // a text or a list of them
+  ConfigNode features;  // a map from inputs to features; none: all but the label
+  std::string label = "label";
+  LabelType label_type = LabelType::cls;
+  std::int64_t classes = 0;  // 0: as many as the labels show
+  double from = 0, to = 1;   // the part of the records that is read
+  void describe(Keys& keys);
+  bool predicts_numbers() const { return label_type == LabelType::number; }
+  bool operator==(const TfrecordSource&) const = default;
 };
 
 enum class BadRecords : std::uint8_t { fail, skip };

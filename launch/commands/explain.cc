@@ -8,6 +8,7 @@
 #include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "worker/data/table_schema.h"
+#include "worker/data/tfrecord.h"
 
 namespace varscope {
 namespace {
@@ -72,7 +73,7 @@ std::string text_of_layer(const std::vector<ExplainedKey>& keys, const std::stri
 }  // namespace
 
 std::string explain_config(const std::string& section, const LayerRegistry& layers) {
-  const std::string features = explain_table_features();
+  const std::string features = explain_table_features() + explain_example_features();
   if (section.empty()) return explain_job_config() + features + layers.explain();
   if (section == "layers" || section == "model.layers") return layers.explain();
   const auto once = explained_keys(explain_job_config() + features);

@@ -14,15 +14,18 @@
 #include "common/base/error.h"
 #include "common/base/figures.h"
 #include "common/base/text.h"
+#include "launch/commands/predicted_arrays.h"
 #include "launch/job/find_checkpoint.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/loaded_model.h"
 #include "launch/job/saved_model.h"
 #include "launch/observe/output.h"
+#include "worker/data/array_source.h"
 #include "worker/data/csv.h"
 #include "worker/data/csv_reader.h"
 #include "worker/data/row_streams.h"
 #include "worker/data/table_schema.h"
+#include "worker/data/tfrecord.h"
 #include "worker/kernels/blas.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/predictor.h"
@@ -59,9 +62,37 @@ SavedModel model_of(const PredictOptions& options, const std::string& path, cons
   return std::move(*saved);
 }
 
+bool is_table(const DataSourceConfig& source) {
+  return source.get<CsvSource>() != nullptr || source.get<LibsvmSource>() != nullptr;
+}
+
+bool is_of_images(const SavedModel& model) {
+  return model.schema.empty() && model.facts.features == Features::real &&
+         model.facts.named_inputs.size() == 1 && model.facts.target == Target::classes &&
+         model.facts.label_shape.rank() == 0;
+}
+
+// Images of other sources than arrays are bytes, divided by 255.
+ArraySchema array_schema_of(const SavedModel& model) {
+  ArraySchema schema;
+  if (is_of_images(model)) {
+    schema.inputs.push_back({.shape = model.facts.sample_shape, .scale = {1, 255}});
+    schema.n_classes = model.facts.n_classes;
+  } else if (!model.schema.empty() && !is_table(model.job.data.train)) {
+    schema = array_schema_from_json(model.schema);
+  } else {
+    fail(ErrorKind::config, "models of data of type {} do not predict from .npy and .npz files",
+         model.job.data.train.type());
+  }
+  schema.knows_classes = true;  // of labels that are there, the model can answer those only
+  return schema;
+}
+
 std::unique_ptr<RowStream> open_input(const SavedModel& model, const std::string& file) {
   if (!std::filesystem::exists(file)) fail(ErrorKind::data, "--in {}: no such file", file);
   const DataSourceConfig& train = model.job.data.train;
+  if (file.ends_with(".npy") || file.ends_with(".npz"))
+    return stream_dataset(open_arrays_to_predict(file, array_schema_of(model)));
   SourceContext context{
       .position = DataSplit::test, .root = {}, .may_lack_labels = true, .schema = model.schema};
   if (const auto* keys = train.get<CsvSource>()) {
@@ -76,8 +107,21 @@ std::unique_ptr<RowStream> open_input(const SavedModel& model, const std::string
     source.weights = ConfigNode();
     return stream_dataset(open_libsvm(source, context));
   }
-  if (model.facts.features == Features::real && model.facts.named_inputs.size() == 1 &&
-      model.facts.sample_shape.rank() == 2)
+  if (const auto* keys = train.get<TfrecordSource>()) {
+    TfrecordSource source = *keys;
+    source.files = ConfigNode::text(std::filesystem::absolute(file).string());
+    source.from = 0;
+    source.to = 1;
+    context.schema = to_json(array_schema_of(model));
+    return stream_dataset(open_tfrecord(source, context));
+  }
+  if (train.get<NpySource>() != nullptr || train.get<NpzSource>() != nullptr) {
+    fail(ErrorKind::config, "--in {}: a model of arrays predicts from .npy and .npz files; name such a file",
+         file);
+  }
+  if (train.get<IdxSource>() != nullptr && !model.schema.empty())
+    return stream_dataset(open_idx_to_predict(file, array_schema_of(model)));
+  if (is_of_images(model) && model.facts.sample_shape.rank() >= 2)
     return stream_dataset(open_idx_images(file, model.facts.sample_shape, model.facts.n_classes));
   fail(ErrorKind::config, "models of data of type {} cannot predict from files", train.type());
 }
@@ -85,8 +129,9 @@ std::unique_ptr<RowStream> open_input(const SavedModel& model, const std::string
 // What the outputs of a row are called, and are.
 class Answers {
  public:
+  // `most`: of how many outputs there is room, where nothing is asked for.
   Answers(const SavedModel& model, const Model& graph, std::int64_t n_outputs,
-          const std::vector<std::string>& asked)
+          const std::vector<std::string>& asked, std::size_t most)
       : model_(model), n_(static_cast<std::size_t>(n_outputs)) {
     const LossType loss = model.job.model.loss.type;
     is_sigmoid_ = loss == LossType::sigmoid_cross_entropy;
@@ -94,13 +139,13 @@ class Answers {
     if (graph.targets_per_sample > 1)
       fail(ErrorKind::config,
            "a model with several labels of a sample (a language model) cannot predict rows");
-    choose(asked);
+    choose(asked, most);
     const std::size_t n_classes = is_sigmoid_ ? 2 : n_;
     for (std::size_t i = 0; is_class_ && i < n_classes; ++i)
       names_.push_back(i < model.class_names.size() ? model.class_names[i] : std::to_string(i));
     if (is_class_) return;
     std::vector<std::string> labels;
-    if (!model.schema.empty()) {
+    if (!model.schema.empty() && is_table(model.job.data.train)) {
       for (const TableColumn& c : schema_from_json(model.schema).label.columns) labels.push_back(c.name);
     }
     for (std::size_t i = 0; i < n_; ++i)
@@ -130,16 +175,42 @@ class Answers {
         cells.push_back(number(row[i]));
     }
   }
+  // The same as arrays: what they are, and the numbers of one row.
+  std::vector<PredictedArrays::Column> columns() const {
+    std::vector<PredictedArrays::Column> columns;
+    const auto n = static_cast<std::int64_t>(n_);
+    for (const Output o : outputs_) {
+      const bool is_class = o == Output::classes;
+      columns.push_back({choice_name(kOutputs, o), is_class ? DType::int32 : model_.job.model.dtype,
+                         is_class                                    ? 0
+                         : o == Output::probabilities && is_sigmoid_ ? 2
+                                                                     : n});
+    }
+    return columns;
+  }
+  void add(std::span<const double> row, PredictedArrays& arrays) const {
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      if (outputs_[i] == Output::classes) {
+        const auto answered = static_cast<double>(answer(row));
+        arrays.add(i, std::span(&answered, 1));
+      } else if (outputs_[i] == Output::probabilities) {
+        arrays.add(i, probabilities(row));
+      } else {
+        arrays.add(i, row);
+      }
+    }
+  }
   std::string number(double x) const {
     return model_.job.model.dtype == DType::float32 ? fmt::format("{}", static_cast<float>(x))
                                                     : fmt::format("{}", x);
   }
 
  private:
-  void choose(const std::vector<std::string>& asked) {
+  void choose(const std::vector<std::string>& asked, std::size_t most) {
     if (asked.empty()) {
       outputs_ =
           is_class_ ? std::vector{Output::classes, Output::probabilities} : std::vector{Output::values};
+      if (most < outputs_.size()) outputs_.erase(outputs_.begin());
       return;
     }
     for (const std::string& name : asked) {
@@ -227,22 +298,79 @@ struct Sums {
   }
 };
 
-bool is_json(const PredictOptions& options) {
-  std::string format = options.format;
-  const auto ends = [&](const char* ending) { return options.out.ends_with(ending); };
-  if (format.empty()) format = ends(".jsonl") ? "jsonl" : ends(".csv") || options.out == "-" ? "csv" : "";
-  if (format != "csv" && format != "jsonl") {
-    fail(ErrorKind::config,
-         "--out {}: predictions are written as .csv or .jsonl; name such a file, or say --format",
-         options.out);
+enum class Format : std::uint8_t { csv, jsonl, npy, npz };
+constexpr Choice<Format> kFormats[] = {
+    {Format::csv, "csv"}, {Format::jsonl, "jsonl"}, {Format::npy, "npy"}, {Format::npz, "npz"}};
+
+Format format_of(const PredictOptions& options) {
+  std::string name = options.format;
+  if (name.empty() && options.out == "-") name = "csv";
+  for (const auto& f : kFormats) {
+    if (name.empty() ? options.out.ends_with(std::string(".") + f.name) : name == f.name) return f.value;
   }
-  return format == "jsonl";
+  fail(ErrorKind::config,
+       "--out {}: predictions are written as .csv or .jsonl, .npy or .npz; name such a file, or say --format",
+       options.out);
 }
+
+bool is_array(Format format) { return format == Format::npy || format == Format::npz; }
+
+// Where the answers go, row by row.
+class Writer {
+ public:
+  Writer(Fs& fs, const std::string& out, Format format, const Answers& answers,
+         const std::vector<std::string>& keep)
+      : format_(format), answers_(answers), n_kept_(keep.size()), header_(keep) {
+    if (is_array(format)) {
+      if (!keep.empty())
+        fail(ErrorKind::config, "--keep {}: arrays of numbers have no place for it; write .csv or .jsonl",
+             keep.front());
+      std::vector<PredictedArrays::Column> columns = answers.columns();
+      if (format == Format::npy && columns.size() > 1)
+        fail(ErrorKind::config, "--out {}: a .npy file holds one array; say one of --outputs, or write .npz",
+             out);
+      arrays_.emplace(fs, out,
+                      format == Format::npy ? PredictedArrays::Format::npy : PredictedArrays::Format::npz,
+                      std::move(columns));
+      return;
+    }
+    file_.emplace(fs, out);
+    const std::vector<std::string> own = answers.header();
+    header_.insert(header_.end(), own.begin(), own.end());
+    if (format == Format::csv) file_->write(csv_line(header_));
+  }
+  // `kept`: the row's cells of the columns to keep.
+  void add(std::span<const double> row, std::span<const std::string> kept) {
+    if (arrays_) return answers_.add(row, *arrays_);
+    cells_.assign(kept.begin(), kept.end());
+    answers_.add(row, cells_);
+    text_ += format_ == Format::jsonl ? json_line(header_, cells_, n_kept_) : csv_line(cells_);
+    if (text_.size() > (std::size_t{1} << 16)) flush();
+  }
+  void finish() {
+    if (arrays_) return arrays_->finish();
+    flush();
+    file_->finish();
+  }
+
+ private:
+  void flush() {
+    file_->write(text_);
+    text_.clear();
+  }
+  Format format_;
+  const Answers& answers_;
+  std::size_t n_kept_;
+  std::vector<std::string> header_, cells_;
+  std::string text_;
+  std::optional<AtomicFile> file_;
+  std::optional<PredictedArrays> arrays_;
+};
 
 }  // namespace
 
 void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs) {
-  const bool json = is_json(options);
+  const Format format = format_of(options);
   FoundCheckpoint found = find_checkpoint(fs, options.model);
   const Manifest manifest = found.manifest ? *found.manifest : load_manifest(fs, found.path).manifest;
   SavedModel model = model_of(options, found.path, manifest);
@@ -256,20 +384,17 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   const SampleSpec spec{facts.inputs(), facts.target, facts.label_shape, false};
   const DType dtype = model.job.model.dtype;
   Predictor predictor(loaded.model(), spec, dtype, [&](Executor& e) { loaded.bind(e); });
-  const Answers answers(model, loaded.model(), predictor.n_outputs(), options.outputs);
+  const Answers answers(model, loaded.model(), predictor.n_outputs(), options.outputs,
+                        format == Format::npy ? 1 : 2);
   const auto stream = open_input(model, options.in);
   const std::string out = options.out == "-" ? "/dev/stdout" : options.out;
   const ResultTo words = result_beside(out);
-  AtomicFile file(fs, out);
-  std::vector<std::string> header = options.keep;
-  const std::vector<std::string> own = answers.header();
-  header.insert(header.end(), own.begin(), own.end());
-  if (!json) file.write(csv_line(header));
+  Writer writer(fs, out, format, answers, options.keep);
   const EvaluationSpec evaluation = loaded.model().evaluation_spec();
   Sums sums;
   Dataset::UnknownWords unknown;
   std::int64_t n_rows = 0, n_not_finite = 0, told_ns = now_ns();
-  std::vector<std::string> kept, cells;
+  std::vector<std::string> kept;
   const std::int64_t chunk = model.job.train.eval_batch;  // metrics are added up in the batches of eval
   std::vector<std::int64_t> indices(static_cast<std::size_t>(chunk));
   std::iota(indices.begin(), indices.end(), 0);
@@ -280,16 +405,11 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     rows->read(std::span(indices).first(static_cast<std::size_t>(n)), view);
     const std::vector<double> values = predictor.outputs(view, n);
     const auto n_outputs = static_cast<std::size_t>(predictor.n_outputs());
-    std::string text;
     for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
       const auto row = std::span(values).subspan(i * n_outputs, n_outputs);
       if (!std::ranges::all_of(row, [](double x) { return std::isfinite(x); })) ++n_not_finite;
-      cells.assign(kept.begin() + static_cast<std::ptrdiff_t>(i * options.keep.size()),
-                   kept.begin() + static_cast<std::ptrdiff_t>((i + 1) * options.keep.size()));
-      answers.add(row, cells);
-      text += json ? json_line(header, cells, options.keep.size()) : csv_line(cells);
+      writer.add(row, std::span(kept).subspan(i * options.keep.size(), options.keep.size()));
     }
-    file.write(text);
     n_rows += n;
     unknown.n += rows->unknown_words().n;
     unknown.of += rows->unknown_words().of;
@@ -304,7 +424,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     }
   }
   if (n_rows == 0) fail(ErrorKind::data, "--in {}: has no rows", options.in);
-  file.finish();
+  writer.finish();
   warnings.clear();
   if (n_not_finite > 0)
     warnings.push_back(fmt::format("{} of {} rows have an output that is not finite", n_not_finite, n_rows));

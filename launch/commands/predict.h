@@ -14,7 +14,7 @@ struct PredictOptions {
   std::vector<std::string> overrides;  // of the config
   std::string in;
   std::string out = "-";             // "-" is standard output
-  std::string format;                // csv or jsonl; empty: by the ending of `out`
+  std::string format;                // csv, jsonl, npy or npz; empty: by the ending of `out`
   std::vector<std::string> outputs;  // logits, probabilities, classes, values; empty: what fits the model
   std::vector<std::string> keep;     // columns that are copied
 };

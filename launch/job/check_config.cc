@@ -57,6 +57,7 @@ std::optional<DataFacts> facts_without_data(const JobConfig& job, const DataSour
     facts = facts_of_files(job, fashion->classes, Shape{28, 28}, 10);
     pairs = fashion->pairs.pairs;
   } else if (const auto* idx = source.get<IdxSource>()) {
+    if (job.data.train.predicts_numbers()) return std::nullopt;
     facts = facts_of_files(job, idx->classes, image, 1);
     pairs = idx->pairs.pairs;
   } else if (const auto* text = source.get<TextSource>()) {
@@ -98,7 +99,8 @@ std::vector<std::string> check_model_for_some_shape(const JobConfig& job, const 
   std::set<std::string> messages;
   std::optional<Error> first;
   for (const Shape& image :
-       {Shape{28, 28}, Shape{32, 32}, Shape{16, 16}, Shape{64, 64}, Shape{224, 224}, Shape{8, 8}}) {
+       {Shape{28, 28}, Shape{32, 32}, Shape{16, 16}, Shape{64, 64}, Shape{224, 224}, Shape{8, 8},
+        Shape{32, 32, 3}, Shape{224, 224, 3}, Shape{64, 64, 1}, Shape{16}}) {
     try {
       return check_model(job, layers, image);
     } catch (const Error& e) {

@@ -15,6 +15,7 @@
 #include "common/base/serialize.h"
 #include "launch/job/finite_advice.h"
 #include "launch/job/run_differences.h"
+#include "launch/job/saved_model.h"
 #include "launch/observe/checkpoint_forecast.h"
 #include "launch/observe/output.h"
 #include "launch/process/version.h"
@@ -82,6 +83,7 @@ void ServerRole::make_observers(const Transport& transport) {
                           c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
                           c.facts.evaluation, c.one_process, c.values.notes()});
   write_left_out();
+  if (const std::string line = scale_line(c.facts.model); !line.empty()) facts_->notes.push_back(line);
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);
   if (c.saves()) facts_->predicted = predicted_cost();
   terminal_.emplace(*facts_);

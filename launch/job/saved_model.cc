@@ -6,6 +6,7 @@
 #include "common/config/paths.h"
 #include "common/config/yaml_reader.h"
 #include "launch/job/run_differences.h"
+#include "worker/data/array_dataset.h"
 
 namespace varscope {
 namespace {
@@ -90,6 +91,20 @@ std::string saved_model_text(const JobConfig& job, const Dataset& train) {
             {"schema", schema.empty() ? Json(nullptr) : Json::parse(schema)}};
   if (!train.weights().empty()) json["weights"] = true;
   return json.dump();
+}
+
+std::string scale_line(const std::string& text) {
+  if (text.empty()) return "";
+  const Json schema = Json::parse(text).at("schema");
+  if (!schema.is_object() || !schema.contains("arrays")) return "";
+  std::string all;
+  for (const ArrayInput& i : array_schema_from_json(schema.dump()).inputs) {
+    if (i.scale.is_one()) continue;
+    all += (all.empty() ? "" : ", ") + i.name;
+    if (i.scale.numerator != 1) all += fmt::format(" * {}", i.scale.numerator);
+    if (i.scale.denominator != 1) all += fmt::format(" / {}", i.scale.denominator);
+  }
+  return all.empty() ? "" : "  scale        " + all;
 }
 
 std::optional<SavedModel> saved_model(const Manifest& manifest) {

@@ -22,6 +22,9 @@ struct SavedModel {
 
 // As JSON.
 std::string saved_model_text(const JobConfig& job, const Dataset& train);
+// How the arrays are scaled that such a text tells of, as a line of the header ("  scale        x / 255");
+// empty where they are not.
+std::string scale_line(const std::string& saved_model_text);
 // Nothing for a checkpoint that no run has made, or an older version. Throws Error(checkpoint) for a text
 // that cannot be read: of a program with other types of data sources, say.
 std::optional<SavedModel> saved_model(const Manifest& manifest);

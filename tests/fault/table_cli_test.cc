@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <regex>
 
 #include "tests/support/jobs/job.h"
+#include "tests/support/references/numpy_files.h"
 
 namespace varscope::testing {
 namespace {
@@ -211,7 +214,7 @@ TEST_F(Predict, MistakesAreToldAndLeaveNoFile) {
               HasSubstr("--set changes keys of a config: name the config"));
   EXPECT_THAT(predict({"--in", dir / "none.csv"}).err, HasSubstr("none.csv: no such file"));
   EXPECT_THAT(predict({"--in", dir / "labelled.csv", "--out", dir / "x.parquet"}).err,
-              HasSubstr("predictions are written as .csv or .jsonl"));
+              HasSubstr("predictions are written as .csv or .jsonl, .npy or .npz"));
 }
 
 TEST(PredictImages, OfAnIdxFile) {
@@ -229,6 +232,114 @@ TEST(PredictImages, OfAnIdxFile) {
   ASSERT_EQ(lines.size(), 3U) << e.out;
   EXPECT_TRUE(lines[0].starts_with("class,probability_0,"));
   EXPECT_EQ(lines[1], lines[2]);
+}
+
+// Arrays of NumPy in, arrays out: the same figures as eval's, and the same answers as in text.
+TEST(ArrayJob, TrainsEvaluatesAndPredicts) {
+  const ScratchDir dir;
+  std::vector<float> x;
+  std::vector<std::int64_t> y;
+  for (int i = 0; i < 90; ++i) {
+    for (int k = 0; k < 4; ++k) x.push_back(static_cast<float>((i * (k + 3) + i % 3 * 40) % 60) / 30.0F);
+    y.push_back(i % 3);
+  }
+  write_text(dir / "d.npz",
+             zip({{"x.npy", npy("<f4", "90, 4", raw(x))}, {"y.npy", npy("<i8", "90,", raw(y))}}, true));
+  write_text(dir / "x.npy", npy(">f4", "90, 4", raw(x, true)));
+  write_text(dir / "job.yaml",
+             "job: {name: t}\ndata:\n  train: {type: npz, file: d.npz}\n  test: {type: npz, file: d.npz}\n"
+             "model: {loss: softmax_cross_entropy, layers: [{type: dense, units: 8, activation: relu}, "
+             "{type: dense, units: 3}]}\ntrain: {epochs: 3, batch: 16}\n");
+  const auto with_data = [&](const Args& args) {
+    return run({Args{VARSCOPE_BINARY} + args, {{"VARSCOPE_DATA", dir.path()}}});
+  };
+  const Ended trained = with_data({"train", dir / "job.yaml", "--set", "job.run_dir=" + (dir / "run")});
+  ASSERT_EQ(trained.code, 0) << trained.all();
+  std::map<std::string, double> of_run = figures_of(trained.out);
+  std::filesystem::rename(dir / "d.npz", dir / "rows.npz");  // predict needs no data
+  const auto predict = [&](const Args& args) { return with_data(Args{"predict", dir / "run"} + args); };
+  const Ended labelled = predict({"--in", dir / "rows.npz", "--out", dir / "p.npz"});
+  ASSERT_EQ(labelled.code, 0) << labelled.all();
+  EXPECT_THAT(labelled.out, AllOf(HasSubstr("p.npz: 90 rows by "),
+                                  HasSubstr(fmt::format("loss          {:.4f}\n", of_run["loss"]))));
+  const Ended plain = predict({"--in", dir / "x.npy", "--out", dir / "p.npy"});
+  ASSERT_EQ(plain.code, 0) << plain.all();
+  EXPECT_THAT(plain.out, ::testing::Not(HasSubstr("loss")));
+  ASSERT_EQ(predict({"--in", dir / "x.npy", "--out", dir / "p.csv"}).code, 0);
+  ASSERT_EQ(predict({"--in", dir / "x.npy", "--out", dir / "l.npy", "--outputs", "logits"}).code, 0);
+
+  // An independent reading of what was written.
+  const std::string bytes = read_text(dir / "p.npy"), dict = bytes.substr(10, 118);
+  EXPECT_THAT(dict, HasSubstr("'descr': '<f4', 'fortran_order': False, 'shape': (90, 3)"));
+  ASSERT_EQ(bytes.size(), 128U + 90 * 3 * 4);
+  const std::vector<std::string> lines = lines_of(read_text(dir / "p.csv"));
+  for (std::size_t i = 0; i < 90; ++i) {
+    float p[3];
+    std::memcpy(p, bytes.data() + 128 + i * 12, sizeof p);
+    EXPECT_THAT(lines[i + 1], ::testing::EndsWith(fmt::format(",{},{},{}", p[0], p[1], p[2])));
+  }
+  constexpr const char* kPython = "PATH=/usr/bin:$PATH python3";
+  if (std::system(fmt::format("{} -c 'import numpy' 2>/dev/null", kPython).c_str()) == 0) {
+    const std::string check = fmt::format(
+        "cd {} && {} -c \"import numpy as n; a = n.load('p.npz'); p = n.load('p.npy'); l = n.load('l.npy'); "
+        "e = n.exp(l - l.max(1, keepdims=True)); assert sorted(a.files) == ['classes', 'probabilities']; "
+        "assert (a['probabilities'] == p).all() and a['classes'].dtype == n.int32; "
+        "assert (a['classes'] == p.argmax(1)).all(); "
+        "assert n.allclose(e / e.sum(1, keepdims=True), p, atol=1e-6)\"",
+        dir.path(), kPython);
+    EXPECT_EQ(std::system(check.c_str()), 0);
+  }
+  const auto told = [&](const Args& args, int code) {
+    const Ended e = predict(args);
+    EXPECT_EQ(e.code, code) << e.all();
+    return e.err;
+  };
+  EXPECT_THAT(told({"--in", dir / "x.npy", "--out", dir / "q.npy", "--keep", "id"}, 2),
+              HasSubstr("--keep id: arrays of numbers have no place for it"));
+  EXPECT_THAT(told({"--in", dir / "x.npy", "--out", dir / "q.npy", "--outputs", "classes,logits"}, 2),
+              HasSubstr("a .npy file holds one array; say one of --outputs, or write .npz"));
+  write_text(dir / "wide.npy", npy("<f4", "1, 5", raw<float>({1, 2, 3, 4, 5})));
+  EXPECT_THAT(told({"--in", dir / "wide.npy", "--out", dir / "q.npy"}, 3),
+              HasSubstr("wide.npy: its rows have shape [5], those of the training data [4]"));
+  EXPECT_THAT(told({"--in", dir / "p.csv"}, 2),
+              HasSubstr("a model of arrays predicts from .npy and .npz files"));
+  EXPECT_FALSE(std::filesystem::exists(dir / "q.npy"));
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path()))
+    EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry.path();
+}
+
+// Colour images of bytes train a convolution, and .npy images are read as the IDX files were.
+TEST(ArrayJob, ColourImagesGoIntoAConvolution) {
+  const ScratchDir dir;
+  std::string pixels, labels;
+  for (int i = 0; i < 40; ++i) {
+    for (int k = 0; k < 6 * 6 * 3; ++k) pixels += static_cast<char>(k % 3 == i % 2 ? 200 : (i * k) % 60);
+    labels += static_cast<char>(i % 2);
+  }
+  write_text(dir / "images", idx(8, {40, 6, 6, 3}, pixels));
+  write_text(dir / "labels", idx(8, {40}, labels));
+  write_text(dir / "images.npy", npy("|u1", "40, 6, 6, 3", pixels));
+  write_text(dir / "job.yaml",
+             "job: {name: t}\ndata: {train: {type: idx, images: " + (dir / "images") +
+                 ", labels: " + (dir / "labels") +
+                 "}}\nmodel: {loss: softmax_cross_entropy, layers: [{type: conv2d, filters: 4, kernel: [3]}, "
+                 "{type: flatten}, {type: dense, units: 2}]}\ntrain: {epochs: 4, batch: 8}\n");
+  const Ended trained =
+      run(varscope(Args{"train", dir / "job.yaml"} + set({"job.run_dir=" + (dir / "run")})));
+  ASSERT_EQ(trained.code, 0) << trained.all();
+  const Ended a = run(varscope({"predict", dir / "run", "--in", dir / "images"}));
+  const Ended b = run(varscope({"predict", dir / "run", "--in", dir / "images.npy"}));
+  ASSERT_EQ(a.code, 0) << a.all();
+  ASSERT_EQ(b.code, 0) << b.all();
+  EXPECT_EQ(a.out, b.out);
+  EXPECT_EQ(lines_of(a.out).size(), 41U);
+  write_text(dir / "labels.npy", npy("|u1", "40,", labels));
+  const Ended of_npy = run(varscope(Args{"train", dir / "job.yaml"} +
+                                    set({"job.run_dir=" + (dir / "npy"), "train.epochs=1",
+                                         "data.train={type: npy, inputs: " + (dir / "images.npy") +
+                                             ", labels: " + (dir / "labels.npy") + "}"})));
+  ASSERT_EQ(of_npy.code, 0) << of_npy.all();
+  EXPECT_THAT(of_npy.out, HasSubstr("\n  scale        x / 255\n"));
 }
 
 TEST(PredictText, IsRefusedWithTheReason) {

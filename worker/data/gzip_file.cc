@@ -42,16 +42,21 @@ void GzipReader::End::operator()(z_stream_s* z) const {
   delete z;
 }
 
-GzipReader::GzipReader(const std::filesystem::path& file) : name_(file.string()), block_(kBlock) {
+void check_data_file(const std::filesystem::path& file) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(file, error);
   if (status.type() == std::filesystem::file_type::not_found) {
     fail(ErrorKind::data,
          "{}: no such file. Data sets are searched in the folder VARSCOPE_DATA names (default data/); "
          "launch/get_data.sh fetches them",
-         name_);
+         file.string());
   }
-  if (std::filesystem::is_directory(status)) fail(ErrorKind::data, "{}: is a folder, not a data file", name_);
+  if (std::filesystem::is_directory(status))
+    fail(ErrorKind::data, "{}: is a folder, not a data file", file.string());
+}
+
+GzipReader::GzipReader(const std::filesystem::path& file) : name_(file.string()), block_(kBlock) {
+  check_data_file(file);
   file_.reset(std::fopen(name_.c_str(), "rbe"));
   if (!file_) fail(ErrorKind::data, "{}: cannot be opened: {}", name_, std::strerror(errno));
   std::setvbuf(file_.get(), nullptr, _IONBF, 0);

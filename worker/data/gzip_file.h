@@ -13,6 +13,9 @@ struct z_stream_s;
 
 namespace varscope {
 
+// Throws Error(data) for a file that is missing, with where data sets are searched, and for a folder.
+void check_data_file(const std::filesystem::path& file);
+
 // A gzip or plain file that is read front to back. A gzip file [1] has one member or more, one behind
 // another; each has its own header and checksum, and both are checked. Zeros between and after members are
 // padding, as of tapes, and are read over (gzip itself takes them at the end only, and stops at what follows

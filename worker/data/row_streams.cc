@@ -58,8 +58,8 @@ class DatasetStream final : public RowStream {
 class IdxImages final : public ByteImages {
  public:
   IdxImages(const std::filesystem::path& file, const Shape& shape, std::int64_t n_classes) {
-    IdxFile images = read_idx(file, 3);
-    sample_shape_ = Shape{images.dims[1], images.dims[2]};
+    IdxFile images = read_idx_images(file);
+    sample_shape_ = Shape(std::vector(images.dims.begin() + 1, images.dims.end()));
     if (sample_shape_ != shape) {
       fail(ErrorKind::data, "{}: its images have shape {}, those of the training data {}", file.string(),
            sample_shape_.str(), shape.str());

@@ -4,6 +4,7 @@
 
 #include "common/base/error.h"
 #include "common/config/source_keys.h"
+#include "worker/data/array_source.h"
 #include "worker/data/csv.h"
 #include "worker/data/digits.h"
 #include "worker/data/idx.h"
@@ -11,6 +12,7 @@
 #include "worker/data/split.h"
 #include "worker/data/synthetic.h"
 #include "worker/data/text.h"
+#include "worker/data/tfrecord.h"
 
 namespace varscope {
 namespace {
@@ -36,9 +38,7 @@ std::int64_t classes_of(const S& source, const SourceContext& context) {
 }
 
 std::unique_ptr<Dataset> open_idx(const IdxSource& source, const SourceContext& context) {
-  return with_pairs(std::make_unique<IdxDataset>(context.root / source.images, context.root / source.labels,
-                                                 source.samples, classes_of(source, context)),
-                    source.pairs);
+  return with_pairs(open_idx_source(source, context, classes_of(source, context)), source.pairs);
 }
 
 std::unique_ptr<Dataset> open_fashion_mnist(const FashionMnistSource& source, const SourceContext& context) {
@@ -89,6 +89,38 @@ std::unique_ptr<Dataset> open_text(const TextSource& source, const SourceContext
   return std::make_unique<TextDataset>(context.root / source.file, options);
 }
 
+// Records are tested on records, and read by the keys of data.train.
+void check_records(const DataSourceConfig& test, const DataSourceConfig& train) {
+  const auto* of_test = test.get<TfrecordSource>();
+  const auto* of_train = train.get<TfrecordSource>();
+  TfrecordSource nothing_said, as_train = *of_train;
+  for (TfrecordSource* s : {&nothing_said, &as_train}) {
+    s->files = of_test->files;
+    s->from = of_test->from;
+    s->to = of_test->to;
+  }
+  if (*of_test != nothing_said && *of_test != as_train)
+    fail(ErrorKind::config,
+         "features, label, label_type and classes are those of data.train; remove them here");
+}
+
+const ArrayRules* array_rules(const DataSourceConfig& source) {
+  if (const auto* npy = source.get<NpySource>()) return &npy->rules;
+  if (const auto* npz = source.get<NpzSource>()) return &npz->rules;
+  return nullptr;
+}
+
+// Arrays of either kind are tested on arrays of either kind, and read by the rules of data.train.
+void check_arrays(const ArrayRules* test, const ArrayRules* train, const DataSourceConfig& of_train) {
+  if (test == nullptr || train == nullptr) {
+    fail(ErrorKind::config, "must be {}, as data.train: its arrays are read in the same way",
+         train == nullptr ? "of type " + of_train.type() : "of type npy or npz");
+  }
+  if (*test != ArrayRules{} && *test != *train) {
+    fail(ErrorKind::config, "scale, ids, label_type and classes are those of data.train; remove them here");
+  }
+}
+
 struct Opener {
   std::string name;
   OpenSource open;
@@ -103,9 +135,11 @@ Opener opener(const char* name, std::unique_ptr<Dataset> (*open)(const S&, const
 
 std::vector<Opener>& openers() {
   static std::vector<Opener> all = {
-      opener("idx", open_idx),       opener("fashion_mnist", open_fashion_mnist),
-      opener("digits", open_digits), opener("synthetic", open_synthetic),
-      opener("csv", open_csv),       opener("libsvm", open_libsvm),
+      opener("idx", open_idx),        opener("fashion_mnist", open_fashion_mnist),
+      opener("digits", open_digits),  opener("synthetic", open_synthetic),
+      opener("csv", open_csv),        opener("libsvm", open_libsvm),
+      opener("npy", open_npy_source), opener("npz", open_npz_source),
+      opener("tfrecord", open_tfrecord),
       opener("text", open_text)};
   return all;
 }
@@ -160,9 +194,13 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
 }
 
 void check_test_source(const DataSourceConfig& test, const DataSourceConfig& train) {
-  if (needs_schema(test) && test.type() != train.type())
+  const ArrayRules* of_arrays = array_rules(test);
+  if (of_arrays != nullptr || array_rules(train) != nullptr)
+    return check_arrays(of_arrays, array_rules(train), train);
+  if ((needs_schema(test) || needs_schema(train)) && test.type() != train.type())
     fail(ErrorKind::config, "must be of type {}, as data.train: its columns are read in the same way",
          train.type());
+  if (test.get<TfrecordSource>() != nullptr) return check_records(test, train);
   const auto* of_test = test.get<TextSource>();
   if (of_test == nullptr) return;
   const auto* of_train = train.get<TextSource>();
@@ -176,7 +214,8 @@ void check_test_source(const DataSourceConfig& test, const DataSourceConfig& tra
 }
 
 bool needs_schema(const DataSourceConfig& test) {
-  return test.get<CsvSource>() != nullptr || test.get<LibsvmSource>() != nullptr;
+  return test.get<CsvSource>() != nullptr || test.get<LibsvmSource>() != nullptr ||
+         test.get<TfrecordSource>() != nullptr || array_rules(test) != nullptr;
 }
 
 std::filesystem::path data_root() {

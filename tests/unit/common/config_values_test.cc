@@ -170,8 +170,12 @@ TEST(Integers, EveryKeyHasARangeAndSaysItInPlace) {
       if (section == "data.train" || section == "data.test") {
         if (key.selector.empty()) value = "type: digits, " + value;
         if (value.starts_with("type: text")) value += ", file: f";
-        if (value.starts_with("type: csv") || value.starts_with("type: libsvm")) value += ", files: f";
+        if (value.starts_with("type: csv") || value.starts_with("type: libsvm") ||
+            value.starts_with("type: tfrecord"))
+          value += ", files: f";
         if (value.starts_with("type: idx")) value += ", images: f, labels: f";
+        if (value.starts_with("type: npy")) value += ", inputs: f, labels: f";
+        if (value.starts_with("type: npz")) value += ", file: f";
       }
       if (section == "checkpoint.keep_best") value += ", metric: loss";
       if (section == "job") value += ", name: t";
@@ -275,6 +279,13 @@ TEST_F(Paths, AreAllKeysOfFilesAndFoldersAndNoOthers) {
   EXPECT_EQ(job.data.test->get<IdxSource>()->images, "/home/someone/f");
   EXPECT_EQ(job.data.test->get<IdxSource>()->labels, "/home/someone/g");
   EXPECT_EQ(job.checkpoint.variables.front(), "~/h");
+  const JobConfig arrays = load_with({"data.train={type: npy, inputs: {a: ~/i, b: /j}, labels: ~/k}",
+                                      "data.test={type: npz, file: ~/l, inputs: ~x}"});
+  EXPECT_EQ(arrays.data.train.get<NpySource>()->inputs.find("a")->scalar, "/home/someone/i");
+  EXPECT_EQ(arrays.data.train.get<NpySource>()->inputs.find("b")->scalar, "/j");
+  EXPECT_EQ(arrays.data.train.get<NpySource>()->labels, "/home/someone/k");
+  EXPECT_EQ(arrays.data.test->get<NpzSource>()->file, "/home/someone/l");
+  EXPECT_EQ(arrays.data.test->get<NpzSource>()->inputs.scalar, "~x") << "an array is no path";
   EXPECT_EQ(load_with({"data.train={type: text, file: ~/t}"}).data.train.get<TextSource>()->file,
             "/home/someone/t");
   EXPECT_EQ(load_with({"data.train={type: fashion_mnist, folder: ~/m}"})

@@ -11,8 +11,11 @@
 #include <set>
 
 #include "checkpoint/directory/scan.h"
+#include "common/base/record_file.h"
 #include "launch/commands/train.h"
 #include "tests/support/references/checkpoint_fixture.h"
+#include "tests/support/references/example_writer.h"
+#include "tests/support/references/numpy_files.h"
 
 namespace varscope {
 namespace {
@@ -322,6 +325,36 @@ TEST(ExactState, OfEveryDataSource) {
   parted.data += "\n  split: {test: 0.1}";
   rows["csv"] = {classes, numbers, weighted, bags, parted};
   rows["libsvm"] = {rows_of_svm, bags_of_svm};
+  std::vector<float> x;
+  std::vector<std::int32_t> who, kinds;
+  std::vector<double> estimates;
+  for (int i = 0; i < 120; ++i) {
+    for (int k = 0; k < 5; ++k) x.push_back(static_cast<float>(random() % 100) / 50.0F);
+    who.push_back(static_cast<std::int32_t>(random() % 6));
+    kinds.push_back(static_cast<std::int32_t>(random() % 10));
+    estimates.push_back(x.back() - who.back());
+  }
+  testing::spit(dir / "x.npy", testing::npy("<f4", "120, 5", testing::raw(x)));
+  testing::spit(dir / "y.npy", testing::npy("<i4", "120,", testing::raw(kinds)));
+  testing::spit(dir / "d.npz", testing::zip({{"x.npy", testing::npy("<f4", "120, 5", testing::raw(x))},
+                                             {"word.npy", testing::npy("<i4", "120,", testing::raw(who))},
+                                             {"y.npy", testing::npy("<f8", "120,", testing::raw(estimates))}},
+                                            true));
+  Job npy = plain, npz = numbers;
+  npy.data = "{type: npy, inputs: " + (dir / "x.npy") + ", labels: " + (dir / "y.npy") + "}";
+  npz.data = "{type: npz, file: " + (dir / "d.npz") + ", inputs: [word, x], ids: [word], label_type: number}";
+  std::string records;
+  for (std::size_t i = 0; i < 120; ++i) {
+    const auto* row = x.data() + 5 * i;
+    append_record(records, testing::example({{"x", testing::float_feature({row, row + 5})},
+                                             {"label", testing::int64_feature({kinds[i]})}}));
+  }
+  testing::spit(dir / "d.tfrecord", records);
+  Job tfrecord = plain;
+  tfrecord.data = "{type: tfrecord, files: " + (dir / "d.tfrecord") + "}";
+  rows["tfrecord"] = {tfrecord};
+  rows["npy"] = {npy};
+  rows["npz"] = {npz};
   rows["digits"] = {digits, pairs};
   rows["idx"] = {idx};
   rows["fashion_mnist"] = {fashion};
