@@ -7,7 +7,7 @@ usage() {
 usage: tools/install_packages.sh [--dev]
 Installs what building, running and testing varscope needs (Debian 12), as root or through sudo.
   --dev   also what only its developers, and the tests that are skipped otherwise, need: clang-format, clang-tidy,
-          shellcheck, gcovr, strace, git, curl, Python with NumPy, mkfs.ext4, mount, Doxygen
+          clang with libFuzzer, shellcheck, gcovr, strace, git, curl, Python with NumPy, mkfs.ext4, mount, Doxygen
 TEXT
 }
 
@@ -19,7 +19,7 @@ packages=(
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libisal-dev libprotobuf-dev protobuf-compiler libleveldb-dev
   libgtest-dev libgmock-dev libbenchmark-dev help2man
 )
-dev_packages=(clang-format clang-tidy-19 shellcheck gcovr strace git curl python3 python3-numpy e2fsprogs mount doxygen)
+dev_packages=(clang-format clang-tidy-19 clang-19 libclang-rt-19-dev shellcheck gcovr strace git curl python3 python3-numpy e2fsprogs mount doxygen)
 
 case ${1:-} in
   '') ;;

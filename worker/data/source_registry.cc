@@ -135,12 +135,11 @@ Opener opener(const char* name, std::unique_ptr<Dataset> (*open)(const S&, const
 
 std::vector<Opener>& openers() {
   static std::vector<Opener> all = {
-      opener("idx", open_idx),        opener("fashion_mnist", open_fashion_mnist),
-      opener("digits", open_digits),  opener("synthetic", open_synthetic),
-      opener("csv", open_csv),        opener("libsvm", open_libsvm),
-      opener("npy", open_npy_source), opener("npz", open_npz_source),
-      opener("tfrecord", open_tfrecord),
-      opener("text", open_text)};
+      opener("idx", open_idx),           opener("fashion_mnist", open_fashion_mnist),
+      opener("digits", open_digits),     opener("synthetic", open_synthetic),
+      opener("csv", open_csv),           opener("libsvm", open_libsvm),
+      opener("npy", open_npy_source),    opener("npz", open_npz_source),
+      opener("tfrecord", open_tfrecord), opener("text", open_text)};
   return all;
 }
 

@@ -1,0 +1,46 @@
+// Tables of comma separated text. The first byte says how they are read.
+#include "worker/data/csv.h"
+
+#include "tests/fuzz/fuzz.h"
+
+using namespace varscope;
+
+namespace {
+
+ConfigNode features(unsigned how) {
+  if (how % 2 == 0) return {};
+  ConfigNode x = ConfigNode::map(), w = ConfigNode::map(), all = ConfigNode::map();
+  x.add("columns", ConfigNode::plain("0"));
+  x.add("missing", ConfigNode::plain("mean"));
+  x.add("transform", ConfigNode::plain(how % 4 == 1 ? "standardize" : "log1p"));
+  w.add("columns", ConfigNode::plain("1"));
+  if (how % 8 < 4) {
+    w.add("hash", ConfigNode::plain("7"));
+  } else {
+    w.add("vocabulary", ConfigNode::map()).add("size", ConfigNode::plain("5"));
+  }
+  all.add("x", std::move(x));
+  all.add("w", std::move(w));
+  return all;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  const unsigned how = data[0];
+  const testing::MemoryFile file({data + 1, size - 1});
+  return testing::expect_data_or_error([&] {
+    CsvSource source;
+    source.files = ConfigNode::text(file.path().string());
+    source.delimiter = how % 16 < 8 ? "," : "tab";
+    source.header = ConfigNode::plain(how % 32 < 16 ? "true" : "false");
+    source.bad_records = how % 64 < 32 ? BadRecords::fail : BadRecords::skip;
+    source.max_bad_share = 1;
+    source.schema.emplace();
+    source.schema->label.column = "2";
+    source.schema->label.type = how < 128 ? LabelType::cls : LabelType::number;
+    source.schema->features = features(how);
+    testing::read_all(*open_csv(source, {}));
+  });
+}

@@ -1,0 +1,102 @@
+// Writes the files that the fuzz targets begin with: fuzz_seeds DIRECTORY makes DIRECTORY/TARGET/NAME.
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "common/base/record_file.h"
+#include "tests/support/references/example_writer.h"
+#include "tests/support/references/numpy_files.h"
+
+using namespace varscope;
+using namespace varscope::testing;
+
+namespace {
+
+std::filesystem::path root;
+
+void seed(const std::string& target, const std::string& name, const std::string& bytes) {
+  std::filesystem::create_directories(root / target);
+  std::ofstream(root / target / name, std::ios::binary) << bytes;
+}
+
+std::string gzipped(const std::string& bytes) {
+  z_stream z{};
+  deflateInit2(&z, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY);
+  std::string out(deflateBound(&z, bytes.size()) + 32, '\0'), in = bytes;
+  z.next_in = reinterpret_cast<Bytef*>(in.data());
+  z.avail_in = static_cast<uInt>(in.size());
+  z.next_out = reinterpret_cast<Bytef*>(out.data());
+  z.avail_out = static_cast<uInt>(out.size());
+  deflate(&z, Z_FINISH);
+  out.resize(z.total_out);
+  deflateEnd(&z);
+  return out;
+}
+
+void tables() {
+  const std::string table = "a,w,y\r\n1.5,u,0\n\n-2,\"v \"\"x\"\"\",1\nNA,\"two\nlines\",0\n";
+  for (const int how : {0, 1, 5, 16, 32, 129, 161}) {
+    const std::string first(1, static_cast<char>(how));
+    seed("csv", "table" + std::to_string(how), first + table);
+    seed("csv", "gzip" + std::to_string(how), first + gzipped(table));
+  }
+  seed("csv", "numbers", std::string("\x80", 1) + "\xef\xbb\xbf" + "a,b,y\n1,2,0.5\n3e4,+4,-1\n");
+  seed("csv", "tabs", std::string("\x08", 1) + "a\tb\ty\n1\t2\tx\n3\t4\ty\n");
+  for (const int how : {0, 1, 2, 12})
+    seed("libsvm", "rows" + std::to_string(how),
+         std::string(1, static_cast<char>(how)) + "+1 qid:3 1:0.5 3:-2e3 # note\n\n-1 2:1\n0.5\n");
+}
+
+void arrays() {
+  const std::string x = npy("<f4", "2, 2", raw<float>({1, 2, 3, 4})),
+                    y = npy("<i8", "2,", raw<std::int64_t>({1, 0})),
+                    b = npy(">i2", "2, 1, 2", raw<std::int16_t>({1, 2, 3, 4}, true), true);
+  int n = 0;
+  for (const std::string& file : {x, y, b, npy("|u1", "1, 2, 2", "abcd"), npy("<f2", "2,", "abcd"),
+                                  npy("|b1", "4,", std::string("\0\1\0\1", 4))}) {
+    for (const int how : {0, 3, 5, 7})
+      seed("npy", "array" + std::to_string(n++), std::string(1, static_cast<char>(how)) + file);
+  }
+  seed("npy", "gzip", std::string("\7", 1) + gzipped(y));
+  seed("npz", "stored", zip({{"x.npy", x}, {"y.npy", y}}, false));
+  seed("npz", "deflated", zip({{"x.npy", b}, {"z.npy", y}, {"y.npy", y}}, true));
+  seed("npz", "other", zip({{"x.npy", x}, {"y.npy", y}, {"readme", "text"}}, false));
+  n = 0;
+  for (const std::string& file : {idx(8, {2, 2, 2}, "abcdefgh"), idx(8, {2}, std::string("\0\1", 2)),
+                                  idx(8, {2, 1, 2, 3}, "abcdefghijkl"), idx(0x0b, {2, 2}, "abcdefgh"),
+                                  idx(0x0d, {2, 1}, "abcdefgh"), idx(0x0e, {2}, std::string(16, '\x40'))}) {
+    for (const int how : {0, 1, 3, 6})
+      seed("idx", "file" + std::to_string(n++), std::string(1, static_cast<char>(how)) + file);
+    seed("idx", "gzip" + std::to_string(n), std::string(1, '\0') + gzipped(file));
+  }
+}
+
+void records() {
+  const std::string one = example({{"label", int64_feature({1})}, {"x", float_feature({1, 2})}}),
+                    two =
+                        example({{"x", float_feature({3, 4}, false)}, {"label", int64_feature({0}, false)}});
+  std::string file;
+  append_record(file, one);
+  append_record(file, two);
+  seed("tfrecord", "plain", file);
+  seed("tfrecord", "gzip", gzipped(file));
+  for (const int how : {0, 1, 2, 3, 10, 18, 134}) {
+    const std::string a = example(
+                          {{"x", bytes_feature({"abcdefgh", "ijklmnop"})}, {"y", int64_feature({1})}}),
+                      c = example({{"x", int64_feature({1, 2, 3, 4})}, {"y", float_feature({2})}});
+    for (const auto& [name, record] : {std::pair{"a", a}, std::pair{"c", c}}) {
+      seed("example", name + std::to_string(how),
+           std::string(1, static_cast<char>(how)) + static_cast<char>(record.size()) + record + record);
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 2;
+  root = argv[1];
+  tables();
+  arrays();
+  records();
+}
