@@ -277,7 +277,7 @@ INSTANTIATE_TEST_SUITE_P(
                  "the labels)"},
         LineCase{
             5, "    {type: idx, images: a, labels: b, noise: 0.5}",
-            "job.yaml:5:39: data.train.noise: not used by type idx (only by digits); remove it or change "
+            "job.yaml:5:39: data.train.noise: not used by type idx (only by digits, synthetic); remove it or change "
             "data.train.type"},
         LineCase{13, "optimizer:\n  momentum: 0.9\n",
                  "job.yaml:14:3: optimizer.momentum: not used by type sgd (only by momentum, nesterov); "

@@ -356,6 +356,13 @@ TEST(ExactState, OfEveryDataSource) {
   rows["npy"] = {npy};
   rows["npz"] = {npz};
   rows["digits"] = {digits, pairs};
+  Job friedman = numbers, shapes = plain;
+  friedman.data = "{type: synthetic, generate: friedman1, samples: 120, noise: 1}";
+  friedman.layers = plain.layers;
+  shapes.data = "{type: synthetic, generate: colour_shapes, samples: 120, size: 8}";
+  shapes.layers = "    - {type: conv2d, filters: 2, kernel: [3]}\n    - {type: max_pool2d, window: [4]}\n";
+  shapes.output = "    - {type: dense, units: 9}\n";
+  rows["synthetic"] = {friedman, shapes};
   rows["idx"] = {idx};
   rows["fashion_mnist"] = {fashion};
   rows["text"] = {text_job(dir / "text", "    - {type: lstm, units: 5}\n")};
