@@ -36,13 +36,15 @@ EvaluationRecord record_of(const EvalSummary& eval) {
   return record;
 }
 
+constexpr std::string_view kStopMark = "#early-stop ";
+
 }  // namespace
 
 std::string to_manifest_text(const CoordinatorState& state) {
   std::string text = to_text(state);
   if (state.epoch.weight > 0)
     text += fmt::format("{}{:a} {:a}\n", kWeightLine, state.epoch.weight, state.epoch.correct);
-  return text + state.run;
+  return text + state.run + (state.stop ? std::string(kStopMark) + to_text(*state.stop) : "");
 }
 
 CoordinatorState from_manifest_text(const std::string& text) {
@@ -50,13 +52,20 @@ CoordinatorState from_manifest_text(const std::string& text) {
   const std::size_t end = text.find('\n');
   if (end == std::string::npos) return state;
   state.run = text.substr(end + 1);
-  if (!state.run.starts_with(kWeightLine)) return state;
-  const std::size_t line_end = state.run.find('\n');
-  const int n = std::sscanf(state.run.c_str() + kWeightLine.size(), "%la %la", &state.epoch.weight,
-                            &state.epoch.correct);
-  if (n != 2 || line_end == std::string::npos)
-    fail(ErrorKind::data, "the coordinator's state in the checkpoint: damaged sums of weights");
-  state.run.erase(0, line_end + 1);
+  if (state.run.starts_with(kWeightLine)) {
+    const std::size_t line_end = state.run.find('\n');
+    const int n = std::sscanf(state.run.c_str() + kWeightLine.size(), "%la %la", &state.epoch.weight,
+                              &state.epoch.correct);
+    if (n != 2 || line_end == std::string::npos)
+      fail(ErrorKind::data, "the coordinator's state in the checkpoint: damaged sums of weights");
+    state.run.erase(0, line_end + 1);
+  }
+  const std::size_t line = state.run.rfind('\n', state.run.size() < 2 ? 0 : state.run.size() - 2);
+  const std::size_t last = line == std::string::npos ? 0 : line + 1;
+  if (!state.run.substr(last).starts_with(kStopMark)) return state;
+  state.stop = from_text<StopState>(state.run.substr(last + kStopMark.size()),
+                                    "the state of early stopping in the checkpoint");
+  state.run.resize(last);
   return state;
 }
 
@@ -76,6 +85,7 @@ Coordinator::Coordinator(const Parts& parts)
       hash_(parts.variables),
       on_nan_(parts.on_nan),
       completed_(parts.train.first),
+      stop_(parts.stop),
       last_save_ns_(now_ns()) {
   if (checkpoints_ != nullptr && on_nan_ == OnNan::stop) checkpoints_->discard_not_finite();
   for (ServerId s : cluster_.servers.ids()) {
@@ -87,10 +97,31 @@ Coordinator::Coordinator(const Parts& parts)
   }
 }
 
-void Coordinator::start() { release(Clock(train_.first.value + 1)); }
+void Coordinator::start() {
+  if (stop_) state_.stop = stop_->state();
+  if (stop_ && train_.evaluates_first) {
+    awaited_ = train_.first;
+  } else if (stop_ && stop_->is_over()) {
+    end_early();
+  } else {
+    release(Clock(train_.first.value + 1));
+  }
+}
+
+// The values stay those of the step before.
+void Coordinator::end_early() {
+  if (current_ >= train_.last) return;
+  train_.last = current_;
+  ended_why_ = fmt::format("{} has not become better in {} evaluations (train.stop)", stop_->rule().metric,
+                           stop_->state().n_since);
+  MessageHeader go = make_header(MessageType::go, 0, Clock(current_.value + 1));
+  go.flags = kFlagEnd;
+  for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
+}
 
 bool Coordinator::cut_is_due(Clock clock) const {
   if (checkpoints_ == nullptr) return false;
+  if (stop_ && is_evaluated(clock)) return true;
   if (checkpoint_.every_steps > 0 && clock.value % checkpoint_.every_steps == 0) return true;
   return checkpoint_.every_seconds > 0 &&
          static_cast<double>(now_ns() - last_save_ns_) * 1e-9 >= checkpoint_.every_seconds;
@@ -117,6 +148,11 @@ bool Coordinator::begin_cut(Clock clock) {
 // push, so that all servers cut at the same step without another round of messages.
 void Coordinator::release(Clock clock) {
   if (clock > train_.last) return;
+  // The values that an evaluation may find to be the best are saved whatever is being written now.
+  if (stop_ && is_evaluated(clock) && checkpoints_ != nullptr && !checkpoints_->idle()) {
+    delayed_ = clock;
+    return;
+  }
   current_ = clock;
   if (is_stopping_ && clock < train_.last) {
     is_stopped_ = true;
@@ -195,7 +231,15 @@ void Coordinator::complete_step() {
   const bool is_finite = std::isfinite(step.sums.loss);
   if (!is_finite || std::exchange(is_suspected_, false))
     inquire({.step = current_.value, .loss = is_finite ? "" : not_finite_text(step.sums.loss)});
-  if (on_nan_ == OnNan::warn || !(inquiry_ || not_finite_since_)) release(Clock(current_.value + 1));
+  if (stop_ && is_evaluated(current_) && current_ < train_.last) {
+    awaited_ = current_;
+  } else {
+    release_unless_not_finite(Clock(current_.value + 1));
+  }
+}
+
+void Coordinator::release_unless_not_finite(Clock clock) {
+  if (on_nan_ == OnNan::warn || !(inquiry_ || not_finite_since_)) release(clock);
 }
 
 void Coordinator::inquire(NotFiniteStep step) {
@@ -330,9 +374,17 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   }
   summary.metrics = metric_values(evaluation_, summary.sums, evaluation.counts, reals, evaluation.scores);
   observer_.on_eval(summary);
-  if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record_of(summary));
+  const EvaluationRecord record = record_of(summary);
+  if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record);
   if (!std::isfinite(summary.sums.loss))
     inquire({.step = evaluation.clock.value, .test_loss = not_finite_text(summary.sums.loss)});
+  if (!stop_) return;
+  const auto value = record.values.find(stop_->rule().metric);
+  stop_->add(record.step, value != record.values.end() ? value->second : std::nan(""));
+  state_.stop = stop_->state();
+  if (awaited_ != std::optional(evaluation.clock)) return;
+  awaited_.reset();
+  stop_->is_over() ? end_early() : release_unless_not_finite(Clock(current_.value + 1));
 }
 
 // What the last updates made, no worker's loss has shown.
@@ -367,6 +419,7 @@ void Coordinator::tick() {
     return;
   }
   if (inquiry_) return;
+  if (delayed_ && checkpoints_->idle()) release(*std::exchange(delayed_, std::nullopt));
   if (phase_ != Phase::final_save || (checkpoints_ != nullptr && checkpoints_->has_pending_work())) return;
   const bool save = checkpoints_ != nullptr && saves_at_end() && current_ > train_.first &&
                     checkpoints_->last_committed() != std::optional(current_);
@@ -399,6 +452,12 @@ void Coordinator::on_hash_report(const Message& message) {
   phase_ = Phase::done;
   FinishSummary finish{current_, hash_.finish(), times_,  0,           0,
                        0,        skipped_,       queued_, is_stopped_, not_finite_since_};
+  finish.ended_why = ended_why_;
+  if (stop_ && stop_->state().has_best) {
+    const StopState& s = stop_->state();
+    finish.best = FinishSummary::Best{s.metric, s.best, Clock(s.best_step), ""};
+    if (checkpoints_ != nullptr) finish.best->checkpoint = checkpoints_->path_of(Clock(s.best_step));
+  }
   if (checkpoints_ != nullptr) {
     finish.checkpoint_stall_s = checkpoints_->stall_s();
     finish.checkpoints = checkpoints_->committed();

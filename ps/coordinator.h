@@ -16,6 +16,7 @@
 #include "common/transport/transport.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
+#include "ps/early_stop.h"
 #include "ps/histogram_merger.h"
 #include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
@@ -27,6 +28,9 @@ struct TrainPlan {
   Clock first;  // of the values the run starts from: the next step is first + 1
   Clock last;   // the run ends after this step
   std::int64_t steps_per_epoch = 1;
+  std::int64_t evaluates_every =
+      0;                         // steps between two evaluations, besides that after the last step; 0: none
+  bool evaluates_first = false;  // the values of `first`, before the first step
 };
 
 // What the coordinator must remember over a restart (Manifest::coordinator_state).
@@ -37,6 +41,7 @@ struct CoordinatorState {
   std::int64_t seed = 0;
   // What else is known of the run, opaque here; "": of a version that did not keep it.
   std::string run = {};
+  std::optional<StopState> stop = {};  // with train.stop
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     SavedSums sums{epoch.loss, static_cast<std::int64_t>(epoch.correct), epoch.samples};
@@ -59,7 +64,8 @@ struct CoordinatorState {
 
 // A text archive, whose only line feed is its end; where samples have weights a line "weight: " with the sum
 // of those of the epoch so far and of its right answers, in hexadecimal; and `run` behind it: who knows the
-// archive alone reads that. The latter throws Error(data).
+// archive alone reads that. With train.stop a last line, "#early-stop " and an archive. The latter throws
+// Error(data).
 std::string to_manifest_text(const CoordinatorState& state);
 CoordinatorState from_manifest_text(const std::string& text);
 
@@ -83,6 +89,7 @@ class Coordinator {
     CoordinatorState state = {};
     EvaluationSpec evaluation = {};  // of the metrics that the workers' evaluations sum up
     OnNan on_nan = OnNan::stop;
+    std::optional<EarlyStop> stop = {};
   };
   explicit Coordinator(const Parts& parts);
 
@@ -113,6 +120,11 @@ class Coordinator {
     std::size_t n_due = 0;
   };
   void release(Clock clock);
+  void release_unless_not_finite(Clock clock);
+  void end_early();
+  bool is_evaluated(Clock clock) const {
+    return train_.evaluates_every > 0 && clock.value % train_.evaluates_every == 0;
+  }
   void inquire(NotFiniteStep step);
   void on_finite_report(const Message& message);
   void finish_inquiry();
@@ -160,7 +172,11 @@ class Coordinator {
   bool is_suspected_ = false;  // a server has found something in the step under way
   std::optional<Inquiry> inquiry_;
   std::optional<Clock> not_finite_since_;
-  std::string failure_;     // ends the run as soon as no save is under way
+  std::string failure_;  // ends the run as soon as no save is under way
+  std::optional<EarlyStop> stop_;
+  std::optional<Clock> awaited_;  // the evaluation that decides whether training goes on
+  std::optional<Clock> delayed_;  // to be let go once the save under way has ended
+  std::string ended_why_;
   bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
   bool is_stopping_ = false;
   bool is_stopped_ = false;  // before the last step that was planned

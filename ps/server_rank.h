@@ -37,6 +37,7 @@ class ServerRank {
     CoordinatorState state = {};
     EvaluationSpec evaluation = {};
     OnNan on_nan = OnNan::stop;
+    std::optional<EarlyStop> stop = {};
   };
   struct Parts {
     Transport& transport;

@@ -83,13 +83,12 @@ void check_model(const JobConfig& config) {
   }
 }
 
-// A metric that exists, that is a number, and that some evaluation will have.
-void check_keep_best(const JobConfig& config) {
-  if (!config.checkpoint.keep_best) return;
-  const std::string path = "checkpoint.keep_best.metric";
-  const std::string& metric = config.checkpoint.keep_best->metric;
+// A metric that exists, that is a number, and that some evaluation will have. `section` is what asks for it.
+void check_best_metric(const JobConfig& config, const std::string& section, const std::string& metric) {
+  const std::string path = section + ".metric", key = section.substr(section.find('.') + 1);
   const auto refuse = [&](const std::string& problem) {
-    fail_at(*config.root.find_path(path), config.file, path, problem);
+    const ConfigNode* node = config.root.find_path(path);
+    fail_at(node != nullptr ? *node : *config.root.find_path(section), config.file, path, problem);
   };
   std::vector<std::string> possible = config.evaluated_metrics();
   possible.insert(possible.begin(), "loss");
@@ -99,9 +98,31 @@ void check_keep_best(const JobConfig& config) {
                        comma_list(possible)));
   }
   if (config.data.test_source() == nullptr)
-    refuse("nothing is evaluated without data.test; add it, or remove keep_best");
+    refuse(fmt::format("nothing is evaluated without data.test; add it, or remove {}", key));
   if (config.train.eval_every_epochs == 0)
-    refuse("nothing is evaluated while train.eval_every_epochs is 0; change it, or remove keep_best");
+    refuse(
+        fmt::format("nothing is evaluated while train.eval_every_epochs is 0; change it, or remove {}", key));
+}
+
+void check_keep_best(const JobConfig& config) {
+  if (config.checkpoint.keep_best)
+    check_best_metric(config, "checkpoint.keep_best", config.checkpoint.keep_best->metric);
+}
+
+// The best checkpoint by the metric that training is ended by stays.
+void resolve_stop(JobConfig& config) {
+  if (!config.train.stop) return;
+  const std::string& metric = config.train.stop->metric;
+  check_best_metric(config, "train.stop", metric);
+  std::optional<KeepBestConfig>& best = config.checkpoint.keep_best;
+  if (best && best->metric != metric) {
+    fail_at(
+        *config.root.find_path("checkpoint.keep_best.metric"), config.file, "checkpoint.keep_best.metric",
+        fmt::format("is \"{}\", but train.stop ends training by \"{}\", and keeps the best checkpoint by it; "
+                    "name the same metric, or leave keep_best out",
+                    best->metric, metric));
+  }
+  if (!best) best = KeepBestConfig{.metric = metric};
 }
 
 // A map from names to names.
@@ -190,6 +211,7 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   config.model.loss = read_loss(config);
   check_schedule(config);
   check_keep_best(config);
+  resolve_stop(config);
   check_names(config.checkpoint.rename, config.file, "checkpoint.rename");
   for (const ConfigEntry& entry : config.checkpoint.rename.entries) {
     if (const std::string problem = saved_name_problem(entry.key); !problem.empty())

@@ -168,6 +168,15 @@ struct OptimizerConfig {
 enum class OnNan : std::uint8_t { stop, warn };
 inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::stop, "stop"}, {OnNan::warn, "warn"}};
 
+// Ends training when an evaluation's metric has not become better for a while.
+struct StopConfig {
+  std::string metric = "loss";
+  std::int64_t patience = 5;  // evaluations
+  double min_delta = 0;
+  void describe(Keys& keys);
+  bool operator==(const StopConfig&) const = default;
+};
+
 struct TrainConfig {
   std::int64_t epochs = 1;
   std::int64_t batch = 128;    // samples in the global batch
@@ -178,6 +187,7 @@ struct TrainConfig {
   std::int64_t eval_batch = 1000;
   std::vector<std::string> metrics;  // of evaluations; empty: what suits the loss
   OnNan on_nan = OnNan::stop;
+  std::optional<StopConfig> stop;
   void describe(Keys& keys);
   bool operator==(const TrainConfig&) const = default;
 };
@@ -216,11 +226,11 @@ struct CheckpointConfig {
   std::int64_t every_steps = 0;  // 0: off
   double every_seconds = 0;      // 0: off
   std::int64_t keep = 5;
-  std::int64_t keep_every_steps = 0;  // 0: off
-  double keep_every_hours = 0;        // 0: off
-  std::optional<KeepBestConfig> keep_best;
-  std::vector<std::string> variables;  // full names, or scopes with a '/' at the end; empty: all
-  ConfigNode rename;                   // new name: variable; null: none
+  std::int64_t keep_every_steps = 0;        // 0: off
+  double keep_every_hours = 0;              // 0: off
+  std::optional<KeepBestConfig> keep_best;  // after parse_job also that of train.stop
+  std::vector<std::string> variables;       // full names, or scopes with a '/' at the end; empty: all
+  ConfigNode rename;                        // new name: variable; null: none
   bool partial_restore = false;
   bool at_end = true;
   double timeout_s = 60;

@@ -183,13 +183,26 @@ void TrainConfig::describe(Keys& keys) {
   keys.key("eval_batch", eval_batch,
            "samples evaluated at once by a worker; for a text the sequences that are read side by side",
            {.unit = "samples", .min = 1, .max = kMostCount});
-  keys.key("metrics", metrics,
-           "metrics of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, perplexity, "
-           "precision, recall, confusion_matrix. Without any: what suits the loss");
+  keys.key(
+      "metrics", metrics,
+      "metrics of an evaluation besides the loss: accuracy, top_<k>, auc, log_loss, rmse, mae, r2, perplexity, "
+      "precision, recall, confusion_matrix. Without any: what suits the loss");
   keys.choice(
       "on_nan", on_nan, kOnNan,
       "what to do at the first loss or value that is NaN or infinite: stop ends the run and names the last "
       "finite checkpoint, warn says so once and goes on");
+  keys.optional_section(
+      "stop", stop,
+      "end training when evaluations do not become better any more. With it a checkpoint is "
+      "made at each evaluation, and the best one is kept");
+}
+
+void StopConfig::describe(Keys& keys) {
+  keys.key("metric", metric, "loss (on data.test), or one of train.metrics");
+  keys.key("patience", patience, "evaluations in a row without a better value, after which training ends",
+           {.unit = "evaluations", .min = 1, .max = kMostCount});
+  keys.key("min_delta", min_delta,
+           "how much better a value must be than the last better one to count as better", {.min = 0});
 }
 
 void CheckpointConfig::describe(Keys& keys) {
@@ -252,7 +265,7 @@ void KeepBestConfig::describe(Keys& keys) {
            {.unit = "checkpoints", .min = 1, .max = kMostCount});
   keys.choice(
       "mode", mode, kBestModes,
-      "which values are better; auto knows: larger for accuracy, top_<k>, auc, precision, recall, smaller "
+      "which values are better; auto knows: larger for accuracy, top_<k>, auc, precision, recall, r2, smaller "
       "for the others");
 }
 

@@ -15,6 +15,7 @@ struct Row {
 constexpr Row kMetrics[] = {{"loss", MetricOrder::smaller},       {"accuracy", MetricOrder::larger},
                             {"top_5", MetricOrder::larger},       {"auc", MetricOrder::larger},
                             {"log_loss", MetricOrder::smaller},   {"rmse", MetricOrder::smaller},
+                            {"mae", MetricOrder::smaller},        {"r2", MetricOrder::larger},
                             {"perplexity", MetricOrder::smaller}, {"precision", MetricOrder::larger},
                             {"recall", MetricOrder::larger},      {"confusion_matrix", std::nullopt}};
 

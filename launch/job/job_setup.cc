@@ -277,11 +277,16 @@ std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const Layer
   return m;
 }
 
+namespace {
+
+// Far above what a run does, and far below what a sum of steps would overflow at.
+constexpr std::int64_t kMostSteps = 1'000'000'000'000'000;
+
+}  // namespace
+
 Clock last_step(const JobConfig& job, std::int64_t per_epoch) {
-  // Far above what a run does, and far below what a sum of steps would overflow at.
-  constexpr std::int64_t kMost = 1'000'000'000'000'000;
   const TrainConfig& train = job.train;
-  const bool countable = train.epochs <= kMost / per_epoch;
+  const bool countable = train.epochs <= kMostSteps / per_epoch;
   if (train.max_steps > 0) {
     const Clock most(train.max_steps);
     return countable ? std::min(most, Clock(train.epochs * per_epoch)) : most;
@@ -291,7 +296,7 @@ Clock last_step(const JobConfig& job, std::int64_t per_epoch) {
   fail_at(node != nullptr ? *node : job.root, job.file, "train.epochs",
           fmt::format("{} epochs of {} steps are more steps than are counted ({}); lower it, or set "
                       "train.max_steps",
-                      train.epochs, per_epoch, kMost));
+                      train.epochs, per_epoch, kMostSteps));
 }
 
 TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
@@ -300,10 +305,19 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
   plan.steps_per_epoch = steps_per_epoch(facts.train_samples, job.train.batch);
   plan.last = last_step(job, plan.steps_per_epoch);
   state = {{}, facts.train_samples, job.train.batch, job.job.seed, compared_run_text(facts, job)};
+  // Evaluations that are further apart than steps are counted come after the last step only.
+  if (job.data.test && job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)
+    plan.evaluates_every = plan.steps_per_epoch * job.train.eval_every_epochs;
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);
   plan.last = std::max(plan.last, plan.first);
-  state.epoch = from_manifest_text(resumed->coordinator_state).epoch;
+  const CoordinatorState before = from_manifest_text(resumed->coordinator_state);
+  state.epoch = before.epoch;
+  if (!job.train.stop) return plan;
+  // A checkpoint is cut before the evaluation of its step: then that comes first now.
+  state.stop = before.stop;
+  plan.evaluates_first = before.stop && before.stop->last_step < resumed->step && plan.evaluates_every > 0 &&
+                         resumed->step % plan.evaluates_every == 0;
   return plan;
 }
 

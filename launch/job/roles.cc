@@ -8,6 +8,7 @@
 #include <iterator>
 #include <utility>
 
+#include "checkpoint/directory/retention.h"
 #include "checkpoint/storage/atomic_file.h"
 #include "checkpoint/storage/envelope.h"
 #include "common/base/clock.h"
@@ -51,6 +52,13 @@ ShardCheckpointer::Options snapshot_options(const JobContext& context) {
           context.values.names()};
 }
 
+// parse_job has let the best checkpoint by the same metric stay.
+std::optional<EarlyStop> early_stop(const JobContext& context) {
+  const JobConfig& job = context.job();
+  if (!job.train.stop) return std::nullopt;
+  return EarlyStop(*job.train.stop, retention_of(job.checkpoint).best->order, context.state.stop);
+}
+
 }  // namespace
 
 ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transport) : context_(context) {
@@ -71,7 +79,8 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0))
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
-                                              context.facts.evaluation, job.train.on_nan});
+                                              context.facts.evaluation, job.train.on_nan,
+                                              early_stop(context)});
   rank_.emplace(parts);
   if (id == ServerId(0)) make_observers(transport);
 }
@@ -188,11 +197,11 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
                                         .n_parts = context.cluster.logical_workers,
                                         .seed = static_cast<std::uint64_t>(context.job().job.seed),
                                         .shuffle = context.job().train.shuffle ? Shuffle::yes : Shuffle::no});
-  Trainer trainer(Trainer::Parts{context.job(), context.cluster, model.model,
-                                 model.evaluation ? &*model.evaluation : nullptr, model.variables, samples,
-                                 model.test.get(), client, memory, sum_plan, context.train.first,
-                                 context.train.last, saved_locals(context, model.model.graph),
-                                 context.start.check_numerics, context.start.profile, context.requests});
+  Trainer trainer(Trainer::Parts{
+      context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
+      model.variables, samples, model.test.get(), client, memory, sum_plan, context.train.first,
+      context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
+      context.start.profile, context.requests, context.train.evaluates_first});
   const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);

@@ -79,6 +79,7 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "train.log_every_steps",
                                   "train.eval_every_epochs",
                                   "train.on_nan",
+                                  "train.stop",
                                   "train.metrics"};
   return path == "cluster.blas_threads" ||
          std::ranges::none_of(kOthers, [&](const char* other) { return is_below(path, other); });

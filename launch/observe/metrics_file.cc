@@ -155,6 +155,13 @@ void MetricsFile::on_finish(const FinishSummary& finish) {
               {"skipped_checkpoints", finish.skipped_checkpoints},
               {"queued_checkpoints", finish.queued_checkpoints}};
   fields.update(last_metrics_);
+  if (!finish.ended_why.empty()) fields["ended_by"] = "train.stop";
+  if (finish.best) {
+    fields["best"] = {{"metric", finish.best->metric},
+                      {"value", finish.best->value},
+                      {"step", finish.best->step.value},
+                      {"checkpoint", finish.best->checkpoint}};
+  }
   write("finish", finish.clock, fields);
 }
 

@@ -298,13 +298,16 @@ void Terminal::print_actual_cost() {
 
 void Terminal::on_finish(const FinishSummary& finish) {
   const double seconds = seconds_since(started_ns_);
-  line(fmt::format("{} at step {} after {}", finish.stopped ? "stopped early" : "finished",
-                   finish.clock.value, duration_text(seconds)));
+  line(fmt::format("{} at step {} after {}{}", finish.stopped ? "stopped early" : "finished",
+                   finish.clock.value, duration_text(seconds),
+                   finish.ended_why.empty() ? "" : ": " + finish.ended_why));
   const std::string go_on = FailureReport::go_on();
   if (finish.stopped && facts_.train.last > finish.clock && !go_on.empty() &&
       !FailureReport::has_told_go_on())
     line("  " + go_on);
-  if (finish.clock == facts_.train.first) {
+  if (finish.clock == facts_.train.first && !finish.ended_why.empty()) {
+    line("  nothing to do: the run had ended at this step already; raise train.stop.patience to go on");
+  } else if (finish.clock == facts_.train.first) {
     line(fmt::format("  nothing to do: the checkpoint is at the last step already; raise {} to go on",
                      limits_text(facts_)));
   }
@@ -313,6 +316,12 @@ void Terminal::on_finish(const FinishSummary& finish) {
                      last_epoch_->epoch));
   }
   if (last_eval_) line("  test         " + *last_eval_);
+  if (finish.best) {
+    line(fmt::format(
+        "  best         {} {} after step {}: {}", finish.best->metric, figure(finish.best->value),
+        finish.best->step.value,
+        finish.best->checkpoint.empty() ? "no checkpoint of that step is here" : finish.best->checkpoint));
+  }
   if (finish.not_finite_since) {
     line(fmt::format("  not finite   since step {}: of no use (train.on_nan: warn)",
                      finish.not_finite_since->value));

@@ -235,6 +235,11 @@ void CheckpointCoordinator::finish_commit() {
   for (const std::string& warning : committed.warnings) observer_.on_warning(warning);
 }
 
+std::string CheckpointCoordinator::path_of(Clock step) const {
+  std::string path = join_path(dir_, step_name(step.value));
+  return fs_.exists(join_path(path, kManifestName)) ? path : "";
+}
+
 void CheckpointCoordinator::drop_from(Clock clock) {
   if (!pending_ || pending_->committing || pending_->clock < clock) return;
   directory_.abandon(pending_->id);

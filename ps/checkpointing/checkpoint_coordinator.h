@@ -70,6 +70,8 @@ class CheckpointCoordinator {
   // The run ends: a save under way of this step or a later one is of no use.
   void drop_from(Clock clock);
 
+  // Of the committed checkpoint of a step; empty where there is none.
+  std::string path_of(Clock step) const;
   int committed() const { return n_committed_; }
   int failed() const { return n_failed_; }
   double stall_s() const { return stall_s_; }

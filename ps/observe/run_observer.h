@@ -49,6 +49,15 @@ struct FinishSummary {
   int queued_checkpoints = 0;                  // the same, and made later
   bool stopped = false;                        // before the last step, because somebody asked for it
   std::optional<Clock> not_finite_since = {};  // the first step with a loss or value that is not finite
+  // With train.stop.
+  struct Best {
+    std::string metric;
+    double value = 0;
+    Clock step;
+    std::string checkpoint;  // path; empty where there is none of that step
+  };
+  std::optional<Best> best = {};
+  std::string ended_why = {};  // early stopping has ended the run; else empty
 };
 
 // The first loss or value that is not finite.

@@ -68,11 +68,17 @@ RunEnd Trainer::run() {
   start_times();
   Clock done = parts_.first;
   bool is_stopped = false;
-  while (done < parts_.last && !is_stopped) {
+  if (parts_.evaluate_first) evaluate(done);
+  bool goes_on = done < parts_.last && (!parts_.job.train.stop || may_train(Clock(done.value + 1)));
+  while (goes_on && !is_stopped) {
     ++done.value;
     train_step(done);
-    if (evaluates_after(done)) evaluate(done);
+    const bool evaluates = evaluates_after(done);
+    if (evaluates) evaluate(done);
     is_stopped = (flags_ & kFlagStop) != 0;
+    goes_on = done < parts_.last;
+    if (goes_on && !is_stopped && evaluates && parts_.job.train.stop)
+      goes_on = may_train(Clock(done.value + 1));
   }
   parts_.client.wait_all();
   if (parts_.check_numerics) check_values(done);
@@ -80,6 +86,14 @@ RunEnd Trainer::run() {
                                     state_text(done));
   parts_.client.wait_shutdown();
   return is_stopped ? RunEnd::stopped : RunEnd::finished;
+}
+
+// Where evaluations decide whether training goes on, a step begins when it is let go, not before.
+bool Trainer::may_train(Clock clock) {
+  flags_ = parts_.client.wait_go(clock);
+  released_ = true;
+  start_times();
+  return (flags_ & kFlagEnd) == 0;
 }
 
 // After the last update, which no forward pass has read.
@@ -122,13 +136,13 @@ bool Trainer::evaluates_after(Clock clock) const {
 
 void Trainer::train_step(Clock clock) {
   if (parts_.train.begins_pass(clock)) states_.reset();
-  released_ = false;
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
   std::vector<BatchSums> sums;
   sums.reserve(parts_.sum_plan.leaves.size());
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
     sums.push_back(run_logical_worker(i, clock));
   report_step(clock, std::move(sums));
+  released_ = false;
 }
 
 // Of this worker's logical worker among those of all.

@@ -47,6 +47,7 @@ class Trainer {
     bool check_numerics = false;
     bool profile = false;
     RunRequests* requests = nullptr;  // of this rank; null: nobody asks
+    bool evaluate_first = false;      // TrainPlan::evaluates_first
   };
   explicit Trainer(const Parts& parts);
 
@@ -60,6 +61,7 @@ class Trainer {
     int n_variables = 0;
     int n_missing = 0;
   };
+  bool may_train(Clock clock);
   void train_step(Clock clock);
   // A logical worker is called by its position among this worker's, from 0: a leaf of the sum plan.
   BatchSums run_logical_worker(std::size_t logical_worker, Clock clock);

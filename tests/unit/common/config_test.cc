@@ -80,7 +80,7 @@ TEST_P(JobErrors, SayWhereWhatAndWhatIsAllowed) {
 }
 
 const std::string kTrainKeys =
-    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, shuffle";
+    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, shuffle, stop";
 const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train, warm_start";
 
 INSTANTIATE_TEST_SUITE_P(
@@ -206,7 +206,7 @@ INSTANTIATE_TEST_SUITE_P(
         LineCase{
             13, "checkpoint: {keep_best: {metric: acuracy}}\n",
             "job.yaml:13:34: checkpoint.keep_best.metric: unknown metric \"acuracy\"; did you mean "
-            "\"accuracy\"?; known are loss, accuracy, top_5, auc, log_loss, rmse, perplexity, precision, "
+            "\"accuracy\"?; known are loss, accuracy, top_5, auc, log_loss, rmse, mae, r2, perplexity, precision, "
             "recall, confusion_matrix"},
         LineCase{13, "checkpoint: {keep_best: {metric: auc}}\n",
                  "job.yaml:13:34: checkpoint.keep_best.metric: evaluations have no \"auc\", only loss, "
@@ -229,6 +229,19 @@ INSTANTIATE_TEST_SUITE_P(
             13, "checkpoint: {keep_best: {count: 2}}\n",
             "job.yaml:13:14: checkpoint.keep_best.metric: missing; section checkpoint.keep_best needs this "
             "key (a text: loss, or one of train.metrics: of the newest evaluation up to its step)"},
+        LineCase{
+            13, "  stop: {metric: acuracy}\n",
+            "job.yaml:13:18: train.stop.metric: unknown metric \"acuracy\"; did you mean \"accuracy\"?; known "
+            "are loss, accuracy, top_5, auc, log_loss, rmse, mae, r2, perplexity, precision, recall, "
+            "confusion_matrix"},
+        LineCase{
+            13, "  stop: {patience: 3}\n",
+            "job.yaml:13:9: train.stop.metric: nothing is evaluated without data.test; add it, or remove stop"},
+        LineCase{
+            13, "  stop: {patience: 0}\n",
+            "job.yaml:13:20: train.stop.patience: 0 is out of range; allowed: 1 to 1073741824 (evaluations)"},
+        LineCase{5, "    type: digits\n  test: {type: digits}\ncheckpoint: {keep_best: {metric: accuracy}}",
+                 "no error"},
         LineCase{13, "checkpoint: {keep_best: {metric: loss, mode: mx}}\n",
                  "job.yaml:13:46: checkpoint.keep_best.mode: expected one of auto, max, min, got \"mx\"; did "
                  "you mean "
@@ -688,6 +701,24 @@ TEST(Binder, ExplainsLayers) {
             std::string::npos)
       << text;
   EXPECT_NE(text.find(".scales: a list of numbers, default []\n"), std::string::npos) << text;
+}
+
+TEST(JobConfig, TheBestByTheMetricThatStopsIsKept) {
+  const std::string data = "    type: digits\n  test: {type: digits}";
+  const std::string stop = "  stop: {metric: accuracy}\n";
+  const JobConfig job = parse(job_text(5, data) + stop);
+  ASSERT_TRUE(job.checkpoint.keep_best);
+  EXPECT_EQ(*job.checkpoint.keep_best, KeepBestConfig{.metric = "accuracy"});
+  EXPECT_EQ(job.train.stop->patience, 5);
+  EXPECT_EQ(parse(dump(job)), job);
+  const JobConfig more =
+      parse(job_text(5, data) + stop + "checkpoint: {keep_best: {metric: accuracy, count: 3}}\n");
+  EXPECT_EQ(more.checkpoint.keep_best->count, 3);
+  EXPECT_NE(
+      message_of([&] { parse(job_text(5, data) + stop + "checkpoint: {keep_best: {metric: loss}}\n"); })
+          .find("checkpoint.keep_best.metric: is \"loss\", but train.stop ends training by \"accuracy\", and "
+                "keeps the best checkpoint by it; name the same metric, or leave keep_best out"),
+      std::string::npos);
 }
 
 }  // namespace
