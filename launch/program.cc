@@ -25,11 +25,13 @@
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/commands/checkpoint_commands.h"
 #include "launch/commands/completion.h"
+#include "launch/commands/data_show.h"
 #include "launch/commands/evaluate.h"
 #include "launch/commands/explain.h"
 #include "launch/commands/gradcheck.h"
 #include "launch/commands/graph.h"
 #include "launch/commands/help_format.h"
+#include "launch/commands/init.h"
 #include "launch/commands/launch_job.h"
 #include "launch/commands/plan.h"
 #include "launch/commands/predict.h"
@@ -182,6 +184,8 @@ class CommandLine {
     add_graph();
     add_gradcheck();
     add_config();
+    add_init();
+    add_data();
     add_checkpoint();
     add_completion();
     add_launch();
@@ -449,6 +453,32 @@ class CommandLine {
       };
     });
   }
+  void add_init() {
+    CLI::App* c = app_.add_subcommand("init", "Print a config for a table, CSV, that trains as it is");
+    c->add_option("file", init_.file, "CSV file, plain or gzip")->type_name("FILE")->required();
+    c->add_option("--label", init_.label,
+                  "The column that says the answer: its name, or its number from 0 on")
+        ->type_name("COLUMN");
+    c->add_option(
+        "--delimiter", init_.delimiter,
+        "What stands between two cells: one character, or tab (default: what the first line shows)");
+    c->callback(
+        [this] { action_ = [this] { return run_alone([this] { return print(init_config(init_)); }); }; });
+  }
+  void add_data() {
+    CLI::App* data = app_.add_subcommand("data", "Look at the data of a config");
+    data->require_subcommand(1);
+    CLI::App* c = data->add_subcommand(
+        "show", "Columns, classes and first samples of the data, as the model will see them");
+    c->add_option("config", config_, "YAML file")->type_name("FILE")->required();
+    c->add_option("--rows", rows_, "How many samples (default: 5)")->check(CLI::Range(0, 1000));
+    add_overrides(c, overrides_);
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] { return print(show_data(load_config(config_, overrides_), rows_)); });
+      };
+    });
+  }
   // For the launch scripts.
   void add_launch() {
     CLI::App* c =
@@ -511,6 +541,8 @@ class CommandLine {
   bool evaluation_ = false;
   GradcheckOptions gradcheck_;
   PredictOptions predict_;
+  InitOptions init_;
+  int rows_ = 5;
   LaunchOptions launch_;
   CheckpointCommands checkpoint_;
 };

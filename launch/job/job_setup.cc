@@ -18,6 +18,8 @@
 #include "launch/job/run_differences.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/go_on.h"
+#include "worker/data/csv.h"
+#include "worker/data/find_files.h"
 #include "worker/data/order.h"
 #include "worker/data/source_registry.h"
 
@@ -180,6 +182,14 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
 
 namespace {
 
+// Of the file that the config was read from; empty for a config that is no file here (of a checkpoint).
+std::filesystem::path config_folder(const JobConfig& job) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(job.file, ignored)) return {};
+  const std::filesystem::path folder = std::filesystem::path(job.file).parent_path();
+  return folder.empty() ? "." : folder;
+}
+
 // Adds the place of the source in the config to what `work` throws.
 template <class Work>
 auto at_source(const JobConfig& job, const char* path, Work work) {
@@ -205,10 +215,35 @@ std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConf
                                      .train = train ? nullptr : &job.data.train,
                                      .root = data_root(),
                                      .split = job.data.split,
-                                     .schema = schema});
+                                     .schema = schema,
+                                     .config_folder = config_folder(job)});
     if (data->size() == 0) fail(ErrorKind::data, "has no samples");
     return data;
   });
+}
+
+namespace {
+
+std::vector<std::filesystem::path> data_folders(const JobConfig& job) {
+  std::vector<std::filesystem::path> folders{data_root()};
+  if (const auto folder = config_folder(job); !folder.empty()) folders.insert(folders.begin(), folder);
+  return folders;
+}
+
+}  // namespace
+
+JobConfig with_found_files(JobConfig job) {
+  std::vector<std::filesystem::path> folders = data_folders(job);
+  for (std::filesystem::path& folder : folders) folder = std::filesystem::absolute(folder).lexically_normal();
+  job.data.train = find_files(job.data.train, folders, MissingFile::stays);
+  if (job.data.test) job.data.test = find_files(*job.data.test, folders, MissingFile::stays);
+  return job;
+}
+
+std::vector<std::filesystem::path> table_files(const JobConfig& job, const CsvSource& source) {
+  const std::vector<std::filesystem::path> folders = data_folders(job);
+  const DataSourceConfig found = find_files(DataSourceConfig("csv", source), folders, MissingFile::is_error);
+  return files_of(found.get<CsvSource>()->files, {});
 }
 
 void check_test_source(const JobConfig& job) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -60,6 +61,12 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
 // it.
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split,
                                       const std::string& schema = {});
+
+// The job with the files of its data as absolute paths, those that are found on this host.
+JobConfig with_found_files(JobConfig job);
+
+// Where a table's files are, in their order. Throws Error(data) as load_dataset does.
+std::vector<std::filesystem::path> table_files(const JobConfig& job, const CsvSource& source);
 
 // For --fresh, once everything else is known to be right: renames an earlier run's checkpoints and metrics.
 // After a crash in between, the same call completes it. Rank 0 only. Throws Error(checkpoint) while another

@@ -50,7 +50,7 @@ struct Subcommand {
   std::vector<std::string> options;
 };
 const Subcommand kSubcommands[] = {
-    {{}, {"train", "eval", "predict", "plan", "graph", "gradcheck", "config", "checkpoint"}},
+    {{}, {"train", "eval", "predict", "plan", "graph", "gradcheck", "config", "init", "data", "checkpoint"}},
     {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile"}},
     {{"eval"}, {"config", "--set", "--checkpoint"}},
     {{"predict"}, {"model", "config", "--in", "--out", "--format", "--outputs", "--keep", "--set"}},
@@ -58,6 +58,9 @@ const Subcommand kSubcommands[] = {
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
     {{"gradcheck"}, {"config", "--set", "--samples", "--elements", "--tolerance"}},
     {{"config"}, {"config", "--set", "--explain", "--get"}},
+    {{"init"}, {"file", "--label", "--delimiter"}},
+    {{"data"}, {"show"}},
+    {{"data", "show"}, {"config", "--set", "--rows"}},
     {{"checkpoint"},
      {"list", "inspect", "verify", "diff", "rollback", "pin", "prune", "reshard", "export", "import"}},
     {{"checkpoint", "list"}, {"path", "--json"}},

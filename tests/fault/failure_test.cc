@@ -112,7 +112,7 @@ const Refusal kRefusals[] = {
      }},
     {"NoData",
      3,
-     {"fashion-mnist/train-images-idx3-ubyte", "no such file", "VARSCOPE_DATA"},
+     {"folder: fashion-mnist: no such file", "searched as", "/fashion-mnist and ", "VARSCOPE_DATA"},
      [](const ScratchDir& dir) {
        Command c =
            mpirun(3, {"train", config_file("fashion_mlp.yaml"), "--set", "job.run_dir=" + (dir / "run")});

@@ -17,14 +17,6 @@
 namespace varscope {
 namespace {
 
-char delimiter_of(const std::string& text) {
-  if (text == "tab" || text == "\\t") return '\t';
-  if (text.size() != 1 || text == "\"" || text == "\n" || text == "\r")
-    fail(ErrorKind::config, "delimiter: expected one character, or tab, got {}",
-         ConfigNode::text(text).describe());
-  return text[0];
-}
-
 std::vector<std::string> texts_of(const ConfigNode& list) {
   std::vector<std::string> texts;
   for (const ConfigNode& item : list.items) {
@@ -324,6 +316,14 @@ std::vector<std::filesystem::path> files_of(const ConfigNode& files, const std::
   }
   if (found.empty()) fail(ErrorKind::config, "files: names no file");
   return found;
+}
+
+char delimiter_of(const std::string& text) {
+  if (text == "tab" || text == "\\t") return '\t';
+  if (text.size() != 1 || text == "\"" || text == "\n" || text == "\r")
+    fail(ErrorKind::config, "delimiter: expected one character, or tab, got {}",
+         ConfigNode::text(text).describe());
+  return text[0];
 }
 
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context) {

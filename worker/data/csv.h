@@ -15,6 +15,9 @@ namespace varscope {
 // the root. Those of one pattern are sorted by name. Throws Error(data) for one that matches nothing.
 std::vector<std::filesystem::path> files_of(const ConfigNode& files, const std::filesystem::path& root);
 
+// What stands between two cells: one character, or "tab". Throws Error(config).
+char delimiter_of(const std::string& text);
+
 // Opens a table of comma separated text (docs/data.md). Throws Error(data), with file:line:column, for what
 // the keys do not let pass, Error(config) for keys that do not fit the table.
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context);

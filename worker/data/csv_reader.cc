@@ -49,6 +49,14 @@ std::optional<double> number_in(std::string_view text) {
   return value;
 }
 
+bool is_missing_cell(std::string_view cell) {
+  constexpr std::array kNothing = {"", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None"};
+  const std::size_t begin = cell.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return true;
+  const std::string_view text = cell.substr(begin, cell.find_last_not_of(" \t") - begin + 1);
+  return std::ranges::find(kNothing, text) != kNothing.end();
+}
+
 std::string shown_cell(std::string_view text) {
   constexpr std::size_t kMost = 40;
   std::string shown(text.substr(0, kMost));

@@ -66,6 +66,9 @@ class CsvReader {
 // nan, inf and hexadecimal.
 std::optional<double> number_in(std::string_view text);
 
+// Whether a cell says that there is no value: empty, NA, N/A, nan, null, None, in their usual cases.
+bool is_missing_cell(std::string_view cell);
+
 // For messages: at most 40 bytes of a cell, without line ends and control characters, in quotes.
 std::string shown_cell(std::string_view text);
 

@@ -1,12 +1,15 @@
 #include "worker/data/source_registry.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <optional>
 
 #include "common/base/error.h"
 #include "common/config/source_keys.h"
 #include "worker/data/array_source.h"
 #include "worker/data/csv.h"
 #include "worker/data/digits.h"
+#include "worker/data/find_files.h"
 #include "worker/data/idx.h"
 #include "worker/data/pairs.h"
 #include "worker/data/split.h"
@@ -143,6 +146,13 @@ std::vector<Opener>& openers() {
   return all;
 }
 
+std::vector<std::filesystem::path> folders_of(const SourceContext& context) {
+  std::vector<std::filesystem::path> folders;
+  if (!context.config_folder.empty()) folders.push_back(context.config_folder);
+  folders.push_back(context.root);
+  return folders;
+}
+
 }  // namespace
 
 void add_source_type(SourceKeyType keys, OpenSource open) {
@@ -160,9 +170,7 @@ bool makes_pairs(const DataSourceConfig& source) {
   return false;
 }
 
-// All of a source that does not know parts itself, and then those samples.
-std::unique_ptr<Dataset> open_part(const DataSourceConfig& source, const SourceContext& context,
-                                   const OpenSource& open) {
+void check_can_be_split(const DataSourceConfig& source) {
   if (source.get<TextSource>() != nullptr)
     fail(ErrorKind::config,
          "data.split is for samples that stand alone; a text is parted by test_fraction, and "
@@ -170,6 +178,11 @@ std::unique_ptr<Dataset> open_part(const DataSourceConfig& source, const SourceC
   if (makes_pairs(source))
     fail(ErrorKind::config,
          "data.split would leave images of pairs in both parts; name another source in data.test");
+}
+
+// All of a source that does not know parts itself, and then those samples.
+std::unique_ptr<Dataset> open_part(const DataSourceConfig& source, const SourceContext& context,
+                                   const OpenSource& open) {
   SourceContext of_all = context;
   of_all.split.reset();
   of_all.position = DataSplit::train;
@@ -182,11 +195,23 @@ std::unique_ptr<Dataset> open_part(const DataSourceConfig& source, const SourceC
 }  // namespace
 
 std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const SourceContext& context) {
+  if (context.split) check_can_be_split(source);
   if (context.train != nullptr) check_test_source(source, *context.train);
+  const std::vector<std::filesystem::path> folders = folders_of(context);
+  // What a program's own source does without a file, it decides itself.
+  const auto built_in = built_in_source_keys();
+  const bool is_own = std::ranges::find(built_in, source.type(), &SourceKeyType::name) == built_in.end();
+  const DataSourceConfig found =
+      find_files(source, folders, is_own ? MissingFile::in_last_folder : MissingFile::is_error);
+  SourceContext placed = context;
+  placed.root.clear();  // the files have their folders now
+  std::optional<DataSourceConfig> train;
+  if (context.train != nullptr)
+    placed.train = &train.emplace(find_files(*context.train, folders, MissingFile::in_last_folder));
   for (const Opener& o : openers()) {
     if (o.name != source.type()) continue;
     const bool fits_itself = needs_schema(source);  // constants are those of the part that is trained on
-    return context.split && !fits_itself ? open_part(source, context, o.open) : o.open(source, context);
+    return context.split && !fits_itself ? open_part(found, placed, o.open) : o.open(found, placed);
   }
   fail(ErrorKind::config, "data sources of type {} cannot be opened: give add_source_type its function",
        source.type());

@@ -15,13 +15,14 @@ namespace varscope {
 
 // What a source is opened with, besides its keys. Borrowed for the call.
 struct SourceContext {
-  DataSplit position = DataSplit::train;    // data.train or data.test; of a split: the part
-  std::int64_t streams = 1;                 // of a text: how many sequences are read side by side
-  const DataSourceConfig* train = nullptr;  // of data.test: data.train
-  std::filesystem::path root;               // relative files and folders are under it
-  bool may_lack_labels = false;             // of what is to be predicted
-  std::optional<SplitConfig> split = {};    // the source is that of both parts
-  std::string schema = {};                  // Dataset::schema() of the training data; empty: these are them
+  DataSplit position = DataSplit::train;     // data.train or data.test; of a split: the part
+  std::int64_t streams = 1;                  // of a text: how many sequences are read side by side
+  const DataSourceConfig* train = nullptr;   // of data.test: data.train
+  std::filesystem::path root;                // relative files and folders are under it
+  bool may_lack_labels = false;              // of what is to be predicted
+  std::optional<SplitConfig> split = {};     // the source is that of both parts
+  std::string schema = {};                   // Dataset::schema() of the training data; empty: these are them
+  std::filesystem::path config_folder = {};  // where files are searched before `root`; empty: nowhere else
 };
 
 using OpenSource = std::function<std::unique_ptr<Dataset>(const DataSourceConfig&, const SourceContext&)>;
@@ -50,8 +51,9 @@ void add_source(std::string name, std::string summary, Open open) {
 // Whether a data.test of this type is read with the schema of the training data.
 bool needs_schema(const DataSourceConfig& test);
 
-// Reads or draws a data set. Throws Error(data), or Error(config) for a test source that does not go with the
-// source of data.train.
+// Reads or draws a data set. Relative files and folders (Rule::is_path) are searched in
+// context.config_folder, then in context.root. Throws Error(data), also for what a built-in source names
+// and is in neither, or Error(config) for a test source that does not go with the source of data.train.
 std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const SourceContext& context);
 
 // The folder in which data sets are searched: the environment's VARSCOPE_DATA, or "data".

@@ -27,11 +27,6 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
 }
 
-bool says_nothing(std::string_view cell) {
-  constexpr std::array kNothing = {"", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None"};
-  return std::ranges::find(kNothing, trimmed(cell)) != kNothing.end();
-}
-
 // Words that are kept with the model, in JSON.
 void require_utf8(const TableColumn& column, std::string_view word) {
   if (is_utf8(word)) return;
@@ -255,7 +250,7 @@ TableBuilder::TableBuilder(TableSchema schema, bool is_fitted, WithoutWeight wit
 
 double TableBuilder::number(const TableColumn& column, std::string_view cell) const {
   if (const std::optional<double> value = number_in(cell)) return *value;
-  if (!says_nothing(cell))
+  if (!is_missing_cell(cell))
     throw BadCell{column.index,
                   fmt::format("column \"{}\": expected a number, got {}", column.name, shown_cell(cell))};
   if (column.takes_missing) return kMissing;
@@ -324,7 +319,7 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
   for (const TableColumn& c : schema_.label.columns) {
     if (schema_.label.is_absent) continue;
     if (schema_.label.type == LabelType::number) {
-      if (says_nothing(cell(c))) {
+      if (is_missing_cell(cell(c))) {
         throw BadCell{c.index, fmt::format("column \"{}\": has no value ({}); {}", c.name,
                                            shown_cell(cell(c)), kNoAnswer)};
       }

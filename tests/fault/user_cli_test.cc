@@ -1,0 +1,258 @@
+// What a user brings and takes away: a config from a file, a look at the data, the records of a run,
+// evaluations and predictions of what was trained.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support/jobs/job.h"
+
+namespace varscope::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+std::string text_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// With one space where there are several.
+std::string squeezed(const std::string& text) { return std::regex_replace(text, std::regex(" +"), " "); }
+
+double figure_in(const std::string& text, const std::string& name) {
+  std::smatch m;
+  const std::string line = text.substr(std::min(text.size(), text.rfind("  test         ")));
+  if (std::regex_search(line, m, std::regex(name + " (-?[0-9.e+-]+)"))) return std::stod(m[1]);
+  ADD_FAILURE() << "no " << name << " in\n" << text;
+  return std::nan("");
+}
+
+// --- init
+
+class Init : public ::testing::Test {
+ protected:
+  // The config of init, trained as it is; the output of both.
+  Ended init_and_train(const std::string& csv, const std::string& label, const std::string& name = "t.csv") {
+    write_text(dir / name, csv);
+    const Ended made = run({{"/bin/sh", "-c",
+                             "cd " + dir.path() + " && " + VARSCOPE_BINARY + " init " + name + " --label '" +
+                                 label + "' > job.yaml"}});
+    EXPECT_EQ(made.code, 0) << made.all();
+    config = text_of(dir / "job.yaml");
+    Ended ended = run({{"/bin/sh", "-c", "cd " + dir.path() + " && " + VARSCOPE_BINARY + " train job.yaml"}},
+                      300 * kSlowness);
+    EXPECT_EQ(ended.code, 0) << ended.all() << config;
+    EXPECT_TRUE(ended.messages().empty()) << ended.err;
+    return ended;
+  }
+  ScratchDir dir;
+  std::string config;
+};
+
+// Three kinds of flowers by their measures, sorted by kind, as the table of Fisher is: 50 of each.
+TEST_F(Init, ATableOfFlowersTrainsAsItIs) {
+  std::mt19937 random(5);
+  std::string csv = "sepal_length,sepal_width,petal_length,petal_width,species\n";
+  const double means[3][4] = {{5.0, 3.4, 1.5, 0.25}, {5.9, 2.8, 4.3, 1.3}, {6.6, 3.0, 5.6, 2.0}};
+  const double deviations[4] = {0.45, 0.33, 0.4, 0.22};
+  const char* kinds[] = {"setosa", "versicolor", "virginica"};
+  for (int kind = 0; kind < 3; ++kind) {
+    for (int i = 0; i < 50; ++i) {
+      for (int k = 0; k < 4; ++k)
+        csv +=
+            fmt::format("{:.1f},", std::normal_distribution<double>(means[kind][k], deviations[k])(random));
+      csv += std::string(kinds[kind]) + "\n";
+    }
+  }
+  const Ended e = init_and_train(csv, "species", "iris.csv");
+  EXPECT_THAT(
+      config,
+      AllOf(HasSubstr("label: {column: species}  # 3 classes: setosa 50, versicolor 50, virginica 50"),
+            HasSubstr("transform: standardize"), HasSubstr("loss: softmax_cross_entropy"),
+            HasSubstr("metrics: [accuracy, log_loss]"), HasSubstr("name: iris\n")));
+  EXPECT_GE(figure_in(e.out, "accuracy"), 0.93) << e.out;
+}
+
+// Numbers, words, gaps, an id, a constant; a label of yes and no that follows from two of them.
+TEST_F(Init, SaysWhatItTakesEachColumnFor) {
+  std::mt19937 random(1);
+  std::string csv = "id,age,income,city,plan,rows,bought\n";
+  const char* cities[] = {"Oslo", "Rome", "Lima", "Cairo"};
+  for (int i = 0; i < 400; ++i) {
+    const int age = 18 + static_cast<int>(random() % 60), city = static_cast<int>(random() % 4);
+    csv += fmt::format("u{}x,{},{},{},basic,{},{}\n", i * 7919 % 1009, age,
+                       random() % 5 == 0 ? "NA" : std::to_string(1000 + random() % 9000), cities[city], i,
+                       age > 45 || city == 2 ? "yes" : "no");
+  }
+  const Ended e = init_and_train(csv, "bought");
+  EXPECT_THAT(config, AllOf(HasSubstr("# 2 classes: "), HasSubstr("- age "), HasSubstr("missing: mean"),
+                            HasSubstr("indicator: true"), HasSubstr("; missing in "), HasSubstr("- city "),
+                            HasSubstr("# 4 words: "),
+                            HasSubstr("left out: id (400 different words in 400 rows: an id or a text)"),
+                            HasSubstr("left out: plan (the same in all rows)"),
+                            HasSubstr("left out: rows (numbers of rows)"),
+                            HasSubstr("loss: sigmoid_cross_entropy"), HasSubstr("metrics: [accuracy, auc]")));
+  EXPECT_GE(figure_in(e.out, "accuracy"), 0.93) << e.out;
+}
+
+// A number on a large scale, in a table without names, between semicolons.
+TEST_F(Init, ANumberIsEstimatedOnItsOwnScale) {
+  std::mt19937 random(2);
+  std::string csv;
+  for (int i = 0; i < 500; ++i) {
+    const double a = static_cast<double>(random() % 1000) / 100,
+                 b = static_cast<double>(random() % 1000) / 100;
+    csv += fmt::format("{};{};{:.0f}\n", a, b, 250'000 + 30'000 * a - 8'000 * b);
+  }
+  const Ended e = init_and_train(csv, "2");
+  EXPECT_THAT(config, AllOf(HasSubstr("delimiter: \";\""), HasSubstr("header: false"),
+                            HasSubstr("label: {column: 2, type: number}"),
+                            HasSubstr("loss: mean_squared_error"), HasSubstr("metrics: [rmse, mae, r2]")));
+  EXPECT_GE(figure_in(e.out, "r2"), 0.98) << e.out;
+}
+
+TEST_F(Init, TellsWhatItCannotGuess) {
+  write_text(dir / "t.csv", "a,b,price\n1,u,0\n2,v,1\n3,u,0\n4,v,1\n");
+  const auto told = [&](const Args& more, int code) {
+    const Ended e = run(varscope(Args{"init", dir / "t.csv"} + more));
+    EXPECT_EQ(e.code, code) << e.all();
+    EXPECT_EQ(e.out, "");
+    return e.err;
+  };
+  EXPECT_THAT(told({}, 2), HasSubstr("--label NAME says which column is the answer; "));
+  EXPECT_THAT(told({}, 2), HasSubstr("t.csv has the columns a, b, price"));
+  EXPECT_THAT(told({"--label", "prize"}, 2),
+              HasSubstr("--label prize: no such column; did you mean \"price\"?"));
+  write_text(dir / "t.csv", "a,y\n1,s\n2,s\n");
+  EXPECT_THAT(told({"--label", "y"}, 3),
+              HasSubstr("--label y: all rows say the same: there is nothing to learn"));
+  write_text(dir / "t.csv", "a,y\n1,p\n2,q\n3,r\n");
+  EXPECT_THAT(told({"--label", "y"}, 3), HasSubstr("--label y: 3 different words in 3 rows are no classes"));
+  EXPECT_THAT(run(varscope({"init", dir / "none.csv", "--label", "y"})).err,
+              HasSubstr("none.csv: no such file"));
+}
+
+// --- data show
+
+TEST(DataShow, TellsColumnsClassesAndSamplesOfATable) {
+  const ScratchDir dir;
+  write_text(dir / "t.csv", "id,a,w,y\nr1,1,u,no\nr2,,v,yes\nr3,5,u,no\nr4,3,x,no\n");
+  write_text(
+      dir / "job.yaml",
+      "job: {name: t}\ndata:\n  train:\n    type: csv\n    files: t.csv\n    schema: {label: {column: y}, features: "
+      "{x: {columns: a, missing: mean, indicator: true, transform: standardize}, w: {columns: w, vocabulary: {size: "
+      "9}}}}\n  test: {type: csv, files: t.csv, from: 0.5}\nmodel: {loss: sigmoid_cross_entropy, layers: [{type: "
+      "dense, input: x, units: 1}]}\n");
+  const Ended e = run(varscope({"data", "show", dir / "job.yaml", "--rows", "2"}));
+  ASSERT_EQ(e.code, 0) << e.all();
+  EXPECT_EQ(e.err, "");
+  const std::string out = squeezed(e.out);
+  EXPECT_THAT(out, AllOf(StartsWith("data.train: csv, 4 samples, "), HasSubstr("\n the files: 4 rows\n"),
+                         HasSubstr("\n a x number 1 1 3 5 3\n"), HasSubstr("\n w w words 0 3\n"),
+                         HasSubstr("\n y label words 0 2\n"), HasSubstr("\n not used: id\n")));
+  EXPECT_THAT(out, AllOf(HasSubstr("\n x [2] numbers a "), HasSubstr("\n a is missing 0 0.25 1 2\n"),
+                         HasSubstr("\n w [1] ids below 4 w 1 3 3\n"),
+                         HasSubstr("2 classes\n no 3 75.0 %\n yes 1 25.0 %\n"),
+                         HasSubstr("\ndata.test: csv, 2 samples, ")));
+  // Of a: mean 3, and of 1, 3, 5, 3 the deviation is sqrt(2).
+  EXPECT_THAT(
+      out,
+      AllOf(HasSubstr("\n the first 2 samples\n 0: x [-1.414, 0] w [1] -> no\n 1: x [0, 1] w [2] -> yes\n")));
+  EXPECT_EQ(run(varscope({"data", "show", dir / "job.yaml", "--rows", "0"})).out.find("the first"),
+            std::string::npos);
+  write_text(dir / "job.yaml",
+             std::regex_replace(text_of(dir / "job.yaml"), std::regex("t\\.csv"), "none.csv"));
+  EXPECT_THAT(run(varscope({"data", "show", dir / "job.yaml"})).err,
+              AllOf(HasSubstr("files: none.csv: no such file"), HasSubstr(dir / "none.csv")));
+}
+
+TEST(DataShow, KnowsEveryTypeOfSource) {
+  const ScratchDir dir;
+  const auto shown = [&](const std::string& train, const std::string& model) {
+    write_text(dir / "job.yaml",
+               "job: {name: t}\ndata: {train: {" + train + "}}\nmodel: {" + model + "}\ntrain: {batch: 4}\n");
+    const Ended e = run({{VARSCOPE_BINARY, "data", "show", dir / "job.yaml", "--rows", "1"},
+                         {{"VARSCOPE_DATA", "/nowhere"}}});
+    EXPECT_EQ(e.code, 0) << e.all();
+    return squeezed(e.out);
+  };
+  const std::string dense = "loss: softmax_cross_entropy, layers: [{type: dense, units: 10}]";
+  EXPECT_THAT(shown("type: digits, samples: 100, size: 8", dense),
+              AllOf(HasSubstr("data.train: digits, 100 samples"), HasSubstr("x [8, 8] numbers all "),
+                    HasSubstr("10 classes\n 0 "), HasSubstr("0: x [8, 8] -> "), HasSubstr("\n |")));
+  write_text(dir / "l", "+1 1:0.5 3:2\n-1 2:1\n");
+  EXPECT_THAT(
+      shown("type: libsvm, files: l", "loss: sigmoid_cross_entropy, layers: [{type: dense, units: 1}]"),
+      AllOf(HasSubstr("data.train: libsvm, 2 samples"), HasSubstr("x [3] numbers 1 0 0.25 0.5 2"),
+            HasSubstr("-1 1 50.0 %"), HasSubstr("0: x [0.5, 0, 2] -> 1")));
+  std::string words;
+  for (int i = 0; i < 400; ++i) words += fmt::format("w{} ", i * i % 7);
+  write_text(dir / "text", words);
+  EXPECT_THAT(
+      shown(
+          "type: text, file: text, vocabulary: 20, steps: 4",
+          "loss: softmax_cross_entropy, layers: [{type: embedding, vocabulary: 20, units: 2}, {type: dense, units: "
+          "20, each_step: true}]"),
+      AllOf(HasSubstr("data.train: text, "), HasSubstr("x [4] ids below "),
+            HasSubstr("0: x [w0, w1, w4, w2] -> "
+                      "w1, w4, w2, w2")));
+  std::string images = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4},
+              labels = {0, 0, 8, 1, 0, 0, 0, 2, 0, 1};
+  images.resize(images.size() + 32, '\x40');
+  write_text(dir / "i", images);
+  write_text(dir / "j", labels);
+  EXPECT_THAT(
+      shown("type: idx, images: i, labels: j", dense),
+      AllOf(HasSubstr("data.train: idx, 2 samples"), HasSubstr("x [4, 4] numbers all 0.251 0.251 0.251 1")));
+}
+
+// --- paths
+
+TEST(DataPaths, AreSearchedBesideTheConfigThenWhereTheEnvironmentSays) {
+  const ScratchDir dir;
+  for (const char* folder : {"/configs", "/data", "/home"})
+    std::filesystem::create_directory(dir.path() + folder);
+  const auto samples = [&](const std::string& files, int code = 0) {
+    write_text(
+        dir / "configs/job.yaml",
+        "job: {name: t}\ndata: {train: {type: csv, files: '" + files +
+            "', schema: {label: {column: y}}}}\nmodel: {loss: sigmoid_cross_entropy, layers: [{type: dense, units: "
+            "1}]}\n");
+    Command c = varscope({"data", "show", dir / "configs/job.yaml"});
+    c.environment = {{"VARSCOPE_DATA", dir / "data"}, {"HOME", dir / "home"}, {"WHERE", dir / "home"}};
+    const Ended e = run(c);
+    EXPECT_EQ(e.code, code) << e.all();
+    return code == 0 ? e.out.substr(0, e.out.find(" samples")) : e.err;
+  };
+  write_text(dir / "configs/a.csv", "x,y\n1,0\n2,1\n");
+  write_text(dir / "data/a.csv", "x,y\n1,0\n2,1\n3,1\n");
+  write_text(dir / "data/b.csv", "x,y\n1,0\n2,1\n3,1\n4,0\n");
+  write_text(dir / "home/c.csv", "x,y\n1,0\n2,1\n3,1\n4,0\n5,1\n");
+  EXPECT_EQ(samples("a.csv"), "data.train: csv, 2");
+  EXPECT_EQ(samples("b.csv"), "data.train: csv, 4");
+  EXPECT_EQ(samples("b*.csv"), "data.train: csv, 4");
+  EXPECT_EQ(samples("~/c.csv"), "data.train: csv, 5");
+  EXPECT_EQ(samples("${WHERE}/c.csv"), "data.train: csv, 5");
+  EXPECT_THAT(samples("d.csv", 3), AllOf(HasSubstr("job.yaml:2:15: data.train: files: d.csv: no such file"),
+                                         HasSubstr(dir / "configs/d.csv and " + (dir / "data/d.csv"))));
+  EXPECT_THAT(samples("${NOWHERE_SET}/d.csv", 2), HasSubstr("the environment has no variable NOWHERE_SET"));
+}
+
+}  // namespace
+}  // namespace varscope::testing
