@@ -319,15 +319,20 @@ class CommandLine {
     });
   }
   void add_eval() {
-    CLI::App* c = app_.add_subcommand("eval", "Loss and accuracy of a checkpoint on data.test");
-    c->add_option("config", config_, "YAML file")->type_name("FILE")->required();
-    c->add_option("--checkpoint", path_, "A checkpoint, or a directory of them (default: the config's)")
+    CLI::App* c = app_.add_subcommand("eval", "Loss and metrics of a checkpoint on data.test");
+    c->add_option("config", evaluate_.path,
+                  "YAML file, or a run's directory: what was trained there, whatever the config says now")
+        ->type_name("PATH")
+        ->required();
+    c->add_option("--checkpoint", evaluate_.checkpoint,
+                  "A checkpoint, or a directory of them (default: the config's)")
         ->type_name("PATH");
-    add_overrides(c, overrides_);
+    c->add_flag("--json", evaluate_.json, "Print one JSON object instead of text");
+    add_overrides(c, evaluate_.overrides);
     c->callback([this] {
       action_ = [this] {
         return run_alone([this] {
-          evaluate_checkpoint(config_, overrides_, path_, layers_);
+          evaluate_checkpoint(evaluate_, layers_);
           return 0;
         });
       };
@@ -540,6 +545,7 @@ class CommandLine {
   bool slices_ = false;
   bool evaluation_ = false;
   GradcheckOptions gradcheck_;
+  EvaluateOptions evaluate_;
   PredictOptions predict_;
   InitOptions init_;
   int rows_ = 5;

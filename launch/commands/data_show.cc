@@ -346,9 +346,10 @@ class Shown {
 std::string show_data(const JobConfig& job, std::int64_t n_samples) {
   const auto train = load_dataset(job, job.data.train, DataSplit::train);
   std::string text = Shown(job, job.data.train, *train).text("data.train", n_samples);
-  if (!job.data.test) return text;
-  const auto test = load_dataset(job, *job.data.test, DataSplit::test, train->schema());
-  return text + Shown(job, *job.data.test, *test).text("data.test", n_samples);
+  const DataSourceConfig* source = job.data.test_source();
+  if (source == nullptr) return text;
+  const auto test = load_dataset(job, *source, DataSplit::test, train->schema());
+  return text + Shown(job, *source, *test).text("data.test", n_samples);
 }
 
 }  // namespace varscope

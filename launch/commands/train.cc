@@ -28,6 +28,7 @@
 #include "launch/observe/graph_def.h"
 #include "launch/observe/output.h"
 #include "launch/process/failure.h"
+#include "launch/process/go_on.h"
 #include "launch/process/launcher.h"
 #include "launch/process/version.h"
 
@@ -92,6 +93,13 @@ ModelFacts facts_of(const JobConfig& job, const WorkerModel& model) {
           .left_out = left_out_of(model)};
 }
 
+StartCommand start_command(const TrainOptions& options, int n_ranks) {
+  StartCommand command{.text = {}, .overrides = options.overrides};
+  for (const std::string& word : words_of_start(options.words, n_ranks))
+    command.text += (command.text.empty() ? "" : " ") + shell_word(word);
+  return command;
+}
+
 // In one process each server is a thread.
 void check_threads(const JobConfig& job) {
   constexpr std::int64_t kMost = 1024;
@@ -141,6 +149,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   context.start = std::move(start.packet);
   context.manifest = std::move(start.manifest);
   context.one_process = true;
+  context.command = start_command(options, 1);
   char host[256] = "";
   gethostname(host, sizeof host - 1);
   const int n_servers = static_cast<int>(context.job().cluster.servers);
@@ -357,6 +366,7 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   JobContext context(fs);
   agree_on_program(options, mpi);
   warn_of_other_kernels(mpi);
+  if (mpi.rank() == Rank(0)) context.command = start_command(options, mpi.size());
   context.hosts = mpi.all_gather(mpi.host());
   const std::vector<std::string> processors = mpi.all_gather(own_processors());
   share_start(options, mpi, context);

@@ -16,6 +16,7 @@
 #include "launch/job/finite_advice.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/run_differences.h"
+#include "launch/observe/run_records.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/go_on.h"
 #include "worker/data/csv.h"
@@ -156,7 +157,8 @@ void set_earlier_run_aside(Fs& fs, const JobConfig& job) {
   // Another job may have started there since prepare_start(): not under its feet.
   if (fs.is_directory(job.checkpoint_dir())) earlier.lock("(set aside by --fresh)");
   // The checkpoints last: while they are there, a start without --fresh is refused.
-  set_aside(fs, join_path(job.run_dir(), "metrics.jsonl"));
+  for (const char* name : {"metrics.jsonl", RunRecords::kJob, RunRecords::kCommand, RunRecords::kLog})
+    set_aside(fs, join_path(job.run_dir(), name));
   set_aside(fs, tensorboard_dir(job));
   set_aside(fs, job.checkpoint_dir());
 }
@@ -341,7 +343,7 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
   plan.last = last_step(job, plan.steps_per_epoch);
   state = {{}, facts.train_samples, job.train.batch, job.job.seed, compared_run_text(facts, job)};
   // Evaluations that are further apart than steps are counted come after the last step only.
-  if (job.data.test && job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)
+  if (job.data.test_source() != nullptr && job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)
     plan.evaluates_every = plan.steps_per_epoch * job.train.eval_every_epochs;
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);

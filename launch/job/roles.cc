@@ -95,7 +95,8 @@ void ServerRole::make_observers(const Transport& transport) {
   if (const std::string line = scale_line(c.facts.model); !line.empty()) facts_->notes.push_back(line);
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);
   if (c.saves()) facts_->predicted = predicted_cost();
-  terminal_.emplace(*facts_);
+  records_.emplace(*facts_, c.command, with_found_files(c.job()));
+  terminal_.emplace(*facts_, &*records_);
   observers_.add(*terminal_);
   if (metrics_file_) observers_.add(*metrics_file_);
   if (!c.job().output.tensorboard) return;

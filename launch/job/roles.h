@@ -10,6 +10,7 @@
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
 #include "launch/observe/metrics_file.h"
+#include "launch/observe/run_records.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/observe/terminal.h"
 #include "launch/process/signals.h"
@@ -32,6 +33,7 @@ struct JobContext {
   TrainPlan train;
   CoordinatorState state;
   bool one_process = false;
+  StartCommand command;  // for the run's records; rank 0 only
   RunRequests* requests = &watch_user_signals();
 
   const JobConfig& job() const { return start.job; }
@@ -61,6 +63,7 @@ class ServerRole {
   const JobContext& context_;
   // Server 0 only.
   std::optional<RunFacts> facts_;
+  std::optional<RunRecords> records_;
   std::optional<Terminal> terminal_;
   std::optional<MetricsFile> metrics_file_;  // unless output.metrics is false
   std::optional<TensorBoard> tensorboard_;   // where output.tensorboard is true

@@ -29,6 +29,17 @@ std::string text_of(const ConfigNode& leaf) {
   return "[" + text + "]";
 }
 
+// The names of a loss and of no activation may be written in two ways each.
+void settle(Leaves& leaves) {
+  if (const auto loss = leaves.find("model.loss"); loss != leaves.end()) {
+    leaves["model.loss.type"] = loss->second;
+    leaves.erase("model.loss");
+  }
+  std::erase_if(leaves, [](const auto& leaf) {
+    return leaf.first.ends_with(".activation") && (leaf.second == "linear" || leaf.second == "none");
+  });
+}
+
 void gather(const ConfigNode& node, const std::string& path, Leaves& leaves) {
   if (is_leaf(node)) leaves[path] = text_of(node);
   if (is_leaf(node)) return;
@@ -62,10 +73,28 @@ bool changes_nothing(std::string_view path) {
   return false;
 }
 
+// Keys of the model that only training sees: values mean the same with others.
+bool is_of_training(std::string_view path) {
+  constexpr std::array kKeys = {"rate",           "regularizer",     "constraint",    "trainable",
+                                "momentum",       "label_smoothing", "class_weights", "positive_weight",
+                                "sum_over_steps", "reduction"};
+  while (!path.empty()) {
+    const std::string_view key = path.substr(0, path.find('.'));
+    if (std::ranges::find(kKeys, key) != kKeys.end() || key.ends_with("_regularizer") ||
+        key.ends_with("_constraint"))
+      return true;
+    path.remove_prefix(std::min(key.size() + 1, path.size()));
+  }
+  return false;
+}
+
 bool is_part_of(const std::string& path, ConfigPart part) {
   if (part == ConfigPart::data) return is_below(path, "data.train") || is_below(path, "data.split");
   if (changes_nothing(path)) return false;
   if (part == ConfigPart::model) return is_below(path, "model");
+  const bool is_meaning = is_below(path, "model") && !is_of_training(path);
+  if (part == ConfigPart::meaning) return is_meaning;
+  if (part == ConfigPart::training && is_meaning) return false;
   // How long, how often, where to; and what is compared by itself.
   constexpr std::array kOthers = {"job",
                                   "data",
@@ -150,26 +179,22 @@ std::map<std::string, std::string> computing_config(const JobConfig& job) {
 
 std::vector<std::string> config_differences(const std::map<std::string, std::string>& before,
                                             const JobConfig& now, ConfigPart part) {
-  constexpr std::size_t kMost = 8;
   std::vector<std::string> lines;
   if (before.empty()) return lines;
-  const Leaves today = computing_config(now);
-  Leaves all = before;
+  Leaves today = computing_config(now), then = before;
+  settle(today);
+  settle(then);
+  Leaves all = then;
   all.insert(today.begin(), today.end());
   const auto value = [](const Leaves& leaves, const std::string& path) {
     const auto it = leaves.find(path);
     return it == leaves.end() ? std::string("nothing") : it->second;
   };
   for (const auto& [path, unused] : all) {
-    const std::string a = value(before, path), b = value(today, path);
+    const std::string a = value(then, path), b = value(today, path);
     if (is_part_of(path, part) && !mean_the_same(a, b))
       lines.push_back(fmt::format("{}: {} in the checkpoint's run, {} now", path, a, b));
   }
-  if (lines.size() <= kMost) return lines;
-  const std::size_t n_more = lines.size() - kMost;
-  lines.resize(kMost);
-  lines.push_back(
-      fmt::format("{} more keys of the config are not what they were in the checkpoint's run", n_more));
   return lines;
 }
 

@@ -47,13 +47,14 @@ std::optional<ComparedRun> compared_run(const Manifest& manifest);
 std::vector<std::string> data_differences(const std::string& key, const DataIdentity& before,
                                           const DataIdentity& now);
 
-// Where they are not what they were, without being refused elsewhere: "train.shuffle: true in the
-// checkpoint's run, false now". At most 8; then a line says how many more there are. An empty `before`, of an
-// older version, differs in nothing.
+// Where they are not what they were: "train.shuffle: true in the checkpoint's run, false now", a line each,
+// all of them. An empty `before`, of an older version, differs in nothing.
 enum class ConfigPart : std::uint8_t {
-  run,    // all but data
-  model,  // the function that its values are of
-  data    // data.train
+  run,      // all but data
+  model,    // the model, and what it is trained for
+  meaning,  // of the model what its values are of: layers, activations, the loss
+  training,  // of the run all but that: may change while values keep their meaning (rates, dropout, regularizers)
+  data       // data.train
 };
 std::vector<std::string> config_differences(const std::map<std::string, std::string>& before,
                                             const JobConfig& now, ConfigPart part);

@@ -97,6 +97,22 @@ std::vector<std::string> differences_of_run(const JobConfig& job, const ModelFac
   return differences;
 }
 
+// What the model's values would no longer mean. Of keys that decide the variables the plan has told.
+std::vector<std::string> differences_of_model(const JobConfig& job, const Manifest& m,
+                                              const RestorePlan& plan) {
+  const std::optional<ComparedRun> run = compared_run(m);
+  if (!run) return {};
+  std::vector<std::string> lines = config_differences(run->config, job, ConfigPart::meaning);
+  const bool is_told = !plan.conflicts.empty() || !plan.missing.empty() || !plan.extra.empty();
+  std::erase_if(lines, [&](const std::string& line) {
+    const std::string path = line.substr(0, line.find(": "));
+    const std::string key = path.substr(path.rfind('.') + 1);
+    return is_told && path.starts_with("model.layers.") &&
+           (key == "units" || key == "scope" || key == "name" || key == "filters" || key == "vocabulary");
+  });
+  return lines;
+}
+
 AssignmentMap assignment_map(const JobConfig& job) {
   if (job.warm_start->map.is_null()) return {};
   const ConfigNode& map = job.warm_start->map;
@@ -184,6 +200,8 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
   const bool partial = start.job.checkpoint.partial_restore;
   std::vector<std::string> problems = partial ? plan.conflicts : plan.problems(RestorePlan::Extra::include);
   for (std::string& p : differences_of_run(start.job, facts, *manifest_)) problems.push_back(std::move(p));
+  const std::vector<std::string> of_model = differences_of_model(start.job, *manifest_, plan);
+  if (!partial) problems.insert(problems.end(), of_model.begin(), of_model.end());
   refuse(
       path_, "the job, which cannot resume", problems,
       plan.missing.empty() || partial
@@ -205,9 +223,10 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
   for (const UnmatchedVariable& v : plan.extra) warnings_.push_back(v.text + ": it is left out");
   const std::optional<ComparedRun> saved = compared_run(*manifest_);
   if (!saved) return;
+  for (const std::string& line : of_model) warnings_.push_back(line + "; the values are of another model");
   for (const std::string& line : data_differences("data.test", saved->test, facts.test))
     warnings_.push_back(line + "; evaluations are not to be compared with earlier ones");
-  for (const std::string& line : config_differences(saved->config, start.job, ConfigPart::run))
+  for (const std::string& line : config_differences(saved->config, start.job, ConfigPart::training))
     warnings_.push_back(line + "; the bits will differ from those of a run that was not changed");
 }
 

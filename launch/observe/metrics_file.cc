@@ -1,73 +1,32 @@
 #include "launch/observe/metrics_file.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <ctime>
-#include <utility>
 
 #include "common/base/clock.h"
-#include "common/base/error.h"
-#include "launch/observe/output.h"
 #include "launch/process/version.h"
 
 namespace varscope {
 
 using nlohmann::json;
 
-namespace {
-
-// Integers where they are: sums of weights need not be.
-json counts_of(const std::vector<double>& matrix) {
-  json counts = json::array();
-  for (const double count : matrix) {
+json counts_as_json(std::span<const double> counts) {
+  json all = json::array();
+  for (const double count : counts) {
     if (count == std::floor(count) && std::abs(count) < 1e15) {
-      counts.push_back(static_cast<std::int64_t>(count));
+      all.push_back(static_cast<std::int64_t>(count));
     } else {
-      counts.push_back(count);
+      all.push_back(count);
     }
   }
-  return counts;
+  return all;
 }
-
-}  // namespace
 
 MetricsFile::MetricsFile(const RunFacts& facts)
-    : facts_(facts), path_(facts.job.run_dir() + "/metrics.jsonl"), started_ns_(now_ns()) {
-  fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (fd_ < 0) {
-    fail(ErrorKind::io, "cannot write {}: {}; choose another job.run_dir, or set output.metrics to false",
-         path_, std::strerror(errno));
-  }
-}
-
-MetricsFile::~MetricsFile() { close(fd_); }
-
-// A line that the disk has no room for is given up; after one of which it took a part, the next begins on a
-// line of its own.
-void MetricsFile::append(const std::string& line) {
-  const std::string text = (has_torn_line_ ? "\n" : "") + line + "\n";
-  std::size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t n = ::write(fd_, text.data() + done, text.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    done += static_cast<std::size_t>(n);
-  }
-  if (done == text.size()) {
-    has_torn_line_ = false;
-    return;
-  }
-  const char* why = std::strerror(errno);
-  has_torn_line_ = has_torn_line_ || done > 0;
-  if (!std::exchange(has_lost_lines_, true)) {
-    warn({fmt::format("cannot write {}: {}; training goes on, and lines of it are lost until there is room",
-                      path_, why)});
-  }
-}
+    : facts_(facts),
+      file_(facts.job.run_dir() + "/metrics.jsonl",
+            "choose another job.run_dir, or set output.metrics to false"),
+      started_ns_(now_ns()) {}
 
 void MetricsFile::write(const char* event, Clock clock, const json& fields) {
   json line = {{"event", event},
@@ -76,7 +35,7 @@ void MetricsFile::write(const char* event, Clock clock, const json& fields) {
                {"run", facts_.run_id},
                {"attempt", facts_.attempt}};
   line.update(fields);
-  append(line.dump());
+  file_.append(line.dump());
 }
 
 void MetricsFile::write_start() {
@@ -117,7 +76,7 @@ void MetricsFile::on_eval(const EvalSummary& eval) {
   json fields{{"loss", mean_loss(eval.sums)}, {"samples", eval.sums.samples}};
   last_metrics_ = json::object();
   for (const MetricValue& v : eval.metrics) {
-    fields[v.name] = v.matrix.empty() ? json(v.value) : counts_of(v.matrix);
+    fields[v.name] = v.matrix.empty() ? json(v.value) : counts_as_json(v.matrix);
     if (v.matrix.empty()) last_metrics_[v.name] = v.value;
   }
   write("eval", eval.clock, fields);

@@ -1,15 +1,20 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include <nlohmann/json.hpp>
 
+#include "launch/observe/appended_file.h"
 #include "launch/observe/run_facts.h"
 #include "launch/observe/run_speed.h"
 #include "ps/observe/run_observer.h"
 
 namespace varscope {
+
+// Integers where they are: sums of weights need not be.
+nlohmann::json counts_as_json(std::span<const double> counts);
 
 // Writes what happens in a run as JSON lines to <run dir>/metrics.jsonl, each at once (docs/metrics.md). A
 // line that cannot be written is lost; the first one is told of. Borrows the facts. Used by the coordinator's
@@ -18,9 +23,6 @@ class MetricsFile final : public RunObserver {
  public:
   // Opens the file, appending. Throws Error(io).
   explicit MetricsFile(const RunFacts& facts);
-  ~MetricsFile() override;
-  MetricsFile(const MetricsFile&) = delete;
-  MetricsFile& operator=(const MetricsFile&) = delete;
 
   // The line about the start; before all others.
   void write_start();
@@ -34,13 +36,9 @@ class MetricsFile final : public RunObserver {
 
  private:
   void write(const char* event, Clock clock, const nlohmann::json& fields);
-  void append(const std::string& line);
 
   const RunFacts& facts_;
-  std::string path_;
-  int fd_ = -1;
-  bool has_torn_line_ = false;  // the file ends in the middle of a line
-  bool has_lost_lines_ = false;
+  AppendedFile file_;
   std::int64_t started_ns_;
   RunSpeed speed_;
   nlohmann::json last_metrics_ = nlohmann::json::object();  // of the last evaluation, those that are a number

@@ -166,15 +166,21 @@ std::vector<std::string> header_lines(const RunFacts& facts) {
   return lines;
 }
 
-Terminal::Terminal(const RunFacts& facts)
+Terminal::Terminal(const RunFacts& facts, RunRecords* records)
     : facts_(facts),
+      records_(records),
       live_(facts.job.output.progress == Progress::on ||
             (facts.job.output.progress == Progress::automatic &&
              (isatty(STDERR_FILENO) != 0 || launcher_has_terminal()))),
       started_ns_(now_ns()) {}
 
+void Terminal::record(const std::string& text) {
+  if (records_ != nullptr) records_->log(text);
+}
+
 void Terminal::line(const std::string& text) {
   clear_progress();
+  record(text);
   if (std::fputs((text + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return;
   const char* why = std::strerror(errno);
   std::clearerr(stdout);
@@ -201,14 +207,12 @@ void Terminal::on_step(const StepSummary& step) {
 }
 
 void Terminal::log_step(const StepSummary& step) {
-  if (!live_) {
-    std::fputs(
-        fmt::format("step {}/{}  epoch {}  loss {}  {} {}/s\n", step.clock.value, facts_.train.last.value,
-                    step.epoch, figure(mean_loss(speed_.window())),
-                    with_commas(std::llround(speed_.window_samples_per_s())), unit_of(facts_.evaluation))
-            .c_str(),
-        stderr);
-  }
+  const std::string text =
+      fmt::format("step {}/{}  epoch {}  loss {}  {} {}/s", step.clock.value, facts_.train.last.value,
+                  step.epoch, figure(mean_loss(speed_.window())),
+                  with_commas(std::llround(speed_.window_samples_per_s())), unit_of(facts_.evaluation));
+  record(text);
+  if (!live_) std::fputs((text + "\n").c_str(), stderr);
   speed_.start_window();
 }
 
@@ -257,18 +261,19 @@ void Terminal::on_request(const std::string& what) { line(what); }
 
 void Terminal::on_warning(const std::string& what) {
   clear_progress();
+  record("warning: " + what);
   warn({what});
 }
 
 // Of a run that ends the error says it.
 void Terminal::on_not_finite(const NotFiniteSummary& summary) {
+  if (!summary.ends) return on_warning(summary.what + "; training goes on (train.on_nan: warn)");
   clear_progress();
-  if (!summary.ends) warn({summary.what + "; training goes on (train.on_nan: warn)"});
+  record(summary.what);
 }
 
 void Terminal::on_checkpoint_failed(Clock clock, const std::string& why) {
-  clear_progress();
-  warn({fmt::format("the checkpoint of step {} was given up: {}; training goes on", clock.value, why)});
+  on_warning(fmt::format("the checkpoint of step {} was given up: {}; training goes on", clock.value, why));
 }
 
 void Terminal::print_times(const FinishSummary& finish) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "launch/observe/run_facts.h"
+#include "launch/observe/run_records.h"
 #include "launch/observe/run_speed.h"
 #include "ps/observe/run_observer.h"
 
@@ -20,7 +21,8 @@ std::vector<std::string> header_lines(const RunFacts& facts);
 // facts. Used by the coordinator's thread.
 class Terminal final : public RunObserver {
  public:
-  explicit Terminal(const RunFacts& facts);
+  // What is shown, and the step lines in any case, goes into `records` as well, where there are some.
+  explicit Terminal(const RunFacts& facts, RunRecords* records = nullptr);
 
   void print_header();
   void on_step(const StepSummary& step) override;
@@ -35,6 +37,7 @@ class Terminal final : public RunObserver {
 
  private:
   void line(const std::string& text);
+  void record(const std::string& text);
   void clear_progress();
   void draw_progress(const StepSummary& step);
   void log_step(const StepSummary& step);
@@ -42,6 +45,7 @@ class Terminal final : public RunObserver {
   void print_actual_cost();
 
   const RunFacts& facts_;
+  RunRecords* records_;
   bool live_;             // progress is a terminal line
   bool on_line_ = false;  // the cursor stands behind a progress line
   bool has_lost_lines_ = false;

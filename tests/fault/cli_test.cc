@@ -52,7 +52,7 @@ struct Subcommand {
 const Subcommand kSubcommands[] = {
     {{}, {"train", "eval", "predict", "plan", "graph", "gradcheck", "config", "init", "data", "checkpoint"}},
     {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile"}},
-    {{"eval"}, {"config", "--set", "--checkpoint"}},
+    {{"eval"}, {"config", "--set", "--checkpoint", "--json"}},
     {{"predict"}, {"model", "config", "--in", "--out", "--format", "--outputs", "--keep", "--set"}},
     {{"plan"}, {"config", "--set", "--servers", "--workers"}},
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},

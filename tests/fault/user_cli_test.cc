@@ -254,5 +254,144 @@ TEST(DataPaths, AreSearchedBesideTheConfigThenWhereTheEnvironmentSays) {
   EXPECT_THAT(samples("${NOWHERE_SET}/d.csv", 2), HasSubstr("the environment has no variable NOWHERE_SET"));
 }
 
+// --- records of a run, eval of it, predictions
+
+constexpr const char* kTable = R"(
+job: {name: t}
+data:
+  train: {type: csv, files: t.csv, schema: {label: {column: kind}, features: {x: {columns: [a, b], transform: standardize}}}}
+  test: {type: csv, files: t.csv, from: 0.5}
+model:
+  layers:
+    - {type: dense, scope: hidden1, units: 4, activation: tanh}
+    - {type: dense, scope: output, units: 3}
+  loss: softmax_cross_entropy
+optimizer: {learning_rate: 0.1}
+train: {epochs: 4, batch: 10, log_every_steps: 5}
+output: {progress: off}
+)";
+
+class UserRun : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string csv = "id,a,b,kind\n";
+    for (int i = 0; i < 60; ++i)
+      csv += fmt::format("r{},{},{},{}\n", i, i * 7 % 23, i * 5 % 11, (i * 7 % 23 > 11) + (i * 5 % 11 > 5));
+    write_text(dir / "t.csv", csv);
+    write_text(dir / "job.yaml", kTable);
+  }
+  Command train_command(const Args& more = {}) const {
+    return varscope(Args{"train", dir / "job.yaml"} + set({"job.run_dir=" + (dir / "run")}) + more);
+  }
+  void change(const std::string& from, const std::string& to) const {
+    std::string text = text_of(dir / "job.yaml");
+    const std::size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos);
+    write_text(dir / "job.yaml", text.replace(at, from.size(), to));
+  }
+  ScratchDir dir;
+};
+
+TEST_F(UserRun, ItsDirectorySaysHowItWasTrained) {
+  train(train_command({"--set", "train.max_steps=12"}));
+  EXPECT_THAT(names_in(dir / "run"),
+              ::testing::IsSupersetOf({"checkpoints", "command.txt", "job.yaml", "log.txt"}));
+  const std::string job = text_of(dir / "run/job.yaml");
+  EXPECT_THAT(job, AllOf(HasSubstr("# config: " + (dir / "job.yaml") + "\n"),
+                         HasSubstr("# attempt 1 of run "), HasSubstr("#   --set train.max_steps=12\n"),
+                         HasSubstr("  max_steps: 12\n"), HasSubstr("files: " + (dir / "t.csv"))))
+      << job;
+  EXPECT_EQ(run(varscope({"config", dir / "run/job.yaml"})).code, 0) << "a config, too";
+  EXPECT_THAT(text_of(dir / "run/log.txt"),
+              AllOf(HasSubstr("attempt 1: "), HasSubstr("  model        "), HasSubstr("step 5/12  epoch 1"),
+                    HasSubstr("evaluation after step 6"), HasSubstr("  values hash  ")));
+  const std::string hash = train(train_command({"--resume"})).hash;
+  EXPECT_THAT(text_of(dir / "run/job.yaml"),
+              AllOf(HasSubstr("#   --set train.max_steps=12\n# attempt 2 of run "),
+                    HasSubstr(": from " + (dir / "run"))));
+  const std::vector<std::string> commands = lines_of(text_of(dir / "run/command.txt"));
+  ASSERT_EQ(commands.size(), 2U);
+  EXPECT_THAT(commands[0], AllOf(HasSubstr("attempt 1 in "), HasSubstr(" train " + (dir / "job.yaml")),
+                                 HasSubstr("--set train.max_steps=12")));
+  EXPECT_THAT(commands[1], HasSubstr("--resume"));
+  // Nobody needs them.
+  train(train_command({"--fresh", "--set", "train.max_steps=12"}));
+  for (const char* name : {"job.yaml", "command.txt", "log.txt"}) {
+    EXPECT_THAT(names_in(dir / "run"), ::testing::Contains(StartsWith(std::string(name) + ".old-")));
+    std::filesystem::remove(dir / (std::string("run/") + name));
+  }
+  EXPECT_EQ(train(train_command({"--resume"})).hash, hash);
+  std::filesystem::remove(dir / "run/job.yaml");
+  std::filesystem::create_directory(dir / "run/job.yaml");
+  const Ended e = run(train_command({"--resume", "--set", "train.epochs=5"}));
+  EXPECT_EQ(e.code, 0) << e.all();
+  ASSERT_EQ(e.messages().size(), 1U) << e.err;
+  EXPECT_THAT(e.messages()[0], HasSubstr("job.yaml"));
+}
+
+TEST_F(UserRun, ResumeRefusesWhatValuesWouldMeanNoLongerAndTellsTheRest) {
+  train(train_command({"--set", "train.max_steps=12"}));
+  const Ended e = run(train_command(
+      {"--resume", "--set", "model.layers.0.activation=relu", "--set", "optimizer.learning_rate=0.2"}));
+  EXPECT_EQ(e.code, 4) << e.all();
+  EXPECT_THAT(e.err, AllOf(HasSubstr("does not fit the job, which cannot resume (1 difference)"),
+                           HasSubstr("model.layers.0.activation: tanh in the checkpoint's run, relu now"),
+                           HasSubstr("nothing was restored")));
+  const Ended loss = run(train_command(
+      {"--resume", "--set", "model.loss={type: softmax_cross_entropy, label_smoothing: 0.1}", "--set",
+       "optimizer.learning_rate=0.2", "--set", "optimizer.schedule={type: cosine, decay_steps: 100}", "--set",
+       "optimizer.clip={type: norm, limit: 1}"}));
+  EXPECT_EQ(loss.code, 0) << loss.all();
+  for (const char* line :
+       {"model.loss.label_smoothing: nothing in the checkpoint's run, 0.1 now; the bits will differ",
+        "optimizer.learning_rate: 0.1 in the checkpoint's run, 0.2 now",
+        "optimizer.schedule.type: constant in",
+        "optimizer.clip.type: none in the checkpoint's run, norm now"})
+    EXPECT_THAT(loss.err, HasSubstr(line));
+}
+
+TEST_F(UserRun, EvalOfItsDirectoryIsOfWhatWasTrained) {
+  train(train_command());
+  const Ended by_config =
+      run(varscope(Args{"eval", dir / "job.yaml"} + set({"job.run_dir=" + (dir / "run")})));
+  EXPECT_EQ(by_config.code, 0) << by_config.all();
+  const Ended same = run(varscope({"eval", dir / "run"}));
+  EXPECT_EQ(same.code, 0) << same.all();
+  EXPECT_EQ(same.err, "");
+  EXPECT_EQ(same.out, by_config.out);
+  change("activation: tanh", "activation: relu");
+  const Ended changed = run(varscope({"eval", dir / "run"}));
+  EXPECT_EQ(changed.out, by_config.out);
+  ASSERT_EQ(changed.messages().size(), 1U) << changed.err;
+  EXPECT_THAT(changed.err,
+              HasSubstr((dir / "job.yaml") + ": model.layers.0.activation: tanh in the checkpoint's run, "
+                                             "relu now; what was trained is evaluated"));
+  write_text(dir / "job.yaml", "broken: [");
+  const Ended broken = run(varscope({"eval", dir / "run"}));
+  EXPECT_EQ(broken.out, by_config.out);
+  EXPECT_THAT(broken.err, HasSubstr("the config of the run cannot be read any more: "));
+  std::filesystem::remove(dir / "job.yaml");
+  const Ended json = run(varscope({"eval", dir / "run", "--json"}));
+  ASSERT_EQ(json.code, 0) << json.all();
+  const auto parsed = nlohmann::json::parse(json.out);
+  EXPECT_EQ(parsed.at("samples"), 30);
+  EXPECT_EQ(parsed.at("step"), 24);
+  EXPECT_THAT(by_config.out,
+              HasSubstr(fmt::format("loss          {:.4f}\n", parsed.at("loss").get<double>())));
+  EXPECT_THAT(by_config.out,
+              HasSubstr(fmt::format("accuracy      {:.4f}\n", parsed.at("accuracy").get<double>())));
+  // Other files, by --set; and a checkpoint of the run by its own path.
+  write_text(dir / "other.csv", "a,b,kind\n1,2,0\n20,9,2\n");
+  const Ended other = run(varscope(Args{"eval", dir / "run/checkpoints"} +
+                                   set({"data.test.files=" + (dir / "other.csv"), "data.test.from=0"})));
+  EXPECT_THAT(squeezed(other.out), HasSubstr("test samples 2\n")) << other.all();
+  std::filesystem::remove(dir / "run/job.yaml");
+  const Ended gone = run(varscope({"eval", dir / "run"}));
+  EXPECT_EQ(gone.code, 2) << gone.all();
+  EXPECT_THAT(gone.err,
+              HasSubstr("there is no job.yaml that says what to evaluate on; name the config: varscope eval "
+                        "CONFIG --checkpoint "));
+}
+
 }  // namespace
 }  // namespace varscope::testing
