@@ -38,6 +38,7 @@ std::optional<Scale> scale_in(const ConfigNode& node) {
 
 std::vector<std::string> names_of(const std::vector<NamedArray>& arrays) {
   std::vector<std::string> names;
+  names.reserve(arrays.size());
   for (const NamedArray& a : arrays) names.push_back(a.input);
   return names;
 }
@@ -316,6 +317,7 @@ void ArrayDataset::check_ids(bool is_training) {
 
 std::vector<InputSpec> ArrayDataset::inputs() const {
   std::vector<InputSpec> specs;
+  specs.reserve(schema_.inputs.size());
   for (const ArrayInput& i : schema_.inputs) {
     specs.push_back({.name = i.name,
                      .shape = i.shape,

@@ -23,6 +23,7 @@ std::string text_of(const ConfigNode& node, const char* what) {
 std::vector<Named> named_inputs(const ConfigNode& inputs, const char* what) {
   std::vector<Named> named;
   if (inputs.is_scalar()) return {{"x", text_of(inputs, what)}};
+  named.reserve(inputs.entries.size() + inputs.items.size());
   for (const ConfigEntry& e : inputs.entries) named.emplace_back(e.key, text_of(e.value, what));
   for (const ConfigNode& item : inputs.items) {
     const std::string name = text_of(item, what);

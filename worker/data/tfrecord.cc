@@ -270,6 +270,7 @@ NumberArray ExampleReader::array_of(Column& c, const std::string& files) const {
 
 std::vector<NamedArray> ExampleReader::inputs(const std::string& files) {
   std::vector<NamedArray> arrays;
+  arrays.reserve(columns_.size());
   for (Column& c : columns_) arrays.push_back({c.feature.input, c.feature.name, array_of(c, files)});
   return arrays;
 }
