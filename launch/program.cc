@@ -28,6 +28,7 @@
 #include "launch/commands/data_show.h"
 #include "launch/commands/evaluate.h"
 #include "launch/commands/explain.h"
+#include "launch/commands/generate.h"
 #include "launch/commands/gradcheck.h"
 #include "launch/commands/graph.h"
 #include "launch/commands/help_format.h"
@@ -347,8 +348,7 @@ class CommandLine {
     c->add_option("config", predict_.config, "YAML file, for a checkpoint that does not say what it is of")
         ->type_name("FILE");
     c->add_option("--in", predict_.in, "Rows as those that were trained on; the label may be missing")
-        ->type_name("FILE")
-        ->required();
+        ->type_name("FILE");
     c->add_option("--out", predict_.out,
                   "File for the predictions, .csv, .jsonl, .npy or .npz (default: - is standard output)")
         ->type_name("FILE");
@@ -357,11 +357,29 @@ class CommandLine {
                   "classes, probabilities, logits, values (default: what fits)")
         ->delimiter(',');
     c->add_option("--keep", predict_.keep, "Columns to copy from the input, such as an id")->delimiter(',');
+    c->add_option("--fetch", predict_.fetch, "Nodes of the graph, or layers, whose values are written too")
+        ->type_name("NODE")
+        ->delimiter(',');
+    c->add_flag("--gradients", predict_.gradients, "Write the gradients of the answers by the inputs too");
+    CLI::Option* words =
+        c->add_option("--generate", generate_.n, "Of a language model: write so many words instead of rows")
+            ->type_name("N")
+            ->check(CLI::Range(1, 1 << 24));
+    c->add_option("--prompt", generate_.prompt, "With --generate: the words before them")->needs(words);
+    c->add_option(
+         "--temperature", generate_.temperature,
+         "With --generate: 1 draws by the model's probabilities, less is more likely words, 0 the likeliest "
+         "(default: 1)")
+        ->check(CLI::NonNegativeNumber)
+        ->needs(words);
+    c->add_option("--seed", generate_.seed, "With --generate: of the draws (default: 1)")
+        ->check(CLI::NonNegativeNumber)
+        ->needs(words);
     add_overrides(c, predict_.overrides);
     c->callback([this] {
       action_ = [this] {
         return run_alone([this] {
-          predict(predict_, layers_, fs_);
+          generate_.n > 0 ? generate(predict_, generate_, layers_, fs_) : predict(predict_, layers_, fs_);
           return 0;
         });
       };
@@ -547,6 +565,7 @@ class CommandLine {
   GradcheckOptions gradcheck_;
   EvaluateOptions evaluate_;
   PredictOptions predict_;
+  GenerateOptions generate_;
   InitOptions init_;
   int rows_ = 5;
   LaunchOptions launch_;

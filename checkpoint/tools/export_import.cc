@@ -5,20 +5,22 @@
 namespace varscope {
 
 void export_tool(Fs& fs, const std::string& checkpoint, const std::string& file, ExchangeFormat file_format,
-                 ExportSlots slots, ToolFormat format, std::string& out) {
-  const Exported e = export_checkpoint(fs, checkpoint, file, file_format, slots);
+                 ExportSlots slots, ToolFormat format, std::string& out, const std::string& model) {
+  const Exported e = export_checkpoint(fs, checkpoint, file, file_format, slots, model);
   if (format == ToolFormat::json) {
     out += json_text({{"file", file},
                       {"format", to_string(file_format)},
                       {"step", e.step},
                       {"tensors", e.n_tensors},
                       {"bytes", e.n_bytes},
+                      {"model", e.model_file},
                       {"warnings", e.warnings}});
     return;
   }
   for (const std::string& warning : e.warnings) out += "warning: " + warning + "\n";
   out += fmt::format("{}: {} tensor{} of step {}, {} bytes, as {}\n", file, e.n_tensors,
                      e.n_tensors == 1 ? "" : "s", e.step, e.n_bytes, to_string(file_format));
+  if (!e.model_file.empty()) out += fmt::format("{}: what model they are of\n", e.model_file);
 }
 
 void import_tool(Fs& fs, const std::string& file, const std::string& dir, ExchangeFormat file_format,

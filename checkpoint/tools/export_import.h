@@ -10,9 +10,10 @@
 
 namespace varscope {
 
-// `varscope checkpoint export`: export_checkpoint(); `out` gets what was written.
+// `varscope checkpoint export`: export_checkpoint(); `out` gets what was written. `model`: of
+// export_checkpoint().
 void export_tool(Fs& fs, const std::string& checkpoint, const std::string& file, ExchangeFormat file_format,
-                 ExportSlots slots, ToolFormat format, std::string& out);
+                 ExportSlots slots, ToolFormat format, std::string& out, const std::string& model = "");
 
 // `varscope checkpoint import`: import_checkpoint(); `out` gets what was committed.
 void import_tool(Fs& fs, const std::string& file, const std::string& dir, ExchangeFormat file_format,

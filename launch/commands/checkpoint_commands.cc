@@ -20,6 +20,7 @@
 #include "common/config/job_config.h"
 #include "launch/job/find_checkpoint.h"
 #include "launch/job/job_setup.h"
+#include "launch/job/run_differences.h"
 #include "launch/observe/output.h"
 #include "launch/process/version.h"
 #include "ps/update/optimizer.h"
@@ -218,8 +219,11 @@ void CheckpointCommands::add_exchange() {
   CLI::App* to_file = add(
       "export", "Write a checkpoint's whole variables for other programs", [this](Fs& fs, std::string& out) {
         result_to_ = result_beside(other_);
-        export_tool(fs, checkpoint_at(fs, path_), other_, exchange_format(other_, file_format_),
-                    slots_ ? ExportSlots::include : ExportSlots::leave_out, format(), out);
+        const std::string path = checkpoint_at(fs, path_);
+        const std::optional<ComparedRun> run = compared_run(load_manifest(fs, path).manifest);
+        export_tool(fs, path, other_, exchange_format(other_, file_format_),
+                    slots_ ? ExportSlots::include : ExportSlots::leave_out, format(), out,
+                    run ? run->model : "");
         return 0;
       });
   to_file->add_option("checkpoint", path_, either)->type_name("PATH")->required();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <optional>
 
@@ -18,7 +19,6 @@
 #include "launch/job/find_checkpoint.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/loaded_model.h"
-#include "launch/job/saved_model.h"
 #include "launch/observe/output.h"
 #include "worker/data/array_source.h"
 #include "worker/data/csv.h"
@@ -38,29 +38,6 @@ constexpr Choice<Output> kOutputs[] = {{Output::classes, "classes"},
                                        {Output::probabilities, "probabilities"},
                                        {Output::logits, "logits"},
                                        {Output::values, "values"}};
-
-SavedModel model_of(const PredictOptions& options, const std::string& path, const Manifest& manifest) {
-  std::optional<SavedModel> saved = saved_model(manifest);
-  if (!options.config.empty()) {
-    SavedModel model;
-    model.job = load_config(options.config, options.overrides);
-    const auto train = load_dataset(model.job, model.job.data.train, DataSplit::train);
-    model.facts = DataFacts::of(*train);
-    model.schema = train->schema();
-    model.class_names = train->class_names();
-    return model;
-  }
-  if (!options.overrides.empty())
-    fail(ErrorKind::config, "--set changes keys of a config: name the config, too");
-  if (!saved) {
-    fail(
-        ErrorKind::checkpoint,
-        "checkpoint {} does not say what model it is of (an older version has written it, or no run): name the "
-        "config behind it: varscope predict {} CONFIG --in ...",
-        path, options.model);
-  }
-  return std::move(*saved);
-}
 
 bool is_table(const DataSourceConfig& source) {
   return source.get<CsvSource>() != nullptr || source.get<LibsvmSource>() != nullptr;
@@ -137,8 +114,10 @@ class Answers {
     is_sigmoid_ = loss == LossType::sigmoid_cross_entropy;
     is_class_ = graph.correct.has_value() && (is_sigmoid_ || loss == LossType::softmax_cross_entropy);
     if (graph.targets_per_sample > 1)
-      fail(ErrorKind::config,
-           "a model with several labels of a sample (a language model) cannot predict rows");
+      fail(
+          ErrorKind::config,
+          "a model with several labels of a sample (a language model) cannot predict rows; predict --generate N "
+          "writes words");
     choose(asked, most);
     const std::size_t n_classes = is_sigmoid_ ? 2 : n_;
     for (std::size_t i = 0; is_class_ && i < n_classes; ++i)
@@ -200,6 +179,17 @@ class Answers {
       }
     }
   }
+  // Whose gradients are asked for, and what their columns are called; "" where there is one.
+  std::vector<std::string> gradient_names() const {
+    return is_class_ || n_ == 1 ? std::vector<std::string>{""} : names_;
+  }
+  std::vector<std::size_t> gradient_outputs(std::span<const double> row) const {
+    if (is_class_) return {is_sigmoid_ ? 0 : answer(row)};
+    std::vector<std::size_t> all(n_);
+    std::iota(all.begin(), all.end(), 0U);
+    return all;
+  }
+  DType dtype() const { return model_.job.model.dtype; }
   std::string number(double x) const {
     return model_.job.model.dtype == DType::float32 ? fmt::format("{}", static_cast<float>(x))
                                                     : fmt::format("{}", x);
@@ -315,17 +305,27 @@ Format format_of(const PredictOptions& options) {
 
 bool is_array(Format format) { return format == Format::npy || format == Format::npz; }
 
+// Numbers of each row beside its answers: what they are called, all of them and each.
+struct Extra {
+  std::string name;
+  std::vector<std::string> columns;
+};
+
 // Where the answers go, row by row.
 class Writer {
  public:
   Writer(Fs& fs, const std::string& out, Format format, const Answers& answers,
-         const std::vector<std::string>& keep)
+         const std::vector<std::string>& keep, const std::vector<Extra>& extras)
       : format_(format), answers_(answers), n_kept_(keep.size()), header_(keep) {
+    for (const Extra& extra : extras) widths_.push_back(extra.columns.size());
     if (is_array(format)) {
       if (!keep.empty())
         fail(ErrorKind::config, "--keep {}: arrays of numbers have no place for it; write .csv or .jsonl",
              keep.front());
       std::vector<PredictedArrays::Column> columns = answers.columns();
+      n_answers_ = columns.size();
+      for (const Extra& extra : extras)
+        columns.push_back({extra.name, answers.dtype(), static_cast<std::int64_t>(extra.columns.size())});
       if (format == Format::npy && columns.size() > 1)
         fail(ErrorKind::config, "--out {}: a .npy file holds one array; say one of --outputs, or write .npz",
              out);
@@ -337,13 +337,21 @@ class Writer {
     file_.emplace(fs, out);
     const std::vector<std::string> own = answers.header();
     header_.insert(header_.end(), own.begin(), own.end());
+    for (const Extra& extra : extras)
+      header_.insert(header_.end(), extra.columns.begin(), extra.columns.end());
     if (format == Format::csv) file_->write(csv_line(header_));
   }
-  // `kept`: the row's cells of the columns to keep.
-  void add(std::span<const double> row, std::span<const std::string> kept) {
-    if (arrays_) return answers_.add(row, *arrays_);
+  // `kept`: the row's cells of the columns to keep; `more`: its numbers of all extras.
+  void add(std::span<const double> row, std::span<const std::string> kept, std::span<const double> more) {
+    if (arrays_) {
+      answers_.add(row, *arrays_);
+      for (std::size_t i = 0; i < widths_.size(); more = more.subspan(widths_[i++]))
+        arrays_->add(n_answers_ + i, more.first(widths_[i]));
+      return;
+    }
     cells_.assign(kept.begin(), kept.end());
     answers_.add(row, cells_);
+    for (const double x : more) cells_.push_back(answers_.number(x));
     text_ += format_ == Format::jsonl ? json_line(header_, cells_, n_kept_) : csv_line(cells_);
     if (text_.size() > (std::size_t{1} << 16)) flush();
   }
@@ -360,16 +368,135 @@ class Writer {
   }
   Format format_;
   const Answers& answers_;
-  std::size_t n_kept_;
+  std::size_t n_kept_, n_answers_ = 0;
+  std::vector<std::size_t> widths_;  // of the extras
   std::vector<std::string> header_, cells_;
   std::string text_;
   std::optional<AtomicFile> file_;
   std::optional<PredictedArrays> arrays_;
 };
 
+// Values of a node of the graph for each row.
+struct Fetched {
+  std::string name;
+  std::vector<std::string> columns;
+  std::unique_ptr<Predictor> predictor;
+};
+
+// A node by its full name, or the output of a layer by its scope.
+NodeId node_of(const Model& model, const std::string& name) {
+  if (const auto node = model.graph.find(name)) return *node;
+  std::vector<std::string> names;
+  for (const LayerInfo& layer : model.layers) {
+    if (!layer.scope.empty() && layer.scope == name) return layer.output;
+    if (!layer.scope.empty()) names.push_back(layer.scope);
+  }
+  std::string known = comma_list(names);
+  for (std::size_t i = 0; i < model.graph.size(); ++i)
+    names.push_back(model.graph.node(NodeId(static_cast<int>(i))).name);
+  fail(
+      ErrorKind::config,
+      "--fetch {}: the model has no such node{}; its layers are {}, and varscope graph CONFIG --evaluation shows all "
+      "nodes",
+      name, did_you_mean(name, names), known);
+}
+
+std::vector<Fetched> fetched_nodes(const std::vector<std::string>& names, const Model& model,
+                                   const SampleSpec& spec, DType dtype, const Predictor::Bind& bind) {
+  std::vector<Fetched> all;
+  for (const std::string& name : names) {
+    const NodeId node = node_of(model, name);
+    Fetched f{.name = name, .columns = {}, .predictor = {}};
+    try {
+      f.predictor = std::make_unique<Predictor>(model, spec, dtype, bind, node);
+    } catch (const Error& e) {
+      fail(ErrorKind::config, "--fetch {}: {}", name, e.what());
+    }
+    const std::int64_t n = f.predictor->n_outputs();
+    for (std::int64_t i = 0; i < n; ++i) f.columns.push_back(n == 1 ? name : fmt::format("{}_{}", name, i));
+    all.push_back(std::move(f));
+  }
+  return all;
+}
+
+// Gradients of the answers by the inputs: of a class by its logit, of numbers each of them.
+class Gradients {
+ public:
+  Gradients(const SavedModel& model, const Model& graph, const SampleSpec& spec, DType dtype,
+            const Predictor::Bind& bind, const Answers& answers)
+      : answers_(answers), gradients_(made(graph, spec, dtype, bind)) {
+    TableSchema schema;
+    if (!model.schema.empty() && is_table(model.job.data.train)) schema = schema_from_json(model.schema);
+    std::vector<std::string> elements;
+    for (const std::size_t k : gradients_.inputs()) {
+      const InputSpec& input = spec.inputs[k];
+      const auto found = std::ranges::find(schema.inputs, input.name, &TableInput::name);
+      for (std::int64_t i = 0; i < input.shape.n_elements(); ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        if (found == schema.inputs.end()) {
+          elements.push_back(fmt::format("{}_{}", input.name, i));
+        } else {
+          const std::size_t n = found->columns.size();
+          elements.push_back(at < n ? found->columns[at].name : found->columns[at - n].name + "_missing");
+        }
+      }
+    }
+    for (const std::string& output : answers.gradient_names()) {
+      for (const std::string& e : elements)
+        header_.push_back("gradient_" + (output.empty() ? "" : output + "_") + e);
+    }
+  }
+  const std::vector<std::string>& header() const { return header_; }
+  void add(const BatchView& rows, std::int64_t n, std::int64_t row, std::span<const double> outputs,
+           std::vector<double>& to) {
+    for (const std::size_t output : answers_.gradient_outputs(outputs)) {
+      const std::vector<double> g = gradients_.of(rows, n, row, output);
+      to.insert(to.end(), g.begin(), g.end());
+    }
+  }
+
+ private:
+  static InputGradients made(const Model& graph, const SampleSpec& spec, DType dtype,
+                             const Predictor::Bind& bind) {
+    try {
+      return InputGradients(graph, spec, dtype, bind);
+    } catch (const Error& e) {
+      fail(ErrorKind::config, "--gradients: {}", e.what());
+    }
+  }
+  const Answers& answers_;
+  InputGradients gradients_;
+  std::vector<std::string> header_;
+};
+
 }  // namespace
 
+SavedModel model_of(const PredictOptions& options, const std::string& path, const Manifest& manifest) {
+  std::optional<SavedModel> saved = saved_model(manifest);
+  if (!options.config.empty()) {
+    SavedModel model;
+    model.job = load_config(options.config, options.overrides);
+    const auto train = load_dataset(model.job, model.job.data.train, DataSplit::train);
+    model.facts = DataFacts::of(*train);
+    model.schema = train->schema();
+    model.class_names = train->class_names();
+    return model;
+  }
+  if (!options.overrides.empty())
+    fail(ErrorKind::config, "--set changes keys of a config: name the config, too");
+  if (!saved) {
+    fail(
+        ErrorKind::checkpoint,
+        "checkpoint {} does not say what model it is of (an older version has written it, or no run): name the "
+        "config behind it: varscope predict {} CONFIG --in ...",
+        path, options.model);
+  }
+  return std::move(*saved);
+}
+
 void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs) {
+  if (options.in.empty())
+    fail(ErrorKind::config, "predict: --in FILE is missing: the rows that are to be answered");
   const Format format = format_of(options);
   FoundCheckpoint found = find_checkpoint(fs, options.model);
   const Manifest manifest = found.manifest ? *found.manifest : load_manifest(fs, found.path).manifest;
@@ -383,18 +510,26 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   warn(warnings);
   const SampleSpec spec{facts.inputs(), facts.target, facts.label_shape, false};
   const DType dtype = model.job.model.dtype;
-  Predictor predictor(loaded.model(), spec, dtype, [&](Executor& e) { loaded.bind(e); });
+  const Predictor::Bind bind = [&](Executor& e) { loaded.bind(e); };
+  Predictor predictor(loaded.model(), spec, dtype, bind);
   const Answers answers(model, loaded.model(), predictor.n_outputs(), options.outputs,
                         format == Format::npy ? 1 : 2);
+  std::vector<Fetched> fetched = fetched_nodes(options.fetch, loaded.model(), spec, dtype, bind);
+  std::optional<Gradients> gradients;
+  if (options.gradients) gradients.emplace(model, loaded.model(), spec, dtype, bind, answers);
+  std::vector<Extra> extras;
+  for (const Fetched& f : fetched) extras.push_back({f.name, f.columns});
+  if (gradients) extras.push_back({"gradients", gradients->header()});
   const auto stream = open_input(model, options.in);
   const std::string out = options.out == "-" ? "/dev/stdout" : options.out;
   const ResultTo words = result_beside(out);
-  Writer writer(fs, out, format, answers, options.keep);
+  Writer writer(fs, out, format, answers, options.keep, extras);
   const EvaluationSpec evaluation = loaded.model().evaluation_spec();
   Sums sums;
   Dataset::UnknownWords unknown;
   std::int64_t n_rows = 0, n_not_finite = 0, told_ns = now_ns();
   std::vector<std::string> kept;
+  std::vector<double> more;
   const std::int64_t chunk = model.job.train.eval_batch;  // metrics are added up in the batches of eval
   std::vector<std::int64_t> indices(static_cast<std::size_t>(chunk));
   std::iota(indices.begin(), indices.end(), 0);
@@ -405,10 +540,19 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     rows->read(std::span(indices).first(static_cast<std::size_t>(n)), view);
     const std::vector<double> values = predictor.outputs(view, n);
     const auto n_outputs = static_cast<std::size_t>(predictor.n_outputs());
+    std::vector<std::vector<double>> values_of_nodes;
+    for (Fetched& f : fetched) values_of_nodes.push_back(f.predictor->outputs(view, n));
     for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
       const auto row = std::span(values).subspan(i * n_outputs, n_outputs);
       if (!std::ranges::all_of(row, [](double x) { return std::isfinite(x); })) ++n_not_finite;
-      writer.add(row, std::span(kept).subspan(i * options.keep.size(), options.keep.size()));
+      more.clear();
+      for (std::size_t k = 0; k < fetched.size(); ++k) {
+        const auto width = static_cast<std::size_t>(fetched[k].predictor->n_outputs());
+        const auto of_row = std::span(values_of_nodes[k]).subspan(i * width, width);
+        more.insert(more.end(), of_row.begin(), of_row.end());
+      }
+      if (gradients) gradients->add(view, n, static_cast<std::int64_t>(i), row, more);
+      writer.add(row, std::span(kept).subspan(i * options.keep.size(), options.keep.size()), more);
     }
     n_rows += n;
     unknown.n += rows->unknown_words().n;

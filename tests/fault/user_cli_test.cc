@@ -393,5 +393,160 @@ TEST_F(UserRun, EvalOfItsDirectoryIsOfWhatWasTrained) {
                         "CONFIG --checkpoint "));
 }
 
+// Each cell of a CSV file's row as a number.
+std::vector<double> numbers_of(const std::string& line) {
+  std::vector<double> numbers;
+  std::istringstream in(line);
+  for (std::string cell; std::getline(in, cell, ',');) numbers.push_back(std::stod(cell));
+  return numbers;
+}
+
+TEST_F(UserRun, PredictFetchesNodesAndGradients) {
+  train(train_command({"--set", "model.dtype=float64"}));
+  write_text(dir / "in.csv", "a,b\n3,4\n20,1\n11,10\n");
+  const auto predict = [&](const Args& more) {
+    const Ended e = run(varscope(Args{"predict", dir / "run", "--in", dir / "in.csv"} + more));
+    EXPECT_EQ(e.code, 0) << e.all();
+    return lines_of(e.out);
+  };
+  const std::vector<std::string> lines =
+      predict({"--outputs", "logits", "--fetch", "hidden1,output", "--fetch", "x"});
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_EQ(
+      lines[0],
+      "logit_0,logit_1,logit_2,hidden1_0,hidden1_1,hidden1_2,hidden1_3,output_0,output_1,output_2,x_0,x_1");
+  for (std::size_t i = 1; i < 4; ++i) {
+    const std::vector<double> n = numbers_of(lines[i]);
+    ASSERT_EQ(n.size(), 12U);
+    for (int k = 0; k < 3; ++k) EXPECT_EQ(n[k], n[7 + k]) << "the output by another name";
+    for (int k = 3; k < 7; ++k) EXPECT_LT(std::abs(n[k]), 1) << "tanh";
+  }
+  // The gradient of the answered class's logit by a is what finite differences say; a is standardized: (a -
+  // mean) / deviation over the table.
+  double mean = 0, squares = 0;
+  for (int i = 0; i < 60; ++i) mean += i * 7 % 23 / 60.0;
+  for (int i = 0; i < 60; ++i) squares += (i * 7 % 23 - mean) * (i * 7 % 23 - mean) / 60.0;
+  const std::vector<std::string> of = predict({"--outputs", "logits", "--gradients"});
+  EXPECT_EQ(of[0], "logit_0,logit_1,logit_2,gradient_a,gradient_b");
+  constexpr double kStep = 1e-4;
+  write_text(dir / "in.csv", fmt::format("a,b\n{},4\n{},4\n", 3 + kStep, 3 - kStep));
+  const std::vector<std::string> near = predict({"--outputs", "logits"});
+  const std::vector<double> row = numbers_of(of[1]), up = numbers_of(near[1]), down = numbers_of(near[2]);
+  const auto answer = static_cast<std::size_t>(std::max_element(row.begin(), row.begin() + 3) - row.begin());
+  EXPECT_NEAR(row[3], (up[answer] - down[answer]) / (2 * kStep) * std::sqrt(squares), 1e-6);
+  const Ended none = run(varscope({"predict", dir / "run", "--in", dir / "in.csv", "--fetch", "hiden1"}));
+  EXPECT_EQ(none.code, 2);
+  EXPECT_THAT(
+      none.err,
+      HasSubstr("--fetch hiden1: the model has no such node; did you mean \"hidden1\"?; its layers are "
+                "hidden1, output"));
+  EXPECT_THAT(
+      run(varscope({"predict", dir / "run", "--in", dir / "in.csv", "--fetch", "hidden1/weights"})).err,
+      HasSubstr(
+          "--fetch hidden1/weights: node \"hidden1/weights\" is float64 [2, 4]: it has no value for each row"));
+}
+
+TEST_F(UserRun, ExportsSayWhatModelTheyAreOf) {
+  train(train_command());
+  const auto exported = [&](const std::string& file) {
+    const Ended e = run(varscope({"checkpoint", "export", dir / "run", dir / file}));
+    EXPECT_EQ(e.code, 0) << e.all();
+    return e.out;
+  };
+  const auto expect_model = [](const nlohmann::json& model) {
+    EXPECT_EQ(model.at("inputs").at(0).at("name"), "x");
+    EXPECT_EQ(model.at("inputs").at(0).at("shape"), nlohmann::json({2}));
+    EXPECT_EQ(model.at("target").at("names"), nlohmann::json({"0", "1", "2"}));
+    EXPECT_EQ(model.at("schema").at("inputs").at(0).at("columns").size(), 2U);
+    EXPECT_THAT(model.at("config").get<std::string>(), HasSubstr("activation: tanh"));
+  };
+  exported("m.safetensors");
+  const std::string bytes = text_of(dir / "m.safetensors");
+  std::uint64_t n = 0;
+  std::memcpy(&n, bytes.data(), sizeof n);
+  const auto header = nlohmann::json::parse(bytes.substr(8, n));
+  expect_model(nlohmann::json::parse(header.at("__metadata__").at("varscope.model").get<std::string>()));
+  for (const char* file : {"m.npz", "m.ckpt"}) {
+    std::filesystem::remove(dir / "m.model.json");
+    EXPECT_THAT(exported(file), HasSubstr("m.model.json: what model they are of"));
+    expect_model(nlohmann::json::parse(text_of(dir / "m.model.json")));
+  }
+}
+
+// --- a language model
+
+class Words : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    // After each word one of one or two: the days, in their order, and rain or sun after each.
+    std::string text;
+    std::mt19937 random(3);
+    const char* days[] = {"monday", "tuesday", "wednesday", "thursday"};
+    for (int i = 0; i < 1500; ++i)
+      text += fmt::format("{} {} ", days[i % 4], random() % 2 == 0 ? "rain" : "sun");
+    write_text(dir / "text", text);
+    write_text(
+        dir / "job.yaml",
+        "job: {name: t}\ndata: {train: {type: text, file: text, vocabulary: 10, steps: 6}}\nmodel: {loss: "
+        "softmax_cross_entropy, layers: [{type: embedding, vocabulary: 10, units: 8}, {type: lstm, units: 16}, {type: "
+        "dense, units: 10, each_step: true}]}\noptimizer: {type: adam, learning_rate: 0.02}\ntrain: {epochs: 20, batch: "
+        "10}\n");
+    train(varscope(Args{"train", dir / "job.yaml"} + set({"job.run_dir=" + (dir / "run")})));
+    std::filesystem::remove(dir / "text");
+    std::filesystem::remove(dir / "job.yaml");
+  }
+  Ended generate(const Args& more, const std::string& prompt = "monday rain") const {
+    Ended e = run(varscope(Args{"predict", dir / "run", "--generate", "8", "--prompt", prompt} + more));
+    EXPECT_EQ(e.code, 0) << e.all();
+    return e;
+  }
+  ScratchDir dir;
+};
+
+TEST_F(Words, AreWrittenFromTheCheckpointAlone) {
+  const std::string likeliest = generate({"--temperature", "0"}).out;
+  EXPECT_TRUE(std::regex_match(
+      likeliest,
+      std::regex(
+          "monday rain tuesday (rain|sun) wednesday (rain|sun) thursday (rain|sun) monday (rain|sun)\n")))
+      << likeliest;
+  EXPECT_EQ(generate({"--temperature", "0", "--seed", "9"}).out, likeliest);
+  const std::string drawn = generate({"--seed", "2"}).out;
+  EXPECT_EQ(generate({"--seed", "2"}).out, drawn) << "of the seed alone";
+  std::set<std::string> all;
+  for (int seed = 1; seed <= 6; ++seed) all.insert(generate({"--seed", std::to_string(seed)}).out);
+  EXPECT_GT(all.size(), 1U);
+  EXPECT_THAT(generate({}, "monday hail").err,
+              HasSubstr("not in the model's vocabulary, read as <unk>: hail"));
+}
+
+TEST_F(Words, ComeWithTheirProbabilities) {
+  generate({"--temperature", "0", "--out", dir / "w.jsonl"});
+  const std::vector<std::string> lines = lines_of(text_of(dir / "w.jsonl"));
+  ASSERT_EQ(lines.size(), 8U);
+  const auto first = nlohmann::json::parse(lines[0]), second = nlohmann::json::parse(lines[1]);
+  EXPECT_EQ(first.at("word"), "tuesday");
+  EXPECT_GT(first.at("probability").get<double>(), 0.8);
+  EXPECT_EQ(first.at("next").at(0).at("word"), "tuesday");
+  double sum = 0;
+  for (const auto& word : second.at("next")) {
+    if (word.at("word") == "rain" || word.at("word") == "sun") sum += word.at("probability").get<double>();
+  }
+  EXPECT_GT(sum, 0.9) << "one or the other";
+  generate({"--out", dir / "w.csv"});
+  EXPECT_THAT(lines_of(text_of(dir / "w.csv"))[0],
+              StartsWith("number,word,probability,next_1,next_1_probability,"));
+}
+
+TEST_F(UserRun, OnlyLanguageModelsWriteWords) {
+  train(train_command());
+  const Ended e = run(varscope({"predict", dir / "run", "--generate", "3"}));
+  EXPECT_EQ(e.code, 2) << e.all();
+  EXPECT_THAT(
+      e.err,
+      HasSubstr("--generate is for language models, of data of type text; this model's are of type csv"));
+  EXPECT_THAT(run(varscope({"predict", dir / "run"})).err, HasSubstr("--in FILE is missing"));
+}
+
 }  // namespace
 }  // namespace varscope::testing

@@ -6,6 +6,9 @@
 #include <unordered_map>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
+#include "common/base/error.h"
 #include "worker/data/gzip_file.h"
 
 namespace varscope {
@@ -101,6 +104,19 @@ TextDataset::TextDataset(const std::filesystem::path& file, const TextOptions& o
 }
 
 Digest TextDataset::content() const { return digest_of(std::as_bytes(std::span(ids_))); }
+
+std::string TextDataset::schema() const {
+  return nlohmann::json{{"vocabulary", vocabulary_}}.dump(-1, ' ', false,
+                                                          nlohmann::json::error_handler_t::replace);
+}
+
+std::vector<std::string> vocabulary_from_schema(const std::string& schema) {
+  try {
+    return nlohmann::json::parse(schema).at("vocabulary").get<std::vector<std::string>>();
+  } catch (const nlohmann::json::exception& e) {
+    fail(ErrorKind::data, "no vocabulary of a text: {}", e.what());
+  }
+}
 
 Digest TextDataset::vocabulary_digest() const {
   Digester digester;

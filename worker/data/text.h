@@ -48,6 +48,7 @@ class TextDataset final : public Dataset {
   void fill(std::span<const std::int64_t> indices, const TensorView& x, const TensorView& y) const override;
   Digest content() const override;
   Digest vocabulary_digest() const override;
+  std::string schema() const override;  // for vocabulary_from_schema()
 
   std::int64_t n_words() const { return static_cast<std::int64_t>(ids_.size()); }
   const std::vector<std::string>& vocabulary() const { return vocabulary_; }  // by id; [0] is "<unk>"
@@ -60,5 +61,9 @@ class TextDataset final : public Dataset {
   std::int64_t stream_words_ = 0;
   std::int64_t n_windows_ = 0;
 };
+
+// The words of a text's ids, as its schema says them; bytes that are no UTF-8 are U+FFFD. Throws
+// Error(data) for what is no schema of a text.
+std::vector<std::string> vocabulary_from_schema(const std::string& schema);
 
 }  // namespace varscope

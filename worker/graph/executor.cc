@@ -44,7 +44,19 @@ Executor::Executor(const Graph& graph, NodeId target, std::int64_t max_batch, Ex
       slots_(graph.size()) {
   const Graph::Node& node = graph.node(target);
   if (max_batch < 1) fail(ErrorKind::argument, "an executor for {} rows; it needs at least 1", max_batch);
-  if (!options_.forward_only && (!is_floating(node.type.dtype) || node.type.shape.rank() != 0)) {
+  const bool of_inputs = !options_.gradients_of.empty();
+  for (const NodeId id : options_.gradients_of) {
+    const Graph::Node& input = graph.node(id);
+    if (input.kind != Graph::Kind::placeholder || !is_floating(input.type.dtype))
+      fail(ErrorKind::argument,
+           "the gradient of \"{}\" ({}) was asked for; only placeholders of numbers have one", input.name,
+           input.type.str());
+  }
+  if (of_inputs && !is_floating(node.type.dtype))
+    fail(ErrorKind::argument, "the gradient of node \"{}\" ({}) was asked for; it is no number", node.name,
+         node.type.str());
+  if (!of_inputs && !options_.forward_only &&
+      (!is_floating(node.type.dtype) || node.type.shape.rank() != 0)) {
     fail(ErrorKind::argument, "the gradient of node \"{}\" ({}) was asked for; a loss is a floating scalar",
          node.name, node.type.str());
   }
@@ -65,7 +77,14 @@ NodeId Executor::root_of(NodeId id) const {
 }
 
 bool Executor::is_pushed(const Graph::Node& node) const {
-  return node.kind == Graph::Kind::variable && node.variable->is_pushed() && is_floating(node.type.dtype);
+  return options_.gradients_of.empty() && node.kind == Graph::Kind::variable && node.variable->is_pushed() &&
+         is_floating(node.type.dtype);
+}
+
+// Where backward is to arrive.
+bool Executor::ends_gradient(NodeId id) const {
+  return is_pushed(graph_->node(id)) ||
+         std::ranges::find(options_.gradients_of, id) != options_.gradients_of.end();
 }
 
 void Executor::mark_needed(NodeId target) {
@@ -78,13 +97,13 @@ void Executor::mark_needed(NodeId target) {
   }
 }
 
-// A node has a gradient if a variable that is pushed is below it and the target above it, both by
-// differentiable edges.
+// A node has a gradient if a variable that is pushed (or an input whose gradient is wanted) is below it and
+// the target above it, both by differentiable edges.
 void Executor::mark_gradients(NodeId target) {
   IdVector<NodeId, bool> below(slots_.size(), false);
   for (NodeId id : slots_.ids()) {
     const Graph::Node& node = graph_->node(id);
-    below[id] = is_pushed(node);
+    below[id] = ends_gradient(id);
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       if (below[node.inputs[k]] && node.op->differentiable(k)) below[id] = true;
     }
@@ -167,7 +186,8 @@ void Executor::allocate(std::int64_t max_batch) {
     const bool owned = s.needed && node.kind == Graph::Kind::op;
     if (owned && !s.alias) s.value_memory = allocate_aligned(n_bytes);
     s.value = TensorView(node.type.dtype, shape, s.value_memory.get());
-    if (owned && s.has_gradient) s.gradient_memory = allocate_aligned(n_bytes);
+    const bool is_input = node.kind == Graph::Kind::placeholder;
+    if ((owned || is_input) && s.has_gradient) s.gradient_memory = allocate_aligned(n_bytes);
     s.gradient = TensorView(node.type.dtype, shape, s.gradient_memory.get());
     if (!owned) continue;
     if (const auto type = node.op->workspace(graph_->input_types(node))) {
@@ -322,6 +342,17 @@ void Executor::start_backward(double seed) {
   } else {
     *g.data<double>() = seed;
   }
+}
+
+void Executor::start_backward(const TensorView& seed) {
+  const TensorView& g = slot(target_).gradient;
+  if (g.bytes() == nullptr) return;
+  if (seed.dtype() != g.dtype() || seed.shape() != g.shape()) {
+    fail(ErrorKind::argument, "node \"{}\" is {} {} in this run; its gradient was given as {} {}",
+         graph_->node(target_).name, to_string(g.dtype()), g.shape().str(), to_string(seed.dtype()),
+         seed.shape().str());
+  }
+  std::memcpy(g.bytes(), seed.bytes(), seed.n_bytes());
 }
 
 void Executor::backward(const BackwardStep& step) {

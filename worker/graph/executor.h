@@ -17,6 +17,9 @@ struct ExecutorOptions {
   std::vector<NodeId> also;
   // Evaluation needs no gradients: no memory for them, and no backward steps.
   bool forward_only = false;
+  // Placeholders of numbers: backward then gives their gradients, gradient(), instead of the variables',
+  // and the target may be any floating node (start_backward with a seed of its shape).
+  std::vector<NodeId> gradients_of = {};
 };
 
 // Runs a graph up to a target, and back, in explicit steps, so that the trainer can wait for a layer's values
@@ -76,12 +79,17 @@ class Executor {
   void forward(const ForwardStep& step);
   // d target = seed. The trainer passes 1 / global batch, since losses are sums over the rows.
   void start_backward(double seed);
+  // d target = seed, of the target's shape in this run.
+  void start_backward(const TensorView& seed);
   void backward(const BackwardStep& step);
 
   // Bytes of activations, their gradients and workspaces that an executor like this one for `max_batch`
   // rows would own.
   std::int64_t n_bytes(std::int64_t max_batch) const;
 
+  // Of one of ExecutorOptions::gradients_of, after the last backward step; empty() where the target does not
+  // depend on it.
+  const TensorView& gradient(NodeId placeholder) const { return slot(placeholder).gradient; }
   // The value of a node that this executor computes, or that was fed or bound.
   const TensorView& value(NodeId node) const;
 
@@ -102,6 +110,7 @@ class Executor {
   const Slot& slot(NodeId id) const { return slots_[id]; }
   NodeId root_of(NodeId id) const;
   bool is_pushed(const Graph::Node& node) const;
+  bool ends_gradient(NodeId id) const;
   void mark_needed(NodeId target);
   void mark_gradients(NodeId target);
   void plan_forward();

@@ -43,11 +43,58 @@ void fill_random(const InputSpec& input, const TensorView& array, std::uint64_t 
   }
 }
 
+double number_at(const TensorView& array, std::int64_t i) {
+  switch (array.dtype()) {
+    case DType::float32:
+      return static_cast<double>(array.data<float>()[i]);
+    case DType::int32:
+      return array.data<std::int32_t>()[i];
+    case DType::int64:
+      return static_cast<double>(array.data<std::int64_t>()[i]);
+    default:
+      return array.data<double>()[i];
+  }
+}
+
+// A value for each row, made of the inputs alone.
+void check_is_of_rows(const Model& model, NodeId id) {
+  const Graph& graph = model.graph;
+  const Graph::Node& node = graph.node(id);
+  const Shape& shape = node.type.shape;
+  if (shape.rank() == 0 || shape[0] != Shape::kUnknown ||
+      with_batch(shape, 1).n_elements() * 2 != with_batch(shape, 2).n_elements())
+    fail(ErrorKind::argument, "node \"{}\" is {}: it has no value for each row", node.name, node.type.str());
+  std::vector<bool> needed(graph.size(), false);
+  needed[static_cast<std::size_t>(id.value)] = true;
+  for (int i = id.value; i >= 0; --i) {
+    if (!needed[static_cast<std::size_t>(i)]) continue;
+    if (NodeId(i) == model.y)
+      fail(ErrorKind::argument, "node \"{}\" needs the labels, which are not known of what is predicted",
+           node.name);
+    for (const NodeId input : graph.node(NodeId(i)).inputs)
+      needed[static_cast<std::size_t>(input.value)] = true;
+  }
+}
+
+std::vector<NodeId> float_inputs(const Model& model, const SampleSpec& spec) {
+  std::vector<NodeId> nodes;
+  for (std::size_t k = 0; k < spec.inputs.size(); ++k) {
+    if (spec.inputs[k].is_ragged())
+      fail(ErrorKind::argument, "input \"{}\" is of bags: gradients are of models without them",
+           spec.inputs[k].name);
+    if (spec.inputs[k].features == Features::real) nodes.push_back(model.inputs[k]);
+  }
+  if (nodes.empty()) fail(ErrorKind::argument, "the model's inputs are ids: there are no gradients by them");
+  return nodes;
+}
+
 }  // namespace
 
-Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind)
-    : model_(model), spec_(probed(spec)), dtype_(dtype), bind_(bind) {
-  n_outputs_ = with_batch(model.graph.node(model.output).type.shape, 1).n_elements();
+Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
+                     std::optional<NodeId> node)
+    : model_(model), node_(node.value_or(model.output)), spec_(probed(spec)), dtype_(dtype), bind_(bind) {
+  check_is_of_rows(model, node_);
+  n_outputs_ = with_batch(model.graph.node(node_).type.shape, 1).n_elements();
   for (const std::int64_t rows : {32, 16, 8, 4, 2, 1}) {
     Block block = make_block(rows);
     if (rows > 1 && !all_places_agree(block, rows)) continue;
@@ -58,7 +105,7 @@ Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, co
 }
 
 Predictor::Block Predictor::make_block(std::int64_t rows) const {
-  Block block{Executor(model_.graph, model_.output, rows, {.also = {}, .forward_only = true}),
+  Block block{Executor(model_.graph, node_, rows, {.also = {}, .forward_only = true}),
               Batch(spec_, dtype_, rows)};
   bind_(block.executor);
   return block;
@@ -69,11 +116,8 @@ void Predictor::run(Block& block, std::span<const TensorView> inputs, std::int64
   block.executor.set_batch(rows);
   for (std::size_t i = 0; i < model_.inputs.size(); ++i) block.executor.feed(model_.inputs[i], inputs[i]);
   for (const Executor::ForwardStep& step : block.executor.forward_steps()) block.executor.forward(step);
-  const TensorView& value = block.executor.value(model_.output);
-  for (std::int64_t i = 0; i < rows * n_outputs_; ++i) {
-    out.push_back(value.dtype() == DType::float32 ? static_cast<double>(value.data<float>()[i])
-                                                  : value.data<double>()[i]);
-  }
+  const TensorView& value = block.executor.value(node_);
+  for (std::int64_t i = 0; i < rows * n_outputs_; ++i) out.push_back(number_at(value, i));
 }
 
 bool Predictor::all_places_agree(Block& block, std::int64_t rows) const {
@@ -129,6 +173,50 @@ std::vector<double> Predictor::outputs(const BatchView& rows, std::int64_t n) {
     }
     run(block, to.inputs, block_, out);
     out.resize(static_cast<std::size_t>((begin + here) * n_outputs_));
+  }
+  return out;
+}
+
+InputGradients::InputGradients(const Model& model, const SampleSpec& spec, DType dtype,
+                               const Predictor::Bind& bind)
+    : model_(model),
+      spec_(spec),
+      batch_(spec, dtype, 1),
+      executor_(model.graph, model.output, 1,
+                {.also = {}, .forward_only = false, .gradients_of = float_inputs(model, spec)}),
+      seed_(model.graph.node(model.output).type.dtype,
+            with_batch(model.graph.node(model.output).type.shape, 1)) {
+  for (std::size_t k = 0; k < spec.inputs.size(); ++k) {
+    if (spec.inputs[k].features == Features::real) inputs_.push_back(k);
+  }
+  bind(executor_);
+}
+
+std::vector<double> InputGradients::of(const BatchView& rows, std::int64_t n, std::int64_t row,
+                                       std::size_t output) {
+  const BatchView view = batch_.view(1);
+  for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
+    const std::size_t bytes = row_bytes(rows.inputs[k], n);
+    std::memcpy(view.inputs[k].bytes(), rows.inputs[k].bytes() + static_cast<std::size_t>(row) * bytes,
+                bytes);
+    executor_.feed(model_.inputs[k], view.inputs[k]);
+  }
+  for (const Executor::ForwardStep& step : executor_.forward_steps()) executor_.forward(step);
+  const TensorView seed = seed_.view();
+  std::memset(seed.bytes(), 0, seed.n_bytes());
+  if (seed.dtype() == DType::float32) {
+    seed.data<float>()[output] = 1;
+  } else {
+    seed.data<double>()[output] = 1;
+  }
+  executor_.start_backward(seed);
+  for (const Executor::BackwardStep& step : executor_.backward_steps()) executor_.backward(step);
+  std::vector<double> out;
+  for (const std::size_t k : inputs_) {
+    const TensorView& gradient = executor_.gradient(model_.inputs[k]);
+    const std::int64_t n_elements = spec_.inputs[k].shape.n_elements();
+    for (std::int64_t i = 0; i < n_elements; ++i)
+      out.push_back(gradient.bytes() == nullptr ? 0.0 : number_at(gradient, i));
   }
   return out;
 }

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -23,10 +25,13 @@ class Predictor {
  public:
   // `bind` lets an executor read the variables' values. REQUIRES model.mode == evaluate.
   using Bind = std::function<void(Executor&)>;
-  Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind);
+  // `node`: what is answered; unset: the model's output. Throws Error(argument) for a node that has no row
+  // for each row of the inputs, or that needs the labels.
+  Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
+            std::optional<NodeId> node = {});
 
   std::int64_t block() const { return block_; }
-  // Elements of the output for one row, of the model's dtype.
+  // Elements of the output for one row.
   std::int64_t n_outputs() const { return n_outputs_; }
   // `rows` as `spec` says, y unused. Gives n * n_outputs() numbers.
   std::vector<double> outputs(const BatchView& rows, std::int64_t n);
@@ -42,12 +47,35 @@ class Predictor {
            std::vector<double>& out) const;
 
   const Model& model_;
+  NodeId node_;
   SampleSpec spec_;
   DType dtype_;
   Bind bind_;
   std::int64_t n_outputs_ = 0;
   std::int64_t block_ = 1;
   std::vector<Block> chosen_;  // one
+};
+
+// Gradients of a row's outputs by its inputs that are numbers: by the numbers that the model sees, after
+// transforms. One row at a time, so that its bits do not depend on others. Owns activations for one row;
+// borrows the model. Not thread-safe.
+class InputGradients {
+ public:
+  // REQUIRES model.mode == evaluate. Throws Error(argument) for a model whose inputs are all ids.
+  InputGradients(const Model& model, const SampleSpec& spec, DType dtype, const Predictor::Bind& bind);
+
+  // The inputs of which, by their position in the spec, in order.
+  const std::vector<std::size_t>& inputs() const { return inputs_; }
+  // d output[i] / d inputs of row `row` of the batch: the elements of all inputs(), one after another.
+  std::vector<double> of(const BatchView& rows, std::int64_t n, std::int64_t row, std::size_t output);
+
+ private:
+  const Model& model_;
+  SampleSpec spec_;
+  std::vector<std::size_t> inputs_;
+  Batch batch_;
+  Executor executor_;
+  Tensor seed_;
 };
 
 }  // namespace varscope
