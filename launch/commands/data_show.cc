@@ -147,7 +147,7 @@ class Shown {
 
   // What stands in the files, before anything is made of it.
   std::string columns_of_files() const {
-    const auto& csv = *source_.get<CsvSource>();
+    const CsvSource csv = as_in_train(*source_.get<CsvSource>(), &job_.data.train);
     const TableProfile table = profile_table(table_files(job_, csv), delimiter_of(csv.delimiter), csv.header);
     Lines lines;
     lines.add({"column", "goes to", "type", "missing", "least", "mean", "greatest", "distinct"});

@@ -85,7 +85,8 @@ TEST_F(Init, ATableOfFlowersTrainsAsItIs) {
       config,
       AllOf(HasSubstr("label: {column: species}  # 3 classes: setosa 50, versicolor 50, virginica 50"),
             HasSubstr("transform: standardize"), HasSubstr("loss: softmax_cross_entropy"),
-            HasSubstr("metrics: [accuracy, log_loss]"), HasSubstr("name: iris\n")));
+            HasSubstr("metrics: [accuracy, log_loss]"), HasSubstr("name: iris\n"),
+            HasSubstr("  split: {test: 0.2}\n")));
   EXPECT_GE(figure_in(e.out, "accuracy"), 0.93) << e.out;
 }
 

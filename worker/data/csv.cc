@@ -51,11 +51,7 @@ class CsvTable : public RowStream {
  public:
   CsvTable(const CsvSource& source, const SourceContext& context)
       : source_(source), context_(context), files_(files_of(source.files, context.root)) {
-    // What data.test does not say is as in data.train.
-    const auto* train = context.train == nullptr ? nullptr : context.train->get<CsvSource>();
-    if (source_.delimiter.empty() && train != nullptr) source_.delimiter = train->delimiter;
-    if (source_.header.is_null() && train != nullptr) source_.header = train->header;
-    source_.resolve(DataSplit::train);
+    source_ = as_in_train(source_, context.train);
     delimiter_ = delimiter_of(source_.delimiter);
     const ConfigNode& header = source_.header;
     has_header_ = header.is_scalar() && header.scalar == "true";
@@ -324,6 +320,14 @@ char delimiter_of(const std::string& text) {
     fail(ErrorKind::config, "delimiter: expected one character, or tab, got {}",
          ConfigNode::text(text).describe());
   return text[0];
+}
+
+CsvSource as_in_train(CsvSource source, const DataSourceConfig* train) {
+  const auto* keys = train == nullptr ? nullptr : train->get<CsvSource>();
+  if (source.delimiter.empty() && keys != nullptr) source.delimiter = keys->delimiter;
+  if (source.header.is_null() && keys != nullptr) source.header = keys->header;
+  source.resolve(DataSplit::train);
+  return source;
 }
 
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context) {

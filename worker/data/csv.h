@@ -18,6 +18,9 @@ std::vector<std::filesystem::path> files_of(const ConfigNode& files, const std::
 // What stands between two cells: one character, or "tab". Throws Error(config).
 char delimiter_of(const std::string& text);
 
+// What a table of data.test does not say is as in data.train; null: this is data.train.
+CsvSource as_in_train(CsvSource source, const DataSourceConfig* train);
+
 // Opens a table of comma separated text (docs/data.md). Throws Error(data), with file:line:column, for what
 // the keys do not let pass, Error(config) for keys that do not fit the table.
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context);
