@@ -59,6 +59,11 @@ class CsvReader {
   std::size_t at_ = 0, end_ = 0;
   std::int64_t line_ = 0;  // lines that have been read
   std::string record_;     // the text of the record
+  struct Cut {
+    bool is_copied;
+    std::size_t begin, size;  // in cells_, or in record_
+  };
+  std::vector<Cut> cuts_;  // of the record
   std::string cells_;      // unquoted cells that differ from their text
 };
 

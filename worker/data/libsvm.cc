@@ -1,7 +1,11 @@
 // Rows of label index:value ...
 #include <algorithm>
 #include <charconv>
+#include <memory>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/base/error.h"
 #include "common/config/utf8.h"
@@ -17,11 +21,13 @@ constexpr std::int64_t kMostFeatures = 1 << 24;
 
 // A row's features, by index from 0 on.
 struct Row {
-  TextPlace place;
+  std::shared_ptr<const std::string> file;
+  std::int64_t line = 0;
   std::string label;
   double number = 0;
   double weight = 1;
   std::vector<std::pair<std::int64_t, double>> features;
+  std::string place() const { return TextPlace{*file, line}.str(); }
 };
 
 class LibsvmReader {
@@ -30,7 +36,7 @@ class LibsvmReader {
       : source_(source), n_features_(n_features) {}
 
   // The line without its comment.
-  Row read(const CsvReader& reader, const CsvRecord& record) const {
+  Row read(const CsvReader& reader, const CsvRecord& record) {
     std::string_view rest = record.cells.front();
     rest = rest.substr(0, rest.find('#'));
     const char* begin = rest.data();
@@ -38,7 +44,10 @@ class LibsvmReader {
       return TextPlace{reader.name(), record.line, word.data() - begin + 1}.str();
     };
     Row row;
-    row.place = {reader.name(), record.line};
+    if (!file_ || *file_ != reader.name()) file_ = std::make_shared<const std::string>(reader.name());
+    row.file = file_;
+    row.line = record.line;
+    row.features.reserve(n_before_);
     bool has_label = false;
     std::int64_t before = -1;
     while (true) {
@@ -48,7 +57,7 @@ class LibsvmReader {
       const std::string_view word = rest.substr(0, rest.find_first_of(" \t\r"));
       rest.remove_prefix(word.size());
       if (!has_label) {
-        take_label(row, word, place(word));
+        take_label(row, word, place);
         has_label = true;
         continue;
       }
@@ -82,28 +91,34 @@ class LibsvmReader {
       }
       row.features.emplace_back(index, *value);
     }
+    n_before_ = row.features.size();
     return row;
   }
 
  private:
-  void take_label(Row& row, std::string_view word, const std::string& place) const {
+  template <class Place>
+  void take_label(Row& row, std::string_view word, const Place& place) {
     if (word.find(':') != std::string_view::npos)
-      fail(ErrorKind::data, "{}: expected a label before the first index:value, got {}", place,
+      fail(ErrorKind::data, "{}: expected a label before the first index:value, got {}", place(word),
            shown_cell(word));
     if (source_.label == LabelType::cls) {
       if (!is_utf8(word))
         fail(ErrorKind::data, "{}: the label {} is no UTF-8; convert the file: iconv -f latin1 -t utf-8",
-             place, shown_cell(word));
-      row.label = class_name(word);
+             place(word), shown_cell(word));
+      row.label = class_names_.of(word);
       return;
     }
     const std::optional<double> value = number_in(word);
-    if (!value) fail(ErrorKind::data, "{}: expected a number as the label, got {}", place, shown_cell(word));
+    if (!value)
+      fail(ErrorKind::data, "{}: expected a number as the label, got {}", place(word), shown_cell(word));
     row.number = *value;
   }
 
   const LibsvmSource& source_;
   std::int64_t n_features_;
+  ClassNames class_names_;
+  std::shared_ptr<const std::string> file_;
+  std::size_t n_before_ = 0;  // features of the row before
 };
 
 // Gives the rows their weights, one number a line, and leaves out those of weight 0: a file beside the
@@ -127,7 +142,7 @@ void take_weights(const LibsvmSource& source, const SourceContext& context, std:
   }
   if (n < rows.size()) {
     fail(ErrorKind::data, "{}: there are {} weights for {} rows; the row at {} has none", last.str(), n,
-         rows.size(), rows[n].place.str());
+         rows.size(), rows[n].place());
   }
   std::erase_if(rows, [](const Row& row) { return row.weight == 0; });
   if (rows.empty()) fail(ErrorKind::data, "{}: all weights are 0", last.str());
@@ -144,7 +159,7 @@ std::vector<std::string> classes_of(const std::vector<Row>& rows) {
 // All rows of the files. With bad_records: skip those that cannot be read are left out.
 std::vector<Row> read_rows(const LibsvmSource& source, const SourceContext& context,
                            const TableSchema& schema, std::int64_t n_features, LeftOut& left_out) {
-  const LibsvmReader rows(source, n_features);
+  LibsvmReader rows(source, n_features);
   const std::vector<std::string>& classes = schema.label.classes;
   std::vector<Row> all;
   const auto read = [&](const CsvReader& reader, const CsvRecord& record) {
@@ -154,7 +169,7 @@ std::vector<Row> read_rows(const LibsvmSource& source, const SourceContext& cont
     Row row = rows.read(reader, record);
     if (source.label == LabelType::cls && !classes.empty() &&
         std::ranges::find(classes, row.label) == classes.end()) {
-      fail(ErrorKind::data, "{}: {} is no class; there are {}", row.place.str(), shown_cell(row.label),
+      fail(ErrorKind::data, "{}: {} is no class; there are {}", row.place(), shown_cell(row.label),
            fmt::join(classes, ", "));
     }
     all.push_back(std::move(row));

@@ -326,7 +326,7 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
       row_targets_.push_back(number(c, cell(c)));
       continue;
     }
-    name = class_name(cell(c));
+    name = class_names_.of(cell(c));
     if (name.empty())
       throw BadCell{c.index, fmt::format("column \"{}\": has no class; {}", c.name, kNoAnswer)};
     require_utf8(c, name);

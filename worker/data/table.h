@@ -130,6 +130,7 @@ class TableBuilder {
   std::vector<std::vector<double>> targets_;  // by label column
   std::vector<std::int32_t> classes_;         // codes
   Words class_words_;
+  ClassNames class_names_;
   std::vector<double> row_numbers_, row_targets_;
   std::vector<std::string> row_words_;        // of all columns of words, one behind the other
   std::vector<double> row_word_weights_;      // of each

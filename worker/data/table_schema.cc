@@ -429,6 +429,14 @@ std::string class_name(std::string_view cell) {
   return fmt::format("{}", *number == 0 ? 0.0 : *number);
 }
 
+const std::string& ClassNames::of(std::string_view cell) {
+  for (const auto& [known, name] : names_) {
+    if (known == cell) return name;
+  }
+  if (names_.size() == kMostRemembered) return other_ = class_name(cell);
+  return names_.emplace_back(cell, class_name(cell)).second;
+}
+
 void sort_classes(std::vector<std::string>& classes) {
   std::ranges::sort(classes, [](const std::string& a, const std::string& b) {
     const std::optional<double> x = number_in(a), y = number_in(b);

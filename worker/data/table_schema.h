@@ -4,6 +4,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/config/source_keys.h"
@@ -111,6 +113,18 @@ std::string no_weight_text(std::string_view cell);
 
 // A class as it is called: numbers by their value ("+1", "1.0" and "1" are one class), words as they are.
 std::string class_name(std::string_view cell);
+// The same for many cells: remembers the first few, since few classes are met often. Not thread-safe.
+class ClassNames {
+ public:
+  // Valid until the next call.
+  const std::string& of(std::string_view cell);
+
+ private:
+  static constexpr std::size_t kMostRemembered = 16;
+  std::vector<std::pair<std::string, std::string>> names_;  // of cells
+  std::string other_;
+};
+
 // Numbers by value, then words by bytes.
 void sort_classes(std::vector<std::string>& classes);
 
