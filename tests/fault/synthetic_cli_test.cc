@@ -30,7 +30,7 @@ nlohmann::json trained(const ScratchDir& dir, const std::string& config, const A
 TEST(Friedman1Job, ComesCloseToTheLeastPossibleError) {
   const ScratchDir dir;
   const nlohmann::json last = trained(dir, "friedman1_mlp.yaml");
-  EXPECT_LT(last.at("rmse").get<double>(), 1.05) << last;
+  EXPECT_LT(last.at("rmse").get<double>(), 1.08) << last;
   // Noise of standard deviation 1 over 4,000 rows: nothing can be better.
   EXPECT_GT(last.at("rmse").get<double>(), 0.96) << last;
   EXPECT_GT(last.at("r2").get<double>(), 0.95) << last;
