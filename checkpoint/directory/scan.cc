@@ -148,4 +148,9 @@ std::string lineage_text(Fs& fs, const std::string& dir) {
   return text;
 }
 
+std::string directory_of_checkpoints(Fs& fs, const std::string& path) {
+  const std::string below = join_path(path, "checkpoints");
+  return list_checkpoints(fs, path).empty() && !list_checkpoints(fs, below).empty() ? below : path;
+}
+
 }  // namespace varscope

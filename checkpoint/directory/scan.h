@@ -43,6 +43,9 @@ struct CheckpointName {
 // All in a directory, newest first, without a look into any. A directory that does not exist holds none.
 std::vector<CheckpointName> list_checkpoints(Fs& fs, const std::string& dir);
 
+// The directory of checkpoints that a path means: itself, or, of a run's directory, `checkpoints` in it.
+std::string directory_of_checkpoints(Fs& fs, const std::string& path);
+
 enum class CheckpointState : std::uint8_t { committed, damaged };
 
 // And what a look into it has found.

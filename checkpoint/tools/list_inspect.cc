@@ -207,8 +207,9 @@ std::string lineage_line(const Json& event) {
 
 }  // namespace
 
-std::string list_text(Fs& fs, const std::string& dir, ToolFormat format) {
-  if (!fs.is_directory(dir)) fail(ErrorKind::checkpoint, "there is no checkpoint directory {}", dir);
+std::string list_text(Fs& fs, const std::string& path, ToolFormat format) {
+  if (!fs.is_directory(path)) fail(ErrorKind::checkpoint, "there is no checkpoint directory {}", path);
+  const std::string dir = directory_of_checkpoints(fs, path);
   const std::vector<CheckpointEntry> entries = scan_checkpoints(fs, dir);
   const std::vector<std::string> aside = superseded(fs, dir);
   std::vector<std::string> warnings;

@@ -12,7 +12,7 @@ namespace varscope {
 
 // A line per checkpoint, newest first: name, step, time, bytes, state, parent, metrics of its evaluation;
 // then what was set aside, and steps back.
-std::string list_text(Fs& fs, const std::string& dir, ToolFormat format = ToolFormat::text);
+std::string list_text(Fs& fs, const std::string& path, ToolFormat format = ToolFormat::text);
 
 // The facts of one checkpoint, a table of its variables with minimum, maximum and Euclidean norm of their
 // values, and as the last line "values hash  <hex>". Throws as CheckpointReader does.

@@ -59,7 +59,8 @@ Json json_of(const Verdict& v) {
 
 int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out, ToolFormat format) {
   std::vector<std::string> paths;
-  for (const CheckpointName& e : list_checkpoints(fs, path_or_dir)) paths.push_back(e.path);
+  for (const CheckpointName& e : list_checkpoints(fs, directory_of_checkpoints(fs, path_or_dir)))
+    paths.push_back(e.path);
   const std::string name = base_name(path_or_dir);
   const bool is_one = fs.exists(join_path(path_or_dir, kManifestName)) || name.starts_with("step-") ||
                       name.starts_with(kSupersededPrefix);

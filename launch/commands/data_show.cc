@@ -104,7 +104,7 @@ class Shown {
  private:
   void read_all() {
     for (const InputSpec& i : spec_.inputs) {
-      const std::int64_t width = i.shape.n_elements();
+      const std::int64_t width = i.is_ragged() || i.features == Features::offsets ? 1 : i.shape.n_elements();
       statistics_.emplace_back(static_cast<std::size_t>(is_listed(i) ? width : 1));
     }
     const std::int64_t n_labels = spec_.label_shape.n_elements();
@@ -121,8 +121,9 @@ class Shown {
       const BatchView view = batch.view(n);
       data_.read(std::span(indices).first(static_cast<std::size_t>(n)), view);
       for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
+        if (spec_.inputs[k].features == Features::offsets) continue;
         std::vector<Statistics>& columns = statistics_[k];
-        for (std::int64_t i = 0; i < view.inputs[k].shape().n_elements(); ++i)
+        for (std::int64_t i = 0; i < n_values(view, k, n); ++i)
           columns[static_cast<std::size_t>(i) % columns.size()].add(element(view.inputs[k], i));
       }
       for (std::int64_t i = 0; i < n * n_labels; ++i) {
@@ -135,9 +136,20 @@ class Shown {
     }
   }
 
+  // Of n samples. A bag's arrays are followed by where each sample's part begins, and the end.
+  std::int64_t n_values(const BatchView& view, std::size_t k, std::int64_t n) const {
+    if (!spec_.inputs[k].is_ragged()) return view.inputs[k].n_elements();
+    return view.inputs[offsets_of(k)].data<std::int64_t>()[n];
+  }
+  std::size_t offsets_of(std::size_t k) const {
+    while (k > 0 && spec_.inputs[k].features != Features::ids) --k;  // weights stand behind the offsets
+    return k + 1;
+  }
+
   // A table's columns are told one by one.
   bool is_listed(const InputSpec& i) const {
-    return !schema_.inputs.empty() && i.shape.n_elements() <= kMostColumns;
+    return !schema_.inputs.empty() && !i.is_ragged() && i.features != Features::offsets &&
+           i.shape.n_elements() <= kMostColumns;
   }
 
   const TableInput* table_input(const std::string& name) const {
@@ -197,6 +209,7 @@ class Shown {
     lines.add({"input", "shape", "type", "column", "least", "mean", "greatest", "distinct"});
     for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
       const InputSpec& spec = spec_.inputs[k];
+      if (spec.features == Features::offsets) continue;
       const bool is_ids = spec.features == Features::ids;
       for (std::size_t i = 0; i < statistics_[k].size(); ++i) {
         const Statistics& s = statistics_[k][i];
@@ -261,12 +274,18 @@ class Shown {
       std::string pictures;
       for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
         const InputSpec& spec = spec_.inputs[k];
+        if (spec.features == Features::offsets) continue;
         const std::string name = " " + spec.name;
         if (is_picture(spec)) {
           line += name + fmt::format(" {}", spec.shape.str());
           pictures += picture(view.inputs[k], spec.shape, row);
         } else {
-          line += name + " " + values(view.inputs[k], spec.shape.n_elements(), row);
+          const bool is_bag = spec.is_ragged();
+          const std::int64_t* offsets =
+              is_bag ? view.inputs[offsets_of(k)].data<std::int64_t>() + row : nullptr;
+          line += name + " " +
+                  (is_bag ? values(view.inputs[k], offsets[1] - offsets[0], offsets[0])
+                          : values(view.inputs[k], spec.shape.n_elements(), row * spec.shape.n_elements()));
         }
       }
       if (data_.has_labels()) line += " -> " + answer(view.y, row);
@@ -275,11 +294,12 @@ class Shown {
     return text;
   }
 
-  std::string values(const TensorView& array, std::int64_t n, std::int64_t row) const {
+  // n of them, from `first` on.
+  std::string values(const TensorView& array, std::int64_t n, std::int64_t first) const {
     const auto* words = dynamic_cast<const TextDataset*>(&data_);
     std::string text;
     for (std::int64_t i = 0; i < std::min(n, kMostValues); ++i) {
-      const double x = element(array, row * n + i);
+      const double x = element(array, first + i);
       text += i == 0 ? "" : ", ";
       text += words != nullptr ? words->vocabulary()[static_cast<std::size_t>(x)] : number(x);
     }

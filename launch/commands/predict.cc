@@ -530,6 +530,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   std::int64_t n_rows = 0, n_not_finite = 0, told_ns = now_ns();
   std::vector<std::string> kept;
   std::vector<double> more;
+  bool lacks_answers = false;
   const std::int64_t chunk = model.job.train.eval_batch;  // metrics are added up in the batches of eval
   std::vector<std::int64_t> indices(static_cast<std::size_t>(chunk));
   std::iota(indices.begin(), indices.end(), 0);
@@ -561,6 +562,8 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
       Evaluator evaluator(model.job, loaded.model(), *rows);
       loaded.bind(evaluator.executor());
       sums.add(evaluation, evaluator.run(0, 1));
+    } else {
+      lacks_answers = true;
     }
     if (::isatty(STDERR_FILENO) == 1 && now_ns() - told_ns > 1'000'000'000) {
       told_ns = now_ns();
@@ -574,11 +577,14 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     warnings.push_back(fmt::format("{} of {} rows have an output that is not finite", n_not_finite, n_rows));
   if (stream->n_left_out() > 0)
     warnings.push_back(fmt::format("{} records are left out (bad_records: skip)", stream->n_left_out()));
+  if (lacks_answers && sums.sums.samples > 0)
+    warnings.emplace_back(
+        "some rows have no answer, or one that the model does not know: there are no metrics");
   warn(warnings);
   std::string text =
       fmt::format("{}: {} rows by {} (step {})\n", options.out == "-" ? "standard output" : options.out,
                   with_commas(n_rows), loaded.path(), loaded.step());
-  if (sums.sums.samples > 0 && (!evaluation.has_weights || sums.sums.weight > 0)) {
+  if (!lacks_answers && sums.sums.samples > 0 && (!evaluation.has_weights || sums.sums.weight > 0)) {
     text += fmt::format("  loss          {}\n", figure(sums.sums.loss / sums.sums.total()));
     for (const MetricValue& v : metric_values(evaluation, sums.sums, sums.counts, sums.reals, sums.scores)) {
       text += v.matrix.empty() && v.note.empty() ? fmt::format("  {:<13} {}\n", v.name, figure(v.value))

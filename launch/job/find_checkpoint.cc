@@ -8,9 +8,7 @@ namespace varscope {
 
 FoundCheckpoint find_checkpoint(Fs& fs, const std::string& path) {
   if (fs.exists(join_path(path, kManifestName))) return {path, {}};
-  const std::string below = join_path(path, "checkpoints");  // a run's directory was named
-  const bool is_run = list_checkpoints(fs, path).empty() && !list_checkpoints(fs, below).empty();
-  return newest_checkpoint(fs, is_run ? below : path);
+  return newest_checkpoint(fs, directory_of_checkpoints(fs, path));
 }
 
 std::string checkpoint_at(Fs& fs, const std::string& path) {

@@ -282,6 +282,9 @@ TEST_F(Bags, APredictionHasTheSameBitsWhateverStandsBesideIt) {
   const std::vector<std::string> back = predicted({rows_.rbegin(), rows_.rend()});
   for (std::size_t i = 1; i <= 120; ++i) EXPECT_EQ(all[i], back[121 - i]) << i;
   for (const std::size_t i : {0U, 33U, 119U}) EXPECT_EQ(predicted({rows_[i]})[1], all[i + 1]);
+  const Ended shown = command({"data", "show", csv_job(), "--rows", "2"});
+  EXPECT_EQ(shown.code, 0) << shown.all();
+  EXPECT_THAT(shown.out, AllOf(HasSubstr("tags  "), HasSubstr("[ragged]"), HasSubstr("    0: tags [")));
   const Ended measured = command({"predict", dir / "run", "--in", dir / "a.csv", "--out", dir / "p.csv"});
   EXPECT_THAT(measured.out, AllOf(HasSubstr("  auc "), HasSubstr("  unknown words ")));
   // Longer bags than any that was trained on.
@@ -292,6 +295,35 @@ TEST_F(Bags, APredictionHasTheSameBitsWhateverStandsBesideIt) {
   write_text(dir / "in.csv", "tags,p,q\nt1:-1,a,u\n");
   EXPECT_THAT(command({"predict", dir / "run", "--in", dir / "in.csv"}).err,
               HasSubstr("weights must be finite"));
+}
+
+// The usual way to new rows: the table as it was, with no answer in it yet.
+TEST_F(TableData, RowsWithoutAnAnswerAreAnsweredAndNotMeasured) {
+  std::string text = "a,y\n", svm;
+  for (int i = 0; i < 40; ++i) {
+    text += fmt::format("{},{}\n", i, i < 20 ? "no" : "yes");
+    svm += fmt::format("{} 1:{}\n", i < 20 ? -1 : 1, i);
+  }
+  write_text(dir / "t.csv", text);
+  write_text(dir / "t.svm", svm);
+  const auto predicted = [&](const std::string& in) {
+    const Ended e = command({"predict", dir / "run", "--in", dir / in, "--out", dir / "out.csv"});
+    EXPECT_EQ(e.code, 0) << e.all();
+    EXPECT_EQ(lines_of(read_text(dir / "out.csv")).size(), 4U);
+    EXPECT_THAT(e.out, Not(HasSubstr("accuracy"))) << "nothing to measure";
+    return e.err;
+  };
+  ASSERT_EQ(train_job(job("csv", "  train: {type: csv, files: t.csv, schema: {label: {column: y}}}\n")).code,
+            0);
+  write_text(dir / "new.csv", "a,y\n1,\n30,\n31,NA\n");
+  EXPECT_EQ(predicted("new.csv"), "");
+  write_text(dir / "new.csv", "a,y\n1,no\n30,perhaps\n31,yes\n");
+  EXPECT_EQ(predicted("new.csv"), "");
+  ASSERT_EQ(train_job(job("svm", "  train: {type: libsvm, files: t.svm}\n")).code, 0);
+  write_text(dir / "new.svm", "0 1:1\n0 1:30\n0 1:31\n");
+  EXPECT_EQ(predicted("new.svm"), "");
+  write_text(dir / "new.svm", "1:1\n1:30\n1:31\n");
+  EXPECT_EQ(predicted("new.svm"), "");
 }
 
 // A row of weights of a bag's ids is what the product with a matrix of weights is.

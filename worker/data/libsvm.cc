@@ -23,6 +23,7 @@ constexpr std::int64_t kMostFeatures = 1 << 24;
 struct Row {
   std::shared_ptr<const std::string> file;
   std::int64_t line = 0;
+  bool has_label = true;
   std::string label;
   double number = 0;
   double weight = 1;
@@ -32,8 +33,8 @@ struct Row {
 
 class LibsvmReader {
  public:
-  LibsvmReader(const LibsvmSource& source, std::int64_t n_features)
-      : source_(source), n_features_(n_features) {}
+  LibsvmReader(const LibsvmSource& source, std::int64_t n_features, bool may_lack_labels)
+      : source_(source), n_features_(n_features), may_lack_labels_(may_lack_labels) {}
 
   // The line without its comment.
   Row read(const CsvReader& reader, const CsvRecord& record) {
@@ -57,9 +58,12 @@ class LibsvmReader {
       const std::string_view word = rest.substr(0, rest.find_first_of(" \t\r"));
       rest.remove_prefix(word.size());
       if (!has_label) {
-        take_label(row, word, place);
         has_label = true;
-        continue;
+        row.has_label = !may_lack_labels_ || word.find(':') == std::string_view::npos;
+        if (row.has_label) {
+          take_label(row, word, place);
+          continue;
+        }
       }
       if (word.starts_with("qid:")) continue;
       const std::size_t colon = word.find(':');
@@ -116,6 +120,7 @@ class LibsvmReader {
 
   const LibsvmSource& source_;
   std::int64_t n_features_;
+  bool may_lack_labels_;
   ClassNames class_names_;
   std::shared_ptr<const std::string> file_;
   std::size_t n_before_ = 0;  // features of the row before
@@ -159,7 +164,7 @@ std::vector<std::string> classes_of(const std::vector<Row>& rows) {
 // All rows of the files. With bad_records: skip those that cannot be read are left out.
 std::vector<Row> read_rows(const LibsvmSource& source, const SourceContext& context,
                            const TableSchema& schema, std::int64_t n_features, LeftOut& left_out) {
-  LibsvmReader rows(source, n_features);
+  LibsvmReader rows(source, n_features, context.may_lack_labels);
   const std::vector<std::string>& classes = schema.label.classes;
   std::vector<Row> all;
   const auto read = [&](const CsvReader& reader, const CsvRecord& record) {
@@ -169,8 +174,10 @@ std::vector<Row> read_rows(const LibsvmSource& source, const SourceContext& cont
     Row row = rows.read(reader, record);
     if (source.label == LabelType::cls && !classes.empty() &&
         std::ranges::find(classes, row.label) == classes.end()) {
-      fail(ErrorKind::data, "{}: {} is no class; there are {}", row.place(), shown_cell(row.label),
-           fmt::join(classes, ", "));
+      row.has_label = false;
+      if (!context.may_lack_labels)
+        fail(ErrorKind::data, "{}: {} is no class; there are {}", row.place(), shown_cell(row.label),
+             fmt::join(classes, ", "));
     }
     all.push_back(std::move(row));
   };
@@ -256,6 +263,8 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
   if (!source.weights.is_null()) take_weights(source, context, rows);
   if (is_training) schema = schema_of(source, rows);  // of both parts of a split
   if (context.split) rows = rows_of(std::move(rows), *context.split, context.position);
+  // What is to be predicted: an answer of which nothing is known counts as none, and so do the others.
+  if (!std::ranges::all_of(rows, &Row::has_label)) schema.label.is_absent = true;
   TableDataset::Columns columns;
   if (schema.inputs.front().is_bag) columns.bags.emplace_back();
   for (const Row& row : rows) {
@@ -266,7 +275,8 @@ std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceCon
       continue;
     }
     const auto found = std::ranges::find(schema.label.classes, row.label);
-    columns.labels.push_back(static_cast<std::int32_t>(found - schema.label.classes.begin()));
+    columns.labels.push_back(
+        schema.label.is_absent ? 0 : static_cast<std::int32_t>(found - schema.label.classes.begin()));
   }
   return std::make_unique<TableDataset>(std::move(schema), std::ssize(rows), std::move(columns),
                                         std::move(left_out));

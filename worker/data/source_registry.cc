@@ -210,7 +210,8 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
     placed.train = &train.emplace(find_files(*context.train, folders, MissingFile::in_last_folder));
   for (const Opener& o : openers()) {
     if (o.name != source.type()) continue;
-    const bool fits_itself = needs_schema(source);  // constants are those of the part that is trained on
+    // Constants are those of the part that is trained on.
+    const bool fits_itself = source.get<CsvSource>() != nullptr || source.get<LibsvmSource>() != nullptr;
     return context.split && !fits_itself ? open_part(found, placed, o.open) : o.open(found, placed);
   }
   fail(ErrorKind::config, "data sources of type {} cannot be opened: give add_source_type its function",

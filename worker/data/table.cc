@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "common/base/error.h"
 #include "common/base/hash.h"
@@ -320,6 +321,11 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
     if (schema_.label.is_absent) continue;
     if (schema_.label.type == LabelType::number) {
       if (is_missing_cell(cell(c))) {
+        if (answers_all()) {
+          lacks_labels_ = true;
+          row_targets_.push_back(0);
+          continue;
+        }
         throw BadCell{c.index, fmt::format("column \"{}\": has no value ({}); {}", c.name,
                                            shown_cell(cell(c)), kNoAnswer)};
       }
@@ -327,6 +333,11 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
       continue;
     }
     name = class_names_.of(cell(c));
+    const std::vector<std::string>& known = schema_.label.classes;
+    if (answers_all() && std::ranges::find(known, name) == known.end()) {
+      lacks_labels_ = true;
+      name = known.front();
+    }
     if (name.empty())
       throw BadCell{c.index, fmt::format("column \"{}\": has no class; {}", c.name, kNoAnswer)};
     require_utf8(c, name);
@@ -382,24 +393,47 @@ void TableBuilder::fit_numbers(std::span<const std::int64_t> rows) {
       if (c.is_missing_mean) {
         double sum = 0;
         std::int64_t n = 0;
+        std::optional<double> constant;
+        bool is_constant = true;
         for (const double x : values) {
-          if (!std::isnan(x)) sum += x, ++n;
+          if (std::isnan(x)) continue;
+          sum += x;
+          ++n;
+          is_constant = is_constant && constant.value_or(x) == x;
+          constant = x;
         }
-        c.missing = n == 0 ? 0 : sum / static_cast<double>(n);
+        // A rounded mean would be beside the constant.
+        c.missing = n == 0 ? 0 : is_constant ? *constant : sum / static_cast<double>(n);
+        if (!std::isfinite(c.missing))
+          fail(
+              ErrorKind::data,
+              "column \"{}\": its numbers are too large for missing: mean; bring them to a smaller scale first",
+              c.name);
       }
       for (double& x : values) x = std::isnan(x) ? c.missing : x;
       const auto n = static_cast<double>(values.size());
       for (Transform& t : c.transforms) {
-        if (t.type == Transform::Type::standardize) {
+        const auto [least, greatest] = std::ranges::minmax(values);
+        if (t.type == Transform::Type::standardize && least == greatest) {
+          // A rounded mean would be beside the constant, and the deviation as small as that.
+          t.a = least;
+          t.b = 1;
+        } else if (t.type == Transform::Type::standardize) {
           t.a = std::accumulate(values.begin(), values.end(), 0.0) / n;
           double squares = 0;
           for (const double x : values) squares += (x - t.a) * (x - t.a);
           t.b = std::sqrt(squares / n);
           if (!(t.b > 0)) t.b = 1;
         } else if (t.type == Transform::Type::min_max) {
-          const auto [least, greatest] = std::ranges::minmax_element(values);
-          t.a = *least;
-          t.b = *greatest;
+          t.a = least;
+          t.b = greatest;
+        }
+        if (t.type != Transform::Type::log1p &&
+            !(std::isfinite(t.a) && std::isfinite(t.b) && std::isfinite(greatest - least))) {
+          fail(
+              ErrorKind::data,
+              "column \"{}\": its numbers, {} to {}, are too large for {}; bring them to a smaller scale first",
+              c.name, least, greatest, choice_name(kTransforms, t.type));
         }
         for (double& x : values) x = t(x);
       }
@@ -491,6 +525,7 @@ std::unique_ptr<TableDataset> TableBuilder::build(std::span<const std::int64_t> 
     fit_words(rows);
     fit_classes(answered);
   }
+  if (lacks_labels_) schema_.label.is_absent = true;
   std::vector<std::vector<std::int32_t>> ids;  // by column of words, by code
   for (const TableColumn* c : columns_of(schema_, true)) ids.push_back(ids_of(*c, words_[ids.size()].words));
   TableDataset::Columns columns;

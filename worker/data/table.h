@@ -74,7 +74,8 @@ class TableDataset final : public Dataset {
 // fitted to those that are kept (or those of another schema are taken), and the rows are made. One thread.
 class TableBuilder {
  public:
-  // Rows of weight 0 are as if they were not there, but where each row is to be answered.
+  // Rows of weight 0 are as if they were not there, but where each row is to be answered. There a label may
+  // be missing, too, or be a class that the model does not know: then the labels of all rows count as absent.
   enum class WithoutWeight : std::uint8_t { left_out, kept };
   // `is_fitted`: the schema's constants, vocabularies and classes are known.
   TableBuilder(TableSchema schema, bool is_fitted, WithoutWeight without = WithoutWeight::left_out);
@@ -110,6 +111,7 @@ class TableBuilder {
     std::span<const double> weights_of_row(std::int64_t row) const;
     std::size_t begin_of(std::int64_t row) const;
   };
+  bool answers_all() const { return is_fitted_ && without_ == WithoutWeight::kept; }
   double number(const TableColumn& column, std::string_view cell) const;
   void take_words(const TableInput& input, const TableColumn& column,
                   std::span<const std::string_view> cells);
@@ -130,6 +132,7 @@ class TableBuilder {
   std::vector<std::vector<double>> targets_;  // by label column
   std::vector<std::int32_t> classes_;         // codes
   Words class_words_;
+  bool lacks_labels_ = false;  // of some rows
   ClassNames class_names_;
   std::vector<double> row_numbers_, row_targets_;
   std::vector<std::string> row_words_;        // of all columns of words, one behind the other

@@ -266,6 +266,26 @@ TEST_F(ArrayData, APartIsByPositionAndHasTheClassesOfTheWhole) {
   EXPECT_THAT(error(keys + "from: 0.8, to: 0.2"), HasSubstr("config: from is 0.8, to is 0.2"));
 }
 
+TEST_F(ArrayData, ASplitPartsTheRows) {
+  std::vector<std::int32_t> x(40), y(40);
+  std::iota(x.begin(), x.end(), 0);
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<std::int32_t>(i % 2);
+  write("x.npy", npy("<i4", "40, 1", raw(x)));
+  write("y.npy", npy("<i4", "40,", raw(y)));
+  const DataSourceConfig source = config("type: npy, inputs: x.npy, labels: y.npy").train;
+  SourceContext context{.root = dir_, .split = SplitConfig{.test = 0.3}};
+  const auto train = open_source(source, context);
+  context.position = DataSplit::test;
+  context.train = &source;
+  context.schema = train->schema();
+  const auto test = open_source(source, context);
+  Numbers rows = all(*train), of_test = all(*test);
+  EXPECT_GE(of_test.size(), 6U);
+  rows.insert(rows.end(), of_test.begin(), of_test.end());
+  std::ranges::sort(rows);
+  EXPECT_EQ(rows, Numbers(x.begin(), x.end())) << "each row is of one part";
+}
+
 TEST_F(ArrayData, ArchivesStoredAndCompressed) {
   const std::string x = npy("<f4", "2, 3", raw<float>({1, 2, 3, 4, 5, 6})),
                     y = npy("<i4", "2,", raw<std::int32_t>({1, 0})),

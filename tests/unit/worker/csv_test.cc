@@ -180,6 +180,38 @@ TEST_F(CsvTest, PartsByPosition) {
   EXPECT_THAT(numbers(*open("files: a.csv, from: 0.6, schema: {label: {column: y}}")), ElementsAre(3, 4));
 }
 
+// 0.1 + 0.1 + 0.1 is not 3 * 0.1: a rounded mean would be beside the constant.
+TEST_F(CsvTest, AConstantColumnBecomesZero) {
+  write("c.csv", "a,g,y\n0.1,0.7,0\n0.1,,1\n0.1,0.7,0\n0.1,0.7,1\n0.1,0.7,0\n0.1,0.7,1\n");
+  const auto data = open(
+      "files: c.csv, schema: {label: {column: y}, features: {a: {columns: [a], transform: standardize}, "
+      "g: {columns: [g], missing: mean, transform: standardize}}}");
+  EXPECT_EQ(numbers(*data, 0), std::vector<double>(6, 0.0));
+  EXPECT_EQ(numbers(*data, 1), std::vector<double>(6, 0.0));
+}
+
+TEST_F(CsvTest, NumbersThatAreTooLargeForATransformAreTold) {
+  write("c.csv", "a,y\n1e308,0\n-1e308,1\n1.5e308,0\n,1\n");
+  const auto told = [&](const std::string& how) {
+    return thrown([&] {
+      open(
+          "files: c.csv, to: 0.75, schema: {label: {column: y}, features: {a: {columns: [a], missing: 0, transform: " +
+          how + "}}}");
+    });
+  };
+  EXPECT_EQ(told("standardize"),
+            "data: column \"a\": its numbers, -1e+308 to 1.5e+308, are too large for "
+            "standardize; bring them to a smaller scale first");
+  EXPECT_THAT(told("min_max"), HasSubstr("are too large for min_max"));
+  EXPECT_EQ(told("log1p"), "no error");
+  write("c.csv", "a,y\n1e308,0\n1.5e308,1\n,1\n");
+  EXPECT_THAT(
+      thrown([&] {
+        open("files: c.csv, schema: {label: {column: y}, features: {a: {columns: [a], missing: mean}}}");
+      }),
+      HasSubstr("are too large for missing: mean"));
+}
+
 TEST_F(CsvTest, BadRecordsAreToldInPlace) {
   const std::string schema = ", schema: {label: {column: y}}";
   const auto told = [&](const std::string& text) {
