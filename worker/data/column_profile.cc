@@ -25,7 +25,9 @@ double ColumnProfile::deviation() const {
 
 std::vector<std::pair<std::string, std::int64_t>> ColumnProfile::frequent() const {
   std::vector<std::pair<std::string, std::int64_t>> all(counts.begin(), counts.end());
-  std::ranges::stable_sort(all, [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::ranges::sort(all, [](const auto& a, const auto& b) {
+    return a.second != b.second ? a.second > b.second : a.first < b.first;
+  });
   return all;
 }
 
