@@ -9,15 +9,6 @@
 #include "worker/data/gzip_file.h"
 
 namespace varscope {
-namespace {
-
-std::string_view trimmed(std::string_view cell) {
-  while (cell.starts_with(' ')) cell.remove_prefix(1);
-  while (cell.ends_with(' ')) cell.remove_suffix(1);
-  return cell;
-}
-
-}  // namespace
 
 double ColumnProfile::deviation() const {
   return numbers == 0 ? 0 : std::sqrt(squares / static_cast<double>(numbers));
@@ -32,7 +23,7 @@ std::vector<std::pair<std::string, std::int64_t>> ColumnProfile::frequent() cons
 }
 
 void ColumnProfile::add(std::string_view text) {
-  const std::string_view cell = trimmed(text);
+  const std::string_view cell = trimmed_cell(text);
   ++n;
   if (is_missing_cell(cell)) {
     ++missing;
@@ -72,8 +63,8 @@ TableProfile profile_table(std::span<const std::filesystem::path> files, char de
       if (is_first || table.columns.empty()) {
         const bool make = table.columns.empty();
         for (std::size_t i = 0; make && i < record.cells.size(); ++i) {
-          table.columns.push_back(
-              {.name = has_header ? std::string(trimmed(record.cells[i])) : fmt::format("column {}", i)});
+          table.columns.push_back({.name = has_header ? std::string(trimmed_cell(record.cells[i]))
+                                                      : fmt::format("column {}", i)});
         }
         if (std::exchange(is_first, false)) continue;
       }

@@ -30,11 +30,7 @@ std::vector<std::string> texts_of(const ConfigNode& list) {
 // What stands in a header, without spaces around it.
 std::vector<std::string> names_of(const CsvRecord& record) {
   std::vector<std::string> names;
-  for (std::string_view cell : record.cells) {
-    while (cell.starts_with(' ')) cell.remove_prefix(1);
-    while (cell.ends_with(' ')) cell.remove_suffix(1);
-    names.emplace_back(cell);
-  }
+  for (const std::string_view cell : record.cells) names.emplace_back(trimmed_cell(cell));
   return names;
 }
 

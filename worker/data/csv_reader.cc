@@ -16,12 +16,6 @@ constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
 bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
 // Digits with or without a point, at most 15 of them: the digits as an integer and the power of ten are both
 // doubles, so that their quotient is the double next to the number (Clinger, "How to read floating point
 // numbers accurately", PLDI 1990). Nothing for other forms, which from_chars knows.
@@ -57,8 +51,14 @@ std::string TextPlace::str() const {
   return column > 0 ? fmt::format("{}:{}:{}", file, line, column) : fmt::format("{}:{}", file, line);
 }
 
+std::string_view trimmed_cell(std::string_view cell) {
+  while (!cell.empty() && is_blank(cell.front())) cell.remove_prefix(1);
+  while (!cell.empty() && is_blank(cell.back())) cell.remove_suffix(1);
+  return cell;
+}
+
 std::optional<double> number_in(std::string_view text) {
-  text = trimmed(text);
+  text = trimmed_cell(text);
   if (text.starts_with("+-")) return std::nullopt;
   if (text.starts_with('+')) text.remove_prefix(1);
   if (const std::optional<double> plain = plain_decimal(text)) return plain;
@@ -83,10 +83,7 @@ std::optional<double> number_in(std::string_view text) {
 
 bool is_missing_cell(std::string_view cell) {
   constexpr std::array kNothing = {"", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None"};
-  const std::size_t begin = cell.find_first_not_of(" \t");
-  if (begin == std::string_view::npos) return true;
-  const std::string_view text = cell.substr(begin, cell.find_last_not_of(" \t") - begin + 1);
-  return std::ranges::find(kNothing, text) != kNothing.end();
+  return std::ranges::find(kNothing, trimmed_cell(cell)) != kNothing.end();
 }
 
 std::string shown_cell(std::string_view text) {

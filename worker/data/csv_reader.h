@@ -67,6 +67,9 @@ class CsvReader {
   std::string cells_;      // unquoted cells that differ from their text
 };
 
+// Without the spaces and tabs around it.
+std::string_view trimmed_cell(std::string_view cell);
+
 // A number as people write it, spaces around it allowed: 1, -2.5e3, +1. Nothing for anything else, such as
 // nan, inf and hexadecimal.
 std::optional<double> number_in(std::string_view text);

@@ -22,12 +22,6 @@ constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 constexpr const char* kNoAnswer =
     "rows without an answer cannot be learnt from: take them out, or say bad_records: skip";
 
-std::string_view trimmed(std::string_view text) {
-  const std::size_t begin = text.find_first_not_of(" \t");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
-}
-
 // Words that are kept with the model, in JSON.
 void require_utf8(const TableColumn& column, std::string_view word) {
   if (is_utf8(word)) return;
@@ -265,7 +259,7 @@ double TableBuilder::number(const TableColumn& column, std::string_view cell) co
 // The words of the column in this row: one, or those of a bag, with their weights.
 void TableBuilder::take_words(const TableInput& input, const TableColumn& column,
                               std::span<const std::string_view> cells) {
-  const auto cell = [&](std::int64_t index) { return trimmed(cells[static_cast<std::size_t>(index)]); };
+  const auto cell = [&](std::int64_t index) { return trimmed_cell(cells[static_cast<std::size_t>(index)]); };
   const auto add_word = [&](std::string word, double weight) {
     if (column.buckets == 0) require_utf8(column, word);
     row_words_.push_back(std::move(word));
@@ -283,18 +277,18 @@ void TableBuilder::take_words(const TableInput& input, const TableColumn& column
   if (!input.is_bag) return add_word(std::string(rest), 1);
   while (!rest.empty()) {
     const std::size_t end = rest.find(input.split);
-    std::string_view word = trimmed(rest.substr(0, end));
+    std::string_view word = trimmed_cell(rest.substr(0, end));
     rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + input.split.size());
     double weight = 1;
     const std::size_t colon = input.has_id_weights ? word.rfind(':') : std::string_view::npos;
     if (colon != std::string_view::npos) {
       const std::optional<double> number = number_in(word.substr(colon + 1));
-      if (!number || trimmed(word.substr(0, colon)).empty()) {
+      if (!number || trimmed_cell(word.substr(0, colon)).empty()) {
         throw BadCell{column.index, fmt::format("column \"{}\": expected words, or word:weight, got {}",
                                                 column.name, shown_cell(word))};
       }
       weight = *number;
-      word = trimmed(word.substr(0, colon));
+      word = trimmed_cell(word.substr(0, colon));
     }
     if (!word.empty()) add_word(std::string(word), weight);
   }

@@ -421,9 +421,7 @@ std::string no_weight_text(std::string_view cell) {
 }
 
 std::string class_name(std::string_view cell) {
-  const std::size_t begin = cell.find_first_not_of(" \t");
-  if (begin == std::string_view::npos) return "";
-  cell = cell.substr(begin, cell.find_last_not_of(" \t") - begin + 1);
+  cell = trimmed_cell(cell);
   const std::optional<double> number = number_in(cell);
   if (!number) return std::string(cell);
   return fmt::format("{}", *number == 0 ? 0.0 : *number);
