@@ -223,11 +223,7 @@ void ArrayRules::describe(Keys& keys) {
   keys.key("scale", scale, kScaleDoc, {.type_name = "a number, a fraction, or a map from inputs to them"});
   keys.key("ids", ids, "the inputs that are ids, for embeddings: integers from 0 on");
   describe_label_type(keys, "label_type", label_type);
-  keys.key(
-      "classes", classes,
-      "labels are 0 to classes - 1, whether all of them occur or not; any other label is an error. 0 means "
-      "as many as the labels of data.train show, and the model may have more outputs",
-      {.unit = "classes", .min = 0, .max = 1 << 24});
+  describe_array_classes(keys, classes);
 }
 
 void NpySource::describe(Keys& keys) {
