@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <system_error>
 
 #include <nlohmann/json.hpp>
 
@@ -522,6 +524,10 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   if (gradients) extras.push_back({"gradients", gradients->header()});
   const auto stream = open_input(model, options.in);
   const std::string out = options.out == "-" ? "/dev/stdout" : options.out;
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(out, ignored) && std::filesystem::equivalent(out, options.in, ignored))
+    fail(ErrorKind::config, "--out {}: is the file that is read; its rows would be lost: name another one",
+         options.out);
   const ResultTo words = result_beside(out);
   Writer writer(fs, out, format, answers, options.keep, extras);
   const EvaluationSpec evaluation = loaded.model().evaluation_spec();

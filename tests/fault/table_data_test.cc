@@ -317,6 +317,11 @@ TEST_F(TableData, RowsWithoutAnAnswerAreAnsweredAndNotMeasured) {
             0);
   write_text(dir / "new.csv", "a,y\n1,\n30,\n31,NA\n");
   EXPECT_EQ(predicted("new.csv"), "");
+  const Ended same = command({"predict", dir / "run", "--in", dir / "new.csv", "--out", dir / "new.csv"});
+  EXPECT_EQ(same.code, 2) << same.all();
+  EXPECT_THAT(same.err,
+              HasSubstr("new.csv: is the file that is read; its rows would be lost: name another one"));
+  EXPECT_EQ(read_text(dir / "new.csv"), "a,y\n1,\n30,\n31,NA\n");
   write_text(dir / "new.csv", "a,y\n1,no\n30,perhaps\n31,yes\n");
   EXPECT_EQ(predicted("new.csv"), "");
   ASSERT_EQ(train_job(job("svm", "  train: {type: libsvm, files: t.svm}\n")).code, 0);
