@@ -10,21 +10,17 @@
 #include <optional>
 #include <system_error>
 
-#include <nlohmann/json.hpp>
-
-#include "checkpoint/storage/atomic_file.h"
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/figures.h"
 #include "common/base/text.h"
-#include "launch/commands/predicted_arrays.h"
+#include "launch/commands/answers.h"
 #include "launch/job/find_checkpoint.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/loaded_model.h"
 #include "launch/observe/output.h"
 #include "worker/data/array_source.h"
 #include "worker/data/csv.h"
-#include "worker/data/csv_reader.h"
 #include "worker/data/row_streams.h"
 #include "worker/data/table_schema.h"
 #include "worker/data/tfrecord.h"
@@ -34,16 +30,6 @@
 
 namespace varscope {
 namespace {
-
-enum class Output : std::uint8_t { classes, probabilities, logits, values };
-constexpr Choice<Output> kOutputs[] = {{Output::classes, "classes"},
-                                       {Output::probabilities, "probabilities"},
-                                       {Output::logits, "logits"},
-                                       {Output::values, "values"}};
-
-bool is_table(const DataSourceConfig& source) {
-  return source.get<CsvSource>() != nullptr || source.get<LibsvmSource>() != nullptr;
-}
 
 bool is_of_images(const SavedModel& model) {
   return model.schema.empty() && model.facts.features == Features::real &&
@@ -105,174 +91,6 @@ std::unique_ptr<RowStream> open_input(const SavedModel& model, const std::string
   fail(ErrorKind::config, "models of data of type {} cannot predict from files", train.type());
 }
 
-// What the outputs of a row are called, and are.
-class Answers {
- public:
-  // `most`: of how many outputs there is room, where nothing is asked for.
-  Answers(const SavedModel& model, const Model& graph, std::int64_t n_outputs,
-          const std::vector<std::string>& asked, std::size_t most)
-      : model_(model), n_(static_cast<std::size_t>(n_outputs)) {
-    const LossType loss = model.job.model.loss.type;
-    is_sigmoid_ = loss == LossType::sigmoid_cross_entropy;
-    is_class_ = graph.correct.has_value() && (is_sigmoid_ || loss == LossType::softmax_cross_entropy);
-    if (graph.targets_per_sample > 1)
-      fail(
-          ErrorKind::config,
-          "a model with several labels of a sample (a language model) cannot predict rows; predict --generate N "
-          "writes words");
-    choose(asked, most);
-    const std::size_t n_classes = is_sigmoid_ ? 2 : n_;
-    for (std::size_t i = 0; is_class_ && i < n_classes; ++i)
-      names_.push_back(i < model.class_names.size() ? model.class_names[i] : std::to_string(i));
-    if (is_class_) return;
-    std::vector<std::string> labels;
-    if (!model.schema.empty() && is_table(model.job.data.train)) {
-      for (const TableColumn& c : schema_from_json(model.schema).label.columns) labels.push_back(c.name);
-    }
-    for (std::size_t i = 0; i < n_; ++i)
-      names_.push_back(labels.size() == n_ ? labels[i] : n_ == 1 ? "value" : "value_" + std::to_string(i));
-  }
-
-  std::vector<std::string> header() const {
-    std::vector<std::string> names;
-    for (const Output o : outputs_) {
-      if (o == Output::classes) names.emplace_back("class");
-      for (std::size_t i = 0; o == Output::probabilities && i < names_.size(); ++i)
-        names.push_back("probability_" + names_[i]);
-      for (std::size_t i = 0; o == Output::logits && i < n_; ++i)
-        names.push_back(is_sigmoid_ ? "logit" : "logit_" + names_[i]);
-      if (o == Output::values) names.insert(names.end(), names_.begin(), names_.end());
-    }
-    return names;
-  }
-
-  // The cells of one row; `row` has its outputs.
-  void add(std::span<const double> row, std::vector<std::string>& cells) const {
-    const std::vector<double> p = is_class_ ? probabilities(row) : std::vector<double>();
-    for (const Output o : outputs_) {
-      if (o == Output::classes) cells.push_back(names_[answer(row)]);
-      for (std::size_t i = 0; o == Output::probabilities && i < p.size(); ++i) cells.push_back(number(p[i]));
-      for (std::size_t i = 0; (o == Output::logits || o == Output::values) && i < row.size(); ++i)
-        cells.push_back(number(row[i]));
-    }
-  }
-  // The same as arrays: what they are, and the numbers of one row.
-  std::vector<PredictedArrays::Column> columns() const {
-    std::vector<PredictedArrays::Column> columns;
-    const auto n = static_cast<std::int64_t>(n_);
-    for (const Output o : outputs_) {
-      const bool is_class = o == Output::classes;
-      columns.push_back({choice_name(kOutputs, o), is_class ? DType::int32 : model_.job.model.dtype,
-                         is_class                                    ? 0
-                         : o == Output::probabilities && is_sigmoid_ ? 2
-                                                                     : n});
-    }
-    return columns;
-  }
-  void add(std::span<const double> row, PredictedArrays& arrays) const {
-    for (std::size_t i = 0; i < outputs_.size(); ++i) {
-      if (outputs_[i] == Output::classes) {
-        const auto answered = static_cast<double>(answer(row));
-        arrays.add(i, std::span(&answered, 1));
-      } else if (outputs_[i] == Output::probabilities) {
-        arrays.add(i, probabilities(row));
-      } else {
-        arrays.add(i, row);
-      }
-    }
-  }
-  // Whose gradients are asked for, and what their columns are called; "" where there is one.
-  std::vector<std::string> gradient_names() const {
-    return is_class_ || n_ == 1 ? std::vector<std::string>{""} : names_;
-  }
-  std::vector<std::size_t> gradient_outputs(std::span<const double> row) const {
-    if (is_class_) return {is_sigmoid_ ? 0 : answer(row)};
-    std::vector<std::size_t> all(n_);
-    std::iota(all.begin(), all.end(), 0U);
-    return all;
-  }
-  DType dtype() const { return model_.job.model.dtype; }
-  std::string number(double x) const {
-    return model_.job.model.dtype == DType::float32 ? fmt::format("{}", static_cast<float>(x))
-                                                    : fmt::format("{}", x);
-  }
-
- private:
-  void choose(const std::vector<std::string>& asked, std::size_t most) {
-    if (asked.empty()) {
-      outputs_ =
-          is_class_ ? std::vector{Output::classes, Output::probabilities} : std::vector{Output::values};
-      if (most < outputs_.size()) outputs_.erase(outputs_.begin());
-      return;
-    }
-    for (const std::string& name : asked) {
-      const auto* found = std::ranges::find_if(kOutputs, [&](const auto& o) { return name == o.name; });
-      std::vector<std::string> fitting = is_class_
-                                             ? std::vector<std::string>{"classes", "probabilities", "logits"}
-                                             : std::vector<std::string>{"values"};
-      if (found == std::end(kOutputs) || std::ranges::find(fitting, name) == fitting.end()) {
-        fail(ErrorKind::config, "--outputs {}: this model has {}{}", name, comma_list(fitting),
-             did_you_mean(name, fitting));
-      }
-      outputs_.push_back(found->value);
-    }
-  }
-  // As accuracy counts: the first largest logit; of a single one, whether it is above 0.
-  std::size_t answer(std::span<const double> row) const {
-    if (is_sigmoid_) return row[0] > 0 ? 1 : 0;
-    return static_cast<std::size_t>(std::ranges::max_element(row) - row.begin());
-  }
-  std::vector<double> probabilities(std::span<const double> row) const {
-    if (is_sigmoid_) {
-      const double p = 1 / (1 + std::exp(-row[0]));
-      return {1 / (1 + std::exp(row[0])), p};
-    }
-    const double greatest = *std::ranges::max_element(row);
-    std::vector<double> p;
-    double sum = 0;
-    for (const double x : row) {
-      p.push_back(std::exp(x - greatest));
-      sum += p.back();
-    }
-    for (double& x : p) x /= sum;
-    return p;
-  }
-
-  const SavedModel& model_;
-  std::size_t n_;
-  bool is_sigmoid_ = false, is_class_ = false;
-  std::vector<Output> outputs_;
-  std::vector<std::string> names_;  // of classes, or of values
-};
-
-std::string csv_cell(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
-
-std::string csv_line(const std::vector<std::string>& cells) {
-  std::string line;
-  for (const std::string& cell : cells)
-    line += (line.empty() && &cell == cells.data() ? "" : ",") + csv_cell(cell);
-  return line + "\n";
-}
-
-// A number where the cell is one of the model's own.
-std::string json_line(const std::vector<std::string>& header, const std::vector<std::string>& cells,
-                      std::size_t n_kept) {
-  nlohmann::ordered_json line;
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    const bool is_text = i < n_kept || header[i] == "class";
-    const std::optional<double> value = is_text ? std::nullopt : number_in(cells[i]);
-    line[header[i]] = is_text ? nlohmann::ordered_json(cells[i])
-                      : value ? nlohmann::ordered_json::parse(cells[i])
-                              : nlohmann::ordered_json(nullptr);
-  }
-  return line.dump() + "\n";
-}
-
 // The sums of the labelled rows, batch by batch as eval adds them up.
 struct Sums {
   BatchSums sums;
@@ -288,94 +106,6 @@ struct Sums {
     for (std::size_t i = 0; i < report.counts.size(); ++i) counts[i] += report.counts[i];
     scores.merge(report.scores);
   }
-};
-
-enum class Format : std::uint8_t { csv, jsonl, npy, npz };
-constexpr Choice<Format> kFormats[] = {
-    {Format::csv, "csv"}, {Format::jsonl, "jsonl"}, {Format::npy, "npy"}, {Format::npz, "npz"}};
-
-Format format_of(const PredictOptions& options) {
-  std::string name = options.format;
-  if (name.empty() && options.out == "-") name = "csv";
-  for (const auto& f : kFormats) {
-    if (name.empty() ? options.out.ends_with(std::string(".") + f.name) : name == f.name) return f.value;
-  }
-  fail(ErrorKind::config,
-       "--out {}: predictions are written as .csv or .jsonl, .npy or .npz; name such a file, or say --format",
-       options.out);
-}
-
-bool is_array(Format format) { return format == Format::npy || format == Format::npz; }
-
-// Numbers of each row beside its answers: what they are called, all of them and each.
-struct Extra {
-  std::string name;
-  std::vector<std::string> columns;
-};
-
-// Where the answers go, row by row.
-class Writer {
- public:
-  Writer(Fs& fs, const std::string& out, Format format, const Answers& answers,
-         const std::vector<std::string>& keep, const std::vector<Extra>& extras)
-      : format_(format), answers_(answers), n_kept_(keep.size()), header_(keep) {
-    for (const Extra& extra : extras) widths_.push_back(extra.columns.size());
-    if (is_array(format)) {
-      if (!keep.empty())
-        fail(ErrorKind::config, "--keep {}: arrays of numbers have no place for it; write .csv or .jsonl",
-             keep.front());
-      std::vector<PredictedArrays::Column> columns = answers.columns();
-      n_answers_ = columns.size();
-      for (const Extra& extra : extras)
-        columns.push_back({extra.name, answers.dtype(), static_cast<std::int64_t>(extra.columns.size())});
-      if (format == Format::npy && columns.size() > 1)
-        fail(ErrorKind::config, "--out {}: a .npy file holds one array; say one of --outputs, or write .npz",
-             out);
-      arrays_.emplace(fs, out,
-                      format == Format::npy ? PredictedArrays::Format::npy : PredictedArrays::Format::npz,
-                      std::move(columns));
-      return;
-    }
-    file_.emplace(fs, out);
-    const std::vector<std::string> own = answers.header();
-    header_.insert(header_.end(), own.begin(), own.end());
-    for (const Extra& extra : extras)
-      header_.insert(header_.end(), extra.columns.begin(), extra.columns.end());
-    if (format == Format::csv) file_->write(csv_line(header_));
-  }
-  // `kept`: the row's cells of the columns to keep; `more`: its numbers of all extras.
-  void add(std::span<const double> row, std::span<const std::string> kept, std::span<const double> more) {
-    if (arrays_) {
-      answers_.add(row, *arrays_);
-      for (std::size_t i = 0; i < widths_.size(); more = more.subspan(widths_[i++]))
-        arrays_->add(n_answers_ + i, more.first(widths_[i]));
-      return;
-    }
-    cells_.assign(kept.begin(), kept.end());
-    answers_.add(row, cells_);
-    for (const double x : more) cells_.push_back(answers_.number(x));
-    text_ += format_ == Format::jsonl ? json_line(header_, cells_, n_kept_) : csv_line(cells_);
-    if (text_.size() > (std::size_t{1} << 16)) flush();
-  }
-  void finish() {
-    if (arrays_) return arrays_->finish();
-    flush();
-    file_->finish();
-  }
-
- private:
-  void flush() {
-    file_->write(text_);
-    text_.clear();
-  }
-  Format format_;
-  const Answers& answers_;
-  std::size_t n_kept_, n_answers_ = 0;
-  std::vector<std::size_t> widths_;  // of the extras
-  std::vector<std::string> header_, cells_;
-  std::string text_;
-  std::optional<AtomicFile> file_;
-  std::optional<PredictedArrays> arrays_;
 };
 
 // Values of a node of the graph for each row.
@@ -499,7 +229,7 @@ SavedModel model_of(const PredictOptions& options, const std::string& path, cons
 void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs) {
   if (options.in.empty())
     fail(ErrorKind::config, "predict: --in FILE is missing: the rows that are to be answered");
-  const Format format = format_of(options);
+  const AnswerFormat format = answer_format(options.format, options.out);
   FoundCheckpoint found = find_checkpoint(fs, options.model);
   const Manifest manifest = found.manifest ? *found.manifest : load_manifest(fs, found.path).manifest;
   SavedModel model = model_of(options, found.path, manifest);
@@ -515,7 +245,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   const Predictor::Bind bind = [&](Executor& e) { loaded.bind(e); };
   Predictor predictor(loaded.model(), spec, dtype, bind);
   const Answers answers(model, loaded.model(), predictor.n_outputs(), options.outputs,
-                        format == Format::npy ? 1 : 2);
+                        format == AnswerFormat::npy ? 1 : 2);
   std::vector<Fetched> fetched = fetched_nodes(options.fetch, loaded.model(), spec, dtype, bind);
   std::optional<Gradients> gradients;
   if (options.gradients) gradients.emplace(model, loaded.model(), spec, dtype, bind, answers);
@@ -529,7 +259,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     fail(ErrorKind::config, "--out {}: is the file that is read; its rows would be lost: name another one",
          options.out);
   const ResultTo words = result_beside(out);
-  Writer writer(fs, out, format, answers, options.keep, extras);
+  AnswerWriter writer(fs, out, format, answers, options.keep, extras);
   const EvaluationSpec evaluation = loaded.model().evaluation_spec();
   Sums sums;
   Dataset::UnknownWords unknown;

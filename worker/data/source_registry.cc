@@ -210,9 +210,8 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
     placed.train = &train.emplace(find_files(*context.train, folders, MissingFile::in_last_folder));
   for (const Opener& o : openers()) {
     if (o.name != source.type()) continue;
-    // Constants are those of the part that is trained on.
-    const bool fits_itself = source.get<CsvSource>() != nullptr || source.get<LibsvmSource>() != nullptr;
-    return context.split && !fits_itself ? open_part(found, placed, o.open) : o.open(found, placed);
+    // A table parts itself: its constants are those of the part that is trained on.
+    return context.split && !is_table(source) ? open_part(found, placed, o.open) : o.open(found, placed);
   }
   fail(ErrorKind::config, "data sources of type {} cannot be opened: give add_source_type its function",
        source.type());
@@ -239,8 +238,11 @@ void check_test_source(const DataSourceConfig& test, const DataSourceConfig& tra
 }
 
 bool needs_schema(const DataSourceConfig& test) {
-  return test.get<CsvSource>() != nullptr || test.get<LibsvmSource>() != nullptr ||
-         test.get<TfrecordSource>() != nullptr || array_rules(test) != nullptr;
+  return is_table(test) || test.get<TfrecordSource>() != nullptr || array_rules(test) != nullptr;
+}
+
+bool is_table(const DataSourceConfig& source) {
+  return source.get<CsvSource>() != nullptr || source.get<LibsvmSource>() != nullptr;
 }
 
 std::filesystem::path data_root() {

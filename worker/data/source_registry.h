@@ -48,6 +48,9 @@ void add_source(std::string name, std::string summary, Open open) {
                       -> std::unique_ptr<Dataset> { return open(*source.get<S>(), context); });
 }
 
+// Whether samples are rows of a table: Dataset::schema() is a TableSchema (table_schema.h).
+bool is_table(const DataSourceConfig& source);
+
 // Whether a data.test of this type is read with the schema of the training data.
 bool needs_schema(const DataSourceConfig& test);
 
