@@ -4,13 +4,12 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <numeric>
 
 #include "common/config/job_config.h"
 #include "common/config/yaml_reader.h"
 #include "tests/support/references/numpy_files.h"
+#include "tests/support/references/source_test.h"
 #include "tests/support/thrown.h"
 #include "worker/data/array_files.h"
 #include "worker/data/array_source.h"
@@ -21,7 +20,6 @@
 namespace varscope {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::Eq;
@@ -34,58 +32,10 @@ using testing::thrown;
 using testing::zip;
 using Numbers = std::vector<double>;
 
-class ArrayData : public ::testing::Test {
+class ArrayData : public testing::SourceTest {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "varscope-arrays-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    dir_ = name;
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
-  fs::path write(const std::string& name, const std::string& bytes) const {
-    std::ofstream(dir_ / name, std::ios::binary) << bytes;
-    return dir_ / name;
-  }
+  ArrayData() : SourceTest("") {}
   std::string path(const std::string& name) const { return (dir_ / name).string(); }
-  static DataConfig config(const std::string& train, const std::string& test = "") {
-    return parse_job(read_yaml_text("job: {name: t}\ndata: {train: {" + train + "}" +
-                                        (test.empty() ? "" : ", test: {" + test + "}") +
-                                        "}\nmodel: {loss: softmax_cross_entropy, layers: [{type: dense, "
-                                        "units: 2}]}\n",
-                                    "job.yaml"),
-                     "job.yaml")
-        .data;
-  }
-  std::unique_ptr<Dataset> open(const std::string& keys) const {
-    return open_source(config(keys).train, {.root = dir_});
-  }
-  // data.test, read as data.train is.
-  std::unique_ptr<Dataset> open_test(const std::string& train, const std::string& test) const {
-    const DataConfig both = config(train, test);
-    const std::string schema = open_source(both.train, {.root = dir_})->schema();
-    return open_source(*both.test,
-                       {.position = DataSplit::test, .train = &both.train, .root = dir_, .schema = schema});
-  }
-  std::string error(const std::string& keys) const {
-    return thrown([&] { open(keys); });
-  }
-  // All numbers of an input, or behind the last one those of y.
-  static Numbers all(const Dataset& data, std::size_t input = 0, DType model = DType::float64) {
-    const Batch batch(data.spec(), model, data.size());
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(data.size()));
-    std::iota(rows.begin(), rows.end(), 0);
-    const BatchView view = batch.view(data.size());
-    data.read(rows, view);
-    const TensorView& x = input < view.inputs.size() ? view.inputs[input] : view.y;
-    Numbers values;
-    for (std::int64_t i = 0; i < x.shape().n_elements(); ++i) {
-      values.push_back(x.dtype() == DType::int32     ? x.data<std::int32_t>()[i]
-                       : x.dtype() == DType::float32 ? static_cast<double>(x.data<float>()[i])
-                                                     : x.data<double>()[i]);
-    }
-    return values;
-  }
   static Numbers elements(const NumberArray& array) {
     const auto width = static_cast<std::size_t>(array.row_shape().n_elements());
     Numbers values(width * static_cast<std::size_t>(array.n_rows()));
@@ -128,7 +78,6 @@ class ArrayData : public ::testing::Test {
       }
     }
   }
-  fs::path dir_;
 };
 
 TEST_F(ArrayData, EveryTypeInEveryOrderOfBytesAndAxes) {

@@ -5,11 +5,10 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 
 #include "common/config/job_config.h"
 #include "common/config/yaml_reader.h"
+#include "tests/support/references/source_test.h"
 #include "tests/support/thrown.h"
 #include "worker/data/csv_reader.h"
 #include "worker/data/table_schema.h"
@@ -17,52 +16,19 @@
 namespace varscope {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using testing::thrown;
 
-class CsvTest : public ::testing::Test {
+class CsvTest : public testing::SourceTest {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "varscope-csv-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    dir_ = name;
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream(dir_ / name, std::ios::binary) << text;
-  }
-  static DataSourceConfig source(const std::string& keys) {
-    return parse_job(read_yaml_text("job: {name: t}\ndata: {train: {type: csv, " + keys +
-                                        "}}\nmodel: {loss: softmax_cross_entropy, layers: [{type: dense, "
-                                        "units: 2}]}\n",
-                                    "job.yaml"),
-                     "job.yaml")
-        .data.train;
-  }
-  std::unique_ptr<Dataset> open(const std::string& keys, const std::string& schema = "") const {
-    return open_source(source(keys), {.root = dir_, .schema = schema});
-  }
+  CsvTest() : SourceTest("type: csv, ") {}
+  DataSourceConfig source(const std::string& keys) const { return config(keys).train; }
   // All of a table's input, in its order.
-  static std::vector<double> numbers(const Dataset& data, std::size_t input = 0) {
-    const Batch batch(data.spec(), DType::float64, data.size());
-    std::vector<std::int64_t> all(static_cast<std::size_t>(data.size()));
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
-    const BatchView view = batch.view(data.size());
-    data.read(all, view);
-    const TensorView& x = input < view.inputs.size() ? view.inputs[input] : view.y;
-    std::vector<double> values;
-    for (std::int64_t i = 0; i < x.shape().n_elements(); ++i)
-      values.push_back(x.dtype() == DType::int32 ? x.data<std::int32_t>()[i] : x.data<double>()[i]);
-    return values;
-  }
-  static std::vector<double> labels(const Dataset& data) { return numbers(data, 99); }
-
-  fs::path dir_;
+  static std::vector<double> numbers(const Dataset& data, std::size_t input = 0) { return all(data, input); }
+  static std::vector<double> labels(const Dataset& data) { return all(data, 99); }
 };
 
 TEST_F(CsvTest, ReadsNumbersAndClassesByName) {

@@ -5,15 +5,14 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
-#include <filesystem>
 #include <fstream>
-#include <numeric>
 
 #include "common/base/record_file.h"
 #include "common/config/job_config.h"
 #include "common/config/yaml_reader.h"
 #include "tests/support/references/example_writer.h"
 #include "tests/support/references/numpy_files.h"
+#include "tests/support/references/source_test.h"
 #include "tests/support/thrown.h"
 #include "worker/data/array_source.h"
 #include "worker/data/batch.h"
@@ -21,7 +20,6 @@
 namespace varscope {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::bytes_feature;
 using testing::example;
 using testing::float_feature;
@@ -31,55 +29,15 @@ using testing::raw;
 using testing::thrown;
 using Numbers = std::vector<double>;
 
-class Tfrecord : public ::testing::Test {
+class Tfrecord : public testing::SourceTest {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "varscope-tfrecord-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    dir_ = name;
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
+  Tfrecord() : SourceTest("type: tfrecord, ") {}
   std::string write(const std::string& name, const std::vector<std::string>& records) const {
     std::string bytes;
     for (const std::string& r : records) append_record(bytes, r);
-    std::ofstream(dir_ / name, std::ios::binary) << bytes;
+    SourceTest::write(name, bytes);
     return bytes;
   }
-  static DataConfig config(const std::string& train, const std::string& test = "") {
-    return parse_job(read_yaml_text("job: {name: t}\ndata: {train: {type: tfrecord, " + train + "}" +
-                                        (test.empty() ? "" : ", test: {" + test + "}") +
-                                        "}\nmodel: {loss: softmax_cross_entropy, layers: [{type: dense, "
-                                        "units: 2}]}\n",
-                                    "job.yaml"),
-                     "job.yaml")
-        .data;
-  }
-  std::unique_ptr<Dataset> open(const std::string& keys) const {
-    return open_source(config(keys).train, {.root = dir_});
-  }
-  std::unique_ptr<Dataset> open_test(const std::string& train, const std::string& test) const {
-    const DataConfig both = config(train, test);
-    const std::string schema = open_source(both.train, {.root = dir_})->schema();
-    return open_source(*both.test,
-                       {.position = DataSplit::test, .train = &both.train, .root = dir_, .schema = schema});
-  }
-  std::string error(const std::string& keys) const {
-    return thrown([&] { open(keys); });
-  }
-  static Numbers all(const Dataset& data, std::size_t input = 0) {
-    const Batch batch(data.spec(), DType::float64, data.size());
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(data.size()));
-    std::iota(rows.begin(), rows.end(), 0);
-    const BatchView view = batch.view(data.size());
-    data.read(rows, view);
-    const TensorView& x = input < view.inputs.size() ? view.inputs[input] : view.y;
-    Numbers values;
-    for (std::int64_t i = 0; i < x.shape().n_elements(); ++i)
-      values.push_back(x.dtype() == DType::int32 ? x.data<std::int32_t>()[i] : x.data<double>()[i]);
-    return values;
-  }
-  fs::path dir_;
 };
 
 TEST_F(Tfrecord, FloatsIntegersAndBytes) {
