@@ -106,6 +106,7 @@ class Guess {
 
   void find_label() {
     std::vector<std::string> names;
+    names.reserve(table_.columns.size());
     for (const ColumnProfile& c : table_.columns) names.push_back(c.name);
     const auto fail_label = [&](const std::string& why) {
       if (names.size() > 20) names.resize(20), names.emplace_back("...");

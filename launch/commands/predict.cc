@@ -250,6 +250,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   std::optional<Gradients> gradients;
   if (options.gradients) gradients.emplace(model, loaded.model(), spec, dtype, bind, answers);
   std::vector<Extra> extras;
+  extras.reserve(fetched.size() + 1);
   for (const Fetched& f : fetched) extras.push_back({f.name, f.columns});
   if (gradients) extras.push_back({"gradients", gradients->header()});
   const auto stream = open_input(model, options.in);
@@ -278,6 +279,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     const std::vector<double> values = predictor.outputs(view, n);
     const auto n_outputs = static_cast<std::size_t>(predictor.n_outputs());
     std::vector<std::vector<double>> values_of_nodes;
+    values_of_nodes.reserve(fetched.size());
     for (Fetched& f : fetched) values_of_nodes.push_back(f.predictor->outputs(view, n));
     for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
       const auto row = std::span(values).subspan(i * n_outputs, n_outputs);

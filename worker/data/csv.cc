@@ -30,6 +30,7 @@ std::vector<std::string> texts_of(const ConfigNode& list) {
 // What stands in a header, without spaces around it.
 std::vector<std::string> names_of(const CsvRecord& record) {
   std::vector<std::string> names;
+  names.reserve(record.cells.size());
   for (const std::string_view cell : record.cells) names.emplace_back(trimmed_cell(cell));
   return names;
 }

@@ -503,6 +503,7 @@ void TableBuilder::add_labels(std::span<const std::int64_t> rows, TableDataset::
     return;
   }
   std::vector<std::int32_t> class_of_code;
+  class_of_code.reserve(class_words_.words.size());
   for (const std::string* word : class_words_.words)
     class_of_code.push_back(static_cast<std::int32_t>(std::ranges::find(classes, *word) - classes.begin()));
   for (const std::int64_t row : rows) {
