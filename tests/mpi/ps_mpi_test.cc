@@ -5,6 +5,7 @@
 #include "tests/support/jobs/mpi_main.h"
 #include "tests/support/jobs/norms_exchange.h"
 #include "tests/support/jobs/ps_exchange.h"
+#include "tests/support/references/plan_checks.h"
 
 namespace varscope {
 namespace {

@@ -1,28 +1,14 @@
 #pragma once
 
-#include <gtest/gtest.h>
-
-#include <chrono>
-#include <condition_variable>
-#include <cstring>
-#include <exception>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "checkpoint/restore/reader.h"
-#include "common/base/serialize.h"
 #include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
-#include "common/transport/wire.h"
-#include "ps/checkpointing/restore.h"
 #include "ps/server_rank.h"
 #include "ps/update/optimizer.h"
-#include "tests/support/references/canonical_reference.h"
-#include "tests/support/references/plan_checks.h"
 #include "worker/client/ps_client.h"
 #include "worker/client/variable_memory.h"
 
@@ -52,23 +38,8 @@ struct Exchange {
 };
 
 // Several chunks, scattered slices, two precisions, a variable that is never pushed, a scalar.
-inline VariableTable exchange_table() {
-  const Initializer random = Initializer::normal(0, 1);
-  return VariableTable({make_spec("large/weights", DType::float32, Shape{600, 401}, random),
-                        make_spec("large/biases", DType::float32, Shape{401}),
-                        make_spec("small/weights", DType::float32, Shape{9, 7}, random),
-                        make_spec("small/frozen", DType::float32, Shape{13}, random, false),
-                        make_spec("double/weights", DType::float64, Shape{5000}, random),
-                        make_spec("scale", DType::float32, Shape{}, Initializer::constant(1))});
-}
-
-inline Exchange default_exchange() {
-  Exchange e;
-  e.variables = exchange_table();
-  e.optimizer.type = OptimizerType::adam;
-  e.optimizer.learning_rate = 0.05;
-  return e;
-}
+VariableTable exchange_table();
+Exchange default_exchange();
 
 // Depends on the value, so that a worker with a stale or torn value pushes something else.
 template <class T>
@@ -82,157 +53,21 @@ T synthetic_gradient(int variable, std::int64_t element, int leaf, std::int64_t 
   return random + T(0.01) * value;
 }
 
-inline void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash) {
-  const std::vector<Slice> slices = slice_variable(v.shape, v.dtype);
-  for (std::size_t i = 0; i < slices.size(); ++i) {
-    const std::byte* begin = memory + static_cast<std::size_t>(slices[i].linear_begin()) * size_of(v.dtype);
-    const auto n = static_cast<std::size_t>(slices[i].n_elements()) * size_of(v.dtype);
-    hash.add(v.name, static_cast<std::int64_t>(i), digest_of(std::span(begin, n)));
-  }
-}
-
-template <class T>
-void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
-  const Optimizer optimizer(e.optimizer);
-  std::vector<Tensor> slots;
-  std::vector<std::byte*> memory;
-  for (const Slot& slot : optimizer.slots()) {
-    slots.emplace_back(value.dtype(), value.shape());
-    for (T& x : slots.back().as<T>()) x = static_cast<T>(slot.initial_value);
-  }
-  memory.reserve(slots.size());
-  for (Tensor& s : slots) memory.push_back(s.view().bytes());
-  Tensor gradient(value.dtype(), value.shape());
-  const double decay = e.variables[static_cast<std::size_t>(variable)].average_decay;
-  std::vector<T> leaves(static_cast<std::size_t>(n_leaves));
-  for (int step = 1; step <= e.steps; ++step) {
-    const auto v = value.as<T>(), g = gradient.as<T>();
-    for (std::size_t i = 0; i < v.size(); ++i) {
-      for (int leaf = 0; leaf < n_leaves; ++leaf) {
-        leaves[static_cast<std::size_t>(leaf)] =
-            synthetic_gradient<T>(variable, static_cast<std::int64_t>(i), leaf, step, v[i]);
-      }
-      g[i] = canonical_sum(leaves);
-      if (decay >= 0) v[i] = static_cast<T>(decay) * v[i] + static_cast<T>(1 - decay) * g[i];
-    }
-    if (decay >= 0) continue;
-    optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
-                     Clock(step));
-  }
-}
-
 // The run by definition: one process, whole variables, no slices, buckets, chunks or messages. Knows neither
 // clipping nor constraints.
-inline Digest reference_hash(const Exchange& e, int n_leaves) {
-  ValuesHash hash(e.variables);
-  for (std::size_t i = 0; i < e.variables.size(); ++i) {
-    const VariableSpec& v = e.variables[i];
-    Tensor value(v.dtype, v.shape);
-    v.fill(value.view(), e.seed, 0);
-    if (v.is_pushed() && v.dtype == DType::float32)
-      train_alone<float>(e, static_cast<int>(i), n_leaves, value);
-    if (v.is_pushed() && v.dtype == DType::float64)
-      train_alone<double>(e, static_cast<int>(i), n_leaves, value);
-    add_values(v, value.view().bytes(), hash);
-  }
-  return hash.finish();
-}
-
-// What a worker's graph would do: one logical worker's gradients of one bucket, from the values in memory.
-inline void compute_gradients(const Bucket& bucket, VariableMemory& memory, int buffer, int leaf,
-                              Clock clock) {
-  const auto fill = [&]<class T>(T) {
-    for (const BucketSlice& s : bucket.slices) {
-      const auto value = memory.value(s.variable).as<T>(),
-                 gradient = memory.gradient(buffer, s.variable).as<T>();
-      for (std::int64_t i = s.variable_begin; i < s.variable_begin + s.n_elements; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        gradient[at] = synthetic_gradient<T>(s.variable, i, leaf, clock.value, value[at]);
-      }
-    }
-  };
-  bucket.dtype == DType::float64 ? fill(double()) : fill(float());
-}
+Digest reference_hash(const Exchange& e, int n_leaves);
 
 class ExchangeWorker {
  public:
-  ExchangeWorker(Transport& transport, const ClusterMap& cluster, const Exchange& e, WorkerId worker)
-      : exchange_(e),
-        plan_(BucketPlan::make(e.variables, cluster.n_servers())),
-        leaves_(cluster.leaves_of(worker)),
-        sums_(LocalSumPlan::make(leaves_, cluster.logical_workers)),
-        memory_(e.variables, sums_.n_buffers),
-        client_(transport, cluster, plan_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {}
+  ExchangeWorker(Transport& transport, const ClusterMap& cluster, const Exchange& e, WorkerId worker);
 
   PsClient& client() { return client_; }
   // The values it has now, by variable.
-  std::vector<Tensor> values() const {
-    std::vector<Tensor> all;
-    for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
-      const TensorView view = memory_.value(static_cast<int>(i));
-      all.emplace_back(view.dtype(), view.shape());
-      std::memcpy(all.back().view().bytes(), view.bytes(), view.n_bytes());
-    }
-    return all;
-  }
-
-  void push_step(Clock clock, std::uint32_t extra_flags = 0) {
-    const int n = plan_.size();
-    // As after a forward pass: nothing is pushed before.
-    client_.wait_all();
-    for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
-      const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
-      if (!bucket.is_pushed()) continue;
-      for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) {
-        compute_gradients(bucket, memory_, sums_.leaves[leaf].buffer, leaves_.begin + static_cast<int>(leaf),
-                          clock);
-        for (const auto& [into, from] : sums_.leaves[leaf].merges) memory_.add_gradients(bucket, into, from);
-      }
-      client_.progress();
-      if (clock > released_) {
-        flags_ = client_.wait_go(clock);
-        released_ = clock;
-      }
-      client_.push(bucket.id, clock, flags_ | extra_flags);
-    }
-    StepReport report;
-    for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf)
-      report.leaves.push_back(
-          {exchange_.loss ? exchange_.loss(clock) : leaf + 0.5, static_cast<double>(leaf), 2});
-    client_.send_to_coordinator(make_header(MessageType::step_report, client_.worker().value, clock),
-                                to_binary(report));
-  }
-
+  std::vector<Tensor> values() const;
+  void push_step(Clock clock, std::uint32_t extra_flags = 0);
   // Returns the hash of the values it has at the end.
-  Digest run() {
-    client_.pull_all(Clock(exchange_.first));
-    client_.wait_all();
-    for (Clock clock(exchange_.first + 1); clock.value <= exchange_.steps; ++clock.value) {
-      push_step(clock, exchange_.ack_last && clock.value == exchange_.steps ? kFlagAck : 0);
-    }
-    return finish();
-  }
-
-  Digest finish() {
-    client_.wait_all();
-    if (exchange_.ack_last) {
-      client_.pull_all(Clock(exchange_.steps));
-      client_.wait_all();
-    }
-    ValuesHash hash(exchange_.variables);
-    for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
-      add_values(exchange_.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
-    }
-    while (exchange_.waits_for_last_save &&
-           !PosixFs().exists(exchange_.checkpoint_dir + "/" + step_name(exchange_.steps))) {
-      client_.progress();
-      std::this_thread::yield();
-    }
-    client_.send_to_coordinator(
-        make_header(MessageType::finished, client_.worker().value, Clock(exchange_.steps)), "");
-    client_.wait_shutdown();
-    return hash.finish();
-  }
+  Digest run();
+  Digest finish();
 
  private:
   const Exchange& exchange_;
@@ -247,31 +82,7 @@ class ExchangeWorker {
 
 class ExchangeServer : private RunObserver {
  public:
-  ExchangeServer(Transport& transport, const ClusterMap& cluster, const Exchange& e, ServerId server)
-      : fs_(e.fs != nullptr ? *e.fs : posix_), plan_(BucketPlan::make(e.variables, cluster.n_servers())) {
-    ServerRank::Parts parts{.transport = transport,
-                            .cluster = cluster,
-                            .variables = e.variables,
-                            .plan = plan_,
-                            .id = server,
-                            .optimizer = e.optimizer,
-                            .fill = [&](ParameterShard& shard) { fill(shard, e); },
-                            .start_id = "test",
-                            .stall_timeout_s = e.server_stall_s,
-                            .limits = e.limits,
-                            .histogram_every_steps = e.histogram_every_steps};
-    if (!e.checkpoint_dir.empty()) {
-      CheckpointConfig config;
-      config.every_steps = e.every_steps;
-      config.when_busy = e.when_busy;
-      parts.saves.emplace(ServerRank::Saves{fs_, e.checkpoint_dir, config, e.snapshot});
-    }
-    if (server == ServerId(0)) {
-      parts.control.emplace(
-          ServerRank::Control{TrainPlan{Clock(e.first), Clock(e.steps), 2}, *this, {}, {}, e.on_nan});
-    }
-    server_.emplace(parts);
-  }
+  ExchangeServer(Transport& transport, const ClusterMap& cluster, const Exchange& e, ServerId server);
   void run() { server_->run(); }
   const std::optional<FinishSummary>& finished() const { return finished_; }  // server 0 only
   const std::vector<StepSummary>& steps() const { return steps_; }
@@ -279,21 +90,13 @@ class ExchangeServer : private RunObserver {
   const std::vector<HistogramSummary>& histograms() const { return histograms_; }
 
  private:
-  void fill(ParameterShard& shard, const Exchange& e) {
-    if (e.first == 0) return shard.initialize(e.seed);
-    const std::string path = e.checkpoint_dir + "/" + step_name(e.first);
-    CheckpointReader::open(fs_, path).check_model(e.variables, Optimizer(e.optimizer).slot_names(),
-                                                  to_string(e.optimizer.type));
-    restore_shard(shard, fs_, {path, Clock(e.first)});
-  }
+  void fill(ParameterShard& shard, const Exchange& e);
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
   void on_not_finite(const NotFiniteSummary& s) override { not_finite_.push_back(s); }
   void on_histograms(const HistogramSummary& s) override { histograms_.push_back(s); }
   // For the reader of a failed test.
-  void on_checkpoint_failed(Clock clock, const std::string& why) override {
-    fmt::print(stderr, "the checkpoint of step {} was given up: {}\n", clock.value, why);
-  }
+  void on_checkpoint_failed(Clock clock, const std::string& why) override;
   PosixFs posix_;
   Fs& fs_;
   BucketPlan plan_;
@@ -316,67 +119,7 @@ struct ExchangeResult {
 };
 
 // All ranks as threads of this process. A run that does not end is aborted, and `error` says "stuck".
-inline ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers, int n_leaves,
-                                        LoopbackFaults faults = {}) {
-  const ClusterMap cluster = assign_roles(
-      std::vector<std::string>(static_cast<std::size_t>(n_servers + n_workers), "host"), n_servers, n_leaves);
-  LoopbackHub hub(n_servers + n_workers, faults);
-  ExchangeResult result;
-  result.worker_hash = IdVector<WorkerId, Digest>(n_workers);
-  std::mutex mutex;
-  std::condition_variable wake;
-  int n_running = n_servers + n_workers;
-  // A rank that is stopped notices nothing.
-  Exchange stopped = e;
-  stopped.server_stall_s = stopped.worker_stall_s = 3600;
-  const auto run_rank = [&](Rank rank) {
-    const Exchange& mine = faults.silent_rank == rank ? stopped : e;
-    const auto transport = hub.endpoint(rank);
-    if (const auto worker = cluster.worker_at(rank)) {
-      ExchangeWorker exchange(*transport, cluster, mine, *worker);
-      result.worker_hash[*worker] = exchange.run();
-      if (worker->value == 0) result.values = exchange.values();
-      return;
-    }
-    ExchangeServer server(*transport, cluster, mine, *cluster.server_at(rank));
-    server.run();
-    if (!server.finished()) return;
-    result.hash = server.finished()->values_hash;
-    result.steps = server.steps();
-    result.finish = server.finished();
-    result.not_finite = server.not_finite();
-    result.histograms = server.histograms();
-  };
-  std::vector<std::thread> threads;
-  threads.reserve(static_cast<std::size_t>(n_servers + n_workers));
-  for (int r = 0; r < n_servers + n_workers; ++r) {
-    threads.emplace_back([&, r] {
-      std::string error;
-      try {
-        run_rank(Rank(r));
-      } catch (const Aborted&) {
-        // The error of another rank is being reported.
-      } catch (const Error& failure) {
-        error = std::string(to_string(failure.kind())) + ": " + failure.what();
-      } catch (const std::exception& failure) {
-        error = failure.what();
-      }
-      const std::lock_guard lock(mutex);
-      if (!error.empty() && result.error.empty()) result.error = error;
-      if (!error.empty()) hub.abort();
-      --n_running;
-      wake.notify_all();
-    });
-  }
-  {
-    std::unique_lock lock(mutex);
-    if (!wake.wait_for(lock, std::chrono::seconds(40), [&] { return n_running == 0; })) {
-      result.error = "stuck";
-      hub.abort();
-    }
-  }
-  for (std::thread& t : threads) t.join();
-  return result;
-}
+ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers, int n_leaves,
+                                 LoopbackFaults faults = {});
 
 }  // namespace varscope::testing

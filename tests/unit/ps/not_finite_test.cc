@@ -9,6 +9,7 @@
 #include "ps/not_finite_text.h"
 #include "tests/support/jobs/ps_exchange.h"
 #include "tests/support/references/checkpoint_fixture.h"
+#include "tests/support/references/plan_checks.h"
 
 namespace varscope {
 namespace {

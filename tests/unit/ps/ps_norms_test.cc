@@ -6,6 +6,7 @@
 
 #include "tests/support/jobs/norms_exchange.h"
 #include "tests/support/references/checkpoint_fixture.h"
+#include "tests/support/references/plan_checks.h"
 
 namespace varscope {
 namespace {

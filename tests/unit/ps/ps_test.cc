@@ -6,8 +6,10 @@
 #include <future>
 
 #include "common/base/clock.h"
+#include "common/base/serialize.h"
 #include "common/placement/cluster.h"
 #include "tests/support/jobs/ps_exchange.h"
+#include "tests/support/references/plan_checks.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {

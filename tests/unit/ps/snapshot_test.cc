@@ -14,6 +14,7 @@
 #include "tests/support/jobs/norms_exchange.h"
 #include "tests/support/jobs/ps_exchange.h"
 #include "tests/support/references/checkpoint_fixture.h"
+#include "tests/support/references/plan_checks.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {
