@@ -301,6 +301,9 @@ class CommandLine {
     CLI::Option* fresh = c->add_flag("--fresh", train_.fresh,
                                      "Set an earlier run's checkpoints and metrics aside, and start anew");
     fresh->excludes(resume_);
+    c->add_flag("--allow-other-data", train_.allow_other_data,
+                "With --resume: go on though the samples of data.train are not those of the checkpoint's run")
+        ->needs(resume_);
     c->add_flag("--profile", train_.profile,
                 "At the end print what each op took, and how much of it in BLAS");
     c->add_flag("--check-numerics", train_.check_numerics,

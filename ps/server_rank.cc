@@ -38,7 +38,7 @@ void ServerRank::make_saves(const Parts& parts) {
   for (ServerId s : parts.cluster.servers.ids()) writers.push_back(s);
   checkpoints_.emplace(saves.fs, saves.dir, saves.config, manifest_of(parts), parts.start_id,
                        std::move(writers), parts.control->train.first, parts.control->observer,
-                       saves.resumed_from);
+                       saves.resumed_from, saves.lineage);
 }
 
 Manifest ServerRank::manifest_of(const Parts& parts) const {

@@ -28,7 +28,8 @@ class ServerRank {
     ShardCheckpointer::Options options = {};
     // What the rank cannot know of the job: program, run, attempt, parent, config. It fills in the rest.
     Manifest manifest = {};
-    std::string resumed_from = {};  // path, or ""
+    std::string resumed_from = {};          // path, or ""
+    std::vector<std::string> lineage = {};  // lines for LINEAGE (docs/checkpoint_format.md), of this start
   };
   // What server 0 needs to lead the run.
   struct Control {

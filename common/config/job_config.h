@@ -44,6 +44,7 @@ struct DataConfig {
   DataSourceConfig train;
   std::optional<DataSourceConfig> test;
   std::optional<SplitConfig> split;  // or a part of `train` is the test set
+  std::string cache = "auto";        // where tables that are read from text are kept: auto, none, or a folder
   // What is evaluated; null: nothing is.
   const DataSourceConfig* test_source() const { return test ? &*test : split ? &train : nullptr; }
   // Where the config says it.

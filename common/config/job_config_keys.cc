@@ -51,6 +51,11 @@ void DataConfig::describe(Keys& keys) {
                         "samples to evaluate on; without it and without split nothing is evaluated");
   keys.optional_section("split", split,
                         "instead of data.test: a part of the samples of data.train is the test set");
+  keys.key(
+      "cache", cache,
+      "folder where tables (csv, libsvm) are kept in binary form once their text is read, so that later starts "
+      "and other workers map them; auto: ~/.cache/varscope, for 64 MiB of text and more; none: nowhere",
+      {.is_path = true, .not_empty = true});
 }
 
 void ModelConfig::describe(Keys& keys) {

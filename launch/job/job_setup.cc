@@ -23,6 +23,7 @@
 #include "worker/data/find_files.h"
 #include "worker/data/order.h"
 #include "worker/data/source_registry.h"
+#include "worker/data/table_cache.h"
 
 namespace varscope {
 namespace {
@@ -137,6 +138,7 @@ void start_resumed(const TrainOptions& options, PreparedStart& start, Fs& fs, co
       take(options.resume_from.empty() ? newest_checkpoint(fs, packet.job.checkpoint_dir(), verify)
                                        : found_at(fs, options.resume_from, verify),
            start);
+  packet.allow_other_data = options.allow_other_data;
   packet.run_id = start.manifest->run_id;
   packet.attempt = start.manifest->attempt + 1;
   std::string warning = start_warning(fs, packet, packet.resume_path, start.manifest->not_finite);
@@ -206,19 +208,35 @@ auto at_source(const JobConfig& job, const char* path, Work work) {
 
 }  // namespace
 
+namespace {
+
+CacheConfig cache_of(const JobConfig& job) {
+  constexpr std::int64_t kLeastBytes = std::int64_t{64} << 20;
+  if (job.data.cache == "none") return {};
+  if (job.data.cache == "auto") return {.folder = user_cache_folder(), .least_bytes = kLeastBytes};
+  return {.folder = job.data.cache};
+}
+
+}  // namespace
+
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split,
                                       const std::string& schema) {
   const bool train = split == DataSplit::train;
   if (!train && schema.empty() && needs_schema(source))
     return load_dataset(job, source, split, load_dataset(job, job.data.train, DataSplit::train)->schema());
-  return at_source(job, train || job.data.split ? "data.train" : "data.test", [&] {
+  const char* const name = train || job.data.split ? "data.train" : "data.test";
+  return at_source(job, name, [&] {
     auto data = open_source(source, {.position = split,
                                      .streams = train ? job.train.batch : job.train.eval_batch,
                                      .train = train ? nullptr : &job.data.train,
                                      .root = data_root(),
                                      .split = job.data.split,
                                      .schema = schema,
-                                     .config_folder = config_folder(job)});
+                                     .config_folder = config_folder(job),
+                                     .cache = cache_of(job),
+                                     .tell = [&](const std::string& line) {
+                                       fmt::print(stderr, "varscope: {}: {}\n", name, line);
+                                     }});
     if (data->size() == 0) fail(ErrorKind::data, "has no samples");
     return data;
   });

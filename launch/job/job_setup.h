@@ -22,8 +22,9 @@ struct TrainOptions {
   std::string config;
   std::vector<std::string> overrides;  // KEY=VALUE
   bool resume = false;
-  std::string resume_from;  // a checkpoint, or a directory of them; empty: the newest of the run
-  bool fresh = false;       // set an earlier run's files aside
+  std::string resume_from;        // a checkpoint, or a directory of them; empty: the newest of the run
+  bool fresh = false;             // set an earlier run's files aside
+  bool allow_other_data = false;  // resume though data.train is not what it was
   bool check_numerics = false;
   bool profile = false;
   std::vector<std::string> words = {};  // of the command line, the program's name first
@@ -38,11 +39,13 @@ struct StartPacket {
   int attempt = 1;
   std::string go_on;     // the command that goes on with this run (launch/process/go_on.h)
   std::string start_id;  // random: tells this start from every other, whatever their run and attempt
+  bool allow_other_data = false;
   bool check_numerics = false;
   bool profile = false;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& job& resume_path& warm_start_path& run_id& attempt& go_on& start_id& check_numerics& profile;
+    ar& job& resume_path& warm_start_path& run_id& attempt& go_on& start_id& allow_other_data& check_numerics&
+        profile;
   }
 };
 struct PreparedStart {

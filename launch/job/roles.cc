@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <iterator>
 #include <utility>
+
+#include <nlohmann/json.hpp>
 
 #include "checkpoint/directory/retention.h"
 #include "checkpoint/storage/atomic_file.h"
@@ -50,6 +53,17 @@ ShardCheckpointer::Options snapshot_options(const JobContext& context) {
   return {job.checkpoint.snapshot, static_cast<std::size_t>(job.checkpoint.pool_mib) << 20,
           std::min(time_limit(job.cluster.stall_timeout_s) / 4, time_limit(job.checkpoint.timeout_s)),
           context.values.names()};
+}
+
+// What a run that goes on with other data says of it.
+std::vector<std::string> lineage(const JobContext& context) {
+  const std::vector<std::string>& differences = context.values.other_data();
+  if (differences.empty()) return {};
+  return {nlohmann::json{{"event", "other_data"},
+                         {"step", context.train.first.value},
+                         {"differences", differences},
+                         {"unix_time", std::time(nullptr)}}
+              .dump()};
 }
 
 // parse_job has let the best checkpoint by the same metric stay.
@@ -133,7 +147,8 @@ ServerRank::Saves ServerRole::saves() const {
           job.checkpoint,
           snapshot_options(context_),
           base_manifest(context_),
-          context_.start.resume_path};
+          context_.start.resume_path,
+          lineage(context_)};
 }
 
 RunEnd ServerRole::run() {

@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
+#include <set>
 #include <string_view>
+
+#include <nlohmann/json.hpp>
 
 #include "common/base/error.h"
 #include "common/base/serialize.h"
@@ -154,6 +158,40 @@ std::vector<std::string> data_differences(const std::string& key, const DataIden
         "{}: other samples or labels than in the checkpoint's run, though as many: the files were edited, or are "
         "others (XXH3 {}, then {})",
         key, now.content.hex(), before.content.hex()));
+  }
+  return lines;
+}
+
+std::vector<std::string> file_differences(const std::string& model_before, const std::string& model_now) {
+  // By their names without folders: a run may go on elsewhere.
+  const auto files_of = [](const std::string& model) {
+    std::multimap<std::string, std::string> files;
+    const nlohmann::json all = nlohmann::json::parse(model, nullptr, false);
+    if (!all.is_object() || !all.contains("files")) return files;
+    for (const auto& f : all.at("files")) {
+      files.emplace(
+          std::filesystem::path(f.value("name", "")).filename().string(),
+          fmt::format("{} bytes, XXH3 {}", f.value("n_bytes", std::int64_t{0}), f.value("xxh3", "")));
+    }
+    return files;
+  };
+  const auto before = files_of(model_before), now = files_of(model_now);
+  std::vector<std::string> lines;
+  if (before.empty() || now.empty() || before == now) return lines;
+  const auto texts_of = [](const auto& files, const std::string& name) {
+    std::string text;
+    const auto [begin, end] = files.equal_range(name);
+    for (auto it = begin; it != end; ++it) text += (text.empty() ? "" : " and ") + it->second;
+    return text.empty() ? std::string("not there") : text;
+  };
+  std::set<std::string> names;
+  for (const auto* files : {&before, &now}) {
+    for (const auto& [name, text] : *files) names.insert(name);
+  }
+  for (const std::string& name : names) {
+    const std::string then = texts_of(before, name), today = texts_of(now, name);
+    if (then != today)
+      lines.push_back(fmt::format("data.train: {}: {} in the checkpoint's run; {} now", name, then, today));
   }
   return lines;
 }

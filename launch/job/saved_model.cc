@@ -90,6 +90,8 @@ std::string saved_model_text(const JobConfig& job, const Dataset& train) {
               {"names", train.class_names()}}},
             {"schema", schema.empty() ? Json(nullptr) : Json::parse(schema)}};
   if (!train.weights().empty()) json["weights"] = true;
+  for (const DataFile& f : train.files())
+    json["files"].push_back({{"name", f.name}, {"n_bytes", f.n_bytes}, {"xxh3", f.digest.hex()}});
   return json.dump();
 }
 

@@ -68,32 +68,38 @@ void check_new_names(const JobConfig& job, const std::vector<std::string>& model
 }
 
 // Why the run would not go on where it stopped in its data.
-std::vector<std::string> differences_of_run(const JobConfig& job, const ModelFacts& facts,
-                                            const Manifest& m) {
+struct RunDifferences {
+  std::vector<std::string> order;  // in which samples are visited
+  std::vector<std::string> data;   // the samples
+};
+RunDifferences differences_of_run(const JobConfig& job, const ModelFacts& facts, const Manifest& m) {
+  RunDifferences differences;
   if (m.coordinator_state.empty()) {
-    return {
+    differences.order.push_back(
         fmt::format("it {} and has no place in the data to go on from; evaluate it with varscope eval "
                     "--checkpoint, start a new run from its values with warm_start, or resume from a "
                     "checkpoint that a run has written",
-                    made_by(m) == Provenance::saver ? "was saved by a program" : "was imported from a file")};
+                    made_by(m) == Provenance::saver ? "was saved by a program" : "was imported from a file"));
+    return differences;
   }
   const CoordinatorState saved = from_manifest_text(m.coordinator_state);
-  std::vector<std::string> differences;
-  const auto compare = [&](const char* name, std::int64_t before, std::int64_t now) {
+  const auto compare = [](const char* name, std::int64_t before, std::int64_t now,
+                          std::vector<std::string>& lines) {
     if (before != now)
-      differences.push_back(fmt::format("{}: {} in the checkpoint, {} in the config", name, before, now));
+      lines.push_back(fmt::format("{}: {} in the checkpoint, {} in the config", name, before, now));
   };
-  compare("train.batch", saved.batch, job.train.batch);
-  compare("job.seed", saved.seed, job.job.seed);
-  compare("samples in data.train", saved.dataset_size, facts.train_samples);
+  compare("train.batch", saved.batch, job.train.batch, differences.order);
+  compare("job.seed", saved.seed, job.job.seed, differences.order);
+  compare("samples in data.train", saved.dataset_size, facts.train_samples, differences.data);
   const std::optional<ComparedRun> run = compared_run(m);
   if (!run) return differences;
-  const std::vector<std::string> of_data = data_differences("data.train", run->train, facts.train);
-  differences.insert(differences.end(), of_data.begin(), of_data.end());
-  if (!of_data.empty()) {  // what the config says of it may be why
-    for (std::string& line : config_differences(run->config, job, ConfigPart::data))
-      differences.push_back(std::move(line));
-  }
+  const auto add = [&](std::vector<std::string> lines) {
+    differences.data.insert(differences.data.end(), lines.begin(), lines.end());
+  };
+  add(data_differences("data.train", run->train, facts.train));
+  if (differences.data.empty()) return differences;
+  add(file_differences(run->model, facts.model));
+  add(config_differences(run->config, job, ConfigPart::data));  // may be why
   return differences;
 }
 
@@ -199,15 +205,25 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
                                         to_string(start.job.optimizer.type));
   const bool partial = start.job.checkpoint.partial_restore;
   std::vector<std::string> problems = partial ? plan.conflicts : plan.problems(RestorePlan::Extra::include);
-  for (std::string& p : differences_of_run(start.job, facts, *manifest_)) problems.push_back(std::move(p));
+  const RunDifferences of_run = differences_of_run(start.job, facts, *manifest_);
+  problems.insert(problems.end(), of_run.order.begin(), of_run.order.end());
+  if (start.allow_other_data) {
+    other_data_ = of_run.data;
+  } else {
+    problems.insert(problems.end(), of_run.data.begin(), of_run.data.end());
+  }
   const std::vector<std::string> of_model = differences_of_model(start.job, *manifest_, plan);
   if (!partial) problems.insert(problems.end(), of_model.begin(), of_model.end());
-  refuse(
-      path_, "the job, which cannot resume", problems,
-      plan.missing.empty() || partial
-          ? "nothing was restored; use the config it was made with, or start a new run in another job.run_dir"
-          : "nothing was restored; use the config it was made with, start a new run in another job.run_dir, "
-            "or give missing variables initial values with checkpoint.partial_restore: true");
+  std::string advice = "nothing was restored; use the config it was made with";
+  advice += plan.missing.empty() || partial
+                ? ", or start a new run in another job.run_dir"
+                : ", start a new run in another job.run_dir, or give missing variables "
+                  "initial values with checkpoint.partial_restore: true";
+  if (!of_run.data.empty() && !start.allow_other_data)
+    advice += "; --allow-other-data goes on with the data as they are now";
+  refuse(path_, "the job, which cannot resume", problems, advice.c_str());
+  for (const std::string& line : other_data_)
+    warnings_.push_back(line + "; the run goes on with it (--allow-other-data), and LINEAGE says so");
   if (plan.found.empty()) {
     fail(ErrorKind::checkpoint,
          "checkpoint {} has none of the model's variables: there is nothing to go on from; use the config "

@@ -42,6 +42,8 @@ class StartValues {
   // For the header of the run, and for standard error: what is not as the user may take for granted.
   const std::vector<std::string>& notes() const { return notes_; }
   const std::vector<std::string>& warnings() const { return warnings_; }
+  // What data.train is not that it was, where the run goes on all the same.
+  const std::vector<std::string>& other_data() const { return other_data_; }
 
  private:
   void plan_resume(const StartPacket& start, const ModelFacts& facts);
@@ -57,7 +59,7 @@ class StartValues {
   bool is_resumed_ = false;           // the run goes on from it; else it is a warm start's
   std::set<std::string> missing_;     // resumed: by the names in the checkpoint
   WarmStart warm_start_;
-  std::vector<std::string> notes_, warnings_;
+  std::vector<std::string> notes_, warnings_, other_data_;
 };
 
 }  // namespace varscope

@@ -83,7 +83,9 @@ std::string go_on_command(const std::vector<std::string>& words, const std::stri
   for (const std::string& word : words) {
     const bool was_its_value = after_resume && !resumed_from.empty() && word == resumed_from;
     after_resume = word == "--resume";
-    if (word == "--fresh" || word == "--resume" || word.starts_with("--resume=") || was_its_value) continue;
+    if (word == "--fresh" || word == "--allow-other-data" || word == "--resume" ||
+        word.starts_with("--resume=") || was_its_value)
+      continue;
     if (is_mpi && word == ":") add("--resume");
     add(shell_word(word));
   }

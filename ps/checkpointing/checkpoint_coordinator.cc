@@ -15,7 +15,8 @@ namespace varscope {
 CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config,
                                              Manifest base, std::string start_id,
                                              std::vector<ServerId> writers, Clock first,
-                                             RunObserver& observer, const std::string& resumed_from)
+                                             RunObserver& observer, const std::string& resumed_from,
+                                             const std::vector<std::string>& lineage)
     : fs_(fs),
       dir_(std::move(dir)),
       config_(config),
@@ -33,6 +34,7 @@ CheckpointCoordinator::CheckpointCoordinator(Fs& fs, std::string dir, const Chec
   } else {
     directory_.go_on_from(path, first.value, base_.run_id);
   }
+  for (const std::string& line : lineage) directory_.record(line);
   // What the run knew of its quality when it stopped.
   std::string unreadable;
   if (auto evaluation = read_evaluation(fs_, path, &unreadable)) evaluations_[evaluation->step] = *evaluation;

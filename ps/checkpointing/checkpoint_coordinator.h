@@ -29,10 +29,11 @@ class CheckpointCoordinator {
   // `base` has everything that is the same for all checkpoints of this run; all servers are `writers`. Takes
   // the directory's lock, sweeps it, and sets checkpoints of steps after `first` aside, as LINEAGE then says:
   // the run goes another way from here. `resumed_from`: the checkpoint's path, where it is none of `dir`;
-  // then those that a later resume would take for this run's own go aside, too.
+  // then those that a later resume would take for this run's own go aside, too. `lineage`: lines to record.
   CheckpointCoordinator(Fs& fs, std::string dir, const CheckpointConfig& config, Manifest base,
                         std::string start_id, std::vector<ServerId> writers, Clock first,
-                        RunObserver& observer, const std::string& resumed_from = "");
+                        RunObserver& observer, const std::string& resumed_from = "",
+                        const std::vector<std::string>& lineage = {});
   ~CheckpointCoordinator();
   CheckpointCoordinator(const CheckpointCoordinator&) = delete;
   CheckpointCoordinator& operator=(const CheckpointCoordinator&) = delete;

@@ -5,14 +5,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numeric>
 
 #include "common/base/error.h"
 #include "common/base/text.h"
 #include "common/config/utf8.h"
 #include "worker/data/csv_reader.h"
-#include "worker/data/split.h"
-#include "worker/data/table.h"
+#include "worker/data/table_builder.h"
+#include "worker/data/table_cache.h"
 
 namespace varscope {
 namespace {
@@ -35,20 +34,18 @@ std::vector<std::string> names_of(const CsvRecord& record) {
   return names;
 }
 
-std::vector<std::int64_t> rows_between(std::int64_t begin, std::int64_t end) {
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(std::max<std::int64_t>(0, end - begin)));
-  std::iota(rows.begin(), rows.end(), begin);
-  return rows;
-}
-
 // What a column without a name is called.
 std::string number_name(std::size_t column) { return fmt::format("column {}", column); }
 
 class CsvTable : public RowStream {
  public:
-  CsvTable(const CsvSource& source, const SourceContext& context)
-      : source_(source), context_(context), files_(files_of(source.files, context.root)) {
-    source_ = as_in_train(source_, context.train);
+  // `source` as as_in_train() gives it. `folder`: TableBuilder's.
+  CsvTable(const CsvSource& source, const SourceContext& context, const std::filesystem::path& folder = {})
+      : source_(source),
+        context_(context),
+        folder_(folder),
+        files_(files_of(source.files, context.root)),
+        progress_(context_, files_) {
     delimiter_ = delimiter_of(source_.delimiter);
     const ConfigNode& header = source_.header;
     has_header_ = header.is_scalar() && header.scalar == "true";
@@ -59,7 +56,7 @@ class CsvTable : public RowStream {
       fail(ErrorKind::config, "from is {}, to is {}: nothing is between", source.from, source.to);
   }
 
-  std::unique_ptr<Dataset> open() {
+  std::unique_ptr<TableDataset> open() {
     while (read_record()) {
     }
     if (!builder_) fail(ErrorKind::data, "{}: has no records", files_.front().string());
@@ -73,13 +70,12 @@ class CsvTable : public RowStream {
     const auto at = [&](double share) {
       return static_cast<std::int64_t>(std::floor(share * static_cast<double>(n)));
     };
-    const std::vector<std::int64_t> all_rows = rows_between(at(source_.from), at(source_.to));
-    std::vector<std::int64_t> rows = all_rows;
+    RowSelection rows{.begin = at(source_.from), .end = at(source_.to)};
     if (context_.split) {
-      rows = samples_of_part(*context_.split, context_.position, std::ssize(all_rows));
-      for (std::int64_t& row : rows) row += at(source_.from);
+      rows.part.emplace(*context_.split, context_.position);
+      rows.part->require_some(rows.end - rows.begin);
     }
-    return builder_->build(rows, all_rows, std::move(left_out_));
+    return builder_->build(rows, std::move(left_out_));
   }
 
   std::unique_ptr<Dataset> next(std::int64_t most, std::span<const std::string> keep,
@@ -97,8 +93,7 @@ class CsvTable : public RowStream {
       }
     }
     if (!builder_ || builder_->size() == 0) return nullptr;
-    const std::vector<std::int64_t> rows = rows_between(0, builder_->size());
-    return builder_->build(rows, rows, {});
+    return builder_->build({}, {});
   }
   std::int64_t n_left_out() const override { return left_out_.n; }
 
@@ -113,8 +108,10 @@ class CsvTable : public RowStream {
       }
       if (!reader_->next(record_)) {
         reader_.reset();
+        progress_.end_of_file();
         continue;
       }
+      progress_.at(reader_->n_read());
       if (std::exchange(is_first_, false) && has_header_) {
         take_header(*reader_, record_);
         continue;
@@ -177,7 +174,8 @@ class CsvTable : public RowStream {
         fail(ErrorKind::config,
              "schema: missing; it says which column is the label: schema: {{label: {{column: {}}}}}",
              header_.back());
-      builder_.emplace(resolve_schema(*source_.schema, header_, nameless_), false);
+      builder_.emplace(resolve_schema(*source_.schema, header_, nameless_), false,
+                       TableBuilder::WithoutWeight::left_out, folder_);
       return;
     }
     TableSchema schema = schema_from_json(context_.schema);
@@ -195,7 +193,8 @@ class CsvTable : public RowStream {
     schema_ = schema;
     builder_.emplace(
         std::move(schema), true,
-        context_.may_lack_labels ? TableBuilder::WithoutWeight::kept : TableBuilder::WithoutWeight::left_out);
+        context_.may_lack_labels ? TableBuilder::WithoutWeight::kept : TableBuilder::WithoutWeight::left_out,
+        folder_);
   }
 
   bool has(const TableColumn& c) const { return std::ranges::find(header_, c.name) != header_.end(); }
@@ -272,8 +271,10 @@ class CsvTable : public RowStream {
 
   CsvSource source_;
   SourceContext context_;
+  std::filesystem::path folder_;
   char delimiter_ = ',';
   std::vector<std::filesystem::path> files_;
+  ReadingProgress progress_;
   bool has_header_ = true;
   std::vector<std::string> header_;
   std::vector<std::int64_t> nameless_;  // columns to which the header gives no name
@@ -328,11 +329,14 @@ CsvSource as_in_train(CsvSource source, const DataSourceConfig* train) {
 }
 
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context) {
-  return CsvTable(source, context).open();
+  const CsvSource complete = as_in_train(source, context.train);
+  return open_table(
+      {table_keys("csv", dump_keys(complete), context), files_of(source.files, context.root)}, context,
+      [&](const std::filesystem::path& folder) { return CsvTable(complete, context, folder).open(); });
 }
 
 std::unique_ptr<RowStream> stream_csv(const CsvSource& source, const SourceContext& context) {
-  return std::make_unique<CsvTable>(source, context);
+  return std::make_unique<CsvTable>(as_in_train(source, context.train), context);
 }
 
 }  // namespace varscope

@@ -43,6 +43,7 @@ class CsvReader {
   // closed, a record of more than kMostRecordBytes.
   bool next(CsvRecord& record);
   const std::string& name() const { return name_; }
+  std::uint64_t n_read() const { return file_.n_read(); }  // bytes of the file
   TextPlace place(const CsvRecord& record, std::size_t cell) const;
 
   static constexpr std::size_t kMostRecordBytes = std::size_t{1} << 24;

@@ -4,11 +4,13 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/data_identity.h"
 #include "common/base/tensor.h"
 #include "worker/data/batch.h"
+#include "worker/data/data_files.h"
 
 namespace varscope {
 
@@ -68,6 +70,9 @@ class Dataset {
   virtual bool knows_classes() const { return true; }
   // Of memory that grows with the samples.
   virtual std::int64_t n_bytes() const { return 0; }
+  // What the samples were read from, where the source names files.
+  virtual const std::vector<DataFile>& files() const { return files_; }
+  void set_files(std::vector<DataFile> files) { files_ = std::move(files); }
   std::int64_t labels_per_sample() const { return label_shape().n_elements(); }
 
   // Row i of all arrays becomes sample indices[i]. Numbers: float32 or float64, ids: int32, classes: int32.
@@ -86,6 +91,7 @@ class Dataset {
 
  private:
   static inline const Shape kOneLabel;
+  std::vector<DataFile> files_;
 };
 
 // Images kept as bytes, converted to byte / 255 while filling.

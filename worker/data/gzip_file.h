@@ -33,6 +33,7 @@ class GzipReader {
   GzipReader(const GzipReader&) = delete;
   GzipReader& operator=(const GzipReader&) = delete;
   const std::string& name() const { return name_; }
+  std::uint64_t n_read() const { return n_read_; }  // bytes of the file, packed as it is
   // Fills `out` as far as the file reaches; returns the count. All checksums have been checked when it
   // returns less than it was asked for.
   std::size_t read(std::span<std::uint8_t> out);

@@ -194,6 +194,16 @@ std::unique_ptr<Dataset> open_part(const DataSourceConfig& source, const SourceC
 
 }  // namespace
 
+namespace {
+
+std::vector<DataFile> read_data_files(const DataSourceConfig& source) {
+  std::vector<DataFile> files;
+  for (const std::filesystem::path& file : named_files(source)) files.push_back(read_data_file(file));
+  return files;
+}
+
+}  // namespace
+
 std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const SourceContext& context) {
   if (context.split) check_can_be_split(source);
   if (context.train != nullptr) check_test_source(source, *context.train);
@@ -211,7 +221,9 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
   for (const Opener& o : openers()) {
     if (o.name != source.type()) continue;
     // A table parts itself: its constants are those of the part that is trained on.
-    return context.split && !is_table(source) ? open_part(found, placed, o.open) : o.open(found, placed);
+    auto data = context.split && !is_table(source) ? open_part(found, placed, o.open) : o.open(found, placed);
+    if (data->files().empty()) data->set_files(read_data_files(found));
+    return data;
   }
   fail(ErrorKind::config, "data sources of type {} cannot be opened: give add_source_type its function",
        source.type());

@@ -13,6 +13,12 @@
 
 namespace varscope {
 
+// Where tables that are read from text are kept (data/table_cache.h).
+struct CacheConfig {
+  std::filesystem::path folder = {};  // empty: nowhere
+  std::int64_t least_bytes = 0;       // of text, for which it is worth it
+};
+
 // What a source is opened with, besides its keys. Borrowed for the call.
 struct SourceContext {
   DataSplit position = DataSplit::train;     // data.train or data.test; of a split: the part
@@ -23,6 +29,8 @@ struct SourceContext {
   std::optional<SplitConfig> split = {};     // the source is that of both parts
   std::string schema = {};                   // Dataset::schema() of the training data; empty: these are them
   std::filesystem::path config_folder = {};  // where files are searched before `root`; empty: nowhere else
+  CacheConfig cache = {};
+  std::function<void(const std::string&)> tell = {};  // gets a line at times, while much is read
 };
 
 using OpenSource = std::function<std::unique_ptr<Dataset>(const DataSourceConfig&, const SourceContext&)>;

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "common/base/error.h"
-#include "common/base/philox.h"
 
 namespace varscope {
 namespace {
@@ -58,17 +57,26 @@ class SomeOf final : public Dataset {
 
 }  // namespace
 
+PartOfSplit::PartOfSplit(const SplitConfig& split, DataSplit part)
+    : random_(static_cast<std::uint64_t>(split.seed), RandomPurpose::split, 0),
+      test_(split.test),
+      is_test_(part == DataSplit::test) {}
+
+void PartOfSplit::require_some(std::int64_t n) const {
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (has(i)) return;
+  }
+  fail(ErrorKind::data,
+       "data.split with test: {} leaves none of {} samples to {}; choose another share or seed", test_, n,
+       is_test_ ? "evaluate" : "train on");
+}
+
 std::vector<std::int64_t> samples_of_part(const SplitConfig& split, DataSplit part, std::int64_t n) {
-  const RandomStream random(static_cast<std::uint64_t>(split.seed), RandomPurpose::split, 0);
+  const PartOfSplit chosen(split, part);
+  chosen.require_some(n);
   std::vector<std::int64_t> samples;
   for (std::int64_t i = 0; i < n; ++i) {
-    const bool is_test = random.uniform(static_cast<std::uint64_t>(i)) < split.test;
-    if (is_test == (part == DataSplit::test)) samples.push_back(i);
-  }
-  if (samples.empty()) {
-    fail(ErrorKind::data,
-         "data.split with test: {} leaves none of {} samples to {}; choose another share or seed", split.test,
-         n, part == DataSplit::test ? "evaluate" : "train on");
+    if (chosen.has(i)) samples.push_back(i);
   }
   return samples;
 }

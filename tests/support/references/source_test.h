@@ -62,6 +62,7 @@ class SourceTest : public ::testing::Test {
     std::vector<double> values;
     for (std::int64_t i = 0; i < x.n_elements(); ++i) {
       values.push_back(x.dtype() == DType::int32     ? x.data<std::int32_t>()[i]
+                       : x.dtype() == DType::int64   ? static_cast<double>(x.data<std::int64_t>()[i])
                        : x.dtype() == DType::float32 ? static_cast<double>(x.data<float>()[i])
                                                      : x.data<double>()[i]);
     }
