@@ -1,10 +1,10 @@
 // Reading, training and predicting beside what bounds them, in the same run (docs/performance.md, P12 to
-// P15):
+// P16):
 //   data [--mib N] [--trials N] [--smoke]
 // P12, P13: text of numbers as CSV and as libsvm, parsed by one thread, over finding its line ends with
 // memchr; beside pandas, LightGBM and scikit-learn where Python has them. P14: logistic regression on a9a
 // over PyTorch with one thread, where VARSCOPE_DATA and PyTorch are there. P15: predicting with a perceptron
-// over the same matrix products alone.
+// over the same matrix products alone. P16: training from a kept table over training from memory.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -131,6 +131,35 @@ void measure_text(const Options& options, const std::string& name, const std::st
   std::fflush(stdout);
 }
 
+// Training from the kept table over training from memory, in pairs of jobs.
+void measure_cache(const Options& options, const std::string& text) {
+  const ScratchDir dir;
+  std::ofstream(dir / "rows.csv") << text;
+  std::ofstream(dir / "job.yaml")
+      << "job: {name: b}\ndata: {train: {type: csv, files: rows.csv, schema: {label: {column: y}}}}\n"
+         "model: {loss: sigmoid_cross_entropy, layers: [{type: dense, units: 1}]}\n"
+         "train: {batch: 128, metrics: []}\ncheckpoint: {at_end: false}\n";
+  const auto speed = [&](const std::string& cache, int take) {
+    const std::string run = fmt::format("{}-{}", cache == "none" ? "memory" : "cache", take);
+    run_command({options.program, "train", dir / "job.yaml", "--set", "job.run_dir=" + dir / run, "--set",
+                 "data.cache=" + cache, "--set", fmt::format("train.epochs={}", options.smoke ? 1 : 5)},
+                dir / "output");
+    return speed_in(dir / (run + "/metrics.jsonl"));
+  };
+  speed(dir / "cache", 0);  // makes the table
+  std::vector<double> speeds, ratios;
+  for (int i = 1; i <= options.trials; ++i) {
+    const double memory = speed("none", i);
+    speeds.push_back(speed(dir / "cache", i));
+    ratios.push_back(speeds.back() / memory);
+  }
+  const Spread kept = Spread::of(speeds), ratio = Spread::of(ratios);
+  fmt::print("cache    {:>8.0f} rows/s   {:.3f} [{:.3f} .. {:.3f}] of training from memory\n", kept.median,
+             ratio.median, ratio.min, ratio.max);
+  require_positive("cache", kept);
+  std::fflush(stdout);
+}
+
 void measure_a9a(const Options& options) {
   const char* data = std::getenv("VARSCOPE_DATA");
   if (data == nullptr || !fs::exists(fs::path(data) / "a9a")) {
@@ -224,6 +253,7 @@ int main_of(int argc, char** argv) {
   const auto bytes = static_cast<std::size_t>(options.mib) << 20U;
   measure_text(options, "csv", csv_text(bytes), ", schema: {label: {column: y}}");
   measure_text(options, "libsvm", libsvm_text(bytes), "");
+  measure_cache(options, csv_text(bytes));
   measure_predict(options);
   measure_a9a(options);
   return 0;

@@ -373,7 +373,12 @@ class CommandLine {
          "--temperature", generate_.temperature,
          "With --generate: 1 draws by the model's probabilities, less is more likely words, 0 the likeliest "
          "(default: 1)")
-        ->check(CLI::NonNegativeNumber)
+        ->check(CLI::Range(0.0, 1e6))
+        ->check([](const std::string& text) {  // of which NaN is no part, though no bound excludes it
+          return text.find_first_of("nN") == std::string::npos
+                     ? ""
+                     : "expected a number from 0 to 1000000, got " + text;
+        })
         ->needs(words);
     c->add_option("--seed", generate_.seed, "With --generate: of the draws (default: 1)")
         ->check(CLI::NonNegativeNumber)

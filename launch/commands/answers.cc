@@ -220,10 +220,15 @@ AnswerWriter::AnswerWriter(Fs& fs, const std::string& out, AnswerFormat format, 
                     std::move(columns));
     return;
   }
-  file_.emplace(fs, out);
   const std::vector<std::string> own = answers.header();
   header_.insert(header_.end(), own.begin(), own.end());
   for (const Extra& extra : extras) header_.insert(header_.end(), extra.columns.begin(), extra.columns.end());
+  for (const std::string& name : keep) {
+    if (std::ranges::count(header_, name) > 1)
+      fail(ErrorKind::config,
+           "--keep {}: two columns of the answers would be called so; rename it in the file", name);
+  }
+  file_.emplace(fs, out);
   if (format == AnswerFormat::csv) file_->write(csv_line(header_));
 }
 

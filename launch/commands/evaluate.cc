@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -20,6 +21,7 @@
 #include "launch/observe/metrics_file.h"
 #include "launch/observe/output.h"
 #include "launch/observe/run_records.h"
+#include "worker/data/find_files.h"
 #include "worker/kernels/blas.h"
 #include "worker/train/evaluator.h"
 
@@ -90,6 +92,9 @@ Evaluated of_run(const EvaluateOptions& options) {
   }
   Evaluated e{.job = load_config(file.string(), options.overrides)};
   require_test(e.job);
+  // What --set names is here; the record names the files of the run with their folders.
+  if (e.job.data.test)
+    e.job.data.test = find_files(*e.job.data.test, std::vector{fs::current_path()}, MissingFile::stays);
   PosixFs real;
   const bool is_run = fs::absolute(options.path).lexically_normal() == file.parent_path() ||
                       fs::absolute(options.path).lexically_normal() == file.parent_path() / "";

@@ -53,6 +53,9 @@ ArraySchema array_schema_of(const SavedModel& model) {
   return schema;
 }
 
+// "-" is standard input.
+std::string input_file(const std::string& in) { return in == "-" ? "/dev/stdin" : in; }
+
 std::unique_ptr<RowStream> open_input(const SavedModel& model, const std::string& file) {
   if (!std::filesystem::exists(file)) fail(ErrorKind::data, "--in {}: no such file", file);
   const DataSourceConfig& train = model.job.data.train;
@@ -233,6 +236,13 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   FoundCheckpoint found = find_checkpoint(fs, options.model);
   const Manifest manifest = found.manifest ? *found.manifest : load_manifest(fs, found.path).manifest;
   SavedModel model = model_of(options, found.path, manifest);
+  if (model.job.data.train.get<TextSource>() != nullptr) {
+    fail(
+        ErrorKind::config,
+        "--in {}: a model of texts does not answer rows, it goes on with words: varscope predict {} --generate 20 "
+        "--prompt \"...\"",
+        options.in, options.model);
+  }
   set_blas_threads(static_cast<int>(model.job.cluster.blas_threads));
   DataFacts facts = model.facts;
   const LoadedModel loaded =
@@ -253,10 +263,11 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   extras.reserve(fetched.size() + 1);
   for (const Fetched& f : fetched) extras.push_back({f.name, f.columns});
   if (gradients) extras.push_back({"gradients", gradients->header()});
-  const auto stream = open_input(model, options.in);
+  const std::string in = input_file(options.in);
+  const auto stream = open_input(model, in);
   const std::string out = options.out == "-" ? "/dev/stdout" : options.out;
   std::error_code ignored;
-  if (std::filesystem::is_regular_file(out, ignored) && std::filesystem::equivalent(out, options.in, ignored))
+  if (std::filesystem::is_regular_file(out, ignored) && std::filesystem::equivalent(out, in, ignored))
     fail(ErrorKind::config, "--out {}: is the file that is read; its rows would be lost: name another one",
          options.out);
   const ResultTo words = result_beside(out);
@@ -320,8 +331,8 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
         "some rows have no answer, or one that the model does not know: there are no metrics");
   warn(warnings);
   std::string text =
-      fmt::format("{}: {} rows by {} (step {})\n", options.out == "-" ? "standard output" : options.out,
-                  with_commas(n_rows), loaded.path(), loaded.step());
+      fmt::format("{}: {} row{} by {} (step {})\n", options.out == "-" ? "standard output" : options.out,
+                  with_commas(n_rows), n_rows == 1 ? "" : "s", loaded.path(), loaded.step());
   if (!lacks_answers && sums.sums.samples > 0 && (!evaluation.has_weights || sums.sums.weight > 0)) {
     text += fmt::format("  loss          {}\n", figure(sums.sums.loss / sums.sums.total()));
     for (const MetricValue& v : metric_values(evaluation, sums.sums, sums.counts, sums.reals, sums.scores)) {

@@ -77,7 +77,7 @@ bool is_idx(const DataSourceConfig& source) { return source.get<IdxSource>() != 
 // Both graphs, and what follows from their variables.
 std::vector<std::string> check_model(const JobConfig& job, const LayerRegistry& layers, const Shape& image) {
   WorkerModel model;
-  check_test_source(job);
+  check_sources(job);
   const std::optional<DataFacts> train = facts_without_data(job, job.data.train, image);
   if (!train) return {};
   std::optional<DataFacts> test;

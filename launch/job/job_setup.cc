@@ -194,15 +194,21 @@ std::filesystem::path config_folder(const JobConfig& job) {
   return folder.empty() ? "." : folder;
 }
 
-// Adds the place of the source in the config to what `work` throws.
+// Adds the place in the config to what `work` throws: that of the source, unless the text begins with one, as
+// of a key that was bound without a file's name (":3:14: ").
 template <class Work>
 auto at_source(const JobConfig& job, const char* path, Work work) {
   try {
     return work();
   } catch (const Error& e) {
     const ConfigNode* node = job.root.find_path(path);
-    const std::string position = node == nullptr ? job.file + ": " : position_of(node->mark, job.file);
-    throw Error(e.kind(), fmt::format("{}{}: {}", position, path, e.what()), e.where());
+    std::string position = node == nullptr ? job.file + ": " : position_of(node->mark, job.file),
+                text = e.what();
+    if (const std::size_t end = text.find(": "); text.starts_with(':') && end != std::string::npos) {
+      position = job.file + text.substr(0, end + 2);
+      text.erase(0, end + 2);
+    }
+    throw Error(e.kind(), fmt::format("{}{}: {}", position, path, text), e.where());
   }
 }
 
@@ -266,8 +272,13 @@ std::vector<std::filesystem::path> table_files(const JobConfig& job, const CsvSo
   return files_of(found.get<CsvSource>()->files, {});
 }
 
-void check_test_source(const JobConfig& job) {
-  if (job.data.test) at_source(job, "data.test", [&] { check_test_source(*job.data.test, job.data.train); });
+void check_sources(const JobConfig& job) {
+  at_source(job, "data.train", [&] { check_source(job.data.train); });
+  if (!job.data.test) return;
+  at_source(job, "data.test", [&] {
+    check_test_source(*job.data.test, job.data.train);
+    check_source(*job.data.test, &job.data.train);
+  });
 }
 
 void check_test_data(const JobConfig& job, const DataFacts& train, const DataFacts& test) {

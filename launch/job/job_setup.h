@@ -76,9 +76,10 @@ std::vector<std::filesystem::path> table_files(const JobConfig& job, const CsvSo
 // job has the directory, Error(io).
 void set_earlier_run_aside(Fs& fs, const JobConfig& job);
 
+// What is wrong with the keys of data.train and data.test, whatever the data are. Throws Error(config) there.
+void check_sources(const JobConfig& job);
 // data.test must be data for the model of data.train; what would else be found at the first evaluation, after
-// an epoch of training. Throw Error(config) at data.test: of what the config says, of what the data are.
-void check_test_source(const JobConfig& job);
+// an epoch of training. Throws Error(config) at data.test.
 void check_test_data(const JobConfig& job, const DataFacts& train, const DataFacts& test);
 // Throws Error(config) for classes of data.test that the model has no outputs for. A label that data.train
 // just does not show is fine.

@@ -47,9 +47,9 @@ std::optional<ComparedRun> compared_run(const Manifest& manifest);
 std::vector<std::string> data_differences(const std::string& key, const DataIdentity& before,
                                           const DataIdentity& now);
 
-// Which files of data.train have other bytes than they had, a line each: "data.train: a.csv: 120 bytes, XXH3 ... in the
-// checkpoint's run; 130 bytes, XXH3 ... now". Of the texts of launch/job/saved_model.h; empty where one of the two
-// does not say it.
+// Which files of data.train have other bytes than they had, a line each: "data.train: a.csv: 120 bytes, XXH3
+// ... in the checkpoint's run; 130 bytes, XXH3 ... now". Of the texts of launch/job/saved_model.h; empty
+// where one of the two does not say it.
 std::vector<std::string> file_differences(const std::string& model_before, const std::string& model_now);
 
 // Where they are not what they were: "train.shuffle: true in the checkpoint's run, false now", a line each,

@@ -240,7 +240,12 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
   const std::optional<ComparedRun> saved = compared_run(*manifest_);
   if (!saved) return;
   for (const std::string& line : of_model) warnings_.push_back(line + "; the values are of another model");
-  for (const std::string& line : data_differences("data.test", saved->test, facts.test))
+  std::vector<std::string> of_test = data_differences("data.test", saved->test, facts.test);
+  if (saved->test.is_known() && facts.test.is_known() && saved->test.samples != facts.test.samples) {
+    of_test.push_back(fmt::format("data.test: {} samples in the checkpoint's run, {} now",
+                                  saved->test.samples, facts.test.samples));
+  }
+  for (const std::string& line : of_test)
     warnings_.push_back(line + "; evaluations are not to be compared with earlier ones");
   for (const std::string& line : config_differences(saved->config, start.job, ConfigPart::training))
     warnings_.push_back(line + "; the bits will differ from those of a run that was not changed");

@@ -171,6 +171,40 @@ TEST(CheckedWithoutData, ABatchThatIsTooSmallForItsLogicalWorkers) {
             "40\n");
 }
 
+// Keys of a table, whatever its files hold.
+const Mistake kTableMistakes[] = {
+    {"Transform", "data.train.schema.features.x.transform=standardise",
+     ": data.train: schema.features.x.transform: expected one of none, log1p, standardize, min_max, got "
+     "\"standardise\"; did you mean \"standardize\"?"},
+    {"Hash", "data.train.schema.features.x.hash=-1",
+     "schema.features.x.hash: -1 is out of range; allowed: 0 to 16777216 (ids)"},
+    {"Key", "data.train.schema.features.x.transforms=log1p",
+     "schema.features.x.transforms: unknown key; did you mean \"transform\"?"},
+    {"Columns", "data.train.schema.features.x.columns=[]", "schema.features.x.columns: names no column"},
+    {"Label", "data.train.schema.label.type=number",
+     "numbers have no classes; remove it, or say type: class"},
+    {"Range", "data.train.to=0", "data.train.to: 0 is out of range"},
+    {"Header", "data.train.header=yes please", "header: expected true, false or a list of names"},
+    {"Delimiter", "data.train.delimiter=ab", "delimiter: expected one character, or tab"},
+};
+class TableCheckedWithoutData : public ::testing::TestWithParam<Mistake> {};
+
+TEST_P(TableCheckedWithoutData, IsRefusedBeforeAnyFileIsRead) {
+  const ScratchDir dir;
+  const std::string file = job_file(
+      dir, kDenseLayers,
+      "data: {train: {type: csv, files: nowhere.csv, schema: {label: {column: y, classes: [a, b]}, features: "
+      "{x: {columns: 'a..c'}}}}}");
+  const Ended fine = run(varscope({"config", file}));
+  EXPECT_EQ(fine.code, 0) << fine.all();
+  const Ended checked = run(varscope(Args{"config", file} + set({GetParam().set})));
+  EXPECT_EQ(checked.code, 2) << checked.all();
+  EXPECT_THAT(checked.err, HasSubstr(GetParam().words));
+  EXPECT_THAT(checked.err, HasSubstr("data.train")) << "where";
+}
+INSTANTIATE_TEST_SUITE_P(All, TableCheckedWithoutData, ::testing::ValuesIn(kTableMistakes),
+                         [](const auto& info) { return std::string(info.param.name); });
+
 // --- explanations
 
 TEST(Explain, PrintsOneSectionOnly) {

@@ -190,7 +190,7 @@ TEST_F(Files, AnEditedTrainingTextIsNotGoneOnWith) {
   for (const Command& c : {varscope(to_step(8, {"--resume"})), mpirun(3, to_step(8, {"--resume"}))}) {
     refused(
         c, 4,
-        {"does not fit the job, which cannot resume (1 difference)",
+        {"does not fit the job, which cannot resume (2 differences)",
          "data.train: other samples or labels than in the checkpoint's run, though as many: the files were "
          "edited, or are others (XXH3 ",
          "nothing was restored"});

@@ -202,6 +202,17 @@ TEST_F(Predict, WritesJsonToStandardOutputAndNothingElseThere) {
   EXPECT_THAT(e.err, HasSubstr("standard output: 2 rows by "));
 }
 
+TEST_F(Predict, ReadsStandardInput) {
+  write_text(dir / "in.csv", unlabelled({rows_[0]}));
+  const std::string predict = fmt::format("'{}' predict '{}'", VARSCOPE_BINARY, dir / "run");
+  const auto of = [&](const std::string& in, const std::string& out) {
+    const std::string line = predict + " --in " + in + " --out '" + dir / out + "'";
+    EXPECT_EQ(std::system(line.c_str()), 0) << line;
+    return read_text(dir / out);
+  };
+  EXPECT_EQ(of("- < '" + dir / "in.csv" + "'", "a.csv"), of("'" + dir / "in.csv" + "'", "b.csv"));
+}
+
 TEST_F(Predict, MistakesAreToldAndLeaveNoFile) {
   const auto told = [&](const std::string& text, const Args& more, int code) {
     write_text(dir / "in.csv", text);
@@ -220,6 +231,9 @@ TEST_F(Predict, MistakesAreToldAndLeaveNoFile) {
               HasSubstr("--outputs values: this model has classes, probabilities, logits"));
   EXPECT_THAT(told("a,w\n1,x\n", {"--set", "train.batch=3"}, 2),
               HasSubstr("--set changes keys of a config: name the config"));
+  EXPECT_THAT(
+      told("class,a,w\nc,1,x\n", {"--keep", "class"}, 2),
+      HasSubstr("--keep class: two columns of the answers would be called so; rename it in the file"));
   EXPECT_THAT(predict({"--in", dir / "none.csv"}).err, HasSubstr("none.csv: no such file"));
   EXPECT_THAT(predict({"--in", dir / "labelled.csv", "--out", dir / "x.parquet"}).err,
               HasSubstr("predictions are written as .csv or .jsonl, .npy or .npz"));
@@ -363,7 +377,14 @@ TEST(PredictText, IsRefusedWithTheReason) {
   ASSERT_EQ(run(varscope(Args{"train", dir / "job.yaml"} + set({"job.run_dir=" + (dir / "run")}))).code, 0);
   const Ended e = run(varscope({"predict", dir / "run", "--in", dir / "t"}));
   EXPECT_EQ(e.code, 2) << e.all();
-  EXPECT_THAT(e.err, HasSubstr("a language model) cannot predict rows"));
+  EXPECT_THAT(
+      e.err,
+      AllOf(HasSubstr("a model of texts does not answer rows, it goes on with words: varscope predict "),
+            HasSubstr("run --generate 20 --prompt \"...\"")));
+  const Ended nan =
+      run(varscope({"predict", dir / "run", "--generate", "3", "--prompt", "w1", "--temperature", "nan"}));
+  EXPECT_EQ(nan.code, 2) << nan.all();
+  EXPECT_THAT(nan.err, HasSubstr("--temperature: expected a number from 0 to 1000000, got nan"));
 }
 
 }  // namespace

@@ -37,6 +37,16 @@ std::vector<std::string> names_of(const CsvRecord& record) {
 // What a column without a name is called.
 std::string number_name(std::size_t column) { return fmt::format("column {}", column); }
 
+void check_keys(const CsvSource& source) {
+  delimiter_of(source.delimiter);
+  const ConfigNode& header = source.header;
+  if (header.is_list()) texts_of(header);
+  if (!header.is_list() && !(header.is_scalar() && (header.scalar == "true" || header.scalar == "false")))
+    fail(ErrorKind::config, "header: expected true, false or a list of names, got {}", header.describe());
+  if (!(source.from < source.to))
+    fail(ErrorKind::config, "from is {}, to is {}: nothing is between", source.from, source.to);
+}
+
 class CsvTable : public RowStream {
  public:
   // `source` as as_in_train() gives it. `folder`: TableBuilder's.
@@ -46,14 +56,11 @@ class CsvTable : public RowStream {
         folder_(folder),
         files_(files_of(source.files, context.root)),
         progress_(context_, files_) {
+    check_keys(source_);
     delimiter_ = delimiter_of(source_.delimiter);
     const ConfigNode& header = source_.header;
     has_header_ = header.is_scalar() && header.scalar == "true";
     if (header.is_list()) header_ = texts_of(header);
-    if (!has_header_ && !header.is_list() && !(header.is_scalar() && header.scalar == "false"))
-      fail(ErrorKind::config, "header: expected true, false or a list of names, got {}", header.describe());
-    if (!(source.from < source.to))
-      fail(ErrorKind::config, "from is {}, to is {}: nothing is between", source.from, source.to);
   }
 
   std::unique_ptr<TableDataset> open() {
@@ -326,6 +333,17 @@ CsvSource as_in_train(CsvSource source, const DataSourceConfig* train) {
   if (source.header.is_null() && keys != nullptr) source.header = keys->header;
   source.resolve(DataSplit::train);
   return source;
+}
+
+void check_csv(const CsvSource& source, const DataSourceConfig* train) {
+  const CsvSource complete = as_in_train(source, train);
+  check_keys(complete);
+  if (!source.schema && train == nullptr)
+    fail(ErrorKind::config,
+         "schema: missing; it says which column is the label: schema: {{label: {{column: NAME}}}}");
+  if (!source.schema) return;
+  check_schema(*source.schema,
+               complete.header.is_list() ? texts_of(complete.header) : std::vector<std::string>());
 }
 
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context) {

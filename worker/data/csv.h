@@ -21,6 +21,9 @@ char delimiter_of(const std::string& text);
 // What a table of data.test does not say is as in data.train; null: this is data.train.
 CsvSource as_in_train(CsvSource source, const DataSourceConfig* train);
 
+// What is wrong with the keys whatever the files hold. Throws Error(config). `train` as in as_in_train().
+void check_csv(const CsvSource& source, const DataSourceConfig* train);
+
 // Opens a table of comma separated text (docs/data.md). Throws Error(data), with file:line:column, for what
 // the keys do not let pass, Error(config) for keys that do not fit the table.
 std::unique_ptr<Dataset> open_csv(const CsvSource& source, const SourceContext& context);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/base/error.h"
+#include "common/base/text.h"
 #include "common/config/utf8.h"
 #include "worker/data/csv.h"
 #include "worker/data/csv_reader.h"
@@ -22,6 +23,8 @@ namespace varscope {
 namespace {
 
 constexpr std::int64_t kMostFeatures = 1 << 24;
+constexpr std::int64_t kMostDense =
+    100'000;  // features of an input of numbers: each has a column of the schema
 
 struct Feature {
   std::int64_t index = 0;  // from 0 on
@@ -290,6 +293,13 @@ class LibsvmTable {
   // What the training data are: a column for each feature, or one input whose ids are the features.
   void set_schema() {
     const std::int64_t n = source_.features > 0 ? source_.features : std::max<std::int64_t>(n_features_, 1);
+    if (!source_.bags && n > kMostDense) {
+      fail(
+          ErrorKind::config,
+          "{}: the rows have features up to {}, and all of a row as numbers would be {}; say bags: true: ids and "
+          "values, for a layer of type embedding",
+          files_.front().string(), n - 1 + source_.base, bytes_text(8 * n));
+    }
     TableInput& input = schema_.inputs.emplace_back();
     if (source_.bags) {
       input.is_category = input.is_bag = input.has_id_weights = true;

@@ -229,6 +229,10 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
        source.type());
 }
 
+void check_source(const DataSourceConfig& source, const DataSourceConfig* train) {
+  if (const auto* csv = source.get<CsvSource>()) check_csv(*csv, train);
+}
+
 void check_test_source(const DataSourceConfig& test, const DataSourceConfig& train) {
   const ArrayRules* of_arrays = array_rules(test);
   if (of_arrays != nullptr || array_rules(train) != nullptr)

@@ -67,6 +67,10 @@ bool needs_schema(const DataSourceConfig& test);
 // and is in neither, or Error(config) for a test source that does not go with the source of data.train.
 std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const SourceContext& context);
 
+// What is wrong with the keys of a built-in source, whatever its files hold. `train`: of data.test,
+// data.train; else null. Throws Error(config).
+void check_source(const DataSourceConfig& source, const DataSourceConfig* train = nullptr);
+
 // The folder in which data sets are searched: the environment's VARSCOPE_DATA, or "data".
 std::filesystem::path data_root();
 

@@ -10,8 +10,8 @@
 
 namespace varscope {
 
-// Which samples a part of a data set has. Sample i is of the test part where the uniform number of (seed, i) is
-// below split.test: a pure function, whatever else the data hold and whoever reads them. A value.
+// Which samples a part of a data set has. Sample i is of the test part where the uniform number of (seed, i)
+// is below split.test: a pure function, whatever else the data hold and whoever reads them. A value.
 class PartOfSplit {
  public:
   PartOfSplit(const SplitConfig& split, DataSplit part);
@@ -27,7 +27,8 @@ class PartOfSplit {
   bool is_test_;
 };
 
-// The numbers of the samples of [0, n) that a part has, rising. Throws Error(data) for a part without a sample.
+// The numbers of the samples of [0, n) that a part has, rising. Throws Error(data) for a part without a
+// sample.
 std::vector<std::int64_t> samples_of_part(const SplitConfig& split, DataSplit part, std::int64_t n);
 
 // These samples of a data set without sequences, in this order.

@@ -148,7 +148,7 @@ class KeptTable {
 
   std::unique_ptr<TableDataset> map(std::string& why) const {
     const Json all = read_description();
-    if (all.at("keys") != keys_) {
+    if (all.at("keys").get<std::string>() != keys_) {
       why = fmt::format("{} is of another table", folder_.string());
       return nullptr;
     }
@@ -165,7 +165,7 @@ class KeptTable {
     TableSchema schema = schema_from_json(all.at("schema").get<std::string>());
     const std::int64_t n = all.at("rows");
     TableColumns columns = TableColumns::open(schema, n, folder_);
-    if (columns.content().hex() != all.at("content")) {
+    if (columns.content().hex() != all.at("content").get<std::string>()) {
       why = fmt::format("the table in {} is damaged", folder_.string());
       return nullptr;
     }

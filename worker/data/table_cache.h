@@ -12,8 +12,8 @@
 
 namespace varscope {
 
-// What a text becomes: to be raised whenever the same files and keys give another table, so that what an older
-// program has kept is not taken for it.
+// What a text becomes: to be raised whenever the same files and keys give another table, so that what an
+// older program has kept is not taken for it.
 inline constexpr int kTableFormat = 1;
 
 // A table, by what it is made of.
@@ -25,11 +25,11 @@ struct TableRequest {
 // Reads the text. Its rows go to new files of this folder, or into memory where it is empty.
 using MakeTable = std::function<std::unique_ptr<TableDataset>(const std::filesystem::path& folder)>;
 
-// The table, as it is kept in a folder of cache.folder of the digest of its keys, or as `make` gives it, which
-// is then kept. What is kept is mapped: nothing is read twice, and memory does not grow with the rows. It is
-// checked whole: a table that is damaged, or whose files have other bytes now, is made anew. One process makes
-// it, under a lock (flock); others that want it wait. Where it cannot be kept, because of the disk or of
-// rights, the text is read into memory, and the table says so among its warnings().
+// The table, as it is kept in a folder of cache.folder of the digest of its keys, or as `make` gives it,
+// which is then kept. What is kept is mapped: nothing is read twice, and memory does not grow with the rows.
+// It is checked whole: a table that is damaged, or whose files have other bytes now, is made anew. One
+// process makes it, under a lock (flock); others that want it wait. Where it cannot be kept, because of the
+// disk or of rights, the text is read into memory, and the table says so among its warnings().
 //
 // Throws what `make` throws; Error(data) also for a file that changes while it is read.
 std::unique_ptr<TableDataset> open_table(const TableRequest& request, const SourceContext& context,
@@ -41,8 +41,8 @@ std::string table_keys(const char* type, const ConfigNode& source, const SourceC
 // Of a user: $XDG_CACHE_HOME/varscope, or ~/.cache/varscope; empty without a home.
 std::filesystem::path user_cache_folder();
 
-// Tells a user at times how far the reading of files has come, through context.tell: first after some seconds.
-// One thread.
+// Tells a user at times how far the reading of files has come, through context.tell: first after some
+// seconds. One thread.
 class ReadingProgress {
  public:
   // Borrows the context.

@@ -114,7 +114,7 @@ class Resolver {
       if (!used_.contains(index) && std::ranges::find(nameless_, index) == nameless_.end())
         input.columns.push_back({.name = header_[i], .index = index});
     }
-    if (input.columns.empty())
+    if (input.columns.empty() && !header_.empty())
       fail(ErrorKind::config, "schema: the table has no column with a name besides the label");
     return input;
   }
@@ -256,6 +256,11 @@ class Resolver {
   }
 
   void add(const std::string& name, const std::string& path, std::vector<TableColumn>& columns) {
+    if (header_.empty()) {  // any name may be one
+      columns.push_back({.name = name, .index = static_cast<std::int64_t>(used_.size())});
+      used_.emplace(columns.back().index, path);
+      return;
+    }
     std::int64_t first = 0, last = 0;
     const std::size_t dots = name.find("..");
     if (!find(name) && dots != std::string::npos) {
@@ -351,6 +356,10 @@ std::vector<InputSpec> TableInput::specs() const {
   return specs;
 }
 
+void check_schema(const TableSchemaKeys& keys, std::span<const std::string> header) {
+  Resolver(keys, header, {}).resolve();
+}
+
 TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header,
                            std::span<const std::int64_t> nameless) {
   return Resolver(keys, header, nameless).resolve();
@@ -424,6 +433,13 @@ std::string class_name(std::string_view cell) {
   cell = trimmed_cell(cell);
   const std::optional<double> number = number_in(cell);
   if (!number) return std::string(cell);
+  // Of whole numbers beyond 2^53 a double holds every second one, or fewer: ids that are next to each other.
+  constexpr double kMostExact = 0x1p53;
+  if (std::abs(*number) >= kMostExact && cell.find_first_of(".eE") == std::string_view::npos) {
+    const bool is_negative = cell.front() == '-';
+    cell.remove_prefix(cell.find_first_not_of("+-0"));
+    return (is_negative ? "-" : "") + std::string(cell);
+  }
   return fmt::format("{}", *number == 0 ? 0.0 : *number);
 }
 
@@ -438,7 +454,7 @@ const std::string& ClassNames::of(std::string_view cell) {
 void sort_classes(std::vector<std::string>& classes) {
   std::ranges::sort(classes, [](const std::string& a, const std::string& b) {
     const std::optional<double> x = number_in(a), y = number_in(b);
-    if (x && y) return *x < *y;
+    if (x && y && *x != *y) return *x < *y;
     return x.has_value() != y.has_value() ? x.has_value() : a < b;
   });
 }

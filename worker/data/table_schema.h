@@ -96,6 +96,10 @@ struct TableSchema {
 TableSchema resolve_schema(const TableSchemaKeys& keys, std::span<const std::string> header,
                            std::span<const std::int64_t> nameless = {});
 
+// The same of keys alone, before the table is looked at: what is wrong with them whatever columns it has.
+// Where the config says the columns' names, they are the header; empty: any name may be that of a column.
+void check_schema(const TableSchemaKeys& keys, std::span<const std::string> header = {});
+
 // The keys of an input of schema.features, for --explain.
 std::string explain_table_features();
 

@@ -91,6 +91,16 @@ TEST_F(CsvTest, ClassesOfNumbersAreOneHoweverTheyAreWritten) {
   EXPECT_THAT(labels(*other), ElementsAre(1, 1, 0, 2, 1));
 }
 
+// No double tells them apart.
+TEST_F(CsvTest, LargeIdsThatAreNextToEachOtherAreClassesOfTheirOwn) {
+  write("a.csv",
+        "a,y\n1,9007199254740993\n2,9007199254740992\n3,+09007199254740993\n4,-9007199254740993\n5,7\n");
+  const auto data = open("files: a.csv, schema: {label: {column: y}}");
+  EXPECT_THAT(data->class_names(),
+              ElementsAre("-9007199254740993", "7", "9007199254740992", "9007199254740993"));
+  EXPECT_THAT(labels(*data), ElementsAre(3, 2, 3, 0, 1));
+}
+
 TEST_F(CsvTest, MissingNumbers) {
   write("a.csv", "a,b,y\n1,,0\nNA,2,1\n3,4,0\n");
   EXPECT_THAT(thrown([&] { open("files: a.csv, schema: {label: {column: y}}"); }),
@@ -535,6 +545,15 @@ TEST_F(LibsvmTest, RowsHaveWeights) {
                                     HasSubstr("a:3 has none")));
   EXPECT_THAT(told("1\n2\n3\n4\n"), HasSubstr("w:4: a weight more than there are rows, which are 3"));
   EXPECT_THAT(told("0\n0\n0\n"), HasSubstr("all weights are 0"));
+}
+
+TEST_F(LibsvmTest, TooManyFeaturesForNumbersAreAskedForAsBags) {
+  EXPECT_THAT(
+      thrown([&] { open_svm("1 3:1\n0 100001:2\n"); }),
+      HasSubstr(
+          "the rows have features up to 100001, and all of a row as numbers would be 781.3 KiB; say bags: "
+          "true: ids and values, for a layer of type embedding"));
+  EXPECT_EQ(open_svm("1 3:1\n0 100001:2\n", ", bags: true")->size(), 2);
 }
 
 TEST_F(LibsvmTest, RowsMayBeBags) {
