@@ -94,7 +94,8 @@ class Shown {
   std::string text(const char* key, std::int64_t n_samples) const {
     std::string text =
         fmt::format("{}: {}, {} samples, {} in memory, {} a batch of {}\n", key, source_.type(),
-                    with_commas(data_.size()), bytes_text(data_.n_bytes()),
+                    with_commas(data_.size()),
+                    data_.n_bytes() > 0 ? bytes_text(data_.n_bytes()) : "none",  // mapped from files
                     bytes_text(Batch::n_bytes(spec_, dtype_, job_.train.batch)), job_.train.batch);
     for (const std::string& w : data_.warnings()) text += "  warning: " + w + "\n";
     return text + (source_.get<CsvSource>() != nullptr ? columns_of_files() : "") + inputs() + labels() +

@@ -38,7 +38,11 @@ std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') out += '\\';
-    out += c;
+    if (static_cast<unsigned char>(c) < 0x20) {
+      out += fmt::format("\\x{:02X}", c);
+    } else {
+      out += c;
+    }
   }
   return out + "\"";
 }

@@ -128,6 +128,22 @@ TEST_F(Init, ANumberIsEstimatedOnItsOwnScale) {
   EXPECT_GE(figure_in(e.out, "r2"), 0.98) << e.out;
 }
 
+TEST_F(Init, OddNamesAndRowsWithoutAnAnswerTrainToo) {
+  std::string csv = "\"a\nb\",\"c: #d\",y\n";
+  for (int i = 0; i < 80; ++i)
+    csv += fmt::format("{},{},{}\n", i % 7 * 0.5, i % 5 * 1.25, i % 10 == 0 ? "NA" : i % 3 == 0 ? "x" : "z");
+  write_text(dir / "t.csv", csv);
+  const Ended made = run(varscope({"init", dir / "t.csv", "--label", "y"}));
+  ASSERT_EQ(made.code, 0) << made.all();
+  EXPECT_THAT(made.out, AllOf(HasSubstr("- \"a\\x0Ab\""),
+                              HasSubstr("bad_records: skip            # 8 rows without a label")));
+  write_text(dir / "job.yaml", made.out);
+  const Ended e = run(
+      varscope(Args{"train", dir / "job.yaml"} + set({"job.run_dir=" + (dir / "run"), "train.epochs=2"})));
+  EXPECT_EQ(e.code, 0) << e.all();
+  EXPECT_THAT(e.err, HasSubstr("8 of 80 records are left out (bad_records: skip)"));
+}
+
 TEST_F(Init, TellsWhatItCannotGuess) {
   write_text(dir / "t.csv", "a,b,price\n1,u,0\n2,v,1\n3,u,0\n4,v,1\n");
   const auto told = [&](const Args& more, int code) {

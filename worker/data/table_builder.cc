@@ -227,6 +227,12 @@ void TableBuilder::take_labels(std::span<const std::string_view> cells, std::str
     }
     if (name.empty())
       throw BadCell{c.index, fmt::format("column \"{}\": has no class; {}", c.name, kNoAnswer)};
+    if (classes.empty() && is_missing_cell(cell)) {
+      throw BadCell{c.index,
+                    fmt::format("column \"{}\": has no class ({}); {}; where that is a class, name all of "
+                                "them, classes: [...] of the label in the schema",
+                                c.name, shown_cell(cell), kNoAnswer)};
+    }
     require_utf8(c, name);
     if (!classes.empty() && std::ranges::find(classes, name) == classes.end()) {
       std::vector<std::string> shown(classes.begin(),

@@ -91,6 +91,20 @@ TEST_F(CsvTest, ClassesOfNumbersAreOneHoweverTheyAreWritten) {
   EXPECT_THAT(labels(*other), ElementsAre(1, 1, 0, 2, 1));
 }
 
+TEST_F(CsvTest, AMissingLabelIsNoClassUnlessItIsNamed) {
+  write("a.csv", "a,y\n1,EU\n2,NA\n");
+  EXPECT_THAT(
+      error("files: a.csv, schema: {label: {column: y}}"),
+      AllOf(
+          HasSubstr(
+              "a.csv:3:3: column \"y\": has no class (\"NA\"); rows without an answer cannot be learnt from"),
+          HasSubstr("where that is a class, name all of them, classes: [...]")));
+  EXPECT_THAT(labels(*open("files: a.csv, schema: {label: {column: y, classes: [NA, EU]}}")),
+              ElementsAre(1, 0));
+  EXPECT_EQ(open("files: a.csv, bad_records: skip, max_bad_share: 1, schema: {label: {column: y}}")->size(),
+            1);
+}
+
 // No double tells them apart.
 TEST_F(CsvTest, LargeIdsThatAreNextToEachOtherAreClassesOfTheirOwn) {
   write("a.csv",
