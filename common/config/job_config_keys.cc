@@ -54,7 +54,7 @@ void DataConfig::describe(Keys& keys) {
   keys.key(
       "cache", cache,
       "folder where tables (csv, libsvm) are kept in binary form once their text is read, so that later starts "
-      "and other workers map them; auto: ~/.cache/varscope, for 64 MiB of text and more; none: nowhere",
+      "and other workers share them; auto: ~/.cache/varscope, for 64 MiB of text and more; none: nowhere",
       {.is_path = true, .not_empty = true});
 }
 

@@ -1,6 +1,7 @@
 #include "worker/data/growing_array.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,22 @@
 #include "common/base/error.h"
 
 namespace varscope {
+namespace {
+
+void read_at(const std::filesystem::path& path, int fd, std::uint64_t offset, std::span<std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      fail(ErrorKind::io, "{}: cannot be read: {}", path.string(),
+           n < 0 ? std::strerror(errno) : "it has become shorter");
+    }
+    offset += static_cast<std::uint64_t>(n);
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  }
+}
+
+}  // namespace
 
 GrowingFile::GrowingFile(const std::filesystem::path& file) : path_(file) {
   fd_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -36,16 +53,30 @@ void GrowingFile::flush() {
 }
 
 void GrowingFile::read(std::uint64_t offset, std::span<std::byte> bytes) const {
-  while (!bytes.empty()) {
-    const ssize_t n = ::pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      fail(ErrorKind::io, "{}: cannot be read: {}", path_.string(),
-           n < 0 ? std::strerror(errno) : "it has become shorter");
-    }
-    offset += static_cast<std::uint64_t>(n);
-    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  read_at(path_, fd_, offset, bytes);
+}
+
+void require_elements(const std::filesystem::path& file, std::uint64_t n_bytes, std::size_t size_of_element) {
+  if (n_bytes % size_of_element == 0) return;
+  fail(ErrorKind::data, "{}: has {} bytes, which are no whole elements of {}", file.string(), n_bytes,
+       size_of_element);
+}
+
+PlacedFile::PlacedFile(const std::filesystem::path& file) : path_(file) {
+  fd_ = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat s {};
+  if (fd_ < 0 || ::fstat(fd_, &s) != 0) {
+    const int code = errno;
+    if (fd_ >= 0) ::close(fd_);
+    fail(ErrorKind::data, "{}: cannot be opened: {}", file.string(), std::strerror(code));
   }
+  size_ = static_cast<std::uint64_t>(s.st_size);
+}
+
+PlacedFile::~PlacedFile() { ::close(fd_); }
+
+void PlacedFile::read(std::uint64_t offset, std::span<std::byte> bytes) const {
+  read_at(path_, fd_, offset, bytes);
 }
 
 RecordSpool::RecordSpool(const std::filesystem::path& file) : file_(std::make_unique<GrowingFile>(file)) {

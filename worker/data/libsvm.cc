@@ -258,6 +258,7 @@ class LibsvmTable {
       }
     }
     weights_.finish();
+    weights_.map();
     std::error_code ignored;
     if (!folder_.empty()) std::filesystem::remove(folder_ / "row_weights", ignored);
     if (std::cmp_less(weights_.size(), spool_.size())) fail_for_missing_weight(last);

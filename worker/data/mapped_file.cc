@@ -35,17 +35,6 @@ MappedFile::MappedFile(const std::filesystem::path& file) : name_(file.string())
   size_ = static_cast<std::size_t>(status.st_size);
 }
 
-void MappedFile::require_elements(std::size_t size) const {
-  if (size_ % size == 0) return;
-  fail(ErrorKind::data, "{}: has {} bytes, which are no whole elements of {}", name_, size_, size);
-}
-
-void MappedFile::release() const {
-  if (data_ == nullptr) return;
-  ::madvise(const_cast<std::byte*>(data_), size_,
-            MADV_DONTNEED);  // NOLINT(cppcoreguidelines-pro-type-const-cast)
-}
-
 MappedFile::~MappedFile() {
   if (data_ == nullptr) return;
   ::munmap(const_cast<std::byte*>(data_), size_);  // NOLINT(cppcoreguidelines-pro-type-const-cast)

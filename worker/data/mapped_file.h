@@ -20,10 +20,6 @@ class MappedFile {
 
   const std::string& name() const { return name_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
-  // Throws Error(data) unless it is whole elements of so many bytes.
-  void require_elements(std::size_t size) const;
-  // Takes no memory of this process until something is looked at again; the system may still have the bytes.
-  void release() const;
 
  private:
   std::string name_;

@@ -1,8 +1,9 @@
 #include "worker/data/table.h"
 
 #include <algorithm>
-#include <functional>
+#include <array>
 #include <optional>
+#include <utility>
 
 #include "common/base/error.h"
 #include "common/base/hash.h"
@@ -10,26 +11,27 @@
 namespace varscope {
 namespace {
 
-template <class T>
-void copy_numbers(std::span<const double> from, T* to) {
-  std::ranges::transform(from, to, [](double x) { return static_cast<T>(x); });
-}
-
-void copy_numbers(std::span<const double> from, const TensorView& to, std::int64_t at) {
-  if (to.dtype() == DType::float32) return copy_numbers(from, to.data<float>() + at);
-  copy_numbers(from, to.data<double>() + at);
+// n of them from `begin` on, without allocating.
+void copy_numbers(const GrowingArray<double>& from, std::size_t begin, std::size_t n, const TensorView& to,
+                  std::int64_t at) {
+  if (to.dtype() == DType::float64) return from.read(begin, {to.data<double>() + at, n});
+  std::array<double, 128> some;  // NOLINT(*-member-init): filled where it is read
+  float* out = to.data<float>() + at;
+  for (std::size_t done = 0; done < n;) {
+    const auto piece = std::span(some).first(std::min(some.size(), n - done));
+    from.read(begin + done, piece);
+    out = std::ranges::transform(piece, out, [](double x) { return static_cast<float>(x); }).out;
+    done += piece.size();
+  }
 }
 
 std::int64_t most_of(const TableColumns::Bags& bags) {
-  const std::span<const std::int64_t> offsets = bags.offsets.view();
-  std::int64_t most = 0;
-  for (std::size_t i = 1; i < offsets.size(); ++i) most = std::max(most, offsets[i] - offsets[i - 1]);
+  std::int64_t most = 0, before = 0;
+  bags.offsets.for_each_piece([&](std::span<const std::int64_t> offsets) {
+    for (const std::int64_t end : offsets) most = std::max(most, end - std::exchange(before, end));
+  });
   return most;
 }
-
-// Of mapped files: a row that is looked at brings its neighbours of 64 KiB into memory, in each of two arrays
-// mostly.
-constexpr std::size_t kReadBeforeRelease = (std::size_t{128} << 20) / (std::size_t{64} << 10) / 2;
 
 }  // namespace
 
@@ -65,6 +67,7 @@ TableColumns TableColumns::open(const TableSchema& schema, std::int64_t n,
   TableColumns columns = of(schema, [&]<class T>(const std::string& name, GrowingArray<T>& array) {
     array = GrowingArray<T>::open(folder / name);
   });
+  columns.weights.map();
   const auto require = [&](const char* name, std::size_t size, std::int64_t expected) {
     if (size != static_cast<std::size_t>(expected))
       fail(ErrorKind::data, "{}: has {} elements, not {}", (folder / name).string(), size, expected);
@@ -81,8 +84,9 @@ TableColumns TableColumns::open(const TableSchema& schema, std::int64_t n,
   require("weights", columns.weights.size(), schema.weight || !columns.weights.empty() ? n : 0);
   for (const Bags& bags : columns.bags) {
     require("offsets of a bag", bags.offsets.size(), n + 1);
-    require("ids of a bag", bags.ids.size(), bags.offsets.view().back());
-    if (!bags.weights.empty()) require("weights of a bag", bags.weights.size(), bags.offsets.view().back());
+    require("ids of a bag", bags.ids.size(), bags.offsets.at(bags.offsets.size() - 1));
+    if (!bags.weights.empty())
+      require("weights of a bag", bags.weights.size(), bags.offsets.at(bags.offsets.size() - 1));
   }
   return columns;
 }
@@ -103,15 +107,14 @@ void TableColumns::for_each(Columns& columns, const F& f) {
 
 void TableColumns::finish() {
   for_each(*this, [](auto& array) { array.finish(); });
-}
-
-void TableColumns::release() const {
-  for_each(*this, [](const auto& array) { array.release(); });
+  weights.map();  // Dataset::weights() is a span
 }
 
 Digest TableColumns::content() const {
   Digester digester;
-  for_each(*this, [&](const auto& array) { array.add_to(digester); });
+  for_each(*this, [&]<class T>(const GrowingArray<T>& array) {
+    array.for_each_piece([&](std::span<const T> piece) { digester.update(std::as_bytes(piece)); });
+  });
   return digester.finish();
 }
 
@@ -141,15 +144,18 @@ std::vector<std::string> TableDataset::warnings() const {
 }
 
 std::optional<std::int64_t> TableDataset::only_class() const {
-  const std::span<const std::int32_t> labels = columns_.labels.view();
-  if (!has_labels() || labels.size() < 2 ||
-      std::ranges::adjacent_find(labels, std::not_equal_to()) != labels.end())
-    return std::nullopt;
-  return labels.front();
+  const GrowingArray<std::int32_t>& labels = columns_.labels;
+  if (!has_labels() || labels.size() < 2) return std::nullopt;
+  const std::int32_t first = labels.at(0);
+  bool is_only = true;
+  labels.for_each_piece([&](std::span<const std::int32_t> piece) {
+    is_only = is_only && std::ranges::all_of(piece, [&](std::int32_t label) { return label == first; });
+  });
+  return is_only ? std::optional<std::int64_t>(first) : std::nullopt;
 }
 
 std::int64_t TableDataset::n_bytes() const {
-  if (columns_.are_mapped()) return 0;
+  if (columns_.are_in_files()) return 0;
   std::int64_t of_bags = 0;
   for (const TableColumns::Bags& bags : columns_.bags)
     of_bags +=
@@ -186,15 +192,15 @@ void TableDataset::check(std::span<const std::int64_t> indices, const BatchView&
 
 void TableDataset::read_bags(std::span<const std::int64_t> indices, const TableColumns::Bags& bags,
                              std::span<const TensorView> to) const {
-  const std::span<const std::int64_t> from = bags.offsets.view();
   std::int64_t* offsets = to[1].data<std::int64_t>();
   std::int64_t at = 0;
   for (const std::int64_t i : indices) {
     *offsets++ = at;
-    const auto begin = static_cast<std::size_t>(from[static_cast<std::size_t>(i)]);
-    const std::size_t n = static_cast<std::size_t>(from[static_cast<std::size_t>(i) + 1]) - begin;
-    std::ranges::copy(bags.ids.view().subspan(begin, n), to[0].data<std::int32_t>() + at);
-    if (to.size() > 2) copy_numbers(bags.weights.view().subspan(begin, n), to[2], at);
+    std::array<std::int64_t, 2> bounds{};
+    bags.offsets.read(static_cast<std::size_t>(i), bounds);
+    const auto begin = static_cast<std::size_t>(bounds[0]), n = static_cast<std::size_t>(bounds[1]) - begin;
+    bags.ids.read(begin, {to[0].data<std::int32_t>() + at, n});
+    if (to.size() > 2) copy_numbers(bags.weights, begin, n, to[2], at);
     at += static_cast<std::int64_t>(n);
   }
   *offsets = at;
@@ -216,11 +222,10 @@ void TableDataset::read(std::span<const std::int64_t> indices, const BatchView& 
       const auto i = static_cast<std::size_t>(index);
       if (input.is_category) {
         const std::size_t from = i * static_cast<std::size_t>(n_ids_) + at_id;
-        std::ranges::copy(columns_.ids.view().subspan(from, width),
-                          batch.inputs[k].data<std::int32_t>() + to);
+        columns_.ids.read(from, {batch.inputs[k].data<std::int32_t>() + to, width});
       } else {
         const std::size_t from = i * static_cast<std::size_t>(n_numbers_) + at_number;
-        copy_numbers(columns_.numbers.view().subspan(from, width), batch.inputs[k], to);
+        copy_numbers(columns_.numbers, from, width, batch.inputs[k], to);
       }
       to += static_cast<std::int64_t>(width);
     }
@@ -231,19 +236,11 @@ void TableDataset::read(std::span<const std::int64_t> indices, const BatchView& 
   for (std::size_t row = 0; row < indices.size(); ++row) {
     const auto i = static_cast<std::size_t>(indices[row]);
     if (target() == Target::classes) {
-      batch.y.data<std::int32_t>()[row] = columns_.labels.view()[i];
+      batch.y.data<std::int32_t>()[row] = columns_.labels.at(i);
     } else {
-      copy_numbers(columns_.targets.view().subspan(i * width, width), batch.y,
-                   static_cast<std::int64_t>(row * width));
+      copy_numbers(columns_.targets, i * width, width, batch.y, static_cast<std::int64_t>(row * width));
     }
   }
-  count_read(indices.size());
-}
-
-void TableDataset::count_read(std::size_t n_rows) const {
-  if (!columns_.are_mapped() || n_read_.fetch_add(n_rows) + n_rows < kReadBeforeRelease) return;
-  n_read_ = 0;
-  columns_.release();
 }
 
 Digest TableDataset::content() const { return columns_.content(); }

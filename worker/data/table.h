@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -33,8 +32,7 @@ struct TableColumns {
   // Those that make() has put there. Throws Error(data) unless they are of n rows.
   static TableColumns open(const TableSchema& schema, std::int64_t n, const std::filesystem::path& folder);
   void finish();  // no more rows
-  void release() const;
-  bool are_mapped() const { return labels.is_mapped(); }
+  bool are_in_files() const { return labels.is_in_file(); }
   // Over all of them: equal wherever they are.
   Digest content() const;
 
@@ -46,8 +44,7 @@ struct TableColumns {
   static void for_each(Columns& columns, const F& f);
 };
 
-// Labelled rows, in memory or mapped: numbers in float64, ids in int32. Immutable: safe from any thread. Of
-// mapped ones a process has no more than some 128 MiB in its memory, however many there are.
+// Labelled rows, in memory or in files: numbers in float64, ids in int32. Immutable: safe from any thread.
 class TableDataset final : public Dataset {
  public:
   // REQUIRES that the columns are finished and have n rows as the schema says, ids and labels within their
@@ -82,7 +79,6 @@ class TableDataset final : public Dataset {
   bool fits(const InputSpec& spec, const TensorView& x, std::int64_t n) const;
   void read_bags(std::span<const std::int64_t> indices, const TableColumns::Bags& bags,
                  std::span<const TensorView> to) const;
-  void count_read(std::size_t n_rows) const;
 
   TableSchema schema_;
   std::vector<InputSpec> specs_;
@@ -90,7 +86,6 @@ class TableDataset final : public Dataset {
   TableColumns columns_;
   LeftOut left_out_;
   std::vector<std::string> warnings_;
-  mutable std::atomic<std::size_t> n_read_ = 0;  // rows, since mapped ones were released
   Shape first_shape_, label_shape_;
   std::int64_t n_numbers_ = 0, n_ids_ = 0;  // of a row
 };

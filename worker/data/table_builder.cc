@@ -333,6 +333,7 @@ void TableBuilder::for_each_row(const RowSelection& rows, F&& f) {
 // before made.
 void TableBuilder::fit_numbers(const RowSelection& rows) {
   std::vector<ColumnFit> fits;
+  fits.reserve(numbers_.size());
   for (TableColumn* c : numbers_) fits.emplace_back(*c);
   // One pass over the rows: see(fit, number) for the columns of which `takes` holds.
   const auto pass = [&](const auto& takes, const auto& see) {
@@ -370,6 +371,7 @@ void TableBuilder::fit_numbers(const RowSelection& rows) {
 
 void TableBuilder::fit_words_and_classes(const RowSelection& rows) {
   std::vector<std::vector<std::int64_t>> counts;  // of each word, by column of words
+  counts.reserve(words_.size());
   for (const WordColumn& w : words_) counts.emplace_back(w.words.words.size(), 0);
   std::vector<bool> occurs(class_words_.words.size(), false);
   const bool fits_classes = has_classes() && schema_.label.classes.empty();
@@ -477,6 +479,7 @@ std::unique_ptr<TableDataset> TableBuilder::build(const RowSelection& rows, Left
     fit_words_and_classes(rows);
   }
   std::vector<std::vector<std::int32_t>> ids;  // by column of words, by code
+  ids.reserve(words_.size());
   for (const WordColumn& w : words_) ids.push_back(ids_of(w));
   const std::vector<std::string>& classes = schema_.label.classes;
   std::vector<std::int32_t> class_of_code;

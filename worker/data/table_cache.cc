@@ -209,9 +209,11 @@ class KeptTable {
     try {
       const std::int64_t seen_ns = wall_ns();
       std::vector<FileState> states;
+      states.reserve(request_.files.size());
       for (const fs::path& file : request_.files) states.push_back(FileState::of(file));
       auto table = make_table(growing);
       std::vector<DataFile> files;
+      files.reserve(request_.files.size());
       for (const fs::path& file : request_.files) files.push_back(read_data_file(file));
       for (std::size_t i = 0; i < states.size(); ++i) {
         if (FileState::of(request_.files[i]) != states[i])

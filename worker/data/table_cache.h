@@ -26,7 +26,7 @@ struct TableRequest {
 using MakeTable = std::function<std::unique_ptr<TableDataset>(const std::filesystem::path& folder)>;
 
 // The table, as it is kept in a folder of cache.folder of the digest of its keys, or as `make` gives it,
-// which is then kept. What is kept is mapped: nothing is read twice, and memory does not grow with the rows.
+// which is then kept. Nothing is read twice, and memory does not grow with the rows.
 // It is checked whole: a table that is damaged, or whose files have other bytes now, is made anew. One
 // process makes it, under a lock (flock); others that want it wait. Where it cannot be kept, because of the
 // disk or of rights, the text is read into memory, and the table says so among its warnings().

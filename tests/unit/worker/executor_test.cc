@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -14,7 +15,7 @@
 #include "worker/ops/ops.h"
 
 // Counts allocations, for Executor.DoesNotAllocateWhileItRuns.
-static std::size_t n_allocations = 0;
+static std::atomic<std::size_t> n_allocations = 0;
 // Not inlined, or the compiler sees malloc paired with delete and warns.
 __attribute__((noinline)) void* operator new(std::size_t n) {
   ++n_allocations;
