@@ -61,7 +61,7 @@ class PlacedFile {
 template <class T>
 class GrowingArray {
  public:
-  static constexpr std::size_t kMostMapped = std::size_t{32} << 20;  // bytes
+  static constexpr std::size_t kMostMapped = std::size_t{64} << 20;  // bytes
 
   GrowingArray() = default;
   explicit GrowingArray(const std::filesystem::path& file) : growing_(std::make_unique<GrowingFile>(file)) {}
