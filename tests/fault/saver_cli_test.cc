@@ -417,7 +417,7 @@ TEST(Restore, EverythingThatDiffersIsToldAtOnce) {
   for (const Command& c : {varscope(to_step(job, 6, changed)), mpirun(3, to_step(job, 6, changed))}) {
     expect_refused(
         c, 4,
-        {"(11 differences)", "the optimizer is \"momentum\" in the checkpoint and \"sgd\" in the job",
+        {"(12 differences)", "the optimizer is \"momentum\" in the checkpoint and \"sgd\" in the job",
          "\"hidden/weights\" has shape [256, 12] in the checkpoint and [256, 14] in the model",
          "\"answer/weights\" float32 [14, 10] is missing in the checkpoint",
          "\"output/bias\" float32 [10] is in the checkpoint but not in the model",
