@@ -8,50 +8,9 @@
 #include <memory>
 
 #include "common/base/error.h"
+#include "worker/data/find_files.h"
 
 namespace varscope {
-namespace {
-
-class PathKeys final : public Keys {
- public:
-  std::vector<std::filesystem::path> files;
-
- private:
-  void on_value(const KeyInfo& info, const ValueRef& value) override {
-    if (!info.rule.is_path) return;
-    if (auto* const* text = std::get_if<std::string*>(&value)) add(**text);
-    if (auto* const* node = std::get_if<ConfigNode*>(&value)) {
-      if ((*node)->is_scalar()) add((*node)->scalar);
-      for (const ConfigNode& item : (*node)->items) {
-        if (item.is_scalar()) add(item.scalar);
-      }
-      for (const ConfigEntry& entry : (*node)->entries) {
-        if (entry.value.is_scalar()) add(entry.value.scalar);
-      }
-    }
-  }
-  void on_choice(const KeyInfo&, const ChoiceRef&) override {}
-  void on_section(const KeyInfo&, const SectionRef& section) override {
-    if (section.present) section.describe(*this);
-  }
-  void on_variant(const KeyInfo&, const VariantRef& variant) override { variant.describe(*this); }
-
-  void add(const std::string& text) {
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(text, ignored)) files.emplace_back(text);
-    if (text.find_first_of("*?[") == std::string::npos) return;
-    glob_t all{};
-    if (::glob(text.c_str(), 0, nullptr, &all) == 0) {
-      for (std::size_t i = 0; i < all.gl_pathc; ++i) {
-        if (std::filesystem::is_regular_file(all.gl_pathv[i], ignored)) files.emplace_back(all.gl_pathv[i]);
-      }
-    }
-    ::globfree(&all);
-  }
-};
-
-}  // namespace
-
 DataFile read_data_file(const std::filesystem::path& file) {
   struct Close {
     void operator()(std::FILE* f) const { std::fclose(f); }
@@ -73,9 +32,20 @@ DataFile read_data_file(const std::filesystem::path& file) {
 
 std::vector<std::filesystem::path> named_files(const DataSourceConfig& source) {
   DataSourceConfig described = source;
-  PathKeys keys;
-  described.describe(keys);
-  return std::move(keys.files);
+  std::vector<std::filesystem::path> files;
+  const auto add = [&](const char* file) {
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(file, ignored)) files.emplace_back(file);
+  };
+  for_each_path(described, [&](const KeyInfo&, std::string& text) {
+    if (text.find_first_of("*?[") == std::string::npos) return add(text.c_str());
+    glob_t all{};
+    if (::glob(text.c_str(), 0, nullptr, &all) == 0) {
+      for (std::size_t i = 0; i < all.gl_pathc; ++i) add(all.gl_pathv[i]);
+    }
+    ::globfree(&all);
+  });
+  return files;
 }
 
 }  // namespace varscope

@@ -2,8 +2,9 @@
 
 #include <glob.h>
 
+#include <functional>
 #include <string>
-#include <utility>
+#include <string_view>
 
 #include "common/base/error.h"
 
@@ -24,21 +25,21 @@ bool is_there(const fs::path& path) {
   return matches;
 }
 
-class FileKeys final : public Keys {
+class PathKeys final : public Keys {
  public:
-  FileKeys(std::span<const fs::path> folders, MissingFile missing) : folders_(folders), missing_(missing) {}
+  explicit PathKeys(const std::function<void(const KeyInfo&, std::string&)>& f) : f_(f) {}
 
  private:
   void on_value(const KeyInfo& info, const ValueRef& value) override {
     if (!info.rule.is_path) return;
-    if (auto* const* text = std::get_if<std::string*>(&value)) place(info, **text);
+    if (auto* const* text = std::get_if<std::string*>(&value)) f_(info, **text);
     if (auto* const* node = std::get_if<ConfigNode*>(&value)) {
-      if ((*node)->is_scalar()) place(info, (*node)->scalar);
+      if ((*node)->is_scalar()) f_(info, (*node)->scalar);
       for (ConfigNode& item : (*node)->items) {
-        if (item.is_scalar()) place(info, item.scalar);
+        if (item.is_scalar()) f_(info, item.scalar);
       }
       for (ConfigEntry& entry : (*node)->entries) {
-        if (entry.value.is_scalar()) place(info, entry.value.scalar);
+        if (entry.value.is_scalar()) f_(info, entry.value.scalar);
       }
     }
   }
@@ -48,38 +49,43 @@ class FileKeys final : public Keys {
   }
   void on_variant(const KeyInfo&, const VariantRef& variant) override { variant.describe(*this); }
 
-  void place(const KeyInfo& info, std::string& text) const {
-    if (text.empty() || fs::path(text).is_absolute()) return;
-    std::string places;
-    for (const fs::path& folder : folders_) {
-      const fs::path path = (folder / text).lexically_normal();
-      if (is_there(path)) {
-        text = path.string();
-        return;
-      }
-      places += (places.empty() ? "" : " and ") + path.string();
-    }
-    if (missing_ == MissingFile::stays) return;
-    if (missing_ == MissingFile::in_last_folder) {
-      text = (folders_.back() / text).string();
+  const std::function<void(const KeyInfo&, std::string&)>& f_;
+};
+
+// Puts the file's path into `text`.
+void place(std::string_view key, std::span<const fs::path> folders, MissingFile missing, std::string& text) {
+  if (text.empty() || fs::path(text).is_absolute()) return;
+  std::string places;
+  for (const fs::path& folder : folders) {
+    const fs::path path = (folder / text).lexically_normal();
+    if (is_there(path)) {
+      text = path.string();
       return;
     }
-    fail(
-        ErrorKind::data,
-        "{}: {}: {}. It was searched as {}: in the folder of the config, then in the one that VARSCOPE_DATA names "
-        "(default data/); launch/get_data.sh fetches data sets",
-        info.name, text, is_pattern(text) ? "matches no file" : "no such file or folder", places);
+    places += (places.empty() ? "" : " and ") + path.string();
   }
-
-  std::span<const fs::path> folders_;
-  MissingFile missing_;
-};
+  if (missing == MissingFile::stays) return;
+  if (missing == MissingFile::in_last_folder) {
+    text = (folders.back() / text).string();
+    return;
+  }
+  fail(
+      ErrorKind::data,
+      "{}: {}: {}. It was searched as {}: in the folder of the config, then in the one that VARSCOPE_DATA names "
+      "(default data/); launch/get_data.sh fetches data sets",
+      key, text, is_pattern(text) ? "matches no file" : "no such file or folder", places);
+}
 
 }  // namespace
 
-DataSourceConfig find_files(DataSourceConfig source, std::span<const fs::path> folders, MissingFile missing) {
-  FileKeys keys(folders, missing);
+void for_each_path(DataSourceConfig& source, const std::function<void(const KeyInfo&, std::string&)>& f) {
+  PathKeys keys(f);
   source.describe(keys);
+}
+
+DataSourceConfig find_files(DataSourceConfig source, std::span<const fs::path> folders, MissingFile missing) {
+  for_each_path(source,
+                [&](const KeyInfo& key, std::string& text) { place(key.name, folders, missing, text); });
   return source;
 }
 

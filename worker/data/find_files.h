@@ -2,11 +2,17 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
+#include <string>
 
 #include "common/config/data_source.h"
 
 namespace varscope {
+
+// f(key, text) for each file, folder and pattern that a source names: the keys with Rule::is_path. f may
+// change the text.
+void for_each_path(DataSourceConfig& source, const std::function<void(const KeyInfo&, std::string&)>& f);
 
 enum class MissingFile : std::uint8_t { is_error, stays, in_last_folder };
 
