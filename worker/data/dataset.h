@@ -71,7 +71,7 @@ class Dataset {
   // Of memory that grows with the samples.
   virtual std::int64_t n_bytes() const { return 0; }
   // What the samples were read from, where the source names files.
-  virtual const std::vector<DataFile>& files() const { return files_; }
+  const std::vector<DataFile>& files() const { return files_; }
   void set_files(std::vector<DataFile> files) { files_ = std::move(files); }
   std::int64_t labels_per_sample() const { return label_shape().n_elements(); }
 

@@ -61,6 +61,12 @@ std::int64_t wall_ns() {
   fail(ErrorKind::io, "{}: {}: {}", what.string(), why, std::strerror(code));
 }
 
+void remove_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::remove_all(folder, error);
+  if (error) fail_io(folder, "cannot be removed", error.value());
+}
+
 // A lock of a file, which the system lets go of when the process ends.
 class FileLock {
  public:
@@ -91,14 +97,6 @@ class FileLock {
   fs::path file_;
   int fd_ = -1;
 };
-
-Digest digest_of_hex(const std::string& hex) {
-  Digest digest;
-  if (hex.size() != 2 * digest.bytes.size()) throw std::runtime_error("a digest is cut");
-  for (std::size_t i = 0; i < digest.bytes.size(); ++i)
-    digest.bytes[i] = static_cast<std::uint8_t>(std::stoul(hex.substr(2 * i, 2), nullptr, 16));
-  return digest;
-}
 
 // One table's folder.
 class KeptTable {
@@ -182,7 +180,7 @@ class KeptTable {
   static std::optional<DataFile> unchanged(const Json& kept, const fs::path& file, std::int64_t seen_ns) {
     const Json& s = kept.at("state");
     const FileState then{s.at(0), s.at(1), s.at(2), s.at(3)};
-    DataFile read{file.string(), kept.at("n_bytes"), digest_of_hex(kept.at("digest"))};
+    DataFile read{file.string(), kept.at("n_bytes"), Digest::from_hex(kept.at("digest").get<std::string>())};
     if (FileState::of(file) == then && then.is_old_enough(seen_ns)) return read;
     if (read_data_file(file) == read) return read;
     return std::nullopt;
@@ -202,7 +200,7 @@ class KeptTable {
 
   std::unique_ptr<TableDataset> make(const MakeTable& make_table) const {
     const fs::path growing = folder_.string() + ".new";
-    fs::remove_all(growing);  // of a process that died
+    remove_folder(growing);  // of a process that died
     std::error_code error;
     fs::create_directory(growing, error);
     if (error) fail_io(growing, "cannot be made", error.value());
@@ -222,7 +220,7 @@ class KeptTable {
       }
       write_description(growing, *table, files, states, seen_ns);
       table->set_files(std::move(files));
-      fs::remove_all(folder_);
+      remove_folder(folder_);
       fs::rename(growing, folder_, error);
       if (error) fail_io(folder_, "cannot be made", error.value());
       return table;
@@ -255,7 +253,7 @@ class KeptTable {
         {"unknown", {unknown.n, unknown.of}},
         {"left_out", {left_out.n, left_out.of}},
         {"first_left_out",
-         left_out.first}}.dump();
+         left_out.first}}.dump(-1, ' ', false, Json::error_handler_t::replace);  // records may be no UTF-8
     GrowingFile out(folder / kDescription);
     const std::string all = digest_of(std::string_view(text)).hex() + "\n" + text;
     out.add(std::as_bytes(std::span(all)));

@@ -160,6 +160,15 @@ TEST_F(TableCache, TheFormatSaysWhatATextBecomes) {
   EXPECT_EQ(open(kEverything)->content().hex(), "a7b5a055c48f619ab028bd95e8a6d6c3");
 }
 
+TEST_F(TableCache, OfRecordsThatAreNoTextToo) {
+  write("a.csv", "a,y\n1,u\n\xe9,u\n3,v\n");
+  const std::string keys = "files: a.csv, bad_records: skip, max_bad_share: 1, schema: {label: {column: y}}";
+  EXPECT_EQ(open_kept(keys)->left_out().n, 1);
+  const auto kept = open_kept(keys);
+  EXPECT_EQ(kept->size(), 2);
+  EXPECT_EQ(kept->left_out().n, 1);
+}
+
 TEST_F(TableCache, ATextIsReadOnce) {
   write("a.csv", "1,a\n2,b\n");
   EXPECT_EQ(open_counting()->size(), 2);
