@@ -56,8 +56,7 @@ class PlacedFile {
 
 // Elements that are added one behind the other, and then read at any place: in memory; or in a file. A small
 // file is mapped; of a large one nothing stays in the memory of this process. (Pages that are mapped count
-// for it, 64 KiB around each element that is read, and cost more than a read: some 2 us against 0.4 us a
-// row.) Adding is for one thread; the rest for any.
+// for it, 64 KiB around each element that is read.) Adding is for one thread; the rest for any.
 template <class T>
 class GrowingArray {
  public:
