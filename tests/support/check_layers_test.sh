@@ -100,6 +100,13 @@ for file in common/x.h worker/ops/deeper/x.h launch/attic/x.cc; do
   rm -r "${root:?}/$file"
 done
 
+# Two classes of one name.
+put checkpoint/format/one.h $'struct Row {\n};'
+put worker/data/two.h $'class Row final {\n};'
+output=$("$check" "$root") && fail "two classes of one name are accepted"
+grep -q "two.h:1: defines Row, as another header does" <<<"$output" || fail "no words for two classes: $output"
+rm "$root/checkpoint/format/one.h" "$root/worker/data/two.h"
+
 "$check" "$root" || fail "a clean tree is refused at the end"
 "$check" "$root/nowhere" 2>/dev/null && fail "a missing tree is accepted"
 echo "all violations found"
