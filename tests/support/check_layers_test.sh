@@ -104,7 +104,9 @@ done
 put checkpoint/format/one.h $'struct Row {\n};'
 put worker/data/two.h $'class Row final {\n};'
 output=$("$check" "$root") && fail "two classes of one name are accepted"
-grep -q "two.h:1: defines Row, as another header does" <<<"$output" || fail "no words for two classes: $output"
+grep -q "^worker/data/two.h:2: defines Row, as checkpoint/format/one.h does" <<<"$output" || fail "no words for two classes: $output"
+put worker/data/two.h 'class Row;'
+"$check" "$root" || fail "a class that is only declared is refused"
 rm "$root/checkpoint/format/one.h" "$root/worker/data/two.h"
 
 "$check" "$root" || fail "a clean tree is refused at the end"
