@@ -133,7 +133,8 @@ void OptimizerConfig::describe(Keys& keys) {
            {.min = 0, .only_for = "ftrl"});
   keys.key(
       "l2", l2,
-      "pulls values to 0; TensorFlow's FTRL kernels, and so Keras's Ftrl, count theirs twice: 2 * l2 there is l2 here",
+      "pulls values to 0. TensorFlow's FTRL kernels, and so Keras's Ftrl, count theirs twice: for the same "
+      "results set twice their l2 here",
       {.min = 0, .only_for = "ftrl"});
   keys.section("schedule", schedule, "how learning_rate changes from step to step");
   keys.section("clip", clip,

@@ -6,7 +6,6 @@
 
 #include "common/base/finite.h"
 #include "common/base/vector_clones.h"
-#include "ps/update/update_kernels.h"
 
 // The macro writes each loop once for both types: a template cannot have vector clones. The pragmas promise
 // that the spans do not overlap.
@@ -55,7 +54,7 @@
     return is_finite_magnitude(largest);                                                                   \
   }                                                                                                        \
   VARSCOPE_VECTOR_CLONES bool rowwise_adagrad(T* v, const T* g, T* row, T lr, T eps, std::int64_t n) {     \
-    const double mean = n == 0 ? 0 : sum_of_squares(g, n) / static_cast<double>(n);                        \
+    const double mean = n == 0 ? 0 : row_squares(g, n) / static_cast<double>(n);                           \
     const T next = static_cast<T>(static_cast<double>(*row) + mean);                                       \
     const T root = std::sqrt(next) + eps;                                                                  \
     *row = next;                                                                                           \
@@ -116,6 +115,29 @@ namespace {
 
 template <class T>
 using Bits = decltype(magnitude_bits(T()));
+
+// Element i goes to lane i mod 8; then the upper half of the lanes is added to the lower one, three times.
+// Inlined into each clone, and so as wide as that.
+template <class T>
+[[gnu::always_inline]] inline double row_squares(const T* g, std::int64_t n) {
+  constexpr std::int64_t kLanes = 8;
+  double lanes[kLanes] = {};
+  std::int64_t begin = 0;
+  for (; begin + kLanes <= n; begin += kLanes) {
+    for (std::int64_t j = 0; j < kLanes; ++j) {
+      const auto x = static_cast<double>(g[begin + j]);
+      lanes[j] += x * x;
+    }
+  }
+  for (std::int64_t j = 0; begin + j < n; ++j) {
+    const auto x = static_cast<double>(g[begin + j]);
+    lanes[j] += x * x;
+  }
+  for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (std::int64_t j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+  }
+  return lanes[0];
+}
 
 }  // namespace
 

@@ -291,13 +291,14 @@ TEST(RowRules, ARowHasTheBitsOfADenseVariable) {
   }
 }
 
-// Element by element, in the order that the header promises: eight lanes in double, then the lanes.
+// Element by element, in the order that the header promises: eight lanes in double, then their halves.
 template <class T>
 void step_rowwise(const OptimizerConfig& c, std::vector<T>& v, T& a, const std::vector<T>& g) {
-  double lanes[8] = {}, sum = 0;
+  double lanes[8] = {};
   for (std::size_t i = 0; i < g.size(); ++i)
     lanes[i % 8] += static_cast<double>(g[i]) * static_cast<double>(g[i]);
-  for (const double lane : lanes) sum += lane;
+  const auto four = [&](int j) { return (lanes[j] + lanes[j + 4]) + (lanes[j + 2] + lanes[j + 6]); };
+  const double sum = four(0) + four(1);
   a = static_cast<T>(static_cast<double>(a) + sum / static_cast<double>(g.size()));
   for (std::size_t i = 0; i < g.size(); ++i)
     v[i] -= static_cast<T>(c.learning_rate) * g[i] / (std::sqrt(a) + static_cast<T>(c.epsilon));
