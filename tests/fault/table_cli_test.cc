@@ -127,6 +127,44 @@ TEST_F(TableJob, RegressionFindsTheLine) {
   EXPECT_NEAR(f["rmse"] * f["rmse"], f["loss"], 1e-4);
 }
 
+// v of ftrl follows from its slots: these begin with what the checkpoint's values need, not with zeros.
+TEST_F(TableJob, FtrlStartsWarmWithTheValuesAndTellsWhatAnotherRateDoes) {
+  std::string csv = "a,b,y\n";
+  for (int i = 0; i < 64; ++i) {
+    const int row = i / 8;
+    const double a = i % 8, b = row;
+    csv += fmt::format("{},{},{}\n", a / 8, b / 8, a / 4 - b / 8);
+  }
+  const std::string file = dir / "job.yaml";
+  ASSERT_EQ(train(csv, "label: {column: y, type: number}",
+                  "loss: mean_squared_error, layers: [{type: dense, units: 1}]")
+                .code,
+            0);
+  const auto go = [&](const std::string& where, Args more) {
+    return run(
+        {Args{VARSCOPE_BINARY, "train", file, "--set", "job.run_dir=" + (dir / where)} + std::move(more),
+         {{"VARSCOPE_DATA", dir.path()}}});
+  };
+  const std::string ftrl = "optimizer={type: ftrl, l1: 0.01, learning_rate: ";
+  const Ended first = go("a", set({ftrl + "0.5}"}));
+  ASSERT_EQ(first.code, 0) << first.all();
+  const double rmse = figures_of(first.out)["rmse"];
+  EXPECT_LT(rmse, 0.1) << first.out;
+  const Ended warm =
+      go("b",
+         set({ftrl + "1.0e-7}", "train.max_steps=1", "warm_start={from: " + (dir / "a/checkpoints") + "}"}));
+  ASSERT_EQ(warm.code, 0) << warm.all();
+  EXPECT_NEAR(figures_of(warm.out)["rmse"], rmse, 2e-4) << warm.out;
+
+  const Ended resumed = go("a", Args{"--resume"} + set({ftrl + "0.4}", "train.epochs=41"}));
+  ASSERT_EQ(resumed.code, 0) << resumed.all();
+  EXPECT_THAT(
+      resumed.err,
+      HasSubstr("optimizer.learning_rate: 0.5 in the checkpoint's run, 0.4 now; the bits will differ from "
+                "those of a run that was not changed; ftrl makes each value from its sums and this: it "
+                "jumps at its next gradient"));
+}
+
 TEST_F(TableJob, MistakesAreToldWithFileLineAndColumn) {
   const std::string model = "loss: sigmoid_cross_entropy, layers: [{type: dense, units: 1}]";
   Ended e = train("a,y\n1,0\nx,1\n", "label: {column: y}", model);
