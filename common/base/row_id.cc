@@ -12,6 +12,10 @@ XXH128_hash_t hash_of(std::uint64_t id, std::span<const std::byte> values) {
 
 }  // namespace
 
+std::uint64_t string_row_id(std::string_view text, std::uint64_t seed) {
+  return XXH3_64bits_withSeed(text.data(), text.size(), seed);
+}
+
 void RowHashSum::add(std::uint64_t id, std::span<const std::byte> values) {
   const XXH128_hash_t h = hash_of(id, values);
   low_ += h.low64;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "common/base/hash.h"
 
@@ -23,6 +24,9 @@ constexpr std::uint64_t unmix_row_id(std::uint64_t mixed) {
   mixed = (mixed ^ (mixed >> 27) ^ (mixed >> 54)) * 0x96de1b173f119089ULL;
   return mixed ^ (mixed >> 30) ^ (mixed >> 60);
 }
+// The id of a row that is asked for by a string: its XXH3-64, with a seed where strings of one table are kept
+// apart. With n different strings two share an id with a chance of about n^2 / 2^65.
+std::uint64_t string_row_id(std::string_view text, std::uint64_t seed = 0);
 // The part of an id whose mixed form is `mixed`: its highest bits. REQUIRES: n_parts is a power of two.
 constexpr int row_part(std::uint64_t mixed, int n_parts) {
   const int bits = std::countr_zero(static_cast<unsigned>(n_parts));

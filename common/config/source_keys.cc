@@ -200,6 +200,11 @@ void LibsvmSource::describe(Keys& keys) {
       "bags", bags,
       "the input x of a row is the bag of its indices, counted from 0, with the values as weights; false: all "
       "features, 0 where the row says nothing");
+  keys.key(
+      "ids", ids,
+      "with bags: the indices are ids of any 64 bits, for a layer with a table: int64 or uint64. Without it "
+      "they are numbers from base on",
+      {.type_name = "one of int64, uint64"});
   describe_bad_records(keys, "what is no index:value, indices that do not rise or an unknown class",
                        bad_records, max_bad_share);
   keys.key(
@@ -222,6 +227,9 @@ void describe_array_classes(Keys& keys, std::int64_t& classes) {
 void ArrayRules::describe(Keys& keys) {
   keys.key("scale", scale, kScaleDoc, {.type_name = "a number, a fraction, or a map from inputs to them"});
   keys.key("ids", ids, "the inputs that are ids, for embeddings: integers from 0 on");
+  keys.key("row_ids", row_ids,
+           "the inputs that are ids of any 64 bits, for a layer with a table: {user: uint64, item: int64}",
+           {.type_name = "a map from inputs to int64 or uint64"});
   describe_label_type(keys, "label_type", label_type);
   describe_array_classes(keys, classes);
 }

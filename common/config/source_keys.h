@@ -111,6 +111,9 @@ struct TableWeightKeys {
 struct ArrayRules {
   ConfigNode scale;              // a number, "1/255", or a map from inputs to them
   std::vector<std::string> ids;  // the inputs that are ids
+  // A map from inputs that are ids of rows to their type. None unless it is said, so that runs of before this
+  // key have nothing else.
+  ConfigNode row_ids = {};
   LabelType label_type = LabelType::cls;
   std::int64_t classes = 0;  // 0: as many as the labels show
   void describe(Keys& keys);
@@ -184,6 +187,7 @@ struct LibsvmSource {
   LabelType label = LabelType::cls;
   bool drop_unknown = false;
   bool bags = false;  // the input is a bag of (index, value), not all features of a row
+  ConfigNode ids;     // int64 or uint64: the indices of bags are ids of rows; none: they are from base on
   BadRecords bad_records = BadRecords::fail;
   double max_bad_share = 0.01;
   ConfigNode weights;  // files with the weights of the rows; none: each counts once

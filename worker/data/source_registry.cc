@@ -231,6 +231,7 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
 
 void check_source(const DataSourceConfig& source, const DataSourceConfig* train) {
   if (const auto* csv = source.get<CsvSource>()) check_csv(*csv, train);
+  if (const auto* libsvm = source.get<LibsvmSource>()) check_libsvm(*libsvm);
 }
 
 void check_test_source(const DataSourceConfig& test, const DataSourceConfig& train) {
