@@ -75,17 +75,31 @@ void DigitsSource::resolve(DataSplit position) {
 }
 
 void SyntheticSource::describe(Keys& keys) {
-  keys.choice("generate", generate, kGenerators,
-              "friedman1: ten numbers and one that follows from five of them, for regression. colour_shapes: "
-              "colour images of a disc, a square or a cross, in nine classes");
+  constexpr const char* kDrawn = "friedman1, colour_shapes";
+  keys.selector(
+      "generate", generate, kGenerators,
+      "friedman1: ten numbers and one that follows from five of them, for regression. colour_shapes: "
+      "colour images of a disc, a square or a cross, in nine classes. ctr: ids of many words, and whether "
+      "they are clicked on, for tables");
   describe_samples(keys, samples, "how many; 0 means 10000 in data.train and 2000 in data.test");
   keys.key(
       "noise", noise,
       "friedman1: the standard deviation of the noise in what is to be estimated, and the least possible "
       "rmse. colour_shapes: how much noise the images have, up to 1",
-      {.min = 0});
-  keys.key("size", size, "of images: their side", {.unit = "pixels", .min = 8, .max = 64});
+      {.min = 0, .only_for = kDrawn});
+  keys.key("size", size, "of images: their side",
+           {.unit = "pixels", .min = 8, .max = 64, .only_for = kDrawn});
   keys.key("seed", seed, "seed of the generator", {.min = 0});
+  keys.key("features", features, "ids of a sample, each of a field of its own",
+           {.min = 1, .max = 1024, .only_for = "ctr"});
+  keys.key("vocabulary", vocabulary, "different ids of a field",
+           {.unit = "ids", .min = 1, .max = 1LL << 40, .only_for = "ctr"});
+  keys.key(
+      "exponent", exponent,
+      "of Zipf's law: the k-th most frequent id of a field has a share of about k^-exponent; 0: all alike",
+      {.min = 0, .max = 10, .only_for = "ctr"});
+  keys.key("numbers", numbers, "numbers of a sample, in an input of their own; 0: no such input",
+           {.min = 0, .max = 1024, .only_for = "ctr"});
 }
 
 void SyntheticSource::resolve(DataSplit position) {

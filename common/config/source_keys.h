@@ -59,9 +59,10 @@ struct DigitsSource {
 };
 
 // What data sets without files are drawn from.
-enum class Generator : std::uint8_t { friedman1, colour_shapes };
+enum class Generator : std::uint8_t { friedman1, colour_shapes, ctr };
 inline constexpr Choice<Generator> kGenerators[] = {{Generator::friedman1, "friedman1"},
-                                                    {Generator::colour_shapes, "colour_shapes"}};
+                                                    {Generator::colour_shapes, "colour_shapes"},
+                                                    {Generator::ctr, "ctr"}};
 
 // Samples of equal seed differ by data.train or data.test.
 struct SyntheticSource {
@@ -70,6 +71,9 @@ struct SyntheticSource {
   double noise = 0.25;
   std::int64_t size = 16;  // of images: pixels of a side
   std::int64_t seed = 7;
+  // Of ctr: ids of a sample, ids of a field, the exponent of Zipf's law, numbers of a sample.
+  std::int64_t features = 26, vocabulary = 100000, numbers = 0;
+  double exponent = 1.1;
   void describe(Keys& keys);
   void resolve(DataSplit position);
   bool predicts_numbers() const { return generate == Generator::friedman1; }

@@ -7,6 +7,7 @@
 #include "common/base/error.h"
 #include "common/config/source_keys.h"
 #include "worker/data/array_source.h"
+#include "worker/data/click_data.h"
 #include "worker/data/csv.h"
 #include "worker/data/digits.h"
 #include "worker/data/find_files.h"
@@ -72,7 +73,15 @@ std::unique_ptr<Dataset> open_synthetic(const SyntheticSource& source, const Sou
   options.seed = static_cast<std::uint64_t>(source.seed);
   if (source.generate == Generator::friedman1)
     return std::make_unique<Friedman1Dataset>(options, context.position);
-  return std::make_unique<ColourShapesDataset>(options, context.position);
+  if (source.generate == Generator::colour_shapes)
+    return std::make_unique<ColourShapesDataset>(options, context.position);
+  return std::make_unique<ClickDataset>(ClickOptions{.samples = options.samples,
+                                                     .features = source.features,
+                                                     .vocabulary = source.vocabulary,
+                                                     .exponent = source.exponent,
+                                                     .numbers = source.numbers,
+                                                     .seed = options.seed},
+                                        context.position);
 }
 
 std::unique_ptr<Dataset> open_text(const TextSource& source, const SourceContext& context) {
