@@ -122,6 +122,31 @@ void TextSource::describe(Keys& keys) {
            {.unit = "words", .min = 0, .max = kMostSamples});
 }
 
+void SkipgramSource::describe(Keys& keys) {
+  keys.required_key("file", file, "text file, plain or gzip; words are split at white space",
+                    {.is_path = true, .not_empty = true});
+  describe_split(keys, split);
+  keys.key(
+      "vocabulary", vocabulary,
+      "at most so many words, the most frequent ones of the training part; others are taken out of the text",
+      {.unit = "words", .min = 2, .max = 1 << 24});
+  keys.key("min_count", min_count, "words that occur less often are taken out, too", {.min = 1, .max = 1e12});
+  keys.key("window", window, "each word's window has 1 to so many words to each side",
+           {.unit = "words", .min = 1, .max = 255});
+  keys.key("negatives", negatives,
+           "words that are drawn for each pair, by their frequency to the power of 3/4",
+           {.unit = "words", .min = 1, .max = 1024});
+  keys.key(
+      "subsample", subsample,
+      "t: of a word with frequency f a share of sqrt(t / f) is kept, and of rarer words than t all. 0: all",
+      {.min = 0, .max = 1});
+  keys.key("test_fraction", test_fraction,
+           "part of the words, at the end of the file, that is not trained on", {.min = 0, .below = 1});
+  keys.key("words", words, "use the first n words of the part; 0 means all",
+           {.unit = "words", .min = 0, .max = kMostSamples});
+  keys.key("seed", seed, "seed of what is drawn", {.min = 0});
+}
+
 namespace {
 
 constexpr Rule kFilesRule = {.type_name = "a text or a list of texts", .is_path = true};
@@ -291,16 +316,18 @@ void TfrecordSource::describe(Keys& keys) {
 }
 
 std::vector<SourceKeyType> built_in_source_keys() {
-  return {source_key_type<IdxSource>("idx", "images and labels in IDX files, gzip or plain"),
-          source_key_type<FashionMnistSource>("fashion_mnist", "the folder of Fashion-MNIST"),
-          source_key_type<DigitsSource>("digits", "generated images of digits: no files"),
-          source_key_type<SyntheticSource>("synthetic", "generated tables and colour images: no files"),
-          source_key_type<CsvSource>("csv", "tables of numbers and words: comma or tab separated text"),
-          source_key_type<LibsvmSource>("libsvm", "rows of label index:value ..."),
-          source_key_type<NpySource>("npy", "arrays of numbers in files of NumPy, one for each input"),
-          source_key_type<NpzSource>("npz", "arrays of numbers in an archive of NumPy"),
-          source_key_type<TfrecordSource>("tfrecord", "tf.train.Example in TFRecord files"),
-          source_key_type<TextSource>("text", "the words of a text, side by side in sequences")};
+  return {
+      source_key_type<IdxSource>("idx", "images and labels in IDX files, gzip or plain"),
+      source_key_type<FashionMnistSource>("fashion_mnist", "the folder of Fashion-MNIST"),
+      source_key_type<DigitsSource>("digits", "generated images of digits: no files"),
+      source_key_type<SyntheticSource>("synthetic", "generated tables, colour images and clicks: no files"),
+      source_key_type<CsvSource>("csv", "tables of numbers and words: comma or tab separated text"),
+      source_key_type<LibsvmSource>("libsvm", "rows of label index:value ..."),
+      source_key_type<NpySource>("npy", "arrays of numbers in files of NumPy, one for each input"),
+      source_key_type<NpzSource>("npz", "arrays of numbers in an archive of NumPy"),
+      source_key_type<TfrecordSource>("tfrecord", "tf.train.Example in TFRecord files"),
+      source_key_type<TextSource>("text", "the words of a text, side by side in sequences"),
+      source_key_type<SkipgramSource>("skipgram", "pairs of words that stand near each other in a text")};
 }
 
 }  // namespace varscope

@@ -92,6 +92,20 @@ struct TextSource {
   bool operator==(const TextSource&) const = default;
 };
 
+struct SkipgramSource {
+  std::string file;
+  std::optional<DataSplit> split;  // set after parse_job
+  std::int64_t vocabulary = 50000, min_count = 5;
+  std::int64_t window = 5, negatives = 5;
+  double subsample = 1e-4;
+  double test_fraction = 0.1;
+  std::int64_t words = 0;  // 0: all of the part
+  std::int64_t seed = 1;
+  void describe(Keys& keys);
+  void resolve(DataSplit position) { split = split.value_or(position); }
+  bool operator==(const SkipgramSource&) const = default;
+};
+
 // What a table's label is.
 enum class LabelType : std::uint8_t { cls, number };
 inline constexpr Choice<LabelType> kLabelTypes[] = {{LabelType::cls, "class"}, {LabelType::number, "number"}};

@@ -82,37 +82,42 @@ class LibsvmReader {
         take_id(row, word, colon, place);
         continue;
       }
-      std::int64_t index = 0;
-      const auto [end, error] =
-          std::from_chars(&word.front(), &word.front() + std::min(colon, word.size()), index);
-      if (colon == std::string_view::npos || error != std::errc() || end != &word.front() + colon)
-        fail(ErrorKind::data, "{}: expected index:value, got {}", place(word), shown_cell(word));
-      const std::optional<double> value = number_in(word.substr(colon + 1));
-      if (!value)
-        fail(ErrorKind::data, "{}: expected a number behind the colon, got {}", place(word),
-             shown_cell(word));
-      if (index < source_.base || index - source_.base >= kMostFeatures) {
-        fail(ErrorKind::data, "{}: index {} is out of range; with base: {} allowed are {} to {}", place(word),
-             index, source_.base, source_.base, kMostFeatures - 1 + source_.base);
-      }
-      index -= source_.base;
-      if (index <= before)
-        fail(ErrorKind::data, "{}: index {} is not greater than the one before", place(word),
-             index + source_.base);
-      before = index;
-      if (n_features_ > 0 && index >= n_features_) {
-        if (source_.drop_unknown) continue;
-        fail(
-            ErrorKind::data,
-            "{}: feature {} is beyond those of the training data, which end at {}; say features: {} or more in "
-            "data.train, or drop_unknown: true here",
-            place(word), index + source_.base, n_features_ - 1 + source_.base, index + 1);
-      }
-      row.features.push_back({index, *value});
+      take_index(row, word, colon, before, place);
     }
   }
 
  private:
+  template <class Place>
+  void take_index(Row& row, std::string_view word, std::size_t colon, std::int64_t& before,
+                  const Place& place) const {
+    std::int64_t index = 0;
+    const auto [end, error] =
+        std::from_chars(&word.front(), &word.front() + std::min(colon, word.size()), index);
+    if (colon == std::string_view::npos || error != std::errc() || end != &word.front() + colon)
+      fail(ErrorKind::data, "{}: expected index:value, got {}", place(word), shown_cell(word));
+    const std::optional<double> value = number_in(word.substr(colon + 1));
+    if (!value)
+      fail(ErrorKind::data, "{}: expected a number behind the colon, got {}", place(word), shown_cell(word));
+    if (index < source_.base || index - source_.base >= kMostFeatures) {
+      fail(ErrorKind::data, "{}: index {} is out of range; with base: {} allowed are {} to {}", place(word),
+           index, source_.base, source_.base, kMostFeatures - 1 + source_.base);
+    }
+    index -= source_.base;
+    if (index <= before)
+      fail(ErrorKind::data, "{}: index {} is not greater than the one before", place(word),
+           index + source_.base);
+    before = index;
+    if (n_features_ > 0 && index >= n_features_) {
+      if (source_.drop_unknown) return;
+      fail(
+          ErrorKind::data,
+          "{}: feature {} is beyond those of the training data, which end at {}; say features: {} or more in "
+          "data.train, or drop_unknown: true here",
+          place(word), index + source_.base, n_features_ - 1 + source_.base, index + 1);
+    }
+    row.features.push_back({index, *value});
+  }
+
   template <class Place>
   void take_id(Row& row, std::string_view word, std::size_t colon, const Place& place) const {
     if (colon == std::string_view::npos)

@@ -169,7 +169,7 @@ TEST(Integers, EveryKeyHasARangeAndSaysItInPlace) {
       if (!key.selector.empty()) value = fmt::format("{}, {}", key.selector, value);
       if (section == "data.train" || section == "data.test") {
         if (key.selector.empty()) value = "type: digits, " + value;
-        if (value.starts_with("type: text")) value += ", file: f";
+        if (value.starts_with("type: text") || value.starts_with("type: skipgram")) value += ", file: f";
         if (value.starts_with("type: csv") || value.starts_with("type: libsvm") ||
             value.starts_with("type: tfrecord"))
           value += ", files: f";

@@ -1,4 +1,4 @@
-// Click-through data that are drawn: Zipf's law against its probabilities, labels against the model they are of.
+// Click-through data that are drawn: Zipf's law against its probabilities, labels against their model.
 #include "worker/data/click_data.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// Ids of the rows of tables, any 64 bits, in csv files: what a cell becomes, and that no bit is lost on any way.
+// Ids of the rows of tables, any 64 bits, in csv files: what a cell becomes, and that no bit is lost.
 #include "worker/data/raw_ids.h"
 
 #include <gmock/gmock.h>
