@@ -10,8 +10,8 @@
 
 namespace varscope {
 
-// What a sample's elements are: numbers, of the model's dtype, ids of a range (words, categories), int32, where
-// the ids of each sample begin, int64, or ids of the rows of a table, any 64 bits, int64.
+// What a sample's elements are: numbers, of the model's dtype, ids of a range (words, categories), int32,
+// where the ids of each sample begin, int64, or ids of the rows of a table, any 64 bits, int64.
 enum class Features : std::uint8_t { real, ids, offsets, row_ids };
 
 // What samples are answered with: a class, int32, or numbers, of the model's dtype.

@@ -29,7 +29,7 @@ double entropy(double logit) {
 
 double sigmoid(double x) { return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
 
-const ClickOptions& checked(const ClickOptions& o) {
+ClickOptions checked(const ClickOptions& o) {
   if (o.samples < 1 || o.features < 1 || o.features > ClickDataset::kMostFeatures || o.numbers < 0 ||
       o.numbers > ClickDataset::kMostFeatures) {
     fail(

@@ -30,7 +30,7 @@ std::int64_t n_training(std::int64_t n, double test_fraction) {
   return n - static_cast<std::int64_t>(std::floor(static_cast<double>(n) * test_fraction));
 }
 
-const SkipgramOptions& checked(const SkipgramOptions& o) {
+SkipgramOptions checked(SkipgramOptions o) {
   const bool is_fraction = o.test_fraction >= 0 && o.test_fraction < 1;
   if (o.vocabulary < 2 || o.min_count < 1 || o.window < 1 || o.window > SkipgramDataset::kMostWindow ||
       o.negatives < 1 || !(o.subsample >= 0) || o.words < 0 || !is_fraction) {

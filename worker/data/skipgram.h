@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -15,8 +16,8 @@
 namespace varscope {
 
 // Draws from a fixed distribution in constant time: the alias method. A. J. Walker, "An efficient method for
-// generating discrete random variables with general distributions" (ACM TOMS 3(3), 1977); the table is made as
-// by M. D. Vose (IEEE TSE 17(9), 1991). Immutable: safe from any thread.
+// generating discrete random variables with general distributions" (ACM TOMS 3(3), 1977); the table is made
+// as by M. D. Vose (IEEE TSE 17(9), 1991). Immutable: safe from any thread.
 class AliasTable {
  public:
   AliasTable() = default;
@@ -45,20 +46,22 @@ struct SkipgramOptions {
   double vocabulary_test_fraction = 0;  // of that file
 };
 
-// Pairs of words that stand near each other, with words that do not, for embeddings of words [1]: input `word`
-// [1], input `context` [1 + negatives], and as labels the classes 1, 0, 0, ... [1 + negatives]: the first
-// context stood near the word, the others are drawn. For a sigmoid loss on inner products of two embeddings.
+// Pairs of words that stand near each other, with words that do not, for embeddings of words [1]: input
+// `word` [1], input `context` [1 + negatives], and as labels the classes 1, 0, 0, ... [1 + negatives]: the
+// first context stood near the word, the others are drawn. For a sigmoid loss on inner products of two
+// embeddings.
 //
-// As in word2vec: words that are rarer than min_count, or are not among the most frequent ones, are taken out of
-// the text. Of the others an occurrence of a word with frequency f is kept with probability min(1, sqrt(t / f)).
-// Each word that is left has a window of 1 to `window` words to each side, and each word in it makes a sample:
-// samples are in the order of the text. Negatives are drawn by the frequency to the power of 3/4, and are not the
-// context itself. All draws are pure functions of the seed, the split and the number of the word or sample: each
-// epoch has the same samples, in an order of its own. Ids are by frequency, then alphabetically, from 0 on.
-// Memory: 5 bytes for each word that is left. Immutable: safe from any thread.
+// As in word2vec: words that are rarer than min_count, or are not among the most frequent ones, are taken out
+// of the text. Of the others an occurrence of a word with frequency f is kept with probability
+// min(1, sqrt(t / f)). Each word that is left has a window of 1 to `window` words to each side, and each word
+// in it makes a sample: samples are in the order of the text. Negatives are drawn by the frequency to the
+// power of 3/4, and are not the context itself. All draws are pure functions of the seed, the split and the
+// number of the word or sample: each epoch has the same samples, in an order of its own. Ids are by
+// frequency, then alphabetically, from 0 on. Memory: 5 bytes for each word that is left. Immutable: safe from
+// any thread.
 //
-// [1] T. Mikolov, I. Sutskever, K. Chen, G. Corrado, J. Dean, "Distributed representations of words and phrases
-// and their compositionality" (NeurIPS 2013)
+// [1] T. Mikolov, I. Sutskever, K. Chen, G. Corrado, J. Dean, "Distributed representations of words and
+// phrases and their compositionality" (NeurIPS 2013)
 class SkipgramDataset final : public Dataset {
  public:
   static constexpr std::int64_t kMostWindow = 255;
