@@ -22,7 +22,9 @@ enum class RandomPurpose : std::uint32_t {
   pairs = 6,
   friedman1 = 7,
   colour_shapes = 8,
-  split = 9
+  split = 9,
+  clicks = 10,
+  skipgram = 11
 };
 
 // The stream of (seed, purpose, stream): element i has 4 independent 32-bit words. `stream` is, for example,

@@ -188,6 +188,8 @@ constexpr Row kRows[] = {
     {"tfrecord", "tfrecords tfexample example"},
     {"fashion_mnist", "fashion fmnist"},
     {"text", "txt words text8 ptb lm"},
+    {"skipgram", "word2vec sgns skip_gram"},
+    {"ctr", "clicks criteo click_through"},
     {"digits", "synthetic generated"},
     {"float32", "float fp32 f32 single"},
     {"float64", "double fp64 f64"},

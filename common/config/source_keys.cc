@@ -75,17 +75,31 @@ void DigitsSource::resolve(DataSplit position) {
 }
 
 void SyntheticSource::describe(Keys& keys) {
-  keys.choice("generate", generate, kGenerators,
-              "friedman1: ten numbers and one that follows from five of them, for regression. colour_shapes: "
-              "colour images of a disc, a square or a cross, in nine classes");
+  constexpr const char* kDrawn = "friedman1, colour_shapes";
+  keys.selector(
+      "generate", generate, kGenerators,
+      "friedman1: ten numbers and one that follows from five of them, for regression. colour_shapes: "
+      "colour images of a disc, a square or a cross, in nine classes. ctr: ids of many words, and whether "
+      "they are clicked on, for tables");
   describe_samples(keys, samples, "how many; 0 means 10000 in data.train and 2000 in data.test");
   keys.key(
       "noise", noise,
       "friedman1: the standard deviation of the noise in what is to be estimated, and the least possible "
       "rmse. colour_shapes: how much noise the images have, up to 1",
-      {.min = 0});
-  keys.key("size", size, "of images: their side", {.unit = "pixels", .min = 8, .max = 64});
+      {.min = 0, .only_for = kDrawn});
+  keys.key("size", size, "of images: their side",
+           {.unit = "pixels", .min = 8, .max = 64, .only_for = kDrawn});
   keys.key("seed", seed, "seed of the generator", {.min = 0});
+  keys.key("features", features, "ids of a sample, each of a field of its own",
+           {.min = 1, .max = 1024, .only_for = "ctr"});
+  keys.key("vocabulary", vocabulary, "different ids of a field",
+           {.unit = "ids", .min = 1, .max = 1LL << 40, .only_for = "ctr"});
+  keys.key(
+      "exponent", exponent,
+      "of Zipf's law: the k-th most frequent id of a field has a share of about k^-exponent; 0: all alike",
+      {.min = 0, .max = 10, .only_for = "ctr"});
+  keys.key("numbers", numbers, "numbers of a sample, in an input of their own; 0: no such input",
+           {.min = 0, .max = 1024, .only_for = "ctr"});
 }
 
 void SyntheticSource::resolve(DataSplit position) {
@@ -106,6 +120,31 @@ void TextSource::describe(Keys& keys) {
            "part of the words, at the end of the file, that is not trained on", {.min = 0, .below = 1});
   keys.key("words", words, "use the first n words of the part; 0 means all",
            {.unit = "words", .min = 0, .max = kMostSamples});
+}
+
+void SkipgramSource::describe(Keys& keys) {
+  keys.required_key("file", file, "text file, plain or gzip; words are split at white space",
+                    {.is_path = true, .not_empty = true});
+  describe_split(keys, split);
+  keys.key(
+      "vocabulary", vocabulary,
+      "at most so many words, the most frequent ones of the training part; others are taken out of the text",
+      {.unit = "words", .min = 2, .max = 1 << 24});
+  keys.key("min_count", min_count, "words that occur less often are taken out, too", {.min = 1, .max = 1e12});
+  keys.key("window", window, "each word's window has 1 to so many words to each side",
+           {.unit = "words", .min = 1, .max = 255});
+  keys.key("negatives", negatives,
+           "words that are drawn for each pair, by their frequency to the power of 3/4",
+           {.unit = "words", .min = 1, .max = 1024});
+  keys.key(
+      "subsample", subsample,
+      "t: of a word with frequency f a share of sqrt(t / f) is kept, and of rarer words than t all. 0: all",
+      {.min = 0, .max = 1});
+  keys.key("test_fraction", test_fraction,
+           "part of the words, at the end of the file, that is not trained on", {.min = 0, .below = 1});
+  keys.key("words", words, "use the first n words of the part; 0 means all",
+           {.unit = "words", .min = 0, .max = kMostSamples});
+  keys.key("seed", seed, "seed of what is drawn", {.min = 0});
 }
 
 namespace {
@@ -200,6 +239,11 @@ void LibsvmSource::describe(Keys& keys) {
       "bags", bags,
       "the input x of a row is the bag of its indices, counted from 0, with the values as weights; false: all "
       "features, 0 where the row says nothing");
+  keys.key(
+      "ids", ids,
+      "with bags: the indices are ids of any 64 bits, for a layer with a table: int64 or uint64. Without it "
+      "they are numbers from base on",
+      {.type_name = "one of int64, uint64"});
   describe_bad_records(keys, "what is no index:value, indices that do not rise or an unknown class",
                        bad_records, max_bad_share);
   keys.key(
@@ -222,6 +266,9 @@ void describe_array_classes(Keys& keys, std::int64_t& classes) {
 void ArrayRules::describe(Keys& keys) {
   keys.key("scale", scale, kScaleDoc, {.type_name = "a number, a fraction, or a map from inputs to them"});
   keys.key("ids", ids, "the inputs that are ids, for embeddings: integers from 0 on");
+  keys.key("row_ids", row_ids,
+           "the inputs that are ids of any 64 bits, for a layer with a table: {user: uint64, item: int64}",
+           {.type_name = "a map from inputs to int64 or uint64"});
   describe_label_type(keys, "label_type", label_type);
   describe_array_classes(keys, classes);
 }
@@ -269,16 +316,18 @@ void TfrecordSource::describe(Keys& keys) {
 }
 
 std::vector<SourceKeyType> built_in_source_keys() {
-  return {source_key_type<IdxSource>("idx", "images and labels in IDX files, gzip or plain"),
-          source_key_type<FashionMnistSource>("fashion_mnist", "the folder of Fashion-MNIST"),
-          source_key_type<DigitsSource>("digits", "generated images of digits: no files"),
-          source_key_type<SyntheticSource>("synthetic", "generated tables and colour images: no files"),
-          source_key_type<CsvSource>("csv", "tables of numbers and words: comma or tab separated text"),
-          source_key_type<LibsvmSource>("libsvm", "rows of label index:value ..."),
-          source_key_type<NpySource>("npy", "arrays of numbers in files of NumPy, one for each input"),
-          source_key_type<NpzSource>("npz", "arrays of numbers in an archive of NumPy"),
-          source_key_type<TfrecordSource>("tfrecord", "tf.train.Example in TFRecord files"),
-          source_key_type<TextSource>("text", "the words of a text, side by side in sequences")};
+  return {
+      source_key_type<IdxSource>("idx", "images and labels in IDX files, gzip or plain"),
+      source_key_type<FashionMnistSource>("fashion_mnist", "the folder of Fashion-MNIST"),
+      source_key_type<DigitsSource>("digits", "generated images of digits: no files"),
+      source_key_type<SyntheticSource>("synthetic", "generated tables, colour images and clicks: no files"),
+      source_key_type<CsvSource>("csv", "tables of numbers and words: comma or tab separated text"),
+      source_key_type<LibsvmSource>("libsvm", "rows of label index:value ..."),
+      source_key_type<NpySource>("npy", "arrays of numbers in files of NumPy, one for each input"),
+      source_key_type<NpzSource>("npz", "arrays of numbers in an archive of NumPy"),
+      source_key_type<TfrecordSource>("tfrecord", "tf.train.Example in TFRecord files"),
+      source_key_type<TextSource>("text", "the words of a text, side by side in sequences"),
+      source_key_type<SkipgramSource>("skipgram", "pairs of words that stand near each other in a text")};
 }
 
 }  // namespace varscope

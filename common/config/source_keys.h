@@ -59,9 +59,10 @@ struct DigitsSource {
 };
 
 // What data sets without files are drawn from.
-enum class Generator : std::uint8_t { friedman1, colour_shapes };
+enum class Generator : std::uint8_t { friedman1, colour_shapes, ctr };
 inline constexpr Choice<Generator> kGenerators[] = {{Generator::friedman1, "friedman1"},
-                                                    {Generator::colour_shapes, "colour_shapes"}};
+                                                    {Generator::colour_shapes, "colour_shapes"},
+                                                    {Generator::ctr, "ctr"}};
 
 // Samples of equal seed differ by data.train or data.test.
 struct SyntheticSource {
@@ -70,6 +71,9 @@ struct SyntheticSource {
   double noise = 0.25;
   std::int64_t size = 16;  // of images: pixels of a side
   std::int64_t seed = 7;
+  // Of ctr: ids of a sample, ids of a field, the exponent of Zipf's law, numbers of a sample.
+  std::int64_t features = 26, vocabulary = 100000, numbers = 0;
+  double exponent = 1.1;
   void describe(Keys& keys);
   void resolve(DataSplit position);
   bool predicts_numbers() const { return generate == Generator::friedman1; }
@@ -86,6 +90,20 @@ struct TextSource {
   void describe(Keys& keys);
   void resolve(DataSplit position) { split = split.value_or(position); }
   bool operator==(const TextSource&) const = default;
+};
+
+struct SkipgramSource {
+  std::string file;
+  std::optional<DataSplit> split;  // set after parse_job
+  std::int64_t vocabulary = 50000, min_count = 5;
+  std::int64_t window = 5, negatives = 5;
+  double subsample = 1e-4;
+  double test_fraction = 0.1;
+  std::int64_t words = 0;  // 0: all of the part
+  std::int64_t seed = 1;
+  void describe(Keys& keys);
+  void resolve(DataSplit position) { split = split.value_or(position); }
+  bool operator==(const SkipgramSource&) const = default;
 };
 
 // What a table's label is.
@@ -111,6 +129,9 @@ struct TableWeightKeys {
 struct ArrayRules {
   ConfigNode scale;              // a number, "1/255", or a map from inputs to them
   std::vector<std::string> ids;  // the inputs that are ids
+  // A map from inputs that are ids of rows to their type. None unless it is said, so that runs of before this
+  // key have nothing else.
+  ConfigNode row_ids = {};
   LabelType label_type = LabelType::cls;
   std::int64_t classes = 0;  // 0: as many as the labels show
   void describe(Keys& keys);
@@ -184,6 +205,7 @@ struct LibsvmSource {
   LabelType label = LabelType::cls;
   bool drop_unknown = false;
   bool bags = false;  // the input is a bag of (index, value), not all features of a row
+  ConfigNode ids;     // int64 or uint64: the indices of bags are ids of rows; none: they are from base on
   BadRecords bad_records = BadRecords::fail;
   double max_bad_share = 0.01;
   ConfigNode weights;  // files with the weights of the rows; none: each counts once

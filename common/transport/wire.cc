@@ -46,6 +46,12 @@ const char* to_string(MessageType type) {
       return "report of what is not finite";
     case MessageType::histograms:
       return "report of histograms";
+    case MessageType::rows_wanted:
+      return "request for rows";
+    case MessageType::rows:
+      return "answer with rows";
+    case MessageType::rows_push:
+      return "push of rows";
   }
   return "unknown message";
 }
@@ -66,7 +72,7 @@ void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
          "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
          header.magic, header.version);
   }
-  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::histograms)) {
+  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::rows_push)) {
     fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);
   }
   if (header.n_body != n_body) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/base/types.h"
+#include "common/placement/row_plan.h"
 #include "common/transport/transport.h"
 
 namespace varscope {
@@ -31,6 +32,9 @@ enum class MessageType : std::uint16_t {
   finite_request = 18,  // coordinator -> server: what is not finite, once `clock` is applied
   finite_report = 19,   // server -> coordinator: FiniteReport; the first one unasked
   histograms = 20,      // server -> coordinator: HistogramReport, of `bucket` after step `clock`
+  rows_wanted = 21,     // worker -> server: ids of rows follow on the table's tag; as they are at `clock`
+  rows = 22,            // server -> worker: their values follow
+  rows_push = 23,       // worker -> server: gradients of the rows asked for last; RowsPush says of which
 };
 
 const char* to_string(MessageType type);
@@ -46,7 +50,7 @@ inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for
 inline constexpr std::uint32_t kNormsOfValues = 2;     // after it, for constraints
 
 inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
-inline constexpr std::uint16_t kWireVersion = 2;
+inline constexpr std::uint16_t kWireVersion = 3;
 
 // All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per
 // bucket and direction, so that a receiver may take buckets in the order that suits it.
@@ -54,6 +58,17 @@ inline constexpr int kTagMessage = 1;
 inline constexpr int kTagFirstData = 16;
 constexpr DataTag push_tag(BucketId b) { return DataTag{kTagFirstData + 2 * b.value}; }
 constexpr DataTag value_tag(BucketId b) { return DataTag{kTagFirstData + 2 * b.value + 1}; }
+
+// Rows of tables come behind the buckets: ids, gradients, values.
+constexpr DataTag row_ids_tag(int n_buckets, TableId t) {
+  return {kTagFirstData + 2 * n_buckets + 3 * t.value};
+}
+constexpr DataTag row_gradients_tag(int n_buckets, TableId t) {
+  return {kTagFirstData + 2 * n_buckets + 3 * t.value + 1};
+}
+constexpr DataTag row_values_tag(int n_buckets, TableId t) {
+  return {kTagFirstData + 2 * n_buckets + 3 * t.value + 2};
+}
 
 // Fills in magic and version.
 MessageHeader make_header(MessageType type, int sender, Clock clock);

@@ -187,8 +187,9 @@ double InitialValues::draw(std::int64_t element) const {
 
 template <class T>
 void InitialValues::fill_as(std::span<T> out, std::int64_t begin) const {
+  // Of a table's row the numbers of elements wrap around.
   for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = static_cast<T>(draw(begin + static_cast<std::int64_t>(i)));
+    out[i] = static_cast<T>(draw(static_cast<std::int64_t>(static_cast<std::uint64_t>(begin) + i)));
 }
 
 void InitialValues::copy_values(TensorView out, std::int64_t begin) const {

@@ -50,6 +50,31 @@ Initializer initializer_for(const VariableOptions& options, const VariableSpec& 
                                                              : Initializer::constant(0);
 }
 
+// What a table cannot be: `spec` is what has been asked for.
+void check_table(const VariableSpec& spec, const VariableOptions& options) {
+  const std::string what = fmt::format("variable \"{}\"", spec.name);
+  options.table->check(what);
+  const auto refuse = [&](const char* why) { fail(ErrorKind::argument, "{} is a table: {}", what, why); };
+  if (!options.rows_are_units || spec.shape[0] != 0 || spec.shape[1] < 1)
+    refuse("its shape must be [0, units]");
+  if (spec.dtype != DType::float32 && spec.dtype != DType::float64)
+    refuse("its dtype must be float32 or float64");
+  if (spec.is_average()) refuse("it cannot be a moving average");
+  if (options.regularizer && options.regularizer->exists())
+    refuse("a regularizer would need all of its rows in each step; use optimizer.weight_decay");
+  if (spec.constraint.exists()) refuse("it cannot have a constraint");
+  switch (spec.initializer.kind) {
+    case Initializer::Kind::constant:
+    case Initializer::Kind::uniform:
+    case Initializer::Kind::normal:
+    case Initializer::Kind::truncated_normal:
+      return;
+    default:
+      refuse(
+          "its rows are drawn one by one; initialize it with a constant, or a uniform or normal distribution");
+  }
+}
+
 // A new variable, not divided. `may_grow`: it is local, its first extent may be unknown.
 VariableSpec describe(std::string name, std::string scope, const std::optional<Shape>& shape,
                       DType default_dtype, const VariableOptions& options, bool may_grow) {
@@ -86,6 +111,8 @@ VariableSpec describe(std::string name, std::string scope, const std::optional<S
     fail(ErrorKind::argument, "variable \"{}\" is local: no server keeps a moving average of it", spec.name);
   }
   spec.initializer = initializer_for(options, spec);
+  spec.table = options.table;
+  if (spec.is_table()) check_table(spec, options);
   return spec;
 }
 
@@ -238,7 +265,15 @@ void VariableStore::check_free(const std::string& name) const {
 
 Variable& VariableStore::reuse_existing(Variable& v, const Request& r) const {
   check_fits(v, r.shape, r.options.dtype);
-  const bool is_cut = r.options.partitioner && *r.options.partitioner && v.shape().rank() > 0;
+  if (v.spec().table != r.options.table) {
+    const auto text = [](const std::optional<TableSpec>& t) {
+      return t ? "a table with " + t->str() : "no table";
+    };
+    fail(ErrorKind::argument, "variable \"{}\" is {} (made at {}), but is reused as {}", v.name(),
+         text(v.spec().table), v.made_at(), text(r.options.table));
+  }
+  const bool is_cut =
+      !v.spec().is_table() && r.options.partitioner && *r.options.partitioner && v.shape().rank() > 0;
   if (is_cut && !v.is_local()) check_partitions(v, *r.options.partitioner);
   return v;
 }
@@ -252,7 +287,7 @@ Variable& VariableStore::make(const Request& r) {
   if (identity || (orthogonal && spec.shape.rank() < 2))
     InitialValues(spec.initializer, 0, spec.name, spec.shape);
   const Partitioner& partitioner = r.options.partitioner.value_or(Partitioner{});
-  if (!partitioner || spec.shape.rank() == 0) return make_whole(std::move(spec), r);
+  if (!partitioner || spec.shape.rank() == 0 || spec.is_table()) return make_whole(std::move(spec), r);
   return make_parts(spec, call_partitioner(partitioner, spec.name, spec.shape, spec.dtype), r);
 }
 

@@ -51,6 +51,11 @@ void VariableSpec::fill(TensorView out, const InitialValues& values, std::int64_
   }
 }
 
+void VariableSpec::fill_row(TensorView out, const InitialValues& values, std::uint64_t id) {
+  const auto units = static_cast<std::uint64_t>(out.n_elements());
+  values.fill(out, static_cast<std::int64_t>(id * units));
+}
+
 VariableTable::VariableTable(std::vector<VariableSpec> variables) : variables_(std::move(variables)) {
   std::set<std::string_view> names;
   for (const VariableSpec& v : variables_) {
@@ -78,7 +83,28 @@ std::int64_t VariableTable::n_bytes() const {
   return n;
 }
 
-Digest VariableTable::digest() const { return digest_of(to_text(*this)); }
+std::vector<std::pair<std::string, TableSpec>> VariableTable::tables() const {
+  std::vector<std::pair<std::string, TableSpec>> tables;
+  for (const VariableSpec& v : variables_) {
+    if (v.is_table()) tables.emplace_back(v.name, *v.table);
+  }
+  return tables;
+}
+
+void VariableTable::set_tables(const std::vector<std::pair<std::string, TableSpec>>& tables) {
+  for (const auto& [name, spec] : tables) {
+    const auto v = std::ranges::find(variables_, name, &VariableSpec::name);
+    if (v == variables_.end() || v->shape.rank() != 2 || v->shape[0] != 0 || v->is_part())
+      fail(ErrorKind::data, "table \"{}\" is no variable of shape [0, units]", name);
+    v->table = spec;
+  }
+}
+
+Digest VariableTable::digest() const {
+  const std::string text = to_text(*this);
+  const auto with = tables();
+  return with.empty() ? digest_of(text) : digest_of(text + to_text(with));
+}
 
 ValuesHash::ValuesHash(const VariableTable& variables) {
   for (const VariableSpec& v : variables.variables())

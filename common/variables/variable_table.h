@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <boost/serialization/version.hpp>
@@ -13,6 +15,7 @@
 #include "common/variables/constraint.h"
 #include "common/variables/initializer.h"
 #include "common/variables/slice.h"
+#include "common/variables/table_spec.h"
 
 namespace varscope {
 
@@ -38,7 +41,11 @@ struct VariableSpec {
   double average_decay = -1;
   Constraint constraint = {};  // the server applies it after each update
   Part part = {};
+  // A sparse table: `shape` is [0, units], and none of the slices are here (common/variables/table_spec.h).
+  // Not in this struct's archive, which old checkpoints share: VariableTable and Manifest write it.
+  std::optional<TableSpec> table = {};
 
+  bool is_table() const { return table.has_value(); }
   bool is_average() const { return average_decay >= 0; }
   // Whether workers push anything for it.
   bool is_pushed() const { return trainable || is_average(); }
@@ -55,6 +62,9 @@ struct VariableSpec {
   // For many fills: what they share, and one of them. The values borrow this variable's initializer.
   InitialValues initial_values(std::uint64_t seed) const;
   void fill(TensorView out, const InitialValues& values, std::int64_t begin) const;
+  // The first value of a table's row: as of row `id` of a dense variable [rows, units], element numbers being
+  // mod 2^64. `out` has `units` elements.
+  static void fill_row(TensorView out, const InitialValues& values, std::uint64_t id);
   // The box of the whole variable that it is.
   Slice box() const;
 
@@ -106,6 +116,12 @@ class VariableTable {
   // Over names, scopes, dtypes, shapes, initializers: ranks compare it at start-up.
   Digest digest() const;
 
+  // The tables among them, (name, spec), in their order. set_tables() throws Error(data) unless these are all
+  // of the variables [0, n].
+  std::vector<std::pair<std::string, TableSpec>> tables() const;
+  void set_tables(const std::vector<std::pair<std::string, TableSpec>>& tables);
+
+  // Without the TableSpecs.
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& variables_;

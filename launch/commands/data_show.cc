@@ -15,6 +15,7 @@
 #include "worker/data/batch.h"
 #include "worker/data/column_profile.h"
 #include "worker/data/csv.h"
+#include "worker/data/skipgram.h"
 #include "worker/data/table.h"
 #include "worker/data/table_schema.h"
 #include "worker/data/text.h"
@@ -51,12 +52,45 @@ struct Statistics {
   }
 };
 
+// Of ids of rows, of which no double holds all.
+class RowIds {
+ public:
+  explicit RowIds(IdType type) : type_(type) {}
+  void add(std::uint64_t id) {
+    const std::uint64_t at = in_order(id);
+    least_ = std::min(least_, at);
+    greatest_ = std::max(greatest_, at);
+    if (different_.size() < kMostDifferent) different_.insert(id);
+  }
+  // Of hashes neither says anything.
+  std::string least() const { return type_ == IdType::string ? "" : text(least_); }
+  std::string greatest() const { return type_ == IdType::string ? "" : text(greatest_); }
+  std::string n_different() const {
+    return (different_.size() < kMostDifferent ? "" : "more than ") + with_commas(std::ssize(different_));
+  }
+
+ private:
+  // A number that is greater where the id is: the sign of int64 turned around. Its own inverse.
+  std::uint64_t in_order(std::uint64_t id) const {
+    return type_ == IdType::int64 ? id ^ (std::uint64_t{1} << 63U) : id;
+  }
+  std::string text(std::uint64_t at) const { return different_.empty() ? "" : id_text(type_, in_order(at)); }
+
+  IdType type_;
+  std::uint64_t least_ = std::numeric_limits<std::uint64_t>::max(), greatest_ = 0;
+  std::unordered_set<std::uint64_t> different_;
+};
+
 std::string number(double x) { return short_number(x, 4); }
 
 double element(const TensorView& array, std::int64_t i) {
   if (array.dtype() == DType::int32) return array.data<std::int32_t>()[i];
   if (array.dtype() == DType::float32) return static_cast<double>(array.data<float>()[i]);
   return array.data<double>()[i];
+}
+
+std::uint64_t row_id(const TensorView& array, std::int64_t i) {
+  return static_cast<std::uint64_t>(array.data<std::int64_t>()[i]);
 }
 
 // Lines of cells, each column as wide as its widest cell; numbers to the right.
@@ -83,6 +117,13 @@ class Lines {
   std::vector<std::vector<std::string>> lines_;
 };
 
+// The words that ids are of, where the data have them all.
+const std::vector<std::string>* words_of(const Dataset& data) {
+  if (const auto* text = dynamic_cast<const TextDataset*>(&data)) return &text->vocabulary();
+  if (const auto* pairs = dynamic_cast<const SkipgramDataset*>(&data)) return &pairs->vocabulary();
+  return nullptr;
+}
+
 class Shown {
  public:
   Shown(const JobConfig& job, const DataSourceConfig& source, const Dataset& data)
@@ -98,6 +139,7 @@ class Shown {
                     data_.n_bytes() > 0 ? bytes_text(data_.n_bytes()) : "none",  // mapped from files
                     bytes_text(Batch::n_bytes(spec_, dtype_, job_.train.batch)), job_.train.batch);
     for (const std::string& w : data_.warnings()) text += "  warning: " + w + "\n";
+    for (const std::string& n : data_.notes()) text += "  " + n + "\n";
     return text + (source_.get<CsvSource>() != nullptr ? columns_of_files() : "") + inputs() + labels() +
            samples(std::min(n_samples, data_.size()));
   }
@@ -106,7 +148,9 @@ class Shown {
   void read_all() {
     for (const InputSpec& i : spec_.inputs) {
       const std::int64_t width = i.is_ragged() || i.features == Features::offsets ? 1 : i.shape.n_elements();
-      statistics_.emplace_back(static_cast<std::size_t>(is_listed(i) ? width : 1));
+      const auto n = static_cast<std::size_t>(is_listed(i) ? width : 1);
+      statistics_.emplace_back(i.features == Features::row_ids ? 0 : n);
+      row_ids_.emplace_back(i.features == Features::row_ids ? n : 0, RowIds(i.id_type));
     }
     const std::int64_t n_labels = spec_.label_shape.n_elements();
     if (spec_.target == Target::classes) {
@@ -121,12 +165,7 @@ class Shown {
       std::iota(indices.begin(), indices.end(), begin);
       const BatchView view = batch.view(n);
       data_.read(std::span(indices).first(static_cast<std::size_t>(n)), view);
-      for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
-        if (spec_.inputs[k].features == Features::offsets) continue;
-        std::vector<Statistics>& columns = statistics_[k];
-        for (std::int64_t i = 0; i < n_values(view, k, n); ++i)
-          columns[static_cast<std::size_t>(i) % columns.size()].add(element(view.inputs[k], i));
-      }
+      for (std::size_t k = 0; k < spec_.inputs.size(); ++k) see(view, k, n);
       for (std::int64_t i = 0; i < n * n_labels; ++i) {
         if (spec_.target == Target::classes) {
           ++counts_[static_cast<std::size_t>(view.y.data<std::int32_t>()[i])];
@@ -137,13 +176,28 @@ class Shown {
     }
   }
 
+  // Input k of n samples.
+  void see(const BatchView& view, std::size_t k, std::int64_t n) {
+    if (spec_.inputs[k].features == Features::offsets) return;
+    std::vector<Statistics>& columns = statistics_[k];
+    std::vector<RowIds>& ids = row_ids_[k];
+    for (std::int64_t i = 0; i < n_values(view, k, n); ++i) {
+      if (ids.empty()) {
+        columns[static_cast<std::size_t>(i) % columns.size()].add(element(view.inputs[k], i));
+      } else {
+        ids[static_cast<std::size_t>(i) % ids.size()].add(row_id(view.inputs[k], i));
+      }
+    }
+  }
+
   // Of n samples. A bag's arrays are followed by where each sample's part begins, and the end.
   std::int64_t n_values(const BatchView& view, std::size_t k, std::int64_t n) const {
     if (!spec_.inputs[k].is_ragged()) return view.inputs[k].n_elements();
     return view.inputs[offsets_of(k)].data<std::int64_t>()[n];
   }
   std::size_t offsets_of(std::size_t k) const {
-    while (k > 0 && spec_.inputs[k].features != Features::ids) --k;  // weights stand behind the offsets
+    const auto are_ids = [](Features f) { return f == Features::ids || f == Features::row_ids; };
+    while (k > 0 && !are_ids(spec_.inputs[k].features)) --k;  // weights stand behind the offsets
     return k + 1;
   }
 
@@ -211,6 +265,13 @@ class Shown {
     for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
       const InputSpec& spec = spec_.inputs[k];
       if (spec.features == Features::offsets) continue;
+      for (std::size_t i = 0; i < row_ids_[k].size(); ++i) {
+        const RowIds& ids = row_ids_[k][i];
+        lines.add({i == 0 ? spec.name : "", i == 0 ? spec.shape.str() : "",
+                   i == 0 ? fmt::format("ids of type {}", to_string(spec.id_type)) : "",
+                   is_listed(spec) ? column_name(spec, i) : "all", ids.least(), "", ids.greatest(),
+                   ids.n_different()});
+      }
       const bool is_ids = spec.features == Features::ids;
       for (std::size_t i = 0; i < statistics_[k].size(); ++i) {
         const Statistics& s = statistics_[k][i];
@@ -284,9 +345,10 @@ class Shown {
           const bool is_bag = spec.is_ragged();
           const std::int64_t* offsets =
               is_bag ? view.inputs[offsets_of(k)].data<std::int64_t>() + row : nullptr;
-          line += name + " " +
-                  (is_bag ? values(view.inputs[k], offsets[1] - offsets[0], offsets[0])
-                          : values(view.inputs[k], spec.shape.n_elements(), row * spec.shape.n_elements()));
+          line +=
+              name + " " +
+              (is_bag ? values(spec, view.inputs[k], offsets[1] - offsets[0], offsets[0])
+                      : values(spec, view.inputs[k], spec.shape.n_elements(), row * spec.shape.n_elements()));
         }
       }
       if (data_.has_labels()) line += " -> " + answer(view.y, row);
@@ -296,13 +358,18 @@ class Shown {
   }
 
   // n of them, from `first` on.
-  std::string values(const TensorView& array, std::int64_t n, std::int64_t first) const {
-    const auto* words = dynamic_cast<const TextDataset*>(&data_);
+  std::string values(const InputSpec& spec, const TensorView& array, std::int64_t n,
+                     std::int64_t first) const {
+    const std::vector<std::string>* words = words_of(data_);
     std::string text;
     for (std::int64_t i = 0; i < std::min(n, kMostValues); ++i) {
-      const double x = element(array, first + i);
       text += i == 0 ? "" : ", ";
-      text += words != nullptr ? words->vocabulary()[static_cast<std::size_t>(x)] : number(x);
+      if (spec.features == Features::row_ids) {
+        text += id_text(spec.id_type, row_id(array, first + i));
+        continue;
+      }
+      const double x = element(array, first + i);
+      text += words != nullptr ? (*words)[static_cast<std::size_t>(x)] : number(x);
     }
     return "[" + text + (n > kMostValues ? fmt::format(", ... {} in all", n) : "") + "]";
   }
@@ -357,7 +424,8 @@ class Shown {
   SampleSpec spec_;
   DType dtype_;
   TableSchema schema_;
-  std::vector<std::vector<Statistics>> statistics_;  // by input, by column
+  std::vector<std::vector<Statistics>> statistics_;  // by input, by column; none of ids of rows
+  std::vector<std::vector<RowIds>> row_ids_;         // the same of these
   std::vector<std::int64_t> counts_;                 // by class
   std::vector<Statistics> targets_;
 };

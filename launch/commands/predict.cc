@@ -43,7 +43,8 @@ ArraySchema array_schema_of(const SavedModel& model) {
   if (is_of_images(model)) {
     schema.inputs.push_back({.shape = model.facts.sample_shape, .scale = {1, 255}});
     schema.n_classes = model.facts.n_classes;
-  } else if (!model.schema.empty() && !is_table(model.job.data.train)) {
+  } else if (!model.schema.empty() && !is_table(model.job.data.train) &&
+             model.job.data.train.get<SkipgramSource>() == nullptr) {
     schema = array_schema_from_json(model.schema);
   } else {
     fail(ErrorKind::config, "models of data of type {} do not predict from .npy and .npz files",

@@ -9,6 +9,7 @@
 #include "launch/job/job_warnings.h"
 #include "launch/job/start_values.h"
 #include "ps/update/optimizer.h"
+#include "worker/data/click_data.h"
 #include "worker/data/order.h"
 #include "worker/data/source_registry.h"
 #include "worker/data/synthetic.h"
@@ -50,8 +51,14 @@ std::optional<DataFacts> facts_without_data(const JobConfig& job, const DataSour
       facts = {.sample_shape = Shape{Friedman1Dataset::kFeatures},
                .label_shape = Shape{1},
                .target = Target::numbers};
-    } else {
+    } else if (synthetic->generate == Generator::colour_shapes) {
       facts = {.sample_shape = Shape{synthetic->size, synthetic->size, 3}, .n_classes = 9};
+    } else {
+      facts = DataFacts::of(ClickDataset({.features = synthetic->features,
+                                          .vocabulary = synthetic->vocabulary,
+                                          .exponent = synthetic->exponent,
+                                          .numbers = synthetic->numbers},
+                                         DataSplit::train));
     }
   } else if (const auto* fashion = source.get<FashionMnistSource>()) {
     facts = facts_of_files(job, fashion->classes, Shape{28, 28}, 10);

@@ -13,8 +13,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr Choice<Features> kFeatures[] = {
-    {Features::real, "numbers"}, {Features::ids, "ids"}, {Features::offsets, "offsets"}};
+constexpr Choice<Features> kFeatures[] = {{Features::real, "numbers"},
+                                          {Features::ids, "ids"},
+                                          {Features::offsets, "offsets"},
+                                          {Features::row_ids, "row_ids"}};
 
 Features features_of(const std::string& name) {
   for (const auto& f : kFeatures) {
@@ -54,6 +56,8 @@ SavedModel model_from(const Json& json) {
                                         .shape = shape_from(i.at("shape")),
                                         .features = features_of(i.at("type").get<std::string>()),
                                         .n_ids = i.at("n_ids").get<std::int64_t>()});
+    if (i.contains("id_type"))
+      model.facts.named_inputs.back().id_type = id_type_from_string(i.at("id_type").get<std::string>());
   }
   if (model.facts.named_inputs.empty()) fail(ErrorKind::checkpoint, "the model has no inputs");
   model.facts.sample_shape = model.facts.named_inputs.front().shape;
@@ -78,6 +82,7 @@ std::string saved_model_text(const JobConfig& job, const Dataset& train) {
                       {"shape", json_of(i.shape)},
                       {"type", choice_name(kFeatures, i.features)},
                       {"n_ids", i.n_ids}});
+    if (i.features == Features::row_ids) inputs.back()["id_type"] = to_string(i.id_type);
   }
   const std::string schema = train.schema();
   Json json{{"config", dump(of_the_model(job))},

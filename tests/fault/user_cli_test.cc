@@ -199,6 +199,31 @@ TEST(DataShow, TellsColumnsClassesAndSamplesOfATable) {
               AllOf(HasSubstr("files: none.csv: no such file"), HasSubstr(dir / "none.csv")));
 }
 
+// No double holds them.
+TEST(DataShow, IdsOfRowsHaveAllTheirBits) {
+  const ScratchDir dir;
+  write_text(
+      dir / "t.csv",
+      "u,t,w,y\n18446744073709551615,-9223372036854775808|9007199254740993,a,no\n9007199254740993,,b,yes\n");
+  write_text(
+      dir / "job.yaml",
+      "job: {name: t}\ndata:\n  train:\n    type: csv\n    files: t.csv\n    schema: {label: {column: y}, "
+      "features: {u: {columns: u, ids: uint64}, t: {columns: t, ids: int64, split: '|'}, w: {columns: w, ids: "
+      "string}}}\nmodel: {loss: sigmoid_cross_entropy, layers: [{type: dense, input: x, units: 1}]}\n");
+  const Ended e = run(varscope({"data", "show", dir / "job.yaml", "--rows", "2"}));
+  ASSERT_EQ(e.code, 0) << e.all();
+  EXPECT_THAT(squeezed(e.out),
+              AllOf(HasSubstr("\n u [1] ids of type uint64 u 9007199254740993 18446744073709551615 2\n"),
+                    HasSubstr(" ids of type int64 all -9223372036854775808 9007199254740993 2\n"),
+                    HasSubstr("\n w [1] ids of type string w 2\n"),
+                    HasSubstr("\n 0: u [18446744073709551615] t [-9223372036854775808, 9007199254740993] w "
+                              "[#e6c632b61e964e1f] -> no\n 1: u [9007199254740993] t [] w [#")));
+  write_text(dir / "job.yaml", std::regex_replace(text_of(dir / "job.yaml"), std::regex("uint64"), "int64"));
+  const Ended wrong = run(varscope({"data", "show", dir / "job.yaml"}));
+  EXPECT_NE(wrong.code, 0);
+  EXPECT_THAT(wrong.err, HasSubstr("t.csv:2:1: column \"u\": expected an id of type int64"));
+}
+
 TEST(DataShow, KnowsEveryTypeOfSource) {
   const ScratchDir dir;
   const auto shown = [&](const std::string& train, const std::string& model) {
@@ -229,6 +254,15 @@ TEST(DataShow, KnowsEveryTypeOfSource) {
       AllOf(HasSubstr("data.train: text, "), HasSubstr("x [4] ids below "),
             HasSubstr("0: x [w0, w1, w4, w2] -> "
                       "w1, w4, w2, w2")));
+  const std::string logit = "loss: sigmoid_cross_entropy, layers: [{type: dense, units: 1}]";
+  EXPECT_THAT(shown("type: skipgram, file: text, window: 1, negatives: 1, subsample: 0", logit),
+              AllOf(HasSubstr("data.train: skipgram, 718 samples"),
+                    HasSubstr("a vocabulary of 4 words; 360 of 360 words"),
+                    HasSubstr("0: word [w0] context [w1, w")));
+  EXPECT_THAT(shown("type: synthetic, generate: ctr, samples: 100, features: 3, numbers: 2", logit),
+              AllOf(HasSubstr("data.train: synthetic, 100 samples, none in memory"),
+                    HasSubstr("the least log loss to expect is 0."),
+                    HasSubstr("words [3] ids of type uint64 all "), HasSubstr("numbers [2] numbers all ")));
   std::string images = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4},
               labels = {0, 0, 8, 1, 0, 0, 0, 2, 0, 1};
   images.resize(images.size() + 32, '\x40');

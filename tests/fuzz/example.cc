@@ -17,12 +17,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
           {.input = "x", .name = "x", .bytes_are = how % 8 < 4 ? NumberType::float32 : NumberType::int16});
       if (how % 16 >= 8) features.back().shape = {2, 2};
       features.back().is_ids = how % 32 >= 16;
+      if (how % 64 >= 32 && !features.back().is_ids)
+        features.back().row_ids = how % 8 < 4 ? IdType::string : IdType::uint64;
     }
     ExampleReader reader(features, {.input = "y", .name = "y", .is_optional = how >= 128}, type, 0);
     reader.add(all.substr(0, data[1]), "record 0");
     if (all.size() > data[1]) reader.add(all.substr(data[1]), "record 1");
     ArrayRules rules{.label_type = type};
     if (how % 32 >= 16 && !features.empty()) rules.ids = {"x"};
+    if (!features.empty() && features.back().row_ids) {
+      rules.row_ids = ConfigNode::map();
+      rules.row_ids.add("x", ConfigNode::plain(to_string(*features.back().row_ids)));
+    }
     std::optional<NumberArray> labels = reader.labels("f");
     if (labels) testing::read_all(ArrayDataset(reader.inputs("f"), std::move(*labels), rules, {}));
   });

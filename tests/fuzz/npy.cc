@@ -13,6 +13,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     source.labels = file.path().string();
     source.rules.label_type = data[0] % 2 == 0 ? LabelType::cls : LabelType::number;
     if (data[0] % 4 < 2) source.rules.ids = {"x"};
+    if (data[0] % 4 == 2) {
+      source.rules.row_ids = ConfigNode::map();
+      source.rules.row_ids.add("x", ConfigNode::plain(data[0] % 16 < 8 ? "int64" : "uint64"));
+    }
     if (data[0] % 8 < 4) source.from = 0.5;
     testing::read_all(*open_npy_source(source, {}));
   });

@@ -36,13 +36,16 @@ std::string gzipped(const std::string& bytes) {
 void tables() {
   const std::string table = "a,w,y\r\n1.5,u,0\n\n-2,\"v \"\"x\"\"\",1\nNA,\"two\nlines\",0\n";
   for (const int how : {0, 1, 5, 16, 32, 129, 161}) {
-    const std::string first(1, static_cast<char>(how));
+    const std::string first{static_cast<char>(how), 0};
     seed("csv", "table" + std::to_string(how), first + table);
     seed("csv", "gzip" + std::to_string(how), first + gzipped(table));
   }
-  seed("csv", "numbers", std::string("\x80", 1) + "\xef\xbb\xbf" + "a,b,y\n1,2,0.5\n3e4,+4,-1\n");
-  seed("csv", "tabs", std::string("\x08", 1) + "a\tb\ty\n1\t2\tx\n3\t4\ty\n");
-  for (const int how : {0, 1, 2, 12})
+  seed("csv", "numbers", std::string("\x80\0", 2) + "\xef\xbb\xbf" + "a,b,y\n1,2,0.5\n3e4,+4,-1\n");
+  seed("csv", "tabs", std::string("\x08\0", 2) + "a\tb\ty\n1\t2\tx\n3\t4\ty\n");
+  for (const int what : {1, 3, 5, 9, 13})
+    seed("csv", "ids" + std::to_string(what),
+         std::string{0, static_cast<char>(what)} + "u,t,y\n18446744073709551615,7:0.5|-1,0\n-1,,1\nNA,1,1\n");
+  for (const int how : {0, 1, 2, 12, 16, 48, 50})
     seed("libsvm", "rows" + std::to_string(how),
          std::string(1, static_cast<char>(how)) + "+1 qid:3 1:0.5 3:-2e3 # note\n\n-1 2:1\n0.5\n");
 }

@@ -69,17 +69,35 @@ std::optional<Scale> scale_of(const ArrayRules& rules, const NamedArray& array, 
   return scale;
 }
 
+// The type of the ids of rows that an input is, where the config says so.
+std::optional<IdType> row_ids_of(const ArrayRules& rules, const std::string& input) {
+  if (rules.row_ids.is_null()) return std::nullopt;
+  if (!rules.row_ids.is_map()) {
+    fail(ErrorKind::config,
+         "row_ids: expected a map from inputs to int64 or uint64, such as {{user: uint64}}, got {}",
+         rules.row_ids.describe());
+  }
+  const ConfigNode* type = rules.row_ids.find(input);
+  if (type == nullptr) return std::nullopt;
+  for (const IdType known : {IdType::int64, IdType::uint64, IdType::string}) {
+    if (type->is_scalar() && type->scalar == to_string(known)) return known;
+  }
+  fail(ErrorKind::config, "row_ids.{}: expected one of int64, uint64, got {}", input, type->describe());
+}
+
 Json json_of(const ArrayInput& input) {
   Json dims = Json::array();
   for (const std::int64_t d : input.shape.dims()) dims.push_back(d);
-  return {{"name", input.name},
-          {"array", input.array},
-          {"shape", dims},
-          {"dtype", to_string(input.type)},
-          {"scale", {input.scale.numerator, input.scale.denominator}},
-          {"default_scale", input.is_default_scale},
-          {"ids", input.is_ids},
-          {"n_ids", input.n_ids}};
+  Json json{{"name", input.name},
+            {"array", input.array},
+            {"shape", dims},
+            {"dtype", to_string(input.type)},
+            {"scale", {input.scale.numerator, input.scale.denominator}},
+            {"default_scale", input.is_default_scale},
+            {"ids", input.is_ids},
+            {"n_ids", input.n_ids}};
+  if (input.row_ids) json["row_ids"] = to_string(*input.row_ids);
+  return json;
 }
 
 ArrayInput input_from(const Json& json) {
@@ -93,6 +111,12 @@ ArrayInput input_from(const Json& json) {
   const std::optional<NumberType> type = number_type(json.at("dtype").get<std::string>());
   if (!type) fail(ErrorKind::data, "there is no dtype {}", json.at("dtype").dump());
   input.type = *type;
+  if (!json.contains("row_ids")) return input;
+  const auto name = json.at("row_ids").get<std::string>();
+  for (const IdType known : {IdType::int64, IdType::uint64, IdType::string}) {
+    if (name == to_string(known)) input.row_ids = known;
+  }
+  if (!input.row_ids) fail(ErrorKind::data, "no schema of arrays: there are no ids of type \"{}\"", name);
   return input;
 }
 
@@ -145,16 +169,23 @@ ArrayDataset::ArrayDataset(std::vector<NamedArray> inputs, NumberArray labels, c
                            const ArrayPart& part, std::string label_array)
     : arrays_(std::move(inputs)), labels_(std::move(labels)) {
   for (const std::string& name : rules.ids) require_input(name, arrays_, "ids");
+  for (const ConfigEntry& e : rules.row_ids.entries) require_input(e.key, arrays_, "row_ids");
   for (const ConfigEntry& e : rules.scale.entries) require_input(e.key, arrays_, "scale");
   for (const NamedArray& a : arrays_) {
     ArrayInput input{
         .name = a.input, .array = a.array, .shape = a.numbers.row_shape(), .type = a.numbers.type()};
     input.is_ids = std::ranges::find(rules.ids, a.input) != rules.ids.end();
     const std::optional<Scale> said = scale_of(rules, a, arrays_.size());
-    if (said && input.is_ids) fail(ErrorKind::config, "scale: input \"{}\" is ids, which have none", a.input);
+    input.row_ids = row_ids_of(rules, a.input);
+    if (input.is_ids && input.row_ids) {
+      fail(ErrorKind::config, "row_ids: input \"{}\" is among ids, too: these are from 0 on; remove one",
+           a.input);
+    }
+    if (said && !input.are_numbers())
+      fail(ErrorKind::config, "scale: input \"{}\" is ids, which have none", a.input);
     input.is_default_scale = !said.has_value();
     if (said) input.scale = *said;
-    if (!said && !input.is_ids && is_image_of_bytes(input.type, input.shape)) input.scale = {1, 255};
+    if (!said && input.are_numbers() && is_image_of_bytes(input.type, input.shape)) input.scale = {1, 255};
     schema_.inputs.push_back(std::move(input));
   }
   schema_.label_type = rules.label_type;
@@ -211,7 +242,8 @@ void ArrayDataset::order_inputs() {
       fail(ErrorKind::data, "{}: its rows have shape {}, those of the training data {}", a.name(),
            a.row_shape().str(), input.shape.str());
     const bool was_image = is_image_of_bytes(input.type, input.shape);
-    if (input.is_default_scale && !input.is_ids && is_image_of_bytes(a.type(), a.row_shape()) != was_image) {
+    if (input.is_default_scale && input.are_numbers() &&
+        is_image_of_bytes(a.type(), a.row_shape()) != was_image) {
       fail(
           ErrorKind::data,
           "{}: has numbers of dtype {}, but those of the training data were {}{}: give it that dtype, or say "
@@ -293,6 +325,7 @@ void ArrayDataset::check_numbers() const {
 void ArrayDataset::check_ids(bool is_training) {
   for (std::size_t k = 0; k < arrays_.size(); ++k) {
     ArrayInput& input = schema_.inputs[k];
+    if (input.row_ids) check_row_ids(k);
     if (!input.is_ids) continue;
     const NumberArray& a = arrays_[k].numbers;
     std::vector<std::int32_t> row(static_cast<std::size_t>(input.shape.n_elements()));
@@ -315,6 +348,28 @@ void ArrayDataset::check_ids(bool is_training) {
   }
 }
 
+bool ArrayDataset::read_row_ids(std::size_t k, std::int64_t row, std::int64_t* ids) const {
+  const NumberArray& a = arrays_[k].numbers;
+  // An int64 and a uint64 of the same bits may share memory.
+  if (schema_.inputs[k].row_ids != IdType::int64) return a.read(row, reinterpret_cast<std::uint64_t*>(ids));
+  return a.read(row, ids);
+}
+
+void ArrayDataset::check_row_ids(std::size_t k) const {
+  const NumberArray& a = arrays_[k].numbers;
+  const char* type = schema_.inputs[k].row_ids == IdType::int64 ? "int64" : "uint64";
+  if (is_floating(a.type())) {
+    fail(ErrorKind::data, "{}: has numbers of dtype {}, which do not hold all ids; save it as {}", a.name(),
+         to_string(a.type()), type);
+  }
+  std::vector<std::int64_t> row(static_cast<std::size_t>(schema_.inputs[k].shape.n_elements()));
+  for (std::int64_t i = 0; i < a.n_rows(); ++i) {
+    if (read_row_ids(k, i, row.data())) continue;
+    fail(ErrorKind::data, "{}: row {} has an id that is none of type {}: {}", a.name(), i, type,
+         a.type() == NumberType::uint64 ? "it is 2^63 or more; say uint64" : "it is negative; say int64");
+  }
+}
+
 std::vector<InputSpec> ArrayDataset::inputs() const {
   std::vector<InputSpec> specs;
   specs.reserve(schema_.inputs.size());
@@ -323,6 +378,9 @@ std::vector<InputSpec> ArrayDataset::inputs() const {
                      .shape = i.shape,
                      .features = i.is_ids ? Features::ids : Features::real,
                      .n_ids = i.n_ids});
+    if (!i.row_ids) continue;
+    specs.back().features = Features::row_ids;
+    specs.back().id_type = *i.row_ids;
   }
   return specs;
 }
@@ -341,7 +399,9 @@ void ArrayDataset::check(std::span<const std::int64_t> indices, const BatchView&
   for (std::size_t k = 0; fits && k < arrays_.size(); ++k) {
     const TensorView& x = batch.inputs[k];
     fits = x.shape() == batched(schema_.inputs[k].shape, n) &&
-           (schema_.inputs[k].is_ids ? x.dtype() == DType::int32 : is_real(x.dtype()));
+           (schema_.inputs[k].row_ids  ? x.dtype() == DType::int64
+            : schema_.inputs[k].is_ids ? x.dtype() == DType::int32
+                                       : is_real(x.dtype()));
   }
   if (!fits) fail(ErrorKind::argument, "{} rows of arrays do not fit into the batch", n);
   for (const std::int64_t i : indices) {
@@ -355,6 +415,10 @@ void ArrayDataset::read_input(std::size_t k, std::int64_t row, const TensorView&
   const std::int64_t width = input.shape.n_elements();
   if (x.dtype() == DType::float32) return a.read(row, input.scale, x.data<float>() + at * width);
   if (x.dtype() == DType::float64) return a.read(row, input.scale, x.data<double>() + at * width);
+  if (input.row_ids) {
+    if (read_row_ids(k, row, x.data<std::int64_t>() + at * width)) return;
+    fail(ErrorKind::data, "{}: row {} has changed while it is being read", a.name(), row);
+  }
   const std::span<std::int32_t> ids(x.data<std::int32_t>() + at * width, static_cast<std::size_t>(width));
   // The file is mapped: what has been checked may have changed.
   if (!a.read(row, ids.data()) ||

@@ -21,6 +21,8 @@ struct ArrayInput {
   bool is_default_scale = true;  // no config has said it
   bool is_ids = false;
   std::int64_t n_ids = 0;
+  std::optional<IdType> row_ids = {};  // ids of rows; of strings their hashes
+  bool are_numbers() const { return !is_ids && !row_ids; }
   bool operator==(const ArrayInput&) const = default;
 };
 
@@ -94,6 +96,8 @@ class ArrayDataset final : public Dataset {
   void take_classes(bool is_training);
   void check_numbers() const;
   void check_ids(bool is_training);
+  void check_row_ids(std::size_t k) const;
+  bool read_row_ids(std::size_t k, std::int64_t row, std::int64_t* ids) const;
   void check(std::span<const std::int64_t> indices, const BatchView& batch) const;
   void read_input(std::size_t k, std::int64_t row, const TensorView& x, std::int64_t at) const;
 

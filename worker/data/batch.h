@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "common/base/tensor.h"
+#include "common/variables/table_spec.h"
 
 namespace varscope {
 
-// What a sample's elements are: numbers, of the model's dtype, ids (words, categories), int32, or where the
-// ids of each sample begin, int64.
-enum class Features : std::uint8_t { real, ids, offsets };
+// What a sample's elements are: numbers, of the model's dtype, ids of a range (words, categories), int32,
+// where the ids of each sample begin, int64, or ids of the rows of a table, any 64 bits, int64.
+enum class Features : std::uint8_t { real, ids, offsets, row_ids };
 
 // What samples are answered with: a class, int32, or numbers, of the model's dtype.
 enum class Target : std::uint8_t { classes, numbers };
@@ -23,10 +24,20 @@ struct InputSpec {
   std::string name = "x";
   Shape shape = {};  // of one sample
   Features features = Features::real;
-  std::int64_t n_ids = 0;  // ids are 0 .. n_ids - 1; 0 for numbers
-  std::int64_t most = 0;   // of [ragged]: as many as one sample may have
+  std::int64_t n_ids = 0;          // ids are 0 .. n_ids - 1; 0 for numbers, and ids of rows
+  std::int64_t most = 0;           // of [ragged]: as many as one sample may have
+  IdType id_type = IdType::int64;  // of row_ids
   DType dtype(DType model) const {
-    return features == Features::ids ? DType::int32 : features == Features::offsets ? DType::int64 : model;
+    switch (features) {
+      case Features::ids:
+        return DType::int32;
+      case Features::offsets:
+      case Features::row_ids:
+        return DType::int64;
+      case Features::real:
+        break;
+    }
+    return model;
   }
   bool is_ragged() const { return shape.has(Shape::kRagged); }
   bool is_of_bag() const { return is_ragged() || shape.has(Shape::kBounds); }

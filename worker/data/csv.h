@@ -45,8 +45,11 @@ class RowStream {
 // The same, in constant memory. REQUIRES a schema.
 std::unique_ptr<RowStream> stream_csv(const CsvSource& source, const SourceContext& context);
 
+// What is wrong with the keys of a libsvm source, whatever its files hold. Throws Error(config).
+void check_libsvm(const LibsvmSource& source);
+
 // Rows of `label index:value ...`: the format of LIBSVM [1], with comments behind # and qid, which is left
-// out. One input x of all features, zeros where a row says nothing.
+// out. One input x of all features, zeros where a row says nothing; or the bag of what it says.
 //
 // [1] Chang, Lin: LIBSVM, a library for support vector machines, ACM TIST 2(3), 2011
 std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceContext& context);

@@ -56,6 +56,8 @@ class Dataset {
   virtual UnknownWords unknown_words() const { return {}; }
   // What a user should know of the data, a line each.
   virtual std::vector<std::string> warnings() const { return {}; }
+  // What else there is to know, a line each: nothing is wrong with it. May draw samples.
+  virtual std::vector<std::string> notes() const { return {}; }
   // The class that all samples have, where they have one only and there is more than one sample.
   virtual std::optional<std::int64_t> only_class() const { return std::nullopt; }
   // Of classes that are words or other numbers than 0, 1, ...; by class, or empty.

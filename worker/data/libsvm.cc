@@ -15,6 +15,7 @@
 #include "worker/data/csv.h"
 #include "worker/data/csv_reader.h"
 #include "worker/data/growing_array.h"
+#include "worker/data/raw_ids.h"
 #include "worker/data/split.h"
 #include "worker/data/table.h"
 #include "worker/data/table_cache.h"
@@ -27,7 +28,7 @@ constexpr std::int64_t kMostDense =
     100'000;  // features of an input of numbers: each has a column of the schema
 
 struct Feature {
-  std::int64_t index = 0;  // from 0 on
+  std::int64_t index = 0;  // from 0 on; of ids of rows their bits
   double value = 0;
 };
 
@@ -43,8 +44,10 @@ struct Row {
 
 class LibsvmReader {
  public:
-  LibsvmReader(const LibsvmSource& source, std::int64_t n_features, bool may_lack_labels)
-      : source_(source), n_features_(n_features), may_lack_labels_(may_lack_labels) {}
+  // `ids`: the indices are ids of rows.
+  LibsvmReader(const LibsvmSource& source, std::int64_t n_features, std::optional<IdType> ids,
+               bool may_lack_labels)
+      : source_(source), n_features_(n_features), ids_(ids), may_lack_labels_(may_lack_labels) {}
 
   // The line without its comment.
   void read(const CsvReader& reader, const CsvRecord& record, Row& row, std::string& label) {
@@ -75,37 +78,58 @@ class LibsvmReader {
       }
       if (word.starts_with("qid:")) continue;
       const std::size_t colon = word.find(':');
-      std::int64_t index = 0;
-      const auto [end, error] =
-          std::from_chars(&word.front(), &word.front() + std::min(colon, word.size()), index);
-      if (colon == std::string_view::npos || error != std::errc() || end != &word.front() + colon)
-        fail(ErrorKind::data, "{}: expected index:value, got {}", place(word), shown_cell(word));
-      const std::optional<double> value = number_in(word.substr(colon + 1));
-      if (!value)
-        fail(ErrorKind::data, "{}: expected a number behind the colon, got {}", place(word),
-             shown_cell(word));
-      if (index < source_.base || index - source_.base >= kMostFeatures) {
-        fail(ErrorKind::data, "{}: index {} is out of range; with base: {} allowed are {} to {}", place(word),
-             index, source_.base, source_.base, kMostFeatures - 1 + source_.base);
+      if (ids_) {
+        take_id(row, word, colon, place);
+        continue;
       }
-      index -= source_.base;
-      if (index <= before)
-        fail(ErrorKind::data, "{}: index {} is not greater than the one before", place(word),
-             index + source_.base);
-      before = index;
-      if (n_features_ > 0 && index >= n_features_) {
-        if (source_.drop_unknown) continue;
-        fail(
-            ErrorKind::data,
-            "{}: feature {} is beyond those of the training data, which end at {}; say features: {} or more in "
-            "data.train, or drop_unknown: true here",
-            place(word), index + source_.base, n_features_ - 1 + source_.base, index + 1);
-      }
-      row.features.push_back({index, *value});
+      take_index(row, word, colon, before, place);
     }
   }
 
  private:
+  template <class Place>
+  void take_index(Row& row, std::string_view word, std::size_t colon, std::int64_t& before,
+                  const Place& place) const {
+    std::int64_t index = 0;
+    const auto [end, error] =
+        std::from_chars(&word.front(), &word.front() + std::min(colon, word.size()), index);
+    if (colon == std::string_view::npos || error != std::errc() || end != &word.front() + colon)
+      fail(ErrorKind::data, "{}: expected index:value, got {}", place(word), shown_cell(word));
+    const std::optional<double> value = number_in(word.substr(colon + 1));
+    if (!value)
+      fail(ErrorKind::data, "{}: expected a number behind the colon, got {}", place(word), shown_cell(word));
+    if (index < source_.base || index - source_.base >= kMostFeatures) {
+      fail(ErrorKind::data, "{}: index {} is out of range; with base: {} allowed are {} to {}", place(word),
+           index, source_.base, source_.base, kMostFeatures - 1 + source_.base);
+    }
+    index -= source_.base;
+    if (index <= before)
+      fail(ErrorKind::data, "{}: index {} is not greater than the one before", place(word),
+           index + source_.base);
+    before = index;
+    if (n_features_ > 0 && index >= n_features_) {
+      if (source_.drop_unknown) return;
+      fail(
+          ErrorKind::data,
+          "{}: feature {} is beyond those of the training data, which end at {}; say features: {} or more in "
+          "data.train, or drop_unknown: true here",
+          place(word), index + source_.base, n_features_ - 1 + source_.base, index + 1);
+    }
+    row.features.push_back({index, *value});
+  }
+
+  template <class Place>
+  void take_id(Row& row, std::string_view word, std::size_t colon, const Place& place) const {
+    if (colon == std::string_view::npos)
+      fail(ErrorKind::data, "{}: expected id:value, got {}", place(word), shown_cell(word));
+    const std::optional<std::uint64_t> id = number_id_in(*ids_, word.substr(0, colon));
+    if (!id) fail(ErrorKind::data, "{}: {}", place(word), no_id_text(*ids_, word.substr(0, colon)));
+    const std::optional<double> value = number_in(word.substr(colon + 1));
+    if (!value)
+      fail(ErrorKind::data, "{}: expected a number behind the colon, got {}", place(word), shown_cell(word));
+    row.features.push_back({static_cast<std::int64_t>(*id), *value});
+  }
+
   template <class Place>
   void take_label(Row& row, std::string& label, std::string_view word, const Place& place) {
     if (word.find(':') != std::string_view::npos)
@@ -126,9 +150,20 @@ class LibsvmReader {
 
   const LibsvmSource& source_;
   std::int64_t n_features_;
+  std::optional<IdType> ids_;
   bool may_lack_labels_;
   ClassNames class_names_;
 };
+
+// What `ids` says.
+std::optional<IdType> row_ids_of(const LibsvmSource& source) {
+  const ConfigNode& ids = source.ids;
+  if (ids.is_null()) return std::nullopt;
+  const bool is_signed = ids.is_scalar() && ids.scalar == "int64";
+  if (!is_signed && !(ids.is_scalar() && ids.scalar == "uint64"))
+    fail(ErrorKind::config, "ids: expected one of int64, uint64, got {}", ids.describe());
+  return is_signed ? IdType::int64 : IdType::uint64;
+}
 
 // The rows of a file, kept until all are there, and what becomes of them. One thread.
 class LibsvmTable {
@@ -141,7 +176,8 @@ class LibsvmTable {
         files_(files_of(source.files, context.root)),
         progress_(context_, files_),
         is_training_(context.schema.empty()),
-        schema_(is_training_ ? TableSchema() : schema_from_json(context.schema)) {
+        schema_(is_training_ ? TableSchema() : schema_from_json(context.schema)),
+        ids_(is_training_ ? row_ids_of(source) : schema_.inputs.front().row_ids) {
     if (!folder.empty()) spool_ = RecordSpool(folder / "records");
     if (context.split) part_.emplace(*context.split, context.position);
   }
@@ -165,7 +201,8 @@ class LibsvmTable {
 
   // All rows of the files. With bad_records: skip those that cannot be read are left out.
   void read_rows() {
-    LibsvmReader lines(source_, is_training_ ? source_.features : n_features(), context_.may_lack_labels);
+    LibsvmReader lines(source_, is_training_ ? source_.features : n_features(), ids_,
+                       context_.may_lack_labels);
     for (std::size_t i = 0; i < files_.size(); ++i) {
       CsvReader reader(files_[i], '\0');
       CsvRecord record;
@@ -284,7 +321,8 @@ class LibsvmTable {
     for_each_row([&](double weight) {
       if (weight == 0) return;
       if (row_.has_label && !occurs_.empty()) occurs_[static_cast<std::size_t>(row_.label)] = true;
-      if (!row_.features.empty()) n_features_ = std::max(n_features_, row_.features.back().index + 1);
+      if (!ids_ && !row_.features.empty())
+        n_features_ = std::max(n_features_, row_.features.back().index + 1);
       if (is_sample(n_rows_)) all_have_labels_ = all_have_labels_ && row_.has_label;
       ++n_rows_;
     });
@@ -304,7 +342,8 @@ class LibsvmTable {
     TableInput& input = schema_.inputs.emplace_back();
     if (source_.bags) {
       input.is_category = input.is_bag = input.has_id_weights = true;
-      input.columns.push_back({.name = "features", .buckets = n});
+      input.columns.push_back({.name = "features", .buckets = ids_ ? 0 : n});
+      input.row_ids = ids_;
     }
     for (std::int64_t i = 0; !source_.bags && i < n; ++i)
       input.columns.push_back({.name = std::to_string(i + source_.base), .index = i});
@@ -357,10 +396,14 @@ class LibsvmTable {
     }
     TableColumns::Bags& bags = columns.bags.front();
     for (const Feature& f : row_.features) {
-      bags.ids.push_back(static_cast<std::int32_t>(f.index));
+      if (ids_) {
+        bags.row_ids.push_back(f.index);
+      } else {
+        bags.ids.push_back(static_cast<std::int32_t>(f.index));
+      }
       bags.weights.push_back(f.value);
     }
-    bags.offsets.push_back(static_cast<std::int64_t>(bags.ids.size()));
+    bags.offsets.push_back(static_cast<std::int64_t>(bags.weights.size()));
   }
 
   // Of a record in the spool; its features follow.
@@ -379,6 +422,7 @@ class LibsvmTable {
   ReadingProgress progress_;
   bool is_training_;
   TableSchema schema_;
+  std::optional<IdType> ids_;  // of rows, instead of indices
   std::optional<PartOfSplit> part_;
   RecordSpool spool_;
   GrowingArray<double> weights_;  // of each row that was read, or none
@@ -395,7 +439,19 @@ class LibsvmTable {
 
 }  // namespace
 
+void check_libsvm(const LibsvmSource& source) {
+  if (!row_ids_of(source)) return;
+  if (!source.bags) fail(ErrorKind::config, "ids: is for bags; say bags: true");
+  const char* unused = source.base != 1       ? "base"
+                       : source.features != 0 ? "features"
+                       : source.drop_unknown  ? "drop_unknown"
+                                              : nullptr;
+  if (unused != nullptr)
+    fail(ErrorKind::config, "{}: is for indices; with ids there is no range of them; remove it", unused);
+}
+
 std::unique_ptr<Dataset> open_libsvm(const LibsvmSource& source, const SourceContext& context) {
+  check_libsvm(source);
   std::vector<std::filesystem::path> files = files_of(source.files, context.root);
   if (!source.weights.is_null()) {
     const auto weights = files_of(source.weights, context.root);

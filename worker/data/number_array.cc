@@ -211,7 +211,9 @@ bool NumberArray::read_integers(std::int64_t i, To* out) const {
     each<decltype(type)>(i, [&](auto x) {
       using T = decltype(x);
       bool fits = false;
-      if constexpr (std::is_floating_point_v<T>) {
+      if constexpr (std::is_floating_point_v<T> && std::is_unsigned_v<To>) {
+        fits = false;
+      } else if constexpr (std::is_floating_point_v<T>) {
         // The least integer is a power of 2, exact in any type; NaN is none.
         constexpr auto kLeast = static_cast<T>(Limits::min());
         fits = x >= kLeast && x < -kLeast && std::trunc(x) == x;
@@ -227,6 +229,7 @@ bool NumberArray::read_integers(std::int64_t i, To* out) const {
 
 bool NumberArray::read(std::int64_t i, std::int64_t* out) const { return read_integers(i, out); }
 bool NumberArray::read(std::int64_t i, std::int32_t* out) const { return read_integers(i, out); }
+bool NumberArray::read(std::int64_t i, std::uint64_t* out) const { return read_integers(i, out); }
 
 std::int64_t NumberArray::n_bytes() const { return layout_.is_unpacked ? std::ssize(bytes_) : 0; }
 

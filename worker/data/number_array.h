@@ -72,6 +72,7 @@ class NumberArray {
   // The elements of row i as integers; false when one is none, or does not fit.
   bool read(std::int64_t i, std::int64_t* out) const;
   bool read(std::int64_t i, std::int32_t* out) const;
+  bool read(std::int64_t i, std::uint64_t* out) const;  // none of floats
 
   // Over rows [begin, end): their elements in C order and this machine's order of bytes, and their type.
   Digest content(std::int64_t begin, std::int64_t end) const;

@@ -7,11 +7,13 @@
 #include "common/base/error.h"
 #include "common/config/source_keys.h"
 #include "worker/data/array_source.h"
+#include "worker/data/click_data.h"
 #include "worker/data/csv.h"
 #include "worker/data/digits.h"
 #include "worker/data/find_files.h"
 #include "worker/data/idx.h"
 #include "worker/data/pairs.h"
+#include "worker/data/skipgram.h"
 #include "worker/data/split.h"
 #include "worker/data/synthetic.h"
 #include "worker/data/text.h"
@@ -72,7 +74,15 @@ std::unique_ptr<Dataset> open_synthetic(const SyntheticSource& source, const Sou
   options.seed = static_cast<std::uint64_t>(source.seed);
   if (source.generate == Generator::friedman1)
     return std::make_unique<Friedman1Dataset>(options, context.position);
-  return std::make_unique<ColourShapesDataset>(options, context.position);
+  if (source.generate == Generator::colour_shapes)
+    return std::make_unique<ColourShapesDataset>(options, context.position);
+  return std::make_unique<ClickDataset>(ClickOptions{.samples = options.samples,
+                                                     .features = source.features,
+                                                     .vocabulary = source.vocabulary,
+                                                     .exponent = source.exponent,
+                                                     .numbers = source.numbers,
+                                                     .seed = options.seed},
+                                        context.position);
 }
 
 std::unique_ptr<Dataset> open_text(const TextSource& source, const SourceContext& context) {
@@ -90,6 +100,25 @@ std::unique_ptr<Dataset> open_text(const TextSource& source, const SourceContext
     options.vocabulary_test_fraction = train->test_fraction;
   }
   return std::make_unique<TextDataset>(context.root / source.file, options);
+}
+
+std::unique_ptr<Dataset> open_skipgram(const SkipgramSource& source, const SourceContext& context) {
+  SkipgramOptions options{.vocabulary = source.vocabulary,
+                          .min_count = source.min_count,
+                          .window = source.window,
+                          .negatives = source.negatives,
+                          .subsample = source.subsample,
+                          .seed = static_cast<std::uint64_t>(source.seed),
+                          .test_fraction = source.test_fraction,
+                          .words = source.words,
+                          .split = source.split.value_or(context.position)};
+  const auto* train = context.train == nullptr ? nullptr : context.train->get<SkipgramSource>();
+  if (train != nullptr && train->file != source.file) {
+    options.split = std::nullopt;
+    options.vocabulary_file = context.root / train->file;
+    options.vocabulary_test_fraction = train->test_fraction;
+  }
+  return std::make_unique<SkipgramDataset>(context.root / source.file, options);
 }
 
 // Records are tested on records, and read by the keys of data.train.
@@ -142,7 +171,8 @@ std::vector<Opener>& openers() {
       opener("digits", open_digits),     opener("synthetic", open_synthetic),
       opener("csv", open_csv),           opener("libsvm", open_libsvm),
       opener("npy", open_npy_source),    opener("npz", open_npz_source),
-      opener("tfrecord", open_tfrecord), opener("text", open_text)};
+      opener("tfrecord", open_tfrecord), opener("text", open_text),
+      opener("skipgram", open_skipgram)};
   return all;
 }
 
@@ -171,7 +201,7 @@ bool makes_pairs(const DataSourceConfig& source) {
 }
 
 void check_can_be_split(const DataSourceConfig& source) {
-  if (source.get<TextSource>() != nullptr)
+  if (source.get<TextSource>() != nullptr || source.get<SkipgramSource>() != nullptr)
     fail(ErrorKind::config,
          "data.split is for samples that stand alone; a text is parted by test_fraction, and "
          "data.test with the same file");
@@ -231,7 +261,27 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
 
 void check_source(const DataSourceConfig& source, const DataSourceConfig* train) {
   if (const auto* csv = source.get<CsvSource>()) check_csv(*csv, train);
+  if (const auto* libsvm = source.get<LibsvmSource>()) check_libsvm(*libsvm);
 }
+
+namespace {
+
+// Of the same vocabulary and shapes as data.train, and of none of its words.
+void check_skipgram(const SkipgramSource& test, const DataSourceConfig& of_train) {
+  const auto* train = of_train.get<SkipgramSource>();
+  if (train == nullptr || train->vocabulary != test.vocabulary || train->min_count != test.min_count ||
+      train->negatives != test.negatives) {
+    fail(ErrorKind::config,
+         "vocabulary, min_count and negatives must be those of data.train, another skipgram");
+  }
+  if (train->file == test.file && train->test_fraction != test.test_fraction) {
+    fail(ErrorKind::config,
+         "test_fraction is {}, but {} for the same file in data.train: words would be trained on and tested",
+         test.test_fraction, train->test_fraction);
+  }
+}
+
+}  // namespace
 
 void check_test_source(const DataSourceConfig& test, const DataSourceConfig& train) {
   const ArrayRules* of_arrays = array_rules(test);
@@ -241,6 +291,7 @@ void check_test_source(const DataSourceConfig& test, const DataSourceConfig& tra
     fail(ErrorKind::config, "must be of type {}, as data.train: its columns are read in the same way",
          train.type());
   if (test.get<TfrecordSource>() != nullptr) return check_records(test, train);
+  if (const auto* pairs = test.get<SkipgramSource>()) return check_skipgram(*pairs, train);
   const auto* of_test = test.get<TextSource>();
   if (of_test == nullptr) return;
   const auto* of_train = train.get<TextSource>();

@@ -27,6 +27,7 @@ class SomeOf final : public Dataset {
   std::string schema() const override { return all_->schema(); }
   bool has_labels() const override { return all_->has_labels(); }
   std::vector<std::string> warnings() const override { return all_->warnings(); }
+  std::vector<std::string> notes() const override { return all_->notes(); }
   const LeftOut& left_out() const override { return all_->left_out(); }
   UnknownWords unknown_words() const override { return all_->unknown_words(); }
   std::vector<std::string> class_names() const override { return all_->class_names(); }

@@ -40,6 +40,9 @@ TableColumns TableColumns::of(const TableSchema& schema, const Make& make) {
   TableColumns columns;
   make("numbers", columns.numbers);
   make("ids", columns.ids);
+  // Only where there are any: tables of before these have no such file.
+  const auto is_array = [](const TableInput& i) { return i.row_ids && !i.is_bag; };
+  if (std::ranges::any_of(schema.inputs, is_array)) make("row_ids", columns.row_ids);
   make("labels", columns.labels);
   make("targets", columns.targets);
   make("weights", columns.weights);
@@ -48,7 +51,11 @@ TableColumns TableColumns::of(const TableSchema& schema, const Make& make) {
     const std::string name = fmt::format("bag{}-", columns.bags.size());
     Bags& bags = columns.bags.emplace_back();
     make(name + "offsets", bags.offsets);
-    make(name + "ids", bags.ids);
+    if (input.row_ids) {
+      make(name + "row_ids", bags.row_ids);
+    } else {
+      make(name + "ids", bags.ids);
+    }
     make(name + "weights", bags.weights);
   }
   return columns;
@@ -72,19 +79,20 @@ TableColumns TableColumns::open(const TableSchema& schema, std::int64_t n,
     if (size != static_cast<std::size_t>(expected))
       fail(ErrorKind::data, "{}: has {} elements, not {}", (folder / name).string(), size, expected);
   };
-  std::int64_t n_numbers = 0, n_ids = 0;
+  std::int64_t n_numbers = 0, n_ids = 0, n_row_ids = 0;
   for (const TableInput& input : schema.inputs) {
-    if (!input.is_bag) (input.is_category ? n_ids : n_numbers) += input.width();
+    if (!input.is_bag) (input.row_ids ? n_row_ids : input.is_category ? n_ids : n_numbers) += input.width();
   }
   const bool is_class = schema.label.type == LabelType::cls;
   require("numbers", columns.numbers.size(), n * n_numbers);
   require("ids", columns.ids.size(), n * n_ids);
+  require("row_ids", columns.row_ids.size(), n * n_row_ids);
   require("labels", columns.labels.size(), is_class ? n : 0);
   require("targets", columns.targets.size(), is_class ? 0 : n * std::ssize(schema.label.columns));
   require("weights", columns.weights.size(), schema.weight || !columns.weights.empty() ? n : 0);
   for (const Bags& bags : columns.bags) {
     require("offsets of a bag", bags.offsets.size(), n + 1);
-    require("ids of a bag", bags.ids.size(), bags.offsets.at(bags.offsets.size() - 1));
+    require("ids of a bag", bags.ids.size() + bags.row_ids.size(), bags.offsets.at(bags.offsets.size() - 1));
     if (!bags.weights.empty())
       require("weights of a bag", bags.weights.size(), bags.offsets.at(bags.offsets.size() - 1));
   }
@@ -95,12 +103,14 @@ template <class Columns, class F>
 void TableColumns::for_each(Columns& columns, const F& f) {
   f(columns.numbers);
   f(columns.ids);
+  f(columns.row_ids);
   f(columns.labels);
   f(columns.targets);
   f(columns.weights);
   for (auto& bags : columns.bags) {
     f(bags.offsets);
     f(bags.ids);
+    f(bags.row_ids);
     f(bags.weights);
   }
 }
@@ -129,12 +139,16 @@ TableDataset::TableDataset(TableSchema schema, std::int64_t n, TableColumns colu
     if (input.is_bag) {
       ++at_bag;
     } else {
-      (input.is_category ? n_ids_ : n_numbers_) += input.width();
+      n_of(input) += input.width();
     }
   }
   first_shape_ = specs_.front().shape;
   if (target() == Target::numbers)
     label_shape_ = Shape{static_cast<std::int64_t>(schema_.label.columns.size())};
+}
+
+std::int64_t& TableDataset::n_of(const TableInput& input) {
+  return input.row_ids ? n_row_ids_ : input.is_category ? n_ids_ : n_numbers_;
 }
 
 std::vector<std::string> TableDataset::warnings() const {
@@ -158,9 +172,9 @@ std::int64_t TableDataset::n_bytes() const {
   if (columns_.are_in_files()) return 0;
   std::int64_t of_bags = 0;
   for (const TableColumns::Bags& bags : columns_.bags)
-    of_bags +=
-        static_cast<std::int64_t>(8 * bags.offsets.size() + 4 * bags.ids.size() + 8 * bags.weights.size());
-  return of_bags + n_ * (n_numbers_ * 8 + n_ids_ * 4 + (columns_.weights.empty() ? 0 : 8) +
+    of_bags += static_cast<std::int64_t>(8 * bags.offsets.size() + 4 * bags.ids.size() +
+                                         8 * bags.row_ids.size() + 8 * bags.weights.size());
+  return of_bags + n_ * (n_numbers_ * 8 + n_ids_ * 4 + n_row_ids_ * 8 + (columns_.weights.empty() ? 0 : 8) +
                          (target() == Target::classes ? 4 : label_shape_.n_elements() * 8));
 }
 
@@ -199,7 +213,11 @@ void TableDataset::read_bags(std::span<const std::int64_t> indices, const TableC
     std::array<std::int64_t, 2> bounds{};
     bags.offsets.read(static_cast<std::size_t>(i), bounds);
     const auto begin = static_cast<std::size_t>(bounds[0]), n = static_cast<std::size_t>(bounds[1]) - begin;
-    bags.ids.read(begin, {to[0].data<std::int32_t>() + at, n});
+    if (to[0].dtype() == DType::int64) {
+      bags.row_ids.read(begin, {to[0].data<std::int64_t>() + at, n});
+    } else {
+      bags.ids.read(begin, {to[0].data<std::int32_t>() + at, n});
+    }
     if (to.size() > 2) copy_numbers(bags.weights, begin, n, to[2], at);
     at += static_cast<std::int64_t>(n);
   }
@@ -208,7 +226,7 @@ void TableDataset::read_bags(std::span<const std::int64_t> indices, const TableC
 
 void TableDataset::read(std::span<const std::int64_t> indices, const BatchView& batch) const {
   check(indices, batch);
-  std::size_t k = 0, at_number = 0, at_id = 0, at_bag = 0;  // of the next input
+  std::size_t k = 0, at_number = 0, at_id = 0, at_row_id = 0, at_bag = 0;  // of the next input
   for (const TableInput& input : schema_.inputs) {
     if (input.is_bag) {
       const std::size_t n_arrays = input.has_id_weights ? 3 : 2;
@@ -220,7 +238,10 @@ void TableDataset::read(std::span<const std::int64_t> indices, const BatchView& 
     std::int64_t to = 0;
     for (const std::int64_t index : indices) {
       const auto i = static_cast<std::size_t>(index);
-      if (input.is_category) {
+      if (input.row_ids) {
+        const std::size_t from = i * static_cast<std::size_t>(n_row_ids_) + at_row_id;
+        columns_.row_ids.read(from, {batch.inputs[k].data<std::int64_t>() + to, width});
+      } else if (input.is_category) {
         const std::size_t from = i * static_cast<std::size_t>(n_ids_) + at_id;
         columns_.ids.read(from, {batch.inputs[k].data<std::int32_t>() + to, width});
       } else {
@@ -229,7 +250,7 @@ void TableDataset::read(std::span<const std::int64_t> indices, const BatchView& 
       }
       to += static_cast<std::int64_t>(width);
     }
-    (input.is_category ? at_id : at_number) += width;
+    (input.row_ids ? at_row_id : input.is_category ? at_id : at_number) += width;
     ++k;
   }
   const auto width = static_cast<std::size_t>(label_shape_.n_elements());

@@ -17,14 +17,16 @@ struct TableColumns {
   struct Bags {
     GrowingArray<std::int64_t> offsets;  // one more than rows
     GrowingArray<std::int32_t> ids;
-    GrowingArray<double> weights;  // of each id, or none
+    GrowingArray<std::int64_t> row_ids;  // or these
+    GrowingArray<double> weights;        // of each id, or none
   };
-  GrowingArray<double> numbers;       // of each row: the numbers of all inputs that are numbers
-  GrowingArray<std::int32_t> ids;     // the ids of all inputs that are ids, and no bags
-  GrowingArray<std::int32_t> labels;  // classes, or
-  GrowingArray<double> targets;       // numbers, of all label columns
-  GrowingArray<double> weights;       // of each row, or none
-  std::vector<Bags> bags;             // of the inputs that are bags, in their order
+  GrowingArray<double> numbers;        // of each row: the numbers of all inputs that are numbers
+  GrowingArray<std::int32_t> ids;      // the ids of all inputs that are ids, and no bags
+  GrowingArray<std::int64_t> row_ids;  // the ids of rows of all inputs that are such, and no bags
+  GrowingArray<std::int32_t> labels;   // classes, or
+  GrowingArray<double> targets;        // numbers, of all label columns
+  GrowingArray<double> weights;        // of each row, or none
+  std::vector<Bags> bags;              // of the inputs that are bags, in their order
   Dataset::UnknownWords unknown = {};
 
   // Empty ones. An empty `folder`: in memory; else in new files of this folder, which is there.
@@ -44,7 +46,8 @@ struct TableColumns {
   static void for_each(Columns& columns, const F& f);
 };
 
-// Labelled rows, in memory or in files: numbers in float64, ids in int32. Immutable: safe from any thread.
+// Labelled rows, in memory or in files: numbers in float64, ids in int32, ids of rows in
+// int64. Immutable: safe from any thread.
 class TableDataset final : public Dataset {
  public:
   // REQUIRES that the columns are finished and have n rows as the schema says, ids and labels within their
@@ -77,6 +80,7 @@ class TableDataset final : public Dataset {
  private:
   void check(std::span<const std::int64_t> indices, const BatchView& batch) const;
   bool fits(const InputSpec& spec, const TensorView& x, std::int64_t n) const;
+  std::int64_t& n_of(const TableInput& input);  // of the three
   void read_bags(std::span<const std::int64_t> indices, const TableColumns::Bags& bags,
                  std::span<const TensorView> to) const;
 
@@ -87,7 +91,7 @@ class TableDataset final : public Dataset {
   LeftOut left_out_;
   std::vector<std::string> warnings_;
   Shape first_shape_, label_shape_;
-  std::int64_t n_numbers_ = 0, n_ids_ = 0;  // of a row
+  std::int64_t n_numbers_ = 0, n_ids_ = 0, n_row_ids_ = 0;  // of a row
 };
 
 }  // namespace varscope

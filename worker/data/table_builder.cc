@@ -11,6 +11,7 @@
 #include "common/base/text.h"
 #include "common/config/utf8.h"
 #include "worker/data/csv_reader.h"
+#include "worker/data/raw_ids.h"
 
 namespace varscope {
 namespace {
@@ -31,8 +32,10 @@ void require_utf8(const TableColumn& column, std::string_view word) {
 template <class T>
 void append(std::vector<std::byte>& record, std::span<const T> values) {
   static_assert(std::is_trivially_copyable_v<T>);
-  const auto bytes = std::as_bytes(values);
-  record.insert(record.end(), bytes.begin(), bytes.end());
+  if (values.empty()) return;
+  const std::size_t at = record.size();
+  record.resize(at + values.size_bytes());
+  std::memcpy(record.data() + at, values.data(), values.size_bytes());
 }
 
 template <class T>
@@ -142,9 +145,10 @@ TableBuilder::TableBuilder(TableSchema schema, bool is_fitted, WithoutWeight wit
     : schema_(std::move(schema)), is_fitted_(is_fitted), without_(without), folder_(folder) {
   if (!folder.empty()) spool_ = RecordSpool(folder / "records");
   for (TableInput& input : schema_.inputs) {
-    for (TableColumn& c : input.columns) {
+    for (std::size_t k = 0; k < input.columns.size(); ++k) {
+      TableColumn& c = input.columns[k];
       if (input.is_category) {
-        words_.push_back({&input, &c, {}});
+        words_.push_back({&input, &c, k, {}});
       } else {
         numbers_.push_back(&c);
       }
@@ -165,25 +169,55 @@ double TableBuilder::number(const TableColumn& column, std::string_view cell) co
                   column.name, shown_cell(cell))};
 }
 
+// A word of the row's, or the id that it says.
+void TableBuilder::add_word(const WordColumn& words, std::string_view word, double weight) {
+  const TableColumn& column = *words.column;
+  if (!words.has_row_ids()) {
+    if (words.has_vocabulary()) require_utf8(column, word);
+    row_words_.emplace_back(word);
+  } else if (*words.input->row_ids == IdType::string) {
+    row_.row_ids.push_back(word_id(word, words.place));
+  } else {
+    const std::optional<std::uint64_t> id = number_id_in(*words.input->row_ids, word);
+    if (!id)
+      throw BadCell{column.index,
+                    fmt::format("column \"{}\": {}", column.name, no_id_text(*words.input->row_ids, word))};
+    row_.row_ids.push_back(*id);
+  }
+  if (words.input->has_id_weights) row_.word_weights.push_back(weight);
+  ++row_.counts.back();
+}
+
+bool TableBuilder::take_missing_id(const WordColumn& words, std::string_view cell) {
+  if (!words.has_row_ids() || *words.input->row_ids == IdType::string || !is_missing_cell(cell)) return false;
+  if (words.input->is_bag) return true;
+  if (!words.input->missing_id) {
+    throw BadCell{
+        words.column->index,
+        fmt::format("column \"{}\": has no value ({}); say which id it counts as, missing: 0 of the "
+                    "input in the schema",
+                    words.column->name, shown_cell(cell))};
+  }
+  row_.row_ids.push_back(*words.input->missing_id);
+  ++row_.counts.back();
+  return true;
+}
+
 // The words of the column in this row: one, or those of a bag, with their weights.
-void TableBuilder::take_words(const TableInput& input, const TableColumn& column,
-                              std::span<const std::string_view> cells) {
+void TableBuilder::take_words(const WordColumn& words, std::span<const std::string_view> cells) {
+  const TableInput& input = *words.input;
+  const TableColumn& column = *words.column;
   const auto cell = [&](std::int64_t index) { return trimmed_cell(cells[static_cast<std::size_t>(index)]); };
-  const auto add_word = [&](std::string word, double weight) {
-    if (column.buckets == 0) require_utf8(column, word);
-    row_words_.push_back(std::move(word));
-    if (input.has_id_weights) row_.word_weights.push_back(weight);
-    ++row_.counts.back();
-  };
   row_.counts.push_back(0);
   if (!column.crossed.empty()) {
     std::string word;  // with sizes, so that no two pairs are one text
     for (const TableCell& c : column.crossed)
       word += fmt::format("{}:{}", cell(c.index).size(), cell(c.index));
-    return add_word(std::move(word), 1);
+    return add_word(words, word, 1);
   }
   std::string_view rest = cell(column.index);
-  if (!input.is_bag) return add_word(std::string(rest), 1);
+  if (take_missing_id(words, rest)) return;
+  if (!input.is_bag) return add_word(words, rest, 1);
   while (!rest.empty()) {
     const std::size_t end = rest.find(input.split);
     std::string_view word = trimmed_cell(rest.substr(0, end));
@@ -199,7 +233,7 @@ void TableBuilder::take_words(const TableInput& input, const TableColumn& column
       weight = *number;
       word = trimmed_cell(word.substr(0, colon));
     }
-    if (!word.empty()) add_word(std::string(word), weight);
+    if (!word.empty()) add_word(words, word, weight);
   }
 }
 
@@ -252,10 +286,11 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
   row_.targets.clear();
   row_.counts.clear();
   row_.codes.clear();
+  row_.row_ids.clear();
   row_.word_weights.clear();
   row_words_.clear();
   for (const TableColumn* c : numbers_) row_.numbers.push_back(number(*c, cell(*c)));
-  for (const WordColumn& w : words_) take_words(*w.input, *w.column, cells);
+  for (const WordColumn& w : words_) take_words(w, cells);
   std::string name;
   if (!schema_.label.is_absent) take_labels(cells, name);
   if (schema_.weight) {
@@ -270,8 +305,16 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
     }
     row_.weight = *weight;
   }
+  take_codes();
+  if (has_classes()) row_.label = class_words_.code(std::move(name));
+  keep_row();
+}
+
+// Of the row's words.
+void TableBuilder::take_codes() {
   std::size_t word = 0;
   for (std::size_t i = 0; i < words_.size(); ++i) {
+    if (words_[i].has_row_ids()) continue;
     const std::int64_t buckets = words_[i].column->buckets;
     for (const std::size_t end = word + row_.counts[i]; word < end; ++word) {
       std::string& text = row_words_[word];
@@ -280,8 +323,6 @@ void TableBuilder::add(std::span<const std::string_view> cells) {
                                : words_[i].words.code(std::move(text)));
     }
   }
-  if (has_classes()) row_.label = class_words_.code(std::move(name));
-  keep_row();
 }
 
 void TableBuilder::keep_row() {
@@ -292,6 +333,7 @@ void TableBuilder::keep_row() {
   append(record_, row_.targets);
   append(record_, row_.counts);
   append(record_, row_.codes);
+  append(record_, row_.row_ids);
   append(record_, row_.word_weights);
   spool_.add(record_);
 }
@@ -308,12 +350,13 @@ void TableBuilder::read_row(std::span<const std::byte> record) {
       record, row_.targets,
       schema_.label.type == LabelType::number && !schema_.label.is_absent ? schema_.label.columns.size() : 0);
   take(record, row_.counts, words_.size());
-  std::size_t n_codes = 0, n_weights = 0;
+  std::size_t n_codes = 0, n_row_ids = 0, n_weights = 0;
   for (std::size_t i = 0; i < words_.size(); ++i) {
-    n_codes += row_.counts[i];
+    (words_[i].has_row_ids() ? n_row_ids : n_codes) += row_.counts[i];
     n_weights += words_[i].input->has_id_weights ? row_.counts[i] : 0;
   }
   take(record, row_.codes, n_codes);
+  take(record, row_.row_ids, n_row_ids);
   take(record, row_.word_weights, n_weights);
 }
 
@@ -375,13 +418,13 @@ void TableBuilder::fit_words_and_classes(const RowSelection& rows) {
   for (const WordColumn& w : words_) counts.emplace_back(w.words.words.size(), 0);
   std::vector<bool> occurs(class_words_.words.size(), false);
   const bool fits_classes = has_classes() && schema_.label.classes.empty();
-  const bool has_vocabulary =
-      std::ranges::any_of(words_, [](const auto& w) { return w.column->buckets == 0; });
+  const bool has_vocabulary = std::ranges::any_of(words_, [](const auto& w) { return w.has_vocabulary(); });
   if (fits_classes || has_vocabulary) {
     for_each_row(rows, [&](bool is_sample) {
       if (fits_classes) occurs[static_cast<std::size_t>(row_.label)] = true;
       std::size_t at = 0;
       for (std::size_t i = 0; is_sample && i < words_.size(); ++i) {
+        if (words_[i].has_row_ids()) continue;
         for (const std::size_t end = at + row_.counts[i]; at < end; ++at) {
           if (words_[i].column->buckets == 0) ++counts[i][static_cast<std::size_t>(row_.codes[at])];
         }
@@ -401,6 +444,10 @@ void TableBuilder::set_vocabularies(const std::vector<std::vector<std::int64_t>>
   for (TableInput& input : schema_.inputs) {
     if (!input.is_category) continue;
     std::int64_t first_id = 0;
+    if (input.row_ids) {
+      at += input.columns.size();
+      continue;
+    }
     for (TableColumn& c : input.columns) {
       c.first_id = first_id;
       const Words& words = words_[at].words;
@@ -436,40 +483,64 @@ std::vector<std::int32_t> TableBuilder::ids_of(const WordColumn& column) {
   return ids;
 }
 
+void TableBuilder::add_numbers(const TableInput& input, Places& at, TableColumns& columns) const {
+  const auto numbers = std::span(row_.numbers).subspan(at.number, input.columns.size());
+  for (std::size_t k = 0; k < numbers.size(); ++k) {
+    const TableColumn& c = input.columns[k];
+    double x = std::isnan(numbers[k]) ? c.missing : numbers[k];
+    for (const Transform& t : c.transforms) x = t(x);
+    columns.numbers.push_back(x);
+  }
+  for (std::size_t k = 0; input.indicator && k < numbers.size(); ++k)
+    columns.numbers.push_back(std::isnan(numbers[k]) ? 1 : 0);
+  at.number += numbers.size();
+}
+
+void TableBuilder::add_ids(const TableInput& input, const std::vector<std::vector<std::int32_t>>& ids,
+                           Places& at, TableColumns& columns) const {
+  TableColumns::Bags* bags = input.is_bag ? &columns.bags[at.bag++] : nullptr;
+  for (const TableColumn& c : input.columns) {
+    const std::size_t n = row_.counts[at.column];
+    for (const std::size_t end = at.word + n; at.word < end; ++at.word) {
+      const std::int32_t code = row_.codes[at.word];
+      const std::int32_t id = c.buckets > 0 ? static_cast<std::int32_t>(c.first_id) + code
+                                            : ids[at.column][static_cast<std::size_t>(code)];
+      (bags == nullptr ? columns.ids : bags->ids).push_back(id);
+      if (input.has_id_weights) bags->weights.push_back(row_.word_weights[at.weight++]);
+      if (c.buckets > 0) continue;
+      ++columns.unknown.of;
+      if (id == c.first_id) ++columns.unknown.n;
+    }
+    ++at.column;
+  }
+  if (bags != nullptr) bags->offsets.push_back(static_cast<std::int64_t>(bags->ids.size()));
+}
+
+void TableBuilder::add_row_ids(const TableInput& input, Places& at, TableColumns& columns) const {
+  TableColumns::Bags* bags = input.is_bag ? &columns.bags[at.bag++] : nullptr;
+  GrowingArray<std::int64_t>& to = bags == nullptr ? columns.row_ids : bags->row_ids;
+  for (std::size_t k = 0; k < input.columns.size(); ++k) {
+    for (const std::size_t end = at.row_id + row_.counts[at.column]; at.row_id < end; ++at.row_id) {
+      to.push_back(static_cast<std::int64_t>(row_.row_ids[at.row_id]));
+      if (input.has_id_weights) bags->weights.push_back(row_.word_weights[at.weight++]);
+    }
+    ++at.column;
+  }
+  if (bags != nullptr) bags->offsets.push_back(static_cast<std::int64_t>(to.size()));
+}
+
 // Those of row_.
 void TableBuilder::add_inputs(const std::vector<std::vector<std::int32_t>>& ids,
                               TableColumns& columns) const {
-  std::size_t at_number = 0, at_column = 0, at_word = 0, at_weight = 0, at_bag = 0;
+  Places at;
   for (const TableInput& input : schema_.inputs) {
-    if (!input.is_category) {
-      const auto numbers = std::span(row_.numbers).subspan(at_number, input.columns.size());
-      for (std::size_t k = 0; k < numbers.size(); ++k) {
-        const TableColumn& c = input.columns[k];
-        double x = std::isnan(numbers[k]) ? c.missing : numbers[k];
-        for (const Transform& t : c.transforms) x = t(x);
-        columns.numbers.push_back(x);
-      }
-      for (std::size_t k = 0; input.indicator && k < numbers.size(); ++k)
-        columns.numbers.push_back(std::isnan(numbers[k]) ? 1 : 0);
-      at_number += numbers.size();
-      continue;
+    if (input.row_ids) {
+      add_row_ids(input, at, columns);
+    } else if (input.is_category) {
+      add_ids(input, ids, at, columns);
+    } else {
+      add_numbers(input, at, columns);
     }
-    TableColumns::Bags* bags = input.is_bag ? &columns.bags[at_bag++] : nullptr;
-    for (const TableColumn& c : input.columns) {
-      const std::size_t n = row_.counts[at_column];
-      for (const std::size_t end = at_word + n; at_word < end; ++at_word) {
-        const std::int32_t code = row_.codes[at_word];
-        const std::int32_t id = c.buckets > 0 ? static_cast<std::int32_t>(c.first_id) + code
-                                              : ids[at_column][static_cast<std::size_t>(code)];
-        (bags == nullptr ? columns.ids : bags->ids).push_back(id);
-        if (input.has_id_weights) bags->weights.push_back(row_.word_weights[at_weight++]);
-        if (c.buckets > 0) continue;
-        ++columns.unknown.of;
-        if (id == c.first_id) ++columns.unknown.n;
-      }
-      ++at_column;
-    }
-    if (bags != nullptr) bags->offsets.push_back(static_cast<std::int64_t>(bags->ids.size()));
   }
 }
 

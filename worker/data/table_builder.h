@@ -61,25 +61,32 @@ class TableBuilder {
   // A record as it is kept until all are there. Word columns of buckets have the bucket for a code.
   struct Row {
     double weight = 1;
-    std::vector<double> numbers;        // by column of numbers; NaN: missing
-    std::vector<double> targets;        // by label column
-    std::int32_t label = 0;             // the class's code
-    std::vector<std::uint32_t> counts;  // of words, by column of words
-    std::vector<std::int32_t> codes;    // of all of them, one column behind the other
-    std::vector<double> word_weights;   // of those of bags with weights
+    std::vector<double> numbers;         // by column of numbers; NaN: missing
+    std::vector<double> targets;         // by label column
+    std::int32_t label = 0;              // the class's code
+    std::vector<std::uint32_t> counts;   // of words, by column of words
+    std::vector<std::int32_t> codes;     // of all of them, one column behind the other
+    std::vector<std::uint64_t> row_ids;  // of columns whose words are ids of rows, as codes of the others
+    std::vector<double> word_weights;    // of those of bags with weights
   };
   // A column of words, with the input that it is of.
   struct WordColumn {
     const TableInput* input;
     const TableColumn* column;
+    std::size_t place;  // among the input's columns
     Words words;
+    bool has_row_ids() const { return input->row_ids.has_value(); }
+    bool has_vocabulary() const { return !has_row_ids() && column->buckets == 0; }
   };
 
   bool answers_all() const { return is_fitted_ && without_ == WithoutWeight::kept; }
   bool has_classes() const { return schema_.label.type == LabelType::cls && !schema_.label.is_absent; }
   double number(const TableColumn& column, std::string_view cell) const;
-  void take_words(const TableInput& input, const TableColumn& column,
-                  std::span<const std::string_view> cells);
+  void take_words(const WordColumn& words, std::span<const std::string_view> cells);
+  void add_word(const WordColumn& words, std::string_view word, double weight);
+  // False for a cell without a value that counts as an id of its own, or as an empty bag.
+  bool take_missing_id(const WordColumn& words, std::string_view cell);
+  void take_codes();
   void take_labels(std::span<const std::string_view> cells, std::string& name);
   void keep_row();
   void read_row(std::span<const std::byte> record);  // into row_
@@ -91,6 +98,14 @@ class TableBuilder {
   void set_vocabularies(const std::vector<std::vector<std::int64_t>>& counts);
   // The ids of a column's words, by code; empty for buckets.
   static std::vector<std::int32_t> ids_of(const WordColumn& column);
+  // Where in row_ the next input's elements are.
+  struct Places {
+    std::size_t number = 0, column = 0, word = 0, row_id = 0, weight = 0, bag = 0;
+  };
+  void add_numbers(const TableInput& input, Places& at, TableColumns& columns) const;
+  void add_ids(const TableInput& input, const std::vector<std::vector<std::int32_t>>& ids, Places& at,
+               TableColumns& columns) const;
+  void add_row_ids(const TableInput& input, Places& at, TableColumns& columns) const;
   void add_inputs(const std::vector<std::vector<std::int32_t>>& ids, TableColumns& columns) const;
 
   TableSchema schema_;

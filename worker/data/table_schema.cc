@@ -13,11 +13,18 @@
 #include "common/config/binder.h"
 #include "common/config/yaml_reader.h"
 #include "worker/data/csv_reader.h"
+#include "worker/data/raw_ids.h"
 
 namespace varscope {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr const char* kNoIds = "none";
+const std::vector<std::string>& id_names() {
+  static const std::vector<std::string> names{kNoIds, "int64", "uint64", "string"};
+  return names;
+}
 
 struct VocabularyKeys {
   std::int64_t size = 10000;
@@ -37,10 +44,12 @@ struct FeatureKeys {
   std::int64_t hash = 0;
   std::string split;
   bool weights = false;
+  std::string ids = kNoIds;
   void describe(Keys& keys) {
     keys.key("columns", columns, "names, numbers from 0 on, or ranges as \"b..f\"",
              {.type_name = "a column or a list of columns"});
-    keys.key("missing", missing, "what a cell without a value counts as: error, mean, or a number",
+    keys.key("missing", missing,
+             "what a cell without a value counts as: error, mean, or a number; of ids: int64 or uint64 an id",
              {.type_name = "error, mean or a number"});
     keys.key("indicator", indicator, "add a column for each that is 1 where the value is missing, else 0");
     keys.key("transform", transform, "log1p, standardize, min_max, or a list of them, in their order",
@@ -49,7 +58,12 @@ struct FeatureKeys {
                           "the columns are words: ids by their frequency in data.train");
     keys.key("hash", hash, "the columns are words: ids by a hash, so many for each column; 0: no",
              {.unit = "ids", .min = 0, .max = 1 << 24});
-    keys.key("cross", cross, "instead of columns: two or more whose words together are one, with hash",
+    keys.choice(
+        "ids", ids, id_names(),
+        "the columns are ids of any 64 bits, for a layer with a table: int64 and uint64 as they are, of a "
+        "string its hash; none: no");
+    keys.key("cross", cross,
+             "instead of columns: two or more whose words together are one, with hash or ids: string",
              {.type_name = "a list of columns"});
     keys.key(
         "split", split,
@@ -59,6 +73,11 @@ struct FeatureKeys {
              "with split: a word may be followed by its weight, word:0.5; without it it has 1");
   }
 };
+
+// What the keys make of the columns: ids of any kind, not numbers.
+bool makes_ids(const FeatureKeys& keys) {
+  return keys.hash > 0 || keys.vocabulary.has_value() || keys.ids != kNoIds;
+}
 
 class Resolver {
  public:
@@ -131,14 +150,17 @@ class Resolver {
     } else {
       input.columns = named_columns(keys.columns, path, path + ".columns");
     }
-    input.is_category = keys.hash > 0 || keys.vocabulary.has_value();
+    input.is_category = makes_ids(keys);
     set_bag(keys, path, input);
     if (keys.hash > 0 && keys.vocabulary)
       fail(ErrorKind::config, "{}: hash and vocabulary are two ways to make ids; remove one", path);
-    if (input.is_category && (keys.indicator || !keys.missing.is_null() || !keys.transform.is_null()))
+    set_row_ids(keys, path, input);
+    if (input.is_category && !input.row_ids &&
+        (keys.indicator || !keys.missing.is_null() || !keys.transform.is_null()))
       fail(ErrorKind::config, "{}: missing, indicator and transform are for numbers, not for words", path);
     input.indicator = keys.indicator;
     for (TableColumn& c : input.columns) {
+      if (input.row_ids) continue;
       if (input.is_category) {
         c.buckets = keys.hash;
         if (keys.vocabulary) c.most_words = keys.vocabulary->size, c.min_count = keys.vocabulary->min_count;
@@ -166,8 +188,10 @@ class Resolver {
   TableColumn crossed(const FeatureKeys& keys, const std::string& path) {
     if (!keys.columns.is_null())
       fail(ErrorKind::config, "{}: columns and cross both name the columns; remove one of them", path);
-    if (keys.hash == 0)
-      fail(ErrorKind::config, "{}.cross: needs hash: how many ids the words together have", path);
+    if (keys.hash == 0 && keys.ids != "string") {
+      fail(ErrorKind::config, "{}.cross: needs hash: how many ids the words together have; or ids: string",
+           path);
+    }
     if (!keys.split.empty())
       fail(ErrorKind::config, "{}.cross: cells with several words cannot be crossed", path);
     TableColumn column;
@@ -187,12 +211,39 @@ class Resolver {
            "{}.weights: are those of the words of a cell; say what stands between them, split: \"|\"", path);
     if (keys.split.empty()) return;
     if (!input.is_category)
-      fail(ErrorKind::config, "{}.split: is for words; say vocabulary: {{}} or hash, how they get ids", path);
+      fail(ErrorKind::config, "{}.split: is for words; say vocabulary: {{}}, hash or ids, how they get ids",
+           path);
     if (keys.weights && keys.split.find(':') != std::string::npos)
       fail(ErrorKind::config, "{}.split: \":\" stands before the weights; take another one", path);
     input.is_bag = true;
     input.has_id_weights = keys.weights;
     input.split = keys.split;
+  }
+
+  // ids: int64, uint64 or string.
+  static void set_row_ids(const FeatureKeys& keys, const std::string& path, TableInput& input) {
+    if (keys.ids == kNoIds) return;
+    if (keys.hash > 0 || keys.vocabulary) {
+      fail(ErrorKind::config, "{}: {} and ids are two ways to make ids; remove one", path,
+           keys.hash > 0 ? "hash" : "vocabulary");
+    }
+    if (keys.indicator || !keys.transform.is_null())
+      fail(ErrorKind::config, "{}: indicator and transform are for numbers, not for ids", path);
+    input.row_ids = id_type_from_string(keys.ids);
+    if (keys.missing.is_null() || (keys.missing.is_scalar() && keys.missing.scalar == "error")) return;
+    if (*input.row_ids == IdType::string) {
+      fail(ErrorKind::config,
+           "{}.missing: is for ids that are numbers; of strings an empty cell is an id as any other", path);
+    }
+    if (input.is_bag)
+      fail(ErrorKind::config, "{}.missing: with split a cell without a value is an empty bag; remove it",
+           path);
+    if (keys.missing.is_scalar()) input.missing_id = number_id_in(*input.row_ids, keys.missing.scalar);
+    if (!input.missing_id) {
+      fail(ErrorKind::config, "{}.missing: {}", path,
+           no_id_text(*input.row_ids,
+                      keys.missing.is_scalar() ? keys.missing.scalar : keys.missing.describe()));
+    }
   }
 
   static void set_missing(const FeatureKeys& keys, const std::string& path, TableColumn& column) {
@@ -329,6 +380,19 @@ TableColumn column_from(const Json& json) {
   return c;
 }
 
+void take_row_ids(const Json& json, TableInput& input) {
+  if (!json.contains("row_ids")) return;
+  const auto name = json.at("row_ids").get<std::string>();
+  if (name == kNoIds || std::ranges::find(id_names(), name) == id_names().end())
+    fail(ErrorKind::data, "no schema of a table: there are no ids of type \"{}\"", name);
+  input.row_ids = id_type_from_string(name);
+  if (!json.contains("missing_id")) return;
+  const auto text = json.at("missing_id").get<std::string>();
+  if (*input.row_ids != IdType::string) input.missing_id = number_id_in(*input.row_ids, text);
+  if (!input.missing_id)
+    fail(ErrorKind::data, "no schema of a table: \"{}\" is no id of type {}", text, name);
+}
+
 }  // namespace
 
 double Transform::operator()(double x) const {
@@ -346,8 +410,9 @@ double Transform::operator()(double x) const {
 std::vector<InputSpec> TableInput::specs() const {
   InputSpec spec{.name = name, .shape = Shape{width()}};
   if (!is_category) return {spec};
-  spec.features = Features::ids;
-  for (const TableColumn& c : columns) spec.n_ids += c.n_ids();
+  spec.features = row_ids ? Features::row_ids : Features::ids;
+  if (row_ids) spec.id_type = *row_ids;
+  for (const TableColumn& c : columns) spec.n_ids += row_ids ? 0 : c.n_ids();
   if (!is_bag) return {spec};
   spec.shape = Shape{Shape::kRagged};
   std::vector<InputSpec> specs{
@@ -379,6 +444,8 @@ std::string to_json(const TableSchema& schema) {
                       {"type", input.is_category ? "category" : "number"},
                       {"indicator", input.indicator},
                       {"columns", of_input}});
+    if (input.row_ids) inputs.back()["row_ids"] = to_string(*input.row_ids);
+    if (input.missing_id) inputs.back()["missing_id"] = id_text(*input.row_ids, *input.missing_id);
     if (input.is_bag) inputs.back()["bag"] = {{"split", input.split}, {"weights", input.has_id_weights}};
   }
   for (const TableColumn& c : schema.label.columns) columns.push_back(json_of(c));
@@ -405,6 +472,7 @@ TableSchema schema_from_json(const std::string& text) {
         input.split = i.at("bag").at("split").get<std::string>();
         input.has_id_weights = i.at("bag").at("weights").get<bool>();
       }
+      take_row_ids(i, input);
       schema.inputs.push_back(std::move(input));
     }
     const Json& label = json.at("label");

@@ -69,6 +69,11 @@ struct TableInput {
   bool is_bag = false;          // of the ids of all columns, one behind the other
   bool has_id_weights = false;  // each word is followed by :weight, or counts 1
   std::string split = {};       // what stands between the words of a cell
+  // Ids of rows, any 64 bits, instead of a vocabulary or buckets: numbers as they are, words by word_id()
+  // (raw_ids.h), whose column is their place in `columns`.
+  std::optional<IdType> row_ids = {};
+  std::optional<std::uint64_t> missing_id =
+      {};  // of numbers: the id of a cell without a value; none: an error
   std::int64_t width() const { return static_cast<std::int64_t>(columns.size()) * (indicator ? 2 : 1); }
   std::vector<InputSpec> specs() const;  // of a bag two or three; `most` is not known
   bool operator==(const TableInput&) const = default;

@@ -16,26 +16,9 @@ namespace {
 
 constexpr std::size_t kMaxFileBytes = std::size_t{4} << 30;
 
-// A byte 0 is in no text of words: it would silently be part of one.
-std::string read_text(const std::filesystem::path& file) {
-  std::string text = read_gzip_file(file, kMaxFileBytes);
-  const std::size_t at = text.find('\0');
-  if (at != std::string::npos) {
-    fail(ErrorKind::data,
-         "{}: is no text: its byte {} is 0; a text is UTF-8 or ASCII, plain or compressed by gzip",
-         file.string(), at);
-  }
-  return text;
-}
-
 std::vector<std::string_view> split_words(std::string_view text) {
   std::vector<std::string_view> words;
-  constexpr std::string_view kSpace = " \t\r\n\f\v";
-  for (std::size_t at = text.find_first_not_of(kSpace); at != std::string_view::npos;) {
-    const std::size_t end = std::min(text.find_first_of(kSpace, at), text.size());
-    words.push_back(text.substr(at, end - at));
-    at = text.find_first_not_of(kSpace, end);
-  }
+  for_each_word(text, [&](std::string_view word) { words.push_back(word); });
   return words;
 }
 
@@ -62,6 +45,17 @@ std::vector<std::string> frequent_words(std::span<const std::string_view> words,
 }
 
 }  // namespace
+
+std::string read_text(const std::filesystem::path& file) {
+  std::string text = read_gzip_file(file, kMaxFileBytes);
+  const std::size_t at = text.find('\0');
+  if (at != std::string::npos) {
+    fail(ErrorKind::data,
+         "{}: is no text: its byte {} is 0; a text is UTF-8 or ASCII, plain or compressed by gzip",
+         file.string(), at);
+  }
+  return text;
+}
 
 TextDataset::TextDataset(const std::filesystem::path& file, const TextOptions& options)
     : options_(options), sample_shape_{options.steps} {

@@ -1,15 +1,32 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/config/data_split.h"
 #include "worker/data/dataset.h"
 
 namespace varscope {
+
+// All of a text, plain or compressed by gzip. Throws Error(data), which names the file, for what cannot be
+// read, and for a byte 0: that is in no text of words.
+std::string read_text(const std::filesystem::path& file);
+
+// f(std::string_view) for each word, in their order: what white space separates.
+template <class F>
+void for_each_word(std::string_view text, const F& f) {
+  constexpr std::string_view kSpace = " \t\r\n\f\v";
+  for (std::size_t at = text.find_first_not_of(kSpace); at != std::string_view::npos;) {
+    const std::size_t end = std::min(text.find_first_of(kSpace, at), text.size());
+    f(text.substr(at, end - at));
+    at = text.find_first_not_of(kSpace, end);
+  }
+}
 
 struct TextOptions {
   std::int64_t vocabulary = 10000;                    // ids, that of <unk> included

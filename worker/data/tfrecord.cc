@@ -15,6 +15,7 @@
 #include "worker/data/csv_reader.h"
 #include "worker/data/example.pb.h"
 #include "worker/data/gzip_file.h"
+#include "worker/data/raw_ids.h"
 
 namespace varscope {
 namespace {
@@ -41,7 +42,7 @@ struct InputKeys {
   std::string feature;
   std::vector<std::int64_t> shape;
   std::string dtype = "uint8";
-  bool ids = false;
+  ConfigNode ids;
   ConfigNode scale;
   void describe(Keys& keys) {
     keys.key("feature", feature, "what it is called in the records; without it as the input is called");
@@ -51,11 +52,33 @@ struct InputKeys {
                 {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16",
                  "float32", "float64"},
                 "of a feature of bytes: what they are, little-endian");
-    keys.key("ids", ids, "the input is ids, for embeddings: integers from 0 on");
+    keys.key(
+        "ids", ids,
+        "true: the input is ids, for embeddings: integers from 0 on. int64, uint64, string: ids of any 64 "
+        "bits, for a layer with a table, of string the hashes of texts",
+        {.type_name = "one of true, false, int64, uint64, string"});
     keys.key("scale", scale, "what numbers are multiplied by: a number, or a fraction such as 1/255",
              {.type_name = "a number or a fraction"});
   }
 };
+
+void take_ids(const ConfigNode& ids, ExampleFeature& feature, ArrayRules& rules) {
+  if (ids.is_null() || (ids.is_scalar() && ids.scalar == "false")) return;
+  if (ids.is_scalar() && ids.scalar == "true") {
+    feature.is_ids = true;
+    rules.ids.push_back(feature.input);
+    return;
+  }
+  for (const IdType type : {IdType::int64, IdType::uint64, IdType::string}) {
+    if (ids.is_scalar() && ids.scalar == to_string(type)) feature.row_ids = type;
+  }
+  if (!feature.row_ids) {
+    fail(ErrorKind::config, "features.{}.ids: expected one of true, false, int64, uint64, string, got {}",
+         feature.input, ids.describe());
+  }
+  if (!rules.row_ids.is_map()) rules.row_ids = ConfigNode::map();
+  rules.row_ids.add(feature.input, ConfigNode::plain(to_string(*feature.row_ids)));
+}
 
 // What the keys say, as arrays have it too.
 struct Said {
@@ -82,8 +105,7 @@ Said said_by(const TfrecordSource& source) {
       if (!keys.feature.empty()) feature.name = keys.feature;
       feature.shape = keys.shape;
       feature.bytes_are = number_type(keys.dtype).value();
-      feature.is_ids = keys.ids;
-      if (keys.ids) said.rules.ids.push_back(e.key);
+      take_ids(keys.ids, feature, said.rules);
       if (!keys.scale.is_null()) scales.add(e.key, keys.scale);
     }
     said.features.push_back(std::move(feature));
@@ -168,7 +190,15 @@ void ExampleReader::begin(Column& c, const Record& record) const {
   const example::Feature& feature = record.find(c.feature);
   std::int64_t n_bytes = 0;
   c.is_bytes = feature.has_bytes_list();
-  if (c.is_bytes) {
+  c.is_hashed = c.feature.row_ids == IdType::string;
+  if (c.is_hashed && !c.is_bytes) {
+    fail(ErrorKind::data, "{}: feature \"{}\" holds {}, and ids: string is for bytes; say ids: int64",
+         record.where, c.feature.name, kind_of(feature));
+  }
+  if (c.is_hashed) {
+    c.type = NumberType::uint64;
+    c.n = feature.bytes_list().value_size();
+  } else if (c.is_bytes) {
     c.type = c.feature.bytes_are;
     for (const std::string& bytes : feature.bytes_list().value()) n_bytes += std::ssize(bytes);
     const auto size = static_cast<std::int64_t>(size_of(c.type));
@@ -181,7 +211,8 @@ void ExampleReader::begin(Column& c, const Record& record) const {
     c.type = NumberType::float32;
     c.n = feature.float_list().value_size();
   } else {
-    c.type = NumberType::int64;
+    // The records have no uint64: the 64 bits of an int64 are taken for one.
+    c.type = c.feature.row_ids == IdType::uint64 ? NumberType::uint64 : NumberType::int64;
     c.n = feature.int64_list().value_size();
   }
   if (c.n == 0) fail(ErrorKind::data, "{}: feature \"{}\" has no numbers", record.where, c.feature.name);
@@ -210,7 +241,12 @@ void ExampleReader::add(Column& c, const Record& record) const {
     const auto* bytes = static_cast<const std::byte*>(data);
     c.bytes.insert(c.bytes.end(), bytes, bytes + n);
   };
-  if (c.is_bytes) {
+  if (c.is_hashed) {
+    for (const std::string& bytes : feature.bytes_list().value()) {
+      const std::uint64_t id = word_id(bytes, 0);
+      append(&id, sizeof id);
+    }
+  } else if (c.is_bytes) {
     for (const std::string& bytes : feature.bytes_list().value()) append(bytes.data(), bytes.size());
   } else if (feature.has_float_list()) {
     const auto& values = feature.float_list().value();
@@ -222,9 +258,13 @@ void ExampleReader::add(Column& c, const Record& record) const {
   const std::size_t n_bytes = c.bytes.size() - before, size = size_of(c.type);
   const auto wanted_bytes = static_cast<std::size_t>(c.n) * size;
   if (n_bytes != wanted_bytes) {
-    const std::size_t unit = c.is_bytes ? 1 : size;
+    const std::size_t unit = c.is_bytes && !c.is_hashed ? 1 : size;
     fail(ErrorKind::data, "{}: feature \"{}\" has {} {}, where the first record has {}", record.where,
-         c.feature.name, n_bytes / unit, c.is_bytes ? "bytes" : "numbers", wanted_bytes / unit);
+         c.feature.name, n_bytes / unit,
+         c.is_hashed  ? "texts"
+         : c.is_bytes ? "bytes"
+                      : "numbers",
+         wanted_bytes / unit);
   }
   if (!c.feature.is_ids || c.is_bytes || c.type != NumberType::int64) return;
   for (const std::int64_t id : feature.int64_list().value()) {

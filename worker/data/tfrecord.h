@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,7 +20,8 @@ struct ExampleFeature {
   std::vector<std::int64_t> shape = {};      // of a sample; empty: as many as the first record has
   NumberType bytes_are = NumberType::uint8;  // of a bytes feature: what its bytes are, little-endian
   bool is_ids = false;
-  bool is_optional = false;  // the first record decides whether it is there
+  std::optional<IdType> row_ids = {};  // any 64 bits; string: the hash of each text of a bytes feature
+  bool is_optional = false;            // the first record decides whether it is there
 };
 
 // Gathers numbers of the features of tf.train.Example records [1] in memory, record by record: floats and
@@ -46,6 +48,7 @@ class ExampleReader {
     ExampleFeature feature;
     bool is_there = true;
     bool is_bytes = false;
+    bool is_hashed = false;  // bytes, each text of which becomes a uint64
     NumberType type = NumberType::float32;
     std::int64_t n = 0;  // numbers of a record
     std::vector<std::byte> bytes = {};

@@ -123,7 +123,7 @@ Model build_model(VariableStore& store, const JobConfig& config, const DataFacts
     model.inputs.push_back(model.graph.placeholder(input.name, input.dtype(config.model.dtype),
                                                    input.array_shape(Shape::kUnknown)));
     // Behind the ids of a bag stand its offsets and weights, which go with them.
-    if (input.is_of_bag() && input.features != Features::ids) {
+    if (input.is_of_bag() && input.features != Features::ids && input.features != Features::row_ids) {
       named.back().with.push_back(model.inputs.back());
     } else {
       named.push_back({input.name, model.inputs.back()});

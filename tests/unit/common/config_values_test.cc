@@ -56,7 +56,7 @@ struct NumberKey {
   std::string path;
   Rule rule;
   bool is_integer;
-  std::string selector;  // "optimizer.type=adam", or empty
+  std::string selector;  // what the section must say to have it: "type: adam", or empty
 };
 class NumberKeys final : public Keys {
  public:
@@ -70,14 +70,15 @@ class NumberKeys final : public Keys {
     std::string selector = type_;
     if (*info.rule.only_for) {
       const std::string list = info.rule.only_for;
-      selector = fmt::format("{}={}", join_keys(path_, selector_name()), list.substr(0, list.find(',')));
+      selector = fmt::format("{}{}{}: {}", type_, type_.empty() ? "" : ", ", selector_name(),
+                             list.substr(0, list.find(',')));
     }
     found_.push_back({join_keys(path_, info.name), info.rule, is_integer, selector});
   }
   void on_choice(const KeyInfo&, const ChoiceRef&) override {}
   void on_variant(const KeyInfo& info, const VariantRef& variant) override {
     for (std::size_t i = 0; i < variant.names.size(); ++i) {
-      type_ = fmt::format("{}={}", join_keys(path_, info.name), variant.names[i]);
+      type_ = fmt::format("{}: {}", info.name, variant.names[i]);
       variant.describe_type(i, *this);
     }
   }
@@ -165,11 +166,10 @@ TEST(Integers, EveryKeyHasARangeAndSaysItInPlace) {
       const std::string name = key.path.substr(section.size() + 1);
       // One section whole, so that it has what the selector wants.
       std::string value = fmt::format("{}: {}", name, is_list ? fmt::format("[{}]", huge) : huge);
-      if (!key.selector.empty())
-        value = fmt::format("type: {}, {}", key.selector.substr(key.selector.find('=') + 1), value);
+      if (!key.selector.empty()) value = fmt::format("{}, {}", key.selector, value);
       if (section == "data.train" || section == "data.test") {
         if (key.selector.empty()) value = "type: digits, " + value;
-        if (value.starts_with("type: text")) value += ", file: f";
+        if (value.starts_with("type: text") || value.starts_with("type: skipgram")) value += ", file: f";
         if (value.starts_with("type: csv") || value.starts_with("type: libsvm") ||
             value.starts_with("type: tfrecord"))
           value += ", files: f";

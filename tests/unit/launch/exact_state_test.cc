@@ -362,7 +362,31 @@ TEST(ExactState, OfEveryDataSource) {
   shapes.data = "{type: synthetic, generate: colour_shapes, samples: 120, size: 8}";
   shapes.layers = "    - {type: conv2d, filters: 2, kernel: [3]}\n    - {type: max_pool2d, window: [4]}\n";
   shapes.output = "    - {type: dense, units: 9}\n";
-  rows["synthetic"] = {friedman, shapes};
+  Job clicks = plain;
+  clicks.data = "{type: synthetic, generate: ctr, samples: 120, features: 3, numbers: 4}";
+  clicks.layers = "    - {type: dense, input: numbers, units: 6, activation: tanh}\n";
+  clicks.output = "    - {type: dense, units: 1}\n";
+  clicks.loss = "sigmoid_cross_entropy";
+  rows["synthetic"] = {friedman, shapes, clicks};
+  Job skipgram = plain;
+  skipgram.data = "{type: skipgram, file: " + (dir / "text") +
+                  ", min_count: 1, window: 2, negatives: 2, subsample: 0.05, test_fraction: 0}";
+  skipgram.layers =
+      "    - {type: embedding, input: word, vocabulary: 40, units: 5, name: w}\n"
+      "    - {type: flatten, name: word_vector}\n"
+      "    - {type: embedding, input: context, vocabulary: 40, units: 5, name: c}\n";
+  std::string products;
+  for (int k = 0; k < 3; ++k) {
+    skipgram.layers += fmt::format(
+        "    - {{type: take, input: c, index: {}, name: c{}}}\n"
+        "    - {{type: dot, inputs: [word_vector, c{}], name: p{}}}\n",
+        k, k, k, k);
+    products += fmt::format("{}p{}", k == 0 ? "" : ", ", k);
+  }
+  skipgram.output =
+      "    - {type: concat, inputs: [" + products + "]}\n    - {type: reshape, shape: [3, 1]}\n";
+  skipgram.loss = "sigmoid_cross_entropy";
+  rows["skipgram"] = {skipgram};
   rows["idx"] = {idx};
   rows["fashion_mnist"] = {fashion};
   rows["text"] = {text_job(dir / "text", "    - {type: lstm, units: 5}\n")};

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/hash.h"
+#include "common/placement/canonical_sum.h"
+#include "common/placement/row_plan.h"
+#include "common/transport/reports.h"
+#include "common/variables/row_layout.h"
+#include "ps/update/optimizer.h"
+
+namespace varscope {
+
+// The parts of one table that one server owns: rows by id, with their slots. A row comes into being when a
+// step first pushes to it; reading never makes one. Owns its memory. One thread, but for what RowSnapshot
+// hands to another.
+class TableShard {
+ public:
+  struct Parts {
+    const VariableSpec& variable;  // borrowed; is_table()
+    const RowPlan::Table& table;   // borrowed
+    ServerId server;
+    const Optimizer& optimizer;  // borrowed
+    std::uint64_t seed = 0;      // of the first values
+  };
+  explicit TableShard(const Parts& parts);
+  ~TableShard();
+  TableShard(const TableShard&) = delete;
+  TableShard& operator=(const TableShard&) = delete;
+
+  const std::string& name() const;
+  const RowLayout& layout() const;
+  const std::vector<int>& parts() const;  // that are here, ascending
+  Clock clock() const;                    // the last step that is applied
+  void set_clock(Clock clock);
+  std::int64_t n_rows() const;
+  std::int64_t n_rows(int part) const;
+  std::int64_t n_bytes() const;  // all memory that it takes, of rows and index
+
+  // The values of rows `ids`, one behind the other: of those that there are none, the first values. Makes
+  // none. `ids` ascend by mix_row_id(), and are of parts that are here.
+  void read(std::span<const std::uint64_t> ids, std::byte* out) const;
+
+  // What one leaf, or worker's node of the canonical sum, contributes to a step: gradients of some of the rows
+  // of `ids`. Ascending positions; `n_elements` of the gradients are positions.size() * units.
+  struct Contribution {
+    std::span<const std::uint64_t> ids;        // ascending by mix_row_id()
+    std::span<const std::uint32_t> positions;  // in ids, ascending
+    const std::byte* gradients = nullptr;      // a row for each position
+  };
+  // Applies step `clock`: each row that occurs is summed over the tree, the contributions that do not have it
+  // left out, made if it is not there, and updated once. `contributions` are in the order of the leaves, as
+  // ReductionTree's; one may be empty. What is not trained is left as it is. Gradients are not changed.
+  void apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree);
+
+  // The first value or slot that apply() or a restore has made NaN or infinite; empty where there is none.
+  const std::vector<NotFiniteFinding>& not_finite() const;
+
+  // Appends (name, part, RowHashSum) of each part that has rows.
+  void add_hashes(HashReport& report) const;
+  RowHashSum hash_sum(int part) const;
+
+  // For a restore: a row as RowLayout has it. Throws Error(checkpoint) for an id of another part or one that
+  // is there. Values only: restore_values() begins the slots anew, `last` and `count` are as given.
+  void restore(int part, std::span<const std::byte> rows);
+  void restore_values(std::uint64_t id, const std::byte* values);
+
+  // The rows of each part as they are now, while steps go on: see RowSnapshot (ps/tables/row_snapshot.h).
+  // cut() begins one, and copies nothing. On another thread, read_part() then takes the parts one by one, each
+  // once, in the order of parts(): the rows at the cut, ascending by mix_row_id(). end_cut() ends it.
+  struct SnapshotLimits {
+    std::size_t most_bytes = 0;  // of saved rows; 0: as much as the rows have at the cut
+    double max_wait_s = 15;      // that updates wait for the reader when that is full, between two resets
+  };
+  void set_snapshot_limits(const SnapshotLimits& limits);
+  void cut();
+  void reset_wait_budget();
+  // Throws Error(io) when the snapshot was lost: updates could wait no longer.
+  void read_part(int part, std::vector<std::byte>& rows);
+  void end_cut();
+  struct SnapshotCosts {
+    std::int64_t copy_ns = 0, wait_ns = 0, copied_bytes = 0;
+  };
+  const SnapshotCosts& snapshot_costs() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace varscope
