@@ -53,6 +53,35 @@ void update(benchmark::State& state, OptimizerType type) {
                           (3 + 2 * static_cast<std::int64_t>(slots.size())));
 }
 
+// The same array as rows of 16, one after the other.
+void update_rows(benchmark::State& state, OptimizerType type) {
+  constexpr std::int64_t kUnits = 16;
+  OptimizerConfig config;
+  config.type = type;
+  const Optimizer optimizer(config);
+  const AlignedBytes value = array(), gradient = array();
+  std::vector<AlignedBytes> slots;
+  std::int64_t bytes = 3 * kUnits;
+  for (const Slot& slot : optimizer.row_slots()) {
+    slots.push_back(array());
+    bytes += 2 * (slot.is_per_row ? 1 : kUnits);
+  }
+  std::vector<std::byte*> pointers(slots.size());
+  std::int64_t clock = 0;
+  for (auto _ : state) {
+    ++clock;
+    for (std::int64_t row = 0; row < kElements / kUnits; ++row) {
+      const auto at = static_cast<std::ptrdiff_t>(row * kUnits * static_cast<std::int64_t>(sizeof(float)));
+      for (std::size_t s = 0; s < slots.size(); ++s)
+        pointers[s] = slots[s].get() + (optimizer.row_slots()[s].is_per_row ? at / kUnits : at);
+      optimizer.update_row(DType::float32, value.get() + at, gradient.get() + at, pointers, kUnits,
+                           Clock(clock));
+    }
+  }
+  state.SetBytesProcessed(state.iterations() * kElements / kUnits * bytes *
+                          static_cast<std::int64_t>(sizeof(float)));
+}
+
 void copy(benchmark::State& state) {
   const AlignedBytes a = array(), b = array();
   for (auto _ : state) {
@@ -78,6 +107,10 @@ BENCHMARK_CAPTURE(update, nesterov, OptimizerType::nesterov);
 BENCHMARK_CAPTURE(update, adagrad, OptimizerType::adagrad);
 BENCHMARK_CAPTURE(update, rmsprop, OptimizerType::rmsprop);
 BENCHMARK_CAPTURE(update, adam, OptimizerType::adam);
+BENCHMARK_CAPTURE(update, ftrl, OptimizerType::ftrl);
+BENCHMARK_CAPTURE(update_rows, adagrad, OptimizerType::adagrad);
+BENCHMARK_CAPTURE(update_rows, rowwise_adagrad, OptimizerType::rowwise_adagrad);
+BENCHMARK_CAPTURE(update_rows, ftrl, OptimizerType::ftrl);
 BENCHMARK(copy);
 BENCHMARK(checksums);
 

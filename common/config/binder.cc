@@ -150,12 +150,13 @@ class Reader final : public Keys {
   }
 
   // The value of a key, or null when it is not there and need not be.
-  const ConfigNode* find(const KeyInfo& info, std::string_view type) const {
+  const ConfigNode* find(const KeyInfo& info, std::string_view type) {
     const ConfigEntry* entry = node_.find_entry(info.name);
     if (!applies(info)) {
       if (entry) fail_not_used(*entry, info);
       return nullptr;
     }
+    used_.emplace_back(info.name);
     if (!entry && info.required) fail_missing(info, type);
     return entry ? &entry->value : nullptr;
   }
@@ -215,10 +216,13 @@ class Reader final : public Keys {
             fmt::format("missing; {} needs this key ({}: {})", owner, type, info.doc));
   }
 
+  // Another type's key may be what other programs call one of this type: l2 of ftrl, the weight_decay of sgd.
   [[noreturn]] void fail_not_used(const ConfigEntry& entry, const KeyInfo& info) const {
+    const std::string meant = synonym_of(entry.key, used_);
     fail_at(entry.key_mark, file_, join_keys(path_, entry.key),
-            fmt::format("not used by {} {} (only by {}); remove it or change {}", selector_name(), selected(),
-                        info.rule.only_for, join_keys(path_, selector_name())));
+            fmt::format("not used by {} {} (only by {}); remove it or change {}{}", selector_name(),
+                        selected(), info.rule.only_for, join_keys(path_, selector_name()),
+                        meant.empty() ? "" : fmt::format("; did you mean \"{}\"?", meant)));
   }
 
   // `meant`: the value that was probably meant, as YAML writes it; may be empty.
@@ -353,6 +357,7 @@ class Reader final : public Keys {
   std::string_view file_;
   std::string path_;
   const std::vector<std::string>& everywhere_;
+  std::vector<std::string> used_;  // the keys so far that the section's type has
   std::optional<VariantRef> variant_;
   std::string variant_name_;
 };

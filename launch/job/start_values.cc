@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "checkpoint/directory/scan.h"
@@ -199,6 +200,18 @@ StartValues::StartValues(Fs& fs, const StartPacket& start, const ModelFacts& fac
   note_names(facts.table);
 }
 
+namespace {
+
+// What another hyperparameter does at once, and not little by little as with other rules; may be empty.
+std::string change_of_values(std::string_view difference, OptimizerType type) {
+  const std::string_view key = difference.substr(0, difference.find(':'));
+  constexpr std::array kKeys = {"optimizer.learning_rate", "optimizer.beta", "optimizer.l1", "optimizer.l2"};
+  if (type != OptimizerType::ftrl || std::ranges::find(kKeys, key) == kKeys.end()) return {};
+  return "; ftrl makes each value from its sums and this: it jumps at its next gradient";
+}
+
+}  // namespace
+
 void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts) {
   const Optimizer optimizer(start.job.optimizer);
   const RestorePlan plan = plan_restore(*manifest_, names_.in_checkpoint(facts.table), optimizer.slot_names(),
@@ -248,7 +261,8 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
   for (const std::string& line : of_test)
     warnings_.push_back(line + "; evaluations are not to be compared with earlier ones");
   for (const std::string& line : config_differences(saved->config, start.job, ConfigPart::training))
-    warnings_.push_back(line + "; the bits will differ from those of a run that was not changed");
+    warnings_.push_back(line + "; the bits will differ from those of a run that was not changed" +
+                        change_of_values(line, start.job.optimizer.type));
 }
 
 // Of the values that the model takes.

@@ -8,7 +8,7 @@ namespace varscope {
 namespace {
 
 constexpr std::size_t kFirstSlabBytes = 1 << 10, kMostSlabBytes = 64 << 10;
-constexpr std::size_t kPage = 4 << 10, kHugePage = 2 << 20;
+constexpr std::size_t kPage = 4 << 10, kHugePage = 2 << 20, kLeastHugeChunk = 2 * kHugePage;
 constexpr std::size_t kLeastChunk = 64 << 10, kMostChunk = 32 << 20;
 
 std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
@@ -57,7 +57,7 @@ std::size_t SlabPool::n_bytes() const {
 
 void SlabPool::open_chunk(std::size_t least) {
   std::size_t n = std::clamp(reserved_ / 16, kLeastChunk, kMostChunk);
-  const bool is_huge = n >= kHugePage && n >= least;
+  const bool is_huge = n >= kLeastHugeChunk && n >= least;
   n = round_up(std::max(n, least), is_huge ? kHugePage : kPage);
   chunks_.reserve(chunks_.size() + 1);
   std::byte* const memory = is_huge ? map_huge(n) : map_memory(n);

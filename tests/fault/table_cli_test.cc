@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <regex>
+
+#include <nlohmann/json.hpp>
 
 #include "tests/support/jobs/job.h"
 #include "tests/support/references/numpy_files.h"
@@ -29,6 +32,21 @@ std::map<std::string, double> figures_of(const std::string& out) {
   return figures;
 }
 
+// How many elements of a float32 variable are 0 in the run's newest checkpoint, by its safetensors file.
+std::int64_t zeros_in(const std::string& run_dir, const std::string& variable) {
+  const std::string file = run_dir + "/values.safetensors";
+  const Ended e = run(varscope({"checkpoint", "export", run_dir + "/checkpoints", file}));
+  EXPECT_EQ(e.code, 0) << e.all();
+  const std::string bytes = read_text(file);
+  std::uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  const nlohmann::json json = nlohmann::json::parse(bytes.substr(sizeof header, header));
+  const std::vector<std::size_t> place = json.at(variable).at("data_offsets");
+  std::vector<float> values((place.at(1) - place.at(0)) / sizeof(float));
+  std::memcpy(values.data(), bytes.data() + sizeof header + header + place[0], values.size() * sizeof(float));
+  return std::ranges::count(values, 0.0F);
+}
+
 class BundledTable : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(BundledTable, ReachesItsFigures) {
@@ -46,6 +64,10 @@ TEST_P(BundledTable, ReachesItsFigures) {
   if (name == "a9a_logreg") {
     EXPECT_LE(f["log_loss"], 0.326) << e.out;
     EXPECT_GE(f["accuracy"], 0.848) << e.out;
+  } else if (name == "a9a_ftrl") {
+    EXPECT_LE(f["log_loss"], 0.326) << e.out;
+    EXPECT_GE(f["accuracy"], 0.848) << e.out;
+    EXPECT_GE(zeros_in(dir / "run", "logit/weights"), 62);  // of 123: half of the weights
   } else if (name == "agaricus_logreg") {
     EXPECT_LE(f["log_loss"], 0.020) << e.out;
     EXPECT_GE(f["accuracy"], 0.999) << e.out;
@@ -70,7 +92,8 @@ TEST_P(BundledTable, ReachesItsFigures) {
   EXPECT_THAT(evaluated.out, HasSubstr(fmt::format("auc           {:.4f}", f["auc"])));
 }
 INSTANTIATE_TEST_SUITE_P(All, BundledTable,
-                         ::testing::Values("a9a_logreg", "agaricus_logreg", "higgs_mlp", "criteo_wide_deep"),
+                         ::testing::Values("a9a_logreg", "a9a_ftrl", "agaricus_logreg", "higgs_mlp",
+                                           "criteo_wide_deep"),
                          [](const auto& info) { return std::string(info.param); });
 
 class TableJob : public ::testing::Test {

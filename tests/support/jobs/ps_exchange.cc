@@ -33,12 +33,10 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   const Optimizer optimizer(e.optimizer);
   std::vector<Tensor> slots;
   std::vector<std::byte*> memory;
-  for (const Slot& slot : optimizer.slots()) {
-    slots.emplace_back(value.dtype(), value.shape());
-    for (T& x : slots.back().as<T>()) x = static_cast<T>(slot.initial_value);
-  }
+  for (std::size_t i = 0; i < optimizer.slots().size(); ++i) slots.emplace_back(value.dtype(), value.shape());
   memory.reserve(slots.size());
   for (Tensor& s : slots) memory.push_back(s.view().bytes());
+  optimizer.start_slots(value.dtype(), value.view().bytes(), memory, value.n_elements());
   Tensor gradient(value.dtype(), value.shape());
   const double decay = e.variables[static_cast<std::size_t>(variable)].average_decay;
   std::vector<T> leaves(static_cast<std::size_t>(n_leaves));

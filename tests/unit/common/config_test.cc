@@ -188,8 +188,30 @@ INSTANTIATE_TEST_SUITE_P(
                  "global_norm); remove it or change optimizer.clip.type"},
         LineCase{13, "optimizer: {type: adma}\n",
                  "job.yaml:13:19: optimizer.type: expected one of sgd, momentum, nesterov, adagrad, rmsprop, "
-                 "adam, adamw, "
+                 "adam, adamw, ftrl, rowwise_adagrad, "
                  "got \"adma\"; did you mean \"adam\"?"},
+        LineCase{13, "optimizer: {type: ftrl, l1: -1}\n",
+                 "job.yaml:13:29: optimizer.l1: -1 is out of range; allowed: 0 or more"},
+        LineCase{
+            13, "optimizer: {type: ftrl, epsilon: 1}\n",
+            "job.yaml:13:25: optimizer.epsilon: not used by type ftrl (only by adagrad, rowwise_adagrad, "
+            "rmsprop, adam, adamw); remove it or change optimizer.type"},
+        LineCase{
+            13, "optimizer: {type: rowwise_adagrad, l2: 1}\n",
+            "job.yaml:13:36: optimizer.l2: not used by type rowwise_adagrad (only by ftrl); remove it or "
+            "change optimizer.type; did you mean \"weight_decay\"?"},
+        LineCase{13, "optimizer: {type: ftrl, initial_accumulator: 0}\n",
+                 "job.yaml:13:46: optimizer.initial_accumulator: 0 is out of range; allowed: more than 0"},
+        LineCase{
+            13, "optimizer: {type: ftrl, schedule: {warmup_steps: 5}}\n",
+            "job.yaml:13:35: optimizer.schedule: ftrl keeps learning_rate constant: what it keeps of earlier "
+            "steps is divided by the rate of its step, and all values follow from the sum; its steps become "
+            "smaller by themselves. Leave the schedule out, or use adagrad"},
+        LineCase{
+            13, "optimizer: {type: ftrl, schedule: {type: cosine, decay_steps: 9}}\n",
+            "job.yaml:13:35: optimizer.schedule: ftrl keeps learning_rate constant: what it keeps of earlier "
+            "steps is divided by the rate of its step, and all values follow from the sum; its steps become "
+            "smaller by themselves. Leave the schedule out, or use adagrad"},
         LineCase{13, "output: {progress: [on]}\n",
                  "job.yaml:13:20: output.progress: expected one of auto, on, off, got a list"},
         LineCase{2, "  name: ../x",
@@ -527,9 +549,9 @@ TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
   has("    the loss that training minimizes: softmax_cross_entropy, ");
   has("    vocabulary size: <unk> and the most frequent words of the training part; ");
   has("job.run_dir: a text, default \"\"\n");
-  has("optimizer.epsilon: a number, default 1e-08; allowed: more than 0; only for type adagrad, rmsprop, "
-      "adam, "
-      "adamw\n");
+  has("optimizer.epsilon: a number, default 1e-08; allowed: more than 0; only for type adagrad, "
+      "rowwise_adagrad, rmsprop, adam, adamw\n");
+  has("optimizer.l1: a number, default 0; allowed: 0 or more; only for type ftrl\n");
   has("optimizer.schedule.decay_steps: an integer, required; allowed: 1 to 1000000000000 (steps); only for "
       "type exponential, polynomial, cosine\n");
   has("optimizer.clip.limit: a number, default 5; allowed: more than 0; only for type value, norm, "
@@ -546,6 +568,8 @@ TEST(Dump, ReadsBackToAnEqualConfig) {
       {"data.train={type: fashion_mnist, samples: 100}", "data.test={type: fashion_mnist, split: train}"},
       {"data.train={type: idx, images: 'a: b', labels: '#x'}"},
       {"optimizer={type: adamw, learning_rate: 1.0e-3, weight_decay: 0.1}", "train.shuffle=false"},
+      {"optimizer={type: ftrl, beta: 1, l1: 0.5, l2: 0.25, initial_accumulator: 0.01}"},
+      {"optimizer={type: rowwise_adagrad, epsilon: 1.0e-6, initial_accumulator: 0.01}"},
       {"optimizer={type: nesterov, learning_rate: 0.1, momentum: 0.30000000000000004}"},
       {"optimizer.schedule={type: piecewise, boundaries: [10, 20], factors: [0.1, 0.01], warmup_steps: 3}",
        "optimizer.clip={type: global_norm, limit: 1.5}"},

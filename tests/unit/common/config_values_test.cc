@@ -361,6 +361,11 @@ TEST(Synonyms, AreSuggestedForKeysOfOtherPrograms) {
   suggests("train.steps=1", "max_steps");
   suggests("optimizer.eps=1", "epsilon");
   suggests("optimizer.wd=1", "weight_decay");
+  suggests("optimizer.l2=1", "weight_decay");
+  suggests("optimizer.weightdecay=1", "weight_decay");
+  suggests("optimizer.lambda1=1", "l1");
+  suggests("optimizer.initial_accumulator_value=1", "initial_accumulator");
+  suggests("optimizer.type=ftrl-proximal", "ftrl");
   suggests("optimizer.type=gd", "sgd");
   suggests("model.loss=mse", "mean_squared_error");
   suggests("model.loss=cross-entropy", "softmax_cross_entropy");

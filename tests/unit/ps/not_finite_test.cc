@@ -84,6 +84,16 @@ TEST(NotFinite, ASlotCounts) {
             "not finite: step 1: the update made inf in small/w (slot mean_square, element 0)");
 }
 
+TEST(NotFinite, SlotsOfFtrlCount) {
+  Exchange e = diverging(OptimizerType::ftrl);  // the square of a gradient is infinite
+  EXPECT_EQ(run_over_loopback(e, 2, 2, kLeaves).error,
+            "not finite: step 1: the update made nan in small/w (element 0), inf in small/w (slot n, element "
+            "0), nan in small/w (slot z, element 0)");
+  e.optimizer.learning_rate = 0.001;  // the first z is about -1e38 * 0.3 / 0.001
+  EXPECT_EQ(run_over_loopback(e, 2, 2, kLeaves).error,
+            "not finite: the values that the run starts from have -inf in small/w (slot z, element 0)");
+}
+
 TEST(NotFinite, FirstValuesAreLookedAt) {
   Exchange e = testing::default_exchange();
   std::vector<VariableSpec> all = e.variables.variables();

@@ -15,9 +15,10 @@ namespace {
 
 using testing::thrown;
 
-constexpr OptimizerType kTypes[] = {OptimizerType::sgd,     OptimizerType::momentum, OptimizerType::nesterov,
-                                    OptimizerType::adagrad, OptimizerType::rmsprop,  OptimizerType::adam,
-                                    OptimizerType::adamw};
+constexpr OptimizerType kTypes[] = {
+    OptimizerType::sgd,     OptimizerType::momentum, OptimizerType::nesterov,
+    OptimizerType::adagrad, OptimizerType::rmsprop,  OptimizerType::adam,
+    OptimizerType::adamw,   OptimizerType::ftrl,     OptimizerType::rowwise_adagrad};
 
 OptimizerConfig config_of(OptimizerType type, double weight_decay = 0) {
   OptimizerConfig c;
@@ -30,6 +31,9 @@ OptimizerConfig config_of(OptimizerType type, double weight_decay = 0) {
   c.rho = 0.95;
   c.weight_decay = weight_decay;
   c.initial_accumulator = 0.2;
+  c.beta = 0.3;
+  c.l1 = 0.4;
+  c.l2 = 0.7;
   return c;
 }
 
@@ -59,6 +63,18 @@ struct Reference {
         slot0 += std::pow(g, 2);
         v = before - c.learning_rate / (std::sqrt(slot0) + c.epsilon) * g;
         break;
+      case OptimizerType::rowwise_adagrad:  // of dense variables
+        slot0 += g * g;
+        v = before - c.learning_rate * g / (c.epsilon + std::sqrt(slot0));
+        break;
+      case OptimizerType::ftrl: {  // z, n; algorithm 1 with alpha, lambda1, lambda2
+        slot0 += g - (std::sqrt(slot1 + g * g) - std::sqrt(slot1)) / c.learning_rate * before;
+        slot1 += g * g;
+        const double sign = slot0 < 0 ? -1 : 1;
+        const double factor = 1 / ((c.beta + std::sqrt(slot1)) / c.learning_rate + c.l2);
+        v = std::abs(slot0) <= c.l1 ? 0 : -factor * (slot0 - sign * c.l1);
+        break;
+      }
       case OptimizerType::rmsprop:
         slot0 = c.rho * slot0 + (1 - c.rho) * std::pow(g, 2);
         v = before - c.learning_rate / (std::sqrt(slot0) + c.epsilon) * g;
@@ -89,12 +105,14 @@ template <class T>
 struct State {
   explicit State(const Optimizer& optimizer, std::int64_t n)
       : optimizer(optimizer), value(dtype_of<T>(), Shape{n}), gradient(dtype_of<T>(), Shape{n}) {
-    for (const Slot& slot : optimizer.slots()) {
-      slots.emplace_back(dtype_of<T>(), Shape{n});
-      for (T& x : slots.back().template as<T>()) x = static_cast<T>(slot.initial_value);
-    }
     for (std::int64_t i = 0; i < n; ++i)
       value.template as<T>()[static_cast<std::size_t>(i)] = static_cast<T>(start_at(i));
+    std::vector<std::byte*> memory;
+    for (std::size_t s = 0; s < optimizer.slots().size(); ++s) {
+      slots.emplace_back(dtype_of<T>(), Shape{n});
+      memory.push_back(slots.back().view().bytes());
+    }
+    optimizer.start_slots(dtype_of<T>(), value.view().bytes(), memory, n);
   }
   void set_gradient(int t) {
     auto g = gradient.template as<T>();
@@ -128,7 +146,9 @@ void expect_follows_reference(const OptimizerConfig& config, double tolerance) {
   std::vector<Reference> reference;
   for (std::int64_t i = 0; i < kN; ++i) {
     reference.push_back({config, static_cast<double>(static_cast<T>(start_at(i)))});
-    if (!state.slots.empty()) reference.back().slot0 = optimizer.slots()[0].initial_value;
+    const auto at = static_cast<std::size_t>(i);
+    if (!state.slots.empty()) reference.back().slot0 = state.slots[0].template as<T>()[at];
+    if (state.slots.size() > 1) reference.back().slot1 = state.slots[1].template as<T>()[at];
   }
   for (int t = 1; t <= 6; ++t) {
     state.set_gradient(t);
@@ -140,7 +160,7 @@ void expect_follows_reference(const OptimizerConfig& config, double tolerance) {
       ASSERT_NEAR(state.value.template as<T>()[at], r.v, tolerance)
           << to_string(config.type) << " step " << t;
       if (!state.slots.empty()) {
-        ASSERT_NEAR(state.slots[0].template as<T>()[at], r.slot0, tolerance * 4);
+        ASSERT_NEAR(state.slots[0].template as<T>()[at], r.slot0, tolerance * (4 + std::abs(r.slot0)));
       }
       if (state.slots.size() > 1) {
         ASSERT_NEAR(state.slots[1].template as<T>()[at], r.slot1, tolerance * 4);
@@ -243,12 +263,20 @@ TEST(Optimizer, SlotsAndTheirFirstValues) {
                                                    {OptimizerType::adagrad, {"accumulator"}},
                                                    {OptimizerType::rmsprop, {"mean_square"}},
                                                    {OptimizerType::adam, {"m", "v"}},
-                                                   {OptimizerType::adamw, {"m", "v"}}};
+                                                   {OptimizerType::adamw, {"m", "v"}},
+                                                   {OptimizerType::ftrl, {"z", "n"}},
+                                                   {OptimizerType::rowwise_adagrad, {"accumulator"}}};
   for (OptimizerType type : kTypes) {
     const Optimizer optimizer(config_of(type));
     EXPECT_EQ(optimizer.slot_names(), expected.at(type)) << to_string(type);
-    for (const Slot& slot : optimizer.slots())
-      EXPECT_EQ(slot.initial_value, type == OptimizerType::adagrad ? 0.2 : 0.0);
+    for (const Slot& slot : optimizer.slots()) {
+      EXPECT_EQ(slot.initial_value, slot.name == "accumulator" || slot.name == "n" ? 0.2 : 0.0);
+      EXPECT_EQ(slot.is_constant(), slot.name != "z");
+      EXPECT_FALSE(slot.is_per_row);
+    }
+    EXPECT_EQ(optimizer.row_slots().size(), optimizer.slots().size());
+    for (const Slot& slot : optimizer.row_slots())
+      EXPECT_EQ(slot.is_per_row, type == OptimizerType::rowwise_adagrad);
   }
 }
 
@@ -269,6 +297,9 @@ TEST(Optimizer, RefusesHyperparametersOutOfRange) {
                              {[](auto& c) { c.rho = 2; }},
                              {[](auto& c) { c.epsilon = -1; }},
                              {[](auto& c) { c.weight_decay = -1; }},
+                             {[](auto& c) { c.beta = -1; }},
+                             {[](auto& c) { c.l1 = -1; }},
+                             {[](auto& c) { c.l2 = std::nan(""); }},
                              {[](auto& c) { c.initial_accumulator = -1; }},
                              {[](auto& c) {
                                c.clip = {ClipType::norm, 0};
@@ -277,10 +308,26 @@ TEST(Optimizer, RefusesHyperparametersOutOfRange) {
                              {[](auto& c) { c.learning_rate = std::nan(""); }}}) {
     EXPECT_TRUE(error_with(change).starts_with("argument: optimizer")) << error_with(change);
   }
+  EXPECT_EQ(error_with([](auto& c) { c.type = OptimizerType::ftrl, c.initial_accumulator = 1e-60; }),
+            "argument: optimizer: beta + sqrt(initial_accumulator) is 0, but must be above 0 for ftrl, in "
+            "float32 too");
+  EXPECT_EQ(error_with([](auto& c) { c.type = OptimizerType::ftrl, c.beta = 1, c.initial_accumulator = 0; }),
+            "no error");
+}
+
+TEST(Optimizer, FtrlRefusesASchedule) {
+  for (const auto& change : {std::function<void(ScheduleConfig&)>([](auto& s) { s.warmup_steps = 1; }),
+                             {[](auto& s) { s.type = ScheduleType::step, s.every_steps = 5; }}}) {
+    OptimizerConfig config = config_of(OptimizerType::ftrl);
+    change(config.schedule);
+    EXPECT_EQ(thrown([&] { Optimizer{config}; }),
+              std::string("argument: optimizer: ") + kFtrlNeedsAConstantRate);
+  }
 }
 
 TEST(Optimizer, TakesItsRateFromTheScheduleAtTheClock) {
   for (OptimizerType type : kTypes) {
+    if (type == OptimizerType::ftrl) continue;  // takes none
     OptimizerConfig config = config_of(type, 0.1);
     config.schedule.type = ScheduleType::step;
     config.schedule.every_steps = 4;

@@ -65,6 +65,39 @@ TEST(ParameterShard, InitialValuesDoNotDependOnTheNumberOfServers) {
   }
 }
 
+// Those of ftrl: from the values that are there, of every dtype and wherever slices lie.
+TEST(ParameterShard, SlotsStartFromTheValues) {
+  const VariableTable variables = some_table();
+  OptimizerConfig config;
+  config.type = OptimizerType::ftrl;
+  config.l1 = 0.5;
+  const Optimizer optimizer(config);
+  const BucketPlan plan = BucketPlan::make(variables, 2);
+  for (int s = 0; s < 2; ++s) {
+    ParameterShard shard(variables, plan, ServerId(s), optimizer.slots());
+    const auto expect_slots_of_values = [&] {
+      for (const BucketId id : shard.buckets()) {
+        if (!plan[id].trainable) continue;
+        AlignedBytes z = allocate_aligned(static_cast<std::size_t>(plan[id].n_bytes())),
+                     n = allocate_aligned(static_cast<std::size_t>(plan[id].n_bytes()));
+        optimizer.start_slots(plan[id].dtype, shard.value(id), std::vector<std::byte*>{z.get(), n.get()},
+                              plan[id].n_elements);
+        const auto n_bytes = static_cast<std::size_t>(plan[id].n_bytes());
+        EXPECT_EQ(std::memcmp(z.get(), shard.slot(id, 0), n_bytes), 0) << id.value;
+        EXPECT_EQ(std::memcmp(n.get(), shard.slot(id, 1), n_bytes), 0) << id.value;
+      }
+    };
+    shard.initialize(42);
+    expect_slots_of_values();
+    for (const BucketId id : shard.buckets()) {
+      if (plan[id].trainable)
+        std::memset(shard.value(id), 0x3e, static_cast<std::size_t>(plan[id].n_bytes()));
+    }
+    shard.start_slots();
+    expect_slots_of_values();
+  }
+}
+
 TEST(ParameterShard, AnotherSeedMakesOtherValues) {
   const VariableTable variables = some_table();
   const Optimizer optimizer(adagrad());

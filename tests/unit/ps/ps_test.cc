@@ -90,8 +90,9 @@ TEST(Ps, ASmallByteLimitChangesNothing) {
 }
 
 TEST(Ps, EveryOptimizer) {
-  for (OptimizerType type : {OptimizerType::sgd, OptimizerType::momentum, OptimizerType::nesterov,
-                             OptimizerType::adagrad, OptimizerType::rmsprop, OptimizerType::adamw}) {
+  for (OptimizerType type :
+       {OptimizerType::sgd, OptimizerType::momentum, OptimizerType::nesterov, OptimizerType::adagrad,
+        OptimizerType::rmsprop, OptimizerType::adamw, OptimizerType::ftrl, OptimizerType::rowwise_adagrad}) {
     Exchange e = default_exchange();
     e.steps = 2;
     e.optimizer.type = type;

@@ -35,11 +35,13 @@ bool has_bytes(const TensorView& view, const std::vector<std::byte>& bytes) {
 class RestoreTest : public ::testing::Test {
  protected:
   // All servers' shards of the model, with values that are 0.
-  void make_shards(const VariableTable& variables, int n_servers) {
+  void make_shards(const VariableTable& variables, int n_servers, double per_value = 0) {
     table = variables;
     plan = BucketPlan::make(table, n_servers);
     for (int s = 0; s < n_servers; ++s) {
-      shards.emplace_back(table, plan, ServerId(s), std::vector<Slot>{{"m", kFirstSlot}});
+      shards.emplace_back(
+          table, plan, ServerId(s),
+          std::vector<Slot>{{.name = "m", .initial_value = kFirstSlot, .per_value = per_value}});
       shards.back().initialize(1);
     }
   }
@@ -90,6 +92,31 @@ TEST_F(RestoreTest, AStartFromValuesGetsValuesOnly) {
   EXPECT_EQ(restored, (Names{"hidden/weights ", "hidden/biases ", "norm/mean "}));
   EXPECT_EQ(untouched, (Names{"hidden/weights m", "hidden/biases m"}));
   EXPECT_EQ(clocks(), std::set<std::int64_t>{0});
+}
+
+// As those of ftrl: a warm start's values make the slots, not the initial values that were there before.
+TEST_F(RestoreTest, AStartFromValuesStartsSlotsFromThem) {
+  make_shards(model.table, 2, -2);
+  restore({saved.path});
+  int n_slots = 0;
+  for (ParameterShard& shard : shards) {
+    TensorView values;
+    shard.for_each_slice(
+        [&](const VariableSpec& v, const std::string& slot, const BucketSlice&, TensorView data) {
+          if (slot.empty()) return void(values = data);
+          ++n_slots;
+          for (std::size_t i = 0; i < static_cast<std::size_t>(data.n_elements()); ++i)
+            ASSERT_EQ(data.as<float>()[i], 0.25F + -2 * values.as<float>()[i]) << v.name << " " << i;
+        });
+  }
+  EXPECT_GE(n_slots, 2);
+}
+
+TEST_F(RestoreTest, ARunThatGoesOnTakesSlotsAsTheyWere) {
+  make_shards(model.table, 2, -2);
+  restore({saved.path, Clock(5)});
+  look();
+  EXPECT_EQ(untouched, Names{});
 }
 
 TEST_F(RestoreTest, AVariableMayHaveAnotherNameOrNone) {
