@@ -74,7 +74,19 @@ class RowArena {
     return slabs_[at.slab].memory + at.row * pool_->row_bytes();
   }
   std::uint32_t slab_of(std::uint32_t handle) const { return place(handle).slab; }
-  void prefetch_slab(std::uint32_t handle) const { __builtin_prefetch(&slabs_[place(handle).slab]); }
+
+  // For many rows at once: where it says where a row is, which has been prefetched, and later the row. Until
+  // the next append().
+  struct Lead {
+    std::byte* const* memory = nullptr;
+    std::size_t offset = 0;
+    std::byte* row() const { return *memory + offset; }
+  };
+  Lead lead(std::uint32_t handle) const {
+    const Place at = place(handle);
+    __builtin_prefetch(&slabs_[at.slab]);
+    return {&slabs_[at.slab].memory, at.row * pool_->row_bytes()};
+  }
 
   // The greatest `last` that touch() has been told of a slab's rows.
   std::uint32_t greatest_last(std::uint32_t slab) const { return slabs_[slab].last; }

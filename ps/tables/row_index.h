@@ -77,15 +77,22 @@ class RowIndex {
   std::uint32_t find(RowPlace place, std::uint64_t id, const RowArena& arena) const {
     return search(place, [&](std::uint32_t handle) { return RowLayout::id_of(arena.row(handle)) == id; });
   }
-  // For many lookups at once: prefetch(), later candidate(), whose row is most often the one, later a look at
-  // its id. kNone: there is none for sure.
-  void prefetch(RowPlace place) const {
-    if (n_groups_ == 0) return;
-    const auto* at = reinterpret_cast<const std::byte*>(groups() + group_of(place));
+  // For many lookups at once: where one begins, which has been prefetched; later candidate(), whose row is most
+  // often the one; later a look at its id. kNone: there is none for sure. Until the next reserve().
+  const RowGroup* begin(RowPlace place) const {
+    if (n_groups_ == 0) return nullptr;
+    const RowGroup* const group = groups() + group_of(place);
+    const auto* at = reinterpret_cast<const std::byte*>(group);
     __builtin_prefetch(at);
     __builtin_prefetch(at + sizeof(RowGroup) - 1);
+    return group;
   }
-  std::uint32_t candidate(RowPlace place) const {
+  std::uint32_t candidate(const RowGroup* begin, RowPlace place) const {
+    if (begin == nullptr) return kNone;
+    const std::uint32_t bits = begin->match(place.tag);
+    if (bits != 0) [[likely]]
+      return begin->handles[static_cast<std::size_t>(std::countr_zero(bits))];
+    if (begin->empty() != 0) return kNone;
     return search(place, [](std::uint32_t) { return true; });
   }
 

@@ -19,7 +19,7 @@ namespace varscope {
 // thread; memory is kept from step to step.
 class RowMerge {
  public:
-  static constexpr std::size_t kBatch = 16;
+  static constexpr std::size_t kBatch = 64;
 
   RowMerge(DType dtype, std::int64_t units);
 

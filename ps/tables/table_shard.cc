@@ -134,20 +134,26 @@ std::size_t TableShard::Impl::part_at(int part) const {
 // beginning that will be needed.
 void TableShard::Impl::locate(const std::uint64_t* ids, const std::uint64_t* mixed, std::size_t n,
                               std::size_t n_bytes, Located* found) const {
+  std::array<const RowGroup*, kBatch> groups;
+  std::array<RowArena::Lead, kBatch> leads;
   for (std::size_t i = 0; i < n; ++i) {
-    const std::size_t part = part_at(row_part(mixed[i], table.spec.parts));
-    found[i] = {part, RowPlace::of(mixed[i], part_bits)};
-    rows[part].index.prefetch(found[i].place);
+    const std::int32_t part = at_of_part[part_bits == 0 ? 0 : mixed[i] >> (64 - part_bits)];
+    if (part < 0) [[unlikely]]
+      part_at(row_part(mixed[i], table.spec.parts));  // throws
+    found[i].part = static_cast<std::size_t>(part);
+    found[i].place = RowPlace::of(mixed[i], part_bits);
+    groups[i] = rows[found[i].part].index.begin(found[i].place);
   }
   for (std::size_t i = 0; i < n; ++i) {
     const TablePart& part = rows[found[i].part];
-    found[i].handle = part.index.candidate(found[i].place);
-    if (found[i].handle != RowIndex::kNone) part.arena.prefetch_slab(found[i].handle);
+    found[i].handle = part.index.candidate(groups[i], found[i].place);
+    if (found[i].handle != RowIndex::kNone) leads[i] = part.arena.lead(found[i].handle);
   }
   const std::size_t n_fetched = std::min(n_bytes, kMostPrefetched);
   for (std::size_t i = 0; i < n; ++i) {
+    found[i].row = nullptr;
     if (found[i].handle == RowIndex::kNone) continue;
-    found[i].row = rows[found[i].part].arena.row(found[i].handle);
+    found[i].row = leads[i].row();
     for (std::size_t at = 0; at < n_fetched; at += kLine) __builtin_prefetch(found[i].row + at);
     __builtin_prefetch(found[i].row + n_fetched - 1);
   }

@@ -31,10 +31,10 @@ class Rows {
     return handle;
   }
   std::uint32_t find(std::uint64_t id) const {
-    index.prefetch(place(id));
+    const RowGroup* const begin = index.begin(place(id));
     const std::uint32_t found = index.find(place(id), id, arena);
     // A candidate may be another row; that there is none is certain.
-    if (index.candidate(place(id)) == RowIndex::kNone) {
+    if (index.candidate(begin, place(id)) == RowIndex::kNone) {
       EXPECT_EQ(found, RowIndex::kNone);
     }
     return found;
