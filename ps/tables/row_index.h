@@ -77,8 +77,8 @@ class RowIndex {
   std::uint32_t find(RowPlace place, std::uint64_t id, const RowArena& arena) const {
     return search(place, [&](std::uint32_t handle) { return RowLayout::id_of(arena.row(handle)) == id; });
   }
-  // For many lookups at once: where one begins, which has been prefetched; later candidate(), whose row is most
-  // often the one; later a look at its id. kNone: there is none for sure. Until the next reserve().
+  // For many lookups at once: where one begins, which has been prefetched; later candidate(), whose row is
+  // most often the one; later a look at its id. kNone: there is none for sure. Until the next reserve().
   const RowGroup* begin(RowPlace place) const {
     if (n_groups_ == 0) return nullptr;
     const RowGroup* const group = groups() + group_of(place);

@@ -25,7 +25,7 @@ class RowMerge {
 
   // Throws Error(protocol) when there are not as many as the tree has leaves and nodes to begin with.
   void begin(std::span<const TableShard::Contribution> contributions, const ReductionTree& tree);
-  // Goes on to the next batch of different ids; how many. 0: there are no more.
+  // Goes on to the next batch of different ids; how many there are. 0: there are no more.
   std::size_t next();
   std::uint64_t id(std::size_t i) const { return ids_[i]; }
   std::uint64_t mixed(std::size_t i) const { return mixed_[i]; }

@@ -27,7 +27,7 @@ T* as(std::byte* memory) {
 }
 
 // What has not been built for rows is refused, not left out.
-const TableShard::Parts& checked(const TableShard::Parts& parts) {
+const VariableSpec& checked_variable(const TableShard::Parts& parts) {
   const VariableSpec& v = parts.variable;
   const auto refuse = [&](const std::string& what) {
     fail(ErrorKind::argument, "table \"{}\": {}", v.name, what);
@@ -42,7 +42,7 @@ const TableShard::Parts& checked(const TableShard::Parts& parts) {
   const ClipType clip = parts.optimizer.config().clip.type;
   if (v.trainable && clip != ClipType::none && clip != ClipType::value)
     refuse("gradients of rows are not clipped by a norm yet; use optimizer.clip.type value, or none");
-  return parts;
+  return v;
 }
 
 RowLayout layout_of(const TableShard::Parts& parts) {
@@ -102,7 +102,7 @@ struct TableShard::Impl {
 };
 
 TableShard::Impl::Impl(const Parts& p)
-    : variable(checked(p).variable),
+    : variable(checked_variable(p)),
       table(p.table),
       optimizer(p.optimizer),
       layout(layout_of(p)),

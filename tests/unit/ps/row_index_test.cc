@@ -119,8 +119,8 @@ TEST(RowIndex, GroupsAreTheSameWithAndWithoutVectors) {
   }
 }
 
-// Rows are whole, apart, zero at first, and where they were, in slabs of about 1 to 64 KiB that are nearly all
-// used; slabs() has them in order of their handles.
+// Rows are whole, apart, zero at first, and where they were, in slabs of about 1 to 64 KiB that are nearly
+// all used; slabs() has them in order of their handles.
 TEST(RowArena, HoldsRowsOfAnyLength) {
   for (const std::size_t row_bytes : {16UL, 24UL, 80UL, 1'024UL, 65'536UL + 16, 2'100'000UL}) {
     const std::uint32_t n = row_bytes < 100 ? 100'000 : row_bytes < 2'000 ? 5'000 : 20;

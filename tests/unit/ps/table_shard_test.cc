@@ -2,13 +2,15 @@
 #include "ps/tables/table_shard.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <map>
-#include <optional>
+#include <memory>
 #include <random>
 
 #include "tests/support/references/plan_checks.h"
@@ -513,6 +515,46 @@ TEST(TableShard, SaysWhatItCannotApply) {
   EXPECT_EQ(thrown([&] { table.shard(0).read(std::span(&id, 1), reinterpret_cast<std::byte*>(&value)); }),
             "argument: table \"user/embedding\": part " + std::to_string(away) + " is not on this server");
 }
+
+#ifndef VARSCOPE_SANITIZED  // whose memory has no limit
+TEST(TableShard, SaysThatThereIsNoMemory) {
+  Table table(table_spec(65'536, 1), rule(OptimizerType::sgd));
+  const ReductionTree tree({{0, 0}}, 1);
+  const std::vector<std::uint32_t> positions = {0};
+  const Row gradient(65'536, 1);
+  std::uint64_t id = 0;
+  const auto push = [&] {
+    ++id;
+    const TableShard::Contribution one{std::span(&id, 1), positions,
+                                       reinterpret_cast<const std::byte*>(gradient.data())};
+    table.shard().apply(Clock(static_cast<std::int64_t>(id)), std::span(&one, 1), tree);
+  };
+  push();
+  std::size_t n_pages = 0;
+  std::ifstream("/proc/self/statm") >> n_pages;
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_AS, &before), 0);
+  rlimit little = before;
+  little.rlim_cur = n_pages * 4'096 + (8 << 20);
+  ASSERT_EQ(::setrlimit(RLIMIT_AS, &little), 0);
+  const std::string text = thrown([&] {
+    for (int i = 0; i < 1'000; ++i) push();
+  });
+  ::setrlimit(RLIMIT_AS, &before);
+  const std::string n = std::to_string(table.shard().n_rows());
+  EXPECT_EQ(text.rfind("io: table \"user/embedding\": no memory for another row of 262160 bytes beside " + n +
+                           " rows in ",
+                       0),
+            0U)
+      << text;
+  EXPECT_NE(text.find(" MiB; use more servers, fewer units, or an optimizer with fewer slots"),
+            std::string::npos)
+      << text;
+  table.read({id - 1});
+  push();  // what was there before goes on
+  EXPECT_EQ(std::to_string(table.shard().n_rows() - 1), n);
+}
+#endif
 
 TEST(TableShard, RefusesWhatRowsCannotHave) {
   const auto made = [](const VariableSpec& spec, const OptimizerConfig& config) {
