@@ -28,6 +28,7 @@ class TableShard {
     const Optimizer& optimizer;  // borrowed
     std::uint64_t seed = 0;      // of the first values
   };
+  // Throws Error(argument) for a variable, a constraint or a clipping that rows of a table cannot have.
   explicit TableShard(const Parts& parts);
   ~TableShard();
   TableShard(const TableShard&) = delete;
@@ -43,11 +44,11 @@ class TableShard {
   std::int64_t n_bytes() const;  // all memory that it takes, of rows and index
 
   // The values of rows `ids`, one behind the other: of those that there are none, the first values. Makes
-  // none. `ids` ascend by mix_row_id(), and are of parts that are here.
+  // none. `ids` ascend by mix_row_id(); throws Error(argument) for one of a part that is not here.
   void read(std::span<const std::uint64_t> ids, std::byte* out) const;
 
-  // What one leaf, or worker's node of the canonical sum, contributes to a step: gradients of some of the rows
-  // of `ids`. Ascending positions; `n_elements` of the gradients are positions.size() * units.
+  // What one leaf, or worker's node of the canonical sum, contributes to a step: gradients of some of the
+  // rows of `ids`. Ascending positions; `n_elements` of the gradients are positions.size() * units.
   struct Contribution {
     std::span<const std::uint64_t> ids;        // ascending by mix_row_id()
     std::span<const std::uint32_t> positions;  // in ids, ascending
@@ -56,23 +57,29 @@ class TableShard {
   // Applies step `clock`: each row that occurs is summed over the tree, the contributions that do not have it
   // left out, made if it is not there, and updated once. `contributions` are in the order of the leaves, as
   // ReductionTree's; one may be empty. What is not trained is left as it is. Gradients are not changed.
+  // REQUIRES: ids and positions are as Contribution says. Throws Error(argument) for a clock that is not
+  // after clock(), and for ids as read() does; Error(io) where there is no memory for a row: then the rows
+  // before it have been updated.
   void apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree);
 
-  // The first value or slot that apply() or a restore has made NaN or infinite; empty where there is none.
+  // The first element of the values, and of each slot, that apply() or a restore has made NaN or infinite;
+  // that of row `id` and column c is id * units + c mod 2^64.
   const std::vector<NotFiniteFinding>& not_finite() const;
 
   // Appends (name, part, RowHashSum) of each part that has rows.
   void add_hashes(HashReport& report) const;
   RowHashSum hash_sum(int part) const;
 
-  // For a restore: a row as RowLayout has it. Throws Error(checkpoint) for an id of another part or one that
-  // is there. Values only: restore_values() begins the slots anew, `last` and `count` are as given.
+  // For a restore, before any step and cut: rows as RowLayout has them, one behind the other. Throws
+  // Error(checkpoint) for an id of another part or one that is there, and for bytes that are not whole rows.
+  // Values only: the slots begin anew.
   void restore(int part, std::span<const std::byte> rows);
-  void restore_values(std::uint64_t id, const std::byte* values);
+  void restore_values(std::uint64_t id, const std::byte* values, std::uint32_t last = 0,
+                      std::uint32_t count = 0);
 
   // The rows of each part as they are now, while steps go on: see RowSnapshot (ps/tables/row_snapshot.h).
-  // cut() begins one, and copies nothing. On another thread, read_part() then takes the parts one by one, each
-  // once, in the order of parts(): the rows at the cut, ascending by mix_row_id(). end_cut() ends it.
+  // cut() begins one, and copies nothing. On another thread, read_part() then takes the parts one by one,
+  // each once, in the order of parts(): the rows at the cut, ascending by mix_row_id(). end_cut() ends it.
   struct SnapshotLimits {
     std::size_t most_bytes = 0;  // of saved rows; 0: as much as the rows have at the cut
     double max_wait_s = 15;      // that updates wait for the reader when that is full, between two resets

@@ -1,0 +1,108 @@
+#include "ps/tables/row_arena.h"
+
+#include <sys/mman.h>
+
+#include <new>
+
+namespace varscope {
+namespace {
+
+constexpr std::size_t kFirstSlabBytes = 1 << 10, kMostSlabBytes = 64 << 10;
+constexpr std::size_t kPage = 4 << 10, kHugePage = 2 << 20, kLeastHugeChunk = 2 * kHugePage;
+constexpr std::size_t kLeastChunk = 64 << 10, kMostChunk = 32 << 20;
+
+std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
+
+int rows_log2(std::size_t slab_bytes, std::size_t row_bytes) {
+  return static_cast<int>(std::bit_width(std::max<std::size_t>(1, slab_bytes / row_bytes))) - 1;
+}
+
+std::byte* map_memory(std::size_t n_bytes) {
+  void* memory = mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<std::byte*>(memory);
+}
+
+// Random accesses to rows miss the TLB less with huge pages, which begin at multiples of their size.
+std::byte* map_huge(std::size_t n_bytes) {
+  std::byte* const memory = map_memory(n_bytes + kHugePage);
+  const auto address = std::bit_cast<std::uintptr_t>(memory);
+  const std::size_t before = round_up(address, kHugePage) - address;
+  if (before > 0) munmap(memory, before);
+  munmap(memory + before + n_bytes, kHugePage - before);
+#ifdef MADV_HUGEPAGE
+  madvise(memory + before, n_bytes, MADV_HUGEPAGE);  // a wish: without it all is slower
+#endif
+  return memory + before;
+}
+
+}  // namespace
+
+SlabPool::SlabPool(std::size_t row_bytes)
+    : row_bytes_(row_bytes),
+      first_log2_(rows_log2(kFirstSlabBytes, row_bytes)),
+      most_log2_(rows_log2(kMostSlabBytes, row_bytes)) {}
+
+SlabPool::~SlabPool() {
+  for (const Chunk& chunk : chunks_) munmap(chunk.memory, chunk.n_bytes);
+}
+
+std::size_t SlabPool::Chunk::touched() const {
+  return std::min(n_bytes, round_up(used, is_huge ? kHugePage : kPage));
+}
+
+std::size_t SlabPool::n_bytes() const {
+  return touched_ + (chunks_.empty() ? 0 : chunks_.back().touched()) + chunks_.capacity() * sizeof(Chunk);
+}
+
+void SlabPool::open_chunk(std::size_t least) {
+  std::size_t n = std::clamp(reserved_ / 16, kLeastChunk, kMostChunk);
+  const bool is_huge = n >= kLeastHugeChunk && n >= least;
+  n = round_up(std::max(n, least), is_huge ? kHugePage : kPage);
+  chunks_.reserve(chunks_.size() + 1);
+  std::byte* const memory = is_huge ? map_huge(n) : map_memory(n);
+  if (!chunks_.empty()) touched_ += chunks_.back().touched();
+  chunks_.push_back({memory, n, 0, is_huge});
+  reserved_ += n;
+}
+
+std::byte* SlabPool::take(std::size_t n_bytes) {
+  if (chunks_.empty() || chunks_.back().n_bytes - chunks_.back().used < n_bytes) open_chunk(n_bytes);
+  Chunk& chunk = chunks_.back();
+  std::byte* const memory = chunk.memory + chunk.used;
+  chunk.used += n_bytes;
+  return memory;
+}
+
+std::uint32_t RowArena::append() {
+  if (n_rows_ == n_places_) add_slab();
+  return n_rows_++;
+}
+
+void RowArena::add_slab() {
+  const std::size_t n = slab_rows(n_slabs_);
+  // Others look at slabs_ and at the memory in it; what a new slab has is nobody's yet.
+  const std::lock_guard lock(pool_->mutex());
+  if (n_slabs_ == capacity_) {
+    const std::uint32_t more = capacity_ + std::max<std::uint32_t>(8, capacity_ / 4);
+    auto slabs = std::make_unique<Slab[]>(more);
+    std::copy_n(slabs_.get(), n_slabs_, slabs.get());
+    slabs_ = std::move(slabs);
+    capacity_ = more;
+  }
+  slabs_[n_slabs_] = {pool_->take(n * pool_->row_bytes()), 0};
+  ++n_slabs_;
+  n_places_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(kMostRows, std::uint64_t{n_places_} + n));
+}
+
+void RowArena::slabs(std::uint32_t n, std::vector<std::span<const std::byte>>& into) const {
+  into.clear();
+  const std::lock_guard lock(pool_->mutex());
+  for (std::uint32_t i = 0; n > 0; ++i) {
+    const auto rows = static_cast<std::uint32_t>(std::min<std::size_t>(n, slab_rows(i)));
+    into.emplace_back(slabs_[i].memory, rows * pool_->row_bytes());
+    n -= rows;
+  }
+}
+
+}  // namespace varscope

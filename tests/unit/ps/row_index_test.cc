@@ -1,0 +1,176 @@
+// Rows are found by their ids whatever these are, in little memory, and stay where they are.
+#include "ps/tables/row_index.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "ps/tables/row_arena.h"
+
+namespace varscope {
+namespace {
+
+constexpr std::uint64_t kLeast = std::uint64_t{1} << 63;  // INT64_MIN
+const std::vector<std::uint64_t> kExtremes = {
+    kLeast, ~std::uint64_t{1}, ~std::uint64_t{0}, 0, kLeast - 1, 1, unmix_row_id(~std::uint64_t{0})};
+
+// One part: an arena and its index.
+class Rows {
+ public:
+  explicit Rows(std::size_t row_bytes = 24, int part_bits = 0)
+      : pool(row_bytes), arena(pool), bits_(part_bits) {}
+  RowPlace place(std::uint64_t id) const { return RowPlace::of(mix_row_id(id), bits_); }
+  std::uint32_t add(std::uint64_t id) {
+    index.reserve(arena.n_rows() + 1, arena, bits_);
+    const std::uint32_t handle = arena.append();
+    RowLayout::set_id(arena.row(handle), id);
+    index.insert(place(id), handle);
+    return handle;
+  }
+  std::uint32_t find(std::uint64_t id) const {
+    const RowGroup* const begin = index.begin(place(id));
+    const std::uint32_t found = index.find(place(id), id, arena);
+    // A candidate may be another row; that there is none is certain.
+    if (index.candidate(begin, place(id)) == RowIndex::kNone) {
+      EXPECT_EQ(found, RowIndex::kNone);
+    }
+    return found;
+  }
+
+  SlabPool pool;
+  RowArena arena;
+  RowIndex index;
+
+ private:
+  int bits_;
+};
+
+void expect_like_a_map(int part_bits, const std::vector<std::uint64_t>& ids) {
+  Rows rows(24, part_bits);
+  std::map<std::uint64_t, std::uint32_t> expected;
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 40'000; ++i) {
+    const std::uint64_t id = ids[random() % ids.size()];
+    const auto known = expected.find(id);
+    ASSERT_EQ(rows.find(id), known == expected.end() ? RowIndex::kNone : known->second) << i << ": " << id;
+    if (known == expected.end() && random() % 2 == 0) expected[id] = rows.add(id);
+  }
+  for (const auto& [id, handle] : expected) ASSERT_EQ(rows.find(id), handle) << id;
+  EXPECT_EQ(rows.index.n_rows(), expected.size());
+}
+
+TEST(RowIndex, FindsWhatAMapFinds) {
+  std::vector<std::uint64_t> ids = kExtremes;
+  std::mt19937_64 random(1);
+  while (ids.size() < 20'000) ids.push_back(random());
+  expect_like_a_map(0, ids);
+  expect_like_a_map(10, ids);  // as if all were of one part: only the lower bits of the mixed ids differ
+}
+
+TEST(RowIndex, FindsIdsThatDifferInFewBits) {
+  std::vector<std::uint64_t> low, high, alike;
+  for (std::uint64_t i = 0; i < 10'000; ++i) {
+    low.push_back(i);
+    high.push_back(i << 32);
+    // The same tag, and all in one group: each lookup passes rows that are not the one.
+    alike.push_back(unmix_row_id(std::uint64_t{0x2a} | i << 7));
+  }
+  expect_like_a_map(0, low);
+  expect_like_a_map(0, high);
+  alike.resize(300);
+  expect_like_a_map(0, alike);
+}
+
+TEST(RowIndex, NoIdIsReserved) {
+  Rows rows;
+  for (const std::uint64_t id : kExtremes) EXPECT_EQ(rows.find(id), RowIndex::kNone);
+  for (std::uint32_t i = 0; i < kExtremes.size(); ++i) EXPECT_EQ(rows.add(kExtremes[i]), i);
+  for (std::uint32_t i = 0; i < kExtremes.size(); ++i) EXPECT_EQ(rows.find(kExtremes[i]), i);
+}
+
+TEST(RowIndex, IsEmptyAtFirstAndBetweenSevenSixteenthsAndSevenEighthsFull) {
+  Rows rows;
+  EXPECT_EQ(rows.index.n_bytes(), 0U);
+  EXPECT_EQ(rows.arena.n_bytes(), 0U);
+  EXPECT_EQ(rows.pool.n_bytes(), 0U);
+  EXPECT_EQ(rows.find(0), RowIndex::kNone);
+  for (std::uint64_t id = 1; id <= 30'000; ++id) {
+    rows.add(id);
+    const std::size_t slots = rows.index.n_slots();
+    ASSERT_LE(8 * id, 7 * slots);
+    ASSERT_TRUE(slots == 16 || 16 * id > 7 * slots) << id;
+    ASSERT_EQ(rows.index.n_bytes(), 5 * slots);
+  }
+}
+
+TEST(RowIndex, GroupsAreTheSameWithAndWithoutVectors) {
+  std::mt19937 random(2);
+  for (int i = 0; i < 1'000; ++i) {
+    RowGroup group{};
+    for (std::uint8_t& c : group.control)
+      c = random() % 3 == 0 ? RowGroup::kEmpty : static_cast<std::uint8_t>(random() % 4 * 42);
+    EXPECT_EQ(group.empty(), group.empty_scalar());
+    for (const int tag : {0, 42, 84, 126, 127})
+      EXPECT_EQ(group.match(static_cast<std::uint8_t>(tag)),
+                group.match_scalar(static_cast<std::uint8_t>(tag)));
+  }
+}
+
+// Rows are whole, apart, zero at first, and where they were, in slabs of about 1 to 64 KiB that are nearly
+// all used; slabs() has them in order of their handles.
+TEST(RowArena, HoldsRowsOfAnyLength) {
+  for (const std::size_t row_bytes : {16UL, 24UL, 80UL, 1'024UL, 65'536UL + 16, 2'100'000UL}) {
+    const std::uint32_t n = row_bytes < 100 ? 100'000 : row_bytes < 2'000 ? 5'000 : 20;
+    SlabPool pool(row_bytes);
+    RowArena arena(pool);
+    std::vector<std::byte*> at;
+    for (std::uint32_t i = 0; i < n; ++i) {
+      ASSERT_EQ(arena.append(), i);
+      at.push_back(arena.row(i));
+      ASSERT_EQ(at.back()[0], std::byte{0});
+      ASSERT_EQ(at.back()[row_bytes - 1], std::byte{0});
+      std::memcpy(at.back() + row_bytes - 4, &i, 4);
+      const std::size_t used = (i + 1) * row_bytes, pages = used < (16 << 20) ? 8 << 10 : 2 << 20;
+      ASSERT_LE(pool.n_bytes(), used + used / 8 + std::max<std::size_t>(1 << 10, row_bytes) + pages) << i;
+    }
+    std::vector<std::span<const std::byte>> slabs;
+    arena.slabs(n, slabs);
+    ASSERT_EQ(slabs.size(), arena.n_slabs());
+    std::uint32_t next = 0;
+    for (std::uint32_t s = 0; s < slabs.size(); ++s) {
+      ASSERT_LE(slabs[s].size(), std::max<std::size_t>(64 << 10, row_bytes));
+      for (std::size_t from = 0; from < slabs[s].size(); from += row_bytes, ++next) {
+        ASSERT_EQ(slabs[s].data() + from, at[next]);
+        ASSERT_EQ(arena.row(next), at[next]);
+        ASSERT_EQ(arena.slab_of(next), s);
+        std::uint32_t mark = 0;
+        std::memcpy(&mark, at[next] + row_bytes - 4, 4);
+        ASSERT_EQ(mark, next);
+      }
+    }
+    EXPECT_EQ(next, n);
+    arena.slabs(1, slabs);
+    EXPECT_EQ(slabs.size(), 1U);
+    EXPECT_EQ(slabs[0].size(), row_bytes);
+    arena.slabs(0, slabs);
+    EXPECT_TRUE(slabs.empty());
+  }
+}
+
+TEST(RowArena, KnowsTheGreatestLastOfEachSlab) {
+  SlabPool pool(1'024);  // the first slabs have one row
+  RowArena arena(pool);
+  for (int i = 0; i < 3; ++i) arena.append();
+  arena.touch(1, 7);
+  arena.touch(1, 5);
+  arena.touch(2, 9);
+  EXPECT_EQ(arena.greatest_last(0), 0U);
+  EXPECT_EQ(arena.greatest_last(1), 7U);
+  EXPECT_EQ(arena.greatest_last(2), 9U);
+}
+
+}  // namespace
+}  // namespace varscope
