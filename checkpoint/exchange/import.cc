@@ -58,6 +58,7 @@ class ImportedModel {
   int n_slots_found() const { return n_slots_found_; }
   std::vector<RowFileTable> tables() const {
     std::vector<RowFileTable> all;
+    all.reserve(tables_.size());
     for (const ImportedTable& t : tables_) all.push_back(t.row_file_table());
     return all;
   }

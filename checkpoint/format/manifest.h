@@ -156,6 +156,7 @@ struct Manifest {
     ar& tables& row_parts;
     if constexpr (Archive::is_loading::value) {
       std::vector<std::pair<std::string, TableSpec>> specs;
+      specs.reserve(tables.size());
       for (const TableRecord& t : tables) specs.emplace_back(t.variable, t.spec);
       variables.set_tables(specs);
     }

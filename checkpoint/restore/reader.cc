@@ -205,7 +205,7 @@ void CheckpointReader::read_rows(const std::string& table, int part, std::vector
   if (record == nullptr) return;
   const std::string who = fmt::format("part {} of table \"{}\"", part, table);
   rows.resize(static_cast<std::size_t>(record->end - record->begin));
-  read_digested({record->file, record->begin, &record->digest}, rows, [&] { return who; });
+  read_digested({record->file, record->begin, &record->digest}, rows, [&] { return std::string(who); });
   const RowLayout layout = row_layout(table);
   RowsCheck check(layout, this->table(table).spec, part);
   check.add(rows);

@@ -43,6 +43,7 @@ void compare_tables(const VariableSpec& saved, const VariableSpec& wanted,
 std::string slots_text(const std::vector<RowSlot>& slots) {
   if (slots.empty()) return "no slots";
   std::vector<std::string> texts;
+  texts.reserve(slots.size());
   for (const RowSlot& s : slots) texts.push_back(fmt::format("{} [{}]", s.name, s.n_elements));
   return fmt::format("{} {}", slots.size() == 1 ? "the slot" : "the slots", fmt::join(texts, ", "));
 }

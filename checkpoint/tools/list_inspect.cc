@@ -148,6 +148,7 @@ std::string table_lines(const Manifest& m) {
   for (const TableRecord& t : m.tables) {
     const TableTotals totals = totals_of(m, t.variable);
     std::vector<std::string> slots;
+    slots.reserve(t.slots.size());
     for (const RowSlot& s : t.slots) slots.push_back(fmt::format("{} [{}]", s.name, s.n_elements));
     rows.push_back({t.variable, to_string(t.spec.ids), std::to_string(totals.n_rows),
                     fmt::format("{} of {}", totals.n_parts, t.spec.parts), std::to_string(totals.n_bytes),

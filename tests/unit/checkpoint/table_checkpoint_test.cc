@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 
 #include <nlohmann/json.hpp>
@@ -328,7 +329,7 @@ TEST(RowLookup, GivesValuesAndFirstValues) {
         } else {
           std::memcpy(due.view().bytes(), row->second.data() + RowLayout::kValuesAt, 12);
         }
-        EXPECT_EQ(std::memcmp(due.view().bytes(), &out[3 * i], 12), 0) << "id " << ids[i];
+        EXPECT_TRUE(std::ranges::equal(due.as<float>(), std::span(out).subspan(3 * i, 3))) << "id " << ids[i];
       }
     }
     EXPECT_LE(lookup.n_bytes(), std::max<std::size_t>(most, 1000));
