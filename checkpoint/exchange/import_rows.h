@@ -14,10 +14,10 @@
 
 namespace varscope {
 
-// A table T in a file of tensors, as TableTensors writes it: T.ids [n] in any order and T.values [n, units], with
-// or without T.slots.S, T.last and T.count, which are 0 where they are not there. In memory are the ids and at
-// most `most_bytes` of records at a time; more cost another pass over the file. Borrows source and file name,
-// which begins its errors. Not thread-safe.
+// A table T in a file of tensors, as TableTensors writes it: T.ids [n] in any order and T.values [n, units],
+// with or without T.slots.S, T.last and T.count, which are 0 where they are not there. In memory are the ids
+// and at most `most_bytes` of records at a time; more cost another pass over the file. Borrows source and
+// file name, which begins its errors. Not thread-safe.
 class ImportedTable {
  public:
   static constexpr std::size_t kMostBytes = std::size_t{512} << 20;
@@ -34,8 +34,9 @@ class ImportedTable {
   VariableSpec variable() const;
   RowFileTable row_file_table() const { return {name_, spec_, layout_, {}}; }
   int n_slots() const { return static_cast<int>(layout_.slots().size()); }
-  // Replaces `rows` by those of a part. Parts are asked for in ascending order. Throws Error(data) with id and
-  // column for a value that is NaN or infinite, and with the id for a last step or count that none can be.
+  // Replaces `rows` by those of a part. Parts are asked for in ascending order. Throws Error(data) with id
+  // and column for a value that is NaN or infinite, and with the id for a last step or count that none can
+  // be.
   void read_part(int part, std::vector<std::byte>& rows);
 
  private:

@@ -37,8 +37,8 @@ class TensorSource {
 void stream_tensor(TensorSource& source, std::size_t tensor,
                    const std::function<void(std::span<const std::byte>)>& sink);
 
-// The values of a checkpoint, and its optimizer slots as "<variable>/<slot>" if asked for; then its tables, as
-// TableTensors has them. Borrows the reader.
+// The values of a checkpoint, and its optimizer slots as "<variable>/<slot>" if asked for; then its tables,
+// as TableTensors has them. Borrows the reader.
 enum class ExportSlots : std::uint8_t { leave_out, include };
 class CheckpointSource : public TensorSource {
  public:

@@ -28,7 +28,7 @@ namespace varscope {
 //   length   = u64, bytes of the id
 //   id       = text, that of the checkpoint
 //   padding  = zeros, up to a multiple of 8
-//   part     = the rows of one part, as RowLayout has them, ascending by mix_row_id(); by tables, then by parts
+//   part     = the rows of one part, as RowLayout has them, ascending by mix_row_id(); by tables, then parts
 //
 // Where a part is, which it is and its checksums are in the manifest alone; the id serves the message about a
 // file that was swapped with one of another checkpoint.
@@ -82,8 +82,8 @@ struct RowFileReport {
 };
 
 // Writes dir/rows-<server>-of-<n_servers>.bin of the job's tables, all of them in the job's order on each
-// server: created exclusively, checksummed from the caller's memory, fsynced, closed. One part at a time is in
-// memory. Throws Error(io) of the first operation that failed, and Error(argument) for rows that are not
+// server: created exclusively, checksummed from the caller's memory, fsynced, closed. One part at a time is
+// in memory. Throws Error(io) of the first operation that failed, and Error(argument) for rows that are not
 // whole, not in order or of another part. Uses nothing global: any thread may call it.
 RowFileReport write_row_file(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
                              const std::string& checkpoint_id, std::span<const RowFileTable> tables,

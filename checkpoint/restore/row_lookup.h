@@ -14,9 +14,9 @@
 
 namespace varscope {
 
-// The values of any rows of a checkpoint's table, for predictions and evaluations without a cluster. Parts are
-// read, and checked, when the first of their rows is asked for; those used longest ago are dropped when ids
-// and values take more memory than they may. Borrows reader and variable. Not thread-safe.
+// The values of any rows of a checkpoint's table, for predictions and evaluations without a cluster. Parts
+// are read, and checked, when the first of their rows is asked for; those used longest ago are dropped when
+// ids and values take more memory than they may. Borrows reader and variable. Not thread-safe.
 class RowLookup {
  public:
   struct Options {
@@ -28,8 +28,8 @@ class RowLookup {
   // Error(checkpoint) when the checkpoint has no such table, or other units, dtype or ids.
   RowLookup(CheckpointReader& reader, const VariableSpec& variable, const Options& options);
 
-  // Puts the values of the rows `ids`, in any order, also twice, one behind the other into `out`: ids.size() *
-  // units elements. Of a row that the checkpoint does not have, the first values. Throws as read_rows() does.
+  // Puts the values of the rows `ids`, in any order, also twice, one behind the other into `out`: ids.size()
+  // * units elements. Of a row that the checkpoint does not have, the first values. Throws as read_rows() does.
   void read(std::span<const std::uint64_t> ids, std::byte* out);
 
   std::int64_t units() const { return layout_.units(); }

@@ -44,7 +44,7 @@ std::uint64_t id_at(const TableRows& t, int n) {
 }
 std::string id_of(const TableRows& t, int n) { return id_text(t.variable.table->ids, id_at(t, n)); }
 
-// --- reshard, verify, prune, inspect ------------------------------------------------------------------------
+// --- reshard, verify, prune, inspect ---
 
 TEST(TableTools, ReshardKeepsTheRecords) {
   const TableModel model = two_tables(3);
@@ -64,7 +64,7 @@ TEST(TableTools, ReshardKeepsTheRecords) {
       EXPECT_EQ(server_of_row_file(reader.manifest().files[r.file].name),
                 model.dense.table.find(r.variable)->owner(r.part, servers).value);
     }
-    // The files are those that a job of so many servers writes, but for the checkpoint's id in their headers.
+    // The files are those that a job of so many servers writes, but for the id in their headers.
     SavedTables direct(model, servers);
     const std::size_t header = 40 + (reader.manifest().id.size() + 7) / 8 * 8 - 8;
     for (int server = 0; server < servers; ++server) {
@@ -127,7 +127,7 @@ TEST(TableTools, InspectShowsRowsAndBytes) {
             json["variables"][1]["norm"]);
 }
 
-// --- diff ---------------------------------------------------------------------------------------------------
+// --- diff ---
 
 std::string diff(Fs& fs, const std::string& a, const std::string& b, int due) {
   std::string out;
@@ -202,7 +202,7 @@ TEST(TableTools, DiffOfTablesThatCannotBeCompared) {
       HasSubstr("added    item/embeddings (slot z) [2] of each row\nrows of item/embeddings: other slots\n"));
 }
 
-// --- export -------------------------------------------------------------------------------------------------
+// --- export ---
 
 // The rows by unsigned id, and what of each is wanted.
 template <class F>
@@ -289,7 +289,7 @@ TEST(TableExport, NamesMayNotCollide) {
             "\"item/embeddings.ids\"");
 }
 
-// --- import -------------------------------------------------------------------------------------------------
+// --- import ---
 
 Imported import_from(Fs& fs, const std::string& file, const std::string& dir, ImportPlan plan = {}) {
   plan.program_version = "0.1.0";
@@ -478,7 +478,7 @@ TEST(TableImport, UnsignedNumbersAreIdsOnly) {
   }
 }
 
-// --- restore, warm start, Saver -----------------------------------------------------------------------------
+// --- restore, warm start, Saver ---
 
 TEST(TableRestorePlan, ReportsAllDifferencesAtOnce) {
   const TableModel model = two_tables(3);
