@@ -28,8 +28,9 @@ class RowLookup {
   // Error(checkpoint) when the checkpoint has no such table, or other units, dtype or ids.
   RowLookup(CheckpointReader& reader, const VariableSpec& variable, const Options& options);
 
-  // Puts the values of the rows `ids`, in any order, also twice, one behind the other into `out`: ids.size()
-  // * units elements. Of a row that the checkpoint does not have, the first values. Throws as read_rows() does.
+  // Puts the values of the rows `ids`, in any order, also twice, one behind the other into `out`, which has
+  // room for ids.size() * units elements. Of a row that the checkpoint does not have, the first values.
+  // Throws as read_rows() does.
   void read(std::span<const std::uint64_t> ids, std::byte* out);
 
   std::int64_t units() const { return layout_.units(); }
