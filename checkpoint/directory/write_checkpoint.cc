@@ -27,12 +27,27 @@ std::vector<std::vector<ShardTensor>> place(NewCheckpoint& c) {
   return servers;
 }
 
+// The tables with the parts of one server.
+std::vector<RowFileTable> tables_of(const NewCheckpoint& c, int server) {
+  std::vector<RowFileTable> tables = c.tables;
+  for (RowFileTable& t : tables) {
+    const VariableSpec& v = *c.manifest.variables.find(t.variable);
+    t.parts.clear();
+    for (int part = 0; part < t.spec.parts; ++part) {
+      if (v.owner(part, c.manifest.servers) == ServerId(server)) t.parts.push_back(part);
+    }
+  }
+  return tables;
+}
+
 void write_files(Fs& fs, const std::string& tmp, const std::string& id, NewCheckpoint& c,
-                 const FillTensor& fill) {
+                 const FillTensor& fill, const ReadPart& read) {
   Manifest& m = c.manifest;
   m.id = id;
   m.files.clear();
   m.tensors.clear();
+  m.tables.clear();
+  m.row_parts.clear();
   m.not_finite.clear();
   const std::vector<std::vector<ShardTensor>> servers = place(c);
   std::vector<std::byte> memory;
@@ -43,7 +58,11 @@ void write_files(Fs& fs, const std::string& tmp, const std::string& id, NewCheck
       fill(tensors[i], memory);
       return memory;
     };
-    add_report(m, write_shard(fs, tmp, server, m.servers, m.step, m.worker_clocks, id, tensors, load));
+    ShardReport report = write_shard(fs, tmp, server, m.servers, m.step, m.worker_clocks, id, tensors, load);
+    if (!c.tables.empty())
+      add_row_file(report,
+                   write_row_file(fs, tmp, server, m.servers, m.step, id, tables_of(c, server), read));
+    add_report(m, report);
   }
   for (const auto& [name, bytes] : c.files) m.files.push_back(write_blob(fs, tmp, name, bytes));
   if (c.evaluation) write_evaluation(fs, tmp, *c.evaluation);
@@ -52,11 +71,11 @@ void write_files(Fs& fs, const std::string& tmp, const std::string& id, NewCheck
 }  // namespace
 
 std::string write_checkpoint(Fs& fs, CheckpointDirectory& directory, NewCheckpoint checkpoint,
-                             const FillTensor& fill) {
+                             const FillTensor& fill, const ReadPart& read) {
   directory.sweep();
   const std::string id = new_id(checkpoint.manifest.step);
   try {
-    write_files(fs, directory.begin(id), id, checkpoint, fill);
+    write_files(fs, directory.begin(id), id, checkpoint, fill, read);
     return directory.commit(id, std::move(checkpoint.manifest));
   } catch (const std::exception&) {
     directory.abandon(id);

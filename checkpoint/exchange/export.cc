@@ -7,6 +7,7 @@
 #include "checkpoint/restore/finite.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/storage/atomic_file.h"
+#include "common/base/error.h"
 
 namespace varscope {
 
@@ -17,6 +18,12 @@ std::string model_file_of(const std::string& file) {
 Exported export_checkpoint(Fs& fs, const std::string& checkpoint, const std::string& file,
                            ExchangeFormat format, ExportSlots slots, const std::string& model) {
   CheckpointReader reader = CheckpointReader::open(fs, checkpoint);
+  if (format == ExchangeFormat::tf && !reader.tables().empty())
+    fail(
+        ErrorKind::checkpoint,
+        "checkpoint {} has the table \"{}\", for whose rows a TensorFlow bundle has no place; export it as npz "
+        "or safetensors",
+        checkpoint, reader.tables().front().variable);
   CheckpointSource source(reader, slots);
   std::map<std::string, std::string> metadata{{"varscope.step", std::to_string(reader.manifest().step)},
                                               {"varscope.optimizer", reader.manifest().optimizer},

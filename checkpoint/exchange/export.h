@@ -18,7 +18,8 @@ struct Exported {
   std::vector<std::string> warnings = {};
   std::string model_file = {};  // where one was written beside the file
 };
-// Writes all variables of a checkpoint, each whole, under its full name. Every byte is verified on the way.
+// Writes all variables of a checkpoint, each whole, under its full name, and its tables as TableTensors has
+// them, for which a TensorFlow bundle has no place. Every byte is verified on the way.
 // A file of that name is replaced, once the new one is on the disk. `model`: what model the values are of,
 // a JSON text, or empty. safetensors keeps it as "varscope.model" of its __metadata__, the others in
 // model_file_of(file). Throws as CheckpointReader does, and Error(io).

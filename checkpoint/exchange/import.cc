@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 
 #include "checkpoint/directory/write_checkpoint.h"
+#include "checkpoint/exchange/import_rows.h"
 #include "checkpoint/restore/finite.h"
 #include "common/base/error.h"
 #include "common/variables/scope_names.h"
@@ -16,12 +18,16 @@ namespace {
 // Which tensors of a file are variables and which are their slots.
 class ImportedModel {
  public:
-  ImportedModel(const TensorSource& source, const std::vector<std::string>& slots, const std::string& file)
-      : tensors_(source.tensors()), slots_(slots), file_(file) {
-    for (std::size_t i = 0; i < tensors_.size(); ++i) by_name_[tensors_[i].name] = i;
+  ImportedModel(TensorSource& source, const ImportPlan& plan, const std::string& file)
+      : tensors_(source.tensors()), slots_(plan.slots), file_(file) {
+    const std::set<std::size_t> of_tables = add_tables(source, plan);
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
-      if (!is_slot(tensors_[i].name)) add_variable(i);
+      if (!of_tables.contains(i)) by_name_[tensors_[i].name] = i;
     }
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+      if (!of_tables.contains(i) && !is_slot(tensors_[i].name)) add_variable(i);
+    }
+    for (const ImportedTable& t : tables_) variables_.push_back(t.variable());
     if (variables_.empty()) fail(ErrorKind::checkpoint, "{} has no tensors to import", file);
   }
 
@@ -31,6 +37,7 @@ class ImportedModel {
   std::vector<ShardTensor> slices() const {
     std::vector<ShardTensor> all;
     for (const VariableSpec& v : variables_) {
+      if (v.is_table()) continue;
       const std::vector<Slice> boxes = slice_variable(v.shape, v.dtype);
       const auto add = [&](const std::string& slot) {
         for (std::size_t i = 0; i < boxes.size(); ++i)
@@ -49,8 +56,43 @@ class ImportedModel {
     return it == by_name_.end() ? nullptr : &it->second;
   }
   int n_slots_found() const { return n_slots_found_; }
+  std::vector<RowFileTable> tables() const {
+    std::vector<RowFileTable> all;
+    all.reserve(tables_.size());
+    for (const ImportedTable& t : tables_) all.push_back(t.row_file_table());
+    return all;
+  }
+  void read_part(std::size_t table, int part, std::vector<std::byte>& rows) {
+    tables_[table].read_part(part, rows);
+  }
 
  private:
+  // Returns the indices of their tensors.
+  std::set<std::size_t> add_tables(TensorSource& source, const ImportPlan& plan) {
+    std::set<std::size_t> taken;
+    for (const auto& [name, tensors] : ImportedTable::find(tensors_)) {
+      check_name(name);
+      TableSpec spec;
+      const auto ids = std::ranges::find(tensors_, name + ".ids", &NamedTensor::name);
+      if (ids->is_unsigned) spec.ids = plan.string_ids.contains(name) ? IdType::string : IdType::uint64;
+      tables_.emplace_back(source, file_, name, tensors, spec);
+      n_slots_found_ += tables_.back().n_slots();
+      taken.insert(tensors.begin(), tensors.end());
+    }
+    for (const std::string& name : plan.string_ids) {
+      const bool is_one =
+          std::ranges::any_of(tables_, [&](const ImportedTable& t) { return t.variable().name == name; });
+      if (!is_one)
+        fail(ErrorKind::config, "{} has no table \"{}\" whose ids could be those of strings", file_, name);
+    }
+    return taken;
+  }
+
+  void check_name(const std::string& name) const {
+    if (const std::string problem = saved_name_problem(name); !problem.empty())
+      fail(ErrorKind::checkpoint, "{} has a tensor \"{}\": {}", file_, name, problem);
+  }
+
   // "<variable>/<slot>" beside a tensor "<variable>" that it fits.
   bool is_slot(const std::string& name) {
     const std::size_t slash = name.rfind('/');
@@ -70,8 +112,13 @@ class ImportedModel {
 
   void add_variable(std::size_t i) {
     const NamedTensor& t = tensors_[i];
-    if (const std::string problem = saved_name_problem(t.name); !problem.empty())
-      fail(ErrorKind::checkpoint, "{} has a tensor \"{}\": {}", file_, t.name, problem);
+    check_name(t.name);
+    if (t.is_unsigned)
+      fail(
+          ErrorKind::checkpoint,
+          "{}: tensor \"{}\" is of dtype uint64, which varscope has as a table's ids only, and there is no \"{}\" "
+          "beside it; save it as another one, or leave it out",
+          file_, t.name, t.name.substr(0, t.name.size() - 4) + ".values");
     VariableSpec v;
     v.name = t.name;
     const std::size_t slash = t.name.rfind('/');
@@ -87,6 +134,7 @@ class ImportedModel {
   const std::string& file_;
   std::map<std::string, std::size_t> by_name_;
   std::vector<VariableSpec> variables_;
+  std::vector<ImportedTable> tables_;
   int n_slots_found_ = 0;
 };
 
@@ -110,20 +158,24 @@ Imported import_checkpoint(Fs& fs, const std::string& file, const std::string& d
   Imported imported;
   const std::unique_ptr<TensorSource> source =
       open_exchange_file(fs, file, format, plan.widen, imported.notes);
-  const ImportedModel model(*source, plan.slots, file);
+  ImportedModel model(*source, plan, file);
   imported.n_variables = model.table().size();
   imported.n_slots_found = model.n_slots_found();
   CheckpointDirectory directory(fs, dir);
   directory.lock("(varscope checkpoint import)");
-  imported.path = write_checkpoint(fs, directory, {manifest_of(plan, model.table()), model.slices(), {}},
-                                   [&](const ShardTensor& t, std::span<std::byte> bytes) {
-                                     const std::size_t* tensor = model.find(t.variable, t.slot);
-                                     if (tensor == nullptr) {
-                                       std::fill(bytes.begin(), bytes.end(), std::byte{0});
-                                     } else {
-                                       source->read(*tensor, t.box, bytes);
-                                     }
-                                   });
+  const auto fill = [&](const ShardTensor& t, std::span<std::byte> bytes) {
+    const std::size_t* tensor = model.find(t.variable, t.slot);
+    if (tensor == nullptr) {
+      std::fill(bytes.begin(), bytes.end(), std::byte{0});
+    } else {
+      source->read(*tensor, t.box, bytes);
+    }
+  };
+  const auto read = [&](std::size_t table, int part, std::vector<std::byte>& rows) {
+    model.read_part(table, part, rows);
+  };
+  imported.path = write_checkpoint(
+      fs, directory, {manifest_of(plan, model.table()), model.slices(), {}, {}, model.tables()}, fill, read);
   const Manifest manifest = load_manifest(fs, imported.path).manifest;
   imported.values_hash = values_hash_of(manifest);
   imported.warnings = directory.warnings();

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct ImportPlan {
   std::vector<std::string> slots;  // of that optimizer
   std::string program_version;
   Widen widen = Widen::no;
+  std::set<std::string> string_ids = {};  // tables whose uint64 ids are the hashes of strings
 };
 struct Imported {
   std::string path;  // of the checkpoint
@@ -28,9 +30,10 @@ struct Imported {
 };
 // Commits the file's tensors as the checkpoint of a step in the directory `dir` (one server, no workers). A
 // tensor "<variable>/<slot>" of one of plan.slots, with the variable's shape and dtype, is that slot; slots
-// of floating-point variables that the file does not have are 0. There is no place in the data: such a
-// checkpoint can be evaluated, exported and compared, but a run cannot be resumed from it. Takes the lock of
-// `dir`. Throws Error(checkpoint) when the file is not valid or a job writes in `dir`, Error(io).
+// of floating-point variables that the file does not have are 0. Tensors T.ids and T.values are a table
+// (ImportedTable), of which a row with NaN or infinities is an Error(data). There is no place in the data:
+// such a checkpoint can be evaluated, exported and compared, but a run cannot be resumed from it. Takes the
+// lock of `dir`. Throws Error(checkpoint) when the file is not valid or a job writes in `dir`, Error(io).
 Imported import_checkpoint(Fs& fs, const std::string& file, const std::string& dir, ExchangeFormat format,
                            const ImportPlan& plan);
 

@@ -8,6 +8,8 @@
 namespace varscope {
 namespace {
 
+constexpr const char* kUnsigned = "<u8";  // NamedTensor::is_unsigned
+
 const char* npy_dtype(DType dtype) {
   switch (dtype) {
     case DType::float32:
@@ -38,17 +40,20 @@ std::optional<DType> dtype_of_descr(const std::string& descr) {
 
 }  // namespace
 
-std::string npy_header(const NamedTensor& t) { return npy_header(npy_dtype(t.dtype), t.shape.dims()); }
+std::string npy_header(const NamedTensor& t) {
+  return npy_header(t.is_unsigned ? kUnsigned : npy_dtype(t.dtype), t.shape.dims());
+}
 
 NamedTensor read_npy(const RandomBytes& bytes, const std::string& name, std::uint64_t n_bytes, Widen how,
                      std::uint64_t& begin, StoredType& type) {
   const NpyHeader header = read_npy_header(bytes, begin, n_bytes, fmt::format("the member \"{}.npy\"", name));
   const std::string who = fmt::format("array \"{}\"", name);
-  const std::optional<DType> dtype = dtype_of_descr(header.descr);
+  const bool is_unsigned = header.descr == kUnsigned && may_be_ids(name);
+  const std::optional<DType> dtype = is_unsigned ? DType::int64 : dtype_of_descr(header.descr);
   type = dtype ? StoredType{*dtype}
                : require_widening(foreign_type_of_npy(header.descr), header.descr, how, who);
   const std::uint64_t n_data = n_bytes - header.n_bytes;
-  NamedTensor tensor{name, type.dtype, checked_shape(header.extents, type, n_data, who)};
+  NamedTensor tensor{name, type.dtype, checked_shape(header.extents, type, n_data, who), is_unsigned};
   if (header.is_fortran && tensor.shape.rank() > 1)
     fail(ErrorKind::checkpoint, "{} is stored in Fortran order; save numpy.ascontiguousarray of it", who);
   if (stored_bytes(tensor.shape, type) != n_data)

@@ -59,7 +59,8 @@ Entry parse_entry(const std::string& name, const Json& entry, std::uint64_t n_da
   if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string())
     bad(who + " has no \"dtype\"");
   const std::string dtype_name = entry["dtype"];
-  const std::optional<DType> dtype = dtype_of_name(dtype_name);
+  const bool is_unsigned = dtype_name == kUnsignedSafetensors && may_be_ids(name);
+  const std::optional<DType> dtype = is_unsigned ? DType::int64 : dtype_of_name(dtype_name);
   const StoredType type =
       dtype ? StoredType{*dtype}
             : require_widening(foreign_type_of_safetensors(dtype_name), dtype_name, how, who);
@@ -70,7 +71,7 @@ Entry parse_entry(const std::string& name, const Json& entry, std::uint64_t n_da
   Range range{static_cast<std::uint64_t>(at[0]), static_cast<std::uint64_t>(at[1]), name};
   if (range.end - range.begin != stored_bytes(shape, type))
     bad(fmt::format("{} has {} bytes for {} {}", who, range.end - range.begin, dtype_name, shape.str()));
-  return {{name, type.dtype, shape}, std::move(range), type};
+  return {{name, type.dtype, shape, is_unsigned}, std::move(range), type};
 }
 
 // The ranges make up the data, each byte once.

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "checkpoint/exchange/table_tensors.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -29,9 +30,27 @@ CheckpointSource::CheckpointSource(CheckpointReader& reader, ExportSlots slots) 
     named_.push_back({t.name(), t.dtype, t.shape});
     whole_.push_back(std::move(t));
   }
+  for (const TableRecord& table : reader.tables()) {
+    tables_.push_back(std::make_unique<TableTensors>(reader, table.variable, slots));
+    for (const NamedTensor& t : tables_.back()->tensors()) {
+      if (!names.insert(t.name).second)
+        fail(ErrorKind::checkpoint, "both a variable and a tensor of table \"{}\" would be named \"{}\"",
+             table.variable, t.name);
+      named_.push_back(t);
+    }
+  }
 }
 
+CheckpointSource::~CheckpointSource() = default;
+
 void CheckpointSource::read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) {
+  if (tensor >= whole_.size()) {
+    std::size_t i = tensor - whole_.size();
+    for (const auto& table : tables_) {
+      if (i < table->tensors().size()) return table->read(i, piece, out);
+      i -= table->tensors().size();
+    }
+  }
   const WholeTensor& t = whole_[tensor];
   reader_.read(t.variable, t.slot, piece, TensorView(t.dtype, piece.extent, out.data()));
 }

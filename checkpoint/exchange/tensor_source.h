@@ -19,6 +19,8 @@
 
 namespace varscope {
 
+class TableTensors;
+
 // Whole tensors that are read by pieces: a checkpoint, or a file of another format. Not thread-safe. Errors
 // are Error(checkpoint) when the bytes are wrong and Error(io) when they cannot be read.
 class TensorSource {
@@ -35,20 +37,22 @@ class TensorSource {
 void stream_tensor(TensorSource& source, std::size_t tensor,
                    const std::function<void(std::span<const std::byte>)>& sink);
 
-// The values of a checkpoint, and its optimizer slots as "<variable>/<slot>" if asked for. Borrows the
-// reader.
+// The values of a checkpoint, and its optimizer slots as "<variable>/<slot>" if asked for; then its tables,
+// as TableTensors has them. Borrows the reader.
 enum class ExportSlots : std::uint8_t { leave_out, include };
 class CheckpointSource : public TensorSource {
  public:
-  // Throws Error(checkpoint) when a slot's name would be that of a variable.
+  // Throws Error(checkpoint) when the name of a slot, or of a tensor of a table, would be that of a variable.
   CheckpointSource(CheckpointReader& reader, ExportSlots slots);
+  ~CheckpointSource() override;
   const std::vector<NamedTensor>& tensors() const override { return named_; }
   void read(std::size_t tensor, const Slice& piece, std::span<std::byte> out) override;
 
  private:
   CheckpointReader& reader_;
   std::vector<WholeTensor> whole_;
-  std::vector<NamedTensor> named_;
+  std::vector<NamedTensor> named_;  // those of whole_, then those of the tables
+  std::vector<std::unique_ptr<TableTensors>> tables_;
 };
 
 // Tensors that lie in one piece in files. Those of a type that varscope does not have are widened on the way.

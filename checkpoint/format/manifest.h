@@ -12,7 +12,9 @@
 
 #include "checkpoint/storage/envelope.h"
 #include "common/base/hash.h"
+#include "common/variables/row_layout.h"
 #include "common/variables/slice.h"
+#include "common/variables/table_spec.h"
 #include "common/variables/variable_table.h"
 
 namespace varscope {
@@ -54,13 +56,47 @@ struct TensorRecord {
   friend bool operator==(const TensorRecord&, const TensorRecord&) = default;
 };
 
+// A sparse table of a checkpoint: what its rows are. The variable of that name is [0, units], and its dtype
+// is that of values and slots.
+struct TableRecord {
+  std::string variable;
+  TableSpec spec;
+  std::vector<RowSlot> slots;  // behind the values of each row
+
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& variable& spec& slots;
+  }
+  friend bool operator==(const TableRecord&, const TableRecord&) = default;
+};
+
+// Where the rows of one part of a table lie: records as RowLayout has them, ascending by mix_row_id(). A part
+// without rows has none.
+struct RowPartRecord {
+  std::string variable;
+  int part = 0;
+  std::int64_t n_rows = 0;
+  Digest hash_sum;                   // RowHashSum over the rows' ids and values
+  std::uint32_t file = 0;            // index into Manifest::files; 0 in a ShardReport
+  std::uint64_t begin = 0, end = 0;  // bytes from the start of the file
+  Digest digest;                     // of [begin, end)
+
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& variable& part& n_rows& hash_sum& file& begin& end& digest;
+  }
+  friend bool operator==(const RowPartRecord&, const RowPartRecord&) = default;
+};
+
 // A value or slot with elements that are NaN or infinite.
 struct NotFiniteTensor {
   std::string variable;
-  std::string slot;                // "" is the value
-  std::int64_t n_elements = 0;     // that are not finite
-  std::int64_t first_element = 0;  // of them, in the variable's row-major order
-  std::string what;                // "nan", "inf", "-inf": what it is
+  std::string slot;             // "" is the value
+  std::int64_t n_elements = 0;  // that are not finite
+  // The first of them in the variable's row-major order. Of a table: the bits of the id of the first row that
+  // has one, by mix_row_id().
+  std::int64_t first_element = 0;
+  std::string what;  // "nan", "inf", "-inf": what it is
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
@@ -98,6 +134,10 @@ struct Manifest {
   Digest values_hash;             // values_hash_1_of(); commit() fills it in
   bool knows_not_finite = false;  // from format 1.2 on: what was written has been looked at
   std::vector<NotFiniteTensor> not_finite;
+  // From format 2.0 on, which only checkpoints with tables have; add_report() fills them in. `variables` has
+  // the TableSpecs as well.
+  std::vector<TableRecord> tables;
+  std::vector<RowPartRecord> row_parts;
 
   bool is_known_finite() const { return knows_not_finite && not_finite.empty(); }
 
@@ -107,35 +147,64 @@ struct Manifest {
     ar& endianness& mode& step& worker_clocks& servers& workers& logical_workers;
     ar& variables& optimizer& slots& files& tensors& coordinator_state& values_hash;
     if (format_major > 1 || format_minor >= 2) ar& knows_not_finite& not_finite;
+    if (format_major > 1) serialize_tables(ar);
+  }
+
+ private:
+  template <class Archive>
+  void serialize_tables(Archive& ar) {
+    ar& tables& row_parts;
+    if constexpr (Archive::is_loading::value) {
+      std::vector<std::pair<std::string, TableSpec>> specs;
+      specs.reserve(tables.size());
+      for (const TableRecord& t : tables) specs.emplace_back(t.variable, t.spec);
+      variables.set_tables(specs);
+    }
   }
 };
 
-// "shard-00003-of-00008.safetensors", "worker-00007.state", "step-000012000"
+// "shard-00003-of-00008.safetensors", "rows-00003-of-00008.bin", "worker-00007.state", "step-000012000"
 std::string shard_name(int server, int n_servers);
+std::string row_file_name(int server, int n_servers);
 std::string worker_state_name(int worker);
 std::string step_name(std::int64_t step);
 // The server that wrote the file, or -1 for a name that is not a shard's.
 int server_of_shard(const std::string& name);
+// The same of a row file.
+int server_of_row_file(const std::string& name);
 
 // Told by run_id: "saver" and "import" stand where the id of a run would.
 Provenance made_by(const Manifest& manifest);
 // That word. Throws Error(argument) for a run, whose id is random.
 std::string run_id_of(Provenance provenance);
 
-// Appends a server's file and tensors, and what it found not to be finite. Throws Error(checkpoint) when
-// the report has another step or other worker clocks than the manifest, or is of a server that has reported
-// already.
+// Appends a server's files, tensors and rows, and what it found not to be finite; with tables the manifest
+// gets kTablesFormat. Throws Error(checkpoint) when the report has another step or other worker clocks than
+// the manifest, or other tables than one before, or is of a server that has reported already.
 void add_report(Manifest& manifest, const ShardReport& report);
-// ValuesHash over the tensors with slot "": what programs print, whatever has written the checkpoint.
+// ValuesHash over the tensors with slot "" and the hash sums of tables' parts: what programs print, whatever
+// has written the checkpoint.
 Digest values_hash_of(const Manifest& manifest);
 // The hash that manifests keep, of which shapes and dtypes are no part.
 Digest values_hash_1_of(const Manifest& manifest);
 std::uint64_t total_bytes(const Manifest& manifest);  // of its files
+// The table of that name; nullptr when there is none.
+const TableRecord* find_table(const Manifest& manifest, std::string_view name);
+// Of the table's rows. Throws Error(argument) where the manifest has not been checked and they make no sense.
+RowLayout row_layout_of(const Manifest& manifest, const TableRecord& table);
+// The sums over a table's parts.
+struct TableTotals {
+  std::int64_t n_rows = 0;
+  int n_parts = 0;  // that have rows
+  std::uint64_t n_bytes = 0;
+};
+TableTotals totals_of(const Manifest& manifest, std::string_view table);
 
 // Throws Error(checkpoint) that begins with `what` unless all of the manifest holds together: names, counts
 // of CRC blocks, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of
 // every (variable, slot) covering the variable exactly once, parts covering their whole, one shard per
-// server, one clock per worker, and the hash of the values.
+// server, one clock per worker, and the hash of the values. With tables also: a row file per server, a record
+// of every variable [0, units], slots and sizes of rows that fit, and parts that are each there once.
 void check_manifest(const Manifest& manifest, std::string_view what);
 
 // The file MANIFEST: a text archive in an envelope. decode throws Error(checkpoint) that begins with `what`;
@@ -144,10 +213,10 @@ std::string encode_manifest(const Manifest& manifest);
 Manifest decode_manifest(std::string_view bytes, std::string_view what);
 
 // "nan in hidden/weights (2 elements, from element 3 on) and 1 more": what of the checkpoint is not finite,
-// at most three by name; "" where nothing is known to be so.
+// at most three by name; "" where nothing is known to be so. Of a table "from row -5 on".
 std::string not_finite_text(const Manifest& manifest);
-// The same of such a list.
-std::string not_finite_text(const std::vector<NotFiniteTensor>& tensors);
+// The same of such a list; `variables` are the checkpoint's.
+std::string not_finite_text(const std::vector<NotFiniteTensor>& tensors, const VariableTable& variables = {});
 // Values first, then by name.
 void sort_not_finite(std::vector<NotFiniteTensor>& tensors);
 
@@ -163,6 +232,10 @@ TensorIndex index_tensors(const Manifest& manifest);
 // Plain values: no class headers and no tracking in archives.
 BOOST_CLASS_IMPLEMENTATION(varscope::NotFiniteTensor, boost::serialization::object_serializable)
 BOOST_CLASS_TRACKING(varscope::NotFiniteTensor, boost::serialization::track_never)
+BOOST_CLASS_IMPLEMENTATION(varscope::TableRecord, boost::serialization::object_serializable)
+BOOST_CLASS_TRACKING(varscope::TableRecord, boost::serialization::track_never)
+BOOST_CLASS_IMPLEMENTATION(varscope::RowPartRecord, boost::serialization::object_serializable)
+BOOST_CLASS_TRACKING(varscope::RowPartRecord, boost::serialization::track_never)
 BOOST_CLASS_IMPLEMENTATION(varscope::FileRecord, boost::serialization::object_serializable)
 BOOST_CLASS_TRACKING(varscope::FileRecord, boost::serialization::track_never)
 BOOST_CLASS_IMPLEMENTATION(varscope::TensorRecord, boost::serialization::object_serializable)

@@ -81,17 +81,24 @@ Slice check_tensor(const Manifest& m, const TensorRecord& t, const VariableSpec*
   return box;
 }
 
+// Of values, slots and rows.
 void check_ranges_apart(const Manifest& m) {
-  std::vector<const TensorRecord*> sorted;
-  sorted.reserve(m.tensors.size());
-  for (const TensorRecord& t : m.tensors) sorted.push_back(&t);
-  std::sort(sorted.begin(), sorted.end(), [](const TensorRecord* a, const TensorRecord* b) {
-    return std::tie(a->file, a->begin) < std::tie(b->file, b->begin);
+  struct Range {
+    std::uint32_t file;
+    std::uint64_t begin, end;
+    const std::string* variable;
+  };
+  std::vector<Range> sorted;
+  sorted.reserve(m.tensors.size() + m.row_parts.size());
+  for (const TensorRecord& t : m.tensors) sorted.push_back({t.file, t.begin, t.end, &t.variable});
+  for (const RowPartRecord& r : m.row_parts) sorted.push_back({r.file, r.begin, r.end, &r.variable});
+  std::sort(sorted.begin(), sorted.end(), [](const Range& a, const Range& b) {
+    return std::tie(a.file, a.begin) < std::tie(b.file, b.begin);
   });
   for (std::size_t i = 1; i < sorted.size(); ++i) {
-    const TensorRecord &a = *sorted[i - 1], &b = *sorted[i];
+    const Range &a = sorted[i - 1], &b = sorted[i];
     if (a.file == b.file && a.end > b.begin) {
-      bad(fmt::format("puts \"{}\" and \"{}\" into the same bytes of {}", a.variable, b.variable,
+      bad(fmt::format("puts \"{}\" and \"{}\" into the same bytes of {}", *a.variable, *b.variable,
                       m.files[a.file].name));
     }
   }
@@ -168,7 +175,6 @@ void check_tensors(const Manifest& m) {
     const auto it = by_name.find(t.variable);
     boxes.push_back(check_tensor(m, t, it == by_name.end() ? nullptr : it->second));
   }
-  check_ranges_apart(m);
   const TensorIndex index = index_tensors(m);
   for (const auto& [key, indices] : index) check_group(m, indices, boxes, by_name.at(key.first)->shape);
   for (const VariableSpec& v : m.variables.variables()) {
@@ -183,15 +189,97 @@ void check_tensors(const Manifest& m) {
   }
 }
 
+constexpr std::int64_t kMostUnits = std::int64_t{1} << 31;
+constexpr std::size_t kMostRowSlots = 64;
+
+// What a table is: its variable, the slots of its rows.
+void check_table(const Manifest& m, const TableRecord& t) {
+  const VariableSpec* v = m.variables.find(t.variable);
+  const bool fits = v != nullptr && v->table == t.spec && v->shape.rank() == 2 && v->shape[0] == 0 &&
+                    v->shape[1] >= 1 && v->shape[1] <= kMostUnits && !v->is_part() &&
+                    (v->dtype == DType::float32 || v->dtype == DType::float64);
+  if (!fits) bad(fmt::format("has a table \"{}\", which is no variable of rows", t.variable));
+  t.spec.check(fmt::format("has the table \"{}\"", t.variable));
+  std::set<std::string_view> names;
+  if (t.slots.size() > kMostRowSlots)
+    bad(fmt::format("has {} slots in the rows of table \"{}\"", t.slots.size(), t.variable));
+  for (const RowSlot& s : t.slots) {
+    const bool is_size = s.n_elements == 1 || s.n_elements == v->shape[1];
+    if (s.name.empty() || !is_size || !names.insert(s.name).second)
+      bad(fmt::format("has the slot \"{}\" of {} elements in the rows of table \"{}\", which has {} units",
+                      s.name, s.n_elements, t.variable, v->shape[1]));
+  }
+}
+
+// Where the rows of one part are.
+void check_row_part(const Manifest& m, const RowPartRecord& r) {
+  const std::string who = fmt::format("part {} of table \"{}\"", r.part, r.variable);
+  const TableRecord* table = find_table(m, r.variable);
+  if (table == nullptr) bad(fmt::format("has rows of the unknown table \"{}\"", r.variable));
+  if (r.part < 0 || r.part >= table->spec.parts)
+    bad(fmt::format("has {}, which has {} parts", who, table->spec.parts));
+  if (r.file >= m.files.size()) bad(fmt::format("puts {} into file {} of {}", who, r.file, m.files.size()));
+  const FileRecord& file = m.files[r.file];
+  if (server_of_row_file(file.name) < 0)
+    bad(fmt::format("puts {} into {}, which is no file of rows", who, file.name));
+  if (r.begin > r.end || r.end > file.size) {
+    bad(fmt::format("puts {} at bytes [{}, {}) of {}, which has {}", who, r.begin, r.end, file.name,
+                    file.size));
+  }
+  const std::uint64_t bytes = r.end - r.begin, row = row_layout_of(m, *table).row_bytes();
+  if (r.n_rows < 1 || bytes % row != 0 || bytes / row != static_cast<std::uint64_t>(r.n_rows))
+    bad(fmt::format("gives {} {} bytes for {} rows of {}", who, bytes, r.n_rows, row));
+}
+
+void check_tables(const Manifest& m) {
+  if ((m.format_major >= kTablesFormat.major) != !m.tables.empty())
+    bad(fmt::format("is of format {}.{} and has {} tables", m.format_major, m.format_minor, m.tables.size()));
+  std::set<std::string_view> names;
+  for (const TableRecord& t : m.tables) {
+    if (!names.insert(t.variable).second) bad(fmt::format("has the table \"{}\" twice", t.variable));
+    check_table(m, t);
+  }
+  for (const VariableSpec& v : m.variables.variables()) {
+    const bool may_be = !m.tables.empty() && v.shape.rank() == 2 && v.shape[0] == 0 && v.shape[1] > 0;
+    if ((v.is_table() || (may_be && !v.is_part())) && !names.contains(v.name))
+      bad(fmt::format("has the variable \"{}\" of shape {} without saying what table it is", v.name,
+                      v.shape.str()));
+  }
+  std::set<std::pair<std::string_view, int>> parts;
+  for (const RowPartRecord& r : m.row_parts) {
+    check_row_part(m, r);
+    if (!parts.emplace(r.variable, r.part).second)
+      bad(fmt::format("has part {} of table \"{}\" twice", r.part, r.variable));
+  }
+  check_ranges_apart(m);
+  if (m.tables.empty()) return;
+  for (int server = 0; server < m.servers; ++server) {
+    const std::string name = row_file_name(server, m.servers);
+    if (std::ranges::find(m.files, name, &FileRecord::name) == m.files.end())
+      bad(fmt::format("has no {}", name));
+  }
+}
+
+// Elements of the values (slot "") or of one slot of all rows; 0 where there is no such slot.
+std::int64_t elements_of_rows(const Manifest& m, const TableRecord& table, const std::string& slot) {
+  const std::int64_t n_rows = totals_of(m, table.variable).n_rows;
+  if (slot.empty()) return n_rows * row_layout_of(m, table).units();
+  const auto it = std::ranges::find(table.slots, slot, &RowSlot::name);
+  return it == table.slots.end() ? 0 : n_rows * it->n_elements;
+}
+
 // At least one element each, of values and slots that there are.
 void check_not_finite(const Manifest& m) {
   const TensorIndex index = index_tensors(m);
   std::set<std::pair<std::string_view, std::string_view>> seen;
   for (const NotFiniteTensor& t : m.not_finite) {
-    const std::int64_t n =
-        index.contains({t.variable, t.slot}) ? m.variables.find(t.variable)->shape.n_elements() : 0;
+    const VariableSpec* v = m.variables.find(t.variable);
+    const bool is_table = v != nullptr && v->is_table();
+    std::int64_t n = index.contains({t.variable, t.slot}) ? v->shape.n_elements() : 0;
+    if (is_table) n = elements_of_rows(m, *find_table(m, t.variable), t.slot);
     const bool is_word = t.what == "nan" || t.what == "inf" || t.what == "-inf";
-    const bool fits = t.n_elements >= 1 && t.n_elements <= n && t.first_element >= 0 && t.first_element < n;
+    const bool is_place = is_table || (t.first_element >= 0 && t.first_element < n);  // a row has any id
+    const bool fits = t.n_elements >= 1 && t.n_elements <= n && is_place;
     if (m.knows_not_finite && is_word && fits && seen.emplace(t.variable, t.slot).second) continue;
     bad(fmt::format("says of \"{}\" slot \"{}\" that {} elements from {} on are not finite", t.variable,
                     t.slot, t.n_elements, t.first_element));
@@ -205,6 +293,7 @@ void check_manifest(const Manifest& manifest, std::string_view what) {
     check_job(manifest);
     check_files(manifest);
     check_tensors(manifest);
+    check_tables(manifest);
     check_not_finite(manifest);
     if (values_hash_1_of(manifest) != manifest.values_hash)
       bad("has a hash of the values that is not that of its slices");

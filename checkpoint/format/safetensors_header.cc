@@ -39,7 +39,7 @@ std::string safetensors_header(std::span<const NamedTensor> tensors,
   header[kSafetensorsMetadata] = metadata;
   std::uint64_t at = 0;
   for (const NamedTensor& t : tensors) {
-    Json entry = {{"dtype", safetensors_dtype(t.dtype)},
+    Json entry = {{"dtype", t.is_unsigned ? kUnsignedSafetensors : safetensors_dtype(t.dtype)},
                   {"shape", t.shape.dims()},
                   {"data_offsets", {at, at + t.n_bytes()}}};
     if (!header.emplace(t.name, std::move(entry)).second)

@@ -19,6 +19,7 @@ namespace varscope {
 //   data   = the tensors, row-major, little-endian, without holes
 inline constexpr const char* kSafetensorsMetadata = "__metadata__";
 
+inline constexpr const char* kUnsignedSafetensors = "U64";  // NamedTensor::is_unsigned
 // "F32", "BF16", ...
 const char* safetensors_dtype(DType dtype);
 

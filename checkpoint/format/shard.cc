@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/format/boxes.h"
+#include "checkpoint/format/checksummed_file.h"
 #include "checkpoint/format/safetensors_header.h"
 #include "common/base/error.h"
 #include "common/base/finite.h"
@@ -14,86 +15,6 @@ namespace varscope {
 namespace {
 
 using Json = nlohmann::json;
-
-// Writes one file from front to back, with the checksums that go into its record. Small pieces are gathered,
-// so that a shard of many small slices is not as many system calls.
-class ChecksummedFile {
- public:
-  ChecksummedFile(Fs& fs, const std::string& dir, std::string name)
-      : file_(fs.create_exclusive(join_path(dir, name))) {
-    record_.name = std::move(name);
-  }
-
-  void write(std::span<const std::byte> bytes) {
-    checksum(bytes);
-    if (bytes.size() <= kGatherBytes) {
-      std::ranges::copy(bytes, make_room(bytes.size()).begin());
-      return;
-    }
-    flush();
-    while (!bytes.empty()) {
-      const std::size_t n = std::min(bytes.size(), kWriteBytes);
-      file_->write(bytes.first(n));
-      bytes = bytes.subspan(n);
-    }
-  }
-
-  // The next n bytes, at most kGatherBytes, put in place by `fill`. What is returned stays until the next
-  // call.
-  template <class Fill>
-  std::span<const std::byte> write_filled(std::size_t n, const Fill& fill) {
-    const std::span<std::byte> out = make_room(n);
-    fill(out);
-    checksum(out);
-    return out;
-  }
-
-  FileRecord finish() {
-    flush();
-    if (in_block_ > 0) record_.crc32c.push_back(crc_);
-    file_->sync();
-    file_->close();
-    record_.digest = digester_.finish();
-    return std::move(record_);
-  }
-
- private:
-  static constexpr std::size_t kGatherBytes = 256 << 10, kWriteBytes = 8 << 20;
-
-  void checksum(std::span<const std::byte> bytes) {
-    digester_.update(bytes);
-    record_.size += bytes.size();
-    while (!bytes.empty()) {
-      const std::size_t n = std::min<std::size_t>(bytes.size(), kCrcBlockBytes - in_block_);
-      crc_ = crc32c(bytes.first(n), crc_);
-      in_block_ += n;
-      bytes = bytes.subspan(n);
-      if (in_block_ < kCrcBlockBytes) return;
-      record_.crc32c.push_back(crc_);
-      crc_ = 0;
-      in_block_ = 0;
-    }
-  }
-
-  std::span<std::byte> make_room(std::size_t n) {
-    if (gathered_ + n > kGatherBytes) flush();
-    gathered_ += n;
-    return {buffer_.get() + gathered_ - n, n};
-  }
-
-  void flush() {
-    if (gathered_ > 0) file_->write({buffer_.get(), gathered_});
-    gathered_ = 0;
-  }
-
-  std::unique_ptr<File> file_;
-  FileRecord record_;
-  Digester digester_;
-  AlignedBytes buffer_ = allocate_aligned(kGatherBytes);
-  std::size_t gathered_ = 0;
-  std::uint32_t crc_ = 0;
-  std::size_t in_block_ = 0;
-};
 
 // What of a tensor's bytes is not finite, piece by piece.
 class FiniteCheck {

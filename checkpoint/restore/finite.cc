@@ -44,19 +44,20 @@ std::vector<NotFiniteTensor> not_finite_tensors(CheckpointReader& reader) {
 
 namespace {
 
-std::string warning_text(const std::string& path, const std::vector<NotFiniteTensor>& tensors) {
-  return tensors.empty() ? ""
-                         : fmt::format("checkpoint {} is not finite: {}", path, not_finite_text(tensors));
+std::string warning_text(const std::string& path, const std::vector<NotFiniteTensor>& tensors,
+                         const VariableTable& variables) {
+  if (tensors.empty()) return "";
+  return fmt::format("checkpoint {} is not finite: {}", path, not_finite_text(tensors, variables));
 }
 
 }  // namespace
 
 std::string not_finite_warning(CheckpointReader& reader) {
-  return warning_text(reader.path(), not_finite_tensors(reader));
+  return warning_text(reader.path(), not_finite_tensors(reader), reader.manifest().variables);
 }
 
 std::string not_finite_warning(const std::string& path, const Manifest& manifest) {
-  return warning_text(path, manifest.not_finite);
+  return warning_text(path, manifest.not_finite, manifest.variables);
 }
 
 bool is_finite(Fs& fs, const std::string& path, const Manifest& manifest) {

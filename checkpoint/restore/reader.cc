@@ -8,7 +8,7 @@
 
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/format/boxes.h"
-#include "checkpoint/restore/restore_plan.h"
+#include "checkpoint/format/row_file.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -50,6 +50,7 @@ CheckpointReader::CheckpointReader(Fs& fs, std::string path, Manifest manifest)
     const VariableSpec& v = *by_name.at(t.variable);  // check_manifest has seen to it
     saved_[{v.full_name(), t.slot}].push_back({in_whole(v, Slice::from_spec(t.box)), &t});
   }
+  for (const RowPartRecord& r : manifest_.row_parts) parts_[r.variable][r.part] = &r;
   for (auto& [key, saved] : saved_) {
     std::sort(saved.begin(), saved.end(), [](const Saved& a, const Saved& b) {
       return std::tie(a.record->file, a.record->begin) < std::tie(b.record->file, b.record->begin);
@@ -60,9 +61,9 @@ CheckpointReader::CheckpointReader(Fs& fs, std::string path, Manifest manifest)
 std::vector<std::string> CheckpointReader::verify() const { return verify_files(*fs_, path_, manifest_); }
 
 void CheckpointReader::check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
-                                   const std::string& optimizer) const {
+                                   const std::string& optimizer, const RowSlots& row_slots) const {
   refuse(path_, "the model",
-         plan_restore(manifest_, wanted, slots, optimizer).problems(RestorePlan::Extra::include),
+         plan_restore(manifest_, wanted, slots, optimizer, row_slots).problems(RestorePlan::Extra::include),
          "nothing was restored; use the config it was made with, or start without resuming");
 }
 
@@ -151,24 +152,66 @@ void CheckpointReader::copy_common(const Saved& saved, const Slice& common, cons
   });
 }
 
+void CheckpointReader::read_record(const TensorRecord& record, std::span<std::byte> out) {
+  read_digested({record.file, record.begin, &record.digest}, out, [&] {
+    return fmt::format("slice {} of variable \"{}\"{}", record.slice, record.variable,
+                       record.slot.empty() ? "" : fmt::format(" slot \"{}\"", record.slot));
+  });
+}
+
 // All of a record is wanted, as where only the number of servers has changed: its own digest stands for the
 // CRC blocks', and not a byte more is read.
-void CheckpointReader::read_record(const TensorRecord& record, std::span<std::byte> out) {
+void CheckpointReader::read_digested(const Digested& from, std::span<std::byte> out,
+                                     const std::function<std::string()>& what) {
   Digester digester;
-  ReadFile& file = open_file(record.file);
+  ReadFile& file = open_file(from.file);
   // In pieces that are still in the cache when they are hashed.
   for (std::size_t at = 0; at < out.size(); at += kPieceBytes) {
     const std::span<std::byte> piece = out.subspan(at, std::min(kPieceBytes, out.size() - at));
-    file.read_at(record.begin + at, piece);
+    file.read_at(from.begin + at, piece);
     digester.update(piece);
   }
   n_bytes_read_ += out.size();
-  if (digester.finish() == record.digest) return;
-  read_bytes(record.file, record.begin, out);  // names the CRC block
-  fail(ErrorKind::checkpoint,
-       "{} is damaged: slice {} of variable \"{}\"{} has another hash than the manifest",
-       join_path(path_, manifest_.files[record.file].name), record.slice, record.variable,
-       record.slot.empty() ? "" : fmt::format(" slot \"{}\"", record.slot));
+  if (digester.finish() == *from.digest) return;
+  read_bytes(from.file, from.begin, out);  // names the CRC block
+  fail(ErrorKind::checkpoint, "{} is damaged: {} has another hash than the manifest",
+       join_path(path_, manifest_.files[from.file].name), what());
+}
+
+const TableRecord& CheckpointReader::table(const std::string& name) const {
+  const TableRecord* table = find_table(manifest_, name);
+  if (table == nullptr) fail(ErrorKind::checkpoint, "checkpoint {} has no table \"{}\"", path_, name);
+  return *table;
+}
+
+const RowPartRecord* CheckpointReader::find_part(const std::string& name, int part) const {
+  const TableRecord& t = table(name);
+  if (part < 0 || part >= t.spec.parts)
+    fail(ErrorKind::argument, "part {} was asked of table \"{}\", which has {}", part, name, t.spec.parts);
+  const auto parts = parts_.find(name);
+  if (parts == parts_.end()) return nullptr;
+  const auto it = parts->second.find(part);
+  return it == parts->second.end() ? nullptr : it->second;
+}
+
+std::int64_t CheckpointReader::n_rows(const std::string& table, int part) const {
+  const RowPartRecord* record = find_part(table, part);
+  return record == nullptr ? 0 : record->n_rows;
+}
+
+void CheckpointReader::read_rows(const std::string& table, int part, std::vector<std::byte>& rows) {
+  rows.clear();
+  const RowPartRecord* record = find_part(table, part);
+  if (record == nullptr) return;
+  const std::string who = fmt::format("part {} of table \"{}\"", part, table);
+  rows.resize(static_cast<std::size_t>(record->end - record->begin));
+  read_digested({record->file, record->begin, &record->digest}, rows, [&] { return std::string(who); });
+  const RowLayout layout = row_layout(table);
+  RowsCheck check(layout, this->table(table).spec, part);
+  check.add(rows);
+  if (const std::string problem = rows_problem(check, *record); !problem.empty())
+    fail(ErrorKind::checkpoint, "{} is damaged: {} {}", join_path(path_, manifest_.files[record->file].name),
+         who, problem);
 }
 
 ReadFile& CheckpointReader::open_file(std::uint32_t file) {

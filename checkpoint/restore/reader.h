@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "checkpoint/format/manifest.h"
+#include "checkpoint/restore/restore_plan.h"
 #include "checkpoint/storage/fs.h"
 #include "common/base/tensor.h"
+#include "common/variables/row_layout.h"
 #include "common/variables/slice.h"
 
 namespace varscope {
@@ -47,9 +49,9 @@ class CheckpointReader {
 
   // Throws one Error(checkpoint) with every difference between the checkpoint and what a job wants: variables
   // that are missing or extra, other shapes or dtypes (both values), slots, optimizer. How a variable is
-  // divided into parts is no difference.
+  // divided into parts is no difference. Of tables: plan_restore().
   void check_model(const VariableTable& wanted, const std::vector<std::string>& slots,
-                   const std::string& optimizer) const;
+                   const std::string& optimizer, const RowSlots& row_slots = {}) const;
 
   // `variable` is a whole variable's name, or that of a part that was saved.
   bool has(const std::string& variable, const std::string& slot) const;
@@ -62,6 +64,20 @@ class CheckpointReader {
   void read(const std::string& variable, const std::string& slot, const Slice& box, TensorView out);
   // The same for a variable as the reader's job has it: `box` is of variable.shape, be it whole or a part.
   void read(const VariableSpec& variable, const std::string& slot, const Slice& box, TensorView out);
+
+  // The tables, none in most checkpoints. In what follows a table is named as in the checkpoint;
+  // Error(checkpoint) for one that it does not have.
+  const std::vector<TableRecord>& tables() const { return manifest_.tables; }
+  const TableRecord& table(const std::string& name) const;
+  RowLayout row_layout(const std::string& table) const {
+    return row_layout_of(manifest_, this->table(table));
+  }
+  // How many rows a part has. Throws Error(argument) for a part that the table does not have.
+  std::int64_t n_rows(const std::string& table, int part) const;
+  // Replaces `rows` by those of a part, records as row_layout() says, ascending by mix_row_id(). All of it is
+  // checked: the digest, the order, that the ids are of the part, and the sum of the rows' hashes; what is
+  // wrong is an Error(checkpoint) that names table and part, of a sum both sums.
+  void read_rows(const std::string& table, int part, std::vector<std::byte>& rows);
 
   // A whole file, for worker-00007.state; checked against its checksums.
   std::string read_file(const std::string& name);
@@ -90,6 +106,16 @@ class CheckpointReader {
   const std::vector<Saved>& find(const std::string& variable, const std::string& slot) const;
   void copy_common(const Saved& saved, const Slice& common, const Slice& box, TensorView out);
   void read_record(const TensorRecord& record, std::span<std::byte> out);
+  // nullptr: the part has no rows.
+  const RowPartRecord* find_part(const std::string& table, int part) const;
+  // Bytes of one digest. `what`: "slice 3 of variable \"w\"", for the message.
+  struct Digested {
+    std::uint32_t file;
+    std::uint64_t begin;
+    const Digest* digest;
+  };
+  void read_digested(const Digested& from, std::span<std::byte> out,
+                     const std::function<std::string()>& what);
   ReadFile& open_file(std::uint32_t file);
   void read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out);
   const CrcBlock& cached_block(std::uint32_t file, std::uint64_t index);
@@ -100,6 +126,8 @@ class CheckpointReader {
   Manifest manifest_;
   // By (full name, slot); sorted by place on disk.
   std::map<std::pair<std::string, std::string>, std::vector<Saved>> saved_;
+  // Of each table, by part; those without rows are not there.
+  std::map<std::string, std::map<int, const RowPartRecord*>> parts_;
   std::vector<std::unique_ptr<ReadFile>> files_;  // opened when first read
   std::array<CrcBlock, 8> cache_;
   std::vector<std::byte> scratch_;  // a record

@@ -19,10 +19,56 @@ std::map<std::string_view, const VariableSpec*> wholes(const VariableTable& tabl
 }
 
 std::string text_of(const VariableSpec& v) {
+  if (v.is_table())
+    return fmt::format("table \"{}\" {} of {} units, {} ids", v.name, to_string(v.dtype), v.shape[1],
+                       to_string(v.table->ids));
   return fmt::format("variable \"{}\" {} {}", v.full_name(), to_string(v.dtype), v.full_shape().str());
 }
 
+// Both are tables: what their values mean.
+void compare_tables(const VariableSpec& saved, const VariableSpec& wanted,
+                    std::vector<std::string>& conflicts) {
+  const std::string who = fmt::format("table \"{}\"", wanted.name);
+  if (saved.shape[1] != wanted.shape[1])
+    conflicts.push_back(fmt::format("{} has {} units in the checkpoint and {} in the model", who,
+                                    saved.shape[1], wanted.shape[1]));
+  if (saved.table->ids != wanted.table->ids)
+    conflicts.push_back(fmt::format("{} has {} ids in the checkpoint and {} in the model", who,
+                                    to_string(saved.table->ids), to_string(wanted.table->ids)));
+  if (saved.dtype != wanted.dtype)
+    conflicts.push_back(fmt::format("{} is {} in the checkpoint and {} in the model", who,
+                                    to_string(saved.dtype), to_string(wanted.dtype)));
+}
+
+std::string slots_text(const std::vector<RowSlot>& slots) {
+  if (slots.empty()) return "no slots";
+  std::vector<std::string> texts;
+  texts.reserve(slots.size());
+  for (const RowSlot& s : slots) texts.push_back(fmt::format("{} [{}]", s.name, s.n_elements));
+  return fmt::format("{} {}", slots.size() == 1 ? "the slot" : "the slots", fmt::join(texts, ", "));
+}
+
+// Both are tables: what else a run needs to go on.
+void compare_rows(const Manifest& manifest, const VariableSpec& saved, const VariableSpec& wanted,
+                  const RowSlots& row_slots, std::vector<std::string>& conflicts) {
+  if (saved.table->parts != wanted.table->parts)
+    conflicts.push_back(fmt::format("table \"{}\" has {} parts in the checkpoint and {} in the model",
+                                    wanted.name, saved.table->parts, wanted.table->parts));
+  const TableRecord* record = find_table(manifest, saved.name);
+  const auto slots = row_slots.find(wanted.name);
+  if (record == nullptr || slots == row_slots.end() || record->slots == slots->second) return;
+  conflicts.push_back(fmt::format("table \"{}\" has rows with {} in the checkpoint and with {} in the job",
+                                  wanted.name, slots_text(record->slots), slots_text(slots->second)));
+}
+
 void compare(const VariableSpec& saved, const VariableSpec& wanted, std::vector<std::string>& conflicts) {
+  if (saved.is_table() != wanted.is_table()) {
+    conflicts.push_back(fmt::format("variable \"{}\" is {} in the checkpoint and {} in the model",
+                                    wanted.full_name(), saved.is_table() ? "a table" : "no table",
+                                    wanted.is_table() ? "a table" : "no table"));
+    return;
+  }
+  if (saved.is_table()) return compare_tables(saved, wanted, conflicts);
   if (saved.full_shape() != wanted.full_shape()) {
     conflicts.push_back(fmt::format("variable \"{}\" has shape {} in the checkpoint and {} in the model",
                                     wanted.full_name(), saved.full_shape().str(), wanted.full_shape().str()));
@@ -93,12 +139,18 @@ RestorePlan plan_values(const Manifest& manifest, const VariableTable& wanted) {
 }
 
 RestorePlan plan_restore(const Manifest& manifest, const VariableTable& wanted,
-                         const std::vector<std::string>& slots, const std::string& optimizer) {
+                         const std::vector<std::string>& slots, const std::string& optimizer,
+                         const RowSlots& row_slots) {
   RestorePlan plan = plan_values(manifest, wanted);
   std::vector<std::string> conflicts;
   compare_optimizers(manifest, slots, optimizer, conflicts);
   const auto have = wholes(manifest.variables), want = wholes(wanted);
   for (const std::string& name : plan.found) {
+    const VariableSpec &saved = *have.at(name), &other = *want.at(name);
+    if (saved.is_table() && other.is_table()) {
+      compare_rows(manifest, saved, other, row_slots, conflicts);
+      continue;
+    }
     if (!slots.empty() && want.at(name)->trainable && !have.at(name)->trainable) {
       conflicts.push_back(fmt::format(
           "variable \"{}\" is trained in the model but was not in the checkpoint, which has no slots of it",

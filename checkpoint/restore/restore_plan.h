@@ -1,9 +1,11 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
 #include "checkpoint/format/manifest.h"
+#include "common/variables/row_layout.h"
 #include "common/variables/variable_table.h"
 
 namespace varscope {
@@ -29,11 +31,15 @@ struct RestorePlan {
   std::vector<std::string> extra_names() const;
 };
 
-// Values only: names, shapes, dtypes.
+// Values only: names, shapes, dtypes; of tables units, dtypes, types of ids.
 RestorePlan plan_values(const Manifest& manifest, const VariableTable& wanted);
-// Values, optimizer and its slots: what a run needs to go on.
+// The slots behind the values of a table's rows, by the table's name in the checkpoint.
+using RowSlots = std::map<std::string, std::vector<RowSlot>>;
+// Values, optimizer and its slots: what a run needs to go on; of tables also parts, and the slots of rows of
+// those that `row_slots` has.
 RestorePlan plan_restore(const Manifest& manifest, const VariableTable& wanted,
-                         const std::vector<std::string>& slots, const std::string& optimizer);
+                         const std::vector<std::string>& slots, const std::string& optimizer,
+                         const RowSlots& row_slots = {});
 
 // Throws Error(checkpoint) with all of the problems, unless there are none: "checkpoint <path> does not fit
 // <what> (2 differences):", a line for each, and `hint`.

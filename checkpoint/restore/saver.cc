@@ -23,6 +23,15 @@ std::string text_of(const Variable& v) {
                              : fmt::format("variable \"{}\" ({})", v.name(), v.made_at());
 }
 
+// A table's rows are on servers, never in this process's memory.
+void refuse_table(const Variable& v) {
+  if (!v.spec().is_table()) return;
+  fail(
+      ErrorKind::argument,
+      "{} is a table, whose rows a saver does not have; save it by a job, and give the saver the other variables",
+      text_of(v));
+}
+
 // The checkpoint, and what had to be passed over to find it.
 FoundCheckpoint find_checkpoint(Fs& fs, const std::string& path_or_dir) {
   if (fs.exists(join_path(path_or_dir, kManifestName))) return {path_or_dir, {}};
@@ -66,6 +75,7 @@ void Saver::add(const Variable* variable, const std::string& name) {
 }
 
 void Saver::add_leaf(const Variable& variable, const std::string& name) {
+  refuse_table(variable);
   if (!variable.shape().fully_known()) {
     fail(ErrorKind::argument, "{} has shape {}: what depends on the batch cannot be saved", text_of(variable),
          variable.shape().str());
@@ -90,7 +100,10 @@ void Saver::add_leaf(const Variable& variable, const std::string& name) {
 std::vector<Saver::Entry> Saver::entries() const {
   if (store_ == nullptr) return entries_;
   std::vector<Entry> all;
-  for (const Variable* v : globals_of(*store_)) all.push_back({v->spec(), v});
+  for (const Variable* v : globals_of(*store_)) {
+    refuse_table(*v);
+    all.push_back({v->spec(), v});
+  }
   return all;
 }
 

@@ -48,7 +48,9 @@ class Saver {
       : Saver(variables, std::move(values), Options()) {}
   // These, by the names they have in the checkpoint. A handle that is a sum or a product has no name there.
   // All of these throw Error(argument) that names the entries for two of one name, for one variable under two
-  // names, and for a null pointer or a local variable without a fixed shape.
+  // names, for a null pointer, for a local variable without a fixed shape, and for a sparse table, whose rows
+  // only servers have; of a store's tables, save() and restore() do. A restore leaves the checkpoint's tables
+  // alone, as Restored::extra says.
   Saver(const std::map<std::string, const Variable*>& names, Values values, const Options& options);
   Saver(const std::map<std::string, const Variable*>& names, Values values)
       : Saver(names, std::move(values), Options()) {}

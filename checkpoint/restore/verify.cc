@@ -4,8 +4,10 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "checkpoint/directory/scan.h"
+#include "checkpoint/format/row_file.h"
 #include "checkpoint/format/shard.h"
 #include "checkpoint/restore/reader.h"
 #include "common/base/error.h"
@@ -13,15 +15,33 @@
 namespace varscope {
 namespace {
 
+// What has a digest of its own in a file, and what else is to be looked at while its bytes come by.
+struct Ranged {
+  std::uint64_t begin = 0, end = 0;
+  const Digest* digest = nullptr;
+  const TensorRecord* tensor = nullptr;  // or
+  const RowPartRecord* rows = nullptr;
+
+  std::string name() const {
+    if (rows != nullptr) return fmt::format("part {} of table \"{}\"", rows->part, rows->variable);
+    return fmt::format("slice {} of variable \"{}\"{}", tensor->slice, tensor->variable,
+                       tensor->slot.empty() ? "" : fmt::format(" slot \"{}\"", tensor->slot));
+  }
+};
+
 // Checks one file in a single pass from front to back.
 class FileVerifier {
  public:
-  FileVerifier(const Manifest& manifest, std::uint32_t file) : record_(manifest.files[file]) {
+  FileVerifier(const Manifest& manifest, std::uint32_t file)
+      : manifest_(manifest), record_(manifest.files[file]) {
     for (const TensorRecord& t : manifest.tensors) {
-      if (t.file == file) tensors_.push_back(&t);
+      if (t.file == file) ranges_.push_back({t.begin, t.end, &t.digest, &t, nullptr});
     }
-    std::sort(tensors_.begin(), tensors_.end(),
-              [](const TensorRecord* a, const TensorRecord* b) { return a->begin < b->begin; });
+    for (const RowPartRecord& r : manifest.row_parts) {
+      if (r.file == file) ranges_.push_back({r.begin, r.end, &r.digest, nullptr, &r});
+    }
+    for (const TableRecord& t : manifest.tables) layouts_.emplace(t.variable, row_layout_of(manifest, t));
+    std::ranges::sort(ranges_, {}, &Ranged::begin);
   }
 
   // Appends what is wrong. Throws Error(io) when the file cannot be read.
@@ -31,14 +51,14 @@ class FileVerifier {
     for (std::uint64_t begin = 0; begin < record_.size; begin += record_.crc_block_bytes) {
       const std::uint64_t end = std::min<std::uint64_t>(begin + record_.crc_block_bytes, record_.size);
       std::uint32_t crc = 0;
-      std::vector<std::string> of_tensors;
+      std::vector<std::string> of_ranges;
       for (std::uint64_t at = begin; at < end; at += kPieceBytes) {
         const auto bytes =
             std::span(piece).first(static_cast<std::size_t>(std::min<std::uint64_t>(kPieceBytes, end - at)));
         file.read_at(at, bytes);
         crc = crc32c(bytes, crc);
         file_digest_.update(bytes);
-        feed_tensors(at, bytes, of_tensors);
+        feed_ranges(at, bytes, of_ranges);
       }
       const std::uint64_t index = begin / record_.crc_block_bytes;
       if (crc != record_.crc32c[index]) {
@@ -46,7 +66,7 @@ class FileVerifier {
             fmt::format("{} is damaged: CRC block {} (from byte {}) has crc32c {:08x} instead of {:08x}",
                         record_.name, index, begin, crc, record_.crc32c[index]));
       }
-      std::ranges::move(of_tensors, std::back_inserter(problems));
+      std::ranges::move(of_ranges, std::back_inserter(problems));
     }
     if (problems.size() == before && file_digest_.finish() != record_.digest) {
       problems.push_back(fmt::format("{} is damaged: its hash is not the manifest's", record_.name));
@@ -57,31 +77,49 @@ class FileVerifier {
   // Small enough to stay in the second-level cache while it is hashed three times.
   static constexpr std::uint64_t kPieceBytes = 256 << 10;
 
-  // Gives the tensors their part of the piece; their byte ranges do not overlap.
-  void feed_tensors(std::uint64_t begin, std::span<const std::byte> piece,
-                    std::vector<std::string>& problems) {
+  // Gives the tensors and parts their part of the piece; their byte ranges do not overlap.
+  void feed_ranges(std::uint64_t begin, std::span<const std::byte> piece,
+                   std::vector<std::string>& problems) {
     const std::uint64_t end = begin + piece.size();
-    while (next_ < tensors_.size() && tensors_[next_]->begin < end) {
-      const TensorRecord& t = *tensors_[next_];
-      if (digester_ == nullptr) digester_ = std::make_unique<Digester>();
-      const std::uint64_t from = std::max(t.begin, begin), to = std::min(t.end, end);
-      digester_->update(
-          piece.subspan(static_cast<std::size_t>(from - begin), static_cast<std::size_t>(to - from)));
-      if (t.end > end) return;
-      if (digester_->finish() != t.digest) {
-        problems.push_back(fmt::format(
-            "{} is damaged: slice {} of variable \"{}\"{} has another hash than the manifest", record_.name,
-            t.slice, t.variable, t.slot.empty() ? "" : fmt::format(" slot \"{}\"", t.slot)));
-      }
-      digester_.reset();
+    while (next_ < ranges_.size() && ranges_[next_].begin < end) {
+      const Ranged& r = ranges_[next_];
+      if (digester_ == nullptr) start(r);
+      const std::uint64_t from = std::max(r.begin, begin), to = std::min(r.end, end);
+      const auto bytes =
+          piece.subspan(static_cast<std::size_t>(from - begin), static_cast<std::size_t>(to - from));
+      digester_->update(bytes);
+      if (rows_) rows_->add(bytes);
+      if (r.end > end) return;
+      end_of(r, problems);
       ++next_;
     }
   }
 
+  void start(const Ranged& r) {
+    digester_ = std::make_unique<Digester>();
+    if (r.rows == nullptr) return;
+    rows_.emplace(layouts_.at(r.rows->variable), find_table(manifest_, r.rows->variable)->spec, r.rows->part);
+  }
+
+  void end_of(const Ranged& r, std::vector<std::string>& problems) {
+    if (digester_->finish() != *r.digest) {
+      problems.push_back(
+          fmt::format("{} is damaged: {} has another hash than the manifest", record_.name, r.name()));
+    } else if (rows_) {
+      if (const std::string problem = rows_problem(*rows_, *r.rows); !problem.empty())
+        problems.push_back(fmt::format("{} is damaged: {} {}", record_.name, r.name(), problem));
+    }
+    digester_.reset();
+    rows_.reset();
+  }
+
+  const Manifest& manifest_;
   const FileRecord& record_;
-  std::vector<const TensorRecord*> tensors_;
+  std::vector<Ranged> ranges_;
+  std::map<std::string_view, RowLayout> layouts_;
   std::size_t next_ = 0;
-  std::unique_ptr<Digester> digester_;
+  std::unique_ptr<Digester> digester_;  // of ranges_[next_]
+  std::optional<RowsCheck> rows_;       // where that is a part of a table
   Digester file_digest_;
 };
 
@@ -99,8 +137,10 @@ void check_file(Fs& fs, const std::string& path, const Manifest& manifest, std::
   } else {
     FileVerifier(manifest, index).run(*file, problems);
   }
-  if (problems.empty() || server_of_shard(record.name) < 0) return;
-  const std::string id = checkpoint_id_of_shard(fs, file_path);
+  const bool is_shard = server_of_shard(record.name) >= 0;
+  if (problems.empty() || (!is_shard && server_of_row_file(record.name) < 0)) return;
+  const std::string id =
+      is_shard ? checkpoint_id_of_shard(fs, file_path) : checkpoint_id_of_row_file(fs, file_path);
   if (!id.empty() && id != manifest.id) {
     problems.push_back(fmt::format("{} belongs to checkpoint {}, not to {}", record.name, id, manifest.id));
   }

@@ -17,9 +17,17 @@ std::string problem_of(const VariableSpec& saved, const VariableSpec& wanted) {
           ? fmt::format("variable \"{}\"", wanted.full_name())
           : fmt::format("variable \"{}\" for \"{}\"", saved.full_name(), wanted.full_name());
   std::string text;
+  if (saved.is_table() != wanted.is_table()) {
+    return fmt::format("{} is {} in the checkpoint and {} in the model", who,
+                       saved.is_table() ? "a table" : "no table", wanted.is_table() ? "a table" : "no table");
+  }
+  if (saved.is_table() && saved.table->ids != wanted.table->ids) {
+    text = fmt::format("{} has {} ids in the checkpoint and {} in the model", who,
+                       to_string(saved.table->ids), to_string(wanted.table->ids));
+  }
   if (saved.full_shape() != wanted.full_shape()) {
-    text = fmt::format("{} has shape {} in the checkpoint and {} in the model", who, saved.full_shape().str(),
-                       wanted.full_shape().str());
+    text += fmt::format("{} has shape {} in the checkpoint and {} in the model", text.empty() ? who : ", and",
+                        saved.full_shape().str(), wanted.full_shape().str());
   }
   if (saved.dtype != wanted.dtype) {
     text += fmt::format("{} is {} in the checkpoint and {} in the model", text.empty() ? who : ", and",

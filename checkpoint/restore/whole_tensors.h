@@ -22,7 +22,7 @@ struct WholeTensor {
 };
 
 // Of all variables in the order of the manifest; the slots behind each value, in the manifest's order.
-// Variables without elements are there, their slots are not. Pieces to stream one by are
+// Variables without elements are there, their slots are not; tables are not. Pieces to stream one by are
 // slice_variable(tensor.shape, tensor.dtype): contiguous, in row-major order, about 1 MiB at most.
 std::vector<WholeTensor> whole_tensors(const CheckpointReader& reader);
 

@@ -50,7 +50,7 @@ std::string_view open_envelope(std::string_view magic, std::string_view bytes, s
   for (std::size_t i = 0; i < 16; ++i) stored.bytes[i] = static_cast<std::uint8_t>(bytes[covered.size() + i]);
   if (digest_of(covered) != stored)
     fail(ErrorKind::checkpoint, "{} is damaged: its checksum does not match", what);
-  if (major > kCheckpointFormat.major) {
+  if (major > kNewestMajor) {
     fail(ErrorKind::checkpoint, "{} has format {} and needs varscope >= {}", what, major, min_reader);
   }
   return rest.substr(0, static_cast<std::size_t>(length));

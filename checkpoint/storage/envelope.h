@@ -28,6 +28,10 @@ struct FormatVersion {
   std::string_view min_reader = "0.1.0";  // at most 16 bytes
 };
 inline constexpr FormatVersion kCheckpointFormat{};
+// Of the manifest of a checkpoint with sparse tables: programs that know only major 1 would leave out their
+// rows, and so must refuse it.
+inline constexpr FormatVersion kTablesFormat{.major = 2, .minor = 0, .min_reader = "0.1.0"};
+inline constexpr std::uint16_t kNewestMajor = kTablesFormat.major;  // that is read
 
 inline constexpr std::size_t kEnvelopeHeaderBytes = 8 + 2 + 2 + 16 + 8;
 inline constexpr std::size_t kEnvelopeBytes = kEnvelopeHeaderBytes + 16;  // without the payload

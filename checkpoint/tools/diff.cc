@@ -1,12 +1,10 @@
 #include "checkpoint/tools/diff.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <limits>
+#include <iterator>
 #include <map>
 
-#include "checkpoint/format/elements.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/restore/whole_tensors.h"
 #include "common/base/error.h"
@@ -17,32 +15,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-template <class T>
-double absolute_difference(T a, T b) {
-  if constexpr (std::is_integral_v<T>) {
-    return static_cast<double>(ulp_distance(a, b));
-  } else {
-    const double x = as_double(a), y = as_double(b);
-    const double d = x == y ? 0.0 : std::abs(x - y);  // equal infinities have no difference
-    return std::isnan(d) ? std::numeric_limits<double>::infinity() : d;
-  }
-}
-
-template <class T>
-void compare(const std::byte* a, const std::byte* b, std::size_t n, TensorDifference& d) {
-  for (std::size_t i = 0; i < n; ++i) {
-    if (std::memcmp(a + i * sizeof(T), b + i * sizeof(T), sizeof(T)) == 0) continue;
-    const T x = element<T>(a, i), y = element<T>(b, i);
-    const double difference = absolute_difference(x, y);
-    const double size = std::max(std::abs(as_double(x)), std::abs(as_double(y)));
-    const double relative = difference == 0 || std::isinf(difference) ? difference : difference / size;
-    ++d.n_different;
-    d.max_abs = std::max(d.max_abs, difference);
-    d.max_relative = std::max(d.max_relative, relative);
-    d.max_ulp = std::max(d.max_ulp, ulp_distance(x, y));
-  }
-}
-
 TensorDifference compare_tensor(CheckpointReader& a, CheckpointReader& b, const WholeTensor& t) {
   TensorDifference d{"", to_string(t.dtype), t.shape.str(), t.shape.n_elements(), 0, 0, 0, 0};
   for (const Slice& piece : slice_variable(t.shape, t.dtype)) {
@@ -50,10 +22,8 @@ TensorDifference compare_tensor(CheckpointReader& a, CheckpointReader& b, const 
     a.read(t.variable, t.slot, piece, x.view());
     b.read(t.variable, t.slot, piece, y.view());
     if (std::memcmp(x.view().bytes(), y.view().bytes(), x.n_bytes()) == 0) continue;
-    with_element_type(t.dtype, [&](auto type) {
-      compare<decltype(type)>(x.view().bytes(), y.view().bytes(), static_cast<std::size_t>(x.n_elements()),
-                              d);
-    });
+    compare_elements(t.dtype, x.view().bytes(), y.view().bytes(), static_cast<std::size_t>(x.n_elements()),
+                     d);
   }
   return d;
 }
@@ -69,6 +39,39 @@ std::map<std::string, WholeTensor> by_name(const CheckpointReader& reader) {
 
 std::string describe(const std::string& name, const WholeTensor& t) {
   return fmt::format("{} {} {}", name, to_string(t.dtype), t.shape.str());
+}
+
+std::string describe(const CheckpointReader& reader, const TableRecord& t) {
+  const RowLayout layout = reader.row_layout(t.variable);
+  return fmt::format("table {} {} of {} units, {} ids", t.variable, to_string(layout.dtype()), layout.units(),
+                     to_string(t.spec.ids));
+}
+
+void compare_tables(CheckpointReader& a, CheckpointReader& b, CheckpointDifference& result) {
+  for (const TableRecord& t : b.tables()) {
+    if (find_table(a.manifest(), t.variable) == nullptr) result.added.push_back(describe(b, t));
+  }
+  for (const TableRecord& t : a.tables()) {
+    const TableRecord* other = find_table(b.manifest(), t.variable);
+    if (other == nullptr) {
+      result.removed.push_back(describe(a, t));
+      continue;
+    }
+    const std::string in_a = describe(a, t), in_b = describe(b, *other);
+    if (in_a != in_b) {
+      result.changed.push_back(in_a + " -> " + in_b);
+      continue;
+    }
+    TableDifference d = compare_rows(a, b, t.variable);
+    std::ranges::move(d.slots_added, std::back_inserter(result.added));
+    std::ranges::move(d.slots_removed, std::back_inserter(result.removed));
+    std::ranges::move(d.fields, std::back_inserter(result.values));
+    if (d.equal()) {
+      ++result.n_equal;
+    } else {
+      result.tables.push_back(std::move(d));
+    }
+  }
 }
 
 CheckpointDifference compare_readers(CheckpointReader& a, CheckpointReader& b) {
@@ -97,6 +100,7 @@ CheckpointDifference compare_readers(CheckpointReader& a, CheckpointReader& b) {
       result.values.push_back(std::move(d));
     }
   }
+  compare_tables(a, b, result);
   std::stable_sort(result.values.begin(), result.values.end(),
                    [](const auto& x, const auto& y) { return x.max_abs > y.max_abs; });
   return result;
@@ -110,6 +114,7 @@ std::string to_text(const CheckpointDifference& d) {
   list("added  ", d.added);
   list("removed", d.removed);
   list("changed", d.changed);
+  for (const TableDifference& t : d.tables) text += fmt::format("rows of {}: {}\n", t.name, text_of(t));
   if (!d.values.empty()) {
     std::vector<std::vector<std::string>> rows = {
         {"values differ in", "dtype", "shape", "differing", "max abs", "max relative", "max ULP"}};
@@ -138,8 +143,10 @@ Json to_json(const CheckpointDifference& d) {
                       {"max_relative", t.max_relative},
                       {"max_ulp", t.max_ulp}});
   }
-  return {{"equal", d.equal()},   {"n_equal", d.n_equal}, {"added", d.added},
-          {"removed", d.removed}, {"changed", d.changed}, {"values", values}};
+  Json json = {{"equal", d.equal()},   {"n_equal", d.n_equal}, {"added", d.added},
+               {"removed", d.removed}, {"changed", d.changed}, {"values", values}};
+  for (const TableDifference& t : d.tables) json["tables"].push_back(json_of(t));
+  return json;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "checkpoint/format/evaluation.h"
 #include "checkpoint/restore/finite.h"
 #include "checkpoint/restore/reader.h"
+#include "checkpoint/restore/row_cursor.h"
 #include "common/base/error.h"
 #include "common/base/figures.h"
 
@@ -37,12 +38,19 @@ struct VariableReport {
   const VariableSpec* variable;
   std::set<int> servers;
   Summary summary;
+  TableTotals rows = {};  // of a table
+
+  // "[90, 61]", "[200 rows, 3]"
+  std::string shape() const {
+    return variable->is_table() ? fmt::format("[{} rows, {}]", rows.n_rows, variable->shape[1])
+                                : variable->shape.str();
+  }
 };
 
 VariableReport report_of(CheckpointReader& reader, const VariableSpec& v,
                          const std::vector<std::size_t>& tensors) {
   const Manifest& m = reader.manifest();
-  VariableReport report{&v, {}, {}};
+  VariableReport report{&v, {}, {}, {}};
   for (const std::size_t i : tensors) {
     const TensorRecord& t = m.tensors[i];
     report.servers.insert(server_of_shard(m.files[t.file].name));
@@ -57,10 +65,30 @@ VariableReport report_of(CheckpointReader& reader, const VariableSpec& v,
   return report;
 }
 
+// The rows part by part, so that the sum of squares does not depend on which server has saved which.
+VariableReport report_of_rows(CheckpointReader& reader, const VariableSpec& v) {
+  const Manifest& m = reader.manifest();
+  VariableReport report{&v, {}, {}, totals_of(m, v.name)};
+  for (const RowPartRecord& r : m.row_parts) {
+    if (r.variable == v.name) report.servers.insert(server_of_row_file(m.files[r.file].name));
+  }
+  for (RowCursor at(reader, v.name); at.row() != nullptr; at.next()) {
+    with_element_type(v.dtype, [&](auto type) {
+      for (std::size_t e = 0; e < static_cast<std::size_t>(v.shape[1]); ++e)
+        report.summary.add(as_double(element<decltype(type)>(at.row() + RowLayout::kValuesAt, e)));
+    });
+  }
+  return report;
+}
+
 std::vector<VariableReport> variable_reports(CheckpointReader& reader) {
   const TensorIndex index = index_tensors(reader.manifest());
   std::vector<VariableReport> reports;
   for (const VariableSpec& v : reader.manifest().variables.variables()) {
+    if (v.is_table()) {
+      reports.push_back(report_of_rows(reader, v));
+      continue;
+    }
     const auto it = index.find({v.name, ""});
     reports.push_back(report_of(reader, v, it == index.end() ? std::vector<std::size_t>{} : it->second));
   }
@@ -69,10 +97,10 @@ std::vector<VariableReport> variable_reports(CheckpointReader& reader) {
 
 std::vector<std::string> row_of(const VariableReport& r) {
   const VariableSpec& v = *r.variable;
-  if (r.servers.empty()) return {v.name, to_string(v.dtype), v.shape.str(), "-", "-", "-", "-"};
+  if (r.servers.empty()) return {v.name, to_string(v.dtype), r.shape(), "-", "-", "-", "-"};
   return {v.name,
           to_string(v.dtype),
-          v.shape.str(),
+          r.shape(),
           fmt::format("{}", fmt::join(r.servers, ",")),
           short_number(r.summary.min),
           short_number(r.summary.max),
@@ -84,6 +112,7 @@ Json json_of(const VariableReport& r) {
                {"dtype", to_string(r.variable->dtype)},
                {"shape", r.variable->shape.dims()},
                {"servers", r.servers}};
+  if (r.variable->is_table()) json["rows"] = r.rows.n_rows;
   if (r.servers.empty()) return json;
   json["min"] = r.summary.min;
   json["max"] = r.summary.max;
@@ -101,6 +130,32 @@ Json json_of(const std::vector<NotFiniteTensor>& tensors) {
                    {"what", t.what}});
   }
   return all;
+}
+
+// Of dense variables and of the rows that there are.
+std::int64_t n_parameters(const Manifest& m) {
+  std::int64_t n = m.variables.n_parameters();
+  for (const TableRecord& t : m.tables)
+    n += totals_of(m, t.variable).n_rows * m.variables.find(t.variable)->shape[1];
+  return n;
+}
+
+// A line for each table; "" where there is none.
+std::string table_lines(const Manifest& m) {
+  if (m.tables.empty()) return "";
+  std::vector<std::vector<std::string>> rows = {
+      {"table", "ids", "rows", "parts with rows", "bytes", "bytes of a row", "slots"}};
+  for (const TableRecord& t : m.tables) {
+    const TableTotals totals = totals_of(m, t.variable);
+    std::vector<std::string> slots;
+    slots.reserve(t.slots.size());
+    for (const RowSlot& s : t.slots) slots.push_back(fmt::format("{} [{}]", s.name, s.n_elements));
+    rows.push_back({t.variable, to_string(t.spec.ids), std::to_string(totals.n_rows),
+                    fmt::format("{} of {}", totals.n_parts, t.spec.parts), std::to_string(totals.n_bytes),
+                    std::to_string(row_layout_of(m, t).row_bytes()),
+                    slots.empty() ? "-" : fmt::format("{}", fmt::join(slots, ", "))});
+  }
+  return text_table(rows) + "\n";
 }
 
 std::string facts(const Manifest& m, const std::string& path,
@@ -121,8 +176,8 @@ std::string facts(const Manifest& m, const std::string& path,
       {"clocks", fmt::format("{}", fmt::join(m.worker_clocks, " "))},
       {"optimizer",
        m.slots.empty() ? m.optimizer : fmt::format("{} (slots {})", m.optimizer, fmt::join(m.slots, ", "))},
-      {"parameters", std::to_string(m.variables.n_parameters())},
-      {"finite", not_finite.empty() ? "yes" : "NO: " + not_finite_text(not_finite)},
+      {"parameters", std::to_string(n_parameters(m))},
+      {"finite", not_finite.empty() ? "yes" : "NO: " + not_finite_text(not_finite, m.variables)},
   };
   for (const FileRecord& f : m.files) {
     rows.push_back({"file", fmt::format("{}  {} bytes  {}", f.name, f.size, f.digest.hex())});
@@ -246,9 +301,9 @@ std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format) {
     json.erase("tensors");
     json["checkpoint"] = path;
     json["values_hash_1"] = m.values_hash.hex();
-    json["parameters"] = m.variables.n_parameters();
+    json["parameters"] = n_parameters(m);
     json["finite"] = not_finite.empty();
-    json["not_finite"] = json_of(not_finite);
+    if (!m.knows_not_finite) json["not_finite"] = json_of(not_finite);  // of an older format, without tables
     json["variables"] = Json::array();
     for (const VariableReport& r : reports) json["variables"].push_back(json_of(r));
     return json_text(json);
@@ -256,7 +311,7 @@ std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format) {
   std::vector<std::vector<std::string>> rows = {
       {"variable", "dtype", "shape", "servers", "min", "max", "norm"}};
   for (const VariableReport& r : reports) rows.push_back(row_of(r));
-  return facts(m, path, not_finite) + "\n" + text_table(rows) + "\n" + "values hash  " +
+  return facts(m, path, not_finite) + "\n" + text_table(rows) + "\n" + table_lines(m) + "values hash  " +
          reader.values_hash().hex() + "\n";
 }
 

@@ -15,7 +15,8 @@ namespace varscope {
 std::string list_text(Fs& fs, const std::string& path, ToolFormat format = ToolFormat::text);
 
 // The facts of one checkpoint, a table of its variables with minimum, maximum and Euclidean norm of their
-// values, and as the last line "values hash  <hex>". Throws as CheckpointReader does.
+// values, rows and bytes of its sparse tables, and as the last line "values hash  <hex>". Throws as
+// CheckpointReader does.
 std::string inspect_text(Fs& fs, const std::string& path, ToolFormat format = ToolFormat::text);
 
 }  // namespace varscope

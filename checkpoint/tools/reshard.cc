@@ -21,8 +21,11 @@ NewCheckpoint plan_of(CheckpointReader& reader, int servers) {
   c.manifest.servers = servers;
   for (const TensorRecord& t : reader.manifest().tensors)
     c.tensors.push_back({t.variable, t.slot, t.slice, t.dtype, Slice::from_spec(t.box), {}});
+  for (const TableRecord& t : reader.tables())
+    c.tables.push_back({t.variable, t.spec, reader.row_layout(t.variable), {}});
   for (const FileRecord& f : reader.manifest().files) {
-    if (server_of_shard(f.name) < 0) c.files.emplace_back(f.name, reader.read_file(f.name));
+    if (server_of_shard(f.name) < 0 && server_of_row_file(f.name) < 0)
+      c.files.emplace_back(f.name, reader.read_file(f.name));
   }
   return c;
 }
@@ -40,15 +43,18 @@ void reshard_tool(Fs& fs, const std::string& path, const std::string& dir, int s
   plan.evaluation = read_evaluation(fs, path, &unreadable);
   CheckpointDirectory directory(fs, dir);
   directory.lock("(varscope checkpoint reshard)");
-  const std::string written =
-      write_checkpoint(fs, directory, std::move(plan), [&](const ShardTensor& t, std::span<std::byte> bytes) {
-        reader.read(t.variable, t.slot, t.box, TensorView(t.dtype, t.box.extent, bytes.data()));
-        const TensorRecord& record = *records.at({t.variable, t.slot, t.slice});
-        if (digest_of(bytes) != record.digest)
-          fail(ErrorKind::checkpoint,
-               "checkpoint {} is damaged: slice {} of \"{}\" has another hash than the manifest says", path,
-               t.slice, t.variable);
-      });
+  const auto fill = [&](const ShardTensor& t, std::span<std::byte> bytes) {
+    reader.read(t.variable, t.slot, t.box, TensorView(t.dtype, t.box.extent, bytes.data()));
+    const TensorRecord& record = *records.at({t.variable, t.slot, t.slice});
+    if (digest_of(bytes) != record.digest)
+      fail(ErrorKind::checkpoint,
+           "checkpoint {} is damaged: slice {} of \"{}\" has another hash than the manifest says", path,
+           t.slice, t.variable);
+  };
+  const auto read = [&](std::size_t table, int part, std::vector<std::byte>& rows) {
+    reader.read_rows(reader.tables()[table].variable, part, rows);
+  };
+  const std::string written = write_checkpoint(fs, directory, std::move(plan), fill, read);
   std::vector<std::string> warnings = directory.warnings();
   if (!unreadable.empty()) warnings.push_back(std::move(unreadable));
   const std::string hash = reader.values_hash().hex();

@@ -235,8 +235,12 @@ void CheckpointCommands::add_exchange() {
   CLI::App* from_file = add("import", "Make a checkpoint of another program's whole tensors, for eval",
                             [this](Fs& fs, std::string& out) {
                               import_tool(fs, path_, other_, exchange_format(path_, file_format_),
-                                          {step_, optimizer_, slots_of_optimizer(optimizer_), kVersion,
-                                           widen_ ? Widen::yes : Widen::no},
+                                          {step_,
+                                           optimizer_,
+                                           slots_of_optimizer(optimizer_),
+                                           kVersion,
+                                           widen_ ? Widen::yes : Widen::no,
+                                           {string_ids_.begin(), string_ids_.end()}},
                                           format(), out);
                               return 0;
                             });
@@ -255,6 +259,10 @@ void CheckpointCommands::add_exchange() {
   from_file->add_flag(
       "--widen", widen_,
       "Read float16 as float32, int8, int16 and uint16 as int32, uint32 as int64, bool as uint8");
+  from_file
+      ->add_option("--string-ids", string_ids_,
+                   "Sparse tables whose unsigned ids are those of strings, by name")
+      ->type_name("TABLE");
 }
 
 }  // namespace varscope

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -38,6 +39,7 @@ class CheckpointCommands {
   CLI::App* command_ = nullptr;
   std::function<void(Work)> chosen_;
   std::string path_, other_, file_format_, optimizer_ = "sgd";
+  std::vector<std::string> string_ids_;  // import
   std::int64_t step_ = 0;
   int keep_ = 0, servers_ = 0;
   ResultTo result_to_ = ResultTo::output;

@@ -73,7 +73,8 @@ const Subcommand kSubcommands[] = {
     {{"checkpoint", "pin"}, {"dir", "step", "--unpin", "--json"}},
     {{"checkpoint", "reshard"}, {"checkpoint", "dir", "--servers", "--json"}},
     {{"checkpoint", "export"}, {"checkpoint", "file", "--format", "--slots", "--json"}},
-    {{"checkpoint", "import"}, {"file", "dir", "--step", "--format", "--optimizer", "--widen", "--json"}},
+    {{"checkpoint", "import"},
+     {"file", "dir", "--step", "--format", "--optimizer", "--widen", "--string-ids", "--json"}},
     {{"checkpoint", "prune"}, {"dir", "--keep", "--dry-run", "--json"}},
 };
 

@@ -61,8 +61,8 @@ struct Safetensors {
     if (!good) throw std::runtime_error(what);
   }
   static std::size_t item(const std::string& dtype) {
-    const std::map<std::string, std::size_t> sizes = {{"F32", 4}, {"F64", 8},  {"I32", 4},
-                                                      {"I64", 8}, {"BF16", 2}, {"U8", 1}};
+    const std::map<std::string, std::size_t> sizes = {{"F32", 4}, {"F64", 8},  {"I32", 4}, {"I64", 8},
+                                                      {"U64", 8}, {"BF16", 2}, {"U8", 1}};
     return sizes.at(dtype);
   }
   // Duplicate keys are forbidden by the format, and parsers swallow them.

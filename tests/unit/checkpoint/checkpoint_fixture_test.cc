@@ -171,6 +171,17 @@ TEST_P(CheckpointFixture, ManifestSaysWhatWasWritten) {
   EXPECT_FALSE(m.variables.find("counts")->trainable);
 }
 
+// Byte for byte: what a later program adds does not touch checkpoints that have nothing of it.
+TEST_P(CheckpointFixture, ManifestOfTheNewestFormatIsWrittenAsItWas) {
+  if (GetParam().minor != kCheckpointFormat.minor) return;
+  const Manifest m = load_manifest(fs, path).manifest;
+  EXPECT_EQ(encode_manifest(m), slurp(path + "/MANIFEST"));
+  std::string json = slurp(path + "/manifest.json");
+  const std::size_t hash = json.find(m.values_hash.hex());  // which the file was made with
+  ASSERT_NE(hash, std::string::npos);
+  EXPECT_EQ(to_json(m), json.replace(hash, 32, values_hash_of(m).hex()));
+}
+
 TEST_P(CheckpointFixture, ShardsAreReadByAnIndependentReader) {
   std::size_t n = 0;
   for (int server : {0, 1}) {

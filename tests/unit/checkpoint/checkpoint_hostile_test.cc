@@ -21,6 +21,7 @@
 #include "tests/support/failure_matrix.h"
 #include "tests/support/fs/memory_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"
+#include "tests/support/references/table_fixture.h"
 
 namespace {
 std::atomic<std::size_t> largest_request = 0;
@@ -274,6 +275,129 @@ TEST_F(CheckpointHostile, SafetensorsHeaders) {
   expect_some(accepted, rounds);
   matrix.add({"mutations of the header and of its length", "safetensors files", std::to_string(rounds),
               "rejected by name, or read as what it then says"});
+}
+
+// The same with sparse tables, whose rows are read as well.
+class TablesHostile : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    fs.make_dir("/c");
+    CheckpointDirectory directory(fs, "/c");
+    directory.lock("run");
+    path = save(fs, directory, testing::two_tables(3, 60), 5, 2, "id-5");
+    manifest = decode_manifest(fs.bytes(path + "/MANIFEST"), "M");
+  }
+
+  // Does with it all that a job and the tools would do. Whether it was accepted.
+  bool try_manifest(const std::string& bytes) {
+    fs.bytes(path + "/MANIFEST") = bytes;
+    largest_request = 0;
+    verify_checkpoint(fs, path);
+    bool accepted = false;
+    try {
+      const Manifest m = decode_manifest(bytes, "MANIFEST");
+      accepted = true;
+      to_json(m);
+      not_finite_text(m);
+      CheckpointReader reader = CheckpointReader::open(fs, path);
+      std::vector<std::byte> rows;
+      for (const TableRecord& t : reader.tables()) {
+        for (int part = 0; part < std::min(t.spec.parts, 64); ++part)
+          reader.read_rows(t.variable, part, rows);
+      }
+    } catch (const Error& e) {
+      EXPECT_TRUE(e.kind() == ErrorKind::checkpoint || e.kind() == ErrorKind::io) << e.what();
+    }
+    EXPECT_LE(largest_request, kMostAtOnce);
+    return accepted;
+  }
+
+  MemoryFs fs;
+  std::string path;
+  Manifest manifest;
+};
+
+TEST_F(TablesHostile, ManifestTextsWithTheRightChecksum) {
+  Random random(11);
+  const std::string payload = to_disk_text(manifest);
+  const std::size_t tables = payload.find(" 2 0 15 user/embeddings");  // their number, then the first
+  ASSERT_NE(tables, std::string::npos);
+  int accepted = 0;
+  const int rounds = 8000;
+  for (int round = 0; round < rounds; ++round) {
+    // Half of them change nothing but what is new.
+    const std::size_t from = round % 2 == 0 ? 0 : tables;
+    const std::string text = payload.substr(0, from) + mutated(payload.substr(from), random);
+    accepted += try_manifest(seal(kManifestMagic, text, kTablesFormat)) ? 1 : 0;
+  }
+  expect_some(accepted, rounds);
+  matrix.add({"mutations of the text, checksum computed anew", "MANIFEST with tables", std::to_string(rounds),
+              "rejected by name, or read as what it then says"});
+}
+
+TEST_F(TablesHostile, ManifestFieldsWithAllHashesRight) {
+  Random random(78);
+  const auto any = [&](std::uint64_t was) {
+    const std::vector<std::uint64_t> values = {0,       1,         ~std::uint64_t{0},      was + 1, was - 1,
+                                               was * 2, INT64_MAX, std::uint64_t{1} << 63, 1 << 20, 48};
+    return values[random() % values.size()];
+  };
+  int accepted = 0;
+  const int rounds = 8000;
+  for (int round = 0; round < rounds; ++round) {
+    Manifest m = manifest;
+    for (unsigned n = 1 + random() % 3; n > 0; --n) {
+      RowPartRecord& r = m.row_parts[random() % m.row_parts.size()];
+      const RowPartRecord& other = m.row_parts[random() % m.row_parts.size()];
+      TableRecord& t = m.tables[random() % m.tables.size()];
+      switch (random() % 12) {
+        case 0:
+          r.begin = any(r.begin);
+          break;
+        case 1:
+          r.end = any(r.end);
+          break;
+        case 2:
+          r.file = static_cast<std::uint32_t>(any(r.file));
+          break;
+        case 3:
+          r.part = static_cast<int>(any(static_cast<std::uint64_t>(r.part)));
+          break;
+        case 4:
+          r.n_rows = static_cast<std::int64_t>(any(static_cast<std::uint64_t>(r.n_rows)));
+          break;
+        case 5:
+          r.hash_sum = other.hash_sum;
+          break;
+        case 6:
+          r = other;
+          break;
+        case 7:
+          r.variable = m.row_parts.back().variable;
+          break;
+        case 8:
+          t.spec.parts = static_cast<int>(any(static_cast<std::uint64_t>(t.spec.parts)));
+          break;
+        case 9:
+          t.spec.ids = static_cast<IdType>(random());
+          break;
+        case 10:
+          if (!t.slots.empty())
+            t.slots[0].n_elements =
+                static_cast<std::int64_t>(any(static_cast<std::uint64_t>(t.slots[0].n_elements)));
+          break;
+        default:
+          m.row_parts.erase(m.row_parts.begin() + static_cast<std::ptrdiff_t>(random() % m.row_parts.size()));
+      }
+    }
+    m.variables.set_tables(
+        {{m.tables[0].variable, m.tables[0].spec}, {m.tables[1].variable, m.tables[1].spec}});
+    m.values_hash = values_hash_1_of(m);
+    accepted += try_manifest(encode_manifest(m)) ? 1 : 0;
+  }
+  expect_some(accepted, rounds);
+  matrix.add({"mutations of its fields, all hashes computed anew", "MANIFEST with tables",
+              std::to_string(rounds), "rejected by name, or read as what it then says"});
 }
 
 TEST_F(CheckpointHostile, TheLargestRequestIsNoticed) {
