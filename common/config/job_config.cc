@@ -43,6 +43,9 @@ void check_end_learning_rate(const JobConfig& config) {
 
 void check_schedule(const JobConfig& config) {
   const ScheduleConfig& schedule = config.optimizer.schedule;
+  if (config.optimizer.type == OptimizerType::ftrl && !schedule.is_constant())
+    fail_at(*config.root.find_path("optimizer.schedule"), config.file, "optimizer.schedule",
+            kFtrlNeedsAConstantRate);
   if (schedule.type == ScheduleType::polynomial) check_end_learning_rate(config);
   if (schedule.type != ScheduleType::piecewise) return;
   const std::string path = "optimizer.schedule.";

@@ -102,12 +102,27 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-enum class OptimizerType : std::uint8_t { sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw };
+enum class OptimizerType : std::uint8_t {
+  sgd,
+  momentum,
+  nesterov,
+  adagrad,
+  rmsprop,
+  adam,
+  adamw,
+  ftrl,
+  rowwise_adagrad
+};
 inline constexpr Choice<OptimizerType> kOptimizerTypes[] = {
-    {OptimizerType::sgd, "sgd"},           {OptimizerType::momentum, "momentum"},
-    {OptimizerType::nesterov, "nesterov"}, {OptimizerType::adagrad, "adagrad"},
-    {OptimizerType::rmsprop, "rmsprop"},   {OptimizerType::adam, "adam"},
-    {OptimizerType::adamw, "adamw"}};
+    {OptimizerType::sgd, "sgd"},
+    {OptimizerType::momentum, "momentum"},
+    {OptimizerType::nesterov, "nesterov"},
+    {OptimizerType::adagrad, "adagrad"},
+    {OptimizerType::rmsprop, "rmsprop"},
+    {OptimizerType::adam, "adam"},
+    {OptimizerType::adamw, "adamw"},
+    {OptimizerType::ftrl, "ftrl"},
+    {OptimizerType::rowwise_adagrad, "rowwise_adagrad"}};
 
 enum class ScheduleType : std::uint8_t { constant, step, piecewise, exponential, polynomial, cosine };
 inline constexpr Choice<ScheduleType> kScheduleTypes[] = {
@@ -129,6 +144,7 @@ struct ScheduleConfig {
   double power = 1;                           // polynomial
   double alpha = 0;                           // cosine
   std::int64_t warmup_steps = 0;
+  bool is_constant() const { return type == ScheduleType::constant && warmup_steps == 0; }
   void describe(Keys& keys);
   bool operator==(const ScheduleConfig&) const = default;
 };
@@ -149,16 +165,24 @@ struct ClipConfig {
   bool operator==(const ClipConfig&) const = default;
 };
 
+// Why ftrl takes no schedule.
+inline constexpr const char* kFtrlNeedsAConstantRate =
+    "ftrl keeps learning_rate constant: what it keeps of earlier steps is divided by the rate of its step, and "
+    "all values follow from the sum; its steps become smaller by themselves. Leave the schedule out, or use adagrad";
+
 struct OptimizerConfig {
   OptimizerType type = OptimizerType::sgd;
   double learning_rate = 0.01;
   double momentum = 0.9;             // momentum, nesterov
   double beta1 = 0.9;                // adam, adamw
   double beta2 = 0.999;              // adam, adamw
-  double epsilon = 1e-8;             // adagrad, rmsprop, adam, adamw
+  double epsilon = 1e-8;             // adagrad, rowwise_adagrad, rmsprop, adam, adamw
   double rho = 0.9;                  // rmsprop
   double weight_decay = 0;           // decoupled in adamw
-  double initial_accumulator = 0.1;  // adagrad
+  double initial_accumulator = 0.1;  // adagrad, rowwise_adagrad, ftrl
+  double beta = 0;                   // ftrl
+  double l1 = 0;                     // ftrl
+  double l2 = 0;                     // ftrl
   ScheduleConfig schedule;
   ClipConfig clip;
   void describe(Keys& keys);

@@ -118,7 +118,7 @@ void OptimizerConfig::describe(Keys& keys) {
   keys.key("beta2", beta2, "decay of the mean of squared gradients per step",
            {.min = 0, .below = 1, .only_for = "adam, adamw"});
   keys.key("epsilon", epsilon, "added to the root of the mean square",
-           {.above = 0, .only_for = "adagrad, rmsprop, adam, adamw"});
+           {.above = 0, .only_for = "adagrad, rowwise_adagrad, rmsprop, adam, adamw"});
   keys.key("rho", rho, "decay of the mean of squared gradients per step",
            {.min = 0, .below = 1, .only_for = "rmsprop"});
   keys.key(
@@ -127,7 +127,14 @@ void OptimizerConfig::describe(Keys& keys) {
       "the value to the gradient",
       {.min = 0});
   keys.key("initial_accumulator", initial_accumulator, "initial sum of squared gradients",
-           {.above = 0, .only_for = "adagrad"});
+           {.above = 0, .only_for = "adagrad, rowwise_adagrad, ftrl"});
+  keys.key("beta", beta, "added to the root of the sum of squared gradients", {.min = 0, .only_for = "ftrl"});
+  keys.key("l1", l1, "values whose gradients do not outweigh this are exactly 0",
+           {.min = 0, .only_for = "ftrl"});
+  keys.key(
+      "l2", l2,
+      "pulls values to 0; TensorFlow's FTRL kernels, and so Keras's Ftrl, count theirs twice: 2 * l2 there is l2 here",
+      {.min = 0, .only_for = "ftrl"});
   keys.section("schedule", schedule, "how learning_rate changes from step to step");
   keys.section("clip", clip,
                "limits on the mean gradient of a step, before weight decay and the update rule");

@@ -18,7 +18,7 @@ void restore_shard(ParameterShard& shard, Fs& fs, const RestoreSource& source) {
         if (std::exchange(current, &v) != &v) saved = source.saved_as ? source.saved_as(v) : v;
         if (saved && (source.resumed || slot.empty())) reader.read(*saved, slot, slice.box, out);
       });
-  if (!source.resumed) return;
+  if (!source.resumed) return shard.start_slots();
   for (BucketId b : shard.buckets()) shard.set_clock(b, *source.resumed);
 }
 

@@ -14,7 +14,7 @@ namespace varscope {
 struct RestoreSource {
   std::string path;  // of the checkpoint
   // A run that goes on takes slots too, and its clocks become this; one that only starts from these values
-  // takes nothing but values.
+  // takes nothing but values, and all slots start anew beside them.
   std::optional<Clock> resumed = {};
   // The variable as the checkpoint has it (its name, perhaps its part); nothing: it keeps what it has. Null:
   // every variable under its own name.

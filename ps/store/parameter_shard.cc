@@ -81,15 +81,19 @@ void ParameterShard::initialize(std::uint64_t seed) {
   std::optional<InitialValues> values;
   for_each_slice(
       [&](const VariableSpec& variable, const std::string& slot, const BucketSlice& slice, TensorView out) {
-        if (slot.empty()) {
-          if (current != &variable) values.emplace(variable.initial_values(seed));
-          current = &variable;
-          variable.fill(out, *values, slice.variable_begin);
-        } else {
-          const double value = std::ranges::find(slots_, slot, &Slot::name)->initial_value;
-          Initializer::constant(value).fill(out, seed, variable.name, slice.variable_begin);
-        }
+        if (!slot.empty()) return;
+        if (current != &variable) values.emplace(variable.initial_values(seed));
+        current = &variable;
+        variable.fill(out, *values, slice.variable_begin);
       });
+  start_slots();
+}
+
+void ParameterShard::start_slots() {
+  for (const Entry& e : entries_) {
+    for (std::size_t s = 0; s < e.slots.size(); ++s)
+      start_slot(slots_[s], e.bucket->dtype, e.value.get(), e.slots[s].get(), e.bucket->n_elements);
+  }
 }
 
 HashReport ParameterShard::hashes() {

@@ -46,8 +46,10 @@ class ParameterShard {
   void set_snapshot(Snapshot* snapshot) { snapshot_ = snapshot; }
   void before_write(BucketId id, std::int64_t begin, std::int64_t n_bytes);
 
-  // Sets values by the variables' initializers, slots to their initial values.
+  // Sets values by the variables' initializers, and slots to what they start with beside them.
   void initialize(std::uint64_t seed);
+  // Sets all slots to what they start with beside the values that are there now.
+  void start_slots();
   // Calls load(variable, slot name ("" is the value), slice, memory) for every slice of value and slots.
   using Loader =
       std::function<void(const VariableSpec&, const std::string& slot, const BucketSlice&, TensorView)>;

@@ -22,18 +22,46 @@ std::vector<Slot> slots_of(const OptimizerConfig& config) {
     case OptimizerType::adam:
     case OptimizerType::adamw:
       return {{"m"}, {"v"}};
+    case OptimizerType::ftrl: {
+      const double divisor =
+          (config.beta + std::sqrt(config.initial_accumulator)) / config.learning_rate + config.l2;
+      return {{.name = "z", .per_value = -divisor, .per_sign = -config.l1},
+              {"n", config.initial_accumulator}};
+    }
+    case OptimizerType::rowwise_adagrad:
+      return {{"accumulator", config.initial_accumulator}};
   }
   return {};
+}
+
+std::vector<Slot> row_slots_of(const OptimizerConfig& config) {
+  std::vector<Slot> slots = slots_of(config);
+  if (config.type == OptimizerType::rowwise_adagrad) slots.front().is_per_row = true;
+  return slots;
 }
 
 void require(bool good, const char* name, double value, const char* range) {
   if (!good) fail(ErrorKind::argument, "optimizer: {} is {}, but must be {}", name, value, range);
 }
 
+// What is too small for float32 is 0.
+void require_ftrl(const OptimizerConfig& config) {
+  const float first_root =
+      static_cast<float>(config.beta) + std::sqrt(static_cast<float>(config.initial_accumulator));
+  require(first_root > 0, "beta + sqrt(initial_accumulator)", static_cast<double>(first_root),
+          "above 0 for ftrl, in float32 too");
+  if (config.schedule.is_constant()) return;
+  fail(ErrorKind::argument, "optimizer: {}", kFtrlNeedsAConstantRate);
+}
+
+void require_slots(std::size_t n, std::size_t expected) {
+  if (n != expected) fail(ErrorKind::argument, "optimizer: {} slots were given, but it has {}", n, expected);
+}
+
 template <class T>
-bool update_as(const OptimizerConfig& s, double rate, T* v, T* g, const std::vector<std::byte*>& slots,
-               std::int64_t n, Clock clock) {
-  const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots.at(i)); };
+bool update_as(const OptimizerConfig& s, bool is_row, double rate, T* v, T* g,
+               std::span<std::byte* const> slots, std::int64_t n, Clock clock) {
+  const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots[i]); };
   const T lr = static_cast<T>(rate), eps = static_cast<T>(s.epsilon);
   if (s.weight_decay != 0) {
     if (s.type == OptimizerType::adamw) {
@@ -49,8 +77,13 @@ bool update_as(const OptimizerConfig& s, double rate, T* v, T* g, const std::vec
       return kernels::momentum(v, g, slot(0), lr, static_cast<T>(s.momentum), n);
     case OptimizerType::nesterov:
       return kernels::nesterov(v, g, slot(0), lr, static_cast<T>(s.momentum), n);
+    case OptimizerType::rowwise_adagrad:
+      if (is_row) return kernels::rowwise_adagrad(v, g, slot(0), lr, eps, n);
+      [[fallthrough]];
     case OptimizerType::adagrad:
       return kernels::adagrad(v, g, slot(0), lr, eps, n);
+    case OptimizerType::ftrl:
+      return kernels::ftrl(v, g, slot(0), slot(1), kernels::Ftrl<T>(s), n);
     case OptimizerType::rmsprop:
       return kernels::rmsprop(v, g, slot(0), lr, kernels::Decay<T>(s.rho), eps, n);
     case OptimizerType::adam:
@@ -75,7 +108,7 @@ const char* to_string(OptimizerType type) {
 }
 
 Optimizer::Optimizer(const OptimizerConfig& config)
-    : config_(config), schedule_(config), slots_(slots_of(config)) {
+    : config_(config), schedule_(config), slots_(slots_of(config)), row_slots_(row_slots_of(config)) {
   require(config.learning_rate > 0, "learning_rate", config.learning_rate, "above 0");
   for (const auto& [name, value] : {std::pair{"momentum", config.momentum},
                                     {"beta1", config.beta1},
@@ -86,6 +119,9 @@ Optimizer::Optimizer(const OptimizerConfig& config)
   require(config.epsilon >= 0, "epsilon", config.epsilon, "0 or above");
   require(config.weight_decay >= 0, "weight_decay", config.weight_decay, "0 or above");
   require(config.initial_accumulator >= 0, "initial_accumulator", config.initial_accumulator, "0 or above");
+  for (const auto& [name, value] : {std::pair{"beta", config.beta}, {"l1", config.l1}, {"l2", config.l2}})
+    require(value >= 0, name, value, "0 or above");
+  if (config.type == OptimizerType::ftrl) require_ftrl(config);
   require(config.clip.type == ClipType::none || config.clip.limit > 0, "clip.limit", config.clip.limit,
           "above 0");
 }
@@ -97,16 +133,58 @@ std::vector<std::string> Optimizer::slot_names() const {
   return names;
 }
 
-bool Optimizer::update(DType dtype, std::byte* value, std::byte* gradient,
-                       const std::vector<std::byte*>& slots, std::int64_t n, Clock clock) const {
+bool Optimizer::is_exact() const {
+  if (config_.weight_decay != 0) return false;
+  switch (config_.type) {
+    case OptimizerType::sgd:
+    case OptimizerType::adagrad:
+    case OptimizerType::rowwise_adagrad:
+    case OptimizerType::ftrl:
+      return true;
+    case OptimizerType::momentum:
+    case OptimizerType::nesterov:
+    case OptimizerType::rmsprop:
+    case OptimizerType::adam:
+    case OptimizerType::adamw:
+      return false;
+  }
+  return false;
+}
+
+void Optimizer::start_slots(DType dtype, const std::byte* value, std::span<std::byte* const> slots,
+                            std::int64_t n) const {
+  require_slots(slots.size(), slots_.size());
+  for (std::size_t i = 0; i < slots.size(); ++i) start_slot(slots_[i], dtype, value, slots[i], n);
+}
+
+void Optimizer::start_row_slots(DType dtype, const std::byte* value, std::span<std::byte* const> slots,
+                                std::int64_t units) const {
+  require_slots(slots.size(), row_slots_.size());
+  for (std::size_t i = 0; i < slots.size(); ++i)
+    start_slot(row_slots_[i], dtype, value, slots[i], row_slots_[i].is_per_row ? 1 : units);
+}
+
+bool Optimizer::update(DType dtype, std::byte* value, std::byte* gradient, std::span<std::byte* const> slots,
+                       std::int64_t n, Clock clock) const {
+  return update(Of::dense, dtype, value, gradient, slots, n, clock);
+}
+
+bool Optimizer::update_row(DType dtype, std::byte* value, std::byte* gradient,
+                           std::span<std::byte* const> slots, std::int64_t units, Clock clock) const {
+  return update(Of::row, dtype, value, gradient, slots, units, clock);
+}
+
+bool Optimizer::update(Of of, DType dtype, std::byte* value, std::byte* gradient,
+                       std::span<std::byte* const> slots, std::int64_t n, Clock clock) const {
+  require_slots(slots.size(), slots_.size());
   const double rate = schedule_.rate(clock);
   if (dtype == DType::float32) {
-    return update_as(config_, rate, reinterpret_cast<float*>(value), reinterpret_cast<float*>(gradient),
-                     slots, n, clock);
+    return update_as(config_, of == Of::row, rate, reinterpret_cast<float*>(value),
+                     reinterpret_cast<float*>(gradient), slots, n, clock);
   }
   if (dtype == DType::float64) {
-    return update_as(config_, rate, reinterpret_cast<double*>(value), reinterpret_cast<double*>(gradient),
-                     slots, n, clock);
+    return update_as(config_, of == Of::row, rate, reinterpret_cast<double*>(value),
+                     reinterpret_cast<double*>(gradient), slots, n, clock);
   }
   fail(ErrorKind::argument, "optimizer {} cannot update a variable of dtype {}", to_string(config_.type),
        to_string(dtype));

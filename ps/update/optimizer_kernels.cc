@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "common/base/finite.h"
 #include "common/base/vector_clones.h"
+#include "ps/update/update_kernels.h"
 
 // The macro writes each loop once for both types: a template cannot have vector clones. The pragmas promise
 // that the spans do not overlap.
@@ -48,6 +50,38 @@
       const T next = a[i] + g[i] * g[i];                                                                   \
       a[i] = next;                                                                                         \
       v[i] -= lr * g[i] / (std::sqrt(next) + eps);                                                         \
+      largest = std::max(largest, std::max(magnitude_bits(v[i]), magnitude_bits(next)));                   \
+    }                                                                                                      \
+    return is_finite_magnitude(largest);                                                                   \
+  }                                                                                                        \
+  VARSCOPE_VECTOR_CLONES bool rowwise_adagrad(T* v, const T* g, T* row, T lr, T eps, std::int64_t n) {     \
+    const double mean = n == 0 ? 0 : sum_of_squares(g, n) / static_cast<double>(n);                        \
+    const T next = static_cast<T>(static_cast<double>(*row) + mean);                                       \
+    const T root = std::sqrt(next) + eps;                                                                  \
+    *row = next;                                                                                           \
+    Bits<T> largest = magnitude_bits(next);                                                                \
+    VARSCOPE_LOOP {                                                                                        \
+      v[i] -= lr * g[i] / root;                                                                            \
+      largest = std::max(largest, magnitude_bits(v[i]));                                                   \
+    }                                                                                                      \
+    return is_finite_magnitude(largest);                                                                   \
+  }                                                                                                        \
+  VARSCOPE_VECTOR_CLONES bool ftrl(T* v, const T* g, T* z, T* sum, Ftrl<T> rule, std::int64_t n) {         \
+    constexpr T kSmallest = std::numeric_limits<T>::min();                                                 \
+    Bits<T> largest = 0;                                                                                   \
+    VARSCOPE_LOOP {                                                                                        \
+      const T square = g[i] * g[i];                                                                        \
+      const T next = sum[i] + square;                                                                      \
+      const T root = std::sqrt(next);                                                                      \
+      const T roots = root + std::sqrt(sum[i]);                                                            \
+      const T sigma = square / (roots > kSmallest ? roots : kSmallest) * rule.inverse_rate;                \
+      const T linear = z[i] + (g[i] - sigma * v[i]);                                                       \
+      const T divisor = (rule.beta + root) * rule.inverse_rate + rule.l2;                                  \
+      const T outside = ((linear < 0 ? -rule.l1 : rule.l1) - linear) / divisor;                            \
+      const T moved = std::abs(linear) <= rule.l1 ? T(0) : outside;                                        \
+      z[i] = linear;                                                                                       \
+      sum[i] = next;                                                                                       \
+      v[i] = g[i] == 0 ? v[i] : moved;                                                                     \
       largest = std::max(largest, std::max(magnitude_bits(v[i]), magnitude_bits(next)));                   \
     }                                                                                                      \
     return is_finite_magnitude(largest);                                                                   \
