@@ -13,7 +13,6 @@
 namespace varscope {
 namespace {
 
-constexpr std::size_t kLeastCells = 64;
 constexpr std::size_t kSmallBucket = 32;
 
 // Calls body(pointer to the ids).
@@ -47,27 +46,18 @@ RowIds::RowIds(const RowPlan::Table& table, std::vector<RowLookup> lookups, int 
     : table_(table),
       lookups_(std::move(lookups)),
       added_(lookups_.size() * static_cast<std::size_t>(n_logical_workers)),
-      cells_(kLeastCells),
       first_(table.has_parts.size() + 1, 0),
-      touched_ends_(static_cast<std::size_t>(n_logical_workers), 0) {
-  clear();
-}
+      ends_(static_cast<std::size_t>(n_logical_workers), 0),
+      touched_ends_(static_cast<std::size_t>(n_logical_workers), 0) {}
 
 void RowIds::clear() {
-  if (++stamp_ == 0) {  // it has gone round: no cell may look filled
-    std::ranges::fill(cells_, Cell{});
-    stamp_ = 1;
-  }
   logical_worker_ = 0;
   for (Added& a : added_) a.is_here = false;
-  std::ranges::fill(touched_ends_, 0);
-  mixed_.clear();
-  seen_by_.clear();
-  ids_.clear();
+  std::ranges::fill(ends_, 0);
+  keys_.clear();
   positions_.clear();
   offsets_.clear();
   weights_.clear();
-  touched_.clear();
 }
 
 void RowIds::check_size(const RowLookup& lookup, std::int64_t n) const {
@@ -109,7 +99,7 @@ void RowIds::add(int logical_worker, std::size_t lookup, const RowInput& input) 
   if (logical_worker < logical_worker_ || added.is_here)
     fail(ErrorKind::argument, "input \"{}\": the ids of a step were not added in their order", what.input);
   for (; logical_worker_ < logical_worker; ++logical_worker_)
-    touched_ends_[static_cast<std::size_t>(logical_worker_)] = touched_.size();
+    ends_[static_cast<std::size_t>(logical_worker_)] = positions_.size();
   added = {.is_here = true,
            .positions = positions_.size(),
            .offsets = offsets_.size(),
@@ -140,7 +130,11 @@ template <class Id>
 void RowIds::add_each(const RowLookup& lookup, const Id* ids, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     const std::uint64_t id = row_id(ids[i]);
-    positions_.push_back(lookup.padding == id ? -1 : index_of(id));
+    if (lookup.padding == id) {
+      positions_.push_back(-1);
+    } else {
+      push(id);
+    }
   }
 }
 
@@ -163,7 +157,7 @@ void RowIds::add_bags(const RowLookup& lookup, const Bags& bags, const Id* ids, 
       }
       const std::uint64_t id = row_id(ids[i]);
       if (lookup.padding == id) continue;
-      positions_.push_back(index_of(id));
+      push(id);
       if (weights == nullptr) continue;
       const auto* bytes = reinterpret_cast<const std::byte*>(weights + i);
       weights_.insert(weights_.end(), bytes, bytes + sizeof(T));
@@ -174,117 +168,97 @@ void RowIds::add_bags(const RowLookup& lookup, const Bags& bags, const Id* ids, 
   weights_.resize((weights_.size() + 7) / 8 * 8);
 }
 
-// The index of an id in mixed_, which it is added to where it is new.
-std::int32_t RowIds::index_of(std::uint64_t id) {
-  const std::uint64_t mixed = mix_row_id(id);
-  const std::size_t mask = cells_.size() - 1;
-  std::size_t at = mixed & mask;  // part and order are by the highest bits
-  while (cells_[at].stamp == stamp_ && cells_[at].mixed != mixed) at = (at + 1) & mask;
-  const bool is_new = cells_[at].stamp != stamp_;
-  if (is_new) cells_[at] = {mixed, stamp_, static_cast<std::int32_t>(mixed_.size())};
-  const std::int32_t index = cells_[at].index;
-  if (is_new) {
-    mixed_.push_back(mixed);
-    seen_by_.push_back(-1);
-  }
-  std::int32_t& seen_by = seen_by_[static_cast<std::size_t>(index)];
-  if (seen_by != logical_worker_) {
-    seen_by = logical_worker_;
-    touched_.push_back(index);
-  }
-  if (is_new && mixed_.size() * 2 > cells_.size()) grow();
-  return index;
-}
-
-void RowIds::grow() {
-  cells_.assign(cells_.size() * 2, Cell{});
-  const std::size_t mask = cells_.size() - 1;
-  for (std::size_t i = 0; i < mixed_.size(); ++i) {
-    std::size_t at = mixed_[i] & mask;
-    while (cells_[at].stamp == stamp_) at = (at + 1) & mask;
-    cells_[at] = {mixed_[i], stamp_, static_cast<std::int32_t>(i)};
-  }
+void RowIds::push(std::uint64_t id) {
+  keys_.push_back({mix_row_id(id), static_cast<std::uint32_t>(positions_.size())});
+  positions_.push_back(0);
 }
 
 void RowIds::finish() {
-  for (; logical_worker_ < static_cast<int>(touched_ends_.size()); ++logical_worker_)
-    touched_ends_[static_cast<std::size_t>(logical_worker_)] = touched_.size();
+  for (; logical_worker_ < static_cast<int>(ends_.size()); ++logical_worker_)
+    ends_[static_cast<std::size_t>(logical_worker_)] = positions_.size();
   sort();
-  group_by_server();
-  const std::vector<Key>& keys = first_.size() > 2 ? keys_by_server_ : keys_;
-  rank_.resize(keys.size());
-  ids_.resize(keys.size());
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    rank_[static_cast<std::size_t>(keys[i].index)] = static_cast<std::int32_t>(i);
-    ids_[i] = unmix_row_id(keys[i].mixed);
-  }
-  const auto zeros = static_cast<std::int32_t>(keys.size());
-  for (std::int32_t& p : positions_) p = p < 0 ? zeros : rank_[static_cast<std::size_t>(p)];
+  count_by_server();
+  rank();
   mark_touched();
 }
 
-// keys_: mixed_ in ascending order. Mixed ids are spread evenly, so that buckets by their highest bits have
-// about 4 each; where they have not, because somebody has chosen the ids so, a bucket is sorted as a whole.
+// Mixed ids are spread evenly, so that buckets by their highest bits have about 4 different ones each. Where
+// they have more, an id that came often or because somebody has chosen the ids so, a bucket is sorted as a
+// whole.
 void RowIds::sort() {
-  const std::size_t n = mixed_.size();
+  const std::size_t n = keys_.size();
   const int bits = std::clamp(static_cast<int>(std::bit_width(n / 4)), 1, 20);
-  const auto bucket_of = [bits](std::uint64_t mixed) {
-    return static_cast<std::size_t>(mixed >> (64 - bits));
+  const auto bucket_of = [shift = 64 - bits](std::uint64_t mixed) {
+    return static_cast<std::size_t>(mixed >> shift);
   };
   buckets_.assign((std::size_t{1} << bits) + 1, 0);
-  for (const std::uint64_t mixed : mixed_) ++buckets_[bucket_of(mixed) + 1];
+  for (const Key& key : keys_) ++buckets_[bucket_of(key.mixed) + 1];
   for (std::size_t b = 1; b < buckets_.size(); ++b) buckets_[b] += buckets_[b - 1];
-  keys_.resize(n);
-  for (std::size_t i = 0; i < n; ++i)
-    keys_[buckets_[bucket_of(mixed_[i])]++] = {mixed_[i], static_cast<std::int32_t>(i)};
+  sorted_.resize(n);
+  for (const Key& key : keys_) sorted_[buckets_[bucket_of(key.mixed)]++] = key;
   std::size_t begin = 0;  // the scatter has left each bucket's end in its place
   for (std::size_t b = 0; b + 1 < buckets_.size(); ++b) {
     const std::size_t end = buckets_[b];
     if (end - begin > kSmallBucket) {
-      std::sort(keys_.begin() + static_cast<std::ptrdiff_t>(begin),
-                keys_.begin() + static_cast<std::ptrdiff_t>(end),
+      std::sort(sorted_.begin() + static_cast<std::ptrdiff_t>(begin),
+                sorted_.begin() + static_cast<std::ptrdiff_t>(end),
                 [](const Key& x, const Key& y) { return x.mixed < y.mixed; });
     } else if (end - begin > 1) {
-      sort_small(keys_.data() + begin, keys_.data() + end);
+      sort_small(sorted_.data() + begin, sorted_.data() + end);
     }
     begin = end;
   }
 }
 
-// keys_by_server_, in the order of keys_ within each; with one server keys_ are that.
-void RowIds::group_by_server() {
-  std::ranges::fill(first_, 0);
-  first_.back() = static_cast<std::int64_t>(keys_.size());
-  if (first_.size() <= 2) return;
-  const auto server_of = [this](const Key& key) {
-    return static_cast<std::size_t>(
-        table_.owner[static_cast<std::size_t>(row_part(key.mixed, table_.spec.parts))].value);
-  };
-  for (const Key& key : keys_) ++first_[server_of(key)];
-  std::int64_t at = 0;
-  for (std::int64_t& first : first_) at += std::exchange(first, at);
-  first_.back() = static_cast<std::int64_t>(keys_.size());
-  keys_by_server_.resize(keys_.size());
-  for (const Key& key : keys_) keys_by_server_[static_cast<std::size_t>(first_[server_of(key)]++)] = key;
-  for (std::size_t s = first_.size() - 1; s > 0; --s) first_[s] = first_[s - 1];
-  first_[0] = 0;
-  first_.back() = static_cast<std::int64_t>(keys_.size());
+std::size_t RowIds::server_of(std::uint64_t mixed) const {
+  return static_cast<std::size_t>(
+      table_.owner[static_cast<std::size_t>(row_part(mixed, table_.spec.parts))].value);
 }
 
-// touched_: of each logical worker its positions, in ascending order.
+// first_: how many different ids the servers before have.
+void RowIds::count_by_server() {
+  std::ranges::fill(first_, 0);
+  for (std::size_t i = 0; i < sorted_.size(); ++i) {
+    if (i > 0 && sorted_[i].mixed == sorted_[i - 1].mixed) continue;
+    ++first_[first_.size() == 2 ? 0 : server_of(sorted_[i].mixed)];
+  }
+  std::int64_t before = 0;
+  for (std::int64_t& n : first_) before += std::exchange(n, before);
+}
+
+void RowIds::rank() {
+  next_.assign(first_.begin(), first_.end());
+  ids_.resize(static_cast<std::size_t>(first_.back()));
+  std::int32_t position = 0;
+  for (std::size_t i = 0; i < sorted_.size(); ++i) {
+    const Key& key = sorted_[i];
+    if (i == 0 || key.mixed != sorted_[i - 1].mixed) {
+      position = static_cast<std::int32_t>(next_[first_.size() == 2 ? 0 : server_of(key.mixed)]++);
+      ids_[static_cast<std::size_t>(position)] = unmix_row_id(key.mixed);
+    }
+    positions_[key.entry] = position;
+  }
+}
+
+// touched_: of each logical worker its positions, in ascending order; then padding gets its own.
 void RowIds::mark_touched() {
+  touched_.clear();
   std::size_t begin = 0;
-  for (const std::size_t end : touched_ends_) {
+  for (std::size_t v = 0; v < ends_.size(); ++v) {
     marks_.assign((ids_.size() + 63) / 64, 0);
-    for (std::size_t i = begin; i < end; ++i) {
-      const auto position = static_cast<std::size_t>(rank_[static_cast<std::size_t>(touched_[i])]);
-      marks_[position / 64] |= std::uint64_t{1} << (position % 64);
+    for (; begin < ends_[v]; ++begin) {
+      std::int32_t& p = positions_[begin];
+      if (p < 0) {
+        p = static_cast<std::int32_t>(ids_.size());
+      } else {
+        marks_[static_cast<std::size_t>(p) / 64] |= std::uint64_t{1} << (p % 64);
+      }
     }
     for (std::size_t word = 0; word < marks_.size(); ++word) {
       for (std::uint64_t rest = marks_[word]; rest != 0; rest &= rest - 1)
-        touched_[begin++] = static_cast<std::int32_t>(word * 64) + std::countr_zero(rest);
+        touched_.push_back(static_cast<std::int32_t>(word * 64) + std::countr_zero(rest));
     }
-    begin = end;
+    touched_ends_[v] = touched_.size();
   }
 }
 

@@ -83,14 +83,9 @@ class RowIds {
     std::optional<DType> weights_dtype = {};
     Shape shape = {};
   };
-  struct Cell {  // of a table from mixed ids to their index; empty unless it has the step's stamp
-    std::uint64_t mixed = 0;
-    std::uint32_t stamp = 0;
-    std::int32_t index = 0;
-  };
-  struct Key {
+  struct Key {  // of one id that has come
     std::uint64_t mixed;
-    std::int32_t index;
+    std::uint32_t entry;  // in positions_
   };
   struct Bags {                             // checked
     const std::int64_t* offsets = nullptr;  // null: each row has `width` ids
@@ -103,29 +98,27 @@ class RowIds {
   void add_each(const RowLookup& lookup, const Id* ids, std::int64_t n);
   template <class Id, class T>
   void add_bags(const RowLookup& lookup, const Bags& bags, const Id* ids, const T* weights);
-  std::int32_t index_of(std::uint64_t id);
-  void grow();
+  void push(std::uint64_t id);
   void sort();
-  void group_by_server();
+  void count_by_server();
+  void rank();
   void mark_touched();
+  std::size_t server_of(std::uint64_t mixed) const;
 
   const RowPlan::Table& table_;
   std::vector<RowLookup> lookups_;
-  std::vector<Added> added_;  // by logical worker, then lookup
-  std::vector<Cell> cells_;
-  std::uint32_t stamp_ = 0;
-  int logical_worker_ = 0;             // that is being added
-  std::vector<std::uint64_t> mixed_;   // of each index, in the order in which they came
-  std::vector<std::int32_t> seen_by_;  // by index: the last logical worker that had it
-  std::vector<Key> keys_, keys_by_server_;
-  std::vector<std::uint32_t> buckets_;
-  std::vector<std::int32_t> rank_;       // of an index: its position
+  std::vector<Added> added_;             // by logical worker, then lookup
+  int logical_worker_ = 0;               // that is being added
+  std::vector<Key> keys_, sorted_;       // of all ids; by mixed id
+  std::vector<std::uint32_t> buckets_;   // where each begins in sorted_
   std::vector<std::uint64_t> ids_;       // by position
   std::vector<std::int64_t> first_;      // by server, and the end
-  std::vector<std::int32_t> positions_;  // of all lookups; until finish() indices, and -1 for padding
+  std::vector<std::int64_t> next_;       // by server
+  std::vector<std::int32_t> positions_;  // of all lookups; until finish() -1 for padding
+  std::vector<std::size_t> ends_;        // by logical worker: in positions_
   std::vector<std::int64_t> offsets_;
   std::vector<std::byte> weights_;
-  std::vector<std::int32_t> touched_;      // of all logical workers; until finish() indices
+  std::vector<std::int32_t> touched_;      // of all logical workers
   std::vector<std::size_t> touched_ends_;  // by logical worker
   std::vector<std::uint64_t> marks_;       // bits by position
 };
