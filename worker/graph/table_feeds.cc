@@ -92,6 +92,7 @@ void TableFeeds::read(Executor& executor, RowReader* rows) {
 
 std::vector<const Variable*> TableFeeds::tables() const {
   std::vector<const Variable*> all;
+  all.reserve(tables_.size());
   for (const auto& t : tables_) all.push_back(t->use.table);
   return all;
 }

@@ -10,6 +10,7 @@
 #include "tests/support/thrown.h"
 #include "worker/graph/session.h"
 #include "worker/layers/model.h"
+#include "worker/ops/ops.h"
 
 // Layers that look up rows of a sparse table.
 namespace varscope {
@@ -341,7 +342,8 @@ TEST(TableLayers, BatchesOfAnySizeFollowEachOther) {
     for (std::int64_t i = 0; i < n; ++i) {
       Tensor row(DType::float32, {2});
       VariableSpec::fill_row(row.view(), first, static_cast<std::uint64_t>(i * 1000 - n));
-      EXPECT_EQ(std::memcmp(y.as<float>().data() + 2 * i, row.as<float>().data(), 8), 0);
+      const auto at = static_cast<std::size_t>(2 * i);
+      EXPECT_THAT(y.as<float>().subspan(at, 2), ::testing::ElementsAreArray(row.as<float>()));
     }
   }
 }
@@ -480,6 +482,56 @@ TEST(TableLayers, ATableIsForLookupsOnly) {
       thrown([&] { tables.read(executor, nullptr); }),
       "argument: table \"e/embeddings\" (made at job.yaml:6:7) is looked up, and there is no reader of its "
       "rows");
+}
+
+TEST(TableLayers, AFactorizationMachineTakesBagsOfIds) {
+  const std::string fm = "    - {type: factorization_machine, factors: 2, table: {}, ";
+  EXPECT_EQ(error_of(fm + "input: last}\n    - {type: dense, units: 1}\n"), "no error");
+  EXPECT_THAT(
+      error_of(fm + "input: user}\n"),
+      HasSubstr("inputs: a factorization_machine of a table takes a bag, [ids, offsets] or [ids, offsets, "
+                "weights], or ids [?, n]; got an input of shape [?]"));
+  EXPECT_THAT(error_of(fm + "inputs: [last, last]}\n"),
+              HasSubstr("got several inputs, the first of shape [?, 4]"));
+  EXPECT_THAT(error_of("    - {type: factorization_machine, table: {}, input: last}\n"),
+              HasSubstr("factors: missing; over bags the layer needs this key"));
+}
+
+// What layers say first is said here to who makes a graph in C++.
+TEST(GraphLookUp, SaysWhatDoesNotFit) {
+  VariableStore store;
+  VariableOptions options;
+  options.rows_are_units = true;
+  options.table = TableSpec{};
+  const Variable& table = store.get_variable("t", {0, 2}, options);
+  const Variable& dense = store.get_variable("d", {3, 2});
+  Graph graph;
+  const NodeId ids = graph.placeholder("ids", DType::int64, {Shape::kUnknown});
+  const NodeId ragged = graph.placeholder("ragged", DType::int64, {Shape::kRagged});
+  const NodeId offsets = graph.placeholder("offsets", DType::int64, {Shape::kBounds});
+  const NodeId x = graph.placeholder("x", DType::float32, {Shape::kUnknown, 2});
+  const auto error = [&](TableLookup lookup) {
+    return thrown([&] { graph.look_up(std::move(lookup), {"e", ""}); });
+  };
+  EXPECT_EQ(error({.table = &dense, .ids = ids}), "argument: lookup \"e\": variable \"d\" is no table");
+  EXPECT_EQ(
+      error({.table = &table, .ids = graph.variable(dense)}),
+      "argument: lookup \"e\": its ids, \"d\", are computed by a variable; rows are asked for before a batch is "
+      "run, so they must be an input of the model itself");
+  EXPECT_EQ(error({.table = &table, .ids = x}),
+            "argument: lookup \"e\": a table is asked by ids, int32 or int64; \"x\" is float32 [?, 2]");
+  EXPECT_EQ(error({.table = &table, .ids = ragged, .in_bags = true}),
+            "argument: lookup \"e\": ids of shape [ragged] are of bags: they need offsets, and a combiner");
+  EXPECT_EQ(error({.table = &table, .ids = ids, .ids_offsets = offsets, .in_bags = true}),
+            "argument: lookup \"e\": ids of shape [?] are no bags that have offsets");
+  EXPECT_EQ(error({.table = &table, .ids = ids, .in_bags = true}),
+            "argument: lookup \"e\": bags are ids of shape [?, ids of each] or [ragged]; \"ids\" has [?]");
+  EXPECT_TRUE(graph.lookups().empty());
+  EXPECT_THAT(
+      thrown([&] { ops::square(graph, graph.variable(table)); }),
+      HasSubstr(
+          "\"t\" has shape [ragged, 2]: it is a table, of which a run has the rows that it looks up, and "
+          "this op takes no tables; embedding does"));
 }
 
 }  // namespace
