@@ -155,6 +155,7 @@ void evaluate_checkpoint(const EvaluateOptions& options, const LayerRegistry& la
   const Model& model = loaded.model();
   Evaluator evaluator(e.job, model, *e.test);
   loaded.bind(evaluator.executor());
+  evaluator.set_rows(loaded.rows());
   const EvalReport report = evaluator.run(0, 1);
   const EvaluationSpec spec = model.evaluation_spec();
   BatchSums sums;

@@ -46,7 +46,7 @@ class Checker {
     bool fits() const { return part <= 1; }
   };
   Result check(const Variable& v, std::int64_t n_elements, double tolerance, std::uint64_t seed) {
-    const auto values = session_.value(v).as<double>();
+    const std::vector<double*> values = numbers_of(v);
     const auto gradient = gradients_.at(v.name()).as<double>();
     double scale = 0;  // differences far below the variable's largest gradient are rounding
     for (const double g : gradient) {
@@ -58,13 +58,14 @@ class Checker {
       if (gradient[i] != 0) not_zero.push_back(i);
     }
     Result result;
-    result.tried = std::min(n_elements, v.shape().n_elements());
+    const std::int64_t n_all = std::ssize(values);
+    result.tried = std::min(n_elements, n_all);
     for (std::int64_t i = 0; i < result.tried; ++i) {
-      const bool all = result.tried == v.shape().n_elements();
+      const bool all = result.tried == n_all;
       const auto at = static_cast<std::uint64_t>(i);
       std::size_t e = all ? static_cast<std::size_t>(i) : draw.below(at, values.size());
       if (!all && i % 2 == 0 && !not_zero.empty()) e = not_zero[draw.below(at, not_zero.size())];
-      Result best = compare(values[e], static_cast<std::int64_t>(e), gradient[e], scale, tolerance);
+      Result best = compare(*values[e], static_cast<std::int64_t>(e), gradient[e], scale, tolerance);
       best.tried = result.tried;
       if (best.part >= result.part) result = best;
     }
@@ -72,6 +73,19 @@ class Checker {
   }
 
  private:
+  // All that a variable has; of a table, of the rows that the samples look up.
+  std::vector<double*> numbers_of(const Variable& v) {
+    std::vector<double*> all;
+    const auto add = [&all](const TensorView& values) {
+      for (double& value : values.as<double>()) all.push_back(&value);
+    };
+    if (!v.spec().is_table()) {
+      add(session_.value(v));
+      return all;
+    }
+    for (const std::uint64_t id : session_.ids(v)) add(session_.memory().row(v, id));
+    return all;
+  }
   Result compare(double& value, std::int64_t e, double gradient, double scale, double tolerance) {
     Result best{HUGE_VAL, HUGE_VAL, 0, e, gradient, std::numeric_limits<double>::quiet_NaN(), 0};
     // A kink (relu, max) within the step spoils a difference; a smaller step may not meet it.
@@ -95,11 +109,13 @@ class Checker {
   // First values often put a relu exactly at 0, where a background meets a zero bias: a little noise moves
   // them off.
   void leave_kinks(std::uint64_t seed) {
+    loss();  // reads the rows of tables: which there are
+    session_.reset_states();
     for (const Variable* v : model_.graph.variables()) {
       if (!v->trainable() || v->dtype() != DType::float64) continue;
       const RandomStream noise(seed, RandomPurpose::test, hash64("noise of " + v->name()));
       std::uint64_t i = 0;
-      for (double& value : session_.value(*v).as<double>()) value += 0.01 * noise.normal(i++);
+      for (double* value : numbers_of(*v)) *value += 0.01 * noise.normal(i++);
     }
   }
   double loss() {

@@ -9,6 +9,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
+#include "common/variables/row_layout.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/start_values.h"
@@ -21,6 +22,16 @@
 
 namespace varscope {
 namespace {
+
+// Of a table, under its line: what is known of its rows.
+std::string rows_text(const VariableSpec& v, const Optimizer& optimizer) {
+  std::vector<RowSlot> slots;
+  for (const Slot& s : optimizer.row_slots()) slots.push_back({s.name, s.is_per_row ? 1 : v.shape[1]});
+  const RowLayout row(v.dtype, v.shape[1], slots);
+  return fmt::format("table {}: {}, units: {}; a row is {} of values, {} on its server\n", v.name,
+                     v.table->str(), v.shape[1], bytes_text(static_cast<std::int64_t>(row.value_bytes())),
+                     bytes_text(static_cast<std::int64_t>(row.row_bytes())));
+}
 
 // "0-3,7": the servers of one variable's slices.
 std::string servers_text(const std::set<int>& servers) {
@@ -54,13 +65,15 @@ std::string tree_text(const VariableTable& table, int n_servers) {
       out += fmt::format("{}{}/\n", std::string(2 * i, ' '), path[i]);
     }
     open.assign(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(depth));
-    const auto slices = static_cast<std::int64_t>(slice_variable(v.shape, v.dtype).size());
+    const auto slices = v.is_table() ? std::int64_t{v.table->parts}
+                                     : static_cast<std::int64_t>(slice_variable(v.shape, v.dtype).size());
     std::set<int> servers;
     for (std::int64_t i = 0; i < slices; ++i) servers.insert(v.owner(i, n_servers).value);
     const std::int64_t bytes = v.shape.n_elements() * static_cast<std::int64_t>(size_of(v.dtype));
     out += fmt::format("{:<34} {:<16} {:>9} {:>10} {:>7}  {}{}\n", std::string(2 * depth, ' ') + path.back(),
-                       v.shape.str(), to_string(v.dtype), bytes_text(bytes), slices, servers_text(servers),
-                       v.trainable ? "" : "  (not trained)");
+                       v.is_table() ? fmt::format("[rows, {}]", v.shape[1]) : v.shape.str(),
+                       to_string(v.dtype), v.is_table() ? "rows" : bytes_text(bytes), slices,
+                       servers_text(servers), v.trainable ? "" : "  (not trained)");
   }
   return out;
 }
@@ -110,6 +123,9 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   out += tree_text(model->table, n_servers);
   out += fmt::format("total: {} parameters, {}\n", with_commas(model->table.n_parameters()),
                      bytes_text(model_bytes));
+  for (const VariableSpec& v : model->table.variables()) {
+    if (v.is_table()) out += rows_text(v, optimizer);
+  }
   if (detail == PlanDetail::slices) out += slices_text(model->table, n_servers);
   out += load_text(plan, model_bytes, n_servers);
 

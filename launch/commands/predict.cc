@@ -138,13 +138,14 @@ NodeId node_of(const Model& model, const std::string& name) {
 }
 
 std::vector<Fetched> fetched_nodes(const std::vector<std::string>& names, const Model& model,
-                                   const SampleSpec& spec, DType dtype, const Predictor::Bind& bind) {
+                                   const SampleSpec& spec, DType dtype, const Predictor::Bind& bind,
+                                   RowReader& rows) {
   std::vector<Fetched> all;
   for (const std::string& name : names) {
     const NodeId node = node_of(model, name);
     Fetched f{.name = name, .columns = {}, .predictor = {}};
     try {
-      f.predictor = std::make_unique<Predictor>(model, spec, dtype, bind, node);
+      f.predictor = std::make_unique<Predictor>(model, spec, dtype, bind, node, &rows);
     } catch (const Error& e) {
       fail(ErrorKind::config, "--fetch {}: {}", name, e.what());
     }
@@ -159,8 +160,8 @@ std::vector<Fetched> fetched_nodes(const std::vector<std::string>& names, const 
 class Gradients {
  public:
   Gradients(const SavedModel& model, const Model& graph, const SampleSpec& spec, DType dtype,
-            const Predictor::Bind& bind, const Answers& answers)
-      : answers_(answers), gradients_(made(graph, spec, dtype, bind)) {
+            const Predictor::Bind& bind, RowReader& rows, const Answers& answers)
+      : answers_(answers), gradients_(made(graph, spec, dtype, bind, rows)) {
     TableSchema schema;
     if (!model.schema.empty() && is_table(model.job.data.train)) schema = schema_from_json(model.schema);
     std::vector<std::string> elements;
@@ -193,9 +194,9 @@ class Gradients {
 
  private:
   static InputGradients made(const Model& graph, const SampleSpec& spec, DType dtype,
-                             const Predictor::Bind& bind) {
+                             const Predictor::Bind& bind, RowReader& rows) {
     try {
-      return InputGradients(graph, spec, dtype, bind);
+      return InputGradients(graph, spec, dtype, bind, &rows);
     } catch (const Error& e) {
       fail(ErrorKind::config, "--gradients: {}", e.what());
     }
@@ -254,12 +255,13 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   const SampleSpec spec{facts.inputs(), facts.target, facts.label_shape, false};
   const DType dtype = model.job.model.dtype;
   const Predictor::Bind bind = [&](Executor& e) { loaded.bind(e); };
-  Predictor predictor(loaded.model(), spec, dtype, bind);
+  Predictor predictor(loaded.model(), spec, dtype, bind, {}, &loaded.rows());
   const Answers answers(model, loaded.model(), predictor.n_outputs(), options.outputs,
                         format == AnswerFormat::npy ? 1 : 2);
-  std::vector<Fetched> fetched = fetched_nodes(options.fetch, loaded.model(), spec, dtype, bind);
+  std::vector<Fetched> fetched =
+      fetched_nodes(options.fetch, loaded.model(), spec, dtype, bind, loaded.rows());
   std::optional<Gradients> gradients;
-  if (options.gradients) gradients.emplace(model, loaded.model(), spec, dtype, bind, answers);
+  if (options.gradients) gradients.emplace(model, loaded.model(), spec, dtype, bind, loaded.rows(), answers);
   std::vector<Extra> extras;
   extras.reserve(fetched.size() + 1);
   for (const Fetched& f : fetched) extras.push_back({f.name, f.columns});
@@ -311,6 +313,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     if (rows->has_labels()) {
       Evaluator evaluator(model.job, loaded.model(), *rows);
       loaded.bind(evaluator.executor());
+      evaluator.set_rows(loaded.rows());
       sums.add(evaluation, evaluator.run(0, 1));
     } else {
       lacks_answers = true;

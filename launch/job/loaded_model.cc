@@ -17,6 +17,8 @@ struct LoadedModel::Parts {
   JobConfig job;
   VariableStore store;
   Model model;
+  PosixFs real;
+  std::unique_ptr<RowReader> rows;  // of tables, out of the checkpoint
   std::optional<Session> session;
   std::string path;
   std::int64_t step = 0;
@@ -26,7 +28,8 @@ struct LoadedModel::Parts {
   DataFacts data;
 
   void build(const Options& options);
-  void read(Fs& fs, const std::string& checkpoint);
+  void read(Fs& fs, const std::string& checkpoint, const OpenRows& open_rows);
+  void read_rows(CheckpointReader&& reader, const CheckpointNames& names, const OpenRows& open_rows);
   void compare_run(const Manifest& manifest, std::vector<std::string>& problems);
 };
 
@@ -38,7 +41,7 @@ void LoadedModel::Parts::build(const Options& options) {
   if (options.mode == GraphMode::evaluate) model = build_model(store, job, data, GraphMode::evaluate, layers);
 }
 
-void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint) {
+void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint, const OpenRows& open_rows) {
   FoundCheckpoint found = find_checkpoint(fs, checkpoint.empty() ? job.checkpoint_dir() : checkpoint);
   warnings = std::move(found.warnings);
   CheckpointReader reader = CheckpointReader::open(fs, std::move(found));
@@ -57,8 +60,22 @@ void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint) {
     if (const auto first = find_not_finite(v.dtype(), bytes))
       not_finite.push_back({v.name(), "", count_not_finite(v.dtype(), bytes), first->element, first->what});
   });
+  read_rows(std::move(reader), names, open_rows);
   if (!not_finite.empty())
     warnings.push_back(fmt::format("checkpoint {} is not finite: {}", path, not_finite_text(not_finite)));
+}
+
+void LoadedModel::Parts::read_rows(CheckpointReader&& reader, const CheckpointNames& names,
+                                   const OpenRows& open_rows) {
+  const auto uses = table_uses(model.graph);
+  if (uses.empty()) return;
+  if (!open_rows) {
+    fail(ErrorKind::argument,
+         "checkpoint {}: the model has the table \"{}\", and nothing here reads its rows", path,
+         uses.front().table->name());
+  }
+  rows = open_rows(std::move(reader), names, seed());
+  session->set_rows(*rows);
 }
 
 // With the run that made the checkpoint. Of the data, what a model means by ids; others may be evaluated.
@@ -78,8 +95,7 @@ LoadedModel LoadedModel::open(JobConfig job, const std::string& checkpoint, cons
   auto parts = std::make_unique<Parts>();
   parts->job = std::move(job);
   parts->build(options);
-  PosixFs real;
-  parts->read(options.fs != nullptr ? *options.fs : real, checkpoint);
+  parts->read(options.fs != nullptr ? *options.fs : parts->real, checkpoint, options.rows);
   return LoadedModel(std::move(parts));
 }
 
@@ -100,13 +116,14 @@ const JobConfig& LoadedModel::job() const { return parts_->job; }
 const Model& LoadedModel::model() const { return parts_->model; }
 const VariableStore& LoadedModel::store() const { return parts_->store; }
 Session& LoadedModel::session() { return *parts_->session; }
+RowReader& LoadedModel::rows() const { return parts_->session->rows(); }
 const std::string& LoadedModel::path() const { return parts_->path; }
 std::int64_t LoadedModel::step() const { return parts_->step; }
 const std::vector<std::string>& LoadedModel::warnings() const { return parts_->warnings; }
 
 void LoadedModel::bind(Executor& executor) const {
   for (const Variable* v : parts_->model.graph.variables()) {
-    if (!v->is_local()) executor.bind(*v, parts_->session->value(*v));
+    if (!v->is_local() && !v->spec().is_table()) executor.bind(*v, parts_->session->value(*v));
   }
 }
 

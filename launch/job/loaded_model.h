@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +16,9 @@
 
 namespace varscope {
 
+class CheckpointNames;
+class CheckpointReader;
+
 // A job's model in this process: its graph, and the values of its variables, out of a checkpoint or initial
 // ones. What `varscope eval` and `gradcheck` run, and what a program of one's own answers with:
 //
@@ -25,16 +29,21 @@ namespace varscope {
 // Owns the variables, the graph, and one Session with the values, which are in memory once; what it hands out
 // by reference lives as long as it does, also when it is moved. session() is for one thread at a time.
 // Executors of several threads may be bound to the same values and run side by side, as long as nobody writes
-// any.
+// any. Rows of tables are for one thread at a time.
 class LoadedModel {
  public:
+  // The rows of a checkpoint's tables, read when they are asked for: of a row that it does not have, the first
+  // values, those of a run with this seed. Takes the reader.
+  using OpenRows = std::function<std::unique_ptr<RowReader>(
+      CheckpointReader&& reader, const CheckpointNames& names, std::uint64_t seed)>;
   struct Options {
     // Which graph. That of training is made in any case, since it makes the variables.
     GraphMode mode = GraphMode::evaluate;
     // The shapes and classes of the samples. Unset: those of data.train, which is read or drawn for that.
     std::optional<DataFacts> data = {};
     const LayerRegistry* layers = nullptr;  // null: the built-in ones
-    Fs* fs = nullptr;                       // null: the real one; not needed after open()
+    Fs* fs = nullptr;    // null: the real one; not needed after open(), but for rows of tables
+    OpenRows rows = {};  // of a model with tables; empty: there is none
   };
 
   // The values of a checkpoint: `checkpoint` is one, or a directory of them, whose newest whole one is taken;
@@ -59,6 +68,8 @@ class LoadedModel {
   const VariableStore& store() const;
   // Runs the graph with the values. Writing to its memory (Session::value) changes what bound executors read.
   Session& session();
+  // Where the rows of its tables come from: the checkpoint, or the session's memory.
+  RowReader& rows() const;
   // Lets an executor of model().graph read the values.
   void bind(Executor& executor) const;
 

@@ -12,7 +12,7 @@ namespace {
 
 board::Shape shape_of(const Shape& shape) {
   board::Shape out;
-  for (const std::int64_t d : shape.dims()) out.add_dim()->set_size(d == Shape::kUnknown ? -1 : d);
+  for (const std::int64_t d : shape.dims()) out.add_dim()->set_size(d < 0 ? -1 : d);
   return out;
 }
 
@@ -28,7 +28,9 @@ std::string device_of(const Graph::Node& node, int n_servers) {
   if (node.kind != Graph::Kind::variable || node.variable->is_local()) return "/job:worker";
   const VariableSpec& spec = node.variable->spec();
   std::set<ServerId> owners;
-  const auto n_slices = static_cast<std::int64_t>(slice_variable(spec.shape, spec.dtype).size());
+  const std::int64_t n_slices =
+      spec.is_table() ? spec.table->parts
+                      : static_cast<std::int64_t>(slice_variable(spec.shape, spec.dtype).size());
   for (std::int64_t slice = 0; slice < n_slices && std::ssize(owners) < n_servers; ++slice)
     owners.insert(spec.owner(slice, n_servers));
   std::string tasks;

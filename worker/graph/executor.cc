@@ -217,7 +217,8 @@ std::int64_t Executor::n_bytes(std::int64_t max_batch) const {
 
 void Executor::bind(const Variable& variable, const TensorView& value, const TensorView& gradient) {
   const auto id = graph_->find(variable);
-  if (!id) return;  // a variable of the store that this graph does not use
+  // A variable of the store that this graph does not use, or see bind_rows.
+  if (!id || variable.spec().is_table()) return;
   const Graph::Node& node = graph_->node(*id);
   const auto check = [&](const TensorView& view, const char* what) {
     if (view.dtype() == node.type.dtype && view.shape() == node.type.shape) return;
@@ -234,6 +235,30 @@ void Executor::bind(const Variable& variable, const TensorView& value, const Ten
   }
   check(gradient, "gradient");
   slot(*id).gradient = gradient;
+}
+
+void Executor::bind_rows(const Variable& table, const TensorView& rows, const TensorView& gradients) {
+  const auto id = graph_->find(table);
+  if (!id) return;
+  const Graph::Node& node = graph_->node(*id);
+  if (!table.spec().is_table())
+    fail(ErrorKind::argument, "variable \"{}\" is no table: it has a value, not rows", table.name());
+  const auto check = [&](const TensorView& view, const char* what) {
+    if (view.dtype() == node.type.dtype && view.shape().rank() == 2 && view.shape()[1] == node.type.shape[1])
+      return;
+    fail(ErrorKind::argument, "table \"{}\" is {}; its {} were bound to {} {}", table.name(), node.type.str(),
+         what, to_string(view.dtype()), view.shape().str());
+  };
+  check(rows, "rows");
+  slot(*id).value = rows;
+  slot(*id).ready = true;
+  if (options_.forward_only || !is_pushed(node)) return;
+  check(gradients, "gradients");
+  if (gradients.empty() || gradients.shape() != rows.shape()) {
+    fail(ErrorKind::argument, "table \"{}\" is trainable; its rows are {}, bind memory for their gradients",
+         table.name(), rows.shape().str());
+  }
+  slot(*id).gradient = gradients;
 }
 
 void Executor::bind_state(const Variable& variable, const TensorView& value, const TensorView& next) {
@@ -265,7 +290,9 @@ void Executor::set_batch(std::int64_t n) {
   for (NodeId id : slots_.ids()) {
     Slot& s = slot(id);
     const Graph::Node& node = graph_->node(id);
-    if (node.kind == Graph::Kind::variable && node.type.shape.fully_known()) continue;
+    if (node.kind == Graph::Kind::variable &&
+        (node.type.shape.fully_known() || node.variable->spec().is_table()))
+      continue;
     if (node.kind == Graph::Kind::placeholder && !node.type.shape.fully_known()) s.ready = false;
     const Shape shape = extents_of(node.type.shape, n);
     s.value = TensorView(node.type.dtype, shape, s.value.bytes());

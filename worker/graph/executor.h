@@ -44,8 +44,13 @@ class Executor {
   Executor(const Executor&) = delete;
 
   // Where a variable's value is read and its gradient written; both may be bound anew between runs.
-  // `gradient` is empty() for variables that are not pushed, and in forward_only executors.
+  // `gradient` is empty() for variables that are not pushed, and in forward_only executors. Of a table there
+  // is nothing to bind but rows: it is passed over.
   void bind(const Variable& variable, const TensorView& value, const TensorView& gradient = {});
+  // The rows of a table that the coming runs look up, by position, as [n, units]; and where their gradients
+  // are written, of the same shape: zeros but for the rows that occur. `gradients` may be empty() as for bind().
+  // Allocates nothing. Throws Error(argument).
+  void bind_rows(const Variable& table, const TensorView& rows, const TensorView& gradients = {});
   // A local variable that carries state from run to run, of shape [?, ...]: where its value is read and where
   // ops write the next one. Both have at least max_batch rows, of which a run uses as many as it has.
   void bind_state(const Variable& variable, const TensorView& value, const TensorView& next);
@@ -90,6 +95,8 @@ class Executor {
   // Of one of ExecutorOptions::gradients_of, after the last backward step; empty() where the target does not
   // depend on it.
   const TensorView& gradient(NodeId placeholder) const { return slot(placeholder).gradient; }
+  // Whether the target, or what is computed besides it, depends on this node.
+  bool needs(NodeId node) const { return slot(node).needed; }
   // The value of a node that this executor computes, or that was fed or bound.
   const TensorView& value(NodeId node) const;
 

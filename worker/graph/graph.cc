@@ -61,11 +61,17 @@ std::int64_t Op::flops(std::span<const TensorType* const> inputs, std::int64_t b
 
 namespace {
 
-// Every op but those on bags has as many rows as the batch.
-void check_batched(const InferContext& context) {
-  for (std::size_t i = 0; i < context.n_inputs(); ++i) {
+// Every op but those on bags and tables has as many rows as the batch.
+void check_batched(const InferContext& context, const Op& op) {
+  for (std::size_t i = op.reads_tables() ? 1 : 0; i < context.n_inputs(); ++i) {
     const Shape& shape = context.shape(i);
     if (!shape.has(Shape::kRagged) && !shape.has(Shape::kBounds)) continue;
+    if (shape.rank() == 2) {
+      context.fail(
+          fmt::format("\"{}\" has shape {}: it is a table, of which a run has the rows that it looks "
+                      "up, and this op takes no tables; embedding does",
+                      context.name(i), shape.str()));
+    }
     context.fail(
         fmt::format("\"{}\" has shape {}: it is part of a bag, which holds any number of ids for each "
                     "row, and this op does not read bags; embedding_bag does",
@@ -97,7 +103,8 @@ NodeId Graph::variable(const Variable& variable) {
   node.kind = Kind::variable;
   node.name = unique_name(variable.name());
   node.made_at = variable.made_at();
-  node.type = {variable.dtype(), variable.shape()};
+  node.type = {variable.dtype(),
+               variable.spec().is_table() ? variable.shape().with_dim(0, Shape::kRagged) : variable.shape()};
   node.variable = &variable;
   const NodeId id = append(std::move(node));
   by_variable_[&variable] = id;
@@ -108,6 +115,52 @@ void Graph::set_node(const Variable& variable, NodeId computed) {
   node(computed);  // checks the id
   if (by_variable_.try_emplace(&variable, computed).second) return;
   fail(ErrorKind::argument, "variable \"{}\" has a node already", variable.name());
+}
+
+const Graph::Node& Graph::fed(NodeId id, const NodeOptions& options, std::string_view what) const {
+  const Node& found = node(id);
+  if (found.kind == Kind::placeholder) return found;
+  fail(ErrorKind::argument,
+       "lookup \"{}\": its {}, \"{}\", are computed by {}; rows are asked for before a batch is run, so they "
+       "must be an input of the model itself",
+       options.name, what, found.name, found.kind == Kind::op ? found.op->type() : "a variable");
+}
+
+const TableLookup& Graph::look_up(TableLookup lookup, const NodeOptions& options) {
+  if (lookup.table == nullptr || !lookup.table->spec().is_table()) {
+    fail(ErrorKind::argument, "lookup \"{}\": variable \"{}\" is no table", options.name,
+         lookup.table == nullptr ? "" : lookup.table->name());
+  }
+  const Node& ids = fed(lookup.ids, options, "ids");
+  const bool is_ragged = ids.type.shape.has(Shape::kRagged);
+  if (ids.type.dtype != DType::int32 && ids.type.dtype != DType::int64) {
+    fail(ErrorKind::argument, "lookup \"{}\": a table is asked by ids, int32 or int64; \"{}\" is {}",
+         options.name, ids.name, ids.type.str());
+  }
+  if (is_ragged != lookup.ids_offsets.has_value() || (is_ragged && !lookup.in_bags)) {
+    fail(ErrorKind::argument, "lookup \"{}\": ids of shape {} are {}", options.name, ids.type.shape.str(),
+         is_ragged ? "of bags: they need offsets, and a combiner" : "no bags that have offsets");
+  }
+  if (lookup.in_bags && !is_ragged && ids.type.shape.rank() != 2) {
+    fail(ErrorKind::argument,
+         "lookup \"{}\": bags are ids of shape [?, ids of each] or [ragged]; \"{}\" has {}", options.name,
+         ids.name, ids.type.shape.str());
+  }
+  if (lookup.ids_offsets) fed(*lookup.ids_offsets, options, "offsets");
+  if (lookup.ids_weights) fed(*lookup.ids_weights, options, "weights");
+  const std::string prefix = options.name.empty() ? lookup.table->name() : options.name;
+  const auto add_placeholder = [&](const char* what, DType dtype, const Shape& shape) {
+    return placeholder(unique_name(fmt::format("{}/{}", prefix, what)), dtype, shape);
+  };
+  const Shape each = lookup.in_bags ? Shape{Shape::kRagged} : ids.type.shape;
+  lookup.positions = add_placeholder("positions", DType::int32, each);
+  if (lookup.in_bags) lookup.offsets = add_placeholder("offsets", DType::int64, {Shape::kBounds});
+  if (lookup.ids_weights)
+    lookup.weights = add_placeholder("weights", node(*lookup.ids_weights).type.dtype, each);
+  lookup.made_at = options.made_at;
+  variable(*lookup.table);
+  lookups_.push_back(std::move(lookup));
+  return lookups_.back();
 }
 
 NodeId Graph::add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, const NodeOptions& options) {
@@ -125,7 +178,7 @@ NodeId Graph::add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, cons
     seen.push_back({&input.type, input.name});
   }
   const InferContext context(node.name, op->type(), node.made_at, seen);
-  if (!op->reads_bags()) check_batched(context);
+  if (!op->reads_bags()) check_batched(context, *op);
   node.type = op->infer(context);
   node.op = std::move(op);
   node.inputs = std::move(inputs);

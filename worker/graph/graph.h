@@ -22,6 +22,28 @@ struct NodeOptions {
   std::string made_at;
 };
 
+// A place of a graph where rows of a sparse table are looked up. The ids are the samples'; for each batch, who
+// runs the graph makes positions of them, in an arena that holds the rows of those ids
+// (worker/tables/row_ids.h), and feeds these: ops know rows by position alone, and ids of any 64 bits become
+// int32.
+struct TableLookup {
+  const Variable* table = nullptr;
+  // Placeholders that the batch feeds: int32 or int64 [?, ...]; of bags [ragged], with their offsets and, where
+  // there are, weights.
+  NodeId ids;
+  std::optional<NodeId> ids_offsets = {}, ids_weights = {};
+  std::optional<std::uint64_t> padding = {};  // the id that stands for nothing
+  // False: a position for each id, the padding's that of a row of zeros behind the arena's. True: bags of
+  // positions, without padding and without ids of weight 0; a row of ids without offsets is a bag.
+  bool in_bags = false;
+  bool positive_weights = false;  // weights below 0 are an error: mean, sqrtn
+  std::string made_at = {};       // in YAML
+  // Placeholders that Graph::look_up() has made: int32, as the ids; in bags [ragged], int64 [?+1], and weights
+  // of the table's dtype.
+  NodeId positions = {};
+  std::optional<NodeId> offsets = {}, weights = {};
+};
+
 // A dataflow graph: placeholders, variables and ops, in the order in which they were added, which is a
 // topological order. A value (it moves, ops are not copied); immutable while executors use it. Variables are
 // borrowed: the VariableStore outlives the graph. Not thread-safe while nodes are added.
@@ -41,13 +63,19 @@ class Graph {
   // Fed at run time. Unknown extents take the batch of the run, bounds the batch + 1, and ragged ones what is
   // fed. Throws Error(argument) if the name is taken.
   NodeId placeholder(std::string name, DType dtype, Shape shape);
-  // The node of a variable; one variable has one node however often it is asked for. One that is made of
+  // The node of a variable; one variable has one node however often it is asked for. That of a table is of
+  // shape [ragged, units]: each run has rows of its own. One that is made of
   // others (a partitioned one, a sum, a product) is computed: ops::variable (worker/ops/ops.h) adds its ops.
   // Throws Error(argument) for such a variable that has no node yet.
   NodeId variable(const Variable& variable);
   // From now on `computed` is the node of a variable that is made of others. Throws Error(argument) if it has
   // one already.
   void set_node(const Variable& variable, NodeId computed);
+  // The table's node, and placeholders for where the rows of `lookup` are; the result is good for as long as
+  // the graph. Throws Error(argument) for a variable that is no table, and for ids, offsets and weights that
+  // are no placeholders of the shapes and dtypes that TableLookup says.
+  const TableLookup& look_up(TableLookup lookup, const NodeOptions& options = {});
+  const std::deque<TableLookup>& lookups() const { return lookups_; }
   // Infers the type at once. Throws Error(argument) for an input that is not in the graph, and what Op::infer
   // throws for shapes and dtypes that do not fit.
   NodeId add(std::unique_ptr<const Op> op, std::vector<NodeId> inputs, const NodeOptions& options = {});
@@ -66,10 +94,12 @@ class Graph {
 
  private:
   NodeId append(Node node);
+  const Node& fed(NodeId id, const NodeOptions& options, std::string_view what) const;
 
   IdVector<NodeId, Node, std::deque<Node>> nodes_;  // references stay valid while others are added
   std::map<std::string, NodeId, std::less<>> by_name_;
   std::map<const Variable*, NodeId> by_variable_;
+  std::deque<TableLookup> lookups_;
   mutable std::map<std::string, int> next_;  // by wanted name: the number that may be free
 };
 

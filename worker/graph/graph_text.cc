@@ -66,18 +66,29 @@ std::string row(const std::string& name, const std::string& what, const std::str
   return text + "\n";
 }
 
+// What a node is made of: its inputs, and of where the rows of a table are, what they are looked up by.
+std::vector<NodeId> made_of(const Graph& graph, NodeId id) {
+  for (const TableLookup& l : graph.lookups()) {
+    if (id == l.positions) return {l.ids};
+    if (id == l.offsets) return {l.ids_offsets.value_or(l.ids)};
+    if (id == l.weights) return {*l.ids_weights};
+  }
+  return graph.node(id).inputs;
+}
+
 std::string what_of(const Graph::Node& node) {
   if (node.kind == Graph::Kind::placeholder) return "placeholder";
   if (node.kind == Graph::Kind::op) return node.op->type();
   if (node.variable->is_local()) return "local variable";
+  if (node.variable->spec().is_table()) return node.variable->trainable() ? "table" : "constant table";
   return node.variable->trainable()           ? "variable"
          : node.variable->spec().is_average() ? "moving average"
                                               : "constant variable";
 }
 
-std::string inputs_of(const Graph& graph, const Graph::Node& node) {
+std::string inputs_of(const Graph& graph, NodeId id) {
   std::string names;
-  for (const NodeId input : node.inputs) names += (names.empty() ? "" : ", ") + graph.node(input).name;
+  for (const NodeId input : made_of(graph, id)) names += (names.empty() ? "" : ", ") + graph.node(input).name;
   return names;
 }
 
@@ -93,9 +104,9 @@ class TreePrinter {
       const Graph::Node& node = graph_.node(id);
       open(node.name);
       const bool trained = node.kind == Graph::Kind::variable && node.variable->trainable();
-      out_ += row(indent(open_.size()) + last_name(node.name), what_of(node), node.type.shape.str(),
-                  trained ? node.variable->shape().n_elements() : 0, graph_.flops(id, 1),
-                  inputs_of(graph_, node));
+      out_ +=
+          row(indent(open_.size()) + last_name(node.name), what_of(node), node.type.shape.str(),
+              trained ? node.variable->shape().n_elements() : 0, graph_.flops(id, 1), inputs_of(graph_, id));
     }
     return std::move(out_);
   }
@@ -182,7 +193,7 @@ std::string graph_dot(const Graph& graph, const std::string& title) {
       escaped(title));
   print_dot(graph, tree_of(graph), "", 1, out);
   for (std::size_t i = 0; i < graph.size(); ++i) {
-    for (const NodeId input : graph.node(NodeId(static_cast<int>(i))).inputs)
+    for (const NodeId input : made_of(graph, NodeId(static_cast<int>(i))))
       out += fmt::format("  n{} -> n{} [label=\"{}\"];\n", input.value, i,
                          escaped(graph.node(input).type.shape.str()));
   }

@@ -119,6 +119,8 @@ class Op {
   virtual bool differentiable(std::size_t input) const;
   // True for ops on bags, whose inputs may have ragged extents and bounds. The output never has.
   virtual bool reads_bags() const { return false; }
+  // True for ops whose input 0 may be a table, of which each run has rows of its own: [ragged, units].
+  virtual bool reads_tables() const { return reads_bags(); }
   // True if the output is input 0 under another shape: the executor then shares the memory and does not call
   // forward.
   virtual bool is_reshape() const { return false; }

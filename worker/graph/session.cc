@@ -7,12 +7,6 @@
 namespace varscope {
 namespace {
 
-void run_forward(Executor& executor, std::int64_t batch, const Feeds& feeds) {
-  executor.set_batch(batch);
-  for (const auto& [placeholder, value] : feeds) executor.feed(placeholder, value);
-  for (const auto& step : executor.forward_steps()) executor.forward(step);
-}
-
 Tensor copy_of(const TensorView& view) {
   Tensor t(view.dtype(), view.shape());
   if (t.n_bytes() > 0) std::memcpy(t.view().bytes(), view.bytes(), t.n_bytes());
@@ -26,8 +20,12 @@ Session::Session(const Graph& graph, std::uint64_t seed)
               [seed](const Variable& v, const TensorView& out) { v.spec().fill(out, seed, 0); }) {}
 
 Session::Session(const Graph& graph, std::uint64_t seed, const FirstValues& first)
-    : graph_(&graph), seed_(seed) {
+    : graph_(&graph),
+      seed_(seed),
+      tables_(std::make_unique<TableFeeds>(graph)),
+      memory_(std::make_unique<MemoryRows>(seed)) {
   for (const Variable* v : graph.variables()) {
+    if (v->spec().is_table()) continue;
     if (v->is_local() && !v->shape().fully_known()) continue;  // see prepare_states
     Tensor value(v->dtype(), v->shape());
     if (v->is_local()) {
@@ -37,6 +35,13 @@ Session::Session(const Graph& graph, std::uint64_t seed, const FirstValues& firs
     }
     values_.emplace(v, std::move(value));
   }
+}
+
+void Session::run_forward(Executor& executor, std::int64_t batch, const Feeds& feeds) {
+  executor.set_batch(batch);
+  for (const auto& [placeholder, value] : feeds) executor.feed(placeholder, value);
+  tables_->read(executor, &rows());
+  for (const auto& step : executor.forward_steps()) executor.forward(step);
 }
 
 void Session::prepare_states(Executor& executor, std::int64_t batch) {
@@ -120,11 +125,17 @@ std::map<std::string, Tensor, std::less<>> Session::gradients(NodeId loss, const
   for (const auto& [variable, gradient] : it->second.gradients) {
     if (variable->trainable()) result.emplace(variable->name(), gradient.clone());
   }
+  for (const Variable* table : tables_->tables()) {
+    if (table->trainable()) result.emplace(table->name(), copy_of(tables_->gradients(*table)));
+  }
   return result;
 }
 
 const TensorView& Session::value(const Variable& variable) const {
   const auto it = values_.find(&variable);
+  if (variable.spec().is_table())
+    fail(ErrorKind::argument, "variable \"{}\" is a table: it has rows, see Session::memory()",
+         variable.name());
   if (it == values_.end())
     fail(ErrorKind::argument, "variable \"{}\" is not in the session's graph", variable.name());
   return it->second.view();

@@ -11,6 +11,8 @@
 
 #include "worker/graph/executor.h"
 #include "worker/graph/local_states.h"
+#include "worker/graph/table_feeds.h"
+#include "worker/tables/memory_rows.h"
 
 namespace varscope {
 
@@ -22,7 +24,8 @@ using Feeds = std::vector<std::pair<NodeId, TensorView>>;
 //   Session session(graph, seed);
 //   std::vector<Tensor> out = session.run({logits}, {{x, images.view()}});
 //
-// Owns the values of the graph's variables, initialised as the servers would: by global element index.
+// Owns the values of the graph's variables, initialised as the servers would: by global element index. Rows of
+// tables are in memory(), first values where none has been written to, unless set_rows() says who has them.
 // Borrows the graph and the variables, which must outlive it. Throws Error(argument) that names the node. Not
 // thread-safe.
 class Session {
@@ -39,7 +42,7 @@ class Session {
   // agree on it (bounds are one more); 1 when no placeholder with an unknown extent is fed.
   std::vector<Tensor> run(const std::vector<NodeId>& fetches, const Feeds& feeds);
   // d loss / d variable for every trainable variable of the graph, by name; zero where the loss does not
-  // depend on it.
+  // depend on it. Of a table: of the rows of ids(), [n, units].
   std::map<std::string, Tensor, std::less<>> gradients(NodeId loss, const Feeds& feeds);
 
   // Local variables carry their state from one run() to the next; this sets them to their first values again,
@@ -51,9 +54,19 @@ class Session {
   const TensorView& value(const Variable& variable) const;
   void assign(const Variable& variable, const TensorView& value);
 
+  // From now on rows of tables come from there; borrowed.
+  void set_rows(RowReader& rows) { rows_ = &rows; }
+  // Where they come from.
+  RowReader& rows() { return rows_ != nullptr ? *rows_ : *memory_; }
+  // The session's own rows: MemoryRows::row() gives one to write to.
+  MemoryRows& memory() { return *memory_; }
+  // The rows of a table that the last run() or gradients() has read, ascending by mix_row_id().
+  std::span<const std::uint64_t> ids(const Variable& table) const { return tables_->ids(table); }
+
  private:
   std::int64_t batch_of(const Feeds& feeds) const;
   void prepare_states(Executor& executor, std::int64_t batch);
+  void run_forward(Executor& executor, std::int64_t batch, const Feeds& feeds);
   Executor& prepare(const std::vector<NodeId>& fetches, const Feeds& feeds);
 
   const Graph* graph_;
@@ -62,6 +75,9 @@ class Session {
   std::optional<LocalStates> states_;
   std::int64_t state_rows_ = 0;
   std::map<const Variable*, Tensor> values_;
+  std::unique_ptr<TableFeeds> tables_;
+  std::unique_ptr<MemoryRows> memory_;
+  RowReader* rows_ = nullptr;  // null: memory_
   struct Plan {
     std::int64_t max_batch;
     Executor executor;

@@ -2,6 +2,7 @@
 
 #include "worker/layers/built_in.h"
 #include "worker/layers/layer_variables.h"
+#include "worker/layers/table_keys.h"
 #include "worker/ops/feature_ops.h"
 #include "worker/ops/ops.h"
 
@@ -73,17 +74,17 @@ LayerInfo build_cross(const LayerContext& context) {
 
 struct FactorizationKeys {
   VariableKeys variables;
-  std::int64_t factors = 0, vocabulary = 0;
+  std::int64_t factors = 0;
+  IdKeys ids;
   void describe(Keys& keys) {
     variables.describe(keys);
     keys.key("factors", factors,
              "numbers of each feature, for an input [width] or a bag: <scope>/factors [width or vocabulary, "
              "factors]; 0 where the inputs are embedded fields",
              {.min = 0, .max = 1 << 16});
-    keys.key("vocabulary", vocabulary,
-             "of bags, which are inputs: [ids, offsets] or [ids, offsets, weights]: number of ids, 0 .. "
-             "vocabulary - 1",
-             {.min = 0, .max = 1 << 30});
+    ids.describe(keys,
+                 "of bags, which are inputs: [ids, offsets] or [ids, offsets, weights]: number of ids, 0 .. "
+                 "vocabulary - 1");
   }
 };
 
@@ -112,8 +113,8 @@ NodeId joined_fields(const LayerContext& context) {
 }
 
 LayerInfo build_field_pairs(const LayerContext& context) {
-  for (const char* key : {"factors", "vocabulary", "scope", "reuse", "trainable", "initializer",
-                          "regularizer", "constraint", "partitioner"}) {
+  for (const char* key : {"factors", "vocabulary", "table", "padding", "scope", "reuse", "trainable",
+                          "initializer", "regularizer", "constraint", "partitioner"}) {
     if (context.node.find(key) == nullptr) continue;
     context.fail_key(key, "over embedded fields a factorization_machine has no variables; remove this key");
   }
@@ -133,33 +134,62 @@ void require_factors(const LayerContext& context, const FactorizationKeys& keys,
                                of));
 }
 
+// The rows of a table are asked for by bags, or by ids [?, n].
+LayerInfo build_table_pairs(const LayerContext& context, const FactorizationKeys& keys) {
+  const bool ragged = context.shape().has(Shape::kRagged);
+  if (!ragged && (context.inputs.size() != 1 || context.shape().rank() != 2)) {
+    context.fail_key("inputs",
+                     fmt::format("a factorization_machine of a table takes a bag, [ids, offsets] or [ids, "
+                                 "offsets, weights], or ids [?, n]; got {} of shape {}",
+                                 context.inputs.size() == 1 ? "an input" : "several inputs, the first",
+                                 context.shape().str()));
+  }
+  LayerVariables variables(context, keys.variables, "factorization_machine");
+  const TableLookup& lookup =
+      look_up_rows(context, variables, keys.ids, "factors", keys.factors, {.in_bags = true});
+  LayerInfo info;
+  info.scope = variables.scope();
+  info.output =
+      ops::factorization_machine_bag(context.graph, context.graph.variable(*lookup.table), lookup.positions,
+                                     *lookup.offsets, lookup.weights, context.op("factorization_machine"));
+  info.text = fmt::format("{}: factorization_machine of bags, {} factors of {}, {}", info.scope, keys.factors,
+                          table_text(keys.ids), variables.text());
+  return info;
+}
+
 // An id of a bag is a feature, its weight the feature's value.
 LayerInfo build_bag_pairs(const LayerContext& context, const FactorizationKeys& keys) {
   const std::vector<NodeId>& in = context.inputs;
-  if (in.size() != 2 && in.size() != 3) {
+  const bool ragged = context.shape().has(Shape::kRagged);
+  if (ragged && in.size() != 2 && in.size() != 3) {
     context.fail_key(
         "inputs", fmt::format("a bag is [ids, offsets] or [ids, offsets, weights]; got {} input{}", in.size(),
                               in.size() == 1 ? "" : "s"));
   }
   require_factors(context, keys, "bags");
-  if (keys.vocabulary < 1)
-    context.fail_key("vocabulary", "missing; over bags the layer needs this key (an integer: number of ids)");
+  if (keys.ids.table) return build_table_pairs(context, keys);
+  if (keys.ids.vocabulary < 1) {
+    context.fail_key("vocabulary",
+                     "missing; over bags the layer needs this key (an integer: number of ids), or table");
+  }
   LayerVariables variables(context, keys.variables, "factorization_machine");
-  const NodeId factors = variables.weights("factors", {keys.vocabulary, keys.factors}, keys.vocabulary);
+  const NodeId factors =
+      variables.weights("factors", {keys.ids.vocabulary, keys.factors}, keys.ids.vocabulary);
   const std::optional<NodeId> weights = in.size() == 3 ? std::optional(in[2]) : std::nullopt;
   LayerInfo info;
   info.scope = variables.scope();
   info.output = ops::factorization_machine_bag(context.graph, factors, in[0], in[1], weights,
                                                context.op("factorization_machine"));
   info.text = fmt::format("{}: factorization_machine of bags of {} ids, {} factors, {}", info.scope,
-                          keys.vocabulary, keys.factors, variables.text());
+                          keys.ids.vocabulary, keys.factors, variables.text());
   return info;
 }
 
 LayerInfo build_factorization_machine(const LayerContext& context) {
   const auto keys = read_keys<FactorizationKeys>(context);
   const Shape& shape = context.shape();
-  if (shape.has(Shape::kRagged)) return build_bag_pairs(context, keys);
+  keys.ids.check(context);
+  if (keys.ids.table || shape.has(Shape::kRagged)) return build_bag_pairs(context, keys);
   if (context.inputs.size() > 1 || shape.rank() == 3) return build_field_pairs(context);
   if (shape.rank() != 2) {
     context.fail_key("type",
@@ -167,7 +197,7 @@ LayerInfo build_factorization_machine(const LayerContext& context) {
                                  "fields, units], got shape {}",
                                  shape.str()));
   }
-  if (keys.vocabulary > 0) {
+  if (keys.ids.vocabulary > 0) {
     context.fail_key("vocabulary",
                      fmt::format("is for bags: inputs: [ids, offsets] or [ids, offsets, weights]. The "
                                  "input here has shape {}",

@@ -73,6 +73,20 @@ NodeId LayerVariables::table(std::string_view name, std::int64_t rows, std::int6
   return add_weights(name, {rows, width}, {width, width}, width, std::move(o));
 }
 
+const Variable& LayerVariables::sparse_table(std::string_view name, const TableSpec& spec,
+                                             std::int64_t width) {
+  VariableOptions o = options();
+  o.rows_are_units = true;
+  o.table = spec;
+  const NodeId node = add_weights(name, {0, width}, {width, width}, width, std::move(o));
+  const Graph::Node& made = context_.graph.node(node);
+  if (made.kind == Graph::Kind::variable) return *made.variable;
+  context_.fail_key("table",
+                    fmt::format("table \"{}/{}\" is made of other variables by a custom getter; a table "
+                                "is looked up by itself",
+                                scope(), name));
+}
+
 NodeId LayerVariables::add_weights(std::string_view name, const Shape& shape, const Shape& fans,
                                    std::int64_t fan_in, VariableOptions o) {
   const std::string_view file = context_.file;

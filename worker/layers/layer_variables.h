@@ -32,6 +32,8 @@ class LayerVariables {
   NodeId weights(std::string_view name, const Shape& shape, std::int64_t fan_in);
   // The same of a table whose rows are units of their own (VariableOptions::rows_are_units): an embedding.
   NodeId table(std::string_view name, std::int64_t rows, std::int64_t width);
+  // The same without a number of rows: a sparse table, which Graph::look_up() reads.
+  const Variable& sparse_table(std::string_view name, const TableSpec& spec, std::int64_t width);
   // Biases and the like: first values as given, unless `initializer` is set.
   NodeId other(std::string_view name, const Shape& shape, const Initializer& first,
                const ConfigNode* initializer = nullptr, std::string_view key = "", std::int64_t fan_in = 1);

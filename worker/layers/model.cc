@@ -43,6 +43,24 @@ void check_ids(const Model& model, const std::vector<InputSpec>& inputs) {
   }
 }
 
+// Ids of one type are other rows than those of another one.
+void check_lookups(const Model& model, const std::vector<InputSpec>& inputs) {
+  for (const TableLookup& lookup : model.graph.lookups()) {
+    const auto input = std::ranges::find(model.inputs, lookup.ids);
+    if (input == model.inputs.end()) continue;
+    const InputSpec& spec = inputs[static_cast<std::size_t>(input - model.inputs.begin())];
+    const IdType has = spec.features == Features::row_ids ? spec.id_type : IdType::int64;
+    const IdType wanted = lookup.table->spec().table->ids;
+    if (has == wanted) continue;
+    fail(
+        ErrorKind::config,
+        "{}: table \"{}\" is asked by {} ids, but the input \"{}\" has {}: give both one type (table: {{ids: "
+        "...}})",
+        lookup.made_at, lookup.table->name(), to_string(wanted), spec.name,
+        spec.features == Features::row_ids ? to_string(has) : "int32, which are int64 rows");
+  }
+}
+
 }  // namespace
 
 std::vector<InputSpec> DataFacts::inputs() const {
@@ -139,6 +157,7 @@ Model build_model(VariableStore& store, const JobConfig& config, const DataFacts
   model.output = tree.build(named);
   model.layers = tree.take_layers();
   check_ids(model, inputs);
+  check_lookups(model, inputs);
   add_output(model, store, config, data);
   return model;
 }

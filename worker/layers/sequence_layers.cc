@@ -1,5 +1,6 @@
 #include "worker/layers/built_in.h"
 #include "worker/layers/layer_variables.h"
+#include "worker/layers/table_keys.h"
 #include "worker/ops/feature_ops.h"
 #include "worker/ops/sequence_ops.h"
 
@@ -14,30 +15,39 @@ constexpr Choice<OptionalCombiner> kCombiners[] = {{std::nullopt, "none"},
 
 struct EmbeddingKeys {
   VariableKeys variables;
-  std::int64_t vocabulary = 0, units = 0;
+  IdKeys ids;
+  std::int64_t units = 0;
   OptionalCombiner combiner;
   void describe(Keys& keys) {
     variables.describe(keys);
-    keys.required_key("vocabulary", vocabulary, "number of ids: 0 .. vocabulary - 1",
-                      {.min = 1, .max = 1 << 30});
+    ids.describe(keys, "number of ids: 0 .. vocabulary - 1");
     keys.required_key("units", units, "numbers of one id", {.min = 1, .max = 1 << 20});
-    keys.choice("combiner", combiner, kCombiners,
-                "of bags, which are inputs: [ids, offsets] or [ids, offsets, weights]: the rows of a bag are "
-                "added; mean divides by the sum of the weights (or by how many ids there are), sqrtn by the "
-                "root of the sum of their squares. none: a row for each id");
+    keys.choice(
+        "combiner", combiner, kCombiners,
+        "of bags, which are inputs: [ids, offsets] or [ids, offsets, weights]: the rows of a bag are "
+        "added; mean divides by the sum of the weights (or by how many ids there are), sqrtn by the "
+        "root of the sum of their squares. none: a row for each id. Of a table, ids [n] of each sample "
+        "are a bag, too");
   }
 };
 
-// A bag is two or three inputs; anything else has a row for each id.
+// A bag is two or three inputs; anything else has a row for each id, but of a table's ids [?, n] may be bags.
 void check_embedding_inputs(const LayerContext& context, const EmbeddingKeys& keys) {
+  keys.ids.check(context);
+  if (!keys.ids.table && keys.ids.vocabulary == 0) {
+    context.fail_key(
+        "vocabulary",
+        "missing; the layer needs this key (an integer: number of ids), or table, for ids of any "
+        "number");
+  }
   const std::size_t n = context.inputs.size();
   const bool ragged = context.shape().has(Shape::kRagged);
   if (n == 1 && !ragged) {
-    if (!keys.combiner) return;
+    if (!keys.combiner || (keys.ids.table && context.shape().rank() == 2)) return;
     context.fail_key("combiner",
-                     fmt::format("is for bags: inputs: [ids, offsets] or [ids, offsets, weights]. The ids "
+                     fmt::format("is for bags: inputs: [ids, offsets] or [ids, offsets, weights]{}. The ids "
                                  "here have shape {}",
-                                 context.shape().str()));
+                                 keys.ids.table ? ", or ids [?, n]" : "", context.shape().str()));
   }
   if (n != 2 && n != 3) {
     context.fail_key("inputs", fmt::format("embedding takes ids, or a bag: [ids, offsets] or [ids, offsets, "
@@ -47,23 +57,39 @@ void check_embedding_inputs(const LayerContext& context, const EmbeddingKeys& ke
   if (!keys.combiner) context.fail_key("combiner", "missing; a bag of ids needs one: sum, mean or sqrtn");
 }
 
+struct EmbeddingIds {
+  NodeId table, ids;
+  std::optional<NodeId> offsets = {}, weights = {};
+};
+
+EmbeddingIds embedding_ids(const LayerContext& context, LayerVariables& variables,
+                           const EmbeddingKeys& keys) {
+  const std::vector<NodeId>& in = context.inputs;
+  if (!keys.ids.table) {
+    EmbeddingIds found{variables.table("embeddings", keys.ids.vocabulary, keys.units), in[0]};
+    if (in.size() > 1) found.offsets = in[1];
+    if (in.size() > 2) found.weights = in[2];
+    return found;
+  }
+  const bool positive = keys.combiner && *keys.combiner != ops::Combiner::sum;
+  const TableLookup& lookup = look_up_rows(context, variables, keys.ids, "embeddings", keys.units,
+                                           {keys.combiner.has_value(), positive});
+  return {context.graph.variable(*lookup.table), lookup.positions, lookup.offsets, lookup.weights};
+}
+
 LayerInfo build_embedding(const LayerContext& context) {
   const auto keys = read_keys<EmbeddingKeys>(context);
   check_embedding_inputs(context, keys);
   LayerVariables variables(context, keys.variables, "embedding");
-  const NodeId table = variables.table("embeddings", keys.vocabulary, keys.units);
+  const EmbeddingIds in = embedding_ids(context, variables, keys);
   LayerInfo info;
   info.scope = variables.scope();
-  const std::vector<NodeId>& in = context.inputs;
-  if (keys.combiner) {
-    const std::optional<NodeId> weights = in.size() == 3 ? std::optional(in[2]) : std::nullopt;
-    info.output = ops::embedding_bag(context.graph, table, in[0], in[1], weights, *keys.combiner,
-                                     context.op("embedding_bag"));
-  } else {
-    info.output = ops::embedding(context.graph, table, context.input(), context.op("embedding"));
-  }
+  info.output = keys.combiner ? ops::embedding_bag(context.graph, in.table, in.ids, *in.offsets, in.weights,
+                                                   *keys.combiner, context.op("embedding_bag"))
+                              : ops::embedding(context.graph, in.table, in.ids, context.op("embedding"));
   info.text =
-      fmt::format("{}: embedding {} -> {}{}, {}", info.scope, keys.vocabulary, keys.units,
+      fmt::format("{}: embedding {} -> {}{}, {}", info.scope,
+                  keys.ids.table ? table_text(keys.ids) : std::to_string(keys.ids.vocabulary), keys.units,
                   keys.combiner ? fmt::format(", {} of bags", choice_name(kCombiners, keys.combiner)) : "",
                   variables.text());
   return info;

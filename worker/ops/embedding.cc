@@ -13,18 +13,15 @@ using namespace op_support;
 class Embedding final : public Op {
  public:
   const char* type() const override { return "embedding"; }
+  bool reads_tables() const override { return true; }
   TensorType infer(const InferContext& context) const override {
     context.require_inputs(2);
     context.require_floating(0);
-    context.require_rank(0, 2);
+    require_table(context, 0);
     require_ids(context, 1);
-    const Shape& table = context.shape(0);
-    if (!table.fully_known()) {
-      context.fail(fmt::format("needs a table of known shape; \"{}\" has {}", context.name(0), table.str()));
-    }
     const auto ids = context.shape(1).dims();
     std::vector<std::int64_t> dims(ids.begin(), ids.end());
-    dims.push_back(table[1]);
+    dims.push_back(context.shape(0)[1]);
     return {context.dtype(0), Shape(std::move(dims))};
   }
   bool differentiable(std::size_t input) const override { return input == 0; }

@@ -36,12 +36,8 @@ class BagOp final : public Op {
   TensorType infer(const InferContext& context) const override {
     if (context.n_inputs() != 3) context.require_inputs(4);
     context.require_floating(kValues);
-    context.require_rank(kValues, 2);
+    require_table(context, kValues);
     const Shape& values = context.shape(kValues);
-    if (!values.fully_known()) {
-      context.fail(
-          fmt::format("needs a table of known shape; \"{}\" has {}", context.name(kValues), values.str()));
-    }
     context.require_rank(kIds, 1);
     require_ids(context, kIds);
     context.require_rank(kOffsets, 1);

@@ -14,6 +14,14 @@ inline void require_ids(const InferContext& context, std::size_t input) {
                            context.type(input).str()));
 }
 
+// A table of known shape, or one of which each run has rows of its own: [ragged, units].
+inline void require_table(const InferContext& context, std::size_t input) {
+  context.require_rank(input, 2);
+  const Shape& table = context.shape(input);
+  if (table.fully_known() || (table[0] == Shape::kRagged && table[1] > 0)) return;
+  context.fail(fmt::format("needs a table of known shape; \"{}\" has {}", context.name(input), table.str()));
+}
+
 // Calls body(pointer to the ids). REQUIRES require_ids.
 template <class Body>
 void with_ids(const TensorView& ids, Body&& body) {

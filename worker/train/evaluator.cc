@@ -25,6 +25,7 @@ Evaluator::Evaluator(const JobConfig& job, const Model& model, const Dataset& te
       n_batches_((test.size() + batch_size_ - 1) / batch_size_),
       executor_(model.graph, model.loss, batch_size_, {.also = model.also(), .forward_only = true}),
       states_(model.graph, 1, batch_size_, static_cast<std::uint64_t>(job.job.seed)),
+      tables_(model.graph),
       samples_(spec_of(test, model), job.model.dtype, batch_size_) {}
 
 EvalReport Evaluator::run(int first, int stride, const std::function<void()>& between) {
@@ -53,6 +54,7 @@ void Evaluator::run_batch(std::int64_t batch, const std::function<void()>& betwe
   test_.read_weighted(indices_, samples);
   executor_.set_batch(n);
   for (const auto& [node, values] : model_.feeds(samples)) executor_.feed(node, values);
+  tables_.read(executor_, rows_);
   states_.bind(executor_, 0);
   for (const auto& step : executor_.forward_steps()) {
     executor_.forward(step);

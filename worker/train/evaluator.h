@@ -9,6 +9,7 @@
 #include "worker/data/dataset.h"
 #include "worker/graph/executor.h"
 #include "worker/graph/local_states.h"
+#include "worker/graph/table_feeds.h"
 #include "worker/layers/model.h"
 
 namespace varscope {
@@ -23,6 +24,8 @@ class Evaluator {
   Evaluator(const JobConfig& job, const Model& model, const Dataset& test);
 
   Executor& executor() { return executor_; }  // to bind the variables' values
+  // Who gives the rows of tables, if the model has any; borrowed. Evaluating makes none.
+  void set_rows(RowReader& rows) { rows_ = &rows; }
   std::int64_t n_batches() const { return n_batches_; }
   // Chunks first, first + stride, ...; `between` is called now and then, for communication.
   EvalReport run(
@@ -37,6 +40,8 @@ class Evaluator {
   std::int64_t n_batches_;
   Executor executor_;
   LocalStates states_;
+  TableFeeds tables_;
+  RowReader* rows_ = nullptr;
   Batch samples_;
   std::vector<std::int64_t> indices_;
 };

@@ -30,6 +30,9 @@ void fill_random(const InputSpec& input, const TensorView& array, std::uint64_t 
     if (array.dtype() == DType::int32) {
       const auto bound = static_cast<std::uint64_t>(std::max<std::int64_t>(1, input.n_ids));
       array.data<std::int32_t>()[i] = static_cast<std::int32_t>(random.below(at, bound));
+    } else if (input.features == Features::row_ids) {
+      const auto words = random.words(at);
+      array.data<std::int64_t>()[i] = static_cast<std::int64_t>(words[0] | std::uint64_t{words[1]} << 32);
     } else if (array.dtype() == DType::int64) {
       array.data<std::int64_t>()[i] = i * kProbedIds;
     } else {
@@ -91,14 +94,19 @@ std::vector<NodeId> float_inputs(const Model& model, const SampleSpec& spec) {
 }  // namespace
 
 Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
-                     std::optional<NodeId> node)
-    : model_(model), node_(node.value_or(model.output)), spec_(probed(spec)), dtype_(dtype), bind_(bind) {
+                     std::optional<NodeId> node, RowReader* rows)
+    : model_(model),
+      node_(node.value_or(model.output)),
+      spec_(probed(spec)),
+      dtype_(dtype),
+      bind_(bind),
+      rows_(rows) {
   check_is_of_rows(model, node_);
   n_outputs_ = with_batch(model.graph.node(node_).type.shape, 1).n_elements();
-  for (const std::int64_t rows : {32, 16, 8, 4, 2, 1}) {
-    Block block = make_block(rows);
-    if (rows > 1 && !all_places_agree(block, rows)) continue;
-    block_ = rows;
+  for (const std::int64_t size : {32, 16, 8, 4, 2, 1}) {
+    Block block = make_block(size);
+    if (size > 1 && !all_places_agree(block, size)) continue;
+    block_ = size;
     chosen_.push_back(std::move(block));
     return;
   }
@@ -106,7 +114,7 @@ Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, co
 
 Predictor::Block Predictor::make_block(std::int64_t rows) const {
   Block block{Executor(model_.graph, node_, rows, {.also = {}, .forward_only = true}),
-              Batch(spec_, dtype_, rows)};
+              TableFeeds(model_.graph), Batch(spec_, dtype_, rows)};
   bind_(block.executor);
   return block;
 }
@@ -115,6 +123,7 @@ void Predictor::run(Block& block, std::span<const TensorView> inputs, std::int64
                     std::vector<double>& out) const {
   block.executor.set_batch(rows);
   for (std::size_t i = 0; i < model_.inputs.size(); ++i) block.executor.feed(model_.inputs[i], inputs[i]);
+  block.tables.read(block.executor, rows_);
   for (const Executor::ForwardStep& step : block.executor.forward_steps()) block.executor.forward(step);
   const TensorView& value = block.executor.value(node_);
   for (std::int64_t i = 0; i < rows * n_outputs_; ++i) out.push_back(number_at(value, i));
@@ -178,12 +187,14 @@ std::vector<double> Predictor::outputs(const BatchView& rows, std::int64_t n) {
 }
 
 InputGradients::InputGradients(const Model& model, const SampleSpec& spec, DType dtype,
-                               const Predictor::Bind& bind)
+                               const Predictor::Bind& bind, RowReader* rows)
     : model_(model),
       spec_(spec),
       batch_(spec, dtype, 1),
       executor_(model.graph, model.output, 1,
                 {.also = {}, .forward_only = false, .gradients_of = float_inputs(model, spec)}),
+      tables_(model.graph),
+      rows_(rows),
       seed_(model.graph.node(model.output).type.dtype,
             with_batch(model.graph.node(model.output).type.shape, 1)) {
   for (std::size_t k = 0; k < spec.inputs.size(); ++k) {
@@ -201,6 +212,7 @@ std::vector<double> InputGradients::of(const BatchView& rows, std::int64_t n, st
                 bytes);
     executor_.feed(model_.inputs[k], view.inputs[k]);
   }
+  tables_.read(executor_, rows_);
   for (const Executor::ForwardStep& step : executor_.forward_steps()) executor_.forward(step);
   const TensorView seed = seed_.view();
   std::memset(seed.bytes(), 0, seed.n_bytes());

@@ -9,6 +9,7 @@
 
 #include "worker/data/batch.h"
 #include "worker/graph/executor.h"
+#include "worker/graph/table_feeds.h"
 #include "worker/layers/model.h"
 
 namespace varscope {
@@ -25,10 +26,11 @@ class Predictor {
  public:
   // `bind` lets an executor read the variables' values. REQUIRES model.mode == evaluate.
   using Bind = std::function<void(Executor&)>;
-  // `node`: what is answered; unset: the model's output. Throws Error(argument) for a node that has no row
-  // for each row of the inputs, or that needs the labels.
+  // `node`: what is answered; unset: the model's output. `rows`: who gives the rows of tables, if the model has
+  // any; borrowed. Throws Error(argument) for a node that has no row for each row of the inputs, or that needs
+  // the labels.
   Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
-            std::optional<NodeId> node = {});
+            std::optional<NodeId> node = {}, RowReader* rows = nullptr);
 
   std::int64_t block() const { return block_; }
   // Elements of the output for one row.
@@ -39,6 +41,7 @@ class Predictor {
  private:
   struct Block {
     Executor executor;
+    TableFeeds tables;
     Batch batch;
   };
   Block make_block(std::int64_t rows) const;
@@ -51,6 +54,7 @@ class Predictor {
   SampleSpec spec_;
   DType dtype_;
   Bind bind_;
+  RowReader* rows_;
   std::int64_t n_outputs_ = 0;
   std::int64_t block_ = 1;
   std::vector<Block> chosen_;  // one
@@ -62,7 +66,8 @@ class Predictor {
 class InputGradients {
  public:
   // REQUIRES model.mode == evaluate. Throws Error(argument) for a model whose inputs are all ids.
-  InputGradients(const Model& model, const SampleSpec& spec, DType dtype, const Predictor::Bind& bind);
+  InputGradients(const Model& model, const SampleSpec& spec, DType dtype, const Predictor::Bind& bind,
+                 RowReader* rows = nullptr);
 
   // The inputs of which, by their position in the spec, in order.
   const std::vector<std::size_t>& inputs() const { return inputs_; }
@@ -75,6 +80,8 @@ class InputGradients {
   std::vector<std::size_t> inputs_;
   Batch batch_;
   Executor executor_;
+  TableFeeds tables_;
+  RowReader* rows_;
   Tensor seed_;
 };
 

@@ -299,7 +299,7 @@ TEST(FactorizationMachineLayer, TakesBags) {
   EXPECT_EQ(
       b.error("{type: factorization_machine, factors: 3}", {b.ids, b.offsets}),
       "config: job.yaml:1:1: model.layers.0.vocabulary: missing; over bags the layer needs this key (an "
-      "integer: number of ids)");
+      "integer: number of ids), or table");
   EXPECT_EQ(b.error("{type: factorization_machine, vocabulary: 3}", {b.ids, b.offsets}),
             "config: job.yaml:1:1: model.layers.0.factors: missing; over bags the layer needs this key (an "
             "integer: numbers of each feature)");

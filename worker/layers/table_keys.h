@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "worker/layers/layer_variables.h"
+
+namespace varscope {
+
+// The `table` section of a layer that looks up rows of a sparse table by id.
+struct TableKeys {
+  IdType ids = IdType::int64;
+  std::int64_t parts = TableSpec::kDefaultParts;
+  void describe(Keys& keys);
+};
+
+// What layers say of their ids: a range of them, which has all its rows from the start, or a table.
+struct IdKeys {
+  std::int64_t vocabulary = 0;
+  std::optional<TableKeys> table;
+  ConfigNode padding;
+  // `rows` says what of: "number of ids: 0 .. vocabulary - 1".
+  void describe(Keys& keys, std::string_view vocabulary_doc);
+  // Throws Error(config): table and vocabulary, or padding without a table.
+  void check(const LayerContext& context) const;
+};
+
+// The lookup of a layer's inputs, [ids], [ids, offsets] or [ids, offsets, weights], in its table
+// "<scope>/<name>" of rows of `width`. REQUIRES keys.table. Throws Error(config): ids that are computed, or no
+// ids; bags without offsets; padding that is no id.
+struct LookupKind {
+  bool in_bags = false, positive_weights = false;
+};
+const TableLookup& look_up_rows(const LayerContext& context, LayerVariables& variables, const IdKeys& keys,
+                                std::string_view name, std::int64_t width, const LookupKind& kind);
+// "a table (ids: int64, parts: 1024)", for LayerInfo::text.
+std::string table_text(const IdKeys& keys);
+
+}  // namespace varscope
