@@ -63,7 +63,8 @@ class Bench {
 
   std::map<std::string, double> take(SnapshotMode mode) {
     std::map<std::string, double> figures;
-    ShardCheckpointer checkpointer(shard_, fs_, dir_, 1, 1, {mode, 0, 60});
+    TableShards tables;
+    ShardCheckpointer checkpointer(shard_, tables, fs_, dir_, 1, 1, {mode, 0, 60});
     const double memcpy_s = seconds_of([&] { copy_shard(); });
     const double raw_write_s = raw_write();
     const double plain_update_s = seconds_of([&] { update(); });

@@ -127,18 +127,19 @@ class Ours {
     if (mpi.rank() == Rank(kServer)) {
       OptimizerConfig config;
       config.learning_rate = 1;
-      server_.emplace(ServerRank::Parts{.transport = *transport_,
-                                        .cluster = cluster_,
-                                        .variables = table_,
-                                        .plan = plan_,
-                                        .id = ServerId(0),
-                                        .optimizer = config,
-                                        .fill = [](ParameterShard& shard) { shard.initialize(1); },
-                                        .start_id = "bench",
-                                        .stall_timeout_s = 600});
+      server_.emplace(
+          ServerRank::Parts{.transport = *transport_,
+                            .cluster = cluster_,
+                            .variables = table_,
+                            .plan = plan_,
+                            .id = ServerId(0),
+                            .optimizer = config,
+                            .fill = [](ParameterShard& shard, TableShards&) { shard.initialize(1); },
+                            .start_id = "bench",
+                            .stall_timeout_s = 600});
     } else {
       memory_.emplace(table_, 1);
-      client_.emplace(*transport_, cluster_, plan_, WorkerId(0), *memory_, PsClient::Options{600, {}});
+      client_.emplace(*transport_, cluster_, plan_, rows_, WorkerId(0), *memory_, PsClient::Options{600, {}});
     }
   }
   void run(bool value, int n_steps) {
@@ -164,6 +165,7 @@ class Ours {
   BucketPlan plan_;
   std::optional<ServerRank> server_;
   std::optional<VariableMemory> memory_;
+  RowPlan rows_;  // no tables
   std::optional<PsClient> client_;
   Clock clock_{0};
 };

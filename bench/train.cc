@@ -98,7 +98,7 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
                        .plan = plan,
                        .id = ServerId(0),
                        .optimizer = job.optimizer,
-                       .fill = [](ParameterShard& shard) { shard.initialize(1); },
+                       .fill = [](ParameterShard& shard, TableShards&) { shard.initialize(1); },
                        .start_id = "bench",
                        .control = ServerRank::Control{{Clock(0), last, 100}, observer},
                        .stall_timeout_s = 600});
@@ -110,7 +110,8 @@ double run_training(MpiJob& mpi, const JobConfig& job, const ClusterMap& cluster
   const WorkerId id = *cluster.worker_at(mpi.rank());
   const LocalSumPlan sums = LocalSumPlan::make(cluster.leaves_of(id), cluster.logical_workers);
   VariableMemory memory(model.table, sums.n_buffers);
-  PsClient client(*transport, cluster, plan, id, memory, {600, {}});
+  const RowPlan rows;
+  PsClient client(*transport, cluster, plan, rows, id, memory, {600, {}});
   IndexedBatches samples(*model.train, {.batch = job.train.batch,
                                         .n_parts = cluster.logical_workers,
                                         .seed = static_cast<std::uint64_t>(job.job.seed),

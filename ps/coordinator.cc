@@ -10,6 +10,7 @@
 #include "common/base/finite.h"
 #include "common/base/serialize.h"
 #include "common/placement/cluster.h"
+#include "common/placement/row_plan.h"
 #include "common/transport/wire.h"
 
 namespace varscope {
@@ -88,11 +89,17 @@ Coordinator::Coordinator(const Parts& parts)
       stop_(parts.stop),
       last_save_ns_(now_ns()) {
   if (checkpoints_ != nullptr && on_nan_ == OnNan::stop) checkpoints_->discard_not_finite();
+  const RowPlan rows = RowPlan::make(parts.variables, cluster_.n_servers());
   for (ServerId s : cluster_.servers.ids()) {
     const std::vector<BucketId> buckets = parts.plan.of_server(s);
-    const bool is_pushed =
+    bool is_owner = !buckets.empty();
+    bool is_pushed =
         std::any_of(buckets.begin(), buckets.end(), [&](BucketId b) { return parts.plan[b].is_pushed(); });
-    if (!buckets.empty()) owners_.push_back(s);
+    for (const RowPlan::Table& table : rows.tables()) {
+      is_owner = is_owner || table.has_parts[s];
+      is_pushed = is_pushed || (table.has_parts[s] && table.trainable);
+    }
+    if (is_owner) owners_.push_back(s);
     (is_pushed ? cut_by_push_ : cut_by_message_).push_back(s);
   }
 }

@@ -146,7 +146,7 @@ class Coordinator {
 
   Transport& transport_;
   const ClusterMap& cluster_;
-  std::vector<ServerId> owners_;  // servers that own slices
+  std::vector<ServerId> owners_;  // servers that own slices, or parts of tables
   // How servers learn of a cut: by the pushes of their slices, or, where none are pushed, by message.
   std::vector<ServerId> cut_by_push_, cut_by_message_;
   TrainPlan train_;

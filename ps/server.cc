@@ -44,6 +44,11 @@ Server::Server(const Parts& parts)
       buckets_(parts.plan.size()),
       sequence_(parts.cluster.n_workers(), 0) {
   for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
+  if (parts.rows != nullptr && !parts.rows->empty()) {
+    rows_.emplace(RowExchange::Parts{parts.transport, parts.cluster, *parts.rows, *parts.tables,
+                                     shard_.server(), parts.plan.size()});
+    n_pushed_ += rows_->n_pushed();
+  }
   watch_.look_at_all();
   if (parts.histogram_every_steps > 0)
     histograms_.emplace(parts.plan, parts.shard, parts.histogram_every_steps);
@@ -63,7 +68,7 @@ RunEnd Server::run() {
 // What is done between two polls; true when there was something that others wait for.
 bool Server::work() {
   const bool worked = work_on_deferred();
-  if (watch_.has_found() && !std::exchange(has_told_not_finite_, true)) report_not_finite(false);
+  if (!has_told_not_finite_ && has_found_not_finite()) report_not_finite(false);
   if (parts_.checkpointer != nullptr) report_outcome();
   if (parts_.requests != nullptr) pass_requests_on();
   if (parts_.coordinator != nullptr) parts_.coordinator->tick();
@@ -78,10 +83,19 @@ void Server::on_message(const Message& message) {
       return;
     case MessageType::push:
     case MessageType::pull:
+    case MessageType::rows_wanted:
+    case MessageType::rows_push:
       if (!worker)
         fail(ErrorKind::protocol, "rank {} is no worker but sent a {}", message.from.value,
              to_string(type_of(h)));
-      return type_of(h) == MessageType::push ? on_push(*worker, h) : on_pull(*worker, h);
+      if (type_of(h) == MessageType::push) return on_push(*worker, h);
+      if (type_of(h) == MessageType::pull) return on_pull(*worker, h);
+      if (!rows_) {
+        fail(ErrorKind::protocol, "worker {} sent a {}, but there are no tables", worker->value,
+             to_string(type_of(h)));
+      }
+      return type_of(h) == MessageType::rows_push ? on_rows_push(*worker, message)
+                                                  : rows_->on_wanted(*worker, h);
     case MessageType::cut:
       return cut(Clock(h.clock), h.sequence);
     case MessageType::hash_request:
@@ -135,11 +149,7 @@ void Server::on_push(WorkerId worker, const MessageHeader& push) {
     fail(ErrorKind::protocol, "worker {} pushed step {} of bucket {} ({}), which is at step {}", worker.value,
          push.clock, id.value, bucket.scope, shard_.clock(id).value);
   }
-  if (n_finished_in_step_ > 0 && push.clock > finishing_.value) {
-    fail(ErrorKind::protocol,
-         "worker {} pushed step {} of bucket {} ({}) before it had all values of step {}", worker.value,
-         push.clock, id.value, bucket.scope, finishing_.value);
-  }
+  check_order(worker, push, bucket.scope);
   BucketState& state = state_of(id);
   // The value is still being sent to somebody, and this push might complete the round that changes it: not
   // under MPI's hands. (The values of a round itself leave only when all its pushes have been announced.)
@@ -148,6 +158,23 @@ void Server::on_push(WorkerId worker, const MessageHeader& push) {
   } else {
     announce(worker, push);
   }
+}
+
+// A step begins when the one before has ended in all buckets and tables.
+void Server::check_order(WorkerId worker, const MessageHeader& push, std::string_view what) const {
+  if (n_finished_in_step_ == 0 || push.clock <= finishing_.value) return;
+  fail(ErrorKind::protocol, "worker {} pushed step {} of {} {} ({}) before it had all values of step {}",
+       worker.value, push.clock, type_of(push) == MessageType::push ? "bucket" : "table", push.bucket, what,
+       finishing_.value);
+}
+
+void Server::on_rows_push(WorkerId worker, const Message& push) {
+  check_order(worker, push.header, "rows");
+  finish_table(rows_->on_push(worker, push));
+}
+
+void Server::finish_table(const std::optional<RowExchange::Applied>& applied) {
+  if (applied) finish_unit(applied->clock, applied->flags);
 }
 
 void Server::announce(WorkerId worker, const MessageHeader& push) {
@@ -195,6 +222,7 @@ void Server::send_value_chunk(BucketId id, int chunk, Rank to) {
 }
 
 void Server::on_completion(const Completion& completion) {
+  if (RowCodec::is_of_rows(completion)) return finish_table(rows_->on_completion(completion));
   const BucketId id(completion.key.bucket);
   if (WireCodec::flow_of(completion) == Flow::gradients) {
     Aggregator::ReadyChunk ready{};
@@ -270,17 +298,21 @@ void Server::finish_round(BucketId id) {
     for (Rank worker : parts_.cluster.workers) transport_.send_message(worker, ack);
   }
   if (histograms_ && histograms_->is_due(clock)) report_histograms(id, clock);
-  finishing_ = clock;
-  if (++n_finished_in_step_ == n_pushed_) {
-    n_finished_in_step_ = 0;
-    if (finite_asked_) answer_finite_request(*std::exchange(finite_asked_, std::nullopt));
-    if ((state.flags & kFlagCut) != 0) cut(clock, 0);
-  }
+  finish_unit(clock, state.flags);
   for (const auto& [worker, pull] : std::exchange(held_pulls_, {})) on_pull(worker, pull);
 }
 
-// Every bucket here has step `clock` applied, and none has more: no worker pushes the next step before it has
-// all values of this one, and on_push() refuses one that does.
+// A bucket or table has applied step `clock`.
+void Server::finish_unit(Clock clock, std::uint32_t flags) {
+  finishing_ = clock;
+  if (++n_finished_in_step_ < n_pushed_) return;
+  n_finished_in_step_ = 0;
+  if (finite_asked_) answer_finite_request(*std::exchange(finite_asked_, std::nullopt));
+  if ((flags & kFlagCut) != 0) cut(clock, 0);
+}
+
+// Every bucket and table here has step `clock` applied, and none has more: no worker pushes the next step
+// before it has all values of this one, and on_push() refuses one that does.
 void Server::cut(Clock clock, std::int64_t retry) {
   if (parts_.checkpointer == nullptr)
     fail(ErrorKind::protocol, "a checkpoint of step {} was asked for, but none are configured", clock.value);
@@ -309,16 +341,32 @@ void Server::pass_requests_on() {
 // Once all buckets here have step `clock` applied: then all that it made has been looked at.
 void Server::answer_finite_request(Clock clock) {
   const auto is_behind = [&](BucketId id) { return parts_.plan[id].is_pushed() && shard_.clock(id) < clock; };
-  if (std::ranges::any_of(shard_.buckets(), is_behind)) {
+  if (std::ranges::any_of(shard_.buckets(), is_behind) || (rows_ && rows_->is_behind(clock))) {
     finite_asked_ = clock;
   } else {
     report_not_finite(true);
   }
 }
 
+template <class F>
+void Server::for_each_table(const F& f) const {
+  if (parts_.tables == nullptr) return;
+  for (const auto& table : *parts_.tables) f(*table);
+}
+
+bool Server::has_found_not_finite() const {
+  bool has_found = watch_.has_found();
+  for_each_table([&](const TableShard& table) { has_found = has_found || !table.not_finite().empty(); });
+  return has_found;
+}
+
 void Server::report_not_finite(bool is_answer) {
+  has_told_not_finite_ = has_told_not_finite_ || !is_answer;
   FiniteReport report = watch_.report();
   report.is_answer = is_answer;
+  for_each_table([&](const TableShard& table) {
+    report.findings.insert(report.findings.end(), table.not_finite().begin(), table.not_finite().end());
+  });
   transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
                           make_header(MessageType::finite_report, shard_.server().value, Clock(0)),
                           to_binary(report));
@@ -333,9 +381,11 @@ void Server::report_histograms(BucketId id, Clock clock) {
 }
 
 void Server::report_hashes() {
+  HashReport report = shard_.hashes();
+  for_each_table([&](const TableShard& table) { table.add_hashes(report); });
   transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
                           make_header(MessageType::hash_report, shard_.server().value, Clock(0)),
-                          to_binary(shard_.hashes()));
+                          to_binary(report));
 }
 
 }  // namespace varscope

@@ -4,6 +4,7 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/ids.h"
@@ -13,6 +14,7 @@
 #include "ps/aggregator.h"
 #include "ps/consistency_gate.h"
 #include "ps/coordinator.h"
+#include "ps/row_exchange.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/finite_watch.h"
@@ -41,6 +43,8 @@ class Server final : private MessageHandler {
     Aggregator::Limits limits = {};
     RunRequests* requests = nullptr;         // of this rank; null: nobody asks
     std::int64_t histogram_every_steps = 0;  // 0: never
+    const RowPlan* rows = nullptr;           // null: there are no tables
+    TableShards* tables = nullptr;           // where there are
   };
   explicit Server(const Parts& parts);
   Server(const Server&) = delete;
@@ -73,12 +77,19 @@ class Server final : private MessageHandler {
   void send_value_header(BucketId id, Clock clock, Rank to);
   void send_value_chunk(BucketId id, int chunk, Rank to);
   void finish_round(BucketId id);
+  void on_rows_push(WorkerId worker, const Message& push);
+  void finish_table(const std::optional<RowExchange::Applied>& applied);
+  void finish_unit(Clock clock, std::uint32_t flags);
+  void check_order(WorkerId worker, const MessageHeader& push, std::string_view what) const;
   void cut(Clock clock, std::int64_t retry);
   void report_outcome();
   void pass_requests_on();
   void report_hashes();
   void answer_finite_request(Clock clock);
   void report_not_finite(bool is_answer);
+  bool has_found_not_finite() const;
+  template <class F>
+  void for_each_table(const F& f) const;
   void report_histograms(BucketId id, Clock clock);
   BucketState& state_of(BucketId id) { return buckets_[id]; }
 
@@ -91,12 +102,13 @@ class Server final : private MessageHandler {
   Updater updater_;
   DeferredUpdate deferred_;
   std::optional<HistogramTaker> histograms_;
+  std::optional<RowExchange> rows_;
   ConsistencyGate gate_ = ConsistencyGate::bsp();
   MessageLoop loop_;
   IdVector<BucketId, BucketState> buckets_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
-  int n_pushed_ = 0;
+  int n_pushed_ = 0;  // buckets and tables
   int n_finished_in_step_ = 0;
   Clock finishing_{0};                 // that step, where there are any
   std::optional<Clock> finite_asked_;  // finite_request that waits for this step

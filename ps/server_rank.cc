@@ -14,7 +14,9 @@ T* pointer(std::optional<T>& part) {
 
 ServerRank::ServerRank(const Parts& parts)
     : optimizer_(parts.optimizer), shard_(parts.variables, parts.plan, parts.id, optimizer_.slots()) {
-  parts.fill(shard_);
+  if (parts.rows != nullptr)
+    tables_ = make_table_shards(parts.variables, *parts.rows, parts.id, optimizer_, parts.seed);
+  parts.fill(shard_, tables_);
   if (parts.saves) make_saves(parts);
   if (parts.control) {
     const Control& control = *parts.control;
@@ -26,13 +28,13 @@ ServerRank::ServerRank(const Parts& parts)
   server_.emplace(Server::Parts{parts.transport, parts.cluster, parts.plan, optimizer_, shard_,
                                 pointer(checkpointer_), pointer(coordinator_), parts.start_id,
                                 parts.stall_timeout_s, parts.hosts, parts.limits, parts.requests,
-                                parts.histogram_every_steps});
+                                parts.histogram_every_steps, parts.rows, &tables_});
 }
 
 void ServerRank::make_saves(const Parts& parts) {
   const Saves& saves = *parts.saves;
-  checkpointer_.emplace(shard_, saves.fs, saves.dir, parts.cluster.n_servers(), parts.cluster.n_workers(),
-                        saves.options);
+  checkpointer_.emplace(shard_, tables_, saves.fs, saves.dir, parts.cluster.n_servers(),
+                        parts.cluster.n_workers(), saves.options);
   if (!parts.control) return;
   std::vector<ServerId> writers;
   for (ServerId s : parts.cluster.servers.ids()) writers.push_back(s);

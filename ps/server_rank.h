@@ -11,6 +11,7 @@
 #include "ps/coordinator.h"
 #include "ps/server.h"
 #include "ps/store/parameter_shard.h"
+#include "ps/tables/table_shards.h"
 #include "ps/update/optimizer.h"
 
 namespace varscope {
@@ -47,9 +48,9 @@ class ServerRank {
     const BucketPlan& plan;
     ServerId id;
     OptimizerConfig optimizer;
-    // Sets the shard's values, slots and clocks. It comes first: where it throws, no checkpoint has been
-    // touched.
-    std::function<void(ParameterShard&)> fill;
+    // Sets the values, slots and clocks of what the server has, tables being empty. It comes first: where it
+    // throws, no checkpoint has been touched.
+    std::function<void(ParameterShard&, TableShards&)> fill;
     std::string start_id;             // of this start of the job; names its saves
     std::optional<Saves> saves = {};  // nothing: no checkpoints
     // Server 0 only. Nothing: no coordinator; somebody else sends `shutdown`, as a benchmark does.
@@ -59,6 +60,8 @@ class ServerRank {
     Aggregator::Limits limits = {};
     RunRequests* requests = nullptr;
     std::int64_t histogram_every_steps = 0;  // 0: never
+    const RowPlan* rows = nullptr;           // null: there are no tables
+    std::uint64_t seed = 1;                  // of the first values of tables' rows
   };
   // Throws Error(checkpoint, io), and what `fill` throws.
   explicit ServerRank(const Parts& parts);
@@ -74,6 +77,7 @@ class ServerRank {
 
   Optimizer optimizer_;
   ParameterShard shard_;
+  TableShards tables_;
   std::optional<ShardCheckpointer> checkpointer_;
   std::optional<CheckpointCoordinator> checkpoints_;
   std::optional<Coordinator> coordinator_;

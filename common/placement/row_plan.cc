@@ -15,7 +15,8 @@ RowPlan RowPlan::make(const VariableTable& variables, int n_servers) {
   for (std::size_t i = 0; i < variables.size(); ++i) {
     const VariableSpec& v = variables[i];
     if (!v.is_table()) continue;
-    Table table{plan.tables_.next_id(), static_cast<int>(i), v.name, v.dtype, v.shape[1], *v.table};
+    Table table{
+        plan.tables_.next_id(), static_cast<int>(i), v.name, v.dtype, v.shape[1], *v.table, v.trainable};
     table.has_parts.assign(n_servers, false);
     for (int p = 0; p < v.table->parts; ++p) {
       table.owner.push_back(v.owner(p, n_servers));

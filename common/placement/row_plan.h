@@ -23,6 +23,7 @@ class RowPlan {
     DType dtype = DType::float32;
     std::int64_t units = 0;
     TableSpec spec;
+    bool trainable = true;                    // pushed in each step
     IdVector<ServerId, bool> has_parts = {};  // with more servers than parts some have none
     std::vector<ServerId> owner = {};         // of each part
     std::size_t row_bytes() const { return static_cast<std::size_t>(units) * size_of(dtype); }

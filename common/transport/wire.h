@@ -44,6 +44,8 @@ inline constexpr std::uint32_t kFlagCut = 1;   // a checkpoint is cut after this
 inline constexpr std::uint32_t kFlagAck = 2;   // push: answer with ack instead of the value
 inline constexpr std::uint32_t kFlagStop = 4;  // go: the last step; shutdown: ended early. See run_requests.h
 inline constexpr std::uint32_t kFlagEnd = 8;   // go: this step is not trained: the one before was the last
+// Flag of rows_wanted: these rows are only read; no push of them follows.
+inline constexpr std::uint32_t kFlagRead = 16;
 // "Flags" of step_report and request: kRequestSave, kRequestStop (common/transport/run_requests.h).
 // "Flags" of norm_sums and norm_scales: which norms.
 inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for optimizer.clip

@@ -60,8 +60,8 @@ struct VariableOptions {
   // constraints hold for the norm of each row, and the fans of an initializer that depends on the shape are
   // n. REQUIRES rank 2.
   bool rows_are_units = false;
-  // A sparse table (common/variables/table_spec.h): the shape is [0, units], no partitioner is used, and there
-  // is neither regularizer nor constraint. REQUIRES rows_are_units.
+  // A sparse table (common/variables/table_spec.h): the shape is [0, units], no partitioner is used, and
+  // there is neither regularizer nor constraint. REQUIRES rows_are_units.
   std::optional<TableSpec> table = {};
   // 0 .. 1: a moving average of what workers push, with this decay (VariableSpec::average_decay). REQUIRES
   // that the variable is not trainable. -1: none.

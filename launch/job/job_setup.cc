@@ -19,6 +19,7 @@
 #include "launch/observe/run_records.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/go_on.h"
+#include "ps/update/optimizer.h"
 #include "worker/data/csv.h"
 #include "worker/data/find_files.h"
 #include "worker/data/order.h"
@@ -307,6 +308,32 @@ void check_test_classes(const JobConfig& job, const Model& model, const DataFact
                       test.n_classes - 1, train.n_classes - 1));
 }
 
+namespace {
+
+// What of a job does not go with tables yet. Throws Error(config) there.
+void check_tables(const JobConfig& job, const VariableTable& variables) {
+  const auto tables = variables.tables();
+  if (tables.empty()) return;
+  const auto refuse = [&](const char* path, const std::string& why) {
+    const ConfigNode* node = job.root.find_path(path);
+    fail_at(node != nullptr ? *node : job.root, job.file, path,
+            fmt::format("\"{}\" is a table, {}", tables.front().first, why));
+  };
+  const OptimizerType type = job.optimizer.type;
+  if (type != OptimizerType::sgd && type != OptimizerType::adagrad &&
+      type != OptimizerType::rowwise_adagrad && type != OptimizerType::ftrl) {
+    refuse("optimizer.type",
+           fmt::format(
+               "and {} would change rows in steps that do not have them; use sgd, adagrad, rowwise_adagrad "
+               "or ftrl",
+               to_string(type)));
+  }
+  if (job.optimizer.clip.type != ClipType::none && job.optimizer.clip.type != ClipType::value)
+    refuse("optimizer.clip", "and norms of its gradients are not known; clip by value");
+}
+
+}  // namespace
+
 void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& data,
                         const LayerRegistry& layers) {
   m.model = build_model(m.store, job, data, GraphMode::train, layers);
@@ -317,6 +344,7 @@ void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& d
     fail_at(job.model.layers, job.file, "model.layers",
             "these layers have no variables: there is nothing to train");
   m.table = m.store.table();
+  check_tables(job, m.table);
   m.warnings = model_warnings(job, m.model);
 }
 

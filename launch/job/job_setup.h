@@ -126,7 +126,9 @@ struct ModelFacts {
   std::vector<LeftOutReport> left_out = {};
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& table& train_samples& test_samples& evaluation& warnings& model& train& test& graph& left_out;
+    std::vector<std::pair<std::string, TableSpec>> tables = table.tables();
+    ar& table& tables& train_samples& test_samples& evaluation& warnings& model& train& test& graph& left_out;
+    if constexpr (Archive::is_loading::value) table.set_tables(tables);
   }
 };
 

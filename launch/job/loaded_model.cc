@@ -9,6 +9,7 @@
 #include "launch/job/job_setup.h"
 #include "launch/job/run_differences.h"
 #include "launch/job/start_values.h"
+#include "launch/job/table_rows.h"
 
 namespace varscope {
 
@@ -28,8 +29,7 @@ struct LoadedModel::Parts {
   DataFacts data;
 
   void build(const Options& options);
-  void read(Fs& fs, const std::string& checkpoint, const OpenRows& open_rows);
-  void read_rows(CheckpointReader&& reader, const CheckpointNames& names, const OpenRows& open_rows);
+  void read(Fs& fs, const std::string& checkpoint);
   void compare_run(const Manifest& manifest, std::vector<std::string>& problems);
 };
 
@@ -41,7 +41,7 @@ void LoadedModel::Parts::build(const Options& options) {
   if (options.mode == GraphMode::evaluate) model = build_model(store, job, data, GraphMode::evaluate, layers);
 }
 
-void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint, const OpenRows& open_rows) {
+void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint) {
   FoundCheckpoint found = find_checkpoint(fs, checkpoint.empty() ? job.checkpoint_dir() : checkpoint);
   warnings = std::move(found.warnings);
   CheckpointReader reader = CheckpointReader::open(fs, std::move(found));
@@ -60,22 +60,13 @@ void LoadedModel::Parts::read(Fs& fs, const std::string& checkpoint, const OpenR
     if (const auto first = find_not_finite(v.dtype(), bytes))
       not_finite.push_back({v.name(), "", count_not_finite(v.dtype(), bytes), first->element, first->what});
   });
-  read_rows(std::move(reader), names, open_rows);
-  if (!not_finite.empty())
-    warnings.push_back(fmt::format("checkpoint {} is not finite: {}", path, not_finite_text(not_finite)));
-}
-
-void LoadedModel::Parts::read_rows(CheckpointReader&& reader, const CheckpointNames& names,
-                                   const OpenRows& open_rows) {
-  const auto uses = table_uses(model.graph);
-  if (uses.empty()) return;
-  if (!open_rows) {
-    fail(ErrorKind::argument,
-         "checkpoint {}: the model has the table \"{}\", and nothing here reads its rows", path,
-         uses.front().table->name());
+  if (!model.graph.lookups().empty()) {
+    rows = std::make_unique<TableRows>(std::move(reader), names, seed());
+    session->set_rows(*rows);
   }
-  rows = open_rows(std::move(reader), names, seed());
-  session->set_rows(*rows);
+  if (!not_finite.empty())
+    warnings.push_back(
+        fmt::format("checkpoint {} is not finite: {}", path, not_finite_text(not_finite, store.table())));
 }
 
 // With the run that made the checkpoint. Of the data, what a model means by ids; others may be evaluated.
@@ -95,7 +86,7 @@ LoadedModel LoadedModel::open(JobConfig job, const std::string& checkpoint, cons
   auto parts = std::make_unique<Parts>();
   parts->job = std::move(job);
   parts->build(options);
-  parts->read(options.fs != nullptr ? *options.fs : parts->real, checkpoint, options.rows);
+  parts->read(options.fs != nullptr ? *options.fs : parts->real, checkpoint);
   return LoadedModel(std::move(parts));
 }
 

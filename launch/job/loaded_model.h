@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,9 +15,6 @@
 
 namespace varscope {
 
-class CheckpointNames;
-class CheckpointReader;
-
 // A job's model in this process: its graph, and the values of its variables, out of a checkpoint or initial
 // ones. What `varscope eval` and `gradcheck` run, and what a program of one's own answers with:
 //
@@ -32,18 +28,13 @@ class CheckpointReader;
 // any. Rows of tables are for one thread at a time.
 class LoadedModel {
  public:
-  // The rows of a checkpoint's tables, read when they are asked for: of a row that it does not have, the first
-  // values, those of a run with this seed. Takes the reader.
-  using OpenRows = std::function<std::unique_ptr<RowReader>(
-      CheckpointReader&& reader, const CheckpointNames& names, std::uint64_t seed)>;
   struct Options {
     // Which graph. That of training is made in any case, since it makes the variables.
     GraphMode mode = GraphMode::evaluate;
     // The shapes and classes of the samples. Unset: those of data.train, which is read or drawn for that.
     std::optional<DataFacts> data = {};
     const LayerRegistry* layers = nullptr;  // null: the built-in ones
-    Fs* fs = nullptr;    // null: the real one; not needed after open(), but for rows of tables
-    OpenRows rows = {};  // of a model with tables; empty: there is none
+    Fs* fs = nullptr;  // null: the real one; not needed after open(), but for rows of tables
   };
 
   // The values of a checkpoint: `checkpoint` is one, or a directory of them, whose newest whole one is taken;

@@ -29,6 +29,7 @@ namespace varscope {
 
 void complete_context(JobContext& context) {
   context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers());
+  context.rows = RowPlan::make(context.facts.table, context.cluster.n_servers());
   context.values = StartValues(context.fs, context.start, context.facts, std::exchange(context.manifest, {}));
   context.train = make_train_plan(context.job(), context.facts, context.values.resumed(), context.state);
 }
@@ -84,12 +85,15 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
       .plan = context.plan,
       .id = id,
       .optimizer = job.optimizer,
-      .fill = [&](ParameterShard& shard) { context.values.load(shard, context.fs); },
+      .fill = [&](ParameterShard& shard,
+                  TableShards& tables) { context.values.load(shard, tables, context.fs); },
       .start_id = context.start.start_id,
       .stall_timeout_s = time_limit(job.cluster.stall_timeout_s),
       .hosts = context.hosts,
       .requests = context.requests,
-      .histogram_every_steps = job.output.tensorboard ? job.output.histogram_every_steps : 0};
+      .histogram_every_steps = job.output.tensorboard ? job.output.histogram_every_steps : 0,
+      .rows = &context.rows,
+      .seed = static_cast<std::uint64_t>(job.job.seed)};
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0))
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
@@ -206,7 +210,7 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
   const LocalSumPlan sum_plan =
       LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers);
   VariableMemory memory(context.facts.table, sum_plan.n_buffers);
-  PsClient client(transport, context.cluster, context.plan, id, memory,
+  PsClient client(transport, context.cluster, context.plan, context.rows, id, memory,
                   {time_limit(context.job().cluster.stall_timeout_s), context.hosts,
                    time_limit(context.job().cluster.step_timeout_s)});
   IndexedBatches samples(*model.train, {.batch = context.job().train.batch,

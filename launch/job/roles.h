@@ -29,6 +29,7 @@ struct JobContext {
   std::vector<std::string> hosts;
   ModelFacts facts;
   BucketPlan plan;
+  RowPlan rows;
   StartValues values;
   TrainPlan train;
   CoordinatorState state;

@@ -120,6 +120,18 @@ std::vector<std::string> differences_of_model(const JobConfig& job, const Manife
   return lines;
 }
 
+RowSlots row_slots(const Optimizer& optimizer, const VariableTable& saved) {
+  RowSlots of_tables;
+  for (const VariableSpec& v : saved.variables()) {
+    if (!v.is_table()) continue;
+    std::vector<RowSlot>& slots = of_tables[v.name];
+    if (!v.trainable) continue;
+    for (const Slot& slot : optimizer.row_slots())
+      slots.push_back({slot.name, slot.is_per_row ? 1 : v.shape[1]});
+  }
+  return of_tables;
+}
+
 AssignmentMap assignment_map(const JobConfig& job) {
   if (job.warm_start->map.is_null()) return {};
   const ConfigNode& map = job.warm_start->map;
@@ -215,7 +227,8 @@ std::string change_of_values(std::string_view difference, OptimizerType type) {
 void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts) {
   const Optimizer optimizer(start.job.optimizer);
   const RestorePlan plan = plan_restore(*manifest_, names_.in_checkpoint(facts.table), optimizer.slot_names(),
-                                        to_string(start.job.optimizer.type));
+                                        to_string(start.job.optimizer.type),
+                                        row_slots(optimizer, names_.in_checkpoint(facts.table)));
   const bool partial = start.job.checkpoint.partial_restore;
   std::vector<std::string> problems = partial ? plan.conflicts : plan.problems(RestorePlan::Extra::include);
   const RunDifferences of_run = differences_of_run(start.job, facts, *manifest_);
@@ -319,12 +332,14 @@ std::optional<VariableSpec> StartValues::saved_as(const VariableSpec& variable) 
   return names_.in_checkpoint(variable);
 }
 
-void StartValues::load(ParameterShard& shard, Fs& fs) const {
+void StartValues::load(ParameterShard& shard, TableShards& tables, Fs& fs) const {
   if (!is_resumed_ || !missing_.empty()) shard.initialize(seed_);
   if (path_.empty()) return;
-  restore_shard(shard, fs,
-                {path_, is_resumed_ ? std::optional(Clock(manifest_->step)) : std::nullopt,
-                 [this](const VariableSpec& variable) { return saved_as(variable); }, &*manifest_});
+  const RestoreSource source{path_, is_resumed_ ? std::optional(Clock(manifest_->step)) : std::nullopt,
+                             [this](const VariableSpec& variable) { return saved_as(variable); },
+                             &*manifest_};
+  restore_shard(shard, fs, source);
+  restore_tables(tables, fs, source);
 }
 
 }  // namespace varscope

@@ -9,6 +9,7 @@
 #include "checkpoint/restore/warm_start.h"
 #include "launch/job/job_setup.h"
 #include "ps/store/parameter_shard.h"
+#include "ps/tables/table_shards.h"
 
 namespace varscope {
 
@@ -37,7 +38,7 @@ class StartValues {
   const CheckpointNames& names() const { return names_; }
 
   // Sets all values, slots and clocks of a server. Throws Error(checkpoint, io).
-  void load(ParameterShard& shard, Fs& fs) const;
+  void load(ParameterShard& shard, TableShards& tables, Fs& fs) const;
 
   // For the header of the run, and for standard error: what is not as the user may take for granted.
   const std::vector<std::string>& notes() const { return notes_; }

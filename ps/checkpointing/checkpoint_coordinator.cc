@@ -226,6 +226,7 @@ void CheckpointCoordinator::finish_commit() {
       pending_->clock, committed.path, 0, 0, 0, static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
   for (const auto& outcome : pending_->outcomes) {
     summary.bytes += static_cast<std::int64_t>(outcome->report.file.size);
+    if (outcome->report.row_file) summary.bytes += static_cast<std::int64_t>(outcome->report.row_file->size);
     summary.stall_s = std::max(summary.stall_s, static_cast<double>(outcome->stall_ns) * 1e-9);
     summary.copy_s = std::max(summary.copy_s, static_cast<double>(outcome->copy_ns) * 1e-9);
   }

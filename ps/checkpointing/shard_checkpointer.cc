@@ -16,14 +16,21 @@ std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t
   return fmt::format("{:09d}-{}-{}", clock.value, start_id, retry);
 }
 
-ShardCheckpointer::ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers,
-                                     int n_workers, const Options& options)
+ShardCheckpointer::ShardCheckpointer(ParameterShard& shard, TableShards& tables, Fs& fs, std::string dir,
+                                     int n_servers, int n_workers, const Options& options)
     : shard_(shard),
       fs_(fs),
       dir_(std::move(dir)),
       n_servers_(n_servers),
       n_workers_(n_workers),
       names_(options.names) {
+  for (const auto& table : tables) {
+    const VariableSpec& v = table->variable();
+    if (!names_.holds(v)) continue;
+    tables_.push_back(table.get());
+    row_tables_.push_back({names_.in_checkpoint(v).name, *v.table, table->layout(), table->parts()});
+    table->set_snapshot_limits({options.pool_bytes, options.max_wait_s});
+  }
   std::vector<std::span<std::byte>> memory;
   shard_.for_each_slice(
       [&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView data) {
@@ -72,6 +79,7 @@ void ShardCheckpointer::cut(Clock clock, const std::string& id) {
   writing_id_ = id;
   const std::int64_t started = now_ns();
   snapshot_ ? snapshot_->cut() : copy_all();
+  for (TableShard* table : tables_) table->cut();
   writing_ = std::async(std::launch::async, [this, clock, id] { return write(clock, id); });
   cut_ns_ = now_ns() - started;
 }
@@ -80,21 +88,36 @@ void ShardCheckpointer::cut(Clock clock, const std::string& id) {
 ShardOutcome ShardCheckpointer::write(Clock clock, const std::string& id) {
   ShardOutcome outcome{id, "", {}};
   const std::string path = temporary_path(dir_, id);
-  const std::vector<std::int64_t> worker_clocks(static_cast<std::size_t>(n_workers_), clock.value);
   try {
-    outcome.report = snapshot_
-                         ? write_shard(fs_, path, shard_.server().value, n_servers_, clock.value,
-                                       worker_clocks, id, tensors_,
-                                       [this](std::size_t i, std::size_t offset, std::span<std::byte> out) {
-                                         snapshot_->read(i, offset, out);
-                                       })
-                         : write_shard(fs_, path, shard_.server().value, n_servers_, clock.value,
-                                       worker_clocks, id, tensors_);
+    outcome.report = write_slices(clock, id, path);
+    if (!tables_.empty()) write_rows(clock, id, path, outcome.report);
   } catch (const std::exception& e) {
     outcome.error = e.what();
   }
   if (snapshot_) snapshot_->end();
+  for (TableShard* table : tables_) table->end_cut();
   return outcome;
+}
+
+ShardReport ShardCheckpointer::write_slices(Clock clock, const std::string& id, const std::string& path) {
+  const std::vector<std::int64_t> worker_clocks(static_cast<std::size_t>(n_workers_), clock.value);
+  if (!snapshot_) {
+    return write_shard(fs_, path, shard_.server().value, n_servers_, clock.value, worker_clocks, id,
+                       tensors_);
+  }
+  return write_shard(fs_, path, shard_.server().value, n_servers_, clock.value, worker_clocks, id, tensors_,
+                     [this](std::size_t i, std::size_t offset, std::span<std::byte> out) {
+                       snapshot_->read(i, offset, out);
+                     });
+}
+
+void ShardCheckpointer::write_rows(Clock clock, const std::string& id, const std::string& path,
+                                   ShardReport& report) {
+  add_row_file(report,
+               write_row_file(fs_, path, shard_.server().value, n_servers_, clock.value, id, row_tables_,
+                              [this](std::size_t table, int part, std::vector<std::byte>& rows) {
+                                tables_[table]->read_part(part, rows);
+                              }));
 }
 
 std::optional<ShardOutcome> ShardCheckpointer::poll() {
@@ -109,6 +132,13 @@ std::optional<ShardOutcome> ShardCheckpointer::poll() {
     outcome.stall_ns += costs.wait_ns;
     outcome.copy_ns = costs.copy_ns;
     outcome.copied_bytes = costs.copied_bytes;
+  }
+  for (const TableShard* table : tables_) {
+    const TableShard::SnapshotCosts& costs = table->snapshot_costs();
+    outcome.wait_ns += costs.wait_ns;
+    outcome.stall_ns += costs.wait_ns;
+    outcome.copy_ns += costs.copy_ns;
+    outcome.copied_bytes += costs.copied_bytes;
   }
   return outcome;
 }

@@ -8,12 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/format/row_file.h"
 #include "checkpoint/format/shard.h"
 #include "checkpoint/restore/names.h"
 #include "checkpoint/storage/fs.h"
 #include "common/config/job_config.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/store/snapshot.h"
+#include "ps/tables/table_shards.h"
 
 namespace varscope {
 
@@ -37,11 +39,12 @@ struct ShardOutcome {
 // start that lives on, or a server that was given up on, cannot write into a later save's files.
 std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t retry);
 
-// Saves one server's shard: after cut() training goes on, while a disk thread writes the state at the cut.
+// Saves what one server has, dense slices and rows of tables: after cut() training goes on, while a disk
+// thread writes the state at the cut.
 //   cow   the cut copies nothing; updates save what they are about to overwrite (ps/store/snapshot.h)
 //   copy  the cut copies values and slots into a buffer; the reference
-// Both write the same bytes. Memory is taken, and touched, once. One save at a time. Used by the server's
-// thread; the disk thread never calls MPI.
+// Rows are saved copy-on-write in both. Both write the same bytes. Memory is taken, and touched, once. One
+// save at a time. Used by the server's thread; the disk thread never calls MPI.
 class ShardCheckpointer {
  public:
   struct Options {
@@ -50,8 +53,8 @@ class ShardCheckpointer {
     double max_wait_s = 15;      // cow: the wait budget for the disk; once it is used up the save fails
     CheckpointNames names = {};  // what is written, and under which names
   };
-  ShardCheckpointer(ParameterShard& shard, Fs& fs, std::string dir, int n_servers, int n_workers,
-                    const Options& options);
+  ShardCheckpointer(ParameterShard& shard, TableShards& tables, Fs& fs, std::string dir, int n_servers,
+                    int n_workers, const Options& options);
   ~ShardCheckpointer();
   ShardCheckpointer(const ShardCheckpointer&) = delete;
   ShardCheckpointer& operator=(const ShardCheckpointer&) = delete;
@@ -61,12 +64,15 @@ class ShardCheckpointer {
   // Updates have just been interrupted by a sign of life to the peers: see Snapshot::reset_wait_budget().
   void reset_wait_budget() {
     if (snapshot_) snapshot_->reset_wait_budget();
+    for (TableShard* table : tables_) table->reset_wait_budget();
   }
   // The outcome of a save that has ended since the last call.
   std::optional<ShardOutcome> poll();
 
  private:
   ShardOutcome write(Clock clock, const std::string& id);
+  ShardReport write_slices(Clock clock, const std::string& id, const std::string& path);
+  void write_rows(Clock clock, const std::string& id, const std::string& path, ShardReport& report);
   void copy_all();
 
   ParameterShard& shard_;
@@ -77,9 +83,11 @@ class ShardCheckpointer {
   CheckpointNames names_;
   std::vector<ShardTensor> tensors_;  // cow: in the shard; copy: in the buffer
   std::size_t n_bytes_ = 0;
-  std::optional<Snapshot> snapshot_;  // cow
-  AlignedBytes buffer_;               // copy
-  std::int64_t cut_ns_ = 0;           // that the cut under way took
+  std::optional<Snapshot> snapshot_;      // cow
+  std::vector<TableShard*> tables_;       // that are written
+  std::vector<RowFileTable> row_tables_;  // what they are called
+  AlignedBytes buffer_;                   // copy
+  std::int64_t cut_ns_ = 0;               // that the cut under way took
   std::future<ShardOutcome> writing_;
   std::string writing_id_;
   std::optional<ShardOutcome> refused_;

@@ -84,6 +84,7 @@ struct TableShard::Impl {
 
   const VariableSpec& variable;
   const RowPlan::Table& table;
+  ServerId server;
   const Optimizer& optimizer;
   RowLayout layout;
   InitialValues initial;
@@ -104,6 +105,7 @@ struct TableShard::Impl {
 TableShard::Impl::Impl(const Parts& p)
     : variable(checked_variable(p)),
       table(p.table),
+      server(p.server),
       optimizer(p.optimizer),
       layout(layout_of(p)),
       initial(p.variable.initializer, p.seed, p.variable.full_name(), p.variable.full_shape()),
@@ -270,6 +272,9 @@ void TableShard::Impl::finish_row(const Located& at, std::uint32_t last) {
 TableShard::TableShard(const Parts& parts) : impl_(std::make_unique<Impl>(parts)) {}
 TableShard::~TableShard() = default;
 
+const VariableSpec& TableShard::variable() const { return impl_->variable; }
+const RowPlan::Table& TableShard::table() const { return impl_->table; }
+ServerId TableShard::server() const { return impl_->server; }
 const std::string& TableShard::name() const { return impl_->variable.name; }
 const RowLayout& TableShard::layout() const { return impl_->layout; }
 const std::vector<int>& TableShard::parts() const { return impl_->parts; }

@@ -34,6 +34,9 @@ class TableShard {
   TableShard(const TableShard&) = delete;
   TableShard& operator=(const TableShard&) = delete;
 
+  const VariableSpec& variable() const;
+  const RowPlan::Table& table() const;
+  ServerId server() const;
   const std::string& name() const;
   const RowLayout& layout() const;
   const std::vector<int>& parts() const;  // that are here, ascending

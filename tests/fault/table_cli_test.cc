@@ -93,7 +93,7 @@ TEST_P(BundledTable, ReachesItsFigures) {
 }
 INSTANTIATE_TEST_SUITE_P(All, BundledTable,
                          ::testing::Values("a9a_logreg", "a9a_ftrl", "agaricus_logreg", "higgs_mlp",
-                                           "criteo_wide_deep"),
+                                           "criteo_wide_deep", "criteo_fm", "criteo_deepfm"),
                          [](const auto& info) { return std::string(info.param); });
 
 class TableJob : public ::testing::Test {

@@ -22,14 +22,15 @@ std::vector<PeerMonitor::Peer> servers_of(const ClusterMap& cluster, const std::
 
 }  // namespace
 
-PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, WorkerId worker,
-                   VariableMemory& memory, const Options& options)
+PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan,
+                   const RowPlan& rows, WorkerId worker, VariableMemory& memory, const Options& options)
     : transport_(transport),
       cluster_(cluster),
       plan_(plan),
       worker_(worker),
       memory_(memory),
       codec_(transport),
+      rows_(transport, cluster, rows, worker, plan.size()),
       step_timeout_s_(options.step_timeout_s),
       contributions_(maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers)),
       loop_(transport, *this, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
@@ -113,6 +114,8 @@ void PsClient::on_message(const Message& message) {
     case MessageType::shutdown:
       shutdown_ = true;
       return;
+    case MessageType::rows:
+      return rows_.on_rows(h);
     case MessageType::value:
     case MessageType::ack:
       break;
@@ -137,6 +140,7 @@ void PsClient::on_message(const Message& message) {
 }
 
 void PsClient::on_completion(const Completion& completion) {
+  if (RowCodec::is_of_rows(completion)) return rows_.on_completion(completion);
   const Bucket& bucket = plan_[BucketId(completion.key.bucket)];
   State& state = state_of(bucket.id);
   if (WireCodec::flow_of(completion) == Flow::gradients) {
@@ -180,7 +184,7 @@ std::string PsClient::missing_text() const {
     return fmt::format(" (step {} of scope \"{}\" from server {}: {} sends, {} receives open)",
                        s.wanted.value, bucket.scope, bucket.server.value, s.sends, s.receives);
   }
-  return "";
+  return rows_.missing_text();
 }
 
 void PsClient::wait(BucketId bucket) {
@@ -188,7 +192,11 @@ void PsClient::wait(BucketId bucket) {
 }
 
 void PsClient::wait_all() {
-  wait_until("waiting for values", [&] { return n_busy_ == 0; });
+  wait_until("waiting for values", [&] { return n_busy_ == 0 && rows_.all_ready(); });
+}
+
+void PsClient::wait_rows(TableId table) {
+  wait_until("waiting for rows", [&] { return rows_.ready(table); });
 }
 
 std::uint32_t PsClient::wait_go(Clock clock) {

@@ -13,6 +13,7 @@
 #include "common/transport/message_loop.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire_codec.h"
+#include "worker/client/row_client.h"
 #include "worker/client/variable_memory.h"
 
 namespace varscope {
@@ -28,8 +29,8 @@ class PsClient final : private MessageHandler {
     std::vector<std::string> hosts = {};  // by rank; for messages
     double step_timeout_s = 1800;         // the longest wait for one thing, though all peers live
   };
-  PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, WorkerId worker,
-           VariableMemory& memory, const Options& options);
+  PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, const RowPlan& rows,
+           WorkerId worker, VariableMemory& memory, const Options& options);
   PsClient(const PsClient&) = delete;
   PsClient& operator=(const PsClient&) = delete;
 
@@ -45,7 +46,11 @@ class PsClient final : private MessageHandler {
   bool ready(BucketId bucket) const;
   // Until the value is there and the gradients' memory is free again.
   void wait(BucketId bucket);
+  // All buckets and all rows.
   void wait_all();
+  // Rows of tables: what is asked for and pushed there is waited for here.
+  RowClient& rows() { return rows_; }
+  void wait_rows(TableId table);
   // The coordinator's flags for step `clock`: waits until it is let go.
   std::uint32_t wait_go(Clock clock);
   void send_to_coordinator(MessageHeader header, const std::string& body);
@@ -80,6 +85,7 @@ class PsClient final : private MessageHandler {
   WorkerId worker_;
   VariableMemory& memory_;
   WireCodec codec_;
+  RowClient rows_;
   double step_timeout_s_;
   std::vector<TreeNode> contributions_;
   MessageLoop loop_;

@@ -48,8 +48,8 @@ class Executor {
   // is nothing to bind but rows: it is passed over.
   void bind(const Variable& variable, const TensorView& value, const TensorView& gradient = {});
   // The rows of a table that the coming runs look up, by position, as [n, units]; and where their gradients
-  // are written, of the same shape: zeros but for the rows that occur. `gradients` may be empty() as for bind().
-  // Allocates nothing. Throws Error(argument).
+  // are written, of the same shape: zeros but for the rows that occur. `gradients` may be empty() as for
+  // bind(). Allocates nothing. Throws Error(argument).
   void bind_rows(const Variable& table, const TensorView& rows, const TensorView& gradients = {});
   // A local variable that carries state from run to run, of shape [?, ...]: where its value is read and where
   // ops write the next one. Both have at least max_batch rows, of which a run uses as many as it has.

@@ -22,14 +22,14 @@ struct NodeOptions {
   std::string made_at;
 };
 
-// A place of a graph where rows of a sparse table are looked up. The ids are the samples'; for each batch, who
-// runs the graph makes positions of them, in an arena that holds the rows of those ids
+// A place of a graph where rows of a sparse table are looked up. The ids are the samples'; for each batch,
+// who runs the graph makes positions of them, in an arena that holds the rows of those ids
 // (worker/tables/row_ids.h), and feeds these: ops know rows by position alone, and ids of any 64 bits become
 // int32.
 struct TableLookup {
   const Variable* table = nullptr;
-  // Placeholders that the batch feeds: int32 or int64 [?, ...]; of bags [ragged], with their offsets and, where
-  // there are, weights.
+  // Placeholders that the batch feeds: int32 or int64 [?, ...]; of bags [ragged], with their offsets and,
+  // where there are, weights.
   NodeId ids;
   std::optional<NodeId> ids_offsets = {}, ids_weights = {};
   std::optional<std::uint64_t> padding = {};  // the id that stands for nothing
@@ -38,8 +38,8 @@ struct TableLookup {
   bool in_bags = false;
   bool positive_weights = false;  // weights below 0 are an error: mean, sqrtn
   std::string made_at = {};       // in YAML
-  // Placeholders that Graph::look_up() has made: int32, as the ids; in bags [ragged], int64 [?+1], and weights
-  // of the table's dtype.
+  // Placeholders that Graph::look_up() has made: int32, as the ids; in bags [ragged], int64 [?+1], and
+  // weights of the table's dtype.
   NodeId positions = {};
   std::optional<NodeId> offsets = {}, weights = {};
 };

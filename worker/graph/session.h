@@ -24,10 +24,10 @@ using Feeds = std::vector<std::pair<NodeId, TensorView>>;
 //   Session session(graph, seed);
 //   std::vector<Tensor> out = session.run({logits}, {{x, images.view()}});
 //
-// Owns the values of the graph's variables, initialised as the servers would: by global element index. Rows of
-// tables are in memory(), first values where none has been written to, unless set_rows() says who has them.
-// Borrows the graph and the variables, which must outlive it. Throws Error(argument) that names the node. Not
-// thread-safe.
+// Owns the values of the graph's variables, initialised as the servers would: by global element index. Rows
+// of tables are in memory(), first values where none has been written to, unless set_rows() says who has
+// them. Borrows the graph and the variables, which must outlive it. Throws Error(argument) that names the
+// node. Not thread-safe.
 class Session {
  public:
   // Fills `out`, row-major, with the first values of a variable that is not local.

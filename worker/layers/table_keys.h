@@ -28,8 +28,8 @@ struct IdKeys {
 };
 
 // The lookup of a layer's inputs, [ids], [ids, offsets] or [ids, offsets, weights], in its table
-// "<scope>/<name>" of rows of `width`. REQUIRES keys.table. Throws Error(config): ids that are computed, or no
-// ids; bags without offsets; padding that is no id.
+// "<scope>/<name>" of rows of `width`. REQUIRES keys.table. Throws Error(config): ids that are computed, or
+// no ids; bags without offsets; padding that is no id.
 struct LookupKind {
   bool in_bags = false, positive_weights = false;
 };

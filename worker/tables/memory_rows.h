@@ -16,8 +16,8 @@ class MemoryRows final : public RowReader {
   explicit MemoryRows(std::uint64_t seed) : seed_(seed) {}
 
   void read(const Variable& table, std::span<const std::uint64_t> ids, std::byte* out) override;
-  // The row's own memory, [units]: writing to it changes the row. Makes it, with its first values, where it is
-  // not there. Good for as long as this lives. Throws Error(argument) for a variable that is no table.
+  // The row's own memory, [units]: writing to it changes the row. Makes it, with its first values, where it
+  // is not there. Good for as long as this lives. Throws Error(argument) for a variable that is no table.
   const TensorView& row(const Variable& table, std::uint64_t id);
   // That row() has made.
   std::int64_t n_rows(const Variable& table) const;

@@ -55,10 +55,10 @@ class RowIds {
   RowIds(const RowPlan::Table& table, std::vector<RowLookup> lookups, int n_logical_workers);
 
   void clear();
-  // Logical workers, from 0, and the lookups of each come in ascending order; what has no samples is left out.
-  // Throws Error(data): more than kMostIds ids, offsets that do not ascend or end behind the ids, another
-  // number of weights than of ids, a weight that is not finite or, with positive_weights, below 0. The message
-  // has the input, the row of the batch and the position in its bag.
+  // Logical workers, from 0, and the lookups of each come in ascending order; what has no samples is left
+  // out. Throws Error(data): more than kMostIds ids, offsets that do not ascend or end behind the ids,
+  // another number of weights than of ids, a weight that is not finite or, with positive_weights, below 0.
+  // The message has the input, the row of the batch and the position in its bag.
   void add(int logical_worker, std::size_t lookup, const RowInput& input);
   void finish();
 

@@ -26,9 +26,9 @@ class Predictor {
  public:
   // `bind` lets an executor read the variables' values. REQUIRES model.mode == evaluate.
   using Bind = std::function<void(Executor&)>;
-  // `node`: what is answered; unset: the model's output. `rows`: who gives the rows of tables, if the model has
-  // any; borrowed. Throws Error(argument) for a node that has no row for each row of the inputs, or that needs
-  // the labels.
+  // `node`: what is answered; unset: the model's output. `rows`: who gives the rows of tables, if the model
+  // has any; borrowed. Throws Error(argument) for a node that has no row for each row of the inputs, or that
+  // needs the labels.
   Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
             std::optional<NodeId> node = {}, RowReader* rows = nullptr);
 

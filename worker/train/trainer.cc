@@ -18,8 +18,12 @@ Trainer::Trainer(const Parts& parts)
                 {.also = parts.model.also()}),
       states_(parts.model.graph, static_cast<int>(parts.sum_plan.leaves.size()), parts.train.largest_part(),
               static_cast<std::uint64_t>(parts.job.job.seed)),
-      batch_(parts.train.spec(), parts.job.model.dtype, parts.train.largest_part()),
+      tables_({parts.model.graph, executor_, parts.variables, parts.client, parts.sum_plan}),
+      server_rows_(parts.client, parts.variables),
       pending_(parts.client.plan().size()) {
+  const std::size_t n_batches = tables_.empty() ? 1 : parts.sum_plan.leaves.size();
+  for (std::size_t i = 0; i < n_batches; ++i)
+    batches_.emplace_back(parts.train.spec(), parts.job.model.dtype, parts.train.largest_part());
   const BucketPlan& plan = parts_.client.plan();
   for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
     const auto at = static_cast<std::size_t>(parts_.variables[i]->index());
@@ -49,6 +53,7 @@ Trainer::Trainer(const Parts& parts)
   load_locals();
   if (parts_.test == nullptr) return;
   evaluator_.emplace(parts_.job, *parts_.evaluation, *parts_.test);
+  evaluator_->set_rows(server_rows_);
   if (parts_.check_numerics) evaluator_->executor().check_numerics();
   for (std::size_t i = 0; i < parts_.variables.size(); ++i)
     evaluator_->executor().bind(*parts_.variables[i], parts_.memory.value(static_cast<int>(i)));
@@ -137,10 +142,15 @@ bool Trainer::evaluates_after(Clock clock) const {
 void Trainer::train_step(Clock clock) {
   if (parts_.train.begins_pass(clock)) states_.reset();
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
+  if (!tables_.empty()) want_rows(clock);
   std::vector<BatchSums> sums;
   sums.reserve(parts_.sum_plan.leaves.size());
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
     sums.push_back(run_logical_worker(i, clock));
+  if (!tables_.empty()) {
+    wait_go(clock);
+    tables_.push(clock, flags_);
+  }
   report_step(clock, std::move(sums));
   released_ = false;
 }
@@ -162,9 +172,14 @@ BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
     for (const Variable* variable : parts_.variables) {
       if (variable->spec().is_pushed()) finish_variable(*variable, logical_worker, clock);
     }
+    tables_.finish(logical_worker);
     return {};
   }
-  read(v, n, clock);
+  Batch& batch = batches_[tables_.empty() ? 0 : logical_worker];
+  if (tables_.empty()) read(batch, v, clock);
+  executor_.set_batch(n);
+  feed(batch.view(n));
+  tables_.bind(executor_, logical_worker);
   executor_.set_run({static_cast<std::uint64_t>(parts_.job.job.seed), clock.value, v,
                      static_cast<double>(n) / static_cast<double>(n_all)});
   states_.bind(executor_, static_cast<int>(logical_worker));
@@ -172,20 +187,43 @@ BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
   const BatchSums sums = sums_of_batch(n);
   const double all = parts_.train.batch_weight(clock);  // as many as there are, without weights
   backward(logical_worker, clock, 1.0 / (all * static_cast<double>(parts_.model.loss_divisor)));
+  tables_.finish(logical_worker);
   // Samples that are no sequences have nothing to carry over.
   if (parts_.train.is_sequential()) states_.advance(static_cast<int>(logical_worker));
   return sums;
 }
 
 // The step's n samples of logical worker v.
-void Trainer::read(int v, std::int64_t n, Clock clock) {
+void Trainer::read(Batch& batch, int v, Clock clock) {
   const std::int64_t started = now_ns();
-  parts_.train.next(clock, v, batch_);
-  executor_.set_batch(n);
-  const BatchView samples = batch_.view(n);
+  parts_.train.next(clock, v, batch);
+  data_ns_ += now_ns() - started;
+}
+
+void Trainer::feed(const BatchView& samples) {
   weight_ = samples.total_weight();
   for (const auto& [node, values] : parts_.model.feeds(samples)) executor_.feed(node, values);
-  data_ns_ += now_ns() - started;
+}
+
+// A step's samples come first: servers are asked once for the rows of all.
+void Trainer::want_rows(Clock clock) {
+  tables_.clear();
+  for (std::size_t i = 0; i < batches_.size(); ++i) {
+    const int v = global_number(i);
+    const std::int64_t n = parts_.train.part(clock, v).size();
+    if (n == 0) continue;
+    read(batches_[i], v, clock);
+    const std::int64_t started = now_ns();
+    tables_.add(i, parts_.model.feeds(batches_[i].view(n)));
+    data_ns_ += now_ns() - started;
+  }
+  tables_.want(Clock(clock.value - 1));
+}
+
+void Trainer::wait_go(Clock clock) {
+  if (released_) return;
+  flags_ = parts_.client.wait_go(clock);
+  released_ = true;
 }
 
 void Trainer::forward(bool wait_for_values) {
@@ -237,16 +275,12 @@ void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Cl
   for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[logical_worker].merges)
     parts_.memory.add_gradients(bucket, m.into, m.from);
   if (logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
-  if (!released_) {
-    flags_ = parts_.client.wait_go(clock);
-    released_ = true;
-  }
+  wait_go(clock);
   parts_.client.push(bucket.id, clock, flags_);
 }
 
 void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
-  if (!released_)
-    flags_ = parts_.client.wait_go(clock);  // a model without trainable variables pushes nothing
+  wait_go(clock);  // a model without trainable variables pushes nothing
   StepReport report{std::move(sums), {}, (flags_ & kFlagCut) != 0 ? state_text(clock) : ""};
   WorkerTimes& t = report.times;
   t.wait_ns = parts_.client.take_wait_ns();
@@ -298,6 +332,7 @@ void Trainer::load_locals() {
 void Trainer::evaluate(Clock clock) {
   const std::int64_t started = now_ns();
   parts_.client.wait_all();
+  server_rows_.set_clock(clock);
   EvalReport report = evaluator_->run(parts_.client.worker().value, parts_.cluster.n_workers(),
                                       [this] { parts_.client.progress(); });
   report.eval_ns = now_ns() - started;

@@ -18,6 +18,7 @@
 #include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
 #include "worker/train/evaluator.h"
+#include "worker/train/table_steps.h"
 
 namespace varscope {
 
@@ -70,7 +71,10 @@ class Trainer {
   void finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock);
   void finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock);
   void bind_gradients(int buffer);
-  void read(int v, std::int64_t n, Clock clock);
+  void read(Batch& batch, int v, Clock clock);
+  void want_rows(Clock clock);
+  void wait_go(Clock clock);
+  void feed(const BatchView& samples);
   int global_number(std::size_t logical_worker) const;
   void check_values(Clock clock) const;
   void load_locals();
@@ -87,7 +91,9 @@ class Trainer {
   Executor executor_;
   LocalStates states_;
   std::optional<Evaluator> evaluator_;
-  Batch batch_;
+  std::vector<Batch> batches_;  // one, or with tables of each logical worker: rows are asked for all at once
+  TableSteps tables_;
+  ServerRows server_rows_;
   double weight_ = 0;                         // of the samples in it; 0 without weights
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs

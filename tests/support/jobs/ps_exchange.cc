@@ -13,6 +13,7 @@
 #include "common/base/serialize.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/restore.h"
+#include "tests/support/jobs/row_exchange.h"
 #include "tests/support/references/canonical_reference.h"
 #include "tests/support/references/plan_checks.h"
 
@@ -103,6 +104,7 @@ Digest reference_hash(const Exchange& e, int n_leaves) {
       train_alone<double>(e, static_cast<int>(i), n_leaves, value);
     add_values(v, value.view().bytes(), hash);
   }
+  add_reference_rows(e, n_leaves, hash);
   return hash.finish();
 }
 
@@ -110,10 +112,21 @@ ExchangeWorker::ExchangeWorker(Transport& transport, const ClusterMap& cluster, 
                                WorkerId worker)
     : exchange_(e),
       plan_(BucketPlan::make(e.variables, cluster.n_servers())),
+      rows_(RowPlan::make(e.variables, cluster.n_servers())),
       leaves_(cluster.leaves_of(worker)),
       sums_(LocalSumPlan::make(leaves_, cluster.logical_workers)),
       memory_(e.variables, sums_.n_buffers),
-      client_(transport, cluster, plan_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {}
+      client_(transport, cluster, plan_, rows_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {
+  if (!rows_.empty()) row_worker_ = std::make_unique<RowWorker>(client_, rows_, cluster, worker);
+}
+
+ExchangeWorker::~ExchangeWorker() = default;
+
+void ExchangeWorker::let_go(Clock clock) {
+  if (clock <= released_) return;
+  flags_ = client_.wait_go(clock);
+  released_ = clock;
+}
 
 std::vector<Tensor> ExchangeWorker::values() const {
   std::vector<Tensor> all;
@@ -127,6 +140,7 @@ std::vector<Tensor> ExchangeWorker::values() const {
 
 void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
   const int n = plan_.size();
+  if (row_worker_) row_worker_->want(clock);
   // As after a forward pass: nothing is pushed before.
   client_.wait_all();
   for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
@@ -138,11 +152,12 @@ void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
       for (const auto& [into, from] : sums_.leaves[leaf].merges) memory_.add_gradients(bucket, into, from);
     }
     client_.progress();
-    if (clock > released_) {
-      flags_ = client_.wait_go(clock);
-      released_ = clock;
-    }
+    let_go(clock);
     client_.push(bucket.id, clock, flags_ | extra_flags);
+  }
+  if (row_worker_) {
+    let_go(clock);
+    row_worker_->push(clock, flags_ | extra_flags);
   }
   StepReport report;
   for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf)
@@ -184,18 +199,22 @@ Digest ExchangeWorker::finish() {
 
 ExchangeServer::ExchangeServer(Transport& transport, const ClusterMap& cluster, const Exchange& e,
                                ServerId server)
-    : fs_(e.fs != nullptr ? *e.fs : posix_), plan_(BucketPlan::make(e.variables, cluster.n_servers())) {
+    : fs_(e.fs != nullptr ? *e.fs : posix_),
+      plan_(BucketPlan::make(e.variables, cluster.n_servers())),
+      rows_(RowPlan::make(e.variables, cluster.n_servers())) {
   ServerRank::Parts parts{.transport = transport,
                           .cluster = cluster,
                           .variables = e.variables,
                           .plan = plan_,
                           .id = server,
                           .optimizer = e.optimizer,
-                          .fill = [&](ParameterShard& shard) { fill(shard, e); },
+                          .fill = [&](ParameterShard& shard, TableShards& tables) { fill(shard, tables, e); },
                           .start_id = "test",
                           .stall_timeout_s = e.server_stall_s,
                           .limits = e.limits,
-                          .histogram_every_steps = e.histogram_every_steps};
+                          .histogram_every_steps = e.histogram_every_steps,
+                          .rows = &rows_,
+                          .seed = e.seed};
   if (!e.checkpoint_dir.empty()) {
     CheckpointConfig config;
     config.every_steps = e.every_steps;
@@ -209,12 +228,13 @@ ExchangeServer::ExchangeServer(Transport& transport, const ClusterMap& cluster, 
   server_.emplace(parts);
 }
 
-void ExchangeServer::fill(ParameterShard& shard, const Exchange& e) {
+void ExchangeServer::fill(ParameterShard& shard, TableShards& tables, const Exchange& e) {
   if (e.first == 0) return shard.initialize(e.seed);
   const std::string path = e.checkpoint_dir + "/" + step_name(e.first);
   CheckpointReader::open(fs_, path).check_model(e.variables, Optimizer(e.optimizer).slot_names(),
                                                 to_string(e.optimizer.type));
   restore_shard(shard, fs_, {path, Clock(e.first)});
+  restore_tables(tables, fs_, {path, Clock(e.first)});
 }
 
 void ExchangeServer::on_checkpoint_failed(Clock clock, const std::string& why) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -57,6 +58,8 @@ T synthetic_gradient(int variable, std::int64_t element, int leaf, std::int64_t 
 // clipping nor constraints.
 Digest reference_hash(const Exchange& e, int n_leaves);
 
+class RowWorker;
+
 class ExchangeWorker {
  public:
   ExchangeWorker(Transport& transport, const ClusterMap& cluster, const Exchange& e, WorkerId worker);
@@ -68,14 +71,20 @@ class ExchangeWorker {
   // Returns the hash of the values it has at the end.
   Digest run();
   Digest finish();
+  ~ExchangeWorker();
+  ExchangeWorker(const ExchangeWorker&) = delete;
+  ExchangeWorker& operator=(const ExchangeWorker&) = delete;
 
  private:
+  void let_go(Clock clock);
   const Exchange& exchange_;
   BucketPlan plan_;
+  RowPlan rows_;
   LeafRange leaves_;
   LocalSumPlan sums_;
   VariableMemory memory_;
   PsClient client_;
+  std::unique_ptr<RowWorker> row_worker_;  // where there are tables
   Clock released_;
   std::uint32_t flags_ = 0;
 };
@@ -90,7 +99,7 @@ class ExchangeServer : private RunObserver {
   const std::vector<HistogramSummary>& histograms() const { return histograms_; }
 
  private:
-  void fill(ParameterShard& shard, const Exchange& e);
+  void fill(ParameterShard& shard, TableShards& tables, const Exchange& e);
   void on_step(const StepSummary& s) override { steps_.push_back(s); }
   void on_finish(const FinishSummary& f) override { finished_ = f; }
   void on_not_finite(const NotFiniteSummary& s) override { not_finite_.push_back(s); }
@@ -100,6 +109,7 @@ class ExchangeServer : private RunObserver {
   PosixFs posix_;
   Fs& fs_;
   BucketPlan plan_;
+  RowPlan rows_;
   std::optional<ServerRank> server_;
   std::optional<FinishSummary> finished_;
   std::vector<StepSummary> steps_;

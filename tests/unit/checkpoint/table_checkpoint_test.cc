@@ -7,8 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/restore/checkpoint_rows.h"
 #include "checkpoint/restore/restore_rows.h"
-#include "checkpoint/restore/row_lookup.h"
 #include "common/base/serialize.h"
 #include "common/files/little_endian.h"
 #include "tests/support/fs/memory_fs.h"
@@ -302,7 +302,7 @@ TEST(RestoreRows, RefusesOtherPartsAndUnits) {
             "argument: part 16 was asked of table \"user/embeddings\", which has 16");
 }
 
-TEST(RowLookup, GivesValuesAndFirstValues) {
+TEST(CheckpointRows, GivesValuesAndFirstValues) {
   TableModel model = two_tables(3);
   TableRows& users = model.tables[0];
   for (const std::uint64_t id : {std::uint64_t{0}, ~std::uint64_t{0}, std::uint64_t{1} << 63}) {
@@ -316,7 +316,7 @@ TEST(RowLookup, GivesValuesAndFirstValues) {
   for (const auto& [mixed, row] : users.rows) ids.insert(ids.begin(), RowLayout::id_of(row.data()));
   const InitialValues first = users.variable.initial_values(42);
   for (const std::size_t most : {std::size_t{1} << 30, std::size_t{1000}, std::size_t{0}}) {
-    RowLookup lookup(reader, users.variable, {.seed = 42, .most_bytes = most});
+    CheckpointRows lookup(reader, users.variable, {.seed = 42, .most_bytes = most});
     std::vector<float> out(ids.size() * 3);
     for (int round = 0; round < 2; ++round) {
       std::ranges::fill(out, 77.0F);
@@ -337,12 +337,12 @@ TEST(RowLookup, GivesValuesAndFirstValues) {
   }
 }
 
-TEST(RowLookup, ReadsAPartOnce) {
+TEST(CheckpointRows, ReadsAPartOnce) {
   const TableModel model = two_tables(3);
   const SavedTables saved(model, 1);
   PosixFs fs;
   CheckpointReader reader = CheckpointReader::open(fs, saved.path);
-  RowLookup lookup(reader, model.tables[0].variable, {});
+  CheckpointRows lookup(reader, model.tables[0].variable, {});
   EXPECT_EQ(reader.n_bytes_read(), 0U) << "nothing until it is asked for";
   std::vector<std::uint64_t> ids;
   for (const auto& [mixed, row] : model.tables[0].rows) ids.push_back(RowLayout::id_of(row.data()));
@@ -351,19 +351,19 @@ TEST(RowLookup, ReadsAPartOnce) {
   EXPECT_EQ(reader.n_bytes_read(), 200U * 48);
 }
 
-TEST(RowLookup, RefusesAnotherTable) {
+TEST(CheckpointRows, RefusesAnotherTable) {
   const TableModel model = two_tables(3);
   const SavedTables saved(model, 1);
   PosixFs fs;
   CheckpointReader reader = CheckpointReader::open(fs, saved.path);
   VariableSpec wanted = model.tables[0].variable;
   wanted.table->ids = IdType::string;
-  EXPECT_EQ(error_of([&] { RowLookup(reader, wanted, {}); }),
+  EXPECT_EQ(error_of([&] { CheckpointRows(reader, wanted, {}); }),
             "checkpoint: table \"user/embeddings\" of checkpoint " + saved.path +
                 " has 3 float32 units and int64 ids, the model's \"user/embeddings\" 3 float32 and string");
-  EXPECT_THAT(error_of([&] { RowLookup(reader, model.dense.table[0], {.saved_name = wanted.name}); }),
+  EXPECT_THAT(error_of([&] { CheckpointRows(reader, model.dense.table[0], {.saved_name = wanted.name}); }),
               HasSubstr("the model's \"w\" is no table"));
-  EXPECT_THAT(error_of([&] { RowLookup(reader, wanted, {.saved_name = "x"}); }),
+  EXPECT_THAT(error_of([&] { CheckpointRows(reader, wanted, {.saved_name = "x"}); }),
               HasSubstr("has no table \"x\""));
 }
 

@@ -9,7 +9,7 @@
 
 #include "checkpoint/exchange/import_rows.h"
 #include "checkpoint/exchange/table_tensors.h"
-#include "checkpoint/restore/row_lookup.h"
+#include "checkpoint/restore/checkpoint_rows.h"
 #include "checkpoint/restore/saver.h"
 #include "checkpoint/restore/warm_start.h"
 #include "checkpoint/tools/diff.h"
@@ -375,7 +375,7 @@ TEST(TableImport, TakesIdsInAnyOrder) {
   ASSERT_EQ(file.import(), "no error");
   CheckpointReader reader = CheckpointReader::open(file.fs, file.dir / "c/step-000000000");
   VariableSpec t = testing::make_table("t", DType::float32, 2, {});
-  RowLookup lookup(reader, t, {});
+  CheckpointRows lookup(reader, t, {});
   std::vector<float> out(8);
   lookup.read(std::vector<std::uint64_t>{0, 9, static_cast<std::uint64_t>(-5), 1'000'000},
               reinterpret_cast<std::byte*>(out.data()));

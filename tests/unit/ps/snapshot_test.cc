@@ -245,7 +245,7 @@ class Hammered {
         shard_(variables_, plan_, ServerId(0), optimizer_.slots()),
         watch_(plan_, shard_),
         updater_(plan_, optimizer_, shard_, watch_),
-        checkpointer_(shard_, fs, dir_.path(), 1, 1, options) {
+        checkpointer_(shard_, tables_, fs, dir_.path(), 1, 1, options) {
     shard_.initialize(3);
   }
 
@@ -308,6 +308,7 @@ class Hammered {
   FiniteWatch watch_;
   Updater updater_;
   TempDir dir_;
+  TableShards tables_;  // none
   ShardCheckpointer checkpointer_;
 };
 

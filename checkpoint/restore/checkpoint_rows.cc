@@ -1,4 +1,4 @@
-#include "checkpoint/restore/row_lookup.h"
+#include "checkpoint/restore/checkpoint_rows.h"
 
 #include <algorithm>
 #include <cstring>
@@ -25,7 +25,7 @@ void check_fits(const CheckpointReader& reader, const TableRecord& saved, const 
 
 }  // namespace
 
-RowLookup::RowLookup(CheckpointReader& reader, const VariableSpec& variable, const Options& options)
+CheckpointRows::CheckpointRows(CheckpointReader& reader, const VariableSpec& variable, const Options& options)
     : reader_(reader),
       name_(options.saved_name.empty() ? variable.name : options.saved_name),
       layout_(reader.row_layout(name_)),
@@ -35,7 +35,7 @@ RowLookup::RowLookup(CheckpointReader& reader, const VariableSpec& variable, con
   check_fits(reader, reader.table(name_), variable);
 }
 
-void RowLookup::read(std::span<const std::uint64_t> ids, std::byte* out) {
+void CheckpointRows::read(std::span<const std::uint64_t> ids, std::byte* out) {
   // By parts, so that each is read once however few may be in memory.
   std::vector<std::pair<std::uint64_t, std::size_t>> order;
   order.reserve(ids.size());
@@ -54,7 +54,7 @@ void RowLookup::read(std::span<const std::uint64_t> ids, std::byte* out) {
   }
 }
 
-const RowLookup::Part& RowLookup::part(int part) {
+const CheckpointRows::Part& CheckpointRows::part(int part) {
   if (const auto it = parts_.find(part); it != parts_.end()) {
     used_.splice(used_.begin(), used_, it->second.used);
     return it->second;
@@ -71,7 +71,7 @@ const RowLookup::Part& RowLookup::part(int part) {
   return parts_.emplace(part, std::move(loaded)).first->second;
 }
 
-RowLookup::Part RowLookup::load(int part) {
+CheckpointRows::Part CheckpointRows::load(int part) {
   reader_.read_rows(name_, part, rows_);
   Part loaded;
   const std::size_t n_rows = rows_.size() / layout_.row_bytes(), n = layout_.value_bytes();

@@ -17,7 +17,7 @@ namespace varscope {
 // The values of any rows of a checkpoint's table, for predictions and evaluations without a cluster. Parts
 // are read, and checked, when the first of their rows is asked for; those used longest ago are dropped when
 // ids and values take more memory than they may. Borrows reader and variable. Not thread-safe.
-class RowLookup {
+class CheckpointRows {
  public:
   struct Options {
     std::string saved_name = {};                    // of the table in the checkpoint; "": the variable's
@@ -26,7 +26,7 @@ class RowLookup {
   };
   // `variable`: the table as the model has it, whose initializer gives absent rows their values. Throws
   // Error(checkpoint) when the checkpoint has no such table, or other units, dtype or ids.
-  RowLookup(CheckpointReader& reader, const VariableSpec& variable, const Options& options);
+  CheckpointRows(CheckpointReader& reader, const VariableSpec& variable, const Options& options);
 
   // Puts the values of the rows `ids`, in any order, also twice, one behind the other into `out`, which has
   // room for ids.size() * units elements. Of a row that the checkpoint does not have, the first values.

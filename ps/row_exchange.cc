@@ -1,0 +1,227 @@
+#include "ps/row_exchange.h"
+
+#include <limits>
+
+#include "common/base/error.h"
+#include "common/base/serialize.h"
+#include "common/transport/wire.h"
+
+namespace varscope {
+
+RowExchange::RowExchange(const Parts& parts)
+    : parts_(parts),
+      codec_(parts.transport, parts.n_buckets),
+      tree_(all_contributions(parts.cluster), parts.cluster.logical_workers),
+      tables_(parts.plan.size()) {
+  for (WorkerId w : parts.cluster.workers.ids()) {
+    const auto mine = maximal_nodes(parts.cluster.leaves_of(w), parts.cluster.logical_workers);
+    n_contributions_.push_back(static_cast<int>(mine.size()));
+  }
+  for (TableId id : tables_.ids()) {
+    if (!is_here(id)) continue;
+    tables_[id].streams = IdVector<WorkerId, Stream>(parts.cluster.n_workers());
+    if (is_pushed(id)) ++n_pushed_;
+  }
+}
+
+const RowPlan::Table& RowExchange::own_table(WorkerId worker, const MessageHeader& header) const {
+  const TableId id(header.bucket);
+  if (!parts_.plan.has(id) || !is_here(id)) {
+    fail(ErrorKind::protocol, "worker {} sent a {} of table {}, of which server {} has no parts",
+         worker.value, to_string(type_of(header)), id.value, parts_.server.value);
+  }
+  return parts_.plan[id];
+}
+
+std::span<const std::uint64_t> RowExchange::ids_of(const Request& request) {
+  return {reinterpret_cast<const std::uint64_t*>(request.ids.data()), request.n_rows};
+}
+
+void RowExchange::on_wanted(WorkerId worker, const MessageHeader& wanted) {
+  const RowPlan::Table& table = own_table(worker, wanted);
+  Stream& stream = tables_[table.id].streams[worker];
+  const bool is_read = (wanted.flags & kFlagRead) != 0;
+  Request& request = is_read ? stream.read : stream.step(Clock(wanted.clock));
+  if (request.is_open || waiting(stream) != nullptr) {
+    fail(ErrorKind::protocol,
+         "worker {} asked for rows of table \"{}\" at step {} before its last request was over", worker.value,
+         table.name, wanted.clock);
+  }
+  const std::uint64_t n = wanted.n_bytes / sizeof(std::uint64_t);
+  if (wanted.n_bytes % sizeof(std::uint64_t) != 0 || n > std::numeric_limits<std::uint32_t>::max()) {
+    fail(ErrorKind::protocol, "worker {} asked for rows of table \"{}\" with {} bytes of ids", worker.value,
+         table.name, wanted.n_bytes);
+  }
+  request.is_open = request.is_waiting = true;
+  request.clock = Clock(wanted.clock);
+  request.n_rows = n;
+  request.n_due = codec_.receive(RowFlow::ids, parts_.cluster.rank_of(worker), table.id, worker.value,
+                                 request.ids.of(wanted.n_bytes));
+  if (request.n_due > 0) return;
+  answer(table.id, worker);
+}
+
+RowExchange::Request* RowExchange::waiting(Stream& stream) const {
+  for (Request* request : {&stream.steps[0], &stream.steps[1], &stream.read}) {
+    if (request->is_waiting) return request;
+  }
+  return nullptr;
+}
+
+void RowExchange::check_ids(const RowPlan::Table& table, WorkerId worker, const Request& request) const {
+  const auto ids = ids_of(request);
+  std::uint64_t last = 0;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const std::uint64_t mixed = mix_row_id(ids[i]);
+    if (i > 0 && mixed <= last) {
+      fail(ErrorKind::protocol,
+           "worker {} asked for rows of table \"{}\" that are not in order: id {} at position {}",
+           worker.value, table.name, id_text(table.spec.ids, ids[i]), i);
+    }
+    last = mixed;
+    const int part = row_part(mixed, table.spec.parts);
+    if (table.owner[static_cast<std::size_t>(part)] != parts_.server) {
+      fail(ErrorKind::protocol,
+           "worker {} asked server {} for row {} of table \"{}\", whose part {} is on server {}",
+           worker.value, parts_.server.value, id_text(table.spec.ids, ids[i]), table.name, part,
+           table.owner[static_cast<std::size_t>(part)].value);
+    }
+  }
+}
+
+// Answers the request that waits, once its ids are there, its step is applied, and the last answer has left.
+void RowExchange::answer(TableId id, WorkerId worker) {
+  const RowPlan::Table& table = parts_.plan[id];
+  Stream& stream = tables_[id].streams[worker];
+  Request* request = waiting(stream);
+  if (request == nullptr || request->n_due > 0 || stream.n_reply_sends > 0) return;
+  if (is_pushed(id) && shard(id).clock() < request->clock) return;
+  check_ids(table, worker, *request);
+  request->is_waiting = false;
+  if (request == &stream.read || !is_pushed(id)) request->is_open = false;
+  const std::span<std::byte> reply = stream.reply.of(request->n_rows * table.row_bytes());
+  shard(id).read(ids_of(*request), reply.data());
+  MessageHeader header = make_header(MessageType::rows, parts_.server.value, request->clock);
+  header.bucket = id.value;
+  header.n_bytes = reply.size();
+  const Rank to = parts_.cluster.rank_of(worker);
+  parts_.transport.send_message(to, header);
+  stream.n_reply_sends = codec_.send(RowFlow::values, to, id, worker.value, reply);
+}
+
+std::optional<RowExchange::Applied> RowExchange::on_push(WorkerId worker, const Message& push) {
+  const MessageHeader& h = push.header;
+  const RowPlan::Table& table = own_table(worker, h);
+  Table& state = tables_[table.id];
+  Stream& stream = state.streams[worker];
+  const Clock now = shard(table.id).clock();
+  const Request& request = stream.step(now);
+  const auto refuse = [&](const char* field, auto got, auto expected) {
+    fail(ErrorKind::protocol, "worker {} pushed rows of table \"{}\": {} is {}, expected {}", worker.value,
+         table.name, field, got, expected);
+  };
+  if (!is_pushed(table.id))
+    fail(ErrorKind::protocol, "worker {} pushed table \"{}\", which is not trained", worker.value,
+         table.name);
+  if (h.clock != now.value + 1) refuse("its step", h.clock, now.value + 1);
+  if (stream.is_pushed)
+    fail(ErrorKind::protocol, "worker {} pushed table \"{}\" twice in step {}", worker.value, table.name,
+         h.clock);
+  if (!request.is_open || request.is_waiting || request.clock != now)
+    fail(ErrorKind::protocol, "worker {} pushed rows of table \"{}\" that it has not asked for", worker.value,
+         table.name);
+  if (h.n_contributions != n_contributions_[worker])
+    refuse("contributions", h.n_contributions, n_contributions_[worker]);
+  if (h.leaf_begin != parts_.cluster.leaves_of(worker).begin)
+    refuse("its first leaf", h.leaf_begin, parts_.cluster.leaves_of(worker).begin);
+  if (state.n_announced > 0 && h.flags != state.flags) refuse("flags", h.flags, state.flags);
+  stream.n_rows = from_binary<std::vector<std::uint32_t>>(push.body, "the numbers of pushed rows");
+  if (stream.n_rows.size() != static_cast<std::size_t>(h.n_contributions))
+    refuse("numbers of rows", stream.n_rows.size(), h.n_contributions);
+  for (const std::uint32_t n : stream.n_rows) {
+    if (n > request.n_rows) refuse("rows of a contribution", n, fmt::format("at most {}", request.n_rows));
+  }
+  stream.push_bytes = RowsPushLayout(stream.n_rows, table.row_bytes()).n_bytes();
+  if (h.n_bytes != stream.push_bytes) refuse("bytes", h.n_bytes, stream.push_bytes);
+  stream.is_pushed = true;
+  state.flags = h.flags;
+  ++state.n_announced;
+  stream.n_push_due = codec_.receive(RowFlow::gradients, parts_.cluster.rank_of(worker), table.id,
+                                     worker.value, stream.push.of(stream.push_bytes));
+  if (stream.n_push_due > 0) return std::nullopt;
+  return push_is_whole(table.id);
+}
+
+std::optional<RowExchange::Applied> RowExchange::on_completion(const Completion& completion) {
+  const TableId id(completion.key.bucket);
+  const WorkerId worker(completion.key.contribution);
+  Stream& stream = tables_[id].streams[worker];
+  switch (RowCodec::flow_of(completion)) {
+    case RowFlow::ids: {
+      Request& request = *waiting(stream);
+      RowCodec::arrived(completion, request.n_rows * sizeof(std::uint64_t));
+      if (--request.n_due == 0) answer(id, worker);
+      return std::nullopt;
+    }
+    case RowFlow::gradients:
+      RowCodec::arrived(completion, stream.push_bytes);
+      if (--stream.n_push_due > 0) return std::nullopt;
+      return push_is_whole(id);
+    case RowFlow::values:
+      break;
+  }
+  if (--stream.n_reply_sends == 0) answer(id, worker);
+  return std::nullopt;
+}
+
+std::optional<RowExchange::Applied> RowExchange::push_is_whole(TableId id) {
+  if (++tables_[id].n_whole < parts_.cluster.n_workers()) return std::nullopt;
+  return apply(id);
+}
+
+void RowExchange::check_positions(const RowPlan::Table& table, WorkerId worker,
+                                  std::span<const std::uint32_t> positions, std::size_t n_rows) const {
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    if (positions[i] < n_rows && (i == 0 || positions[i] > positions[i - 1])) continue;
+    fail(ErrorKind::protocol,
+         "worker {} pushed rows of table \"{}\": position {} of {} is {}, of {} rows asked for", worker.value,
+         table.name, i, positions.size(), positions[i], n_rows);
+  }
+}
+
+RowExchange::Applied RowExchange::apply(TableId id) {
+  const RowPlan::Table& table = parts_.plan[id];
+  Table& state = tables_[id];
+  const Clock now = shard(id).clock(), next(now.value + 1);
+  contributions_.clear();
+  for (WorkerId w : state.streams.ids()) {
+    Stream& stream = state.streams[w];
+    const Request& request = stream.step(now);
+    const RowsPushLayout layout(stream.n_rows, table.row_bytes());
+    for (std::size_t c = 0; c < stream.n_rows.size(); ++c) {
+      const std::span<const std::uint32_t> positions(
+          reinterpret_cast<const std::uint32_t*>(stream.push.data() + layout.positions_at(c)),
+          stream.n_rows[c]);
+      check_positions(table, w, positions, request.n_rows);
+      contributions_.push_back({ids_of(request), positions, stream.push.data() + layout.gradients_at(c)});
+    }
+  }
+  shard(id).apply(next, contributions_, tree_);
+  shard(id).set_clock(next);
+  state.n_announced = state.n_whole = 0;
+  for (Stream& stream : state.streams) {
+    stream.is_pushed = false;
+    stream.step(now).is_open = false;
+  }
+  for (WorkerId w : state.streams.ids()) answer(id, w);
+  return {id, next, state.flags};
+}
+
+bool RowExchange::is_behind(Clock clock) const {
+  for (TableId id : tables_.ids()) {
+    if (is_pushed(id) && shard(id).clock() < clock) return true;
+  }
+  return false;
+}
+
+}  // namespace varscope

@@ -1,0 +1,101 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "common/base/growing_bytes.h"
+#include "common/base/ids.h"
+#include "common/placement/canonical_sum.h"
+#include "common/placement/cluster.h"
+#include "common/placement/row_plan.h"
+#include "common/transport/row_codec.h"
+#include "common/transport/transport.h"
+#include "ps/tables/table_shards.h"
+
+namespace varscope {
+
+// A server's side of rows. A worker asks for rows by their ids (rows_wanted), gets their values as soon as
+// the step before is applied to the table, and pushes gradients of some of them (rows_push). Once all
+// workers' pushes of a step are whole, they are merged and applied, and requests that have waited are
+// answered. A request that is flagged kFlagRead is answered and forgotten. See docs/data_path.md.
+//
+// A worker has one request of a table without an answer at most; the next step's may come before that step is
+// applied. One thread; borrows everything. Throws Error(protocol) that names worker, table and field.
+class RowExchange {
+ public:
+  struct Parts {
+    Transport& transport;
+    const ClusterMap& cluster;
+    const RowPlan& plan;
+    TableShards& shards;
+    ServerId server;
+    int n_buckets = 0;  // of the job's BucketPlan
+  };
+  explicit RowExchange(const Parts& parts);
+
+  // Tables here that are pushed in each step.
+  int n_pushed() const { return n_pushed_; }
+
+  struct Applied {
+    TableId table;
+    Clock clock;
+    std::uint32_t flags = 0;  // of the pushes
+  };
+  void on_wanted(WorkerId worker, const MessageHeader& wanted);
+  // Both return the table whose step has been completed by this, if one has: its values are on their way.
+  std::optional<Applied> on_push(WorkerId worker, const Message& push);
+  std::optional<Applied> on_completion(const Completion& completion);
+  // Some table has not applied step `clock`.
+  bool is_behind(Clock clock) const;
+
+ private:
+  struct Request {
+    bool is_open = false;     // until its push is applied, or, where none follows, until it is answered
+    bool is_waiting = false;  // for its answer
+    Clock clock{0};
+    std::size_t n_rows = 0;
+    int n_due = 0;  // messages with its ids
+    GrowingBytes ids;
+  };
+  struct Stream {                  // of one table and worker
+    std::array<Request, 2> steps;  // of even and odd clocks
+    Request read;
+    GrowingBytes reply;
+    int n_reply_sends = 0;
+    GrowingBytes push;
+    std::size_t push_bytes = 0;
+    int n_push_due = 0;      // messages with gradients
+    bool is_pushed = false;  // in this round
+    std::vector<std::uint32_t> n_rows;
+    Request& step(Clock clock) { return steps[static_cast<std::size_t>(clock.value & 1)]; }
+  };
+  struct Table {
+    IdVector<WorkerId, Stream> streams;
+    std::uint32_t flags = 0;
+    int n_announced = 0, n_whole = 0;  // pushes of this round
+  };
+  const RowPlan::Table& own_table(WorkerId worker, const MessageHeader& header) const;
+  TableShard& shard(TableId id) const { return *parts_.shards[id]; }
+  bool is_here(TableId id) const { return parts_.plan[id].has_parts[parts_.server]; }
+  bool is_pushed(TableId id) const { return is_here(id) && parts_.plan[id].trainable; }
+  Request* waiting(Stream& stream) const;
+  void check_ids(const RowPlan::Table& table, WorkerId worker, const Request& request) const;
+  void check_positions(const RowPlan::Table& table, WorkerId worker, std::span<const std::uint32_t> positions,
+                       std::size_t n_rows) const;
+  void answer(TableId id, WorkerId worker);
+  std::optional<Applied> push_is_whole(TableId id);
+  Applied apply(TableId id);
+  static std::span<const std::uint64_t> ids_of(const Request& request);
+
+  Parts parts_;
+  RowCodec codec_;
+  ReductionTree tree_;
+  IdVector<WorkerId, int> n_contributions_;
+  IdVector<TableId, Table> tables_;
+  int n_pushed_ = 0;
+  std::vector<TableShard::Contribution> contributions_;
+};
+
+}  // namespace varscope

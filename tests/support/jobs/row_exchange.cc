@@ -1,0 +1,250 @@
+#include "tests/support/jobs/row_exchange.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+namespace varscope::testing {
+namespace {
+
+template <class T>
+T gradient_of(int variable, std::uint64_t id, std::int64_t column, int leaf, std::int64_t step, T value) {
+  const auto element = static_cast<std::int64_t>((mix_row_id(id) & 0xFFFFFFFF) * 131) + column;
+  return synthetic_gradient<T>(variable, element, leaf, step, value);
+}
+
+template <class T>
+void fill_gradient(int variable, std::uint64_t id, int leaf, std::int64_t step, std::int64_t units,
+                   const std::byte* value, std::byte* gradient) {
+  for (std::int64_t c = 0; c < units; ++c) {
+    T v;
+    std::memcpy(&v, value + static_cast<std::size_t>(c) * sizeof(T), sizeof v);
+    const T g = gradient_of<T>(variable, id, c, leaf, step, v);
+    std::memcpy(gradient + static_cast<std::size_t>(c) * sizeof(T), &g, sizeof g);
+  }
+}
+
+void fill_gradient(const RowPlan::Table& t, std::uint64_t id, int leaf, std::int64_t step,
+                   const std::byte* value, std::byte* gradient) {
+  t.dtype == DType::float64 ? fill_gradient<double>(t.variable, id, leaf, step, t.units, value, gradient)
+                            : fill_gradient<float>(t.variable, id, leaf, step, t.units, value, gradient);
+}
+
+template <class T>
+void add_as(std::byte* into, const std::byte* from, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    T a, b;
+    std::memcpy(&a, into + static_cast<std::size_t>(i) * sizeof(T), sizeof a);
+    std::memcpy(&b, from + static_cast<std::size_t>(i) * sizeof(T), sizeof b);
+    a += b;
+    std::memcpy(into + static_cast<std::size_t>(i) * sizeof(T), &a, sizeof a);
+  }
+}
+
+void add_row(const RowPlan::Table& t, std::byte* into, const std::byte* from) {
+  t.dtype == DType::float64 ? add_as<double>(into, from, t.units) : add_as<float>(into, from, t.units);
+}
+
+using Sum = std::map<std::uint64_t, std::vector<std::byte>>;  // by id
+
+// left + right, those that only one has as they are.
+void merge(const RowPlan::Table& t, Sum& left, const Sum& right) {
+  for (const auto& [id, gradient] : right) {
+    const auto [at, is_new] = left.try_emplace(id, gradient);
+    if (!is_new) add_row(t, at->second.data(), gradient.data());
+  }
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> touched_rows(int table, int leaf, std::int64_t step) {
+  std::vector<std::uint64_t> ids;
+  if ((step + table) % 7 == 3) return ids;  // nobody
+  if (step % 2 == 0) ids.push_back(0);      // everybody
+  const auto s = static_cast<std::uint64_t>(step), l = static_cast<std::uint64_t>(leaf);
+  if ((s + l) % 3 == 0) return ids;
+  for (std::uint64_t k = 1; k <= 40; ++k) ids.push_back(mix_row_id(k * 31 + s % 5 * 7 + l % 2) % 300);
+  ids.push_back(~std::uint64_t{0});
+  ids.push_back(std::uint64_t{1} << 63);
+  ids.push_back(s << 32 | l);
+  std::ranges::sort(ids);
+  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  return ids;
+}
+
+RowWorker::RowWorker(PsClient& client, const RowPlan& plan, const ClusterMap& cluster, WorkerId worker)
+    : client_(client),
+      plan_(plan),
+      n_servers_(cluster.n_servers()),
+      leaves_(cluster.leaves_of(worker)),
+      sums_(LocalSumPlan::make(leaves_, cluster.logical_workers)),
+      steps_(static_cast<std::size_t>(plan.size())) {}
+
+RowWorker::Step RowWorker::sorted(const RowPlan::Table& table, std::vector<std::uint64_t> ids) const {
+  const auto place = [&](std::uint64_t id) { return std::pair(table.server_of(id).value, mix_row_id(id)); };
+  std::ranges::sort(ids, {}, place);
+  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  Step step{std::move(ids), {}, {}};
+  step.values.resize(step.ids.size() * table.row_bytes());
+  for (std::size_t begin = 0, s = 0; s < static_cast<std::size_t>(n_servers_); ++s) {
+    std::size_t end = begin;
+    while (end < step.ids.size() && table.server_of(step.ids[end]).value == static_cast<int>(s)) ++end;
+    step.of_servers.emplace_back(step.ids.data() + begin, end - begin);
+    begin = end;
+  }
+  return step;
+}
+
+void RowWorker::want(Clock clock) {
+  for (const RowPlan::Table& table : plan_.tables()) {
+    std::vector<std::uint64_t> ids;
+    for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf) {
+      const auto more = touched_rows(table.id.value, leaf, clock.value);
+      ids.insert(ids.end(), more.begin(), more.end());
+    }
+    Step& step = steps_[static_cast<std::size_t>(table.id.value)];
+    client_.wait_rows(table.id);  // what was pushed last has left
+    step = sorted(table, std::move(ids));
+    client_.rows().want(table.id, Clock(clock.value - 1), step.of_servers, step.values.data());
+  }
+}
+
+std::vector<std::byte> RowWorker::read(TableId id, const std::vector<std::uint64_t>& ids, Clock clock) {
+  const RowPlan::Table& table = plan_[id];
+  Step step = sorted(table, ids);
+  client_.rows().want(id, clock, step.of_servers, step.values.data(), true);
+  client_.wait_rows(id);
+  std::vector<std::byte> values(ids.size() * table.row_bytes());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const auto at = static_cast<std::size_t>(std::ranges::find(step.ids, ids[i]) - step.ids.begin());
+    std::memcpy(values.data() + i * table.row_bytes(), step.values.data() + at * table.row_bytes(),
+                table.row_bytes());
+  }
+  return values;
+}
+
+void RowWorker::push(Clock clock, std::uint32_t flags) {
+  for (const RowPlan::Table& table : plan_.tables()) {
+    Step& step = steps_[static_cast<std::size_t>(table.id.value)];
+    client_.wait_rows(table.id);
+    if (!table.trainable) continue;
+    std::vector<Sum> buffers(static_cast<std::size_t>(sums_.n_buffers));
+    for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) {
+      Sum& mine = buffers[static_cast<std::size_t>(sums_.leaves[leaf].buffer)];
+      mine.clear();
+      const int number = leaves_.begin + static_cast<int>(leaf);
+      for (const std::uint64_t id : touched_rows(table.id.value, number, clock.value)) {
+        const auto at = static_cast<std::size_t>(std::ranges::find(step.ids, id) - step.ids.begin());
+        std::vector<std::byte>& gradient = mine[id];
+        gradient.resize(table.row_bytes());
+        fill_gradient(table, id, number, clock.value, step.values.data() + at * table.row_bytes(),
+                      gradient.data());
+      }
+      for (const auto& [into, from] : sums_.leaves[leaf].merges)
+        merge(table, buffers[static_cast<std::size_t>(into)], buffers[static_cast<std::size_t>(from)]);
+    }
+    std::vector<std::vector<std::byte>> gradients;
+    std::vector<std::vector<std::int32_t>> positions;
+    std::vector<RowClient::Contribution> contributions;
+    for (std::size_t c = 0; c < sums_.contributions.size(); ++c) {
+      gradients.emplace_back(step.ids.size() * table.row_bytes());
+      positions.emplace_back();
+      for (std::size_t i = 0; i < step.ids.size(); ++i) {
+        const auto found = buffers[c].find(step.ids[i]);
+        if (found == buffers[c].end()) continue;
+        positions.back().push_back(static_cast<std::int32_t>(i));
+        std::memcpy(gradients.back().data() + i * table.row_bytes(), found->second.data(), table.row_bytes());
+      }
+    }
+    for (std::size_t c = 0; c < gradients.size(); ++c)
+      contributions.push_back({positions[c], gradients[c].data()});
+    client_.rows().push(table.id, clock, flags, contributions);
+  }
+}
+
+namespace {
+
+// The sum of leaves [first, first + 2^level) of n_leaves.
+Sum tree_sum(const RowPlan::Table& table, const std::vector<Sum>& leaves, std::size_t first, int level) {
+  if (level == 0) return leaves[first];
+  Sum sum = tree_sum(table, leaves, first, level - 1);
+  const std::size_t right = first + (std::size_t{1} << (level - 1));
+  if (right < leaves.size()) merge(table, sum, tree_sum(table, leaves, right, level - 1));
+  return sum;
+}
+
+struct Row {
+  std::vector<std::byte> value;
+  std::vector<std::vector<std::byte>> slots;
+};
+
+class ReferenceTable {
+ public:
+  ReferenceTable(const Exchange& e, const RowPlan::Table& table)
+      : variable_(e.variables[static_cast<std::size_t>(table.variable)]),
+        table_(table),
+        optimizer_(e.optimizer),
+        first_(variable_.initial_values(e.seed)) {}
+
+  Row row(std::uint64_t id) const {
+    const auto found = rows_.find(id);
+    if (found != rows_.end()) return found->second;
+    Row row{std::vector<std::byte>(table_.row_bytes()), {}};
+    VariableSpec::fill_row(TensorView(table_.dtype, Shape{table_.units}, row.value.data()), first_, id);
+    for (const Slot& slot : optimizer_.row_slots())
+      row.slots.emplace_back(static_cast<std::size_t>(slot.is_per_row ? 1 : table_.units) *
+                             size_of(table_.dtype));
+    optimizer_.start_row_slots(table_.dtype, row.value.data(), memory(row), table_.units);
+    return row;
+  }
+
+  void step(std::int64_t step, int n_leaves) {
+    std::vector<Sum> leaves(static_cast<std::size_t>(n_leaves));
+    for (int leaf = 0; leaf < n_leaves; ++leaf) {
+      for (const std::uint64_t id : touched_rows(table_.id.value, leaf, step)) {
+        std::vector<std::byte>& gradient = leaves[static_cast<std::size_t>(leaf)][id];
+        gradient.resize(table_.row_bytes());
+        fill_gradient(table_, id, leaf, step, row(id).value.data(), gradient.data());
+      }
+    }
+    int level = 0;
+    while ((1 << level) < n_leaves) ++level;
+    for (auto& [id, gradient] : tree_sum(table_, leaves, 0, level)) {
+      Row now = row(id);
+      optimizer_.update_row(table_.dtype, now.value.data(), gradient.data(), memory(now), table_.units,
+                            Clock(step));
+      rows_[id] = std::move(now);
+    }
+  }
+
+  void add_to(ValuesHash& hash) const {
+    std::map<int, RowHashSum> sums;
+    for (const auto& [id, row] : rows_) sums[table_.part_of(id)].add(id, row.value);
+    for (const auto& [part, sum] : sums) hash.add(table_.name, part, sum.digest());
+  }
+
+ private:
+  static std::vector<std::byte*> memory(Row& row) {
+    std::vector<std::byte*> slots;
+    for (std::vector<std::byte>& s : row.slots) slots.push_back(s.data());
+    return slots;
+  }
+  const VariableSpec& variable_;
+  const RowPlan::Table& table_;
+  Optimizer optimizer_;
+  InitialValues first_;
+  std::map<std::uint64_t, Row> rows_;
+};
+
+}  // namespace
+
+void add_reference_rows(const Exchange& e, int n_leaves, ValuesHash& hash) {
+  const RowPlan plan = RowPlan::make(e.variables, 1);
+  for (const RowPlan::Table& table : plan.tables()) {
+    ReferenceTable reference(e, table);
+    for (std::int64_t step = 1; step <= e.steps && table.trainable; ++step) reference.step(step, n_leaves);
+    reference.add_to(hash);
+  }
+}
+
+}  // namespace varscope::testing

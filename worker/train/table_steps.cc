@@ -1,0 +1,179 @@
+#include "worker/train/table_steps.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/base/error.h"
+#include "common/base/sum.h"
+
+namespace varscope {
+namespace {
+
+const RowPlan::Table& plan_of(const RowPlan& plan, const std::vector<const Variable*>& variables,
+                              const Variable& table) {
+  const auto at = std::ranges::find(variables, &table) - variables.begin();
+  const RowPlan::Table* found = plan.of_variable(static_cast<int>(at));
+  if (found == nullptr) fail(ErrorKind::argument, "variable \"{}\" is no table of the servers", table.name());
+  return *found;
+}
+
+// What the executor computes with of the table's rows.
+TableUse use_of(const TableSteps::Parts& parts, const Variable& table) {
+  TableUse use{&table};
+  for (const TableLookup& lookup : parts.graph.lookups()) {
+    if (lookup.table == &table && parts.executor.needs(lookup.positions)) use.lookups.push_back(&lookup);
+  }
+  return use;
+}
+
+}  // namespace
+
+struct TableSteps::Table {
+  struct Buffer {  // of gradients: [n, units], of which rows `touched` say something
+    GrowingBytes memory;
+    std::vector<std::int32_t> touched;  // ascending
+  };
+  Table(const Parts& parts, const RowPlan::Table& place)
+      : use(use_of(parts, *parts.variables[static_cast<std::size_t>(place.variable)])),
+        plan(place),
+        ids(plan, use.row_lookups(parts.graph), static_cast<int>(parts.sum_plan.leaves.size())),
+        buffers(static_cast<std::size_t>(parts.sum_plan.n_buffers)) {}
+  std::size_t n_rows() const { return static_cast<std::size_t>(ids.size()); }
+  TensorView arena(std::byte* memory) const {
+    return {plan.dtype, Shape{ids.size() + 1, plan.units}, memory};  // the last row is the padding's
+  }
+
+  TableUse use;
+  const RowPlan::Table& plan;
+  RowIds ids;
+  GrowingBytes values;
+  std::vector<Buffer> buffers;
+  std::vector<bool> is_here;         // by logical worker: it has samples
+  std::vector<std::int32_t> merged;  // scratch
+};
+
+// A step is pushed to every table, also where nothing of it is looked up.
+TableSteps::TableSteps(const Parts& parts) : parts_(parts) {
+  for (const RowPlan::Table& table : parts.client.rows().plan().tables())
+    tables_.push_back(std::make_unique<Table>(parts, table));
+}
+TableSteps::~TableSteps() = default;
+
+void TableSteps::clear() {
+  for (const auto& table : tables_) {
+    table->ids.clear();
+    table->is_here.assign(parts_.sum_plan.leaves.size(), false);
+  }
+}
+
+void TableSteps::add(std::size_t logical_worker, const Feeds& feeds) {
+  const auto view_of = [&](NodeId node) {
+    return std::ranges::find(feeds, node, &Feeds::value_type::first)->second;
+  };
+  for (const auto& table : tables_) {
+    table->is_here[logical_worker] = true;
+    for (std::size_t k = 0; k < table->use.lookups.size(); ++k)
+      table->ids.add(static_cast<int>(logical_worker), k, row_input(*table->use.lookups[k], view_of));
+  }
+}
+
+void TableSteps::want(Clock clock) {
+  std::vector<std::span<const std::uint64_t>> of_servers;
+  for (const auto& table : tables_) {
+    table->ids.finish();
+    of_servers.clear();
+    for (std::size_t s = 0; s < table->plan.has_parts.size(); ++s)
+      of_servers.push_back(table->ids.ids(ServerId(static_cast<int>(s))));
+    const std::size_t row_bytes = table->plan.row_bytes(), n_bytes = table->n_rows() * row_bytes;
+    std::byte* values = table->values.of(n_bytes + row_bytes).data();
+    std::memset(values + n_bytes, 0, row_bytes);
+    parts_.client.wait_rows(table->plan.id);  // what was pushed last has left
+    parts_.client.rows().want(table->plan.id, clock, of_servers, values);
+  }
+}
+
+void TableSteps::bind(Executor& executor, std::size_t logical_worker) {
+  for (const auto& table : tables_) {
+    parts_.client.wait_rows(table->plan.id);
+    const std::size_t n_bytes = (table->n_rows() + 1) * table->plan.row_bytes();
+    Table::Buffer& buffer =
+        table->buffers[static_cast<std::size_t>(parts_.sum_plan.leaves[logical_worker].buffer)];
+    std::byte* gradients = buffer.memory.of(n_bytes).data();
+    std::memset(gradients, 0, n_bytes);
+    executor.bind_rows(*table->use.table, table->arena(table->values.data()), table->arena(gradients));
+    for (std::size_t k = 0; k < table->use.lookups.size(); ++k)
+      feed_lookup(executor, *table->use.lookups[k], table->ids.feeds(static_cast<int>(logical_worker), k));
+  }
+}
+
+void TableSteps::finish(std::size_t logical_worker) {
+  const LocalSumPlan::Leaf& leaf = parts_.sum_plan.leaves[logical_worker];
+  for (const auto& table : tables_) {
+    Table::Buffer& buffer = table->buffers[static_cast<std::size_t>(leaf.buffer)];
+    buffer.touched.clear();
+    if (table->is_here[logical_worker]) {
+      const auto touched = table->ids.touched(static_cast<int>(logical_worker));
+      buffer.touched.assign(touched.begin(), touched.end());
+    }
+    for (const LocalSumPlan::Merge& m : leaf.merges) add_gradients(*table, m.into, m.from);
+  }
+}
+
+// Rows that only one has are as it has them.
+void TableSteps::add_gradients(Table& table, int into, int from) {
+  Table::Buffer& left = table.buffers[static_cast<std::size_t>(into)];
+  const Table::Buffer& right = table.buffers[static_cast<std::size_t>(from)];
+  const std::size_t row_bytes = table.plan.row_bytes();
+  // One that had no samples has no memory, or too little.
+  if (!right.touched.empty() && left.touched.empty()) left.memory.of((table.n_rows() + 1) * row_bytes);
+  for (const std::int32_t position : right.touched) {
+    const std::size_t at = static_cast<std::size_t>(position) * row_bytes;
+    std::byte* sum = left.memory.data() + at;
+    if (std::ranges::binary_search(left.touched, position)) {
+      add_into(table.plan.dtype, sum, right.memory.data() + at, row_bytes);
+    } else {
+      std::memcpy(sum, right.memory.data() + at, row_bytes);
+    }
+  }
+  table.merged.clear();
+  std::ranges::set_union(left.touched, right.touched, std::back_inserter(table.merged));
+  std::swap(left.touched, table.merged);
+}
+
+void TableSteps::push(Clock clock, std::uint32_t flags) {
+  std::vector<RowClient::Contribution> contributions;
+  for (const auto& table : tables_) {
+    if (!table->plan.trainable) continue;
+    contributions.clear();
+    for (std::size_t c = 0; c < parts_.sum_plan.contributions.size(); ++c)
+      contributions.push_back({table->buffers[c].touched, table->buffers[c].memory.data()});
+    parts_.client.rows().push(table->plan.id, clock, flags, contributions);
+  }
+}
+
+void ServerRows::read(const Variable& table, std::span<const std::uint64_t> ids, std::byte* out) {
+  const RowPlan::Table& plan = plan_of(client_.rows().plan(), variables_, table);
+  const std::size_t row_bytes = plan.row_bytes();
+  ids_.clear();
+  places_.clear();
+  std::vector<std::size_t> ends;
+  for (std::size_t s = 0; s < plan.has_parts.size(); ++s) {
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      if (plan.server_of(ids[i]) != ServerId(static_cast<int>(s))) continue;
+      ids_.push_back(ids[i]);
+      places_.push_back(i);
+    }
+    ends.push_back(ids_.size());
+  }
+  std::vector<std::span<const std::uint64_t>> of_servers;
+  for (std::size_t s = 0, begin = 0; s < ends.size(); begin = ends[s++])
+    of_servers.emplace_back(ids_.data() + begin, ends[s] - begin);
+  std::byte* values = values_.of(ids_.size() * row_bytes).data();
+  client_.wait_rows(plan.id);
+  client_.rows().want(plan.id, clock_, of_servers, values, true);
+  client_.wait_rows(plan.id);
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    std::memcpy(out + places_[i] * row_bytes, values + i * row_bytes, row_bytes);
+}
+
+}  // namespace varscope
