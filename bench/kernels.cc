@@ -75,7 +75,7 @@ void update_rows(benchmark::State& state, OptimizerType type) {
       for (std::size_t s = 0; s < slots.size(); ++s)
         pointers[s] = slots[s].get() + (optimizer.row_slots()[s].is_per_row ? at / kUnits : at);
       optimizer.update_row(DType::float32, value.get() + at, gradient.get() + at, pointers, kUnits,
-                           Clock(clock));
+                           Clock(clock), clock);
     }
   }
   state.SetBytesProcessed(state.iterations() * kElements / kUnits * bytes *

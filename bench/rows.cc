@@ -193,7 +193,7 @@ void plain_update(benchmark::State& state, Draw draw) {
   run_by_address(state, draw, (kUnits + 2) * sizeof(float), [&](std::size_t i, std::byte* row) {
     std::byte* const slot = row + kUnits * sizeof(float);
     optimizer.update_row(DType::float32, row, reinterpret_cast<std::byte*>(&gradients[i * kUnits]),
-                         std::span(&slot, 1), kUnits, Clock(1));
+                         std::span(&slot, 1), kUnits, Clock(1), 1);
   });
 }
 

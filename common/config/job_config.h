@@ -170,19 +170,24 @@ inline constexpr const char* kFtrlNeedsAConstantRate =
     "ftrl keeps learning_rate constant: what it keeps of earlier steps is divided by the rate of its step, and "
     "all values follow from the sum; its steps become smaller by themselves. Leave the schedule out, or use adagrad";
 
+// What adam corrects the means of a table's row by, which begin at 0.
+enum class Correction : std::uint8_t { row, clock };
+inline constexpr Choice<Correction> kCorrections[] = {{Correction::row, "row"}, {Correction::clock, "clock"}};
+
 struct OptimizerConfig {
   OptimizerType type = OptimizerType::sgd;
   double learning_rate = 0.01;
-  double momentum = 0.9;             // momentum, nesterov
-  double beta1 = 0.9;                // adam, adamw
-  double beta2 = 0.999;              // adam, adamw
-  double epsilon = 1e-8;             // adagrad, rowwise_adagrad, rmsprop, adam, adamw
-  double rho = 0.9;                  // rmsprop
-  double weight_decay = 0;           // decoupled in adamw
-  double initial_accumulator = 0.1;  // adagrad, rowwise_adagrad, ftrl
-  double beta = 0;                   // ftrl
-  double l1 = 0;                     // ftrl
-  double l2 = 0;                     // ftrl
+  double momentum = 0.9;                    // momentum, nesterov
+  double beta1 = 0.9;                       // adam, adamw
+  double beta2 = 0.999;                     // adam, adamw
+  Correction correction = Correction::row;  // adam, adamw, of tables
+  double epsilon = 1e-8;                    // adagrad, rowwise_adagrad, rmsprop, adam, adamw
+  double rho = 0.9;                         // rmsprop
+  double weight_decay = 0;                  // decoupled in adamw
+  double initial_accumulator = 0.1;         // adagrad, rowwise_adagrad, ftrl
+  double beta = 0;                          // ftrl
+  double l1 = 0;                            // ftrl
+  double l2 = 0;                            // ftrl
   ScheduleConfig schedule;
   ClipConfig clip;
   void describe(Keys& keys);

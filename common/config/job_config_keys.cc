@@ -117,6 +117,10 @@ void OptimizerConfig::describe(Keys& keys) {
            {.min = 0, .below = 1, .only_for = "adam, adamw"});
   keys.key("beta2", beta2, "decay of the mean of squared gradients per step",
            {.min = 0, .below = 1, .only_for = "adam, adamw"});
+  keys.choice(
+      "correction", correction, kCorrections,
+      "of a table's rows: t of the means' correction counts the row's own updates (row), or all steps (clock)",
+      {.only_for = "adam, adamw"});
   keys.key("epsilon", epsilon, "added to the root of the mean square",
            {.above = 0, .only_for = "adagrad, rowwise_adagrad, rmsprop, adam, adamw"});
   keys.key("rho", rho, "decay of the mean of squared gradients per step",

@@ -19,7 +19,6 @@
 #include "launch/observe/run_records.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/go_on.h"
-#include "ps/update/optimizer.h"
 #include "worker/data/csv.h"
 #include "worker/data/find_files.h"
 #include "worker/data/order.h"
@@ -314,22 +313,12 @@ namespace {
 void check_tables(const JobConfig& job, const VariableTable& variables) {
   const auto tables = variables.tables();
   if (tables.empty()) return;
-  const auto refuse = [&](const char* path, const std::string& why) {
-    const ConfigNode* node = job.root.find_path(path);
-    fail_at(node != nullptr ? *node : job.root, job.file, path,
-            fmt::format("\"{}\" is a table, {}", tables.front().first, why));
-  };
-  const OptimizerType type = job.optimizer.type;
-  if (type != OptimizerType::sgd && type != OptimizerType::adagrad &&
-      type != OptimizerType::rowwise_adagrad && type != OptimizerType::ftrl) {
-    refuse("optimizer.type",
-           fmt::format(
-               "and {} would change rows in steps that do not have them; use sgd, adagrad, rowwise_adagrad "
-               "or ftrl",
-               to_string(type)));
-  }
-  if (job.optimizer.clip.type != ClipType::none && job.optimizer.clip.type != ClipType::value)
-    refuse("optimizer.clip", "and norms of its gradients are not known; clip by value");
+  if (!job.optimizer.clip.needs_norms()) return;
+  const char* const path = "optimizer.clip";
+  const ConfigNode* node = job.root.find_path(path);
+  fail_at(node != nullptr ? *node : job.root, job.file, path,
+          fmt::format("\"{}\" is a table, and norms of its gradients are not known; clip by value",
+                      tables.front().first));
 }
 
 }  // namespace

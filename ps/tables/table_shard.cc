@@ -215,7 +215,8 @@ void TableShard::Impl::update(const Located& known, std::uint64_t id, std::byte*
     hash.remove(id, values(at.row));
   }
   const bool is_claimed = !is_new && snapshot.begin_write(at.part, at.handle, at.row);
-  const bool is_finite = optimizer.update_row(layout.dtype(), value, gradient, slots, units, step);
+  const bool is_finite = optimizer.update_row(layout.dtype(), value, gradient, slots, units, step,
+                                              std::int64_t{RowLayout::count_of(at.row)} + 1);
   if (variable.constraint.kind == Constraint::Kind::non_neg)
     with_real(layout.dtype(), [&]<class T>(T) { kernels::non_negative(as<T>(value), units); });
   const auto last = static_cast<std::uint32_t>(step.value);

@@ -58,9 +58,29 @@ void require_slots(std::size_t n, std::size_t expected) {
   if (n != expected) fail(ErrorKind::argument, "optimizer: {} slots were given, but it has {}", n, expected);
 }
 
+bool is_adam(const OptimizerConfig& config) {
+  return config.type == OptimizerType::adam || config.type == OptimizerType::adamw;
+}
+
+AdamCorrection adam_correction(const OptimizerConfig& config, std::int64_t t) {
+  const auto power = static_cast<double>(t);
+  return {1 - std::pow(config.beta1, power), 1 / (1 - std::pow(config.beta2, power))};
+}
+
+// Those of the first updates of a row, until they are 1 or there are very many.
+std::vector<AdamCorrection> first_corrections(const OptimizerConfig& config) {
+  constexpr std::int64_t kMost = 1 << 16;
+  std::vector<AdamCorrection> all;
+  if (!is_adam(config)) return all;
+  do {
+    all.push_back(adam_correction(config, std::ssize(all) + 1));
+  } while (std::ssize(all) < kMost && !(all.back().mean == 1 && all.back().square == 1));
+  return all;
+}
+
 template <class T>
-bool update_as(const OptimizerConfig& s, bool is_row, double rate, T* v, T* g,
-               std::span<std::byte* const> slots, std::int64_t n, Clock clock) {
+bool update_as(const OptimizerConfig& s, bool is_row, double rate, const AdamCorrection& adam, T* v, T* g,
+               std::span<std::byte* const> slots, std::int64_t n) {
   const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots[i]); };
   const T lr = static_cast<T>(rate), eps = static_cast<T>(s.epsilon);
   if (s.weight_decay != 0) {
@@ -87,13 +107,10 @@ bool update_as(const OptimizerConfig& s, bool is_row, double rate, T* v, T* g,
     case OptimizerType::rmsprop:
       return kernels::rmsprop(v, g, slot(0), lr, kernels::Decay<T>(s.rho), eps, n);
     case OptimizerType::adam:
-    case OptimizerType::adamw: {
-      const auto t = static_cast<double>(clock.value);
-      const double correction1 = 1 - std::pow(s.beta1, t), correction2 = 1 / (1 - std::pow(s.beta2, t));
-      return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(rate / correction1),
+    case OptimizerType::adamw:
+      return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(rate / adam.mean),
                            kernels::Decay<T>(s.beta1), kernels::Decay<T>(s.beta2),
-                           static_cast<T>(correction2), eps, n);
-    }
+                           static_cast<T>(adam.square), eps, n);
   }
   return true;
 }
@@ -124,6 +141,7 @@ Optimizer::Optimizer(const OptimizerConfig& config)
   if (config.type == OptimizerType::ftrl) require_ftrl(config);
   require(config.clip.type == ClipType::none || config.clip.limit > 0, "clip.limit", config.clip.limit,
           "above 0");
+  row_corrections_ = first_corrections(config);
 }
 
 std::vector<std::string> Optimizer::slot_names() const {
@@ -166,25 +184,37 @@ void Optimizer::start_row_slots(DType dtype, const std::byte* value, std::span<s
 
 bool Optimizer::update(DType dtype, std::byte* value, std::byte* gradient, std::span<std::byte* const> slots,
                        std::int64_t n, Clock clock) const {
-  return update(Of::dense, dtype, value, gradient, slots, n, clock);
+  const AdamCorrection adam = is_adam(config_) ? adam_correction(config_, clock.value) : AdamCorrection();
+  return update(Of::dense, dtype, value, gradient, slots, n, clock, adam);
 }
 
 bool Optimizer::update_row(DType dtype, std::byte* value, std::byte* gradient,
-                           std::span<std::byte* const> slots, std::int64_t units, Clock clock) const {
-  return update(Of::row, dtype, value, gradient, slots, units, clock);
+                           std::span<std::byte* const> slots, std::int64_t units, Clock clock,
+                           std::int64_t count) const {
+  return update(Of::row, dtype, value, gradient, slots, units, clock,
+                row_correction(config_.correction == Correction::row ? count : clock.value));
+}
+
+AdamCorrection Optimizer::row_correction(std::int64_t t) const {
+  if (!is_adam(config_)) return {};
+  if (t <= std::ssize(row_corrections_)) return row_corrections_[static_cast<std::size_t>(t - 1)];
+  // The last one is 1 and stays so, or there are too many to be kept.
+  const AdamCorrection& last = row_corrections_.back();
+  return last.mean == 1 && last.square == 1 ? last : adam_correction(config_, t);
 }
 
 bool Optimizer::update(Of of, DType dtype, std::byte* value, std::byte* gradient,
-                       std::span<std::byte* const> slots, std::int64_t n, Clock clock) const {
+                       std::span<std::byte* const> slots, std::int64_t n, Clock clock,
+                       const AdamCorrection& adam) const {
   require_slots(slots.size(), slots_.size());
   const double rate = schedule_.rate(clock);
   if (dtype == DType::float32) {
-    return update_as(config_, of == Of::row, rate, reinterpret_cast<float*>(value),
-                     reinterpret_cast<float*>(gradient), slots, n, clock);
+    return update_as(config_, of == Of::row, rate, adam, reinterpret_cast<float*>(value),
+                     reinterpret_cast<float*>(gradient), slots, n);
   }
   if (dtype == DType::float64) {
-    return update_as(config_, of == Of::row, rate, reinterpret_cast<double*>(value),
-                     reinterpret_cast<double*>(gradient), slots, n, clock);
+    return update_as(config_, of == Of::row, rate, adam, reinterpret_cast<double*>(value),
+                     reinterpret_cast<double*>(gradient), slots, n);
   }
   fail(ErrorKind::argument, "optimizer {} cannot update a variable of dtype {}", to_string(config_.type),
        to_string(dtype));

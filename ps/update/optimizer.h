@@ -16,6 +16,12 @@ namespace varscope {
 
 const char* to_string(OptimizerType type);
 
+// What adam's means are multiplied or divided by at t, since they began at 0.
+struct AdamCorrection {
+  double mean = 1;    // 1 - beta1^t
+  double square = 1;  // 1 / (1 - beta2^t)
+};
+
 // An update rule over contiguous spans. With g the gradient (plus weight_decay * v, but for adamw), t the
 // clock, lr the schedule's rate at t, all per element (hyperparameters by their YAML names):
 //   sgd       v -= lr g
@@ -56,10 +62,12 @@ class Optimizer {
   // float64. Does not clip: see Updater. False when a value or slot is not finite now (optimizer_kernels.h).
   bool update(DType dtype, std::byte* value, std::byte* gradient, std::span<std::byte* const> slots,
               std::int64_t n, Clock clock) const;
-  // update() for one row of a table; slots as in row_slots(). For rules without a slot per row the same bits
-  // as update() on a dense variable.
+  // update() for one row of a table, in a step that has it: its `count`-th update, this one included. Slots as
+  // in row_slots(). For rules without a slot per row the same bits as update() on a dense variable; adam and
+  // adamw count t by OptimizerConfig::correction (by the row, as PERSIA and Monolith do, or by the clock, as
+  // LazyAdam of TensorFlow Addons).
   bool update_row(DType dtype, std::byte* value, std::byte* gradient, std::span<std::byte* const> slots,
-                  std::int64_t units, Clock clock) const;
+                  std::int64_t units, Clock clock, std::int64_t count) const;
   // True if a zero gradient changes nothing, so that one that is left out does not show: sgd, adagrad,
   // rowwise_adagrad and ftrl, all without weight_decay.
   bool is_exact() const;
@@ -75,11 +83,13 @@ class Optimizer {
  private:
   enum class Of : std::uint8_t { dense, row };
   bool update(Of of, DType dtype, std::byte* value, std::byte* gradient, std::span<std::byte* const> slots,
-              std::int64_t n, Clock clock) const;
+              std::int64_t n, Clock clock, const AdamCorrection& adam) const;
+  AdamCorrection row_correction(std::int64_t t) const;
 
   OptimizerConfig config_;
   Schedule schedule_;
   std::vector<Slot> slots_, row_slots_;
+  std::vector<AdamCorrection> row_corrections_;  // for t from 1 on
 };
 
 }  // namespace varscope

@@ -187,15 +187,20 @@ TEST_F(SparseTables, StartWarmFromAnotherRun) {
   EXPECT_NE(one.hash, hash_on(file, 1, 0, set({"train.max_steps=1"})));
 }
 
-TEST_F(SparseTables, RefuseRulesThatWouldChangeRowsThatAStepDoesNotHave) {
+// Rows that a step does not have keep their means, on every cluster and over a resume.
+TEST_F(SparseTables, TrainByLazyRulesWithOneHash) {
   write_data();
-  const Ended e = run(start(job("table", kTable, "{type: adam}"), dir / "run"));
-  EXPECT_EQ(e.code, 2);
-  EXPECT_THAT(
-      e.err,
-      HasSubstr(
-          "table.yaml:13:19: optimizer.type: \"ids/embeddings\" is a table, and adam would change rows in steps "
-          "that do not have them; use sgd, adagrad, rowwise_adagrad or ftrl"));
+  for (const char* optimizer :
+       {"{type: adam, learning_rate: 0.01}", "{type: momentum, learning_rate: 0.05}"}) {
+    const std::string file = job("lazy", kTable, optimizer);
+    const std::string whole = hash_on(file, 1, 0);
+    EXPECT_EQ(hash_on(file, 2, 3), whole) << optimizer;
+    const ScratchDir runs;
+    train(start(file, runs / "run", 2, 2, set({"train.max_steps=10"})));
+    EXPECT_EQ(train(start(file, runs / "run", 3, 1, {"--resume"})).hash, whole) << optimizer;
+  }
+  const std::string by_row = hash_on(job("row", kTable, "{type: adam, correction: row}"), 1, 0);
+  EXPECT_NE(hash_on(job("clock", kTable, "{type: adam, correction: clock}"), 1, 0), by_row);
 }
 
 TEST_F(SparseTables, RefuseToClipByNorms) {

@@ -176,6 +176,7 @@ Sum tree_sum(const RowPlan::Table& table, const std::vector<Sum>& leaves, std::s
 struct Row {
   std::vector<std::byte> value;
   std::vector<std::vector<std::byte>> slots;
+  std::int64_t count = 0;
 };
 
 class ReferenceTable {
@@ -189,7 +190,7 @@ class ReferenceTable {
   Row row(std::uint64_t id) const {
     const auto found = rows_.find(id);
     if (found != rows_.end()) return found->second;
-    Row row{std::vector<std::byte>(table_.row_bytes()), {}};
+    Row row{std::vector<std::byte>(table_.row_bytes()), {}, 0};
     VariableSpec::fill_row(TensorView(table_.dtype, Shape{table_.units}, row.value.data()), first_, id);
     for (const Slot& slot : optimizer_.row_slots())
       row.slots.emplace_back(static_cast<std::size_t>(slot.is_per_row ? 1 : table_.units) *
@@ -212,7 +213,7 @@ class ReferenceTable {
     for (auto& [id, gradient] : tree_sum(table_, leaves, 0, level)) {
       Row now = row(id);
       optimizer_.update_row(table_.dtype, now.value.data(), gradient.data(), memory(now), table_.units,
-                            Clock(step));
+                            Clock(step), ++now.count);
       rows_[id] = std::move(now);
     }
   }

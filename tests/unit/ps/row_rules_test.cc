@@ -62,8 +62,8 @@ struct Row {
     for (auto& s : slots) all.push_back(bytes(s));
     return all;
   }
-  bool update(std::vector<T> g, int t = 1) {
-    return optimizer.update_row(dtype_of<T>(), bytes(v), bytes(g), pointers(), n(), Clock(t));
+  bool update(std::vector<T> g, int t = 1, int count = 1) {
+    return optimizer.update_row(dtype_of<T>(), bytes(v), bytes(g), pointers(), n(), Clock(t), count);
   }
   friend bool same(const Row& a, const Row& b) {
     bool same = same_bits(a.v, b.v);
@@ -274,7 +274,7 @@ void expect_row_is_dense(OptimizerType type, double weight_decay) {
     ASSERT_TRUE(same(row, dense)) << to_string(type);
     for (int t = 1; t < 4; ++t) {
       std::vector<T> g = random_values<T>(units, static_cast<std::uint64_t>(1 + t));
-      row.update(g, t);
+      row.update(g, t, t);  // that occurs in every step
       optimizer.update(dtype_of<T>(), bytes(dense.v), bytes(g), dense.pointers(), dense.n(), Clock(t));
       ASSERT_TRUE(same(row, dense)) << to_string(type) << " units " << units << " step " << t;
     }
@@ -372,6 +372,41 @@ TEST(RowRules, WhatIsNotFiniteIsTold) {
         g[at] = bad;
         EXPECT_FALSE(row.update(g)) << to_string(type) << " " << bad << " at " << at;
       }
+    }
+  }
+}
+
+// A row that is first seen late: by its own count it moves as any first step does, by the clock as much further
+// as its means are smaller.
+TEST(RowRules, AdamCorrectsByTheRowsUpdatesOrByTheClock) {
+  OptimizerConfig config;
+  config.type = OptimizerType::adam;
+  config.learning_rate = 0.01;
+  for (const Correction correction : {Correction::row, Correction::clock}) {
+    config.correction = correction;
+    const Optimizer optimizer(config);
+    Row<double> row(optimizer, {1.0});
+    EXPECT_TRUE(row.update({0.5}, 100'000, 1));
+    const double moved = 1.0 - row.v[0];
+    const double expected =
+        correction == Correction::row ? 0.01 : 0.01 * (1 - config.beta1) / std::sqrt(1 - config.beta2);
+    EXPECT_NEAR(moved, expected, 1e-6);
+  }
+}
+
+// Of a table of updates, and beyond it.
+TEST(RowRules, AdamsCorrectionIsThatOfTheFormulaForAnyCount) {
+  OptimizerConfig config;
+  config.type = OptimizerType::adamw;
+  for (const double beta2 : {0.9, 0.999, 0.9999999}) {
+    config.beta2 = beta2;
+    const Optimizer optimizer(config);
+    for (const std::int64_t k : {1, 2, 17'321, 36'000, 65'536, 65'537, 4'000'000}) {
+      Row<double> row(optimizer, {0.25}), dense(optimizer, {0.25});
+      EXPECT_TRUE(row.update({0.5}, 3, static_cast<int>(k)));
+      std::vector<double> g{0.5};
+      EXPECT_TRUE(optimizer.update(DType::float64, bytes(dense.v), bytes(g), dense.pointers(), 1, Clock(k)));
+      EXPECT_EQ(row.v[0], dense.v[0]) << beta2 << " " << k;
     }
   }
 }

@@ -57,9 +57,14 @@ TEST(RowsExchange, EqualsTheDefinitionOnEveryCluster) {
   }
 }
 
-TEST(RowsExchange, EqualsTheDefinitionForEveryExactRule) {
-  for (const OptimizerType type : {OptimizerType::sgd, OptimizerType::rowwise_adagrad}) {
-    const Exchange e = rows_exchange(type);
+// Rows that a step does not have stay as they are, whatever the rule.
+TEST(RowsExchange, EqualsTheDefinitionForEveryRule) {
+  for (const auto& [type, name] : kOptimizerTypes) {
+    SCOPED_TRACE(name);
+    Exchange e = rows_exchange(type);
+    e.steps = 6;
+    if (type == OptimizerType::adamw) e.optimizer.correction = Correction::clock;
+    if (type != OptimizerType::ftrl) e.optimizer.weight_decay = 0.01;
     const ExchangeResult result = run_over_loopback(e, 2, 2, 4);
     EXPECT_EQ(result.error, "");
     ASSERT_TRUE(result.hash);

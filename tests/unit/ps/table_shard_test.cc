@@ -182,7 +182,8 @@ class Reference {
       }
       auto* const gradient = reinterpret_cast<std::byte*>(g.data());
       if (std::ranges::any_of(optimizer_.row_slots(), &Slot::is_per_row)) {
-        optimizer_.update_row(DType::float32, value, gradient, memory_of(row), n, Clock(clock));
+        optimizer_.update_row(DType::float32, value, gradient, memory_of(row), n, Clock(clock),
+                              row.count + 1);
       } else {
         optimizer_.update(DType::float32, value, gradient, memory_of(row), n, Clock(clock));
       }
