@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -265,6 +266,74 @@ TEST(CheckpointFixture11, PartsAveragesAndConstraints) {
     EXPECT_EQ(table_out.as<float>()[static_cast<std::size_t>(k)],
               static_cast<float>(base + 0.5 * static_cast<double>(k < 12 ? k : k - 12)));
   }
+}
+
+// What format 2.0 brought: rows of sparse tables, by the README's formulas.
+class CheckpointFixture20 : public ::testing::Test {
+ protected:
+  // Of row r, in the order of the ids; `elements` from its values on.
+  template <class T>
+  static void expect_row(const std::byte* row, std::uint64_t id, std::size_t r, std::size_t n_elements) {
+    EXPECT_EQ(RowLayout::id_of(row), id);
+    for (std::size_t j = 0; j < n_elements; ++j) {
+      T x;
+      std::memcpy(&x, row + RowLayout::kValuesAt + j * sizeof(T), sizeof x);
+      EXPECT_EQ(x, static_cast<T>(r) + static_cast<T>(0.25) * static_cast<T>(j))
+          << "row " << id << " element " << j;
+    }
+  }
+  // All rows of a table by id.
+  static std::map<std::uint64_t, std::vector<std::byte>> rows_of(CheckpointReader& reader,
+                                                                 const std::string& table) {
+    std::map<std::uint64_t, std::vector<std::byte>> all;
+    const std::size_t n = reader.row_layout(table).row_bytes();
+    std::vector<std::byte> rows;
+    for (int part = 0; part < reader.table(table).spec.parts; ++part) {
+      reader.read_rows(table, part, rows);
+      for (auto at = rows.begin(); at != rows.end(); at += static_cast<std::ptrdiff_t>(n))
+        all.emplace(RowLayout::id_of(&*at), std::vector(at, at + static_cast<std::ptrdiff_t>(n)));
+    }
+    return all;
+  }
+  PosixFs fs;
+  const std::string path = VARSCOPE_SOURCE_DIR "/tests/fixtures/checkpoints/v2.0/step-000000007";
+};
+
+TEST_F(CheckpointFixture20, EveryRowIsReadBack) {
+  CheckpointReader reader = CheckpointReader::open(fs, path);
+  const auto users = rows_of(reader, "user/embeddings"), items = rows_of(reader, "item/embeddings");
+  EXPECT_EQ(reader.row_layout("user/embeddings"), RowLayout(DType::float32, 3, {{"m", 3}, {"n", 1}}));
+  EXPECT_EQ(reader.table("user/embeddings").spec, (TableSpec{IdType::int64, 16}));
+  EXPECT_EQ(reader.table("item/embeddings").spec, (TableSpec{IdType::uint64, 1}));
+  ASSERT_EQ(users.size(), 24U);
+  ASSERT_EQ(items.size(), 3U);
+  std::size_t r = 0;
+  for (const auto& [id, row] : users) {
+    expect_row<float>(row.data(), id, r, 7);
+    EXPECT_EQ(RowLayout::last_of(row.data()), r % 8);
+    EXPECT_EQ(RowLayout::count_of(row.data()), r + 1);
+    ++r;
+  }
+  EXPECT_TRUE(users.contains(std::uint64_t{1} << 63) && users.contains(~std::uint64_t{0}));
+  r = 0;
+  for (const auto& [id, row] : items) expect_row<double>(row.data(), id, r++, 2);
+}
+
+TEST_F(CheckpointFixture20, IsWholeAndAsItWasWritten) {
+  EXPECT_THAT(verify_checkpoint(fs, path), IsEmpty());
+  const LoadedManifest loaded = load_manifest(fs, path);
+  EXPECT_EQ(loaded.digest.hex(), "d86a9448a274c979ce120ee83829a571") << "a fixture must never be edited";
+  EXPECT_EQ(loaded.manifest.format_major, 2);
+  EXPECT_EQ(values_hash_of(loaded.manifest).hex(), "964dab06dae980d0e94782a28407122d");
+}
+
+TEST_F(CheckpointFixture20, CanBeWrittenAnewForOtherServers) {
+  const TempDir dir;
+  std::string out;
+  reshard_tool(fs, path, dir / "anew", 3, ToolFormat::text, out);
+  const Manifest m = load_manifest(fs, dir / "anew/step-000000007").manifest;
+  EXPECT_EQ(values_hash_of(m).hex(), "964dab06dae980d0e94782a28407122d");
+  EXPECT_EQ(m.servers, 3);
 }
 
 // What format 1.2 brought.

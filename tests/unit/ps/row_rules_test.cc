@@ -376,8 +376,8 @@ TEST(RowRules, WhatIsNotFiniteIsTold) {
   }
 }
 
-// A row that is first seen late: by its own count it moves as any first step does, by the clock as much further
-// as its means are smaller.
+// A row that is first seen late: by its own count it moves as any first step does, by the clock as much
+// further as its means are smaller.
 TEST(RowRules, AdamCorrectsByTheRowsUpdatesOrByTheClock) {
   OptimizerConfig config;
   config.type = OptimizerType::adam;
