@@ -35,6 +35,7 @@ struct ClusterConfig {
   Consistency consistency = Consistency::bsp;
   double stall_timeout_s = 60;
   double step_timeout_s = 1800;
+  bool early_requests = true;
   std::int64_t blas_threads = 1;
   void describe(Keys& keys);
   bool operator==(const ClusterConfig&) const = default;

@@ -35,6 +35,9 @@ void ClusterConfig::describe(Keys& keys) {
   keys.key("step_timeout_s", step_timeout_s,
            "a step that takes longer than this ends the job, though all ranks answer; 0 or off means never",
            {.unit = "seconds", .min = 1, .may_be_off = true});
+  keys.key(
+      "early_requests", early_requests,
+      "rows of sparse tables are asked for before the step that changes them is over; the bits are the same");
   keys.key("blas_threads", blas_threads, "threads of OpenBLAS in each rank",
            {.unit = "threads", .min = 1, .max = 1 << 12});
 }

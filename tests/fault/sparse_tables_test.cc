@@ -131,6 +131,14 @@ TEST_F(SparseTables, HaveOneHashOnAllClusters) {
   EXPECT_NE(hash_on(file, 1, 0, set({"job.seed=4"})), one);
 }
 
+TEST_F(SparseTables, HaveTheSameBitsWhereRowsAreAskedForLater) {
+  write_data();
+  const std::string file = job("table", kTable);
+  const Args late = set({"cluster.early_requests=false"});
+  EXPECT_EQ(hash_on(file, 2, 3, late), hash_on(file, 2, 3));
+  EXPECT_EQ(hash_on(file, 1, 0, late), hash_on(file, 1, 0));
+}
+
 TEST_F(SparseTables, EndInTheSameHashKilledAndResumedOnOtherServers) {
   write_data();
   const std::string file = job("table", kTable);

@@ -25,7 +25,7 @@ void RowClient::want(TableId id, Clock clock, std::span<const std::span<const st
                      std::byte* values, bool is_read) {
   const RowPlan::Table& table = plan_[id];
   State& s = state(id);
-  if (!ready(id))
+  if (s.n_rows_due > 0)
     fail(ErrorKind::argument, "rows of table \"{}\" are asked for while others are under way", table.name);
   s.clock = clock;
   std::size_t begin = 0;
@@ -49,8 +49,10 @@ void RowClient::want(TableId id, Clock clock, std::span<const std::span<const st
     transport_.send_message(rank, header);
     const std::span<std::byte> sent = share.ids.of(wanted.size_bytes());
     if (!wanted.empty()) std::memcpy(sent.data(), wanted.data(), wanted.size_bytes());
-    share.n_sends = codec_.send(RowFlow::ids, rank, id, server.value, sent);
-    count(id, 1 + share.n_receives + share.n_sends);
+    const int n_sends = codec_.send(RowFlow::ids, rank, id, server.value, sent);
+    share.n_sends += n_sends;
+    count_rows(id, 1 + share.n_receives);
+    count_sends(id, n_sends);
   }
 }
 
@@ -114,7 +116,7 @@ void RowClient::push_share(const RowPlan::Table& table, ServerId server, Clock c
   const Rank rank = cluster_.rank_of(server);
   transport_.send_message(rank, header, to_binary(n_rows));
   share.n_sends = codec_.send(RowFlow::gradients, rank, table.id, server.value, bytes);
-  count(table.id, share.n_sends);
+  count_sends(table.id, share.n_sends);
 }
 
 void RowClient::on_rows(const MessageHeader& h) {
@@ -132,7 +134,7 @@ void RowClient::on_rows(const MessageHeader& h) {
          state(id).clock.value);
   }
   share.is_header_due = false;
-  count(id, -1);
+  count_rows(id, -1);
 }
 
 void RowClient::on_completion(const Completion& completion) {
@@ -141,10 +143,11 @@ void RowClient::on_completion(const Completion& completion) {
   if (RowCodec::flow_of(completion) == RowFlow::values) {
     RowCodec::arrived(completion, share.n_rows * plan_[id].row_bytes());
     --share.n_receives;
+    count_rows(id, -1);
   } else {
     --share.n_sends;
+    count_sends(id, -1);
   }
-  count(id, -1);
 }
 
 std::string RowClient::missing_text() const {

@@ -28,7 +28,8 @@ class RowClient {
 
   // Asks for the values of rows after step `clock`. `ids`: for each server those that it owns, ascending by
   // mix_row_id(), none where it has no parts. `values`: a row for each id, server behind server. With
-  // `is_read` they are only looked at, no push follows. REQUIRES ready(table).
+  // `is_read` they are only looked at, no push follows. What has been pushed may still be leaving. REQUIRES
+  // that the rows of the last request are there.
   void want(TableId table, Clock clock, std::span<const std::span<const std::uint64_t>> ids,
             std::byte* values, bool is_read = false);
   // What a contribution adds to rows of the last request: `positions` in all of its rows, ascending, and of
@@ -60,14 +61,19 @@ class RowClient {
   };
   struct State {
     Clock clock{0};
-    int n_due = 0;  // headers, sends and receives
+    int n_due = 0;       // headers, sends and receives
+    int n_rows_due = 0;  // of them headers and receives
     IdVector<ServerId, Share> shares;
   };
   State& state(TableId table) { return states_[table]; }
   const State& state(TableId table) const { return states_[table]; }
-  void count(TableId table, int n) {
+  void count_sends(TableId table, int n) {
     state(table).n_due += n;
     n_due_ += n;
+  }
+  void count_rows(TableId table, int n) {
+    state(table).n_rows_due += n;
+    count_sends(table, n);
   }
   void push_share(const RowPlan::Table& table, ServerId server, Clock clock, std::uint32_t flags,
                   std::span<const Contribution> contributions);

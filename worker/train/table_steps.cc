@@ -87,7 +87,6 @@ void TableSteps::want(Clock clock) {
     const std::size_t row_bytes = table->plan.row_bytes(), n_bytes = table->n_rows() * row_bytes;
     std::byte* values = table->values.of(n_bytes + row_bytes).data();
     std::memset(values + n_bytes, 0, row_bytes);
-    parts_.client.wait_rows(table->plan.id);  // what was pushed last has left
     parts_.client.rows().want(table->plan.id, clock, of_servers, values);
   }
 }

@@ -142,7 +142,7 @@ bool Trainer::evaluates_after(Clock clock) const {
 void Trainer::train_step(Clock clock) {
   if (parts_.train.begins_pass(clock)) states_.reset();
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
-  if (!tables_.empty()) want_rows(clock);
+  if (!tables_.empty() && wanted_ != clock) want_rows(clock);
   std::vector<BatchSums> sums;
   sums.reserve(parts_.sum_plan.leaves.size());
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
@@ -153,6 +153,7 @@ void Trainer::train_step(Clock clock) {
   }
   report_step(clock, std::move(sums));
   released_ = false;
+  if (!tables_.empty() && asks_early(clock)) want_rows(Clock(clock.value + 1));
 }
 
 // Of this worker's logical worker among those of all.
@@ -218,6 +219,14 @@ void Trainer::want_rows(Clock clock) {
     data_ns_ += now_ns() - started;
   }
   tables_.want(Clock(clock.value - 1));
+  wanted_ = clock;
+}
+
+// After step `clock` the rows of the next one are asked for at once, while servers still apply this one: they
+// answer when they have. An evaluation in between comes first, and may be the end.
+bool Trainer::asks_early(Clock clock) const {
+  const bool is_last = clock >= parts_.last || (flags_ & kFlagStop) != 0;
+  return parts_.job.cluster.early_requests && !is_last && !evaluates_after(clock);
 }
 
 void Trainer::wait_go(Clock clock) {

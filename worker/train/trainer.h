@@ -73,6 +73,7 @@ class Trainer {
   void bind_gradients(int buffer);
   void read(Batch& batch, int v, Clock clock);
   void want_rows(Clock clock);
+  bool asks_early(Clock clock) const;
   void wait_go(Clock clock);
   void feed(const BatchView& samples);
   int global_number(std::size_t logical_worker) const;
@@ -94,6 +95,7 @@ class Trainer {
   std::vector<Batch> batches_;  // one, or with tables of each logical worker: rows are asked for all at once
   TableSteps tables_;
   ServerRows server_rows_;
+  Clock wanted_{-1};                          // the step whose rows have been asked for
   double weight_ = 0;                         // of the samples in it; 0 without weights
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs

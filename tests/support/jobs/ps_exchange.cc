@@ -140,7 +140,7 @@ std::vector<Tensor> ExchangeWorker::values() const {
 
 void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
   const int n = plan_.size();
-  if (row_worker_) row_worker_->want(clock);
+  if (row_worker_ && wanted_ != clock) row_worker_->want(clock);
   // As after a forward pass: nothing is pushed before.
   client_.wait_all();
   for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
@@ -165,6 +165,10 @@ void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
         {exchange_.loss ? exchange_.loss(clock) : leaf + 0.5, static_cast<double>(leaf), 2});
   client_.send_to_coordinator(make_header(MessageType::step_report, client_.worker().value, clock),
                               to_binary(report));
+  // Some ask before their step is over, others when the next one begins.
+  if (!row_worker_ || clock.value % 3 == client_.worker().value % 2 || clock.value >= exchange_.steps) return;
+  wanted_ = Clock(clock.value + 1);
+  row_worker_->want(wanted_);
 }
 
 Digest ExchangeWorker::run() {

@@ -85,7 +85,7 @@ class ExchangeWorker {
   VariableMemory memory_;
   PsClient client_;
   std::unique_ptr<RowWorker> row_worker_;  // where there are tables
-  Clock released_;
+  Clock released_, wanted_{-1};
   std::uint32_t flags_ = 0;
 };
 

@@ -103,7 +103,6 @@ void RowWorker::want(Clock clock) {
       ids.insert(ids.end(), more.begin(), more.end());
     }
     Step& step = steps_[static_cast<std::size_t>(table.id.value)];
-    client_.wait_rows(table.id);  // what was pushed last has left
     step = sorted(table, std::move(ids));
     client_.rows().want(table.id, Clock(clock.value - 1), step.of_servers, step.values.data());
   }
