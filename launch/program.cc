@@ -34,6 +34,7 @@
 #include "launch/commands/help_format.h"
 #include "launch/commands/init.h"
 #include "launch/commands/launch_job.h"
+#include "launch/commands/neighbors.h"
 #include "launch/commands/plan.h"
 #include "launch/commands/predict.h"
 #include "launch/commands/train.h"
@@ -182,6 +183,7 @@ class CommandLine {
     add_eval();
     add_plan();
     add_predict();
+    add_neighbors();
     add_graph();
     add_gradcheck();
     add_config();
@@ -393,6 +395,32 @@ class CommandLine {
       };
     });
   }
+  void add_neighbors() {
+    CLI::App* c = app_.add_subcommand(
+        "neighbors", "The words, or ids, whose rows of an embedding are nearest to those of others");
+    c->add_option("model", neighbors_.model, "A run's directory, a directory of checkpoints, or a checkpoint")
+        ->type_name("PATH")
+        ->required();
+    c->add_option("words", neighbors_.words,
+                  "Words of the data that were trained on; ids where the data have numbers (-1: behind --)")
+        ->type_name("WORD")
+        ->required();
+    c->add_option("--top", neighbors_.top, "How many neighbors of each word (default: 10)")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1 << 20));
+    c->add_option("--variable", neighbors_.variable,
+                  "The embedding (default: the one that words go into; of skip-grams that of input word)")
+        ->type_name("NAME");
+    c->add_flag("--json", neighbors_.json, "Print one JSON object instead of text");
+    c->callback([this] {
+      action_ = [this] {
+        return run_alone([this] {
+          neighbors(neighbors_, layers_, fs_);
+          return 0;
+        });
+      };
+    });
+  }
   void add_plan() {
     CLI::App* c = app_.add_subcommand(
         "plan", "Show scopes, slices, servers, traffic and memory of a job, without running it");
@@ -573,6 +601,7 @@ class CommandLine {
   GradcheckOptions gradcheck_;
   EvaluateOptions evaluate_;
   PredictOptions predict_;
+  NeighborsOptions neighbors_;
   GenerateOptions generate_;
   InitOptions init_;
   int rows_ = 5;

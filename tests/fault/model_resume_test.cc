@@ -131,7 +131,8 @@ INSTANTIATE_TEST_SUITE_P(
     Configs, Bundled,
     ::testing::Values(BundledCase{"fashion_cnn", kFewImages}, BundledCase{"autoencoder", kFewImages},
                       BundledCase{"siamese", kFewImages},
-                      BundledCase{"text8_lstm", set({"data.train.words=6000", "train.batch=6"}), true}),
+                      BundledCase{"text8_lstm", set({"data.train.words=6000", "train.batch=6"}), true},
+                      BundledCase{"text8_word2vec", set({"data.train.words=6000", "train.batch=512"}), true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -35,14 +35,14 @@ offers() {
 lines() { printf '%s\n' "$@"; }
 
 # Commands, also where a folder has the name of one.
-offers "$(lines checkpoint config data eval gradcheck graph init plan predict train)" ''
+offers "$(lines checkpoint config data eval gradcheck graph init neighbors plan predict train)" ''
 offers train tr
 offers "$(lines diff export import inspect list pin prune reshard rollback verify)" checkpoint ''
 offers "$(lines pin prune)" checkpoint p
 offers '' nosuch
 
 # Options are those that --help shows, everywhere.
-for command in '' train eval plan graph gradcheck config init 'data show' checkpoint 'checkpoint prune' 'checkpoint import'; do
+for command in '' train eval neighbors plan graph gradcheck config init 'data show' checkpoint 'checkpoint prune' 'checkpoint import'; do
   # shellcheck disable=SC2086
   offers "$("$varscope" $command --help | grep -oE '^  (-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+')" $command --
 done
@@ -71,6 +71,8 @@ offers "$(lines npz safetensors tf)" checkpoint export runs/a out --format ''
 offers npz checkpoint export runs/a out --format = n
 offers notes.txt graph a.yaml --dot no
 offers '' plan --servers ''
+offers runs/a neighbors runs/
+offers '' neighbors runs/a ''
 offers "$(lines a.yaml b.yml 'my jobs' runs train)" plan --servers 3 ''
 # A shell that does not break words at '=' wants the whole word.
 offers --resume=runs/a train a.yaml --resume=runs/

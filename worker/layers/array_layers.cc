@@ -149,7 +149,11 @@ void add_array_layers(LayerRegistry& registry) {
   registry.add(binary("multiply", "product of two inputs, element by element", ops::multiply));
   registry.add(
       binary("absolute_difference", "|a - b| of two inputs, element by element", absolute_difference));
-  registry.add(binary("dot", "inner product of two inputs [n, k], row by row: [n, 1]", ops::dot));
+  registry.add(
+      binary("dot",
+             "inner product of two inputs [n, k], row by row: [n, 1]; of [n, 1, k] and [n, m, k] the "
+             "one row's with each of the m: [n, m, 1]",
+             ops::dot));
 }
 
 }  // namespace varscope

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -133,6 +134,8 @@ class Take final : public Op {
   std::int64_t index_;
 };
 
+// Rows of the last axis, each with its partner. Where one input has extent 1 before the last axis, its row is
+// the partner of all `group` rows that the other one has there.
 class Dot final : public Op {
  public:
   const char* type() const override { return "dot"; }
@@ -141,25 +144,31 @@ class Dot final : public Op {
     context.require_floating(0);
     context.require_same_dtype(0, 1);
     require_rank_from(context, 0, 1);
-    const Shape& shape = context.shape(0);
-    if (!(shape == context.shape(1))) context.fail_shapes(0, 1, "differ; both must be the same");
-    if (shape[shape.rank() - 1] == Shape::kUnknown) {
-      context.fail_shapes(0, 1, "have a last axis of unknown extent");
+    const Shape &a = context.shape(0), &b = context.shape(1);
+    const std::size_t rank = a.rank();
+    const bool repeats = rank >= 3 && b.rank() == rank && (a[rank - 2] == 1 || b[rank - 2] == 1);
+    if (!(repeats ? a.with_dim(rank - 2, 1) == b.with_dim(rank - 2, 1) : a == b)) {
+      context.fail_shapes(0, 1,
+                          rank < 3 ? "differ; both must be the same"
+                                   : "differ; both must be the same, or one has a single row where the other "
+                                     "one has several, as [?, 1, k] and [?, rows, k]");
     }
-    return {context.dtype(0), shape.with_dim(shape.rank() - 1, 1)};
+    if (a[rank - 1] == Shape::kUnknown) context.fail_shapes(0, 1, "have a last axis of unknown extent");
+    return {context.dtype(0), (repeats && a[rank - 2] == 1 ? b : a).with_dim(rank - 1, 1)};
   }
   std::int64_t flops(std::span<const TensorType* const> inputs, std::int64_t batch) const override {
-    return 2 * with_batch(inputs[0]->shape, batch).n_elements();
+    return 2 * std::max(with_batch(inputs[0]->shape, batch).n_elements(),
+                        with_batch(inputs[1]->shape, batch).n_elements());
   }
   void forward(const ForwardContext& ctx) const override {
     with_floating(ctx.output.dtype(), [&](auto zero) {
       using T = decltype(zero);
-      const Rows r = rows_of(ctx.inputs[0]->shape());
-      const T* a = ctx.inputs[0]->data<T>();
-      const T* b = ctx.inputs[1]->data<T>();
-      for (std::int64_t row = 0; row < r.rows; ++row, a += r.cols, b += r.cols) {
+      const Partners p(ctx.inputs);
+      for (std::int64_t row = 0; row < p.rows; ++row) {
+        const T* a = ctx.inputs[0]->data<T>() + p.row(0, row) * p.cols;
+        const T* b = ctx.inputs[1]->data<T>() + p.row(1, row) * p.cols;
         double sum = 0;
-        for (std::int64_t c = 0; c < r.cols; ++c)
+        for (std::int64_t c = 0; c < p.cols; ++c)
           sum += static_cast<double>(a[c]) * static_cast<double>(b[c]);
         ctx.output.data<T>()[row] = static_cast<T>(sum);
       }
@@ -168,21 +177,37 @@ class Dot final : public Op {
   void backward(const BackwardContext& ctx) const override {
     with_floating(ctx.output.dtype(), [&](auto zero) {
       using T = decltype(zero);
-      const Rows r = rows_of(ctx.inputs[0]->shape());
+      const Partners p(ctx.inputs);
       const T* dy = ctx.output_gradient.data<T>();
-      for (std::size_t i : {0U, 1U}) {
+      for (const std::size_t i : {0U, 1U}) {
         const InputGradient& g = ctx.input_gradients[i];
         if (!wanted(g)) continue;
-        const T* other = ctx.inputs[1 - i]->data<T>();
-        T* to = g.gradient->data<T>();
-        const bool first = g.contribution == Contribution::first;
-        for (std::int64_t k = 0; k < r.rows * r.cols; ++k) {
-          const T d = dy[k / r.cols] * other[k];
-          to[k] = first ? d : to[k] + d;
+        for (std::int64_t row = 0; row < p.rows; ++row) {
+          const T* other = ctx.inputs[1 - i]->data<T>() + p.row(1 - i, row) * p.cols;
+          T* to = g.gradient->data<T>() + p.row(i, row) * p.cols;
+          const bool first = g.contribution == Contribution::first && row % p.group[i] == 0;
+          for (std::int64_t c = 0; c < p.cols; ++c) {
+            const T d = dy[row] * other[c];
+            to[c] = first ? d : to[c] + d;
+          }
         }
       }
     });
   }
+
+ private:
+  struct Partners {
+    std::int64_t rows, cols;
+    std::int64_t group[2] = {1, 1};  // rows of the output for one of this input
+    explicit Partners(std::span<const TensorView* const> in) {
+      const Rows a = rows_of(in[0]->shape()), b = rows_of(in[1]->shape());
+      rows = std::max(a.rows, b.rows);
+      cols = a.cols;
+      if (a.rows > 0) group[0] = rows / a.rows;
+      if (b.rows > 0) group[1] = rows / b.rows;
+    }
+    std::int64_t row(std::size_t input, std::int64_t of_output) const { return of_output / group[input]; }
+  };
 };
 
 }  // namespace

@@ -62,7 +62,8 @@ NodeId concat(Graph& graph, const std::vector<NodeId>& inputs, std::size_t axis,
               const NodeOptions& options = {});
 // x[:, index, ...] of x [n, a, ...], as [n, ...]; 0 <= index < a.
 NodeId take(Graph& graph, NodeId x, std::int64_t index, const NodeOptions& options = {});
-// The inner products of the rows of a and b [..., k], as [..., 1]; accumulated in double.
+// The inner products of the rows of a and b [..., k], as [..., 1]; accumulated in double. Of [..., 1, k] and
+// [..., m, k], in either order, those of the one row with each of the m: [..., m, 1].
 NodeId dot(Graph& graph, NodeId a, NodeId b, const NodeOptions& options = {});
 
 // Over all elements, to a scalar, or over the last axis. Sums are accumulated in double, in row-major order.

@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -160,6 +161,37 @@ TEST_P(Batch, ConcatTakeAndDot) {
   EXPECT_EQ(b.graph.node(inner).type.shape, (Shape{GetParam(), 1}));
   const NodeId wide = ops::concat(b.graph, {last, third, inner}, 1);
   b.check(ops::add(b.graph, b.scalar(wide), b.scalar(ops::dot(b.graph, last, last))));
+}
+
+TEST_P(Batch, DotOfOneRowWithSeveral) {
+  for (const bool one_first : {true, false}) {
+    GradientCheck b;
+    const NodeId one = b.variable("one", {GetParam(), 1, 3}), rows = b.variable("rows", {GetParam(), 4, 3});
+    const NodeId inner = one_first ? ops::dot(b.graph, one, rows) : ops::dot(b.graph, rows, one);
+    EXPECT_EQ(b.graph.node(inner).type.shape, (Shape{GetParam(), 4, 1}));
+    // Both get gradients of two readers, so that the second one adds.
+    b.check(ops::add(b.graph, b.scalar(inner), b.scalar(ops::dot(b.graph, rows, one))));
+  }
+}
+
+TEST(Dot, OfOneRowWithSeveral) {
+  GradientCheck b;
+  const NodeId one = b.feed(Tensor::of<double>({2, 1, 2}, {1, 2, 3, 4}));
+  const NodeId rows = b.feed(Tensor::of<double>({2, 3, 2}, {1, 0, 0, 1, 1, 1, 1, 0, 0, 1, -1, 2}));
+  const std::vector<double> products{1, 2, 3, 3, 4, 5};
+  EXPECT_EQ(values_of(b, ops::dot(b.graph, one, rows)), products);
+  EXPECT_EQ(values_of(b, ops::dot(b.graph, rows, one)), products);
+  EXPECT_EQ(values_of(b, ops::dot(b.graph, one, one)), (std::vector<double>{5, 25}));
+  Graph g;
+  const NodeId x = g.placeholder("x", DType::float32, {kAny, 2, 4});
+  const NodeId y = g.placeholder("y", DType::float32, {kAny, 3, 4});
+  EXPECT_EQ(
+      thrown([&] { ops::dot(g, x, y); }),
+      "argument: node \"dot\" (dot): shapes [?, 2, 4] of \"x\" and [?, 3, 4] of \"y\" differ; both must be "
+      "the same, or one has a single row where the other one has several, as [?, 1, k] and [?, rows, k]");
+  const NodeId z = g.placeholder("z", DType::float32, {kAny, 1, 5});
+  EXPECT_THAT(thrown([&] { ops::dot(g, x, z); }),
+              ::testing::HasSubstr("shapes [?, 2, 4] of \"x\" and [?, 1, 5]"));
 }
 
 TEST(Concat, PutsPartsBehindEachOther) {

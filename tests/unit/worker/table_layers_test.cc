@@ -477,7 +477,8 @@ TEST(TableLayers, ATableIsForLookupsOnly) {
   executor.bind(table, Tensor(DType::float32, {0, 2}).view());  // nothing: rows are bound
   TableFeeds tables(b.model.graph);
   executor.set_batch(4);
-  executor.feed(b.node("user"), Samples().arrays.at("user").view());
+  const Samples samples;
+  executor.feed(b.node("user"), samples.arrays.at("user").view());
   EXPECT_EQ(
       thrown([&] { tables.read(executor, nullptr); }),
       "argument: table \"e/embeddings\" (made at job.yaml:6:7) is looked up, and there is no reader of its "
