@@ -51,6 +51,11 @@ std::string slots_text(const std::vector<RowSlot>& slots) {
 // Both are tables: what else a run needs to go on.
 void compare_rows(const Manifest& manifest, const VariableSpec& saved, const VariableSpec& wanted,
                   const RowSlots& row_slots, std::vector<std::string>& conflicts) {
+  // Of a dense variable first values are history; a table's rows still come into being.
+  if (saved.initializer != wanted.initializer)
+    conflicts.push_back(
+        fmt::format("rows of table \"{}\" begin with {} in the checkpoint and with {} in the model",
+                    wanted.name, saved.initializer.str(), wanted.initializer.str()));
   if (saved.table->parts != wanted.table->parts)
     conflicts.push_back(fmt::format("table \"{}\" has {} parts in the checkpoint and {} in the model",
                                     wanted.name, saved.table->parts, wanted.table->parts));

@@ -21,6 +21,7 @@
 #include "launch/observe/output.h"
 #include "worker/data/text.h"
 #include "worker/graph/local_states.h"
+#include "worker/graph/table_feeds.h"
 #include "worker/kernels/blas.h"
 
 namespace varscope {
@@ -49,7 +50,9 @@ class Reader {
       : model_(loaded.model()),
         executor_(model_.graph, model_.output, 1, {.also = {}, .forward_only = true}),
         states_(model_.graph, 1, 1, 0),
-        word_(DType::int32, Shape{1, 1}) {
+        word_(DType::int32, Shape{1, 1}),
+        tables_(model_.graph),
+        rows_(loaded.rows()) {
     loaded.bind(executor_);
     states_.reset();
     const std::int64_t n = with_batch(model_.graph.node(model_.output).type.shape, 1).n_elements();
@@ -64,6 +67,7 @@ class Reader {
   const std::vector<double>& read(std::int32_t id) {
     *word_.as<std::int32_t>().data() = id;
     executor_.feed(model_.x, word_.view());
+    tables_.read(executor_, &rows_);
     states_.bind(executor_, 0);
     for (const Executor::ForwardStep& step : executor_.forward_steps()) executor_.forward(step);
     const TensorView& value = executor_.value(model_.output);
@@ -80,6 +84,8 @@ class Reader {
   Executor executor_;
   LocalStates states_;
   Tensor word_;
+  TableFeeds tables_;
+  RowReader& rows_;
   std::vector<double> logits_;
 };
 

@@ -211,6 +211,59 @@ TEST_F(SparseTables, TrainByLazyRulesWithOneHash) {
   EXPECT_NE(hash_on(job("clock", kTable, "{type: adam, correction: clock}"), 1, 0), by_row);
 }
 
+// Rows still come into being: with others than before, the bits would be those of no run.
+TEST_F(SparseTables, ResumeOnlyWithTheFirstValuesThatTheyHad) {
+  write_data();
+  const std::string file = job("table", kTable);
+  train(start(file, dir / "run", 1, 0, set({"train.max_steps=10"})));
+  const Ended e =
+      run(start(file, dir / "run", 1, 0, set({"model.layers.0.initializer=zeros"}) + Args{"--resume"}));
+  EXPECT_EQ(e.code, 4) << e.all();
+  EXPECT_THAT(
+      e.err,
+      HasSubstr("rows of table \"ids/embeddings\" begin with normal(0, 0.3) in the checkpoint and with "
+                "constant(0) in the model"));
+}
+
+// Of ids that were never trained: as the run would have begun their rows.
+TEST_F(SparseTables, EvaluateUnseenIdsByTheCheckpointsSeedAndInitializer) {
+  write_data();
+  write_bags("unseen.libsvm", 1'000'000);
+  const std::string file = job("table", kTable);
+  train(start(file, dir / "run"));
+  const auto loss = [&](const Args& more) {
+    const Ended e = command(Args{"eval", file, "--checkpoint", dir / "run/checkpoints"} +
+                            set({"data.test.files=unseen.libsvm"}) + more);
+    EXPECT_EQ(e.code, 0) << e.all();
+    const std::size_t at = e.out.find("loss");
+    return at == std::string::npos ? e.all() : e.out.substr(at, e.out.find('\n', at) - at);
+  };
+  const std::string by_run = loss({});
+  EXPECT_EQ(loss(set({"job.seed=99"})), by_run);
+  EXPECT_EQ(loss(set({"model.layers.0.initializer=zeros"})), by_run);
+}
+
+TEST_F(SparseTables, GenerateWordsOfALanguageModel) {
+  std::string text;
+  for (int i = 0; i < 600; ++i) text += i % 3 == 0 ? "the " : i % 3 == 1 ? "cat " : "sat ";
+  write_text(dir / "words.txt", text);
+  write_text(dir / "text.yaml", R"(job: {name: t, seed: 3}
+data: {train: {type: text, file: words.txt, vocabulary: 4, steps: 5}}
+model:
+  loss: softmax_cross_entropy
+  layers:
+    - {type: embedding, scope: e, units: 4, table: {ids: int64, parts: 4}}
+    - {type: lstm, units: 6}
+    - {type: dense, units: 4, each_step: true}
+train: {epochs: 3, batch: 4}
+optimizer: {type: adam, learning_rate: 0.05}
+)");
+  train(start(dir / "text.yaml", dir / "run"));
+  const Ended e = command({"predict", dir / "run", "--generate", "5", "--prompt", "the cat"});
+  EXPECT_EQ(e.code, 0) << e.all();
+  EXPECT_THAT(e.out, HasSubstr("sat")) << e.all();
+}
+
 TEST_F(SparseTables, RefuseToClipByNorms) {
   write_data();
   const Ended e =
