@@ -34,7 +34,7 @@ enum class MessageType : std::uint16_t {
   histograms = 20,      // server -> coordinator: HistogramReport, of `bucket` after step `clock`
   rows_wanted = 21,     // worker -> server: ids of rows follow on the table's tag; as they are at `clock`
   rows = 22,            // server -> worker: their values follow
-  rows_push = 23,       // worker -> server: gradients of the rows asked for last; RowsPush says of which
+  rows_push = 23,       // worker -> server: gradients of the rows asked for last; RowsPushLayout has the form
 };
 
 const char* to_string(MessageType type);

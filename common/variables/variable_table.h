@@ -42,7 +42,7 @@ struct VariableSpec {
   Constraint constraint = {};  // the server applies it after each update
   Part part = {};
   // A sparse table: `shape` is [0, units], and none of the slices are here (common/variables/table_spec.h).
-  // Not in this struct's archive, which old checkpoints share: VariableTable and Manifest write it.
+  // Not in this struct's archive, which old checkpoints share: who sends or stores one writes tables() too.
   std::optional<TableSpec> table = {};
 
   bool is_table() const { return table.has_value(); }

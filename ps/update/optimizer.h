@@ -64,7 +64,7 @@ class Optimizer {
               std::int64_t n, Clock clock) const;
   // update() for one row of a table, in a step that has it: its `count`-th update, this one included. Slots
   // as in row_slots(). For rules without a slot per row the same bits as update() on a dense variable; adam
-  // and adamw count t by OptimizerConfig::correction (by the row, as PERSIA and Monolith do, or by the clock,
+  // and adamw count t by OptimizerConfig::correction (by the row, as Monolith and Paddle do, or by the clock,
   // as LazyAdam of TensorFlow Addons).
   bool update_row(DType dtype, std::byte* value, std::byte* gradient, std::span<std::byte* const> slots,
                   std::int64_t units, Clock clock, std::int64_t count) const;
