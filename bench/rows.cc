@@ -122,7 +122,7 @@ void table_read(benchmark::State& state, Draw draw) {
   table.fill(n);
   std::vector<float> out(kRequest * kUnits);
   run(state, ids_of(requests(draw, n)), [&](const std::vector<std::uint64_t>& ids) {
-    table.shard().read(ids, reinterpret_cast<std::byte*>(out.data()));
+    table.shard().read(ids, Clock(0), reinterpret_cast<std::byte*>(out.data()));
     benchmark::ClobberMemory();
   });
 }

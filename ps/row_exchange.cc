@@ -1,5 +1,6 @@
 #include "ps/row_exchange.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "common/base/error.h"
@@ -100,7 +101,9 @@ void RowExchange::answer(TableId id, WorkerId worker) {
   request->is_waiting = false;
   if (request == &stream.read || !is_pushed(id)) request->is_open = false;
   const std::span<std::byte> reply = stream.reply.of(request->n_rows * table.row_bytes());
-  shard(id).read(ids_of(*request), reply.data());
+  // What a step reads is what it will update: rows that expire then are gone already.
+  const Clock step(request->clock.value + (request == &stream.read ? 0 : 1));
+  shard(id).read(ids_of(*request), step, reply.data());
   MessageHeader header = make_header(MessageType::rows, parts_.server.value, request->clock);
   header.bucket = id.value;
   header.n_bytes = reply.size();
@@ -141,7 +144,7 @@ std::optional<RowExchange::Applied> RowExchange::on_push(WorkerId worker, const 
   for (const std::uint32_t n : stream.n_rows) {
     if (n > request.n_rows) refuse("rows of a contribution", n, fmt::format("at most {}", request.n_rows));
   }
-  stream.push_bytes = RowsPushLayout(stream.n_rows, table.row_bytes()).n_bytes();
+  stream.push_bytes = RowsPushLayout(stream.n_rows, table.row_bytes(), table.counts_ids()).n_bytes();
   if (h.n_bytes != stream.push_bytes) refuse("bytes", h.n_bytes, stream.push_bytes);
   stream.is_pushed = true;
   state.flags = h.flags;
@@ -189,6 +192,14 @@ void RowExchange::check_positions(const RowPlan::Table& table, WorkerId worker,
   }
 }
 
+void RowExchange::check_counts(const RowPlan::Table& table, WorkerId worker,
+                               std::span<const std::uint32_t> counts) const {
+  const auto none = std::ranges::find(counts, 0U);
+  if (none == counts.end()) return;
+  fail(ErrorKind::protocol, "worker {} pushed rows of table \"{}\": count {} of {} is 0", worker.value,
+       table.name, none - counts.begin(), counts.size());
+}
+
 RowExchange::Applied RowExchange::apply(TableId id) {
   const RowPlan::Table& table = parts_.plan[id];
   Table& state = tables_[id];
@@ -197,13 +208,19 @@ RowExchange::Applied RowExchange::apply(TableId id) {
   for (WorkerId w : state.streams.ids()) {
     Stream& stream = state.streams[w];
     const Request& request = stream.step(now);
-    const RowsPushLayout layout(stream.n_rows, table.row_bytes());
+    const RowsPushLayout layout(stream.n_rows, table.row_bytes(), table.counts_ids());
     for (std::size_t c = 0; c < stream.n_rows.size(); ++c) {
       const std::span<const std::uint32_t> positions(
           reinterpret_cast<const std::uint32_t*>(stream.push.data() + layout.positions_at(c)),
           stream.n_rows[c]);
       check_positions(table, w, positions, request.n_rows);
-      contributions_.push_back({ids_of(request), positions, stream.push.data() + layout.gradients_at(c)});
+      const std::uint32_t* counts = nullptr;
+      if (table.counts_ids()) {
+        counts = reinterpret_cast<const std::uint32_t*>(stream.push.data() + layout.counts_at(c));
+        check_counts(table, w, {counts, positions.size()});
+      }
+      contributions_.push_back(
+          {ids_of(request), positions, stream.push.data() + layout.gradients_at(c), counts});
     }
   }
   shard(id).apply(next, contributions_, tree_);

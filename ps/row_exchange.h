@@ -84,6 +84,8 @@ class RowExchange {
   void check_ids(const RowPlan::Table& table, WorkerId worker, const Request& request) const;
   void check_positions(const RowPlan::Table& table, WorkerId worker, std::span<const std::uint32_t> positions,
                        std::size_t n_rows) const;
+  void check_counts(const RowPlan::Table& table, WorkerId worker,
+                    std::span<const std::uint32_t> counts) const;
   void answer(TableId id, WorkerId worker);
   std::optional<Applied> push_is_whole(TableId id);
   Applied apply(TableId id);

@@ -23,9 +23,10 @@ class RowPlan {
     DType dtype = DType::float32;
     std::int64_t units = 0;
     TableSpec spec;
-    bool trainable = true;                    // pushed in each step
-    IdVector<ServerId, bool> has_parts = {};  // with more servers than parts some have none
-    std::vector<ServerId> owner = {};         // of each part
+    bool trainable = true;                              // pushed in each step
+    IdVector<ServerId, bool> has_parts = {};            // with more servers than parts some have none
+    std::vector<ServerId> owner = {};                   // of each part
+    bool counts_ids() const { return spec.entry > 1; }  // pushes say how often each id occurs
     std::size_t row_bytes() const { return static_cast<std::size_t>(units) * size_of(dtype); }
     int part_of(std::uint64_t row_id) const { return row_part(mix_row_id(row_id), spec.parts); }
     ServerId server_of(std::uint64_t row_id) const {

@@ -61,10 +61,11 @@ void RowCodec::arrived(const Completion& received, std::size_t n_bytes) {
        received.key.chunk, received.key.bucket, received.n_bytes, expected);
 }
 
-RowsPushLayout::RowsPushLayout(std::span<const std::uint32_t> n_rows, std::size_t row_bytes) : at_{0} {
+RowsPushLayout::RowsPushLayout(std::span<const std::uint32_t> n_rows, std::size_t row_bytes, bool has_counts)
+    : n_numbers_(has_counts ? 2 : 1), at_{0} {
   for (const std::uint32_t n : n_rows) {
     n_rows_.push_back(n);
-    at_.push_back(at_.back() + padded(n * sizeof n) + padded(n * row_bytes));
+    at_.push_back(at_.back() + numbers_bytes(n) + padded(n * row_bytes));
   }
 }
 

@@ -43,19 +43,26 @@ class RowCodec {
 };
 
 // What a worker pushes for the rows of one table and server: for each of its contributions in order, u32
-// positions in the ids that it asked for last, ascending; then a row of gradients for each position. Both are
-// followed by any bytes up to a multiple of 8. The message says how many rows each contribution has.
+// positions in the ids that it asked for last, ascending; where the table counts its ids (TableSpec::entry
+// above 1) then a u32 for each position, how often the id occurs; then a row of gradients for each position.
+// All are followed by any bytes up to a multiple of 8. The message says how many rows each contribution has.
 class RowsPushLayout {
  public:
-  RowsPushLayout(std::span<const std::uint32_t> n_rows, std::size_t row_bytes);
+  RowsPushLayout(std::span<const std::uint32_t> n_rows, std::size_t row_bytes, bool has_counts);
   std::size_t positions_at(std::size_t contribution) const { return at_[contribution]; }
-  std::size_t gradients_at(std::size_t contribution) const {
+  // REQUIRES has_counts.
+  std::size_t counts_at(std::size_t contribution) const {
     return at_[contribution] + padded(n_rows_[contribution] * sizeof(std::uint32_t));
+  }
+  std::size_t gradients_at(std::size_t contribution) const {
+    return at_[contribution] + numbers_bytes(n_rows_[contribution]);
   }
   std::size_t n_bytes() const { return at_.back(); }
 
  private:
   static std::size_t padded(std::size_t n) { return (n + 7) / 8 * 8; }
+  std::size_t numbers_bytes(std::size_t n) const { return n_numbers_ * padded(n * sizeof(std::uint32_t)); }
+  std::size_t n_numbers_;  // u32 of each row
   std::vector<std::size_t> n_rows_;
   std::vector<std::size_t> at_;  // one more than contributions
 };

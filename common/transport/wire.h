@@ -52,7 +52,7 @@ inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for
 inline constexpr std::uint32_t kNormsOfValues = 2;     // after it, for constraints
 
 inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
-inline constexpr std::uint16_t kWireVersion = 3;
+inline constexpr std::uint16_t kWireVersion = 4;
 
 // All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per
 // bucket and direction, so that a receiver may take buckets in the order that suits it.

@@ -64,4 +64,22 @@ class RowLayout {
   std::size_t value_bytes_ = 0, row_bytes_ = 0;
 };
 
+// What a save has of one part of a table: all of it, or what has changed since an earlier step.
+struct PartRows {
+  bool is_all = true;
+  // Of `waiting`: an id (u64), the step it occurred last in (u32), how often it has occurred (u32).
+  static constexpr std::size_t kWaitingBytes = RowLayout::kValuesAt;
+  std::vector<std::byte> rows;         // as RowLayout has them, ascending by mix_row_id()
+  std::vector<std::byte> waiting;      // ids that are counted and have no row yet, ascending by mix_row_id()
+  std::vector<std::uint64_t> removed;  // ids of which neither is there any more, ascending by mix_row_id()
+
+  bool empty() const { return rows.empty() && waiting.empty() && removed.empty(); }
+  void clear() {
+    is_all = true;
+    rows.clear();
+    waiting.clear();
+    removed.clear();
+  }
+};
+
 }  // namespace varscope

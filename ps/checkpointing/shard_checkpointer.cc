@@ -113,10 +113,12 @@ ShardReport ShardCheckpointer::write_slices(Clock clock, const std::string& id, 
 
 void ShardCheckpointer::write_rows(Clock clock, const std::string& id, const std::string& path,
                                    ShardReport& report) {
+  PartRows read;
   add_row_file(report,
                write_row_file(fs_, path, shard_.server().value, n_servers_, clock.value, id, row_tables_,
-                              [this](std::size_t table, int part, std::vector<std::byte>& rows) {
-                                tables_[table]->read_part(part, rows);
+                              [this, &read](std::size_t table, int part, std::vector<std::byte>& rows) {
+                                tables_[table]->read_part(part, TableShard::kAll, read);
+                                rows.swap(read.rows);
                               }));
 }
 

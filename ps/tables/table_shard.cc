@@ -74,7 +74,7 @@ struct TableShard::Impl {
   Located new_row(Located at, std::uint64_t id);
   Located place_of_restored(std::uint64_t id, int expected_part) const;
   void set_slots(std::byte* row);
-  void update(const Located& at, std::uint64_t id, std::byte* gradient, Clock clock);
+  void update(const Located& at, std::uint64_t id, std::byte* gradient, Clock clock, double scale);
   void finish_row(const Located& at, std::uint32_t last);
   void look(const std::byte* row, std::int64_t clock);
   void look_at(const std::byte* row, int slot, std::int64_t clock);
@@ -196,12 +196,17 @@ void TableShard::Impl::set_slots(std::byte* row) {
   for (std::size_t i = 0; i < slots.size(); ++i) slots[i] = row + layout.slot_at(i);
 }
 
-void TableShard::Impl::update(const Located& known, std::uint64_t id, std::byte* gradient, Clock step) {
+void TableShard::Impl::update(const Located& known, std::uint64_t id, std::byte* gradient, Clock step,
+                              double scale) {
   const std::int64_t units = layout.units();
   const ClipConfig& clip = optimizer.config().clip;
   if (clip.type == ClipType::value) {
     with_real(layout.dtype(),
               [&]<class T>(T) { kernels::clamp(as<T>(gradient), static_cast<T>(clip.limit), units); });
+  }
+  if (scale != 1) {
+    with_real(layout.dtype(),
+              [&]<class T>(T) { kernels::scale(as<T>(gradient), static_cast<T>(scale), units); });
   }
   const bool is_new = known.row == nullptr;
   const Located at = is_new ? new_row(known, id) : known;
@@ -298,7 +303,7 @@ std::int64_t TableShard::n_bytes() const {
   return static_cast<std::int64_t>(n);
 }
 
-void TableShard::read(std::span<const std::uint64_t> ids, std::byte* out) const {
+void TableShard::read(std::span<const std::uint64_t> ids, Clock, std::byte* out) const {
   const std::size_t row_bytes = impl_->layout.value_bytes();
   std::array<std::uint64_t, kBatch> mixed{};
   std::array<Located, kBatch> found;
@@ -316,7 +321,8 @@ void TableShard::read(std::span<const std::uint64_t> ids, std::byte* out) const 
   }
 }
 
-void TableShard::apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree) {
+void TableShard::apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree,
+                       double scale) {
   Impl& s = *impl_;
   if (clock <= s.clock || clock.value >= std::numeric_limits<std::uint32_t>::max()) {
     fail(ErrorKind::argument, "table \"{}\": step {} cannot be applied after step {}", name(), clock.value,
@@ -332,7 +338,7 @@ void TableShard::apply(Clock clock, std::span<const Contribution> contributions,
       mixed[i] = s.merge.mixed(i);
     }
     s.locate(ids.data(), mixed.data(), n, s.layout.row_bytes(), found.data());
-    for (std::size_t i = 0; i < n; ++i) s.update(found[i], ids[i], s.merge.sum(i), clock);
+    for (std::size_t i = 0; i < n; ++i) s.update(found[i], ids[i], s.merge.sum(i), clock, scale);
   }
   s.clock = clock;
 }
@@ -380,7 +386,23 @@ void TableShard::restore_values(std::uint64_t id, const std::byte* values, std::
 void TableShard::set_snapshot_limits(const SnapshotLimits& limits) { impl_->snapshot.set_limits(limits); }
 void TableShard::cut() { impl_->snapshot.cut(impl_->clock); }
 void TableShard::reset_wait_budget() { impl_->snapshot.reset_wait_budget(); }
-void TableShard::read_part(int part, std::vector<std::byte>& rows) { impl_->snapshot.read_part(part, rows); }
+void TableShard::restore_waiting(int part, std::span<const std::byte>) { impl_->part_at(part); }
+void TableShard::read_part(int part, std::int64_t since, PartRows& rows) {
+  rows.clear();
+  rows.is_all = since == kAll;
+  impl_->snapshot.read_part(part, rows.rows);
+  if (rows.is_all) return;
+  const std::size_t n = impl_->layout.row_bytes();
+  std::byte* to = rows.rows.data();
+  for (std::size_t at = 0; at < rows.rows.size(); at += n) {
+    if (RowLayout::last_of(rows.rows.data() + at) <= static_cast<std::uint64_t>(since)) continue;
+    std::memmove(to, rows.rows.data() + at, n);
+    to += n;
+  }
+  rows.rows.resize(static_cast<std::size_t>(to - rows.rows.data()));
+}
+void TableShard::remember_removed(bool) {}
+void TableShard::forget_removed(Clock) {}
 void TableShard::end_cut() { impl_->snapshot.end(); }
 const TableShard::SnapshotCosts& TableShard::snapshot_costs() const { return impl_->snapshot.costs(); }
 

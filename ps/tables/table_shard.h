@@ -46,9 +46,10 @@ class TableShard {
   std::int64_t n_rows(int part) const;
   std::int64_t n_bytes() const;  // all memory that it takes, of rows and index
 
-  // The values of rows `ids`, one behind the other: of those that there are none, the first values. Makes
-  // none. `ids` ascend by mix_row_id(); throws Error(argument) for one of a part that is not here.
-  void read(std::span<const std::uint64_t> ids, std::byte* out) const;
+  // The values of rows `ids`, one behind the other, as step `step` has them (TableSpec::is_expired); of those
+  // that are not there what TableSpec::absent says. Makes none. `ids` ascend by mix_row_id(); throws
+  // Error(argument) for one of a part that is not here.
+  void read(std::span<const std::uint64_t> ids, Clock step, std::byte* out) const;
 
   // What one leaf, or worker's node of the canonical sum, contributes to a step: gradients of some of the
   // rows of `ids`. Ascending positions; `n_elements` of the gradients are positions.size() * units.
@@ -56,14 +57,18 @@ class TableShard {
     std::span<const std::uint64_t> ids;        // ascending by mix_row_id()
     std::span<const std::uint32_t> positions;  // in ids, ascending
     const std::byte* gradients = nullptr;      // a row for each position
+    // How often each of them occurs; only where TableSpec::entry is above 1, else null: once.
+    const std::uint32_t* counts = nullptr;
   };
   // Applies step `clock`: each row that occurs is summed over the tree, the contributions that do not have it
-  // left out, made if it is not there, and updated once. `contributions` are in the order of the leaves, as
-  // ReductionTree's; one may be empty. What is not trained is left as it is. Gradients are not changed.
+  // left out, multiplied by `scale`, made if it is not there, and updated once. Then rows leave parts that
+  // have too many. `contributions` are in the order of the leaves, as ReductionTree's; one may be empty. What
+  // is not trained is left as it is. Gradients are not changed.
   // REQUIRES: ids and positions are as Contribution says. Throws Error(argument) for a clock that is not
   // after clock(), and for ids as read() does; Error(io) where there is no memory for a row: then the rows
   // before it have been updated.
-  void apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree);
+  void apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree,
+             double scale = 1);
 
   // The first element of the values, and of each slot, that apply() or a restore has made NaN or infinite;
   // that of row `id` and column c is id * units + c mod 2^64.
@@ -80,9 +85,12 @@ class TableShard {
   void restore_values(std::uint64_t id, const std::byte* values, std::uint32_t last = 0,
                       std::uint32_t count = 0);
 
+  // Ids that wait for their row (TableSpec::entry), records as PartRows has them.
+  void restore_waiting(int part, std::span<const std::byte> waiting);
+
   // The rows of each part as they are now, while steps go on: see RowSnapshot (ps/tables/row_snapshot.h).
   // cut() begins one, and copies nothing. On another thread, read_part() then takes the parts one by one,
-  // each once, in the order of parts(): the rows at the cut, ascending by mix_row_id(). end_cut() ends it.
+  // each once, in the order of parts(): what was there at the cut, and is not expired. end_cut() ends it.
   struct SnapshotLimits {
     std::size_t most_bytes = 0;  // of saved rows; 0: as much as the rows have at the cut
     double max_wait_s = 15;      // that updates wait for the reader when that is full, between two resets
@@ -90,9 +98,17 @@ class TableShard {
   void set_snapshot_limits(const SnapshotLimits& limits);
   void cut();
   void reset_wait_budget();
-  // Throws Error(io) when the snapshot was lost: updates could wait no longer.
-  void read_part(int part, std::vector<std::byte>& rows);
+  // Replaces `rows` by what of the part has changed since step `since`, the cut of a save that has been
+  // committed (forget_removed() has not been told of a later one); kAll, or where that is not much less, by
+  // all of it. Throws Error(io) when the snapshot was lost: updates could wait no longer.
+  static constexpr std::int64_t kAll = -1;
+  void read_part(int part, std::int64_t since, PartRows& rows);
   void end_cut();
+  // The save that was cut at `cut` is committed, and all later ones will be of changes since it or since a
+  // later one: what was removed before need not be remembered. With remember_removed(false), which is how it
+  // begins, nothing is, and `since` must be kAll. The updating thread, between two cuts.
+  void remember_removed(bool remember);
+  void forget_removed(Clock cut);
   struct SnapshotCosts {
     std::int64_t copy_ns = 0, wait_ns = 0, copied_bytes = 0;
   };

@@ -68,10 +68,27 @@ void RowClient::push(TableId id, Clock clock, std::uint32_t flags,
          "table \"{}\" is pushed with {} contributions to step {}, where {} to step {} are due", table.name,
          contributions.size(), clock.value, n_contributions_, s.clock.value + 1);
   }
+  for (const Contribution& c : contributions) {
+    if (table.counts_ids() && c.counts == nullptr && !c.positions.empty())
+      fail(ErrorKind::argument, "table \"{}\" is pushed without counts of its ids", table.name);
+  }
   for (ServerId server : s.shares.ids()) {
     if (table.has_parts[server]) push_share(table, server, clock, flags, contributions);
   }
 }
+
+namespace {
+
+void put_counts(std::span<const std::int32_t> rows, const RowClient::Contribution& contribution,
+                std::byte* to, std::byte* end) {
+  for (const std::int32_t row : rows) {
+    std::memcpy(to, contribution.counts + row, sizeof(std::uint32_t));
+    to += sizeof(std::uint32_t);
+  }
+  std::fill(to, end, std::byte{0});
+}
+
+}  // namespace
 
 // Gathers what goes to one server: its rows are those from share.begin on.
 void RowClient::push_share(const RowPlan::Table& table, ServerId server, Clock clock, std::uint32_t flags,
@@ -89,11 +106,13 @@ void RowClient::push_share(const RowPlan::Table& table, ServerId server, Clock c
     n_rows.push_back(static_cast<std::uint32_t>(last - first));
   }
   const std::size_t row_bytes = table.row_bytes();
-  const RowsPushLayout layout(n_rows, row_bytes);
+  const RowsPushLayout layout(n_rows, row_bytes, table.counts_ids());
   const std::span<std::byte> bytes = share.push.of(layout.n_bytes());
   for (std::size_t c = 0; c < mine.size(); ++c) {
     std::byte* position = bytes.data() + layout.positions_at(c);
     std::byte* gradient = bytes.data() + layout.gradients_at(c);
+    std::byte* const numbers_end =
+        bytes.data() + (table.counts_ids() ? layout.counts_at(c) : layout.gradients_at(c));
     for (const std::int32_t position_of_all : mine[c]) {
       const auto at = static_cast<std::size_t>(position_of_all);
       const auto in_share = static_cast<std::uint32_t>(at - share.begin);
@@ -103,7 +122,9 @@ void RowClient::push_share(const RowPlan::Table& table, ServerId server, Clock c
       gradient += row_bytes;
     }
     // What fills up to 8 bytes travels, too: not as it happens to lie there.
-    std::fill(position, bytes.data() + layout.gradients_at(c), std::byte{0});
+    std::fill(position, numbers_end, std::byte{0});
+    if (table.counts_ids())
+      put_counts(mine[c], contributions[c], numbers_end, bytes.data() + layout.gradients_at(c));
     const std::size_t end = c + 1 < mine.size() ? layout.positions_at(c + 1) : layout.n_bytes();
     std::fill(gradient, bytes.data() + end, std::byte{0});
   }

@@ -33,10 +33,12 @@ class RowClient {
   void want(TableId table, Clock clock, std::span<const std::span<const std::uint64_t>> ids,
             std::byte* values, bool is_read = false);
   // What a contribution adds to rows of the last request: `positions` in all of its rows, ascending, and of
-  // each of these the row of `gradients`, which has as many rows as were asked for.
+  // each of these the row of `gradients`, which has as many rows as were asked for. `counts`: how often each
+  // row asked for occurs, where the table counts its ids, else null.
   struct Contribution {
     std::span<const std::int32_t> positions;
     const std::byte* gradients = nullptr;
+    const std::uint32_t* counts = nullptr;
   };
   // Pushes step `clock`: a contribution for each of maximal_nodes(). The memory is free again at once.
   // REQUIRES ready(table), and that the rows were asked for at step clock - 1.

@@ -57,7 +57,11 @@ class Table {
   }
   Rows read_cut() {
     Rows rows;
-    for (const int part : shard_.parts()) shard_.read_part(part, rows[part]);
+    for (const int part : shard_.parts()) {
+      PartRows read;
+      shard_.read_part(part, TableShard::kAll, read);
+      rows[part] = std::move(read.rows);
+    }
     return rows;
   }
   // Without another cut in between.
@@ -124,9 +128,9 @@ TEST(RowSnapshot, SavesARowOnceAndNoneThatIsNewOrReadOrOfNoCut) {
   EXPECT_EQ(table->snapshot_costs().copied_bytes, 2 * row_bytes);
   table.step({1, 7});
   EXPECT_EQ(table->snapshot_costs().copied_bytes, 2 * row_bytes);
-  Bytes rows;
-  table->read_part(0, rows);
-  EXPECT_EQ(static_cast<std::int64_t>(rows.size()), 3 * row_bytes);
+  PartRows rows;
+  table->read_part(0, TableShard::kAll, rows);
+  EXPECT_EQ(static_cast<std::int64_t>(rows.rows.size()), 3 * row_bytes);
   table.step({3});
   EXPECT_EQ(table->snapshot_costs().copied_bytes, 2 * row_bytes);
   table->end_cut();
@@ -208,8 +212,8 @@ TEST(RowSnapshot, IsLostWhenUpdatesCanWaitNoLonger) {
   table->cut();
   table.step({1, 2, 3, 4, 5, 6});
   EXPECT_GE(table->snapshot_costs().wait_ns, 10'000'000);
-  Bytes rows;
-  const std::string text = thrown([&] { table->read_part(0, rows); });
+  PartRows rows;
+  const std::string text = thrown([&] { table->read_part(0, TableShard::kAll, rows); });
   EXPECT_EQ(
       text.rfind("io: table \"user/embedding\": updates waited 0.01 s for the disk while the snapshot's ", 0),
       0U)
@@ -250,16 +254,19 @@ TEST(RowSnapshot, TheBudgetIsOfAllWaitsBetweenTwoResets) {
 
 TEST(RowSnapshot, SaysWhatIsOutOfOrder) {
   Table table(2);
-  Bytes rows;
+  PartRows rows;
   const std::string next = "argument: table \"user/embedding\": part ";
-  EXPECT_EQ(thrown([&] { table->read_part(0, rows); }), next + "0 is not the next one of a cut to be read");
+  EXPECT_EQ(thrown([&] { table->read_part(0, TableShard::kAll, rows); }),
+            next + "0 is not the next one of a cut to be read");
   table->cut();
-  EXPECT_EQ(thrown([&] { table->read_part(1, rows); }), next + "1 is not the next one of a cut to be read");
+  EXPECT_EQ(thrown([&] { table->read_part(1, TableShard::kAll, rows); }),
+            next + "1 is not the next one of a cut to be read");
   EXPECT_EQ(thrown([&] { table->cut(); }),
             "argument: table \"user/embedding\": a cut while another is being read");
-  table->read_part(0, rows);
-  table->read_part(1, rows);
-  EXPECT_EQ(thrown([&] { table->read_part(1, rows); }), next + "1 is not the next one of a cut to be read");
+  table->read_part(0, TableShard::kAll, rows);
+  table->read_part(1, TableShard::kAll, rows);
+  EXPECT_EQ(thrown([&] { table->read_part(1, TableShard::kAll, rows); }),
+            next + "1 is not the next one of a cut to be read");
   table->end_cut();
 }
 

@@ -128,12 +128,12 @@ class RowProtocol : public ::testing::Test {
     m.header.bucket = 0;
     m.header.leaf_begin = worker;
     m.header.n_contributions = 1;
-    m.header.n_bytes = RowsPushLayout(n_rows, 16).n_bytes();
+    m.header.n_bytes = RowsPushLayout(n_rows, 16, false).n_bytes();
     return m;
   }
   void send_push(int worker, const std::vector<std::uint32_t>& positions) {
     const std::vector<std::uint32_t> n_rows{static_cast<std::uint32_t>(positions.size())};
-    const RowsPushLayout layout(n_rows, 16);
+    const RowsPushLayout layout(n_rows, 16, false);
     std::vector<std::byte> bytes(layout.n_bytes());
     std::memcpy(bytes.data(), positions.data(), positions.size() * sizeof(std::uint32_t));
     exchange_->on_push(WorkerId(worker), push(worker, 1, n_rows));

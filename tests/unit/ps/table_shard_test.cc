@@ -106,7 +106,11 @@ class Table {
     std::map<int, std::vector<std::byte>> all;
     for (const auto& s : shards_) {
       s->cut();
-      for (const int part : s->parts()) s->read_part(part, all[part]);
+      for (const int part : s->parts()) {
+        PartRows read;
+        s->read_part(part, TableShard::kAll, read);
+        all[part] = std::move(read.rows);
+      }
       s->end_cut();
     }
     return all;
@@ -125,7 +129,7 @@ class Table {
     return ids;
   }
   void read_one(std::uint64_t id, float* to) {
-    shard(table().server_of(id).value).read(std::span(&id, 1), reinterpret_cast<std::byte*>(to));
+    shard(table().server_of(id).value).read(std::span(&id, 1), Clock(0), reinterpret_cast<std::byte*>(to));
   }
 
   VariableTable variables_;
@@ -362,7 +366,7 @@ TEST(TableShard, DoublesAndLongRows) {
   EXPECT_EQ(table.shard().n_rows(), 2);
   EXPECT_EQ(table.shard().n_rows(1), 1);
   std::vector<double> values(3 * static_cast<std::size_t>(units));
-  table.shard().read(ids, reinterpret_cast<std::byte*>(values.data()));
+  table.shard().read(ids, Clock(0), reinterpret_cast<std::byte*>(values.data()));
   const double expected = 1 - 0.25 * 4 / (std::sqrt(0.125 + 16) + table.optimizer().config().epsilon);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const bool is_absent = i / static_cast<std::size_t>(units) == 1;
@@ -379,10 +383,10 @@ TEST(TableShard, ReadingMakesNothing) {
   for (std::uint64_t id = 0; id < 100; ++id) ids.push_back(id * 0x9e3779b97f4a7c15U);
   std::ranges::sort(ids, {}, mix_row_id);
   Row values(ids.size() * 3);
-  table.shard().read(ids, reinterpret_cast<std::byte*>(values.data()));
+  table.shard().read(ids, Clock(0), reinterpret_cast<std::byte*>(values.data()));
   for (std::size_t i = 0; i < ids.size(); ++i)
     EXPECT_EQ(Row(&values[3 * i], &values[3 * i] + 3), reference.first(ids[i]));
-  table.shard().read({}, nullptr);
+  table.shard().read({}, Clock(0), nullptr);
   EXPECT_EQ(table.shard().n_rows(), 0);
   EXPECT_EQ(table.shard().n_bytes(), bytes);
   EXPECT_TRUE(table.hashes().empty());
@@ -513,8 +517,9 @@ TEST(TableShard, SaysWhatItCannotApply) {
   const int away = table.shard(1).parts().front();
   const std::uint64_t id = unmix_row_id(std::uint64_t(away) << 63);
   float value = 0;
-  EXPECT_EQ(thrown([&] { table.shard(0).read(std::span(&id, 1), reinterpret_cast<std::byte*>(&value)); }),
-            "argument: table \"user/embedding\": part " + std::to_string(away) + " is not on this server");
+  EXPECT_EQ(
+      thrown([&] { table.shard(0).read(std::span(&id, 1), Clock(0), reinterpret_cast<std::byte*>(&value)); }),
+      "argument: table \"user/embedding\": part " + std::to_string(away) + " is not on this server");
 }
 
 #ifndef VARSCOPE_SANITIZED  // whose memory has no limit
