@@ -37,7 +37,9 @@ std::string values_text(const NotFiniteStep& step) {
 std::string norms_text(const NotFiniteStep& step, Where where) {
   std::vector<std::string> names;
   for (const NotFiniteFinding& f : step.findings) {
-    if (f.where == where) names.push_back(f.variable.empty() ? "all variables together" : f.variable);
+    if (f.where != where) continue;
+    const std::string name = f.variable.empty() ? "all variables together" : f.variable;
+    if (names.empty() || names.back() != name) names.push_back(name);  // two servers may tell of one table
   }
   if (names.empty()) return "";
   return fmt::format("the norm of the {} of {} is not finite",

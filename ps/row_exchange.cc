@@ -8,6 +8,13 @@
 #include "common/transport/wire.h"
 
 namespace varscope {
+namespace {
+
+std::span<const std::uint32_t> numbers(const GrowingBytes& memory, std::size_t at, std::size_t n) {
+  return {reinterpret_cast<const std::uint32_t*>(memory.data() + at), n};
+}
+
+}  // namespace
 
 RowExchange::RowExchange(const Parts& parts)
     : parts_(parts),
@@ -112,7 +119,7 @@ void RowExchange::answer(TableId id, WorkerId worker) {
   stream.n_reply_sends = codec_.send(RowFlow::values, to, id, worker.value, reply);
 }
 
-std::optional<RowExchange::Applied> RowExchange::on_push(WorkerId worker, const Message& push) {
+std::optional<TableId> RowExchange::on_push(WorkerId worker, const Message& push) {
   const MessageHeader& h = push.header;
   const RowPlan::Table& table = own_table(worker, h);
   Table& state = tables_[table.id];
@@ -155,7 +162,7 @@ std::optional<RowExchange::Applied> RowExchange::on_push(WorkerId worker, const 
   return push_is_whole(table.id);
 }
 
-std::optional<RowExchange::Applied> RowExchange::on_completion(const Completion& completion) {
+std::optional<TableId> RowExchange::on_completion(const Completion& completion) {
   const TableId id(completion.key.bucket);
   const WorkerId worker(completion.key.contribution);
   Stream& stream = tables_[id].streams[worker];
@@ -177,9 +184,10 @@ std::optional<RowExchange::Applied> RowExchange::on_completion(const Completion&
   return std::nullopt;
 }
 
-std::optional<RowExchange::Applied> RowExchange::push_is_whole(TableId id) {
+std::optional<TableId> RowExchange::push_is_whole(TableId id) {
   if (++tables_[id].n_whole < parts_.cluster.n_workers()) return std::nullopt;
-  return apply(id);
+  check_pushes(id);
+  return id;
 }
 
 void RowExchange::check_positions(const RowPlan::Table& table, WorkerId worker,
@@ -200,30 +208,54 @@ void RowExchange::check_counts(const RowPlan::Table& table, WorkerId worker,
        table.name, none - counts.begin(), counts.size());
 }
 
-RowExchange::Applied RowExchange::apply(TableId id) {
+RowsPushLayout RowExchange::layout_of(TableId id, const Stream& stream) const {
   const RowPlan::Table& table = parts_.plan[id];
-  Table& state = tables_[id];
-  const Clock now = shard(id).clock(), next(now.value + 1);
-  contributions_.clear();
-  for (WorkerId w : state.streams.ids()) {
-    Stream& stream = state.streams[w];
-    const Request& request = stream.step(now);
-    const RowsPushLayout layout(stream.n_rows, table.row_bytes(), table.counts_ids());
+  return {stream.n_rows, table.row_bytes(), table.counts_ids()};
+}
+
+// Before anything is changed.
+void RowExchange::check_pushes(TableId id) const {
+  const RowPlan::Table& table = parts_.plan[id];
+  const Clock now = shard(id).clock();
+  for (WorkerId w : tables_[id].streams.ids()) {
+    const Stream& stream = tables_[id].streams[w];
+    const RowsPushLayout layout = layout_of(id, stream);
     for (std::size_t c = 0; c < stream.n_rows.size(); ++c) {
-      const std::span<const std::uint32_t> positions(
-          reinterpret_cast<const std::uint32_t*>(stream.push.data() + layout.positions_at(c)),
-          stream.n_rows[c]);
-      check_positions(table, w, positions, request.n_rows);
-      const std::uint32_t* counts = nullptr;
-      if (table.counts_ids()) {
-        counts = reinterpret_cast<const std::uint32_t*>(stream.push.data() + layout.counts_at(c));
-        check_counts(table, w, {counts, positions.size()});
-      }
-      contributions_.push_back(
-          {ids_of(request), positions, stream.push.data() + layout.gradients_at(c), counts});
+      check_positions(table, w, numbers(stream.push, layout.positions_at(c), stream.n_rows[c]),
+                      stream.step(now).n_rows);
+      if (table.counts_ids())
+        check_counts(table, w, numbers(stream.push, layout.counts_at(c), stream.n_rows[c]));
     }
   }
-  shard(id).apply(next, contributions_, tree_);
+}
+
+void RowExchange::gather_contributions(TableId id) {
+  const Clock now = shard(id).clock();
+  contributions_.clear();
+  for (const Stream& stream : tables_[id].streams) {
+    const RowsPushLayout layout = layout_of(id, stream);
+    for (std::size_t c = 0; c < stream.n_rows.size(); ++c) {
+      const auto positions = numbers(stream.push, layout.positions_at(c), stream.n_rows[c]);
+      const bool has_counts = parts_.plan[id].counts_ids();
+      contributions_.push_back(
+          {ids_of(stream.step(now)), positions, stream.push.data() + layout.gradients_at(c),
+           has_counts ? numbers(stream.push, layout.counts_at(c), stream.n_rows[c]).data() : nullptr});
+    }
+  }
+}
+
+std::span<const double> RowExchange::row_squares(TableId id) {
+  std::optional<RowSquares>& squares = tables_[id].squares;
+  if (!squares) squares.emplace(parts_.plan[id]);
+  gather_contributions(id);
+  return squares->sum(contributions_, tree_);
+}
+
+RowExchange::Applied RowExchange::apply(TableId id, double scale) {
+  Table& state = tables_[id];
+  const Clock now = shard(id).clock(), next(now.value + 1);
+  gather_contributions(id);
+  shard(id).apply(next, contributions_, tree_, scale);
   shard(id).set_clock(next);
   state.n_announced = state.n_whole = 0;
   for (Stream& stream : state.streams) {
@@ -231,7 +263,7 @@ RowExchange::Applied RowExchange::apply(TableId id) {
     stream.step(now).is_open = false;
   }
   for (WorkerId w : state.streams.ids()) answer(id, w);
-  return {id, next, state.flags};
+  return {next, state.flags};
 }
 
 bool RowExchange::is_behind(Clock clock) const {

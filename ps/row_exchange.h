@@ -12,14 +12,16 @@
 #include "common/placement/row_plan.h"
 #include "common/transport/row_codec.h"
 #include "common/transport/transport.h"
+#include "ps/tables/row_norms.h"
 #include "ps/tables/table_shards.h"
 
 namespace varscope {
 
 // A server's side of rows. A worker asks for rows by their ids (rows_wanted), gets their values as soon as
 // the step before is applied to the table, and pushes gradients of some of them (rows_push). Once all
-// workers' pushes of a step are whole, they are merged and applied, and requests that have waited are
-// answered. A request that is flagged kFlagRead is answered and forgotten. See docs/data_path.md.
+// workers' pushes of a step are whole, the caller applies them, at once or when it knows their norms; then
+// requests that have waited are answered. A request that is flagged kFlagRead is answered and forgotten. See
+// docs/data_path.md.
 //
 // A worker has one request of a table without an answer at most; the next step's may come before that step is
 // applied. One thread; borrows everything. Throws Error(protocol) that names worker, table and field.
@@ -38,15 +40,22 @@ class RowExchange {
   // Tables here that are pushed in each step.
   int n_pushed() const { return n_pushed_; }
 
+  void on_wanted(WorkerId worker, const MessageHeader& wanted);
+  // Both return the table of which all pushes of the step under way are here now, if there is one: it waits
+  // for apply(), and its pushes stay as they are until then.
+  std::optional<TableId> on_push(WorkerId worker, const Message& push);
+  std::optional<TableId> on_completion(const Completion& completion);
+  // Of a table that waits for apply(): the squares of its gradients, by part (RowSquares).
+  std::span<const double> row_squares(TableId id);
   struct Applied {
-    TableId table;
     Clock clock;
     std::uint32_t flags = 0;  // of the pushes
   };
-  void on_wanted(WorkerId worker, const MessageHeader& wanted);
-  // Both return the table whose step has been completed by this, if one has: its values are on their way.
-  std::optional<Applied> on_push(WorkerId worker, const Message& push);
-  std::optional<Applied> on_completion(const Completion& completion);
+  // Merges the pushes, multiplies the sums by `scale`, updates the rows, and answers requests that have
+  // waited for this.
+  Applied apply(TableId id, double scale = 1);
+  const RowPlan& plan() const { return parts_.plan; }
+  Clock clock(TableId id) const { return shard(id).clock(); }  // the last step that is applied
   // Some table has not applied step `clock`.
   bool is_behind(Clock clock) const;
 
@@ -70,11 +79,13 @@ class RowExchange {
     bool is_pushed = false;  // in this round
     std::vector<std::uint32_t> n_rows;
     Request& step(Clock clock) { return steps[static_cast<std::size_t>(clock.value & 1)]; }
+    const Request& step(Clock clock) const { return steps[static_cast<std::size_t>(clock.value & 1)]; }
   };
   struct Table {
     IdVector<WorkerId, Stream> streams;
     std::uint32_t flags = 0;
-    int n_announced = 0, n_whole = 0;  // pushes of this round
+    int n_announced = 0, n_whole = 0;   // pushes of this round
+    std::optional<RowSquares> squares;  // made when first asked for
   };
   const RowPlan::Table& own_table(WorkerId worker, const MessageHeader& header) const;
   TableShard& shard(TableId id) const { return *parts_.shards[id]; }
@@ -87,8 +98,10 @@ class RowExchange {
   void check_counts(const RowPlan::Table& table, WorkerId worker,
                     std::span<const std::uint32_t> counts) const;
   void answer(TableId id, WorkerId worker);
-  std::optional<Applied> push_is_whole(TableId id);
-  Applied apply(TableId id);
+  std::optional<TableId> push_is_whole(TableId id);
+  void check_pushes(TableId id) const;
+  RowsPushLayout layout_of(TableId id, const Stream& stream) const;
+  void gather_contributions(TableId id);
   static std::span<const std::uint64_t> ids_of(const Request& request);
 
   Parts parts_;

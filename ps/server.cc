@@ -170,11 +170,28 @@ void Server::check_order(WorkerId worker, const MessageHeader& push, std::string
 
 void Server::on_rows_push(WorkerId worker, const Message& push) {
   check_order(worker, push.header, "rows");
-  finish_table(rows_->on_push(worker, push));
+  on_whole_table(rows_->on_push(worker, push));
 }
 
-void Server::finish_table(const std::optional<RowExchange::Applied>& applied) {
-  if (applied) finish_unit(applied->clock, applied->flags);
+// All gradients of a table are here: update it at once, unless norms are needed.
+void Server::on_whole_table(const std::optional<TableId>& whole) {
+  if (!whole) return;
+  if (!deferred_.keeps_rows()) return apply_table(*whole, 1);
+  const Clock step(rows_->clock(*whole).value + 1);
+  deferred_.give_row_squares(rows_->plan()[*whole].variable, rows_->row_squares(*whole), step);
+}
+
+void Server::apply_table(TableId id, double scale) {
+  const RowExchange::Applied applied = rows_->apply(id, scale);
+  finish_unit(applied.clock, applied.flags);
+}
+
+// One table whose scale has come; false when there is none.
+bool Server::apply_scaled_table() {
+  const auto update = deferred_.next_row_update();
+  if (!update) return false;
+  apply_table(rows_->plan().of_variable(update->variable)->id, update->scale);
+  return true;
 }
 
 void Server::announce(WorkerId worker, const MessageHeader& push) {
@@ -222,7 +239,7 @@ void Server::send_value_chunk(BucketId id, int chunk, Rank to) {
 }
 
 void Server::on_completion(const Completion& completion) {
-  if (RowCodec::is_of_rows(completion)) return finish_table(rows_->on_completion(completion));
+  if (RowCodec::is_of_rows(completion)) return on_whole_table(rows_->on_completion(completion));
   const BucketId id(completion.key.bucket);
   if (WireCodec::flow_of(completion) == Flow::gradients) {
     Aggregator::ReadyChunk ready{};
@@ -279,6 +296,7 @@ void Server::answer(BucketId id, int chunk) {
 // One task at a time: polling goes on in between.
 bool Server::work_on_deferred() {
   final_chunks_.clear();
+  if (apply_scaled_table()) return true;
   if (!deferred_.work(final_chunks_)) return false;
   for (const auto& [id, chunk] : final_chunks_) {
     answer(id, chunk);

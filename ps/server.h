@@ -78,7 +78,9 @@ class Server final : private MessageHandler {
   void send_value_chunk(BucketId id, int chunk, Rank to);
   void finish_round(BucketId id);
   void on_rows_push(WorkerId worker, const Message& push);
-  void finish_table(const std::optional<RowExchange::Applied>& applied);
+  void on_whole_table(const std::optional<TableId>& whole);
+  void apply_table(TableId id, double scale);
+  bool apply_scaled_table();
   void finish_unit(Clock clock, std::uint32_t flags);
   void check_order(WorkerId worker, const MessageHeader& push, std::string_view what) const;
   void cut(Clock clock, std::int64_t retry);

@@ -62,7 +62,6 @@ void check_table(const VariableSpec& spec, const VariableOptions& options) {
   if (spec.is_average()) refuse("it cannot be a moving average");
   if (options.regularizer && options.regularizer->exists())
     refuse("a regularizer would need all of its rows in each step; use optimizer.weight_decay");
-  if (spec.constraint.exists()) refuse("it cannot have a constraint");
   switch (spec.initializer.kind) {
     case Initializer::Kind::constant:
     case Initializer::Kind::uniform:

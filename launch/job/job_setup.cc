@@ -307,22 +307,6 @@ void check_test_classes(const JobConfig& job, const Model& model, const DataFact
                       test.n_classes - 1, train.n_classes - 1));
 }
 
-namespace {
-
-// What of a job does not go with tables yet. Throws Error(config) there.
-void check_tables(const JobConfig& job, const VariableTable& variables) {
-  const auto tables = variables.tables();
-  if (tables.empty()) return;
-  if (!job.optimizer.clip.needs_norms()) return;
-  const char* const path = "optimizer.clip";
-  const ConfigNode* node = job.root.find_path(path);
-  fail_at(node != nullptr ? *node : job.root, job.file, path,
-          fmt::format("\"{}\" is a table, and norms of its gradients are not known; clip by value",
-                      tables.front().first));
-}
-
-}  // namespace
-
 void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& data,
                         const LayerRegistry& layers) {
   m.model = build_model(m.store, job, data, GraphMode::train, layers);
@@ -333,7 +317,6 @@ void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& d
     fail_at(job.model.layers, job.file, "model.layers",
             "these layers have no variables: there is nothing to train");
   m.table = m.store.table();
-  check_tables(job, m.table);
   m.warnings = model_warnings(job, m.model);
 }
 

@@ -11,6 +11,7 @@
 #include "common/base/finite.h"
 #include "common/variables/variable_table.h"
 #include "ps/tables/row_merge.h"
+#include "ps/tables/row_norms.h"
 #include "ps/tables/row_snapshot.h"
 #include "ps/tables/table_part.h"
 #include "ps/update/update_kernels.h"
@@ -38,10 +39,9 @@ const VariableSpec& checked_variable(const TableShard::Parts& parts) {
       kind == Initializer::Kind::identity)
     refuse("rows cannot begin with " + v.initializer.str() + ": use constant, uniform or a normal");
   if (v.is_average()) refuse("rows cannot be moving averages");
-  if (v.constraint.needs_norms()) refuse("rows cannot have the constraint " + v.constraint.str() + " yet");
-  const ClipType clip = parts.optimizer.config().clip.type;
-  if (v.trainable && clip != ClipType::none && clip != ClipType::value)
-    refuse("gradients of rows are not clipped by a norm yet; use optimizer.clip.type value, or none");
+  if (v.constraint.needs_norms() && !v.constraint.is_by_row())
+    refuse("the constraint " + v.constraint.str() + " needs all of its rows in each step; use " +
+           v.constraint.of_rows().str());
   return v;
 }
 
@@ -78,6 +78,7 @@ struct TableShard::Impl {
   void finish_row(const Located& at, std::uint32_t last);
   void look(const std::byte* row, std::int64_t clock);
   void look_at(const std::byte* row, int slot, std::int64_t clock);
+  void note_bad_norm(std::int64_t clock);
   std::span<const std::byte> values(const std::byte* row) const {
     return {row + RowLayout::kValuesAt, layout.value_bytes()};
   }
@@ -224,6 +225,8 @@ void TableShard::Impl::update(const Located& known, std::uint64_t id, std::byte*
                                               std::int64_t{RowLayout::count_of(at.row)} + 1);
   if (variable.constraint.kind == Constraint::Kind::non_neg)
     with_real(layout.dtype(), [&]<class T>(T) { kernels::non_negative(as<T>(value), units); });
+  if (variable.constraint.is_by_row() && !constrain_row(variable.constraint, layout.dtype(), value, units))
+    note_bad_norm(step.value);
   const auto last = static_cast<std::uint32_t>(step.value);
   RowLayout::set_last(at.row, last);
   RowLayout::set_count(at.row, RowLayout::count_of(at.row) + 1);
@@ -250,6 +253,13 @@ void TableShard::Impl::look_at(const std::byte* row, int slot, std::int64_t at_c
   not_finite.push_back({NotFiniteFinding::Where::value, at_clock, variable.name,
                         slot < 0 ? "" : layout.slots()[i].name, static_cast<std::int64_t>(element),
                         found->what});
+}
+
+// Of a row's values: once, as of a dense variable.
+void TableShard::Impl::note_bad_norm(std::int64_t at_clock) {
+  const auto where = NotFiniteFinding::Where::value_norm;
+  if (std::ranges::find(not_finite, where, &NotFiniteFinding::where) != not_finite.end()) return;
+  not_finite.push_back({where, at_clock, variable.name, "", 0, ""});
 }
 
 // Where a row that is not there yet is to be.

@@ -28,7 +28,7 @@ class TableShard {
     const Optimizer& optimizer;  // borrowed
     std::uint64_t seed = 0;      // of the first values
   };
-  // Throws Error(argument) for a variable, a constraint or a clipping that rows of a table cannot have.
+  // Throws Error(argument) for a variable or a constraint that rows of a table cannot have.
   explicit TableShard(const Parts& parts);
   ~TableShard();
   TableShard(const TableShard&) = delete;
@@ -61,9 +61,9 @@ class TableShard {
     const std::uint32_t* counts = nullptr;
   };
   // Applies step `clock`: each row that occurs is summed over the tree, the contributions that do not have it
-  // left out, multiplied by `scale`, made if it is not there, and updated once. Then rows leave parts that
-  // have too many. `contributions` are in the order of the leaves, as ReductionTree's; one may be empty. What
-  // is not trained is left as it is. Gradients are not changed.
+  // left out, multiplied by `scale`, made if it is not there, updated once, and held to the variable's
+  // constraint. Then rows leave parts that have too many. `contributions` are in the order of the leaves, as
+  // ReductionTree's; one may be empty. What is not trained is left as it is. Gradients are not changed.
   // REQUIRES: ids and positions are as Contribution says. Throws Error(argument) for a clock that is not
   // after clock(), and for ids as read() does; Error(io) where there is no memory for a row: then the rows
   // before it have been updated.

@@ -42,6 +42,11 @@ DeferredUpdate::DeferredUpdate(Transport& transport, const ClusterMap& cluster, 
                  transport, cluster, shard, kNormsOfGradients, watch),
       values_(NormPlan::of_values(shard.variables(), cluster.n_servers()), transport, cluster, shard,
               kNormsOfValues, watch) {
+  for (const NormTerm& term : gradients_.plan.terms()) {
+    const bool is_table = shard.variables()[static_cast<std::size_t>(term.variable)].is_table();
+    if (is_table && term.server == shard.server() && (tables_.empty() || tables_.back() != term.variable))
+      tables_.push_back(term.variable);
+  }
   for (BucketId id : shard.buckets()) {
     const Bucket& bucket = plan[id];
     BucketState& state = state_of(id);
@@ -103,6 +108,28 @@ void DeferredUpdate::start_updates() {
     for (int chunk = 0; chunk < plan_[id].n_wire_chunks(); ++chunk)
       tasks_.push_back({Work::update, id, chunk});
   }
+  for (const int table : tables_) {
+    const NormTerm& of_any_part = *gradients_.plan.find(table, 0);
+    row_updates_.push_back({table, gradients_.exchange.scales(of_any_part)[0]});
+  }
+}
+
+std::optional<DeferredUpdate::RowUpdate> DeferredUpdate::next_row_update() {
+  if (row_updates_.empty()) return std::nullopt;
+  const RowUpdate update = row_updates_.front();
+  row_updates_.pop_front();
+  return update;
+}
+
+void DeferredUpdate::give_row_squares(int variable, std::span<const double> sums, Clock step) {
+  std::int64_t n = 0;
+  for (std::size_t part = 0; part < sums.size(); ++part) {
+    const NormTerm& term = *gradients_.plan.find(variable, static_cast<std::int64_t>(part));
+    if (term.server != shard_.server()) continue;
+    gradients_.exchange.sums(term)[0] = sums[part];
+    ++n;
+  }
+  terms_are_done(gradients_, n, step);
 }
 
 void DeferredUpdate::start_rescaling() {
@@ -137,10 +164,11 @@ bool DeferredUpdate::work(std::vector<FinalChunk>& final_chunks) {
   return true;
 }
 
-void DeferredUpdate::term_is_done(Wait& wait, BucketId bucket) {
-  if (--wait.n_left > 0) return;
+void DeferredUpdate::terms_are_done(Wait& wait, std::int64_t n, Clock step) {
+  wait.n_left -= n;
+  if (wait.n_left > 0) return;
   wait.n_left = wait.n_terms;
-  wait.exchange.send(step_of(bucket));
+  wait.exchange.send(step);
 }
 
 void DeferredUpdate::square(const Bucket& bucket, const BucketSlice& slice) {

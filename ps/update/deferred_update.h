@@ -4,6 +4,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "common/base/ids.h"
@@ -19,7 +20,8 @@ namespace varscope {
 // The part of a step that must wait for norms over slices of other servers (docs/data_path.md, "Deferred
 // steps"). Two waits, each of which exists only where the config and the variables ask for it:
 //   gradients  optimizer.clip by norm: the sums of all trained buckets are kept in a gradient memory; when
-//              the norms are known they are scaled and applied
+//              the norms are known they are scaled and applied. The rows of tables take part: whoever has
+//              their pushes keeps these, gives sums of squares, and asks for the factors
 //   values     constraints by norm: the values of buckets with such a variable are held back after the update
 //              until the norms of the new values are known, and are scaled
 // Work is done in tasks of at most a wire chunk or a slice, so that the server goes on polling in between.
@@ -44,6 +46,17 @@ class DeferredUpdate {
   void keep(BucketId id, int chunk, const std::byte* sum);
   // All chunks of the bucket have been kept, or updated. REQUIRES defers(id).
   void round_ended(BucketId id);
+  // Whether the gradients of rows of trained tables wait too.
+  bool keeps_rows() const { return !gradients_.plan.empty(); }
+  // The sums of squares of the summed row gradients of a table in step `step`, by part; those of parts that
+  // are on other servers do not matter. Once for each trained table and step. REQUIRES keeps_rows().
+  void give_row_squares(int variable, std::span<const double> sums, Clock step);
+  // Tables whose gradients are to be multiplied by `scale` and applied now, one by one.
+  struct RowUpdate {
+    int variable;
+    double scale;
+  };
+  std::optional<RowUpdate> next_row_update();
   // Takes norm_sums (server 0 only) and norm_scales. Throws Error(protocol).
   void on_message(const Message& message);
   // Does one task; false when there is none. Appends the chunks that are final now, in order; a bucket's last
@@ -85,7 +98,8 @@ class DeferredUpdate {
   void update(const Bucket& bucket, int chunk, std::vector<FinalChunk>& final_chunks);
   void sum_groups(const Bucket& bucket, const BucketSlice& slice);
   void rescale(const Bucket& bucket, const BucketSlice& slice, std::vector<FinalChunk>& final_chunks);
-  void term_is_done(Wait& wait, BucketId bucket);
+  static void terms_are_done(Wait& wait, std::int64_t n, Clock step);
+  void term_is_done(Wait& wait, BucketId bucket) { terms_are_done(wait, 1, step_of(bucket)); }
 
   const BucketPlan& plan_;
   ParameterShard& shard_;
@@ -95,6 +109,8 @@ class DeferredUpdate {
   Wait gradients_;
   Wait values_;
   std::deque<Task> tasks_;
+  std::vector<int> tables_;  // trained, with parts here; by variable
+  std::deque<RowUpdate> row_updates_;
 };
 
 }  // namespace varscope

@@ -43,7 +43,9 @@ NormPlan NormPlan::of_gradients(const VariableTable& variables, const ClipConfig
 NormPlan NormPlan::of_values(const VariableTable& variables, int n_servers) {
   NormPlan plan(variables.size(), n_servers);
   std::map<std::string, int> norm_of;
-  const auto wanted = [](const VariableSpec& v) { return v.trainable && v.constraint.needs_norms(); };
+  const auto wanted = [](const VariableSpec& v) {
+    return v.trainable && v.constraint.needs_norms() && !v.is_table();
+  };
   for (int v : by_name(variables, wanted)) {
     const VariableSpec& spec = variables[static_cast<std::size_t>(v)];
     const Shape& full = spec.full_shape();
@@ -70,7 +72,16 @@ int NormPlan::add_norm(const std::string& name, const Constraint& rule, std::int
   return static_cast<int>(norms_.size()) - 1;
 }
 
+void NormPlan::add_parts(const VariableSpec& table, int index, int norm) {
+  first_term_[static_cast<std::size_t>(index)] = static_cast<std::int64_t>(terms_.size());
+  for (int part = 0; part < table.table->parts; ++part) {
+    const ServerId server = table.owner(part, n_servers());
+    terms_.push_back({index, part, norm, 0, 1, server, n_sums_[server]++});
+  }
+}
+
 void NormPlan::add_terms(const VariableSpec& variable, int index, int norm, Groups groups) {
+  if (variable.is_table()) return add_parts(variable, index, norm);
   const std::vector<Slice> slices = slice_variable(variable.shape, variable.dtype);
   const std::size_t axis = groups == Groups::rows ? 0 : variable.shape.rank() - 1;  // that the groups are of
   const std::int64_t part_begin =

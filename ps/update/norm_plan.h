@@ -12,10 +12,11 @@
 namespace varscope {
 
 // One slice's share of a norm: sums of squares over n_groups groups. Element i of the slice counts for group
-// first_group + i mod n_groups of the norm, or, where groups are rows, first_group + i / row_length.
+// first_group + i mod n_groups of the norm, or, where groups are rows, first_group + i / row_length. Of a
+// table a slice is a part, and all its rows are one group.
 struct NormTerm {
   int variable;        // index into the VariableTable
-  std::int64_t slice;  // index in slice_variable()
+  std::int64_t slice;  // index in slice_variable(); of a table the part
   int norm;            // index into NormPlan::norms()
   std::int64_t first_group;
   std::int64_t n_groups;
@@ -33,15 +34,17 @@ struct Norm {
 };
 
 // Which slices make which norms, and in which order their sums of squares are added: by (variable name,
-// slice), so that a norm's bits do not depend on servers, workers or time. A pure function of (variables,
-// clip, number of servers): every server makes the same one, and nothing needs to be agreed on. A value.
+// slice or part), so that a norm's bits do not depend on servers, workers or time. A pure function of
+// (variables, clip, number of servers): every server makes the same one, and nothing needs to be agreed on. A
+// value.
 class NormPlan {
  public:
   // Norms of the mean gradients of the trained variables for optimizer.clip: one per variable, over all of
   // its parts, or one of all. Empty unless clip.needs_norms().
   static NormPlan of_gradients(const VariableTable& variables, const ClipConfig& clip, int n_servers);
   // Norms of values after the update, for constraints of trained variables: over all axes but the last, or of
-  // each row, over all parts of a variable. Empty when there are none.
+  // each row, over all parts of a variable. Empty when there are none. Without tables, whose rows are whole
+  // where they are updated (ps/tables/row_norms.h).
   static NormPlan of_values(const VariableTable& variables, int n_servers);
 
   bool empty() const { return terms_.empty(); }
@@ -61,6 +64,7 @@ class NormPlan {
   static Groups groups_of(const VariableSpec& variable);
   int add_norm(const std::string& name, const Constraint& rule, std::int64_t n_groups);
   void add_terms(const VariableSpec& variable, int index, int norm, Groups groups);
+  void add_parts(const VariableSpec& table, int index, int norm);
 
   std::vector<Norm> norms_;
   std::vector<NormTerm> terms_;

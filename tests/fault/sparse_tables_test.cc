@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -161,7 +162,10 @@ TEST_F(SparseTables, SurviveAKillInTheMiddleOfARun) {
   const ScratchDir runs;
   const std::string whole = train(start(file, runs / "whole", 2, 0, longer)).hash;
   Job job(start(file, runs / "run", 2, 2, longer));
-  ASSERT_TRUE(job.wait_until([&] { return job.last_step() > 60; }, kStartSeconds)) << job.err();
+  // Steps may be faster than saves.
+  const auto has_saved = [&] { return std::filesystem::exists(runs / "run/checkpoints/LATEST"); };
+  ASSERT_TRUE(job.wait_until([&] { return job.last_step() > 60 && has_saved(); }, kStartSeconds))
+      << job.err();
   for (const pid_t pid : job.rank_pids(4, kStartSeconds)) kill(pid, SIGKILL);
   job.wait(60 * kSlowness);
   const Summary resumed = train(start(file, runs / "run", 1, 2, longer + Args{"--resume"}), "checkpoint");
@@ -264,12 +268,61 @@ optimizer: {type: adam, learning_rate: 0.05}
   EXPECT_THAT(e.out, HasSubstr("sat")) << e.all();
 }
 
-TEST_F(SparseTables, RefuseToClipByNorms) {
+// The norm of a table's gradients is that of a dense embedding's: rows that a step does not have add nothing.
+TEST_F(SparseTables, AreClippedByNormsAsADenseEmbedding) {
   write_data();
-  const Ended e =
-      run(start(job("table", kTable, "{type: sgd, clip: {type: global_norm, limit: 1}}"), dir / "run"));
-  EXPECT_EQ(e.code, 2);
-  EXPECT_THAT(e.err, HasSubstr("is a table, and norms of its gradients are not known; clip by value"));
+  for (const char* clip : {"{type: global_norm, limit: 0.05}", "{type: norm, limit: 0.02}"}) {
+    const std::string optimizer = fmt::format("{{type: adagrad, learning_rate: 0.1, clip: {}}}", clip);
+    const std::string table = job("table", kTable, optimizer),
+                      dense = job("dense", fmt::format("vocabulary: {}", kIds), optimizer);
+    const ScratchDir runs;
+    const Summary of_table = train(start(table, runs / "table", 2)),
+                  of_dense = train(start(dense, runs / "dense")),
+                  of_free = train(start(job("free", kTable), runs / "free"));
+    EXPECT_EQ(of_table.epoch_losses, of_dense.epoch_losses) << clip;
+    EXPECT_EQ(of_table.test_loss, of_dense.test_loss) << clip;
+    EXPECT_NE(of_table.epoch_losses, of_free.epoch_losses) << clip;  // the limit is reached
+    EXPECT_EQ(hash_on(table, 3, 4), of_table.hash) << clip;
+  }
+}
+
+TEST_F(SparseTables, EndInTheSameHashClippedByNormsKilledAndResumed) {
+  write_data();
+  const std::string file = job("table", fmt::format("{}, constraint: {{type: max_norm, limit: 0.4}}", kTable),
+                               "{type: adam, learning_rate: 0.05, clip: {type: global_norm, limit: 0.05}}");
+  const std::string whole = hash_on(file, 1, 0);
+  const ScratchDir runs;
+  const Args saves = set({"checkpoint.every_steps=5"});
+  EXPECT_EQ(train(start(file, runs / "run", 3, 2, saves + set({"train.max_steps=10"}))).step, 10);
+  EXPECT_EQ(train(start(file, runs / "run", 2, 1, saves + Args{"--resume"})).hash, whole);
+}
+
+// Each step has all rows here: a dense embedding holds the others to the norm too.
+TEST_F(SparseTables, HoldTheRowsOfAStepToANormAsADenseEmbedding) {
+  std::string text;
+  for (unsigned i = 0; i < kRows; ++i) {
+    text += mixed(i) % 3 == 0 ? "1" : "0";
+    for (unsigned id = 0; id < 5; ++id) text += fmt::format(" {}:{}", id, mixed(i * 5 + id) % 4 + 1);
+    text += "\n";
+  }
+  write_text(dir / "all.libsvm", text);
+  const std::string optimizer = "{type: adagrad, learning_rate: 0.1}";
+  for (const char* constraint : {"{type: max_norm, limit: 0.4}", "unit_norm", "non_neg"}) {
+    const auto file = [&](const std::string& name, const std::string& rows) {
+      return job(name, fmt::format("{}, constraint: {}", rows, constraint), optimizer, "all.libsvm",
+                 "all.libsvm");
+    };
+    const ScratchDir runs;
+    const std::string table = file("table", kTable);
+    const Summary of_table = train(start(table, runs / "table", 2)),
+                  of_dense = train(start(file("dense", fmt::format("vocabulary: {}", kIds)), runs / "dense")),
+                  of_free =
+                      train(start(job("free", kTable, optimizer, "all.libsvm", "all.libsvm"), runs / "free"));
+    EXPECT_EQ(of_table.epoch_losses, of_dense.epoch_losses) << constraint;
+    EXPECT_EQ(of_table.test_loss, of_dense.test_loss) << constraint;
+    EXPECT_NE(of_table.epoch_losses, of_free.epoch_losses) << constraint;
+    EXPECT_EQ(hash_on(table, 3, 2), of_table.hash) << constraint;
+  }
 }
 
 }  // namespace

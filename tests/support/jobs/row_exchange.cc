@@ -1,6 +1,7 @@
 #include "tests/support/jobs/row_exchange.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 
@@ -172,77 +173,143 @@ Sum tree_sum(const RowPlan::Table& table, const std::vector<Sum>& leaves, std::s
   return sum;
 }
 
-struct Row {
-  std::vector<std::byte> value;
-  std::vector<std::vector<std::byte>> slots;
-  std::int64_t count = 0;
-};
-
-class ReferenceTable {
- public:
-  ReferenceTable(const Exchange& e, const RowPlan::Table& table)
-      : variable_(e.variables[static_cast<std::size_t>(table.variable)]),
-        table_(table),
-        optimizer_(e.optimizer),
-        first_(variable_.initial_values(e.seed)) {}
-
-  Row row(std::uint64_t id) const {
-    const auto found = rows_.find(id);
-    if (found != rows_.end()) return found->second;
-    Row row{std::vector<std::byte>(table_.row_bytes()), {}, 0};
-    VariableSpec::fill_row(TensorView(table_.dtype, Shape{table_.units}, row.value.data()), first_, id);
-    for (const Slot& slot : optimizer_.row_slots())
-      row.slots.emplace_back(static_cast<std::size_t>(slot.is_per_row ? 1 : table_.units) *
-                             size_of(table_.dtype));
-    optimizer_.start_row_slots(table_.dtype, row.value.data(), memory(row), table_.units);
-    return row;
+template <class T>
+void scale_as(std::byte* values, std::int64_t n, double scale) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    T x;
+    std::memcpy(&x, values + static_cast<std::size_t>(i) * sizeof(T), sizeof x);
+    x = static_cast<T>(static_cast<double>(x) * scale);
+    std::memcpy(values + static_cast<std::size_t>(i) * sizeof(T), &x, sizeof x);
   }
+}
 
-  void step(std::int64_t step, int n_leaves) {
-    std::vector<Sum> leaves(static_cast<std::size_t>(n_leaves));
-    for (int leaf = 0; leaf < n_leaves; ++leaf) {
-      for (const std::uint64_t id : touched_rows(table_.id.value, leaf, step)) {
-        std::vector<std::byte>& gradient = leaves[static_cast<std::size_t>(leaf)][id];
-        gradient.resize(table_.row_bytes());
-        fill_gradient(table_, id, leaf, step, row(id).value.data(), gradient.data());
-      }
-    }
-    int level = 0;
-    while ((1 << level) < n_leaves) ++level;
-    for (auto& [id, gradient] : tree_sum(table_, leaves, 0, level)) {
-      Row now = row(id);
-      optimizer_.update_row(table_.dtype, now.value.data(), gradient.data(), memory(now), table_.units,
-                            Clock(step), ++now.count);
-      rows_[id] = std::move(now);
-    }
+// As clipping does: the factor is rounded first.
+template <class T>
+void clip_as(std::byte* gradient, std::int64_t n, double factor) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    T x;
+    std::memcpy(&x, gradient + static_cast<std::size_t>(i) * sizeof(T), sizeof x);
+    x *= static_cast<T>(factor);
+    std::memcpy(gradient + static_cast<std::size_t>(i) * sizeof(T), &x, sizeof x);
   }
+}
 
-  void add_to(ValuesHash& hash) const {
-    std::map<int, RowHashSum> sums;
-    for (const auto& [id, row] : rows_) sums[table_.part_of(id)].add(id, row.value);
-    for (const auto& [part, sum] : sums) hash.add(table_.name, part, sum.digest());
+double value_at(DType dtype, const std::byte* values, std::int64_t i) {
+  if (dtype == DType::float64) {
+    double x;
+    std::memcpy(&x, values + static_cast<std::size_t>(i) * sizeof x, sizeof x);
+    return x;
   }
-
- private:
-  static std::vector<std::byte*> memory(Row& row) {
-    std::vector<std::byte*> slots;
-    for (std::vector<std::byte>& s : row.slots) slots.push_back(s.data());
-    return slots;
-  }
-  const VariableSpec& variable_;
-  const RowPlan::Table& table_;
-  Optimizer optimizer_;
-  InitialValues first_;
-  std::map<std::uint64_t, Row> rows_;
-};
+  float x;
+  std::memcpy(&x, values + static_cast<std::size_t>(i) * sizeof x, sizeof x);
+  return x;
+}
 
 }  // namespace
+
+double lane_squares(DType dtype, const std::byte* values, std::int64_t n) {
+  double sum = 0;
+  for (std::int64_t lane = 0; lane < 8; ++lane) {
+    double of_lane = 0;
+    for (std::int64_t i = lane; i < n; i += 8) {
+      const double x = value_at(dtype, values, i);
+      of_lane += x * x;
+    }
+    sum += of_lane;
+  }
+  return sum;
+}
+
+double reference_scale(const Constraint& rule, double squares) {
+  const double norm = std::sqrt(squares);
+  if (!std::isfinite(norm) || norm == 0) return 1;
+  if (rule.kind == Constraint::Kind::row_unit_norm || rule.kind == Constraint::Kind::unit_norm)
+    return 1 / norm;
+  return norm > rule.limit ? rule.limit / norm : 1;
+}
+
+void scale_values(DType dtype, std::byte* values, std::int64_t n, double scale) {
+  dtype == DType::float64 ? scale_as<double>(values, n, scale) : scale_as<float>(values, n, scale);
+}
+
+ReferenceTable::ReferenceTable(const Exchange& e, const RowPlan::Table& table)
+    : variable_(e.variables[static_cast<std::size_t>(table.variable)]),
+      table_(table),
+      optimizer_(e.optimizer),
+      first_(variable_.initial_values(e.seed)) {}
+
+ReferenceTable::Row ReferenceTable::row(std::uint64_t id) const {
+  const auto found = rows_.find(id);
+  if (found != rows_.end()) return found->second;
+  Row row{std::vector<std::byte>(table_.row_bytes()), {}, 0};
+  VariableSpec::fill_row(TensorView(table_.dtype, Shape{table_.units}, row.value.data()), first_, id);
+  for (const Slot& slot : optimizer_.row_slots())
+    row.slots.emplace_back(static_cast<std::size_t>(slot.is_per_row ? 1 : table_.units) *
+                           size_of(table_.dtype));
+  optimizer_.start_row_slots(table_.dtype, row.value.data(), memory(row), table_.units);
+  return row;
+}
+
+std::vector<std::byte*> ReferenceTable::memory(Row& row) {
+  std::vector<std::byte*> slots;
+  for (std::vector<std::byte>& s : row.slots) slots.push_back(s.data());
+  return slots;
+}
+
+ReferenceTable::Sums ReferenceTable::gradients(std::int64_t step, int n_leaves) const {
+  std::vector<Sums> leaves(static_cast<std::size_t>(n_leaves));
+  for (int leaf = 0; leaf < n_leaves; ++leaf) {
+    for (const std::uint64_t id : touched_rows(table_.id.value, leaf, step)) {
+      std::vector<std::byte>& gradient = leaves[static_cast<std::size_t>(leaf)][id];
+      gradient.resize(table_.row_bytes());
+      fill_gradient(table_, id, leaf, step, row(id).value.data(), gradient.data());
+    }
+  }
+  int level = 0;
+  while ((1 << level) < n_leaves) ++level;
+  return tree_sum(table_, leaves, 0, level);
+}
+
+std::vector<double> ReferenceTable::squares(const Sums& gradients) const {
+  std::map<std::uint64_t, const std::byte*> ordered;
+  for (const auto& [id, gradient] : gradients) ordered[mix_row_id(id)] = gradient.data();
+  std::vector<double> of_parts(static_cast<std::size_t>(table_.spec.parts));
+  for (const auto& [mixed, gradient] : ordered)
+    of_parts[static_cast<std::size_t>(table_.part_of(unmix_row_id(mixed)))] +=
+        lane_squares(table_.dtype, gradient, table_.units);
+  return of_parts;
+}
+
+void ReferenceTable::apply(std::int64_t step, Sums gradients, double factor) {
+  for (auto& [id, gradient] : gradients) {
+    if (factor != 1) {
+      table_.dtype == DType::float64 ? clip_as<double>(gradient.data(), table_.units, factor)
+                                     : clip_as<float>(gradient.data(), table_.units, factor);
+    }
+    Row now = row(id);
+    optimizer_.update_row(table_.dtype, now.value.data(), gradient.data(), memory(now), table_.units,
+                          Clock(step), ++now.count);
+    if (variable_.constraint.is_by_row()) {
+      const double squares = lane_squares(table_.dtype, now.value.data(), table_.units);
+      scale_values(table_.dtype, now.value.data(), table_.units,
+                   reference_scale(variable_.constraint, squares));
+    }
+    rows_[id] = std::move(now);
+  }
+}
+
+void ReferenceTable::add_to(ValuesHash& hash) const {
+  std::map<int, RowHashSum> sums;
+  for (const auto& [id, row] : rows_) sums[table_.part_of(id)].add(id, row.value);
+  for (const auto& [part, sum] : sums) hash.add(table_.name, part, sum.digest());
+}
 
 void add_reference_rows(const Exchange& e, int n_leaves, ValuesHash& hash) {
   const RowPlan plan = RowPlan::make(e.variables, 1);
   for (const RowPlan::Table& table : plan.tables()) {
     ReferenceTable reference(e, table);
-    for (std::int64_t step = 1; step <= e.steps && table.trainable; ++step) reference.step(step, n_leaves);
+    for (std::int64_t step = 1; step <= e.steps && table.trainable; ++step)
+      reference.apply(step, reference.gradients(step, n_leaves));
     reference.add_to(hash);
   }
 }

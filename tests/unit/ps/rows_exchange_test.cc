@@ -136,15 +136,18 @@ class RowProtocol : public ::testing::Test {
     const RowsPushLayout layout(n_rows, 16, false);
     std::vector<std::byte> bytes(layout.n_bytes());
     std::memcpy(bytes.data(), positions.data(), positions.size() * sizeof(std::uint32_t));
-    exchange_->on_push(WorkerId(worker), push(worker, 1, n_rows));
+    apply(exchange_->on_push(WorkerId(worker), push(worker, 1, n_rows)));
     RowCodec(*workers_[static_cast<std::size_t>(worker)], 0)
         .send(RowFlow::gradients, Rank(0), TableId(0), 0, bytes);
     deliver();
   }
+  void apply(const std::optional<TableId>& whole) {
+    if (whole) exchange_->apply(*whole);
+  }
   void deliver() {
     std::vector<Completion> done;
     server_->poll_completions(done);
-    for (const Completion& c : done) exchange_->on_completion(c);
+    for (const Completion& c : done) apply(exchange_->on_completion(c));
     for (const auto& worker : workers_) worker->poll_completions(done);
   }
 

@@ -573,13 +573,8 @@ TEST(TableShard, RefusesWhatRowsCannotHave) {
   spec = table_spec(2, 2);
   spec.constraint = Constraint::max_norm(3);
   EXPECT_EQ(made(spec, sgd),
-            "argument: table \"user/embedding\": rows cannot have the constraint max_norm(3) yet");
-  spec = table_spec(2, 2);
-  OptimizerConfig clipped = sgd;
-  clipped.clip = {ClipType::global_norm, 1};
-  EXPECT_EQ(made(spec, clipped),
-            "argument: table \"user/embedding\": gradients of rows are not clipped by a norm yet; use "
-            "optimizer.clip.type value, or none");
+            "argument: table \"user/embedding\": the constraint max_norm(3) needs all of its rows in each "
+            "step; use max_norm(3) of each row");
 }
 
 void expect_little_memory(OptimizerType type, std::int64_t units) {
