@@ -10,7 +10,9 @@
 namespace varscope {
 
 // The values that a new run takes from a checkpoint: which, found and checked before any is read. Only
-// values: optimizer slots, step and schedule start anew. A plain value.
+// values: optimizer slots, step and schedule start anew. A table and a dense variable [rows, units] may stand
+// for each other (checkpoint/restore/dense_rows.h); that all ids are rows is seen when they are read. A plain
+// value.
 class WarmStart {
  public:
   WarmStart() = default;  // takes nothing

@@ -122,7 +122,13 @@ bool fit(const Shape& a, const Shape& b) {
   });
 }
 
+// Both are tables or neither.
 void check_fits(const Variable& v, const std::optional<Shape>& shape, const std::optional<DType>& dtype) {
+  if (shape && !fit(v.shape(), *shape) && v.spec().is_table() && shape->rank() == 2 && (*shape)[0] == 0) {
+    fail(ErrorKind::argument,
+         "variable \"{}\" is a table of {} units (made at {}), but is reused as a table of {} units",
+         v.name(), v.shape()[1], v.made_at(), (*shape)[1]);
+  }
   if (shape && !fit(v.shape(), *shape)) {
     fail(ErrorKind::argument, "variable \"{}\" has shape {} (made at {}), but is reused with shape {}",
          v.name(), v.shape().str(), v.made_at(), shape->str());
@@ -263,7 +269,6 @@ void VariableStore::check_free(const std::string& name) const {
 }
 
 Variable& VariableStore::reuse_existing(Variable& v, const Request& r) const {
-  check_fits(v, r.shape, r.options.dtype);
   if (v.spec().table != r.options.table) {
     const auto text = [](const std::optional<TableSpec>& t) {
       return t ? "a table with " + t->str() : "no table";
@@ -271,6 +276,7 @@ Variable& VariableStore::reuse_existing(Variable& v, const Request& r) const {
     fail(ErrorKind::argument, "variable \"{}\" is {} (made at {}), but is reused as {}", v.name(),
          text(v.spec().table), v.made_at(), text(r.options.table));
   }
+  check_fits(v, r.shape, r.options.dtype);
   const bool is_cut =
       !v.spec().is_table() && r.options.partitioner && *r.options.partitioner && v.shape().rank() > 0;
   if (is_cut && !v.is_local()) check_partitions(v, *r.options.partitioner);

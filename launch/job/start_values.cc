@@ -332,12 +332,18 @@ std::optional<VariableSpec> StartValues::saved_as(const VariableSpec& variable) 
   return names_.in_checkpoint(variable);
 }
 
+// A run's own where a run wrote the checkpoint.
+std::uint64_t StartValues::seed_of_rows() const {
+  const std::string& state = manifest_->coordinator_state;
+  return state.empty() ? seed_ : static_cast<std::uint64_t>(from_manifest_text(state).seed);
+}
+
 void StartValues::load(ParameterShard& shard, TableShards& tables, Fs& fs) const {
   if (!is_resumed_ || !missing_.empty()) shard.initialize(seed_);
   if (path_.empty()) return;
   const RestoreSource source{path_, is_resumed_ ? std::optional(Clock(manifest_->step)) : std::nullopt,
-                             [this](const VariableSpec& variable) { return saved_as(variable); },
-                             &*manifest_};
+                             [this](const VariableSpec& variable) { return saved_as(variable); }, &*manifest_,
+                             seed_of_rows()};
   restore_shard(shard, fs, source);
   restore_tables(tables, fs, source);
 }

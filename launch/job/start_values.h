@@ -52,6 +52,7 @@ class StartValues {
   std::vector<NotFiniteTensor> not_finite_values(const VariableTable& model) const;
   void note_names(const VariableTable& model);
   std::optional<VariableSpec> saved_as(const VariableSpec& variable) const;
+  std::uint64_t seed_of_rows() const;
 
   std::uint64_t seed_ = 1;
   std::string path_;  // of the checkpoint; empty: initial values only

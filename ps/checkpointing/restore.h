@@ -21,14 +21,17 @@ struct RestoreSource {
   // every variable under its own name.
   std::function<std::optional<VariableSpec>(const VariableSpec&)> saved_as = {};
   const Manifest* manifest = nullptr;  // of the checkpoint, where it has been decoded before
+  // By which the run of the checkpoint draws rows' first values; for tables that dense variables start from.
+  std::uint64_t seed = 1;
 };
 
-// Reads the shard's slices, whichever servers wrote them. REQUIRES: what is taken is there and fits; a plan
+// Reads the shard's slices, whichever servers wrote them; of a start from values, those of a dense variable
+// from the rows of a table, too. REQUIRES: what is taken is there and fits; a plan
 // (checkpoint/restore/restore_plan.h, warm_start.h) has told the user all that does not. Throws
 // Error(checkpoint, io).
 void restore_shard(ParameterShard& shard, Fs& fs, const RestoreSource& source);
-// The same of tables, which are empty before: their rows, whichever servers wrote them. What the checkpoint
-// does not have stays absent.
+// The same of tables, which are empty before: their rows, or a dense variable's, whichever servers wrote
+// them. What the checkpoint does not have stays absent.
 void restore_tables(TableShards& tables, Fs& fs, const RestoreSource& source);
 
 }  // namespace varscope

@@ -14,9 +14,9 @@
 namespace varscope {
 
 // A table's share of the norms that gradients are clipped by: of each part the sum of the squares, in double,
-// of its rows' summed gradients, a row's first, then the rows' in the order of mix_row_id(). It depends on the
-// leaves' gradients alone. Sums rows as TableShard::apply() does later, so that none of these sums need be
-// kept. Owns its memory; borrows the table. One thread.
+// of its rows' summed gradients, a row's first, then the rows' in the order of mix_row_id(). It depends on
+// the leaves' gradients alone. Sums rows as TableShard::apply() does later, so that none of these sums need
+// be kept. Owns its memory; borrows the table. One thread.
 class RowSquares {
  public:
   explicit RowSquares(const RowPlan::Table& table);
@@ -32,8 +32,8 @@ class RowSquares {
 };
 
 // Multiplies a row's `units` values, of float32 or float64, by Constraint::scale() of their norm, in double as
-// the values of a dense variable with this constraint. REQUIRES rule.is_by_row(). False when the norm is
-// not finite: then the values stay as they are.
+// the values of a dense variable with this constraint. REQUIRES rule.is_by_row(). False when the norm is not
+// finite: then the values stay as they are.
 bool constrain_row(const Constraint& rule, DType dtype, std::byte* values, std::int64_t units);
 
 }  // namespace varscope

@@ -199,6 +199,69 @@ TEST_F(SparseTables, StartWarmFromAnotherRun) {
   EXPECT_NE(one.hash, hash_on(file, 1, 0, set({"train.max_steps=1"})));
 }
 
+// From there on both train alike: first values of absent rows are those of the run that the rows come from.
+TEST_F(SparseTables, StartWarmFromADenseEmbeddingAndADenseEmbeddingFromATable) {
+  write_data();
+  const std::string table = job("table", kTable), dense = job("dense", fmt::format("vocabulary: {}", kIds));
+  const std::string parts =
+      job("parts", fmt::format("vocabulary: {}, partitioner: {{type: fixed_size, parts: 3}}", kIds));
+  const ScratchDir runs;
+  train(start(dense, runs / "dense", 2));
+  train(start(table, runs / "table", 2));
+  for (const char* from : {"dense", "table"}) {
+    SCOPED_TRACE(from);
+    const Args warm = set({fmt::format("warm_start.from={}/checkpoints", runs / from), "train.epochs=2"});
+    const std::string to = runs / fmt::format("from_{}_", from);
+    const Summary of_table = train(start(table, to + "table", 3, 2, warm)),
+                  of_dense = train(start(dense, to + "dense", 2, 0, warm)),
+                  of_parts = train(start(parts, to + "parts", 2, 0, warm));
+    EXPECT_EQ(of_table.epoch_losses, of_dense.epoch_losses);
+    EXPECT_EQ(of_table.test_loss, of_dense.test_loss);
+    EXPECT_EQ(of_parts.epoch_losses, of_dense.epoch_losses);
+    EXPECT_EQ(of_parts.test_loss, of_dense.test_loss);
+  }
+}
+
+// Whatever the seed of the run that takes them.
+TEST_F(SparseTables, GiveADenseEmbeddingFirstValuesByTheSeedOfTheirRun) {
+  write_data();
+  std::string text;
+  for (unsigned i = 0; i < 64; ++i) text += mixed(i) % 2 == 0 ? "1 3:1\n" : "0 3:1\n";
+  write_text(dir / "few.libsvm", text);
+  const std::string standing = "{type: sgd, learning_rate: 1e-30}";
+  const ScratchDir runs;
+  train(start(job("table", kTable, standing, "few.libsvm"), runs / "table"));
+  const std::string dense = job("dense", fmt::format("vocabulary: {}", kIds), standing, "few.libsvm");
+  const auto test_loss = [&](const std::string& seed) {
+    const Args warm =
+        set({fmt::format("warm_start.from={}/checkpoints", runs / "table"), "job.seed=" + seed});
+    return train(start(dense, runs / seed, 2, 0, warm)).test_loss;
+  };
+  const double by_same = test_loss("3");
+  EXPECT_GT(by_same, 0);
+  EXPECT_EQ(test_loss("9"), by_same);
+  EXPECT_NE(train(start(dense, runs / "cold", 2, 0, set({"job.seed=9"}))).test_loss, by_same);
+}
+
+TEST_F(SparseTables, GiveNoDenseEmbeddingThatHasNoRoomForTheirIds) {
+  write_data();
+  write_bags("far.libsvm", 1'000'000);
+  const std::string table =
+      job("table", kTable, "{type: adagrad, learning_rate: 0.1}", "far.libsvm", "far.libsvm");
+  const ScratchDir runs;
+  train(start(table, runs / "table"));
+  const std::string dense = job("dense", fmt::format("vocabulary: {}", kIds));
+  for (const int servers : {1, 2}) {
+    const Ended e =
+        run(start(dense, runs / "dense", servers, servers == 1 ? 0 : 2,
+                  set({fmt::format("warm_start.from={}/checkpoints", runs / "table")}) + Args{"--fresh"}));
+    EXPECT_EQ(e.code, 4) << e.all();
+    EXPECT_THAT(e.err,
+                HasSubstr("rows that variable \"ids/embeddings\" has not, which is dense with rows 0 to "
+                          "39; the first is 10000"));
+  }
+}
+
 // Rows that a step does not have keep their means, on every cluster and over a resume.
 TEST_F(SparseTables, TrainByLazyRulesWithOneHash) {
   write_data();

@@ -1,5 +1,6 @@
 #include "worker/layers/layer_variables.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "worker/layers/initializer_config.h"
@@ -99,8 +100,52 @@ NodeId LayerVariables::add_weights(std::string_view name, const Shape& shape, co
   if (!keys_.partitioner.is_null())
     o.partitioner = read_partitioner(keys_.partitioner, file, path("partitioner"));
   const Variable& v = context_.store.get_variable(name, shape, o);
+  check_shared(v, o);
   if (first_.empty()) first_ = v.spec().initializer.str();
   return ops::variable(context_.graph, v);
+}
+
+// Made by another layer. What a custom getter puts together has nothing of its own to compare.
+bool LayerVariables::is_shared(const Variable& v) const {
+  const bool has_values = v.combine() == Combine::whole || v.combine() == Combine::concat;
+  return keys_.reuse != "no" && v.made_at() != context_.made_at() && has_values;
+}
+
+void LayerVariables::refuse_shared(const Variable& v, std::string_view key, const std::string& found,
+                                   const std::string& written) const {
+  context_.fail_key(key, fmt::format("the layer shares variable \"{}\" (made at {}), which has {}, not {}; "
+                                     "say the same here, or leave it out",
+                                     v.name(), v.made_at(), found, written));
+}
+
+void LayerVariables::check_shared_initializer(const Variable& v, std::string_view key,
+                                              const VariableOptions& o) const {
+  if (!is_shared(v)) return;
+  const auto& written = std::get<Initializer>(*o.initializer);
+  if (written != v.spec().initializer)
+    refuse_shared(v, key, "first values " + v.spec().initializer.str(), written.str());
+}
+
+// What is not written here is as it was made.
+void LayerVariables::check_shared(const Variable& v, const VariableOptions& o) const {
+  if (!is_shared(v)) return;
+  const VariableSpec& spec = v.spec();
+  if (!keys_.initializer.is_null()) check_shared_initializer(v, "initializer", o);
+  if (!keys_.trainable.empty() && (keys_.trainable == "true") != v.trainable())
+    refuse_shared(v, "trainable", fmt::format("trainable: {}", v.trainable()), keys_.trainable);
+  if (!keys_.constraint.is_null()) {
+    const Constraint written = o.rows_are_units ? o.constraint->of_rows() : *o.constraint;
+    if (written != spec.constraint)
+      refuse_shared(v, "constraint", "the constraint " + spec.constraint.str(), written.str());
+  }
+  if (keys_.regularizer.is_null()) return;
+  Regularizer found = Regularizer::none();
+  for (const RegularizationLoss& loss : context_.store.regularization_losses()) {
+    const bool is_part = std::ranges::find(v.parts(), loss.variable) != v.parts().end();
+    if (loss.variable == &v || is_part) found = loss.regularizer;
+  }
+  if (*o.regularizer != found)
+    refuse_shared(v, "regularizer", "the regularizer " + found.str(), o.regularizer->str());
 }
 
 NodeId LayerVariables::other(std::string_view name, const Shape& shape, const Initializer& first,
@@ -110,6 +155,9 @@ NodeId LayerVariables::other(std::string_view name, const Shape& shape, const In
   if (initializer != nullptr && !initializer->is_null()) {
     o.initializer =
         read_initializer(*initializer, context_.file, join_keys(context_.path, key)).make(shape, fan_in);
+    const Variable& v = context_.store.get_variable(name, shape, o);
+    check_shared_initializer(v, key, o);
+    return ops::variable(context_.graph, v);
   }
   return add(name, shape, o);
 }

@@ -46,6 +46,13 @@ class LayerVariables {
 
  private:
   VariableOptions options() const;
+  // Throws Error(config) at the key when the layer shares the variable and writes something else than it was
+  // made with. `o`: as the layer's keys say.
+  void check_shared(const Variable& v, const VariableOptions& o) const;
+  void check_shared_initializer(const Variable& v, std::string_view key, const VariableOptions& o) const;
+  [[noreturn]] void refuse_shared(const Variable& v, std::string_view key, const std::string& found,
+                                  const std::string& written) const;
+  bool is_shared(const Variable& v) const;
   NodeId add(std::string_view name, const Shape& shape, const VariableOptions& options);
   // `fans` is the shape whose fans the initializer takes.
   NodeId add_weights(std::string_view name, const Shape& shape, const Shape& fans, std::int64_t fan_in,

@@ -6,7 +6,8 @@
 #include <deque>
 #include <set>
 
-#include "tests/support/references/checkpoint_fixture.h"
+#include "checkpoint/format/boxes.h"
+#include "tests/support/references/table_fixture.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {
@@ -139,6 +140,120 @@ TEST_F(RestoreTest, AMissingCheckpointIsNamed) {
   make_shards(model.table, 1);
   const std::string error = thrown([&] { restore({saved.path + "-none"}); });
   EXPECT_NE(error.find(saved.path + "-none"), std::string::npos) << error;
+}
+
+// A warm start between a table and a dense variable, whole or in parts, on several servers.
+class RestoreOfRows : public ::testing::Test {
+ protected:
+  static constexpr std::int64_t kIds = 40, kUnits = 5;
+  static std::vector<VariableSpec> dense(int axis) {
+    const VariableSpec whole = make_variable("e", DType::float32, {kIds, kUnits});
+    if (axis < 0) return {whole};
+    std::vector<VariableSpec> parts(2, whole);
+    for (int i = 0; i < 2; ++i) {
+      VariableSpec& p = parts[static_cast<std::size_t>(i)];
+      p.name += "/part_" + std::to_string(i);
+      p.shape = axis == 0 ? Shape{20, kUnits} : Shape{kIds, 2 + i};
+      p.part = {"e", whole.shape, Shape{axis == 0 ? 20 * i : 0, axis == 1 ? 2 * i : 0}, i, 2};
+    }
+    return parts;
+  }
+  static VariableSpec table() { return testing::make_table("e", DType::float32, kUnits, {IdType::int64, 8}); }
+  // What the servers have of it, by id.
+  template <class Restore>
+  static std::vector<float> values_of(const std::vector<VariableSpec>& variables, int n_servers,
+                                      const Restore& restore) {
+    const VariableTable all(variables);
+    const BucketPlan plan = BucketPlan::make(all, n_servers);
+    std::vector<float> values(kIds * kUnits, -1);
+    for (int s = 0; s < n_servers; ++s) {
+      ParameterShard shard(all, plan, ServerId(s), {});
+      restore(shard);
+      shard.for_each_slice(
+          [&](const VariableSpec& v, const std::string&, const BucketSlice& slice, TensorView data) {
+            const Slice box = in_whole(v, slice.box);
+            const auto from = data.as<float>();
+            for (std::int64_t i = 0; i < box.n_elements(); ++i) {
+              const std::int64_t row = box.offset[0] + i / box.extent[1],
+                                 column = box.offset[1] + i % box.extent[1];
+              values[static_cast<std::size_t>(row * kUnits + column)] = from[static_cast<std::size_t>(i)];
+            }
+          });
+    }
+    return values;
+  }
+};
+
+TEST_F(RestoreOfRows, ADenseVariableStartsFromATable) {
+  testing::TableRows rows(table(), {{"m", kUnits}});
+  for (std::uint64_t id = 0; id < kIds; id += 2) {
+    rows.add(id);
+    for (std::size_t c = 0; c < kUnits; ++c) rows.set(id, c, static_cast<float>(id) + 0.125F * c);
+  }
+  const testing::SavedTables saved({{make_variable("w", DType::float32, {3})}, {rows}, 1}, 2);
+  std::vector<float> expected(kIds * kUnits);
+  const VariableSpec spec = table();
+  const InitialValues first = spec.initial_values(77);
+  for (std::uint64_t id = 0; id < kIds; ++id) {
+    float* row = expected.data() + id * kUnits;
+    VariableSpec::fill_row(TensorView(DType::float32, Shape{kUnits}, reinterpret_cast<std::byte*>(row)),
+                           first, id);
+    for (std::size_t c = 0; id % 2 == 0 && c < kUnits; ++c) row[c] = static_cast<float>(id) + 0.125F * c;
+  }
+  for (const int axis : {-1, 0, 1}) {
+    for (const int servers : {1, 2, 3}) {
+      PosixFs fs;
+      const RestoreSource source{.path = saved.path, .seed = 77};
+      EXPECT_EQ(
+          values_of(dense(axis), servers, [&](ParameterShard& shard) { restore_shard(shard, fs, source); }),
+          expected)
+          << "axis " << axis << ", " << servers << " servers";
+    }
+  }
+}
+
+TEST_F(RestoreOfRows, ATableStartsFromADenseVariable) {
+  for (const int axis : {-1, 0, 1}) {
+    Saved saved{Model(VariableTable(dense(axis)), {"m"}, 3), 2, 5};
+    const std::vector<float> expected = values_of(
+        dense(-1), 1, [&](ParameterShard& shard) { restore_shard(shard, saved.fs, {.path = saved.path}); });
+    for (const int servers : {1, 3}) {
+      OptimizerConfig config;
+      config.type = OptimizerType::momentum;
+      const Optimizer optimizer(config);
+      const VariableTable all({table()});
+      const RowPlan plan = RowPlan::make(all, servers);
+      std::int64_t n = 0;
+      for (int s = 0; s < servers; ++s) {
+        TableShards shards = make_table_shards(all, plan, ServerId(s), optimizer, 1);
+        restore_tables(shards, saved.fs, {.path = saved.path});
+        TableShard& shard = *shards[TableId(0)];
+        EXPECT_EQ(shard.clock(), Clock(0));
+        n += shard.n_rows();
+        for (std::uint64_t id = 0; id < kIds; ++id) {
+          if (plan[TableId(0)].server_of(id) != ServerId(s)) continue;
+          std::vector<float> row(kUnits);
+          shard.read(std::span(&id, 1), Clock(0), reinterpret_cast<std::byte*>(row.data()));
+          EXPECT_TRUE(std::equal(row.begin(), row.end(), expected.data() + id * kUnits)) << id;
+        }
+        shard.cut();
+        for (const int part : shard.parts()) {
+          PartRows rows;
+          shard.read_part(part, TableShard::kAll, rows);
+          for (std::size_t at = 0; at < rows.rows.size(); at += shard.layout().row_bytes()) {
+            const std::byte* row = rows.rows.data() + at;
+            EXPECT_EQ(RowLayout::last_of(row), 0U);
+            EXPECT_EQ(RowLayout::count_of(row), 0U);
+            const std::vector<std::byte> slot(row + shard.layout().slot_at(0),
+                                              row + shard.layout().slot_at(0) + shard.layout().slot_bytes(0));
+            EXPECT_EQ(slot, std::vector<std::byte>(slot.size())) << "momentum begins anew";
+          }
+        }
+        shard.end_cut();
+      }
+      EXPECT_EQ(n, kIds);
+    }
+  }
 }
 
 }  // namespace

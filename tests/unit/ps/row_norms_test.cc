@@ -1,5 +1,5 @@
-// Norms and tables: clipping of gradients by the norms of dense variables and rows together, and rows that are
-// held to a norm, over servers, workers and arrival orders.
+// Norms and tables: clipping of gradients by the norms of dense variables and rows together, and rows that
+// are held to a norm, over servers, workers and arrival orders.
 #include "ps/tables/row_norms.h"
 
 #include <gmock/gmock.h>

@@ -456,11 +456,54 @@ TEST(TableLayers, NameBothPlacesOfWhatIsReusedOtherwise) {
       error("units: 2, table: {parts: 16}"),
       "config: job.yaml:7:7: model.layers.1: variable \"e/embeddings\" is a table with ids: int64, parts: 8 "
       "(made at job.yaml:6:7), but is reused as a table with ids: int64, parts: 16");
-  EXPECT_THAT(error("units: 2, vocabulary: 9"), HasSubstr("e/embeddings"));
-  const std::string units = error("units: 3, table: {parts: 8}");
-  EXPECT_THAT(units, HasSubstr("job.yaml:7:7"));
-  EXPECT_THAT(units, HasSubstr("job.yaml:6:7"));
-  EXPECT_THAT(units, HasSubstr("[0, 3]"));
+  EXPECT_THAT(
+      error("units: 2, vocabulary: 9"),
+      HasSubstr("variable \"e/embeddings\" is a table with ids: int64, parts: 8 (made at job.yaml:6:7), "
+                "but is reused as no table"));
+  EXPECT_EQ(error("units: 3, table: {parts: 8}"),
+            "config: job.yaml:7:7: model.layers.1: variable \"e/embeddings\" is a table of 2 units (made at "
+            "job.yaml:6:7), but is reused as a table of 3 units");
+}
+
+// Else what is written in the second place would say nothing.
+TEST(TableLayers, RefuseToShareWhatIsWrittenOtherwise) {
+  for (const char* kind : {"table: {parts: 8}", "vocabulary: 9"}) {
+    SCOPED_TRACE(kind);
+    const auto error = [&](const std::string& first, const std::string& second) {
+      return error_of(
+          fmt::format("    - {{type: embedding, name: a, input: user, scope: e, units: 2{}, {}}}\n"
+                      "    - {{type: embedding, name: b, input: user, reuse: e, units: 2{}, {}}}\n"
+                      "    - {{type: concat, inputs: [a, b]}}\n    - {{type: dense, units: 1}}\n",
+                      first, kind, second, kind));
+    };
+    const std::string words = "the layer shares variable \"e/embeddings\" (made at job.yaml:6:7), which has ";
+    EXPECT_EQ(error(", initializer: 3", ", initializer: 3"), "no error");
+    EXPECT_EQ(error(", initializer: 3", ""), "no error");
+    EXPECT_THAT(error(", initializer: 3", ", initializer: {type: normal, stddev: 0.5}"),
+                HasSubstr("model.layers.1.initializer: " + words +
+                          "first values constant(3), not normal(0, 0.5); "
+                          "say the same here, or leave it out"));
+    EXPECT_EQ(error("", ", trainable: true"), "no error");
+    EXPECT_THAT(error("", ", trainable: false"),
+                HasSubstr("model.layers.1.trainable: " + words + "trainable: true, not false; say"));
+    EXPECT_THAT(error(", trainable: false", ", trainable: true"),
+                HasSubstr("model.layers.1.trainable: " + words + "trainable: false, not true; say"));
+    const std::string of_two = ", constraint: {type: max_norm, limit: 2}";
+    EXPECT_EQ(error(of_two, of_two), "no error");
+    EXPECT_EQ(error(of_two, ""), "no error");
+    EXPECT_THAT(error("", of_two), HasSubstr("model.layers.1.constraint: " + words +
+                                             "the constraint none, not max_norm(2) of each row; say"));
+  }
+}
+
+TEST(TableLayers, MayHoldEachRowToANorm) {
+  for (const char* constraint : {"unit_norm", "non_neg", "{type: max_norm, limit: 2}"}) {
+    EXPECT_EQ(error_of(fmt::format(
+                  "    - {{type: embedding, input: user, scope: e, units: 2, constraint: {}, table: "
+                  "{{}}}}\n    - {{type: dense, units: 1}}\n",
+                  constraint)),
+              "no error");
+  }
 }
 
 TEST(TableLayers, ATableIsForLookupsOnly) {
