@@ -139,6 +139,22 @@ void check_fits(const Variable& v, const std::optional<Shape>& shape, const std:
   }
 }
 
+// What a call itself says of a table that exists already. TensorFlow's variables leave it unread; of a table
+// rows come into being all the time.
+void check_own_options(const Variable& v, const VariableOptions& own) {
+  if (!v.spec().is_table()) return;
+  const auto refuse = [&](const char* key, const std::string& found, const std::string& wanted) {
+    fail(ErrorKind::argument, "table \"{}\" has {} {} (made at {}), but is reused with {}", v.name(), key,
+         found, v.made_at(), wanted);
+  };
+  if (own.initializer) {
+    const Initializer wanted = initializer_for(own, v.spec());
+    if (wanted != v.spec().initializer) refuse("initializer", v.spec().initializer.str(), wanted.str());
+  }
+  if (own.trainable && *own.trainable != v.trainable())
+    refuse("trainable", v.trainable() ? "true" : "false", *own.trainable ? "true" : "false");
+}
+
 void check_partitions(const Variable& v, const Partitioner& partitioner) {
   if (v.combine() == Combine::whole) {
     fail(ErrorKind::argument,
@@ -232,7 +248,9 @@ Variable& VariableStore::get(std::string_view name, std::optional<Shape> shape,
     o.constraint = Constraint{};
     o.partitioner = Partitioner{};
   }
-  return run_getters(r, getters);
+  Variable& v = run_getters(r, getters);
+  if (getters.empty()) check_own_options(v, options);  // a getter may ask for others
+  return v;
 }
 
 Variable& VariableStore::run_getters(const Request& request, std::span<const CustomGetter> getters) {

@@ -97,6 +97,7 @@ class NameScope {
 //   reuse and it does not exist:      full name, "does not exist, or was not created with get_variable"
 //   reuse with another shape, dtype:  full name, "shape" or "dtype", both. An unset dtype fits any, as does
 //                                     an extent of Shape::kUnknown.
+//   reuse of a table with another TableSpec, or, in the call itself, another initializer or trainable
 //   a tensor initializer and a shape, or a dtype that is not the tensor's
 //   no shape, where one is needed:    "The initializer passed is not valid"
 //   a partitioner whose answer is bad, or does not fit the variable that exists

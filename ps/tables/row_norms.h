@@ -31,9 +31,9 @@ class RowSquares {
   std::vector<double> sums_;
 };
 
-// Multiplies a row's `units` values, of float32 or float64, by Constraint::scale() of their norm, in double as
-// the values of a dense variable with this constraint. REQUIRES rule.is_by_row(). False when the norm is not
-// finite: then the values stay as they are.
+// Multiplies a row's `units` values, of float32 or float64, by Constraint::scale() of their norm, in double
+// as the values of a dense variable with this constraint. REQUIRES rule.is_by_row(). False when the norm is
+// not finite: then the values stay as they are.
 bool constrain_row(const Constraint& rule, DType dtype, std::byte* values, std::int64_t units);
 
 }  // namespace varscope

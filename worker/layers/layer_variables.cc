@@ -99,8 +99,10 @@ NodeId LayerVariables::add_weights(std::string_view name, const Shape& shape, co
   if (!keys_.constraint.is_null()) o.constraint = read_constraint(keys_.constraint, file, path("constraint"));
   if (!keys_.partitioner.is_null())
     o.partitioner = read_partitioner(keys_.partitioner, file, path("partitioner"));
+  // At the key, where the store would say it of the layer.
+  const Variable* shared = context_.store.find(fmt::format("{}/{}", scope(), name));
+  if (shared != nullptr && shared->shape() == shape) check_shared(*shared, o);
   const Variable& v = context_.store.get_variable(name, shape, o);
-  check_shared(v, o);
   if (first_.empty()) first_ = v.spec().initializer.str();
   return ops::variable(context_.graph, v);
 }

@@ -372,5 +372,34 @@ TEST(ScopeDefaults, TrainableIsInherited) {
   EXPECT_EQ(names(store.collection(collections::kTrainable)), Names{"frozen/b"});
 }
 
+// Rows come into being all the time: which first values they have must not depend on who asked first.
+TEST(ScopeDefaults, ATableIsNotReusedWithOtherOptionsOfItsOwn) {
+  VariableStore store;
+  const auto scope = store.scope("s", {.reuse = Reuse::automatic, .initializer = Initializer::constant(9)});
+  const auto table = [&](std::int64_t units, VariableOptions own, const char* at) -> const Variable& {
+    own.rows_are_units = true;
+    own.table = TableSpec{};
+    own.made_at = at;
+    return store.get_variable("t", {0, units}, own);
+  };
+  const Variable& v = table(4, {.initializer = Initializer::constant(2)}, "a:1");
+  EXPECT_EQ(&table(4, {}, "b:2"), &v);  // the scope's say nothing of what is there
+  EXPECT_EQ(&table(4, {.initializer = Initializer::constant(2), .trainable = true}, "b:2"), &v);
+  EXPECT_EQ(
+      thrown([&] { table(4, {.initializer = Initializer::normal(0, 1)}, "b:2"); }),
+      "argument: table \"s/t\" has initializer constant(2) (made at a:1), but is reused with normal(0, 1)");
+  EXPECT_EQ(thrown([&] { table(4, {.trainable = false}, "b:2"); }),
+            "argument: table \"s/t\" has trainable true (made at a:1), but is reused with false");
+  EXPECT_EQ(
+      thrown([&] { table(5, {}, "b:2"); }),
+      "argument: variable \"s/t\" is a table of 4 units (made at a:1), but is reused as a table of 5 units");
+  EXPECT_EQ(
+      thrown([&] {
+        store.get_variable("t", {7, 4}, {.rows_are_units = true});
+      }),
+      "argument: variable \"s/t\" is a table with ids: int64, parts: 1024 (made at a:1), but is reused as "
+      "no table");
+}
+
 }  // namespace
 }  // namespace varscope
