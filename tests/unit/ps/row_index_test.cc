@@ -24,7 +24,7 @@ class Rows {
       : pool(row_bytes), arena(pool), bits_(part_bits) {}
   RowPlace place(std::uint64_t id) const { return RowPlace::of(mix_row_id(id), bits_); }
   std::uint32_t add(std::uint64_t id) {
-    index.reserve(arena.n_rows() + 1, arena, bits_);
+    index.reserve(index.n_rows() + 1, arena, bits_);
     const std::uint32_t handle = arena.append();
     RowLayout::set_id(arena.row(handle), id);
     index.insert(place(id), handle);
@@ -111,9 +111,11 @@ TEST(RowIndex, GroupsAreTheSameWithAndWithoutVectors) {
   for (int i = 0; i < 1'000; ++i) {
     RowGroup group{};
     for (std::uint8_t& c : group.control)
-      c = random() % 3 == 0 ? RowGroup::kEmpty : static_cast<std::uint8_t>(random() % 4 * 42);
-    EXPECT_EQ(group.empty(), group.empty_scalar());
-    for (const int tag : {0, 42, 84, 126, 127})
+      c = random() % 3 == 0   ? RowGroup::kEmpty
+          : random() % 3 == 0 ? RowGroup::kDeleted
+                              : static_cast<std::uint8_t>(random() % 4 * 42);
+    EXPECT_EQ(group.vacant(), group.vacant_scalar());
+    for (const int tag : {0, 42, 84, 126, 127, 128, 255})
       EXPECT_EQ(group.match(static_cast<std::uint8_t>(tag)),
                 group.match_scalar(static_cast<std::uint8_t>(tag)));
   }
@@ -136,14 +138,14 @@ TEST(RowArena, HoldsRowsOfAnyLength) {
       const std::size_t used = (i + 1) * row_bytes, pages = used < (16 << 20) ? 8 << 10 : 2 << 20;
       ASSERT_LE(pool.n_bytes(), used + used / 8 + std::max<std::size_t>(1 << 10, row_bytes) + pages) << i;
     }
-    std::vector<std::span<const std::byte>> slabs;
+    std::vector<RowArena::SlabView> slabs;
     arena.slabs(n, slabs);
     ASSERT_EQ(slabs.size(), arena.n_slabs());
     std::uint32_t next = 0;
     for (std::uint32_t s = 0; s < slabs.size(); ++s) {
-      ASSERT_LE(slabs[s].size(), std::max<std::size_t>(64 << 10, row_bytes));
-      for (std::size_t from = 0; from < slabs[s].size(); from += row_bytes, ++next) {
-        ASSERT_EQ(slabs[s].data() + from, at[next]);
+      ASSERT_LE(slabs[s].rows.size(), std::max<std::size_t>(64 << 10, row_bytes));
+      for (std::size_t from = 0; from < slabs[s].rows.size(); from += row_bytes, ++next) {
+        ASSERT_EQ(slabs[s].rows.data() + from, at[next]);
         ASSERT_EQ(arena.row(next), at[next]);
         ASSERT_EQ(arena.slab_of(next), s);
         std::uint32_t mark = 0;
@@ -154,7 +156,7 @@ TEST(RowArena, HoldsRowsOfAnyLength) {
     EXPECT_EQ(next, n);
     arena.slabs(1, slabs);
     EXPECT_EQ(slabs.size(), 1U);
-    EXPECT_EQ(slabs[0].size(), row_bytes);
+    EXPECT_EQ(slabs[0].rows.size(), row_bytes);
     arena.slabs(0, slabs);
     EXPECT_TRUE(slabs.empty());
   }
