@@ -63,13 +63,12 @@ class TableShard {
     const std::uint32_t* counts = nullptr;
   };
   // Applies step `clock`: each row that occurs is summed over the tree, the contributions that do not have it
-  // left out, multiplied by `scale`, made if it is not there (TableSpec::entry), and updated once. Then rows leave
-  // parts that have too many. `contributions` are in the order of the leaves, as ReductionTree's; one may be empty. What
-  // is not trained is left as it is. Gradients are not changed.
+  // left out, multiplied by `scale`, made if it is not there (TableSpec::entry), and updated once. Then rows
+  // leave parts that have too many. `contributions` are in the order of the leaves, as ReductionTree's; one
+  // may be empty. What is not trained is left as it is. Gradients are not changed.
   // REQUIRES: ids and positions are as Contribution says. Throws Error(argument) for a clock that is not
-  // after clock(), and for ids as read() does; Error(data) where a part has more rows than it may hold and none
-  // can leave; Error(io) where there is no memory for a row: then the rows
-  // before it have been updated.
+  // after clock(), and for ids as read() does; Error(data) where a part has more rows than it may hold and
+  // none can leave; Error(io) where there is no memory for a row: then the rows before it have been updated.
   void apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree,
              double scale = 1);
 
