@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
+#include <stdexcept>
+
+#include "tests/support/references/table_life.h"
 
 namespace varscope::testing {
 namespace {
@@ -45,14 +47,27 @@ void add_row(const RowPlan::Table& t, std::byte* into, const std::byte* from) {
   t.dtype == DType::float64 ? add_as<double>(into, from, t.units) : add_as<float>(into, from, t.units);
 }
 
-using Sum = std::map<std::uint64_t, std::vector<std::byte>>;  // by id
+struct Summed {
+  std::vector<std::byte> gradient;
+  std::uint32_t count = 0;
+};
+using Sum = std::map<std::uint64_t, Summed>;  // by id
 
 // left + right, those that only one has as they are.
 void merge(const RowPlan::Table& t, Sum& left, const Sum& right) {
-  for (const auto& [id, gradient] : right) {
-    const auto [at, is_new] = left.try_emplace(id, gradient);
-    if (!is_new) add_row(t, at->second.data(), gradient.data());
+  for (const auto& [id, summed] : right) {
+    const auto [at, is_new] = left.try_emplace(id, summed);
+    if (is_new) continue;
+    add_row(t, at->second.gradient.data(), summed.gradient.data());
+    at->second.count += summed.count;
   }
+}
+
+// How often a leaf has an id in a step.
+std::uint32_t occurrences(std::uint64_t id, int leaf, std::int64_t step) {
+  return 1 +
+         static_cast<std::uint32_t>(
+             mix_row_id(id + static_cast<std::uint64_t>(leaf) * 7 + static_cast<std::uint64_t>(step)) % 2);
 }
 
 }  // namespace
@@ -134,29 +149,35 @@ void RowWorker::push(Clock clock, std::uint32_t flags) {
       const int number = leaves_.begin + static_cast<int>(leaf);
       for (const std::uint64_t id : touched_rows(table.id.value, number, clock.value)) {
         const auto at = static_cast<std::size_t>(std::ranges::find(step.ids, id) - step.ids.begin());
-        std::vector<std::byte>& gradient = mine[id];
-        gradient.resize(table.row_bytes());
+        Summed& summed = mine[id];
+        summed.count = occurrences(id, number, clock.value);
+        summed.gradient.resize(table.row_bytes());
         fill_gradient(table, id, number, clock.value, step.values.data() + at * table.row_bytes(),
-                      gradient.data());
+                      summed.gradient.data());
       }
       for (const auto& [into, from] : sums_.leaves[leaf].merges)
         merge(table, buffers[static_cast<std::size_t>(into)], buffers[static_cast<std::size_t>(from)]);
     }
     std::vector<std::vector<std::byte>> gradients;
     std::vector<std::vector<std::int32_t>> positions;
+    std::vector<std::vector<std::uint32_t>> counts;
     std::vector<RowClient::Contribution> contributions;
     for (std::size_t c = 0; c < sums_.contributions.size(); ++c) {
       gradients.emplace_back(step.ids.size() * table.row_bytes());
       positions.emplace_back();
+      counts.emplace_back(step.ids.size());
       for (std::size_t i = 0; i < step.ids.size(); ++i) {
         const auto found = buffers[c].find(step.ids[i]);
         if (found == buffers[c].end()) continue;
         positions.back().push_back(static_cast<std::int32_t>(i));
-        std::memcpy(gradients.back().data() + i * table.row_bytes(), found->second.data(), table.row_bytes());
+        counts.back()[i] = found->second.count;
+        std::memcpy(gradients.back().data() + i * table.row_bytes(), found->second.gradient.data(),
+                    table.row_bytes());
       }
     }
     for (std::size_t c = 0; c < gradients.size(); ++c)
-      contributions.push_back({positions[c], gradients[c].data()});
+      contributions.push_back(
+          {positions[c], gradients[c].data(), table.counts_ids() ? counts[c].data() : nullptr});
     client_.rows().push(table.id, clock, flags, contributions);
   }
 }
@@ -172,68 +193,54 @@ Sum tree_sum(const RowPlan::Table& table, const std::vector<Sum>& leaves, std::s
   return sum;
 }
 
-struct Row {
-  std::vector<std::byte> value;
-  std::vector<std::vector<std::byte>> slots;
-  std::int64_t count = 0;
-};
+RowLayout layout_of(const RowPlan::Table& table, const Optimizer& optimizer) {
+  std::vector<RowSlot> slots;
+  for (const Slot& slot : optimizer.row_slots())
+    slots.push_back({slot.name, slot.is_per_row ? 1 : table.units});
+  return {table.dtype, table.units, std::move(slots)};
+}
 
 class ReferenceTable {
  public:
   ReferenceTable(const Exchange& e, const RowPlan::Table& table)
-      : variable_(e.variables[static_cast<std::size_t>(table.variable)]),
-        table_(table),
+      : table_(table),
         optimizer_(e.optimizer),
-        first_(variable_.initial_values(e.seed)) {}
-
-  Row row(std::uint64_t id) const {
-    const auto found = rows_.find(id);
-    if (found != rows_.end()) return found->second;
-    Row row{std::vector<std::byte>(table_.row_bytes()), {}, 0};
-    VariableSpec::fill_row(TensorView(table_.dtype, Shape{table_.units}, row.value.data()), first_, id);
-    for (const Slot& slot : optimizer_.row_slots())
-      row.slots.emplace_back(static_cast<std::size_t>(slot.is_per_row ? 1 : table_.units) *
-                             size_of(table_.dtype));
-    optimizer_.start_row_slots(table_.dtype, row.value.data(), memory(row), table_.units);
-    return row;
-  }
+        layout_(layout_of(table, optimizer_)),
+        life_(e.variables[static_cast<std::size_t>(table.variable)], layout_, optimizer_, e.seed) {}
 
   void step(std::int64_t step, int n_leaves) {
     std::vector<Sum> leaves(static_cast<std::size_t>(n_leaves));
     for (int leaf = 0; leaf < n_leaves; ++leaf) {
       for (const std::uint64_t id : touched_rows(table_.id.value, leaf, step)) {
-        std::vector<std::byte>& gradient = leaves[static_cast<std::size_t>(leaf)][id];
-        gradient.resize(table_.row_bytes());
-        fill_gradient(table_, id, leaf, step, row(id).value.data(), gradient.data());
+        Summed& summed = leaves[static_cast<std::size_t>(leaf)][id];
+        summed.count = occurrences(id, leaf, step);
+        summed.gradient.resize(table_.row_bytes());
+        fill_gradient(table_, id, leaf, step, life_.read(id, step).data(), summed.gradient.data());
       }
     }
     int level = 0;
     while ((1 << level) < n_leaves) ++level;
-    for (auto& [id, gradient] : tree_sum(table_, leaves, 0, level)) {
-      Row now = row(id);
-      optimizer_.update_row(table_.dtype, now.value.data(), gradient.data(), memory(now), table_.units,
-                            Clock(step), ++now.count);
-      rows_[id] = std::move(now);
-    }
+    std::map<std::uint64_t, ReferenceTableLife::Push> pushes;
+    for (auto& [id, summed] : tree_sum(table_, leaves, 0, level))
+      pushes[id] = {std::move(summed.gradient), summed.count};
+    if (!life_.step(step, pushes)) throw std::runtime_error("the reference has no room");
   }
 
   void add_to(ValuesHash& hash) const {
     std::map<int, RowHashSum> sums;
-    for (const auto& [id, row] : rows_) sums[table_.part_of(id)].add(id, row.value);
+    for (const auto& [id, row] : life_.rows()) {
+      sums[table_.part_of(id)].add(id,
+                                   std::span(row.bytes).subspan(RowLayout::kValuesAt, layout_.value_bytes()));
+    }
     for (const auto& [part, sum] : sums) hash.add(table_.name, part, sum.digest());
   }
+  const ReferenceTableLife& life() const { return life_; }
 
  private:
-  static std::vector<std::byte*> memory(Row& row) {
-    std::vector<std::byte*> slots;
-    for (std::vector<std::byte>& s : row.slots) slots.push_back(s.data());
-    return slots;
-  }
-  const VariableSpec& variable_;
   const RowPlan::Table& table_;
   Optimizer optimizer_;
-  InitialValues first_;
-  std::map<std::uint64_t, Row> rows_;
+  RowLayout layout_;
+  ReferenceTableLife life_;
 };
 
 }  // namespace

@@ -30,7 +30,7 @@ class ReferenceTableLife {
   };
   using Records = std::map<std::uint64_t, Record>;
   struct Push {
-    float gradient = 0;  // of each element
+    Bytes gradient;
     std::uint32_t count = 1;
   };
 
@@ -39,6 +39,7 @@ class ReferenceTableLife {
       : spec_(*variable.table),
         layout_(layout),
         optimizer_(optimizer),
+        shape_{layout.units()},
         first_(variable.initializer, seed, variable.full_name(), variable.full_shape()) {}
 
   const Records& rows() const { return rows_; }
@@ -55,8 +56,8 @@ class ReferenceTableLife {
       update(id, push, static_cast<std::uint32_t>(clock));
       parts.insert(part_of(id));
     }
-    return std::ranges::all_of(
-        parts, [&](int part) { return limit(part, static_cast<std::uint32_t>(clock)); });
+    return std::ranges::all_of(parts,
+                               [&](int part) { return limit(part, static_cast<std::uint32_t>(clock)); });
   }
   Bytes read(std::uint64_t id, std::int64_t step) const {
     const auto found = rows_.find(id);
@@ -64,7 +65,7 @@ class ReferenceTableLife {
     if (found != rows_.end() && !spec_.is_expired(found->second.last, step)) {
       std::memcpy(values.data(), found->second.bytes.data() + RowLayout::kValuesAt, values.size());
     } else if (spec_.absent == AbsentRows::initial) {
-      VariableSpec::fill_row(TensorView(layout_.dtype(), Shape{layout_.units()}, values.data()), first_, id);
+      VariableSpec::fill_row(TensorView(layout_.dtype(), shape_, values.data()), first_, id);
     }
     return values;
   }
@@ -82,12 +83,6 @@ class ReferenceTableLife {
       all.waiting.insert(all.waiting.end(), record.begin(), record.end());
     }
     return all;
-  }
-  // Of those that will not be there in step `clock` any more.
-  void forget_expired(std::int64_t clock) {
-    const auto is_gone = [&](const auto& r) { return spec_.is_expired(r.second.last, clock); };
-    std::erase_if(rows_, is_gone);
-    std::erase_if(waiting_, is_gone);
   }
 
  private:
@@ -113,21 +108,19 @@ class ReferenceTableLife {
     Record& row = rows_.at(id);
     row.last = clock;
     ++row.count;
-    std::vector<float> gradient(static_cast<std::size_t>(layout_.units()), push.gradient);
-    optimizer_.update_row(DType::float32, row.bytes.data() + RowLayout::kValuesAt,
-                          reinterpret_cast<std::byte*>(gradient.data()), slots(row), layout_.units(),
-                          Clock(clock), static_cast<std::int64_t>(row.count));
+    Bytes gradient = push.gradient;
+    optimizer_.update_row(layout_.dtype(), row.bytes.data() + RowLayout::kValuesAt, gradient.data(),
+                          slots(row), layout_.units(), Clock(clock), static_cast<std::int64_t>(row.count));
     RowLayout::set_last(row.bytes.data(), row.last);
     RowLayout::set_count(row.bytes.data(), static_cast<std::uint32_t>(row.count));
   }
   void make(std::uint64_t id) {
-    const Bytes values = read(id, 0);
     Record& row = rows_[id];
     row.bytes.assign(layout_.row_bytes(), std::byte{0});
     RowLayout::set_id(row.bytes.data(), id);
     std::byte* const value = row.bytes.data() + RowLayout::kValuesAt;
-    VariableSpec::fill_row(TensorView(layout_.dtype(), Shape{layout_.units()}, value), first_, id);
-    optimizer_.start_row_slots(DType::float32, value, slots(row), layout_.units());
+    VariableSpec::fill_row(TensorView(layout_.dtype(), shape_, value), first_, id);
+    optimizer_.start_row_slots(layout_.dtype(), value, slots(row), layout_.units());
   }
   std::vector<std::byte*> slots(Record& row) const {
     std::vector<std::byte*> slots;
@@ -167,6 +160,7 @@ class ReferenceTableLife {
   TableSpec spec_;
   RowLayout layout_;
   const Optimizer& optimizer_;
+  Shape shape_;
   InitialValues first_;
   Records rows_, waiting_;
 };
@@ -249,6 +243,10 @@ class TableLife {
  private:
   static constexpr std::uint64_t kSeed = 5;
   static constexpr int kUnits = 2;
+  struct Push {
+    float gradient = 0;  // of each element
+    std::uint32_t count = 1;
+  };
   struct Cut {
     std::int64_t clock = 0, since = -1;
     std::map<int, PartRows> expected;
@@ -283,9 +281,7 @@ class TableLife {
     return config;
   }
   const TableSpec& spec() const { return *variables_[0].table; }
-  std::uint64_t id_of(std::uint64_t i) const {
-    return i % 3 == 0 ? i << 32 : i % 7 == 0 ? ~i : i;
-  }
+  std::uint64_t id_of(std::uint64_t i) const { return i % 3 == 0 ? i << 32 : i % 7 == 0 ? ~i : i; }
   static void expect(bool is_so, const std::string& what) {
     if (!is_so) throw std::runtime_error(what);
   }
@@ -312,13 +308,14 @@ class TableLife {
   // Two contributions, of which some ids are in both. False: there is no room.
   bool step() {
     ++clock_;
-    std::map<std::uint64_t, ReferenceTableLife::Push> pushes, halves[2];
+    std::map<std::uint64_t, ReferenceTableLife::Push> pushes;
+    std::map<std::uint64_t, Push> halves[2];
     const std::size_t n = choose_(5) == 0 ? choose_(2) : choose_(30);
     while (pushes.size() < std::min<std::size_t>(n, n_ids_ / 2)) {
       const std::uint64_t id = id_of(choose_(n_ids_));
       if (pushes.contains(id)) break;
       const std::size_t where = choose_(3);
-      ReferenceTableLife::Push sum{0, 0};
+      Push sum{0, 0};
       for (const std::size_t half : {0, 1}) {
         if (where == 1 - half) continue;
         auto& push = halves[half][id] = {static_cast<float>(choose_(9)) - 4, 1};
@@ -326,7 +323,9 @@ class TableLife {
         sum.gradient += push.gradient;
         sum.count += push.count;
       }
-      pushes[id] = sum;
+      const std::vector<float> gradient(kUnits, sum.gradient);
+      const auto bytes = std::as_bytes(std::span(gradient));
+      pushes[id] = {Bytes(bytes.begin(), bytes.end()), sum.count};
     }
     const bool fits = reference_->step(clock_, pushes);
     bool has_failed = false;
@@ -342,7 +341,7 @@ class TableLife {
     n_full += has_failed ? 1 : 0;
     return fits;
   }
-  void apply(TableShard& shard, const std::map<std::uint64_t, ReferenceTableLife::Push>* halves) {
+  void apply(TableShard& shard, const std::map<std::uint64_t, Push>* halves) {
     struct Half {
       std::vector<std::uint64_t> ids;
       std::vector<std::uint32_t> positions, counts;
