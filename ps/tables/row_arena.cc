@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
 #include <new>
 
 namespace varscope {
@@ -75,32 +76,50 @@ std::byte* SlabPool::take(std::size_t n_bytes) {
 }
 
 std::uint32_t RowArena::append() {
-  if (n_rows_ == n_places_) add_slab();
-  return n_rows_++;
+  if (place(end_).row == 0) add_slab();
+  return end_++;
+}
+
+void RowArena::take_free() {
+  std::byte* const row = this->row(first_free_);
+  first_free_ = static_cast<std::uint32_t>(RowLayout::id_of(row));
+  std::memset(row, 0, pool_->row_bytes());
+}
+
+void RowArena::free(std::uint32_t handle) {
+  std::byte* const row = this->row(handle);
+  RowLayout::set_id(row, first_free_);
+  RowLayout::set_last(row, kFree);
+  first_free_ = handle;
+}
+
+std::uint32_t RowArena::capacity_for(std::uint32_t n_slabs) {
+  std::uint32_t capacity = 0;
+  while (capacity < n_slabs) capacity += std::max<std::uint32_t>(8, capacity / 4);
+  return capacity;
 }
 
 void RowArena::add_slab() {
-  const std::size_t n = slab_rows(n_slabs_);
+  const std::uint32_t at = n_slabs();
+  const std::size_t n = slab_rows(at);
   // Others look at slabs_ and at the memory in it; what a new slab has is nobody's yet.
   const std::lock_guard lock(pool_->mutex());
-  if (n_slabs_ == capacity_) {
-    const std::uint32_t more = capacity_ + std::max<std::uint32_t>(8, capacity_ / 4);
-    auto slabs = std::make_unique<Slab[]>(more);
-    std::copy_n(slabs_.get(), n_slabs_, slabs.get());
+  if (at == capacity_for(at)) {
+    auto slabs = std::make_unique<Slab[]>(capacity_for(at + 1));
+    std::copy_n(slabs_.get(), at, slabs.get());
     slabs_ = std::move(slabs);
-    capacity_ = more;
   }
-  slabs_[n_slabs_] = {pool_->take(n * pool_->row_bytes()), 0};
-  ++n_slabs_;
-  n_places_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(kMostRows, std::uint64_t{n_places_} + n));
+  slabs_[at] = {pool_->take(n * pool_->row_bytes()), 0};
 }
 
-void RowArena::slabs(std::uint32_t n, std::vector<std::span<const std::byte>>& into) const {
+void RowArena::slabs(std::uint32_t n, std::vector<SlabView>& into) const {
   into.clear();
   const std::lock_guard lock(pool_->mutex());
   for (std::uint32_t i = 0; n > 0; ++i) {
     const auto rows = static_cast<std::uint32_t>(std::min<std::size_t>(n, slab_rows(i)));
-    into.emplace_back(slabs_[i].memory, rows * pool_->row_bytes());
+    Slab& slab = slabs_[i];
+    const std::atomic_ref<std::uint32_t> last(slab.last);
+    into.push_back({{slab.memory, rows * pool_->row_bytes()}, last.load(std::memory_order_relaxed)});
     n -= rows;
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +9,8 @@
 #include <mutex>
 #include <span>
 #include <vector>
+
+#include "common/variables/row_layout.h"
 
 namespace varscope {
 
@@ -53,27 +56,52 @@ class SlabPool {
 
 // The rows of one part of a table, in slabs that never move. A row's handle is its number, from 0: slab and
 // place follow from its bits. Slabs hold about a sixteenth of the rows there are, so that little is empty
-// whatever the number of rows. One thread; a second one may call slabs() meanwhile, and read rows that are
-// not being written.
+// whatever the number of rows. The place of a row that has been removed is free: its `last` is kFree, which is
+// no step, its id the next free place, and the next row takes it. One thread; a second one may call slabs()
+// meanwhile, and read rows that are not being written.
 class RowArena {
  public:
   static constexpr int kSlabsLog2 = 4;  // slabs of one size
   static constexpr std::uint32_t kMostRows = ~std::uint32_t{0};
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+  static constexpr std::uint32_t kFree = ~std::uint32_t{0};  // `last` of a free place
 
   explicit RowArena(SlabPool& pool) : pool_(&pool) {}
 
-  std::uint32_t n_rows() const { return n_rows_; }
-  std::uint32_t n_slabs() const { return n_slabs_; }
-  std::size_t n_bytes() const { return capacity_ * sizeof(Slab); }  // without the slabs, which are the pool's
+  std::uint32_t end() const { return end_; }  // all handles are below, those of free places too
+  std::uint32_t n_slabs() const { return end_ == 0 ? 0 : slab_of(end_ - 1) + 1; }
+  std::size_t n_bytes() const { return capacity_for(n_slabs()) * sizeof(Slab); }  // without the pool's slabs
 
-  // The handle of a new row, of zeros. Throws std::bad_alloc; then nothing has changed. REQUIRES n_rows() <
-  // kMostRows.
+  // The handle of a new row at the end, of zeros. Throws std::bad_alloc; then nothing has changed. REQUIRES
+  // end() < kMostRows.
   std::uint32_t append();
+  // A free place; kNone: there is none.
+  std::uint32_t first_free() const { return first_free_; }
+  // first_free() is free no more, and of zeros.
+  void take_free();
+  // REQUIRES: it is not free.
+  void free(std::uint32_t handle);
+  static bool is_free(const std::byte* row) { return RowLayout::last_of(row) == kFree; }
+
   std::byte* row(std::uint32_t handle) const {
     const Place at = place(handle);
     return slabs_[at.slab].memory + at.row * pool_->row_bytes();
   }
   std::uint32_t slab_of(std::uint32_t handle) const { return place(handle).slab; }
+
+  // f(handle, row) of each place that is not free, in order of handles; f may free it.
+  template <class F>
+  void for_each(const F& f) const {
+    const std::size_t row_bytes = pool_->row_bytes();
+    std::uint32_t handle = 0;
+    for (std::uint32_t slab = 0; handle < end_; ++slab) {
+      std::byte* row = slabs_[slab].memory;
+      const auto n = static_cast<std::uint32_t>(std::min<std::size_t>(end_ - handle, slab_rows(slab)));
+      for (const std::uint32_t end = handle + n; handle < end; ++handle, row += row_bytes) {
+        if (!is_free(row)) f(handle, row);
+      }
+    }
+  }
 
   // For many rows at once: where it says where a row is, which has been prefetched, and later the row. Until
   // the next append().
@@ -91,13 +119,17 @@ class RowArena {
   // The greatest `last` that touch() has been told of a slab's rows.
   std::uint32_t greatest_last(std::uint32_t slab) const { return slabs_[slab].last; }
   void touch(std::uint32_t handle, std::uint32_t last) {
-    Slab& slab = slabs_[place(handle).slab];
-    slab.last = std::max(slab.last, last);
+    const std::atomic_ref<std::uint32_t> greatest(slabs_[place(handle).slab].last);
+    if (greatest.load(std::memory_order_relaxed) < last) greatest.store(last, std::memory_order_relaxed);
   }
 
-  // The rows [0, n) as they lie in the slabs, in order of their handles. Any thread. REQUIRES n <= n_rows()
-  // at some time before.
-  void slabs(std::uint32_t n, std::vector<std::span<const std::byte>>& into) const;
+  struct SlabView {
+    std::span<const std::byte> rows;
+    std::uint32_t last = 0;  // the greatest, as touch() was told until now
+  };
+  // The places [0, n) as they lie in the slabs, in order of their handles. Any thread. REQUIRES n <= end() at
+  // some time before.
+  void slabs(std::uint32_t n, std::vector<SlabView>& into) const;
 
  private:
   struct Slab {
@@ -123,12 +155,12 @@ class RowArena {
                static_cast<std::uint32_t>(pool_->most_log2()));
   }
   void add_slab();
+  static std::uint32_t capacity_for(std::uint32_t n_slabs);
 
   SlabPool* pool_;
-  std::unique_ptr<Slab[]> slabs_;
-  std::uint32_t n_slabs_ = 0, capacity_ = 0;
-  std::uint32_t n_rows_ = 0;
-  std::uint32_t n_places_ = 0;  // in the slabs, at most kMostRows
+  std::unique_ptr<Slab[]> slabs_;  // capacity_for(n_slabs())
+  std::uint32_t end_ = 0;
+  std::uint32_t first_free_ = kNone;
 };
 
 }  // namespace varscope

@@ -26,45 +26,48 @@ struct RowPlace {
   }
 };
 
-// Sixteen slots of a RowIndex: a control byte each, the tag of what is there or kEmpty, and a handle.
+// Sixteen slots of a RowIndex: a control byte each, the tag of what is there, or kEmpty or kDeleted, and a
+// handle. A deleted slot has been full, so that lookups went past its group.
 struct RowGroup {
   static constexpr int kSlots = 16;
-  static constexpr std::uint8_t kEmpty = 0x80;
+  static constexpr std::uint8_t kEmpty = 0x80, kDeleted = 0xff;
   std::array<std::uint8_t, kSlots> control;
   std::array<std::uint32_t, kSlots> handles;
 
-  // Bit i: slot i has that tag; is empty.
-  std::uint32_t match(std::uint8_t tag) const;
-  std::uint32_t empty() const;
+  // Bit i: slot i has that control byte; is empty; has no row.
+  std::uint32_t match(std::uint8_t control_byte) const;
+  std::uint32_t empty() const { return match(kEmpty); }
+  std::uint32_t vacant() const;
   // What these are defined by.
-  std::uint32_t match_scalar(std::uint8_t tag) const {
+  std::uint32_t match_scalar(std::uint8_t byte) const {
     std::uint32_t bits = 0;
-    for (int i = 0; i < kSlots; ++i) bits |= std::uint32_t{control[static_cast<std::size_t>(i)] == tag} << i;
+    for (int i = 0; i < kSlots; ++i) bits |= std::uint32_t{control[static_cast<std::size_t>(i)] == byte} << i;
     return bits;
   }
-  std::uint32_t empty_scalar() const { return match_scalar(kEmpty); }
+  std::uint32_t vacant_scalar() const { return match_scalar(kEmpty) | match_scalar(kDeleted); }
 };
 static_assert(sizeof(RowGroup) == 80);
 
 #if defined(__SSE2__)
-inline std::uint32_t RowGroup::match(std::uint8_t tag) const {
+inline std::uint32_t RowGroup::match(std::uint8_t byte) const {
   const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(control.data()));
   return static_cast<std::uint32_t>(
-      _mm_movemask_epi8(_mm_cmpeq_epi8(all, _mm_set1_epi8(static_cast<char>(tag)))));
+      _mm_movemask_epi8(_mm_cmpeq_epi8(all, _mm_set1_epi8(static_cast<char>(byte)))));
 }
-inline std::uint32_t RowGroup::empty() const {
+inline std::uint32_t RowGroup::vacant() const {
   return static_cast<std::uint32_t>(
       _mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(control.data()))));
 }
 #else
-inline std::uint32_t RowGroup::match(std::uint8_t tag) const { return match_scalar(tag); }
-inline std::uint32_t RowGroup::empty() const { return empty_scalar(); }
+inline std::uint32_t RowGroup::match(std::uint8_t byte) const { return match_scalar(byte); }
+inline std::uint32_t RowGroup::vacant() const { return vacant_scalar(); }
 #endif
 
 // Finds the rows of one part by id: an open-addressed hash table of handles in groups of 16, at most 7/8
 // full, as Kulukundis's "Swiss table" (CppCon 2017) has them. It holds no ids: those are in the rows, in an
 // arena that all calls are given. Without rows it has no memory. Groups are in the order of mixed ids, so
-// that ascending lookups ascend in memory. One thread.
+// that ascending lookups ascend in memory. What is erased from a full group leaves a mark that counts as full;
+// when more than an eighth of the slots are marks, it is built anew. One thread.
 class RowIndex {
  public:
   static constexpr std::uint32_t kNone = ~std::uint32_t{0};
@@ -96,11 +99,15 @@ class RowIndex {
     return search(place, [](std::uint32_t) { return true; });
   }
 
+  // Whether reserve(n) would build it anew.
+  bool is_full_for(std::uint32_t n) const;
   // Room for n rows in all; the arena has those that are here. Throws std::bad_alloc; then nothing has
   // changed.
   void reserve(std::uint32_t n, const RowArena& arena, int part_bits);
   // Adds a row that is not here. REQUIRES: reserve() has made room.
   void insert(RowPlace place, std::uint32_t handle);
+  // REQUIRES: it is here.
+  void erase(RowPlace place, std::uint32_t handle);
 
  private:
   std::uint32_t group_of(RowPlace place) const {
@@ -124,6 +131,7 @@ class RowIndex {
   AlignedBytes memory_;
   std::uint32_t n_groups_ = 0;
   std::uint32_t n_rows_ = 0;
+  std::uint32_t n_deleted_ = 0;  // marks
 };
 
 }  // namespace varscope

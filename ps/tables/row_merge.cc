@@ -53,6 +53,7 @@ void RowMerge::begin(std::span<const TableShard::Contribution> contributions, co
       cursor.end = cursor.position + c.positions.size();
       cursor.ids = c.ids.data();
       cursor.gradient = c.gradients;
+      cursor.count = c.counts;
     }
     set_head(cursor);
   }
@@ -81,6 +82,7 @@ void RowMerge::advance(std::uint32_t contribution) {
   Cursor& cursor = cursors_[contribution];
   ++cursor.position;
   cursor.gradient += row_bytes_;
+  if (cursor.count != nullptr) ++cursor.count;
   set_head(cursor);
   for (std::size_t node = (contribution + n_leaves_) / 2; node > 0; node /= 2) play(node);
 }
@@ -95,7 +97,9 @@ std::size_t RowMerge::next() {
     mixed_[n] = mixed;
     ids_[n] = unmix_row_id(mixed);
     begin_[n] = entries_.size();
+    counts_[n] = 0;
     do {
+      counts_[n] += cursors_[at].count == nullptr ? 1 : *cursors_[at].count;
       entries_.push_back({at, cursors_[at].gradient});
       advance(at);
       at = first();

@@ -31,6 +31,8 @@ class RowMerge {
   std::uint64_t mixed(std::size_t i) const { return mixed_[i]; }
   // The sum of the batch's i-th id: `units` elements that the caller may overwrite, until the next call.
   std::byte* sum(std::size_t i);
+  // How often it occurs in the step, all contributions' counts together.
+  std::uint64_t count(std::size_t i) const { return counts_[i]; }
   std::size_t n_bytes() const;
 
  private:
@@ -40,6 +42,7 @@ class RowMerge {
     const std::uint32_t *position = nullptr, *end = nullptr;
     const std::uint64_t* ids = nullptr;
     const std::byte* gradient = nullptr;
+    const std::uint32_t* count = nullptr;  // null: once each
   };
   struct Entry {
     std::uint32_t contribution = 0;
@@ -68,7 +71,7 @@ class RowMerge {
   // Where contributions i - 1 and i meet: a number that rises towards the root.
   std::vector<std::uint32_t> joins_;
 
-  std::array<std::uint64_t, kBatch> mixed_{}, ids_{};
+  std::array<std::uint64_t, kBatch> mixed_{}, ids_{}, counts_{};
   std::array<std::size_t, kBatch + 1> begin_{};  // of each id's entries
   std::vector<Entry> entries_;
 

@@ -53,13 +53,17 @@ RowSnapshot::RowSnapshot(const std::string& table, const std::vector<int>& parts
                          const std::vector<TablePart>& rows, std::size_t row_bytes)
     : table_(table), parts_(parts), rows_(rows), row_bytes_(row_bytes), saved_(row_bytes) {}
 
-void RowSnapshot::cut(Clock clock) {
+void RowSnapshot::cut(Clock clock, std::uint32_t least_last) {
   if (is_active()) fail(ErrorKind::argument, "table \"{}\": a cut while another is being read", table_);
   release_memory();
   clock_ = static_cast<std::uint32_t>(clock.value);
+  least_last_ = least_last;
   n_rows_.resize(rows_.size());
   std::size_t n_all = 0;
-  for (std::size_t i = 0; i < rows_.size(); ++i) n_all += n_rows_[i] = rows_[i].arena.n_rows();
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    n_rows_[i] = rows_[i].arena.end();
+    n_all += rows_[i].index.n_rows();
+  }
   lists_.assign(rows_.size(), nullptr);
   saved_.set_limit(
       limits_.most_bytes == 0
@@ -86,7 +90,8 @@ bool RowSnapshot::claim(std::size_t part, std::uint32_t handle, const std::byte*
   const std::uint64_t at = position(part, rows_[part].arena.slab_of(handle));
   if (reading_.load() / 2 > at) return false;
   SavedRows::Node* node = nullptr;
-  if (RowLayout::last_of(row) <= clock_ && !is_lost_.load(std::memory_order_relaxed)) {
+  const std::uint32_t last = RowLayout::last_of(row);
+  if (last <= clock_ && last >= least_last_ && !is_lost_.load(std::memory_order_relaxed)) {
     node = saved_.take();
     if (node == nullptr) node = wait_for_node(at);
   }
@@ -159,15 +164,32 @@ std::span<const std::byte> RowSnapshot::copy_slab(std::uint64_t at, std::span<co
   return std::span(found_).subspan(begin);
 }
 
+// Unread. Who is in it may still be saving a row.
+void RowSnapshot::pass_slab(std::uint64_t at) {
+  reading_.store(2 * (at + 1));
+  Backoff backoff;
+  while (writing_.load() == at) backoff.pause();
+}
+
 // found_ becomes the part's rows at the cut, in no order.
-void RowSnapshot::copy_part(std::size_t part) {
+void RowSnapshot::copy_part(std::size_t part, std::uint32_t least_last) {
+  const auto is_read = [&](const std::byte* row) {
+    const std::uint32_t last = RowLayout::last_of(row);
+    return last <= clock_ && last >= least_last;
+  };
   found_.clear();
   rows_[part].arena.slabs(n_rows_[part], slabs_);
   for (std::size_t i = 0; i < slabs_.size(); ++i) {
+    const std::uint64_t at = position(part, static_cast<std::uint32_t>(i));
+    // A slab's greatest `last` never falls: at the cut it was no greater.
+    if (slabs_[i].last < least_last) {
+      pass_slab(at);
+      continue;
+    }
     std::size_t kept = found_.size();
-    const auto rows = copy_slab(position(part, static_cast<std::uint32_t>(i)), slabs_[i]);
+    const auto rows = copy_slab(at, slabs_[i].rows);
     for (std::size_t from = 0; from < rows.size(); from += row_bytes_) {
-      if (RowLayout::last_of(rows.data() + from) > clock_) continue;
+      if (!is_read(rows.data() + from)) continue;
       if (found_.data() + kept != rows.data() + from)
         std::memcpy(found_.data() + kept, rows.data() + from, row_bytes_);
       kept += row_bytes_;
@@ -178,19 +200,19 @@ void RowSnapshot::copy_part(std::size_t part) {
   check_not_lost();
   SavedRows::Node* const first = lists_[part];
   for (SavedRows::Node* node = first; node != nullptr; node = node->next) {
-    found_.insert(found_.end(), node->row(), node->row() + row_bytes_);
+    if (is_read(node->row())) found_.insert(found_.end(), node->row(), node->row() + row_bytes_);
     if (node->next != nullptr) continue;
     saved_.give_back(first, node);
     break;
   }
 }
 
-void RowSnapshot::read_part(int part, std::vector<std::byte>& rows) {
+void RowSnapshot::read_part(int part, std::uint32_t least_last, std::vector<std::byte>& rows) {
   if (!is_active() || next_part_ >= parts_.size() || parts_[next_part_] != part) {
     fail(ErrorKind::argument, "table \"{}\": part {} is not the next one of a cut to be read", table_, part);
   }
   check_not_lost();
-  copy_part(next_part_++);
+  copy_part(next_part_++, std::max(least_last, least_last_));
   struct Key {
     std::uint64_t mixed;
     std::size_t at;

@@ -45,9 +45,9 @@ class SavedRows {
 
 // The rows of a table at one moment, the cut, while steps go on: copy-on-write by row. A cut copies nothing.
 // One thread updates. A row that has not changed since the cut (its `last` is at most the cut's clock T) is
-// saved before it is changed, once, unless the reader has its slab already. Another thread reads the parts in
-// order: the rows of their slabs with last <= T, and those that have been saved; rows with last > T that
-// nobody has saved are new. When there is no room to save one, the update waits for the reader; after
+// saved before it is changed or removed, once, unless the reader has its slab already. Another thread reads
+// the parts in order: the rows of their slabs with last <= T, and those that have been saved; rows with
+// last > T that nobody has saved are new, and so is what a removed row left (RowArena::kFree). When there is no room to save one, the update waits for the reader; after
 // `max_wait_s` the snapshot is lost and the reader gets Error(io).
 //
 // Who has which slab is in two words. reading_ is the slab that the reader is at: all before it are drained,
@@ -62,11 +62,12 @@ class RowSnapshot {
   // The updating thread.
   void set_limits(const TableShard::SnapshotLimits& limits) { limits_ = limits; }
   void reset_wait_budget() { budget_used_ns_ = 0; }
-  // REQUIRES: nobody reads. Throws Error(argument) while another cut is being read.
-  void cut(Clock clock);
+  // Rows with a `last` below `least_last` have expired: they are not read. REQUIRES: nobody reads. Throws
+  // Error(argument) while another cut is being read.
+  void cut(Clock clock, std::uint32_t least_last);
   bool is_active() const { return is_active_.load(std::memory_order_acquire); }
   void release_memory();  // of a cut that has ended
-  // Row `handle` of parts[part] is about to be changed. True: end_write() must follow.
+  // Row `handle` of parts[part], or a free place, is about to be changed. True: end_write() must follow.
   bool begin_write(std::size_t part, std::uint32_t handle, const std::byte* row) {
     return is_active() && handle < n_rows_[part] && claim(part, handle, row);
   }
@@ -75,7 +76,8 @@ class RowSnapshot {
   std::size_t n_bytes() const;
 
   // The reading thread.
-  void read_part(int part, std::vector<std::byte>& rows);
+  // Only rows with a `last` of least_last or more; slabs that have none are not touched.
+  void read_part(int part, std::uint32_t least_last, std::vector<std::byte>& rows);
   void end();
 
  private:
@@ -86,7 +88,8 @@ class RowSnapshot {
   SavedRows::Node* wait_for_node(std::uint64_t at);
   void save(SavedRows::Node* node, std::size_t part, const std::byte* row);
   std::span<const std::byte> copy_slab(std::uint64_t at, std::span<const std::byte> slab);
-  void copy_part(std::size_t part);
+  void pass_slab(std::uint64_t at);
+  void copy_part(std::size_t part, std::uint32_t least_last);
   void check_not_lost() const;
 
   const std::string& table_;
@@ -100,8 +103,8 @@ class RowSnapshot {
   std::int64_t n_saves_ = 0;
 
   // Written by cut(), when nobody reads.
-  std::uint32_t clock_ = 0;
-  std::vector<std::uint32_t> n_rows_;  // of each part
+  std::uint32_t clock_ = 0, least_last_ = 0;
+  std::vector<std::uint32_t> n_rows_;  // places of each part
   // Of each part: the updating thread's until the part is drained, then the reader's.
   std::vector<SavedRows::Node*> lists_;
 
@@ -113,7 +116,7 @@ class RowSnapshot {
   // The reader's.
   std::size_t next_part_ = 0;
   std::vector<std::byte> found_;
-  std::vector<std::span<const std::byte>> slabs_;
+  std::vector<RowArena::SlabView> slabs_;
 };
 
 }  // namespace varscope

@@ -42,9 +42,11 @@ class TableShard {
   const std::vector<int>& parts() const;  // that are here, ascending
   Clock clock() const;                    // the last step that is applied
   void set_clock(Clock clock);
+  // What has not expired after step clock(), whether it still takes memory or not.
   std::int64_t n_rows() const;
   std::int64_t n_rows(int part) const;
-  std::int64_t n_bytes() const;  // all memory that it takes, of rows and index
+  std::int64_t n_waiting() const;  // ids without a row that are counted
+  std::int64_t n_bytes() const;    // all memory that it takes, of rows and index
 
   // The values of rows `ids`, one behind the other, as step `step` has them (TableSpec::is_expired); of those
   // that are not there what TableSpec::absent says. Makes none. `ids` ascend by mix_row_id(); throws
@@ -61,14 +63,22 @@ class TableShard {
     const std::uint32_t* counts = nullptr;
   };
   // Applies step `clock`: each row that occurs is summed over the tree, the contributions that do not have it
-  // left out, multiplied by `scale`, made if it is not there, updated once, and held to the variable's
-  // constraint. Then rows leave parts that have too many. `contributions` are in the order of the leaves, as
-  // ReductionTree's; one may be empty. What is not trained is left as it is. Gradients are not changed.
+  // left out, multiplied by `scale`, made if it is not there (TableSpec::entry), updated once, and held to
+  // the variable's constraint. Then rows leave parts that have too many. `contributions` are in the order of
+  // the leaves, as ReductionTree's; one may be empty. What is not trained is left as it is. Gradients are not
+  // changed.
   // REQUIRES: ids and positions are as Contribution says. Throws Error(argument) for a clock that is not
-  // after clock(), and for ids as read() does; Error(io) where there is no memory for a row: then the rows
-  // before it have been updated.
+  // after clock(), and for ids as read() does; Error(data) where a part has more rows than it may hold and
+  // none can leave; Error(io) where there is no memory for a row: then the rows before it have been updated.
   void apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree,
              double scale = 1);
+
+  // What has left since the beginning: rows that were too many; rows that have expired, once their memory is
+  // used again; waiting ids that were too many.
+  struct TableCounts {
+    std::int64_t evicted = 0, expired = 0, waiting_dropped = 0;
+  };
+  const TableCounts& counts() const;
 
   // The first element of the values, and of each slot, that apply() or a restore has made NaN or infinite;
   // that of row `id` and column c is id * units + c mod 2^64.
@@ -85,7 +95,8 @@ class TableShard {
   void restore_values(std::uint64_t id, const std::byte* values, std::uint32_t last = 0,
                       std::uint32_t count = 0);
 
-  // Ids that wait for their row (TableSpec::entry), records as PartRows has them.
+  // Ids that wait for their row (TableSpec::entry), records as PartRows has them. Throws Error(checkpoint) as
+  // restore(), and for a count that is none below entry.
   void restore_waiting(int part, std::span<const std::byte> waiting);
 
   // The rows of each part as they are now, while steps go on: see RowSnapshot (ps/tables/row_snapshot.h).
@@ -106,7 +117,7 @@ class TableShard {
   void end_cut();
   // The save that was cut at `cut` is committed, and all later ones will be of changes since it or since a
   // later one: what was removed before need not be remembered. With remember_removed(false), which is how it
-  // begins, nothing is, and `since` must be kAll. The updating thread, between two cuts.
+  // begins, nothing is, and parts that can lose ids are read in full. The updating thread, between two cuts.
   void remember_removed(bool remember);
   void forget_removed(Clock cut);
   struct SnapshotCosts {

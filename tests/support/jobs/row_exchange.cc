@@ -1,9 +1,10 @@
 #include "tests/support/jobs/row_exchange.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <optional>
+#include <stdexcept>
+
+#include "tests/support/references/lane_squares.h"
 
 namespace varscope::testing {
 namespace {
@@ -46,14 +47,24 @@ void add_row(const RowPlan::Table& t, std::byte* into, const std::byte* from) {
   t.dtype == DType::float64 ? add_as<double>(into, from, t.units) : add_as<float>(into, from, t.units);
 }
 
-using Sum = std::map<std::uint64_t, std::vector<std::byte>>;  // by id
+using Summed = ReferenceTableLife::Push;
+using Sum = ReferenceTable::Sums;
 
 // left + right, those that only one has as they are.
 void merge(const RowPlan::Table& t, Sum& left, const Sum& right) {
-  for (const auto& [id, gradient] : right) {
-    const auto [at, is_new] = left.try_emplace(id, gradient);
-    if (!is_new) add_row(t, at->second.data(), gradient.data());
+  for (const auto& [id, summed] : right) {
+    const auto [at, is_new] = left.try_emplace(id, summed);
+    if (is_new) continue;
+    add_row(t, at->second.gradient.data(), summed.gradient.data());
+    at->second.count += summed.count;
   }
+}
+
+// How often a leaf has an id in a step.
+std::uint32_t occurrences(std::uint64_t id, int leaf, std::int64_t step) {
+  return 1 +
+         static_cast<std::uint32_t>(
+             mix_row_id(id + static_cast<std::uint64_t>(leaf) * 7 + static_cast<std::uint64_t>(step)) % 2);
 }
 
 }  // namespace
@@ -135,29 +146,35 @@ void RowWorker::push(Clock clock, std::uint32_t flags) {
       const int number = leaves_.begin + static_cast<int>(leaf);
       for (const std::uint64_t id : touched_rows(table.id.value, number, clock.value)) {
         const auto at = static_cast<std::size_t>(std::ranges::find(step.ids, id) - step.ids.begin());
-        std::vector<std::byte>& gradient = mine[id];
-        gradient.resize(table.row_bytes());
+        Summed& summed = mine[id];
+        summed.count = occurrences(id, number, clock.value);
+        summed.gradient.resize(table.row_bytes());
         fill_gradient(table, id, number, clock.value, step.values.data() + at * table.row_bytes(),
-                      gradient.data());
+                      summed.gradient.data());
       }
       for (const auto& [into, from] : sums_.leaves[leaf].merges)
         merge(table, buffers[static_cast<std::size_t>(into)], buffers[static_cast<std::size_t>(from)]);
     }
     std::vector<std::vector<std::byte>> gradients;
     std::vector<std::vector<std::int32_t>> positions;
+    std::vector<std::vector<std::uint32_t>> counts;
     std::vector<RowClient::Contribution> contributions;
     for (std::size_t c = 0; c < sums_.contributions.size(); ++c) {
       gradients.emplace_back(step.ids.size() * table.row_bytes());
       positions.emplace_back();
+      counts.emplace_back(step.ids.size());
       for (std::size_t i = 0; i < step.ids.size(); ++i) {
         const auto found = buffers[c].find(step.ids[i]);
         if (found == buffers[c].end()) continue;
         positions.back().push_back(static_cast<std::int32_t>(i));
-        std::memcpy(gradients.back().data() + i * table.row_bytes(), found->second.data(), table.row_bytes());
+        counts.back()[i] = found->second.count;
+        std::memcpy(gradients.back().data() + i * table.row_bytes(), found->second.gradient.data(),
+                    table.row_bytes());
       }
     }
     for (std::size_t c = 0; c < gradients.size(); ++c)
-      contributions.push_back({positions[c], gradients[c].data()});
+      contributions.push_back(
+          {positions[c], gradients[c].data(), table.counts_ids() ? counts[c].data() : nullptr});
     client_.rows().push(table.id, clock, flags, contributions);
   }
 }
@@ -173,14 +190,11 @@ Sum tree_sum(const RowPlan::Table& table, const std::vector<Sum>& leaves, std::s
   return sum;
 }
 
-template <class T>
-void scale_as(std::byte* values, std::int64_t n, double scale) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    T x;
-    std::memcpy(&x, values + static_cast<std::size_t>(i) * sizeof(T), sizeof x);
-    x = static_cast<T>(static_cast<double>(x) * scale);
-    std::memcpy(values + static_cast<std::size_t>(i) * sizeof(T), &x, sizeof x);
-  }
+RowLayout layout_of(const RowPlan::Table& table, const Optimizer& optimizer) {
+  std::vector<RowSlot> slots;
+  for (const Slot& slot : optimizer.row_slots())
+    slots.push_back({slot.name, slot.is_per_row ? 1 : table.units});
+  return {table.dtype, table.units, std::move(slots)};
 }
 
 // As clipping does: the factor is rounded first.
@@ -194,75 +208,22 @@ void clip_as(std::byte* gradient, std::int64_t n, double factor) {
   }
 }
 
-double value_at(DType dtype, const std::byte* values, std::int64_t i) {
-  if (dtype == DType::float64) {
-    double x;
-    std::memcpy(&x, values + static_cast<std::size_t>(i) * sizeof x, sizeof x);
-    return x;
-  }
-  float x;
-  std::memcpy(&x, values + static_cast<std::size_t>(i) * sizeof x, sizeof x);
-  return x;
-}
-
 }  // namespace
 
-double lane_squares(DType dtype, const std::byte* values, std::int64_t n) {
-  double sum = 0;
-  for (std::int64_t lane = 0; lane < 8; ++lane) {
-    double of_lane = 0;
-    for (std::int64_t i = lane; i < n; i += 8) {
-      const double x = value_at(dtype, values, i);
-      of_lane += x * x;
-    }
-    sum += of_lane;
-  }
-  return sum;
-}
-
-double reference_scale(const Constraint& rule, double squares) {
-  const double norm = std::sqrt(squares);
-  if (!std::isfinite(norm) || norm == 0) return 1;
-  if (rule.kind == Constraint::Kind::row_unit_norm || rule.kind == Constraint::Kind::unit_norm)
-    return 1 / norm;
-  return norm > rule.limit ? rule.limit / norm : 1;
-}
-
-void scale_values(DType dtype, std::byte* values, std::int64_t n, double scale) {
-  dtype == DType::float64 ? scale_as<double>(values, n, scale) : scale_as<float>(values, n, scale);
-}
-
 ReferenceTable::ReferenceTable(const Exchange& e, const RowPlan::Table& table)
-    : variable_(e.variables[static_cast<std::size_t>(table.variable)]),
-      table_(table),
+    : table_(table),
       optimizer_(e.optimizer),
-      first_(variable_.initial_values(e.seed)) {}
-
-ReferenceTable::Row ReferenceTable::row(std::uint64_t id) const {
-  const auto found = rows_.find(id);
-  if (found != rows_.end()) return found->second;
-  Row row{std::vector<std::byte>(table_.row_bytes()), {}, 0};
-  VariableSpec::fill_row(TensorView(table_.dtype, Shape{table_.units}, row.value.data()), first_, id);
-  for (const Slot& slot : optimizer_.row_slots())
-    row.slots.emplace_back(static_cast<std::size_t>(slot.is_per_row ? 1 : table_.units) *
-                           size_of(table_.dtype));
-  optimizer_.start_row_slots(table_.dtype, row.value.data(), memory(row), table_.units);
-  return row;
-}
-
-std::vector<std::byte*> ReferenceTable::memory(Row& row) {
-  std::vector<std::byte*> slots;
-  for (std::vector<std::byte>& s : row.slots) slots.push_back(s.data());
-  return slots;
-}
+      layout_(layout_of(table, optimizer_)),
+      life_(e.variables[static_cast<std::size_t>(table.variable)], layout_, optimizer_, e.seed) {}
 
 ReferenceTable::Sums ReferenceTable::gradients(std::int64_t step, int n_leaves) const {
   std::vector<Sums> leaves(static_cast<std::size_t>(n_leaves));
   for (int leaf = 0; leaf < n_leaves; ++leaf) {
     for (const std::uint64_t id : touched_rows(table_.id.value, leaf, step)) {
-      std::vector<std::byte>& gradient = leaves[static_cast<std::size_t>(leaf)][id];
-      gradient.resize(table_.row_bytes());
-      fill_gradient(table_, id, leaf, step, row(id).value.data(), gradient.data());
+      Summed& summed = leaves[static_cast<std::size_t>(leaf)][id];
+      summed.count = occurrences(id, leaf, step);
+      summed.gradient.resize(table_.row_bytes());
+      fill_gradient(table_, id, leaf, step, life_.read(id, step).data(), summed.gradient.data());
     }
   }
   int level = 0;
@@ -272,7 +233,7 @@ ReferenceTable::Sums ReferenceTable::gradients(std::int64_t step, int n_leaves) 
 
 std::vector<double> ReferenceTable::squares(const Sums& gradients) const {
   std::map<std::uint64_t, const std::byte*> ordered;
-  for (const auto& [id, gradient] : gradients) ordered[mix_row_id(id)] = gradient.data();
+  for (const auto& [id, summed] : gradients) ordered[mix_row_id(id)] = summed.gradient.data();
   std::vector<double> of_parts(static_cast<std::size_t>(table_.spec.parts));
   for (const auto& [mixed, gradient] : ordered)
     of_parts[static_cast<std::size_t>(table_.part_of(unmix_row_id(mixed)))] +=
@@ -281,26 +242,20 @@ std::vector<double> ReferenceTable::squares(const Sums& gradients) const {
 }
 
 void ReferenceTable::apply(std::int64_t step, Sums gradients, double factor) {
-  for (auto& [id, gradient] : gradients) {
-    if (factor != 1) {
-      table_.dtype == DType::float64 ? clip_as<double>(gradient.data(), table_.units, factor)
-                                     : clip_as<float>(gradient.data(), table_.units, factor);
-    }
-    Row now = row(id);
-    optimizer_.update_row(table_.dtype, now.value.data(), gradient.data(), memory(now), table_.units,
-                          Clock(step), ++now.count);
-    if (variable_.constraint.is_by_row()) {
-      const double squares = lane_squares(table_.dtype, now.value.data(), table_.units);
-      scale_values(table_.dtype, now.value.data(), table_.units,
-                   reference_scale(variable_.constraint, squares));
-    }
-    rows_[id] = std::move(now);
+  for (auto& [id, summed] : gradients) {
+    if (factor == 1) break;
+    table_.dtype == DType::float64 ? clip_as<double>(summed.gradient.data(), table_.units, factor)
+                                   : clip_as<float>(summed.gradient.data(), table_.units, factor);
   }
+  if (!life_.step(step, gradients)) throw std::runtime_error("the reference has no room");
 }
 
 void ReferenceTable::add_to(ValuesHash& hash) const {
   std::map<int, RowHashSum> sums;
-  for (const auto& [id, row] : rows_) sums[table_.part_of(id)].add(id, row.value);
+  for (const auto& [id, row] : life_.rows()) {
+    sums[table_.part_of(id)].add(id,
+                                 std::span(row.bytes).subspan(RowLayout::kValuesAt, layout_.value_bytes()));
+  }
   for (const auto& [part, sum] : sums) hash.add(table_.name, part, sum.digest());
 }
 

@@ -7,6 +7,7 @@
 #include "common/placement/canonical_sum.h"
 #include "common/placement/row_plan.h"
 #include "tests/support/jobs/ps_exchange.h"
+#include "tests/support/references/table_life.h"
 #include "worker/client/ps_client.h"
 
 namespace varscope::testing {
@@ -40,39 +41,28 @@ class RowWorker {
   std::vector<Step> steps_;  // by table
 };
 
-// Sums of squares as servers add them: element i to lane i mod 8, then the lanes in order.
-double lane_squares(DType dtype, const std::byte* values, std::int64_t n);
-// What a norm constraint multiplies by, or clipping; 1 where the norm is not finite.
-double reference_scale(const Constraint& rule, double squares);
-void scale_values(DType dtype, std::byte* values, std::int64_t n, double scale);  // in double
-
-// A table by definition: one process, std::map, Optimizer::update_row. Borrows what it is given.
+// A table of an exchange by definition, in one process. Borrows what it is given.
 class ReferenceTable {
  public:
-  using Sums = std::map<std::uint64_t, std::vector<std::byte>>;  // by id
+  using Sums = std::map<std::uint64_t, ReferenceTableLife::Push>;  // by id
   ReferenceTable(const Exchange& e, const RowPlan::Table& table);
+  ReferenceTable(const ReferenceTable&) = delete;
+  ReferenceTable& operator=(const ReferenceTable&) = delete;
   // The gradients of a step, summed over the tree of those who have a row.
   Sums gradients(std::int64_t step, int n_leaves) const;
   // Of each part, rows in the order of mix_row_id().
   std::vector<double> squares(const Sums& gradients) const;
-  // Multiplies by `factor`, in the table's dtype, and updates; then each row is held to the constraint.
+  // Multiplies by `factor`, in the table's dtype, and does the step. Throws std::runtime_error where there is
+  // no room.
   void apply(std::int64_t step, Sums gradients, double factor = 1);
   void add_to(ValuesHash& hash) const;
+  const ReferenceTableLife& life() const { return life_; }
 
  private:
-  struct Row {
-    std::vector<std::byte> value;
-    std::vector<std::vector<std::byte>> slots;
-    std::int64_t count = 0;
-  };
-  Row row(std::uint64_t id) const;
-  static std::vector<std::byte*> memory(Row& row);
-
-  const VariableSpec& variable_;
   const RowPlan::Table& table_;
   Optimizer optimizer_;
-  InitialValues first_;
-  std::map<std::uint64_t, Row> rows_;
+  RowLayout layout_;
+  ReferenceTableLife life_;
 };
 
 // The rows of all tables by definition, without clipping by norms. Adds what a server would, to `hash`.

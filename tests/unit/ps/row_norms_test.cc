@@ -187,6 +187,20 @@ TEST(RowNorms, ATableIsOneVariable) {
   expect_reference_on_every_cluster(clipped(ClipType::norm, 7, dense_and_tables()));
 }
 
+// Nothing else comes of gradients of ids that wait for their rows.
+TEST(RowNorms, HaveTheGradientsOfIdsThatWait) {
+  std::vector<VariableSpec> all = dense_and_tables(Constraint::max_norm(1.5).of_rows()).variables();
+  for (VariableSpec& v : all) {
+    if (!v.is_table()) continue;
+    v.table->entry = 3;
+    v.table->expire_steps = 2;
+    v.table->absent = AbsentRows::zeros;
+  }
+  Exchange e = clipped(ClipType::global_norm, 100, VariableTable(all));
+  e.steps = 6;
+  expect_reference_on_every_cluster(e);
+}
+
 TEST(RowNorms, ClipTablesAlone) {
   const VariableTable all = dense_and_tables();
   expect_reference_on_every_cluster(clipped(ClipType::global_norm, 3, VariableTable({all[1], all[4]})));

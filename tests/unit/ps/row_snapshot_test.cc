@@ -11,6 +11,7 @@
 
 #include "ps/tables/table_shard.h"
 #include "tests/support/references/plan_checks.h"
+#include "tests/support/references/table_life.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {
@@ -20,15 +21,16 @@ using testing::make_spec;
 using testing::thrown;
 
 using Ids = std::vector<std::uint64_t>;
-using Bytes = std::vector<std::byte>;
+using testing::Bytes;
 using Rows = std::map<int, Bytes>;  // by part
 
 constexpr std::int64_t kUnits = 6;
 
 class Table {
  public:
-  explicit Table(int parts = 8)
-      : variables_({spec(parts)}),
+  explicit Table(int parts = 8) : Table(TableSpec{IdType::int64, parts}) {}
+  explicit Table(const TableSpec& spec)
+      : variables_({variable(spec)}),
         plan_(RowPlan::make(variables_, 1)),
         optimizer_(rule()),
         shard_({variables_[0], plan_[TableId(0)], ServerId(0), optimizer_, 3}) {}
@@ -64,6 +66,12 @@ class Table {
     }
     return rows;
   }
+  std::map<int, PartRows> read_cut(std::int64_t since) {
+    std::map<int, PartRows> parts;
+    for (const int part : shard_.parts()) shard_.read_part(part, since, parts[part]);
+    return parts;
+  }
+  const TableSpec& spec() const { return *variables_[0].table; }
   // Without another cut in between.
   Rows rows() {
     shard_.cut();
@@ -73,10 +81,10 @@ class Table {
   }
 
  private:
-  static VariableSpec spec(int parts) {
+  static VariableSpec variable(const TableSpec& spec) {
     VariableSpec s =
         make_spec("user/embedding", DType::float32, Shape{0, kUnits}, Initializer::uniform(-1, 1));
-    s.table = TableSpec{IdType::int64, parts};
+    s.table = spec;
     return s;
   }
   static OptimizerConfig rule() {
@@ -178,6 +186,56 @@ TEST(RowSnapshot, UpdatesDuringTheReadChangeNothingOfIt) {
         ASSERT_EQ(found, expected) << most_bytes << " bytes, " << parts << " parts, round " << round;
       }
     }
+  }
+}
+
+// Steps make, remove and make rows again, and count ids, in the places of a cut that is being read: all of it,
+// or what has changed since the one before.
+TEST(RowSnapshot, RowsThatComeAndGoDuringTheReadChangeNothingOfIt) {
+  TableSpec spec{IdType::int64, 8};
+  spec.entry = 2;
+  spec.expire_steps = 12;
+  spec.max_rows = 8 * 150;
+  spec.when_full = WhenFull::lru;
+  spec.max_waiting = 8 * 300;
+  for (const std::size_t most_bytes : {std::size_t{2'000}, std::size_t{0}}) {
+    Table table(spec);
+    table->remember_removed(true);
+    table->set_snapshot_limits({most_bytes, 60});
+    table.steps(20, 12'000, 1'000);
+    testing::SavedTable saved(spec, table->layout().row_bytes());
+    std::int64_t base = TableShard::kAll;
+    std::size_t n_removed = 0;
+    for (int round = 0; round < 12; ++round) {
+      table->cut();
+      const std::map<int, PartRows> expected = table.read_cut(TableShard::kAll);
+      table->end_cut();
+      table->cut();
+      const std::int64_t clock = table->clock().value;
+      std::atomic<bool> is_done = false;
+      std::map<int, PartRows> found;
+      std::thread reader([&] {
+        found = table.read_cut(base);
+        table->end_cut();
+        is_done.store(true);
+      });
+      do {
+        table.steps(1, 12'000, 1'000);
+      } while (!is_done.load());
+      reader.join();
+      for (const auto& [part, rows] : found) {
+        saved.add(part, rows);
+        n_removed += rows.removed.size();
+        ASSERT_EQ(saved.part(part, clock).rows, expected.at(part).rows) << most_bytes << ", round " << round;
+        ASSERT_EQ(saved.part(part, clock).waiting, expected.at(part).waiting) << most_bytes << ", " << round;
+      }
+      base = round % 4 == 3 ? TableShard::kAll : clock;
+      if (base >= 0) table->forget_removed(Clock(base));
+    }
+    EXPECT_GT(table->counts().evicted, 1'000);
+    EXPECT_GT(table->counts().expired, 1'000);
+    EXPECT_GT(table->counts().waiting_dropped, 1'000);
+    EXPECT_GT(n_removed, 0U);
   }
 }
 

@@ -82,6 +82,61 @@ TEST(RowsExchange, TrainsTablesAlone) {
   EXPECT_EQ(result.hash->hex(), reference_hash(e, 3).hex());
 }
 
+// Ids that are counted, expire, and leave parts that are full, in parts of different sizes.
+Exchange limited_exchange(WhenFull when_full, std::int64_t entry, std::int64_t expire_steps) {
+  Exchange e = rows_exchange();
+  e.steps = 24;
+  std::vector<VariableSpec> all;
+  for (std::size_t i = 0; i < e.variables.size(); ++i) {
+    all.push_back(e.variables[i]);
+    if (!all.back().is_table()) continue;
+    TableSpec& spec = *all.back().table;
+    spec.entry = entry;
+    spec.expire_steps = expire_steps;
+    spec.when_full = when_full;
+    // The most that a step touches of one part, and a little.
+    if (when_full != WhenFull::error)
+      spec.max_rows = spec.parts * (spec.parts == 2 ? 120 : spec.parts == 64 ? 10 : 4);
+    if (entry > 1) spec.max_waiting = spec.parts * 16;
+    spec.absent = entry > 1 ? AbsentRows::zeros : AbsentRows::initial;
+  }
+  e.variables = VariableTable(std::move(all));
+  return e;
+}
+
+void expect_definition_on_clusters(const Exchange& e) {
+  for (const int v : {1, 4}) {
+    const Digest expected = reference_hash(e, v);
+    EXPECT_NE(expected, reference_hash(limited_exchange(WhenFull::error, 1, 0), v));
+    for (const int s : {1, 2, 3}) {
+      for (const int w : {1, 2, 4}) {
+        if (w > v) continue;
+        const ExchangeResult result = run_over_loopback(e, s, w, v);
+        EXPECT_EQ(result.error, "") << s << " servers, " << w << " workers";
+        ASSERT_TRUE(result.hash);
+        EXPECT_EQ(result.hash->hex(), expected.hex())
+            << s << " servers, " << w << " workers, " << v << " leaves";
+      }
+    }
+  }
+}
+
+TEST(RowsExchange, EqualsTheDefinitionWhereIdsAreCounted) {
+  expect_definition_on_clusters(limited_exchange(WhenFull::error, 3, 0));
+}
+TEST(RowsExchange, EqualsTheDefinitionWhereRowsExpire) {
+  expect_definition_on_clusters(limited_exchange(WhenFull::error, 1, 2));
+  expect_definition_on_clusters(limited_exchange(WhenFull::error, 3, 3));
+}
+TEST(RowsExchange, EqualsTheDefinitionWhereTheLeastRecentRowsLeave) {
+  expect_definition_on_clusters(limited_exchange(WhenFull::lru, 1, 0));
+  expect_definition_on_clusters(limited_exchange(WhenFull::lru, 2, 4));
+}
+TEST(RowsExchange, EqualsTheDefinitionWhereTheLeastFrequentRowsLeave) {
+  expect_definition_on_clusters(limited_exchange(WhenFull::lfu, 1, 0));
+  expect_definition_on_clusters(limited_exchange(WhenFull::lfu, 2, 4));
+}
+
 TEST(RowsExchange, EqualsTheDefinitionWhereMessagesAreLate) {
   const Exchange e = rows_exchange();
   const ExchangeResult result =

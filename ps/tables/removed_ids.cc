@@ -1,0 +1,74 @@
+#include "ps/tables/removed_ids.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace varscope {
+
+void RemovedIds::remember(bool is_on, Clock now) {
+  if (is_on == is_on_) return;
+  is_on_ = is_on;
+  from_ = forgotten_ = now.value;
+  sealed_.clear();
+  open_ = {};
+  std::ranges::fill(n_, 0);
+}
+
+void RemovedIds::add(std::size_t part, std::uint64_t id, std::size_t most) {
+  if (!is_on_) return;
+  if (open_.ids.empty()) {
+    open_.ids.resize(n_.size());
+    open_.is_given_up.resize(n_.size());
+  }
+  if (open_.is_given_up[part]) return;
+  if (n_[part] >= most) {
+    open_.is_given_up[part] = true;
+    n_[part] -= static_cast<std::uint32_t>(open_.ids[part].size());
+    open_.ids[part] = {};
+    return;
+  }
+  open_.ids[part].push_back(id);
+  ++n_[part];
+}
+
+void RemovedIds::seal(Clock cut) {
+  if (!is_on_) return;
+  drop_forgotten();
+  open_.to = cut.value;
+  if (!open_.ids.empty()) sealed_.push_back(std::move(open_));
+  open_ = {};
+}
+
+void RemovedIds::forget(Clock cut) { forgotten_ = std::max(forgotten_, cut.value); }
+
+void RemovedIds::drop_forgotten() {
+  from_ = std::max(from_, forgotten_);
+  for (; !sealed_.empty() && sealed_.front().to <= from_; sealed_.pop_front()) {
+    for (std::size_t i = 0; i < n_.size(); ++i)
+      n_[i] -= static_cast<std::uint32_t>(sealed_.front().ids[i].size());
+  }
+}
+
+bool RemovedIds::read(std::size_t part, std::int64_t since, std::vector<std::uint64_t>& ids) const {
+  ids.clear();
+  if (!is_on_ || since < from_) return false;
+  for (const Segment& segment : sealed_) {
+    if (segment.to <= since) continue;
+    if (segment.is_given_up[part]) return false;
+    ids.insert(ids.end(), segment.ids[part].begin(), segment.ids[part].end());
+  }
+  return true;
+}
+
+std::size_t RemovedIds::n_bytes() const {
+  std::size_t n = n_.capacity() * sizeof(std::uint32_t);
+  const auto add = [&](const Segment& segment) {
+    n += segment.ids.capacity() * sizeof(segment.ids[0]);
+    for (const auto& ids : segment.ids) n += ids.capacity() * sizeof(std::uint64_t);
+  };
+  for (const Segment& segment : sealed_) add(segment);
+  add(open_);
+  return n;
+}
+
+}  // namespace varscope
