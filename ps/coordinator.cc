@@ -455,11 +455,16 @@ void Coordinator::on_histograms(const Message& message) {
 void Coordinator::on_hash_report(const Message& message) {
   const auto report = from_binary<HashReport>(message.body, "a hash report");
   for (const auto& e : report.entries) hash_.add(e.variable, e.slice, e.digest);
+  for (const TableReport& table : report.tables) {
+    const auto known = std::ranges::find(tables_, table.name, &TableReport::name);
+    known == tables_.end() ? tables_.push_back(table) : known->add(table);
+  }
   if (++hash_reports_ < static_cast<int>(owners_.size())) return;
   phase_ = Phase::done;
   FinishSummary finish{current_, hash_.finish(), times_,  0,           0,
                        0,        skipped_,       queued_, is_stopped_, not_finite_since_};
   finish.ended_why = ended_why_;
+  finish.tables = std::move(tables_);
   if (stop_ && stop_->state().has_best) {
     const StopState& s = stop_->state();
     finish.best = FinishSummary::Best{s.metric, s.best, Clock(s.best_step), ""};

@@ -167,6 +167,7 @@ class Coordinator {
   HistogramMerger histograms_;
   ValuesHash hash_;
   int hash_reports_ = 0;
+  std::vector<TableReport> tables_;  // sums of those reports, in the order of the plan
   OnNan on_nan_;
   Clock completed_;            // the last step that all workers have reported
   bool is_suspected_ = false;  // a server has found something in the step under way

@@ -400,7 +400,10 @@ void Server::report_histograms(BucketId id, Clock clock) {
 
 void Server::report_hashes() {
   HashReport report = shard_.hashes();
-  for_each_table([&](const TableShard& table) { table.add_hashes(report); });
+  for_each_table([&](const TableShard& table) {
+    table.add_hashes(report);
+    report.tables.push_back(table.report());
+  });
   transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
                           make_header(MessageType::hash_report, shard_.server().value, Clock(0)),
                           to_binary(report));

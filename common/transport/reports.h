@@ -112,6 +112,24 @@ struct EvalReport {
   }
 };
 
+// What one server, or all together, have of a table at the end, and what has left it since the start.
+struct TableReport {
+  std::string name;
+  std::int64_t rows = 0, waiting = 0;  // ids without a row that are counted
+  std::int64_t evicted = 0, expired = 0, waiting_dropped = 0;
+  void add(const TableReport& other) {
+    rows += other.rows;
+    waiting += other.waiting;
+    evicted += other.evicted;
+    expired += other.expired;
+    waiting_dropped += other.waiting_dropped;
+  }
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& name& rows& waiting& evicted& expired& waiting_dropped;
+  }
+};
+
 // server -> coordinator.
 struct HashReport {
   struct Entry {
@@ -124,9 +142,10 @@ struct HashReport {
     }
   };
   std::vector<Entry> entries;
+  std::vector<TableReport> tables;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& entries;
+    ar& entries& tables;
   }
 };
 

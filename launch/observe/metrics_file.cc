@@ -121,6 +121,14 @@ void MetricsFile::on_finish(const FinishSummary& finish) {
                       {"step", finish.best->step.value},
                       {"checkpoint", finish.best->checkpoint}};
   }
+  for (const TableReport& table : finish.tables) {
+    fields["tables"].push_back({{"name", table.name},
+                                {"rows", table.rows},
+                                {"waiting", table.waiting},
+                                {"evicted", table.evicted},
+                                {"expired", table.expired},
+                                {"waiting_dropped", table.waiting_dropped}});
+  }
   write("finish", finish.clock, fields);
 }
 

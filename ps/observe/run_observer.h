@@ -58,6 +58,7 @@ struct FinishSummary {
   };
   std::optional<Best> best = {};
   std::string ended_why = {};  // early stopping has ended the run; else empty
+  std::vector<TableReport> tables = {};
 };
 
 // The first loss or value that is not finite.

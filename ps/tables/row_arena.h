@@ -56,9 +56,9 @@ class SlabPool {
 
 // The rows of one part of a table, in slabs that never move. A row's handle is its number, from 0: slab and
 // place follow from its bits. Slabs hold about a sixteenth of the rows there are, so that little is empty
-// whatever the number of rows. The place of a row that has been removed is free: its `last` is kFree, which is
-// no step, its id the next free place, and the next row takes it. One thread; a second one may call slabs()
-// meanwhile, and read rows that are not being written.
+// whatever the number of rows. The place of a row that has been removed is free: its `last` is kFree, which
+// is no step, its id the next free place, and the next row takes it. One thread; a second one may call
+// slabs() meanwhile, and read rows that are not being written.
 class RowArena {
  public:
   static constexpr int kSlabsLog2 = 4;  // slabs of one size
@@ -70,7 +70,7 @@ class RowArena {
 
   std::uint32_t end() const { return end_; }  // all handles are below, those of free places too
   std::uint32_t n_slabs() const { return end_ == 0 ? 0 : slab_of(end_ - 1) + 1; }
-  std::size_t n_bytes() const { return capacity_for(n_slabs()) * sizeof(Slab); }  // without the pool's slabs
+  std::size_t n_bytes() const { return capacity_for(n_slabs()) * sizeof(Slab); }  // without the slabs
 
   // The handle of a new row at the end, of zeros. Throws std::bad_alloc; then nothing has changed. REQUIRES
   // end() < kMostRows.

@@ -66,8 +66,8 @@ inline std::uint32_t RowGroup::vacant() const { return vacant_scalar(); }
 // Finds the rows of one part by id: an open-addressed hash table of handles in groups of 16, at most 7/8
 // full, as Kulukundis's "Swiss table" (CppCon 2017) has them. It holds no ids: those are in the rows, in an
 // arena that all calls are given. Without rows it has no memory. Groups are in the order of mixed ids, so
-// that ascending lookups ascend in memory. What is erased from a full group leaves a mark that counts as full;
-// when more than an eighth of the slots are marks, it is built anew. One thread.
+// that ascending lookups ascend in memory. What is erased from a full group leaves a mark that counts as
+// full; when more than an eighth of the slots are marks, it is built anew. One thread.
 class RowIndex {
  public:
   static constexpr std::uint32_t kNone = ~std::uint32_t{0};

@@ -47,8 +47,9 @@ class SavedRows {
 // One thread updates. A row that has not changed since the cut (its `last` is at most the cut's clock T) is
 // saved before it is changed or removed, once, unless the reader has its slab already. Another thread reads
 // the parts in order: the rows of their slabs with last <= T, and those that have been saved; rows with
-// last > T that nobody has saved are new, and so is what a removed row left (RowArena::kFree). When there is no room to save one, the update waits for the reader; after
-// `max_wait_s` the snapshot is lost and the reader gets Error(io).
+// last > T that nobody has saved are new, and so is what a removed row left (RowArena::kFree). When there is
+// no room to save one, the update waits for the reader; after `max_wait_s` the snapshot is lost and the
+// reader gets Error(io).
 //
 // Who has which slab is in two words. reading_ is the slab that the reader is at: all before it are drained,
 // all behind it untouched, and a bit says whether it is being copied. writing_ is the slab in which a row is

@@ -216,6 +216,10 @@ std::int64_t TableShard::n_waiting() const {
   return n;
 }
 const TableShard::TableCounts& TableShard::counts() const { return impl_->counts; }
+TableReport TableShard::report() const {
+  const TableCounts& c = counts();
+  return {name(), n_rows(), n_waiting(), c.evicted, c.expired, c.waiting_dropped};
+}
 
 void TableShard::add_hashes(HashReport& report) const {
   for (std::size_t i = 0; i < impl_->parts.size(); ++i) {

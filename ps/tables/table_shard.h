@@ -79,6 +79,7 @@ class TableShard {
     std::int64_t evicted = 0, expired = 0, waiting_dropped = 0;
   };
   const TableCounts& counts() const;
+  TableReport report() const;
 
   // The first element of the values, and of each slot, that apply() or a restore has made NaN or infinite;
   // that of row `id` and column c is id * units + c mod 2^64.

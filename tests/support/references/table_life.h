@@ -238,8 +238,9 @@ class TableLife {
   }
 
   void steps(int n) {
-    for (int i = 0; i < n; ++i) {
-      if (!step()) return;
+    for (int i = 0; i < n && !is_over_; ++i) {
+      is_over_ = !step();
+      if (is_over_) return;
       check();
       saves();
       if (!cut_ && choose_(16) == 0) start(1 + static_cast<int>(choose_(3)));
@@ -457,6 +458,7 @@ class TableLife {
   Optimizer optimizer_;
   std::uint64_t n_ids_;
   bool remembers_;
+  bool is_over_ = false;  // there was no room
   std::int64_t clock_ = 0, base_ = -1;
   std::optional<RowPlan> plan_;
   std::vector<std::unique_ptr<TableShard>> shards_;

@@ -80,8 +80,8 @@ TEST(RowIndex, FindsWhatAMapFinds) {
   expect_like_a_map(10, ids);  // as if all were of one part: only the lower bits of the mixed ids differ
 }
 
-// Places and slots of what has been removed are used again; where many groups are full, marks make it slow and
-// large unless it is built anew.
+// Places and slots of what has been removed are used again; where many groups are full, marks make it slow
+// and large unless it is built anew.
 void expect_like_a_map_with_removals(const std::vector<std::uint64_t>& ids, std::size_t most) {
   Rows rows;
   std::map<std::uint64_t, std::uint32_t> expected;

@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <deque>
+#include <map>
 
 #include "common/base/serialize.h"
 #include "common/transport/wire.h"
@@ -104,8 +106,19 @@ Exchange limited_exchange(WhenFull when_full, std::int64_t entry, std::int64_t e
   return e;
 }
 
+// What is reported of tables, but for when the memory of what has expired is used again.
+std::map<std::string, std::array<std::int64_t, 4>> counts_of(const std::vector<TableReport>& tables) {
+  std::map<std::string, std::array<std::int64_t, 4>> counts;
+  for (const TableReport& t : tables) counts[t.name] = {t.rows, t.waiting, t.evicted, t.waiting_dropped};
+  EXPECT_EQ(counts.size(), 4U);
+  EXPECT_GT(counts.at("item/table")[0], 0);
+  EXPECT_EQ(counts.at("fixed/table"), (std::array<std::int64_t, 4>{}));
+  return counts;
+}
+
 void expect_definition_on_clusters(const Exchange& e) {
-  for (const int v : {1, 4}) {
+  std::map<int, std::map<std::string, std::array<std::int64_t, 4>>> counts;  // by leaves
+  for (const int v : {3, 4}) {
     const Digest expected = reference_hash(e, v);
     EXPECT_NE(expected, reference_hash(limited_exchange(WhenFull::error, 1, 0), v));
     for (const int s : {1, 2, 3}) {
@@ -116,6 +129,9 @@ void expect_definition_on_clusters(const Exchange& e) {
         ASSERT_TRUE(result.hash);
         EXPECT_EQ(result.hash->hex(), expected.hex())
             << s << " servers, " << w << " workers, " << v << " leaves";
+        ASSERT_TRUE(result.finish);
+        const auto same = counts_of(result.finish->tables);
+        EXPECT_EQ(same, counts.insert({v, same}).first->second) << s << " servers, " << w << " workers";
       }
     }
   }
