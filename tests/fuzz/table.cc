@@ -8,8 +8,7 @@ using namespace varscope;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::size_t at = 0;
-  testing::TableLife life(
-      [&](std::uint64_t n) { return at < size ? data[at++] % n : std::uint64_t{0}; });
+  testing::TableLife life([&](std::uint64_t n) { return at < size ? data[at++] % n : std::uint64_t{0}; });
   try {
     while (at < size) life.steps(1);
     life.steps(2);
