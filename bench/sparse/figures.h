@@ -10,11 +10,12 @@ namespace varscope::bench {
 
 // What all targets are measured with.
 struct SparseOptions {
-  int trials = 5;         // takes of each figure
-  bool is_small = false;  // the smallest sizes: does it run at all?
-  std::string dir;        // for files; removed afterwards
-  std::string program;    // varscope
-  std::string before;     // a varscope of earlier times, or ""
+  int trials = 5;                          // takes of each figure
+  bool is_small = false;                   // the smallest sizes: does it run at all?
+  std::uint64_t growth_rows = 10'000'000;  // of E6 and E7
+  std::string dir;                         // for files; removed afterwards
+  std::string program;                     // varscope
+  std::string before;                      // a varscope of earlier times, or ""
   std::string python = "python3";
   std::string peer;  // sparse_torch.py
   std::string mpirun = "mpirun";

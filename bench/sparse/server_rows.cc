@@ -150,7 +150,7 @@ SparseFigures measure_updates(const SparseOptions& options) {
 
 SparseFigures measure_growth(const SparseOptions& options) {
   std::vector<Growth> all;
-  for (int t = 0; t < options.trials; ++t) all.push_back(grow(options.is_small ? 64 << 10 : 10'000'000));
+  for (int t = 0; t < options.trials; ++t) all.push_back(grow(options.growth_rows));
   const auto figure = [&](const char* target, const char* what, const char* unit, double most, auto of) {
     return plain_figure(target, what, unit, each(all, of), {Bound::at_most, most});
   };

@@ -68,6 +68,8 @@ int main_of(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::IsMember(all_targets()));
   app.add_option("--trials", options.trials, "Takes of each figure")->check(CLI::Range(1, 1000));
+  auto* growth = app.add_option("--growth-rows", options.growth_rows, "Rows that E6 and E7 grow a table to")
+                     ->check(CLI::Range(1 << 16, 1'000'000'000));
   app.add_option("--json", json_file, "Also write the figures to this file");
   app.add_option("--dir", options.dir,
                  "Where E9 and E10 write; a folder of the system's for such without it");
@@ -79,6 +81,7 @@ int main_of(int argc, char** argv) {
   app.add_flag("--as-rank", as_rank, "This is a rank of E3")->group("");
   CLI11_PARSE(app, argc, argv);
   if (options.is_small) options.trials = 1;
+  if (options.is_small && growth->empty()) options.growth_rows = 64 << 10;
   if (as_rank) return exchange_as_rank(options, argc, argv);
   const nlohmann::json all = run_groups(options, {only.begin(), only.end()});
   if (json_file.empty()) return 0;
