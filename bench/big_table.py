@@ -98,11 +98,11 @@ class Run:
         return found
 
     def look(self):
-        """Keeps what the servers, which are the first ranks, have in memory."""
+        """Keeps what the servers, which are the first ranks, have had in memory at most."""
         for rank, pid in self.ranks().items():
             try:
                 with open(f"/proc/{pid}/status", encoding="ascii") as f:
-                    kib = re.search(r"VmRSS:\s*(\d+)", f.read())
+                    kib = re.search(r"VmHWM:\s*(\d+)", f.read())
             except OSError:
                 continue
             if rank < self.servers and kib:
@@ -172,8 +172,8 @@ def whole_run(options, steps):
     print(f"rows                     {rows:,} of {row_bytes} bytes after {steps} steps; {rows / finish['seconds']:,.0f} new ones/s, "
           f"{finish['samples_per_s'] * FEATURES:,.0f} looked up and updated/s")
     print(f"samples                  {finish['samples_per_s']:,.0f}/s in {finish['seconds']:.1f} s")
-    print(f"memory of the servers    {sum(run.resident.values()) / rows:.1f} bytes a row, resident, with all else that they have "
-          f"and the copies of the last save")
+    print(f"memory of the servers    {sum(run.resident.values()) / rows:.1f} bytes a row, resident at most, with all else that they have "
+          f"and the copies that saves took")
     say_saves("save of all rows", run.events("checkpoint"))
     shutil.rmtree(run.folder)
     return finish["values_hash"], rows

@@ -1,5 +1,5 @@
-// Saves of changes and what is restored of them, beside the system's own calls: E9, E10. A server and a worker
-// are threads of this process; the worker trains, and waits for each save.
+// Saves of changes and what is restored of them, beside the system's own calls: E9, E10. A server and a
+// worker are threads of this process; the worker trains, and waits for each save.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <malloc.h>
@@ -287,7 +287,8 @@ struct Restored {
   double most = 0, end = 0;  // bytes above what the process had before
 };
 
-// What the system takes for it: reading the files from the page cache, and copying the rows to where they live.
+// What the system takes for it: reading the files from the page cache, and copying the rows to where they
+// live.
 double raw_restore_s(const SaveJob& job) {
   PosixFs posix;
   std::size_t most = job.n_rows() * row_bytes();
