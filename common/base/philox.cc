@@ -36,6 +36,29 @@ VARSCOPE_VECTOR_CLONES void fill_words(std::uint32_t* to, std::size_t n, std::ui
   }
 }
 
+// Of the four words of an element.
+double uniform_of(const std::uint32_t* w) {
+  return static_cast<double>((std::uint64_t{w[0]} << 21) ^ (w[1] >> 11)) * 0x1p-53;
+}
+double normal_of(const std::uint32_t* w) {
+  const double u =
+      (static_cast<double>((std::uint64_t{w[0]} << 21) ^ (w[1] >> 11)) + 1.0) * 0x1p-53;  // (0, 1]
+  const double v = uniform_of(w + 2);
+  return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
+}
+
+// Calls of(words) for each element, the words being made in blocks.
+template <class Of>
+void fill_draws(const RandomStream& stream, std::uint64_t first, std::span<double> to, Of of) {
+  constexpr std::size_t kBlock = 16;
+  std::array<std::uint32_t, 4 * kBlock> words{};
+  for (std::size_t i = 0; i < to.size(); i += kBlock) {
+    const std::size_t n = std::min(kBlock, to.size() - i);
+    stream.words(first + i, std::span(words).first(4 * n));
+    for (std::size_t j = 0; j < n; ++j) to[i + j] = of(&words[4 * j]);
+  }
+}
+
 }  // namespace
 
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> c, std::array<std::uint32_t, 2> k) {
@@ -75,17 +98,13 @@ void RandomStream::words(std::uint64_t first, std::span<std::uint32_t> to) const
   std::copy_n(last.begin(), to.size() - whole, to.begin() + static_cast<std::ptrdiff_t>(whole));
 }
 
-double RandomStream::uniform(std::uint64_t element) const {
-  const auto w = words(element);
-  return static_cast<double>((std::uint64_t{w[0]} << 21) ^ (w[1] >> 11)) * 0x1p-53;
+double RandomStream::uniform(std::uint64_t element) const { return uniform_of(words(element).data()); }
+double RandomStream::normal(std::uint64_t element) const { return normal_of(words(element).data()); }
+void RandomStream::uniform(std::uint64_t first, std::span<double> to) const {
+  fill_draws(*this, first, to, uniform_of);
 }
-
-double RandomStream::normal(std::uint64_t element) const {
-  const auto w = words(element);
-  const double u =
-      (static_cast<double>((std::uint64_t{w[0]} << 21) ^ (w[1] >> 11)) + 1.0) * 0x1p-53;  // (0, 1]
-  const double v = static_cast<double>((std::uint64_t{w[2]} << 21) ^ (w[3] >> 11)) * 0x1p-53;
-  return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
+void RandomStream::normal(std::uint64_t first, std::span<double> to) const {
+  fill_draws(*this, first, to, normal_of);
 }
 
 std::uint64_t RandomStream::below(std::uint64_t element, std::uint64_t bound) const {

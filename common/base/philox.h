@@ -40,6 +40,9 @@ class RandomStream {
   double uniform(std::uint64_t element) const;
   // Standard normal by Box and Muller (1958), from all words of `element`.
   double normal(std::uint64_t element) const;
+  // Both of the elements from `first` on, mod 2^64, many at once: to[i] is that of first + i.
+  void uniform(std::uint64_t first, std::span<double> to) const;
+  void normal(std::uint64_t first, std::span<double> to) const;
   // Uniform in 0 .. bound-1 by Lemire's multiplication (2019); REQUIRES bound > 0. Bias below 2^-32 for our
   // bounds.
   std::uint64_t below(std::uint64_t element, std::uint64_t bound) const;

@@ -1,8 +1,10 @@
 #include "common/variables/initializer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "common/base/hash.h"
@@ -170,10 +172,6 @@ double InitialValues::draw(std::int64_t element) const {
   const auto at = static_cast<std::uint64_t>(element);
   const double a = initializer_->a, b = initializer_->b;
   switch (initializer_->kind) {
-    case Initializer::Kind::uniform:
-      return a + (b - a) * stream_.uniform(at);
-    case Initializer::Kind::normal:
-      return a + b * stream_.normal(at);
     case Initializer::Kind::truncated_normal:
       return a + b * truncated_normal_at(stream_, at);
     case Initializer::Kind::orthogonal:
@@ -188,8 +186,22 @@ double InitialValues::draw(std::int64_t element) const {
 template <class T>
 void InitialValues::fill_as(std::span<T> out, std::int64_t begin) const {
   // Of a table's row the numbers of elements wrap around.
+  const auto first = static_cast<std::uint64_t>(begin);
+  const double a = initializer_->a, b = initializer_->b;
+  const auto fill_draws = [&](auto draws, double scale) {
+    std::array<double, 16> drawn;
+    for (std::size_t i = 0; i < out.size(); i += drawn.size()) {
+      const std::size_t n = std::min(drawn.size(), out.size() - i);
+      draws(first + i, std::span(drawn).first(n));
+      for (std::size_t j = 0; j < n; ++j) out[i + j] = static_cast<T>(a + scale * drawn[j]);
+    }
+  };
+  if (initializer_->kind == Initializer::Kind::uniform)
+    return fill_draws([&](auto at, auto to) { stream_.uniform(at, to); }, b - a);
+  if (initializer_->kind == Initializer::Kind::normal)
+    return fill_draws([&](auto at, auto to) { stream_.normal(at, to); }, b);
   for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = static_cast<T>(draw(static_cast<std::int64_t>(static_cast<std::uint64_t>(begin) + i)));
+    out[i] = static_cast<T>(draw(static_cast<std::int64_t>(first + i)));
 }
 
 void InitialValues::copy_values(TensorView out, std::int64_t begin) const {

@@ -116,7 +116,7 @@ class InitialValues {
  private:
   template <class T>
   void fill_as(std::span<T> out, std::int64_t begin) const;
-  double draw(std::int64_t element) const;
+  double draw(std::int64_t element) const;  // of the kinds that fill_as() does not draw many at once of
   void copy_values(TensorView out, std::int64_t begin) const;
   const Initializer* initializer_;
   RandomStream stream_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "common/base/error.h"
 #include "common/base/serialize.h"
@@ -53,7 +54,7 @@ void VariableSpec::fill(TensorView out, const InitialValues& values, std::int64_
 
 void VariableSpec::fill_row(TensorView out, const InitialValues& values, std::uint64_t id) {
   const auto units = static_cast<std::uint64_t>(out.n_elements());
-  values.fill(out, static_cast<std::int64_t>(id * units));
+  values.fill(std::move(out), static_cast<std::int64_t>(id * units));
 }
 
 VariableTable::VariableTable(std::vector<VariableSpec> variables) : variables_(std::move(variables)) {

@@ -43,6 +43,23 @@ TEST(RandomStream, ManyWordsAtOnceAreTheSameWords) {
   }
 }
 
+TEST(RandomStream, ManyDrawsAtOnceAreTheSameDraws) {
+  const RandomStream stream(9, RandomPurpose::test, 4);
+  for (const std::uint64_t first : {std::uint64_t{0}, std::uint64_t{0xfffffffd}, ~std::uint64_t{0} - 20}) {
+    for (const std::size_t n : {0U, 1U, 15U, 16U, 17U, 50U}) {
+      std::vector<double> uniform(n + 1, 7), normal(n + 1, 7);
+      stream.uniform(first, std::span(uniform).first(n));
+      stream.normal(first, std::span(normal).first(n));
+      for (std::size_t i = 0; i < n; ++i) {
+        ASSERT_EQ(uniform[i], stream.uniform(first + i)) << first << " " << i;
+        ASSERT_EQ(normal[i], stream.normal(first + i)) << first << " " << i;
+      }
+      EXPECT_EQ(uniform[n], 7) << "beyond the span";
+      EXPECT_EQ(normal[n], 7) << "beyond the span";
+    }
+  }
+}
+
 TEST(RandomStream, SeedPurposeStreamAndElementAllCount) {
   std::set<Words> seen;
   int n = 0;
