@@ -39,8 +39,10 @@ void restore_tables(TableShards& tables, Fs& fs, const RestoreSource& source) {
     const std::optional<VariableSpec> saved = source.saved_as ? source.saved_as(v) : v;
     if (!saved) continue;
     if (source.resumed) {
-      restore_rows(reader, table->table(), saved->name, table->server(),
-                   [&](int part, std::span<const std::byte> rows) { table->restore(part, rows); });
+      restore_rows(reader, table->table(), saved->name, table->server(), [&](int part, const PartRows& rows) {
+        table->restore(part, rows.rows);
+        if (!rows.waiting.empty()) table->restore_waiting(part, rows.waiting);
+      });
     } else {
       restore_row_values(
           reader, table->table(), saved->name, table->server(),

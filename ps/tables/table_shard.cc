@@ -293,6 +293,10 @@ std::int64_t TableShard::n_rows() const {
   return n;
 }
 std::int64_t TableShard::n_rows(int part) const { return impl_->rows[impl_->part_at(part)].arena.n_rows(); }
+std::int64_t TableShard::n_waiting(int part) const {
+  impl_->part_at(part);
+  return 0;
+}
 
 std::int64_t TableShard::n_bytes() const {
   const Impl& s = *impl_;
