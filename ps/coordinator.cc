@@ -138,7 +138,7 @@ bool Coordinator::begin_cut(Clock clock) {
   // Written while the last evaluation runs, which may take long. Where this does not come off, the final save
   // tries again.
   if (checkpoints_ != nullptr && clock == train_.last && saves_at_end())
-    return checkpoints_->idle() && checkpoints_->begin(clock, final_tries_++);
+    return checkpoints_->idle() && begin_save(clock, final_tries_++, CheckpointCoordinator::Rows::all);
   const bool is_due = cut_is_due(clock);
   if (!is_due && !is_queued_) return false;
   if (!checkpoints_->idle()) {
@@ -148,7 +148,18 @@ bool Coordinator::begin_cut(Clock clock) {
   }
   is_queued_ = false;
   last_save_ns_ = now_ns();
-  return checkpoints_->begin(clock);
+  return begin_save(clock, 0, CheckpointCoordinator::Rows::changed);
+}
+
+// Servers begin to write once they have both the cut and what it goes on from, in any order.
+bool Coordinator::begin_save(Clock clock, std::int64_t retry, CheckpointCoordinator::Rows rows) {
+  if (!checkpoints_->begin(clock, retry, rows)) return false;
+  const std::optional<SaveBase> base = checkpoints_->save_base();
+  if (!base) return true;
+  const MessageHeader header = make_header(MessageType::save_base, 0, clock);
+  for (ServerId s : cluster_.servers.ids())
+    transport_.send_message(cluster_.rank_of(s), header, to_binary(*base));
+  return true;
 }
 
 // Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every
@@ -433,7 +444,7 @@ void Coordinator::tick() {
   if (!save) return request_hashes();
   // Nobody trains any more: the state stays as it is until every server has copied it.
   const std::int64_t retry = final_tries_++;
-  if (checkpoints_->begin(current_, retry)) {
+  if (begin_save(current_, retry, CheckpointCoordinator::Rows::all)) {
     checkpoints_->set_states(final_states_, state_text());
     send_to(cut_by_push_, MessageType::cut, retry);
     send_to(cut_by_message_, MessageType::cut, retry);

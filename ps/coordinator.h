@@ -131,6 +131,7 @@ class Coordinator {
   void look_at_discarded_save();
   bool cut_is_due(Clock clock) const;
   bool begin_cut(Clock clock);
+  bool begin_save(Clock clock, std::int64_t retry, CheckpointCoordinator::Rows rows);
   bool saves_at_end() const { return checkpoint_.at_end || is_stopped_; }
   void on_step_report(WorkerId worker, const Message& message);
   void complete_step();

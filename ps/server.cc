@@ -98,6 +98,10 @@ void Server::on_message(const Message& message) {
                                                   : rows_->on_wanted(*worker, h);
     case MessageType::cut:
       return cut(Clock(h.clock), h.sequence);
+    case MessageType::save_base:
+      if (parts_.checkpointer == nullptr)
+        fail(ErrorKind::protocol, "a checkpoint of step {} is announced, but none are configured", h.clock);
+      return parts_.checkpointer->set_base(from_binary<SaveBase>(message.body, "the base of a save"));
     case MessageType::hash_request:
       return report_hashes();
     case MessageType::finite_request:

@@ -36,9 +36,10 @@ std::vector<std::string> size_problems(Fs& fs, const std::string& path, const Ma
     try {
       const std::string file = join_path(path, f.name);
       if (!fs.exists(file)) {
-        problems.push_back(f.name + " is missing");
+        problems.push_back(f.name + " is missing" + writer_text(f.name));
       } else if (const std::uint64_t size = fs.open(file)->size(); size != f.size) {
-        problems.push_back(fmt::format("{} has {} bytes instead of {}", f.name, size, f.size));
+        problems.push_back(
+            fmt::format("{} has {} bytes instead of {}{}", f.name, size, f.size, writer_text(f.name)));
       }
     } catch (const Error& e) {
       problems.push_back(e.what());
@@ -64,6 +65,11 @@ LoadedManifest load_manifest(Fs& fs, const std::string& path) {
 
 std::vector<std::string> file_problems(Fs& fs, const std::string& path, const Manifest& manifest) {
   return size_problems(fs, path, manifest, nullptr);
+}
+
+std::string writer_text(const std::string& file) {
+  const std::int64_t step = step_of_linked_file(file);
+  return step < 0 ? "" : fmt::format(" (the save of step {} wrote it)", step);
 }
 
 std::string name_problem(const std::string& path, const Manifest& manifest) {

@@ -171,8 +171,8 @@ Imported import_checkpoint(Fs& fs, const std::string& file, const std::string& d
       source->read(*tensor, t.box, bytes);
     }
   };
-  const auto read = [&](std::size_t table, int part, std::vector<std::byte>& rows) {
-    model.read_part(table, part, rows);
+  const auto read = [&](std::size_t table, int part, PartRows& rows) {
+    model.read_part(table, part, rows.rows);
   };
   imported.path = write_checkpoint(
       fs, directory, {manifest_of(plan, model.table()), model.slices(), {}, {}, model.tables()}, fill, read);

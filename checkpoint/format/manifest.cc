@@ -70,16 +70,18 @@ Json to_json(const NotFiniteTensor& t, const VariableTable& variables) {
   return json;
 }
 
-// A line for each file that has rows of the table: a thousand parts one by one would tell nobody more.
+// A line for each file that has pieces of the table: a thousand parts one by one would tell nobody more.
 Json to_json(const TableRecord& t, const Manifest& m) {
   const TableTotals totals = totals_of(m, t.variable);
   std::map<std::uint32_t, TableTotals> files;
   for (const RowPartRecord& r : m.row_parts) {
     if (r.variable != t.variable) continue;
-    TableTotals& of_file = files[r.file];
-    of_file.n_rows += r.n_rows;
-    of_file.n_parts += 1;
-    of_file.n_bytes += r.end - r.begin;
+    for (const RowPiece& p : r.pieces) {
+      TableTotals& of_file = files[p.file];
+      of_file.n_rows += p.n_rows;
+      of_file.n_parts += 1;
+      of_file.n_bytes += p.n_bytes();
+    }
   }
   Json slots = Json::array(), by_file = Json::array();
   for (const RowSlot& s : t.slots) slots.push_back({{"name", s.name}, {"elements", s.n_elements}});
@@ -89,10 +91,16 @@ Json to_json(const TableRecord& t, const Manifest& m) {
                        {"rows", of_file.n_rows},
                        {"bytes", of_file.n_bytes}});
   }
-  return {{"variable", t.variable},  {"ids", to_string(t.spec.ids)},
-          {"parts", t.spec.parts},   {"row_bytes", row_layout_of(m, t).row_bytes()},
-          {"slots", slots},          {"rows", totals.n_rows},
-          {"bytes", totals.n_bytes}, {"files", by_file}};
+  return {{"variable", t.variable},
+          {"ids", to_string(t.spec.ids)},
+          {"parts", t.spec.parts},
+          {"row_bytes", row_layout_of(m, t).row_bytes()},
+          {"slots", slots},
+          {"rows", totals.n_rows},
+          {"bytes", totals.n_bytes},
+          {"waiting", totals.n_waiting},
+          {"longest_chain", totals.longest_chain},
+          {"files", by_file}};
 }
 
 // Whether the first element of `a` comes before that of `b`, both of one variable and slot.
@@ -131,7 +139,7 @@ int server_of(const std::string& name, std::string_view prefix) {
 }
 
 void add_tables(Manifest& manifest, const ShardReport& report) {
-  if (!report.row_file) {
+  if (report.row_files.empty()) {
     if (manifest.tables.empty()) return;
     fail(ErrorKind::checkpoint, "checkpoint {}: server {} reports no rows, but another one does", manifest.id,
          report.server);
@@ -145,10 +153,9 @@ void add_tables(Manifest& manifest, const ShardReport& report) {
     fail(ErrorKind::checkpoint, "checkpoint {}: server {} has other tables than another one", manifest.id,
          report.server);
   const auto file = static_cast<std::uint32_t>(manifest.files.size());
-  manifest.files.push_back(*report.row_file);
+  manifest.files.insert(manifest.files.end(), report.row_files.begin(), report.row_files.end());
   for (const RowPartRecord& r : report.row_parts) {
-    manifest.row_parts.push_back(r);
-    manifest.row_parts.back().file = file;
+    for (RowPiece& piece : manifest.row_parts.emplace_back(r).pieces) piece.file += file;
   }
 }
 
@@ -160,11 +167,25 @@ std::string shard_name(int server, int n_servers) {
 std::string row_file_name(int server, int n_servers) {
   return fmt::format("rows-{:05}-of-{:05}.bin", server, n_servers);
 }
+std::string linked_row_file_name(int server, int n_servers, std::int64_t step) {
+  return fmt::format("rows-{:05}-of-{:05}.{}.bin", server, n_servers, step_name(step));
+}
 std::string worker_state_name(int worker) { return fmt::format("worker-{:05}.state", worker); }
 std::string step_name(std::int64_t step) { return fmt::format("step-{:09}", step); }
 
 int server_of_shard(const std::string& name) { return server_of(name, "shard-"); }
 int server_of_row_file(const std::string& name) { return server_of(name, "rows-"); }
+
+std::int64_t step_of_linked_file(const std::string& name) {
+  constexpr std::string_view kBefore = ".step-";
+  const std::size_t at = name.find(kBefore);
+  if (server_of_row_file(name) < 0 || at == std::string::npos) return -1;
+  std::int64_t step = -1;
+  const char* const end_of_name = name.data() + name.size();
+  const auto [end, error] = std::from_chars(name.data() + at + kBefore.size(), end_of_name, step);
+  const bool is_step = error == std::errc() && step >= 0 && std::string_view(end, end_of_name) == ".bin";
+  return is_step && name.substr(at + 1) == step_name(step) + ".bin" ? step : -1;
+}
 
 Provenance made_by(const Manifest& manifest) {
   for (const Provenance p : {Provenance::saver, Provenance::import}) {
@@ -242,7 +263,9 @@ Digest values_hash_1_of(const Manifest& manifest) {
   for (const TensorRecord& t : manifest.tensors) {
     if (t.slot.empty()) sorted[{t.variable, t.slice}] = &t.digest;
   }
-  for (const RowPartRecord& r : manifest.row_parts) sorted[{r.variable, r.part}] = &r.hash_sum;
+  for (const RowPartRecord& r : manifest.row_parts) {
+    if (r.n_rows > 0) sorted[{r.variable, r.part}] = &r.hash_sum;
+  }
   Digester digester;
   for (const auto& [key, digest] : sorted) {
     digester.update(fmt::format("{}\n{}\n", key.first, key.second));
@@ -256,7 +279,9 @@ Digest values_hash_of(const Manifest& manifest) {
   for (const TensorRecord& t : manifest.tensors) {
     if (t.slot.empty()) hash.add(t.variable, t.slice, t.digest);
   }
-  for (const RowPartRecord& r : manifest.row_parts) hash.add(r.variable, r.part, r.hash_sum);
+  for (const RowPartRecord& r : manifest.row_parts) {
+    if (r.n_rows > 0) hash.add(r.variable, r.part, r.hash_sum);
+  }
   return hash.finish();
 }
 
@@ -283,15 +308,23 @@ TableTotals totals_of(const Manifest& manifest, std::string_view table) {
   for (const RowPartRecord& r : manifest.row_parts) {
     if (r.variable != table) continue;
     totals.n_rows += r.n_rows;
-    totals.n_parts += 1;
-    totals.n_bytes += r.end - r.begin;
+    totals.n_waiting += r.n_waiting;
+    totals.n_parts += r.n_rows > 0 ? 1 : 0;
+    for (const RowPiece& p : r.pieces) totals.n_bytes += p.n_bytes();
+    totals.longest_chain = std::max(totals.longest_chain, r.pieces.size());
   }
   return totals;
 }
 
 std::string encode_manifest(const Manifest& manifest) {
-  const bool has_tables = manifest.format_major >= kTablesFormat.major;
-  return seal(kManifestMagic, to_disk_text(manifest), has_tables ? kTablesFormat : kCheckpointFormat);
+  if (manifest.format_major < kFirstTablesMajor)
+    return seal(kManifestMagic, to_disk_text(manifest), kCheckpointFormat);
+  if (manifest.format_major == kTablesFormat.major)
+    return seal(kManifestMagic, to_disk_text(manifest), kTablesFormat);
+  Manifest newest = manifest;  // it was read from an older one
+  newest.format_major = kTablesFormat.major;
+  newest.format_minor = kTablesFormat.minor;
+  return encode_manifest(newest);
 }
 
 Manifest decode_manifest(std::string_view bytes, std::string_view what) {

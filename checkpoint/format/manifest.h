@@ -70,22 +70,63 @@ struct TableRecord {
   friend bool operator==(const TableRecord&, const TableRecord&) = default;
 };
 
-// Where the rows of one part of a table lie: records as RowLayout has them, ascending by mix_row_id(). A part
-// without rows has none.
+// What a row file has of one part of a table: all of it as it was after a step, or what changed after an
+// earlier one. Rows, then waiting ids, then the ids of which neither was there any more, all as PartRows has
+// them.
+struct RowPiece {
+  static constexpr std::int64_t kBase = -1;  // since: it is all of the part
+  static constexpr std::size_t kRemovedBytes = sizeof(std::uint64_t);
+  std::uint32_t file = 0;            // index into Manifest::files; in a ShardReport, into its row_files
+  std::uint64_t begin = 0, end = 0;  // bytes from the start of the file
+  Digest digest;                     // of [begin, end)
+  std::int64_t n_rows = 0, n_waiting = 0, n_removed = 0;
+  std::int64_t since = kBase;  // what has changed after this step
+  std::int64_t step = 0;       // of the save that wrote it
+
+  bool is_base() const { return since == kBase; }
+  std::uint64_t n_bytes() const { return end - begin; }
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& file& begin& end& digest& n_rows& n_waiting& n_removed& since& step;
+  }
+  friend bool operator==(const RowPiece&, const RowPiece&) = default;
+};
+
+// One part of a table: a chain of pieces, the oldest first, of which the newest that knows an id is right; what
+// is expired in the checkpoint's step (TableSpec::is_expired) is not there. A part without rows and waiting ids
+// has no record.
 struct RowPartRecord {
   std::string variable;
   int part = 0;
-  std::int64_t n_rows = 0;
-  Digest hash_sum;                   // RowHashSum over the rows' ids and values
-  std::uint32_t file = 0;            // index into Manifest::files; 0 in a ShardReport
-  std::uint64_t begin = 0, end = 0;  // bytes from the start of the file
-  Digest digest;                     // of [begin, end)
+  std::int64_t n_rows = 0, n_waiting = 0;
+  Digest hash_sum;  // RowHashSum over the rows' ids and values
+  std::vector<RowPiece> pieces;
 
+  template <class Archive>
+  void serialize(Archive& ar, unsigned) {
+    ar& variable& part& n_rows& n_waiting& hash_sum& pieces;
+  }
+  friend bool operator==(const RowPartRecord&, const RowPartRecord&) = default;
+};
+
+// The same in the archive of format 2.0: rows in one piece.
+struct RowPartRecord2 {
+  std::string variable;
+  int part = 0;
+  std::int64_t n_rows = 0;
+  Digest hash_sum;
+  std::uint32_t file = 0;
+  std::uint64_t begin = 0, end = 0;
+  Digest digest;
+
+  RowPartRecord record(std::int64_t step) const {
+    return {variable, part,     n_rows,
+            0,        hash_sum, {{file, begin, end, digest, n_rows, 0, 0, RowPiece::kBase, step}}};
+  }
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& variable& part& n_rows& hash_sum& file& begin& end& digest;
   }
-  friend bool operator==(const RowPartRecord&, const RowPartRecord&) = default;
 };
 
 // A value or slot with elements that are NaN or infinite.
@@ -153,12 +194,21 @@ struct Manifest {
  private:
   template <class Archive>
   void serialize_tables(Archive& ar) {
-    ar& tables& row_parts;
+    ar& tables;
     if constexpr (Archive::is_loading::value) {
+      if (format_major < kTablesFormat.major) {
+        std::vector<RowPartRecord2> old;
+        ar& old;
+        for (const RowPartRecord2& r : old) row_parts.push_back(r.record(step));
+      } else {
+        ar& row_parts;
+      }
       std::vector<std::pair<std::string, TableSpec>> specs;
       specs.reserve(tables.size());
       for (const TableRecord& t : tables) specs.emplace_back(t.variable, t.spec);
       variables.set_tables(specs);
+    } else {
+      ar& row_parts;  // encode_manifest() writes the newest format only
     }
   }
 };
@@ -166,12 +216,17 @@ struct Manifest {
 // "shard-00003-of-00008.safetensors", "rows-00003-of-00008.bin", "worker-00007.state", "step-000012000"
 std::string shard_name(int server, int n_servers);
 std::string row_file_name(int server, int n_servers);
+// What the row file that a save of this step has written is called in checkpoints of later steps, which have it
+// as a link: "rows-00003-of-00008.step-000012000.bin".
+std::string linked_row_file_name(int server, int n_servers, std::int64_t step);
 std::string worker_state_name(int worker);
 std::string step_name(std::int64_t step);
 // The server that wrote the file, or -1 for a name that is not a shard's.
 int server_of_shard(const std::string& name);
-// The same of a row file.
+// The same of a row file, also of a linked one.
 int server_of_row_file(const std::string& name);
+// The step of the save that wrote a linked row file; -1 for any other name.
+std::int64_t step_of_linked_file(const std::string& name);
 
 // Told by run_id: "saver" and "import" stand where the id of a run would.
 Provenance made_by(const Manifest& manifest);
@@ -194,9 +249,10 @@ const TableRecord* find_table(const Manifest& manifest, std::string_view name);
 RowLayout row_layout_of(const Manifest& manifest, const TableRecord& table);
 // The sums over a table's parts.
 struct TableTotals {
-  std::int64_t n_rows = 0;
-  int n_parts = 0;  // that have rows
-  std::uint64_t n_bytes = 0;
+  std::int64_t n_rows = 0, n_waiting = 0;
+  int n_parts = 0;            // that have rows
+  std::uint64_t n_bytes = 0;  // of all pieces
+  std::size_t longest_chain = 0;
 };
 TableTotals totals_of(const Manifest& manifest, std::string_view table);
 
@@ -204,7 +260,10 @@ TableTotals totals_of(const Manifest& manifest, std::string_view table);
 // of CRC blocks, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of
 // every (variable, slot) covering the variable exactly once, parts covering their whole, one shard per
 // server, one clock per worker, and the hash of the values. With tables also: a row file per server, a record
-// of every variable [0, units], slots and sizes of rows that fit, and parts that are each there once.
+// of every variable [0, units], slots that fit, parts that are each there once, and chains of pieces of fitting
+// sizes: the first a base, each later one of changes since a step not before the one that it follows, those of
+// this step in the server's own file and older ones in files of their step.
+inline constexpr std::size_t kMostPieces = 64;  // of a part
 void check_manifest(const Manifest& manifest, std::string_view what);
 
 // The file MANIFEST: a text archive in an envelope. decode throws Error(checkpoint) that begins with `what`;
@@ -234,6 +293,10 @@ BOOST_CLASS_IMPLEMENTATION(varscope::NotFiniteTensor, boost::serialization::obje
 BOOST_CLASS_TRACKING(varscope::NotFiniteTensor, boost::serialization::track_never)
 BOOST_CLASS_IMPLEMENTATION(varscope::TableRecord, boost::serialization::object_serializable)
 BOOST_CLASS_TRACKING(varscope::TableRecord, boost::serialization::track_never)
+BOOST_CLASS_IMPLEMENTATION(varscope::RowPiece, boost::serialization::object_serializable)
+BOOST_CLASS_TRACKING(varscope::RowPiece, boost::serialization::track_never)
+BOOST_CLASS_IMPLEMENTATION(varscope::RowPartRecord2, boost::serialization::object_serializable)
+BOOST_CLASS_TRACKING(varscope::RowPartRecord2, boost::serialization::track_never)
 BOOST_CLASS_IMPLEMENTATION(varscope::RowPartRecord, boost::serialization::object_serializable)
 BOOST_CLASS_TRACKING(varscope::RowPartRecord, boost::serialization::track_never)
 BOOST_CLASS_IMPLEMENTATION(varscope::FileRecord, boost::serialization::object_serializable)

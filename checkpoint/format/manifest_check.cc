@@ -89,9 +89,11 @@ void check_ranges_apart(const Manifest& m) {
     const std::string* variable;
   };
   std::vector<Range> sorted;
-  sorted.reserve(m.tensors.size() + m.row_parts.size());
+  sorted.reserve(m.tensors.size() + 2 * m.row_parts.size());
   for (const TensorRecord& t : m.tensors) sorted.push_back({t.file, t.begin, t.end, &t.variable});
-  for (const RowPartRecord& r : m.row_parts) sorted.push_back({r.file, r.begin, r.end, &r.variable});
+  for (const RowPartRecord& r : m.row_parts) {
+    for (const RowPiece& p : r.pieces) sorted.push_back({p.file, p.begin, p.end, &r.variable});
+  }
   std::sort(sorted.begin(), sorted.end(), [](const Range& a, const Range& b) {
     return std::tie(a.file, a.begin) < std::tie(b.file, b.begin);
   });
@@ -211,28 +213,67 @@ void check_table(const Manifest& m, const TableRecord& t) {
   }
 }
 
-// Where the rows of one part are.
+// Where one piece of a part is.
+void check_piece(const Manifest& m, const RowPiece& p, std::uint64_t row_bytes, const std::string& who) {
+  if (p.file >= m.files.size()) bad(fmt::format("puts {} into file {} of {}", who, p.file, m.files.size()));
+  const FileRecord& file = m.files[p.file];
+  const int server = server_of_row_file(file.name);
+  if (server < 0) bad(fmt::format("puts {} into {}, which is no file of rows", who, file.name));
+  if (p.begin >= p.end || p.end > file.size) {
+    bad(fmt::format("puts {} at bytes [{}, {}) of {}, which has {}", who, p.begin, p.end, file.name,
+                    file.size));
+  }
+  std::uint64_t left = p.n_bytes();
+  const auto take = [&](std::int64_t n, std::uint64_t bytes_each) {
+    if (n < 0 || static_cast<std::uint64_t>(n) > left / bytes_each)
+      bad(fmt::format("gives {} {} bytes for {} rows of {}, {} waiting and {} removed ids", who, p.n_bytes(),
+                      p.n_rows, row_bytes, p.n_waiting, p.n_removed));
+    left -= static_cast<std::uint64_t>(n) * bytes_each;
+  };
+  take(p.n_rows, row_bytes);
+  take(p.n_waiting, PartRows::kWaitingBytes);
+  take(p.n_removed, RowPiece::kRemovedBytes);
+  if (left > 0) take(-1, 1);
+  const bool is_own = file.name == row_file_name(server, m.servers);
+  if (p.step != (is_own ? m.step : step_of_linked_file(file.name)) || p.step > m.step)
+    bad(fmt::format("has {} of step {} in {} of a checkpoint of step {}", who, p.step, file.name, m.step));
+}
+
+// Each piece but the first is of changes since a save that was not before the piece ahead of it.
+void check_chain(const RowPartRecord& r, const std::string& who) {
+  if (r.pieces.empty() || r.pieces.size() > kMostPieces)
+    bad(fmt::format("has {} in {} pieces", who, r.pieces.size()));
+  std::int64_t rows = 0, waiting = 0;
+  for (std::size_t i = 0; i < r.pieces.size(); ++i) {
+    const RowPiece& p = r.pieces[i];
+    const bool follows =
+        i == 0 ? p.is_base() && p.n_removed == 0 : p.since >= r.pieces[i - 1].step && p.step > p.since;
+    if (!follows)
+      bad(fmt::format("has a chain of {} that breaks at its piece {}: what changed after step {} until {}",
+                      who, i, p.since, p.step));
+    rows += p.n_rows;
+    waiting += p.n_waiting;
+  }
+  const bool has_some = r.n_rows > 0 || r.n_waiting > 0;
+  if (r.n_rows < 0 || r.n_waiting < 0 || r.n_rows > rows || r.n_waiting > waiting || !has_some)
+    bad(fmt::format("gives {} {} rows and {} waiting ids of {} and {} in its pieces", who, r.n_rows,
+                    r.n_waiting, rows, waiting));
+}
+
+// Where what there is of one part is.
 void check_row_part(const Manifest& m, const RowPartRecord& r) {
   const std::string who = fmt::format("part {} of table \"{}\"", r.part, r.variable);
   const TableRecord* table = find_table(m, r.variable);
   if (table == nullptr) bad(fmt::format("has rows of the unknown table \"{}\"", r.variable));
   if (r.part < 0 || r.part >= table->spec.parts)
     bad(fmt::format("has {}, which has {} parts", who, table->spec.parts));
-  if (r.file >= m.files.size()) bad(fmt::format("puts {} into file {} of {}", who, r.file, m.files.size()));
-  const FileRecord& file = m.files[r.file];
-  if (server_of_row_file(file.name) < 0)
-    bad(fmt::format("puts {} into {}, which is no file of rows", who, file.name));
-  if (r.begin > r.end || r.end > file.size) {
-    bad(fmt::format("puts {} at bytes [{}, {}) of {}, which has {}", who, r.begin, r.end, file.name,
-                    file.size));
-  }
-  const std::uint64_t bytes = r.end - r.begin, row = row_layout_of(m, *table).row_bytes();
-  if (r.n_rows < 1 || bytes % row != 0 || bytes / row != static_cast<std::uint64_t>(r.n_rows))
-    bad(fmt::format("gives {} {} bytes for {} rows of {}", who, bytes, r.n_rows, row));
+  const std::uint64_t row_bytes = row_layout_of(m, *table).row_bytes();
+  for (const RowPiece& p : r.pieces) check_piece(m, p, row_bytes, who);
+  check_chain(r, who);
 }
 
 void check_tables(const Manifest& m) {
-  if ((m.format_major >= kTablesFormat.major) != !m.tables.empty())
+  if ((m.format_major >= kFirstTablesMajor) != !m.tables.empty())
     bad(fmt::format("is of format {}.{} and has {} tables", m.format_major, m.format_minor, m.tables.size()));
   std::set<std::string_view> names;
   for (const TableRecord& t : m.tables) {
@@ -245,6 +286,11 @@ void check_tables(const Manifest& m) {
       bad(fmt::format("has the variable \"{}\" of shape {} without saying what table it is", v.name,
                       v.shape.str()));
   }
+  for (int server = 0; server < m.servers && !m.tables.empty(); ++server) {
+    const std::string name = row_file_name(server, m.servers);
+    if (std::ranges::find(m.files, name, &FileRecord::name) == m.files.end())
+      bad(fmt::format("has no {}", name));
+  }
   std::set<std::pair<std::string_view, int>> parts;
   for (const RowPartRecord& r : m.row_parts) {
     check_row_part(m, r);
@@ -252,12 +298,6 @@ void check_tables(const Manifest& m) {
       bad(fmt::format("has part {} of table \"{}\" twice", r.part, r.variable));
   }
   check_ranges_apart(m);
-  if (m.tables.empty()) return;
-  for (int server = 0; server < m.servers; ++server) {
-    const std::string name = row_file_name(server, m.servers);
-    if (std::ranges::find(m.files, name, &FileRecord::name) == m.files.end())
-      bad(fmt::format("has no {}", name));
-  }
 }
 
 // Elements of the values (slot "") or of one slot of all rows; 0 where there is no such slot.

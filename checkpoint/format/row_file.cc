@@ -14,16 +14,16 @@ namespace {
 constexpr std::size_t kFixedHeaderBytes = 8 + 4 + 4 + 8 + 8;
 constexpr std::uint64_t kMostIdBytes = 4096;
 
-std::string make_header(int server, std::int64_t step, const std::string& checkpoint_id) {
-  if (checkpoint_id.size() > kMostIdBytes)
-    fail(ErrorKind::argument, "a checkpoint's id has {} bytes, more than {}", checkpoint_id.size(),
+std::string make_header(const RowFileOf& of) {
+  if (of.checkpoint_id.size() > kMostIdBytes)
+    fail(ErrorKind::argument, "a checkpoint's id has {} bytes, more than {}", of.checkpoint_id.size(),
          kMostIdBytes);
   std::string header(kRowFileMagic);
   put_le(header, kRowFileVersion);
-  put_le(header, static_cast<std::uint32_t>(server));
-  put_le(header, step);
-  put_le(header, static_cast<std::uint64_t>(checkpoint_id.size()));
-  header += checkpoint_id;
+  put_le(header, static_cast<std::uint32_t>(of.server));
+  put_le(header, of.step);
+  put_le(header, static_cast<std::uint64_t>(of.checkpoint_id.size()));
+  header += of.checkpoint_id;
   header.resize((header.size() + 7) / 8 * 8, '\0');
   return header;
 }
@@ -62,70 +62,203 @@ class RowsFinite {
   std::vector<NotFiniteTensor> found_;  // of the values, then of the slots
 };
 
-// One part: its record, and what of it is not finite. `rows` have been read.
-RowPartRecord describe(const RowFileTable& table, int part, std::span<const std::byte> rows,
-                       RowsFinite& finite) {
-  RowsCheck check(table.layout, table.spec, part);
-  check.add(rows);
-  if (const std::string problem = check.problem(); !problem.empty())
-    fail(ErrorKind::argument, "part {} of table \"{}\" cannot be written: it {}", part, table.variable,
-         problem);
-  for (std::size_t at = 0; at < rows.size(); at += table.layout.row_bytes()) finite.add(rows.data() + at);
-  return {table.variable, part, check.n_rows(), check.sum().digest(), 0, 0, 0, digest_of(rows)};
+// "" or what is left over of a record.
+std::string cut_problem(const PartRows& rows, std::size_t row_bytes) {
+  if (const std::size_t n = rows.rows.size() % row_bytes; n != 0)
+    return fmt::format("ends with {} bytes of a row of {}", n, row_bytes);
+  if (const std::size_t n = rows.waiting.size() % PartRows::kWaitingBytes; n != 0)
+    return fmt::format("ends with {} bytes of a waiting id of {}", n, PartRows::kWaitingBytes);
+  return "";
 }
+
+// The pieces of one file, one part after the other.
+class PieceWriter {
+ public:
+  PieceWriter(Fs& fs, const std::string& dir, const RowFileOf& of, const RowBase* base)
+      : step_(of.step), base_(base), file_(fs, dir, row_file_name(of.server, of.n_servers)) {
+    const std::string header = make_header(of);
+    file_.write(std::as_bytes(std::span(header)));
+    at_ = header.size();
+  }
+
+  // What becomes of a part of which all, or what has changed, is in `rows`; without pieces where there is nothing
+  // of it any more.
+  RowPartRecord write(const RowFileTable& table, int part, const PartRows& rows, RowsFinite& finite,
+                      const std::function<PartTotals()>& totals) {
+    const auto counts = RowsCheck::Counts::of(rows, table.layout);
+    RowsCheck check(table.layout, table.spec, part, counts,
+                    rows.is_all ? RowsCheck::Sum::yes : RowsCheck::Sum::no);
+    check.add(rows);
+    std::string problem = cut_problem(rows, table.layout.row_bytes());
+    if (problem.empty()) problem = check.problem();
+    if (problem.empty() && rows.is_all && !rows.removed.empty()) problem = "has removed ids among all of it";
+    if (!problem.empty())
+      fail(ErrorKind::argument, "part {} of table \"{}\" cannot be written: it {}", part, table.variable,
+           problem);
+    for (std::size_t at = 0; at < rows.rows.size(); at += table.layout.row_bytes())
+      finite.add(rows.rows.data() + at);
+    RowPartRecord record =
+        rows.is_all
+            ? RowPartRecord{table.variable, part, counts.n_rows, counts.n_waiting, check.sum().digest(), {}}
+            : chain_of(table, part, totals());
+    if (record.n_rows > 0 || record.n_waiting > 0) {
+      add_piece(record, rows, counts);
+    } else {
+      record.pieces.clear();
+    }
+    return record;
+  }
+
+  FileRecord finish() { return file_.finish(); }
+
+ private:
+  RowPartRecord chain_of(const RowFileTable& table, int part, const PartTotals& totals) const {
+    if (base_ == nullptr || !base_->chains.contains({table.variable, part}))
+      fail(ErrorKind::argument, "part {} of table \"{}\" cannot be written: it has changes, but no base",
+           part, table.variable);
+    RowPartRecord record = base_->chains.at({table.variable, part});
+    record.n_rows = totals.n_rows;
+    record.n_waiting = totals.n_waiting;
+    record.hash_sum = totals.hash_sum;
+    for (RowPiece& p : record.pieces) ++p.file;  // behind the file that is being written
+    return record;
+  }
+
+  void add_piece(RowPartRecord& record, const PartRows& rows, const RowsCheck::Counts& counts) {
+    if (rows.empty()) return;
+    const std::span<const std::byte> removed = std::as_bytes(std::span(rows.removed));
+    Digester digester;
+    RowPiece piece{0,
+                   at_,
+                   at_,
+                   {},
+                   counts.n_rows,
+                   counts.n_waiting,
+                   counts.n_removed,
+                   rows.is_all ? RowPiece::kBase : base_->step,
+                   step_};
+    for (const std::span<const std::byte> bytes :
+         {std::span<const std::byte>(rows.rows), std::span<const std::byte>(rows.waiting), removed}) {
+      digester.update(bytes);
+      file_.write(bytes);
+      piece.end += bytes.size();
+    }
+    piece.digest = digester.finish();
+    at_ = piece.end;
+    record.pieces.push_back(piece);
+  }
+
+  std::int64_t step_;
+  const RowBase* base_;
+  ChecksummedFile file_;
+  std::uint64_t at_ = 0;
+};
+
+// Appends the linked files that pieces are in, and gives these their numbers.
+void keep_linked_files(Fs& fs, const std::string& dir, const RowBase& base, RowFileReport& report) {
+  std::vector<std::uint32_t> number(base.files.size(), 0);  // in report.files; 0: not needed
+  for (RowPartRecord& r : report.parts) {
+    for (RowPiece& p : r.pieces) {
+      if (p.file == 0) continue;
+      std::uint32_t& n = number[p.file - 1];
+      if (n == 0) {
+        n = static_cast<std::uint32_t>(report.files.size());
+        report.files.push_back(base.files[p.file - 1]);
+      }
+      p.file = n;
+    }
+  }
+  for (std::size_t i = 0; i < number.size(); ++i) {
+    if (number[i] == 0) fs.remove_all(join_path(dir, base.files[i].name));
+  }
+}
+
+constexpr std::array<const char*, 3> kRecordNames = {"row", "waiting id", "removed id"};
 
 }  // namespace
 
-void RowsCheck::add(std::span<const std::byte> bytes) {
-  const std::size_t row_bytes = layout_->row_bytes();
-  if (!cut_.empty()) {
-    const std::size_t n = std::min(row_bytes - cut_.size(), bytes.size());
-    cut_.insert(cut_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(n));
-    bytes = bytes.subspan(n);
-    if (cut_.size() < row_bytes) return;
-    add_row(cut_.data());
-    cut_.clear();
-  }
-  for (; bytes.size() >= row_bytes; bytes = bytes.subspan(row_bytes)) add_row(bytes.data());
-  cut_.assign(bytes.begin(), bytes.end());
+RowsCheck::Counts RowsCheck::Counts::of(const PartRows& rows, const RowLayout& layout) {
+  return {static_cast<std::int64_t>(rows.rows.size() / layout.row_bytes()),
+          static_cast<std::int64_t>(rows.waiting.size() / PartRows::kWaitingBytes),
+          static_cast<std::int64_t>(rows.removed.size())};
 }
 
-void RowsCheck::add_row(const std::byte* row) {
-  const std::uint64_t id = RowLayout::id_of(row), mixed = mix_row_id(id);
+std::size_t RowsCheck::record_bytes() const {
+  if (kind_ == 0) return layout_->row_bytes();
+  return kind_ == 1 ? PartRows::kWaitingBytes : RowPiece::kRemovedBytes;
+}
+
+void RowsCheck::add(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    while (kind_ < left_.size() && left_[kind_] <= 0) {
+      ++kind_;
+      n_records_ = 0;
+    }
+    if (kind_ == left_.size()) {
+      n_behind_ += bytes.size();
+      return;
+    }
+    const std::size_t n = record_bytes();
+    if (cut_.empty() && bytes.size() >= n) {
+      add_record(bytes.data());
+      bytes = bytes.subspan(n);
+      continue;
+    }
+    const std::size_t more = std::min(n - cut_.size(), bytes.size());
+    cut_.insert(cut_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(more));
+    bytes = bytes.subspan(more);
+    if (cut_.size() < n) return;
+    add_record(cut_.data());
+    cut_.clear();
+  }
+}
+
+void RowsCheck::add(const PartRows& rows) {
+  const auto whole = [](std::span<const std::byte> bytes, std::size_t n) {
+    return bytes.first(bytes.size() / n * n);
+  };
+  add(whole(rows.rows, layout_->row_bytes()));
+  add(whole(rows.waiting, PartRows::kWaitingBytes));
+  add(std::as_bytes(std::span(rows.removed)));
+}
+
+void RowsCheck::add_record(const std::byte* record) {
+  const std::uint64_t id = RowLayout::id_of(record), mixed = mix_row_id(id);
   if (problem_.empty() && row_part(mixed, spec_.parts) != part_) {
-    problem_ = fmt::format("has row {} (id {}) of part {}", n_rows_, id_text(spec_.ids, id),
-                           row_part(mixed, spec_.parts));
-  } else if (problem_.empty() && n_rows_ > 0 && mixed <= last_mixed_) {
-    problem_ = fmt::format("has row {} (id {}) {}", n_rows_, id_text(spec_.ids, id),
+    problem_ = fmt::format("has {} {} (id {}) of part {}", kRecordNames[kind_], n_records_,
+                           id_text(spec_.ids, id), row_part(mixed, spec_.parts));
+  } else if (problem_.empty() && n_records_ > 0 && mixed <= last_mixed_) {
+    problem_ = fmt::format("has {} {} (id {}) {}", kRecordNames[kind_], n_records_, id_text(spec_.ids, id),
                            mixed == last_mixed_ ? "twice" : "out of order");
   }
   last_mixed_ = mixed;
-  ++n_rows_;
-  sum_.add(id, {row + RowLayout::kValuesAt, layout_->value_bytes()});
+  ++n_records_;
+  --left_[kind_];
+  if (kind_ == 0 && has_sum_) sum_.add(id, {record + RowLayout::kValuesAt, layout_->value_bytes()});
 }
 
 std::string RowsCheck::problem() const {
-  if (!problem_.empty() || cut_.empty()) return problem_;
-  return fmt::format("ends with {} bytes of a row of {}", cut_.size(), layout_->row_bytes());
+  if (!problem_.empty()) return problem_;
+  if (!cut_.empty())
+    return fmt::format("ends with {} bytes of a {} of {}", cut_.size(), kRecordNames[kind_], record_bytes());
+  if (n_behind_ > 0) return fmt::format("has {} bytes behind its last record", n_behind_);
+  for (std::size_t kind = 0; kind < left_.size(); ++kind) {
+    if (left_[kind] > 0) return fmt::format("ends {} {}s too early", left_[kind], kRecordNames[kind]);
+  }
+  return "";
 }
 
-std::string rows_problem(const RowsCheck& check, const RowPartRecord& record) {
-  if (std::string problem = check.problem(); !problem.empty()) return problem;
-  if (check.n_rows() != record.n_rows)
-    return fmt::format("has {} rows instead of {}", check.n_rows(), record.n_rows);
-  if (check.sum().digest() == record.hash_sum) return "";
-  return fmt::format("has the hash sum {} instead of {}", check.sum().digest().hex(), record.hash_sum.hex());
+std::string sum_problem(const RowHashSum& sum, const RowPartRecord& record) {
+  if (sum.digest() == record.hash_sum) return "";
+  return fmt::format("has the hash sum {} instead of {}", sum.digest().hex(), record.hash_sum.hex());
 }
 
-RowFileReport write_row_file(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                             const std::string& checkpoint_id, std::span<const RowFileTable> tables,
-                             const ReadPart& read) {
-  const std::string header = make_header(server, step, checkpoint_id);
+RowFileReport write_row_file(Fs& fs, const std::string& dir, const RowFileOf& of,
+                             std::span<const RowFileTable> tables, const ReadPart& read, const RowBase* base,
+                             const TotalsOfPart& totals) {
   RowFileReport report;
-  ChecksummedFile writer(fs, dir, row_file_name(server, n_servers));
-  writer.write(std::as_bytes(std::span(header)));
-  std::uint64_t at = header.size();
-  std::vector<std::byte> rows;
+  PieceWriter writer(fs, dir, of, base);
+  PartRows rows;
   for (std::size_t t = 0; t < tables.size(); ++t) {
     const RowFileTable& table = tables[t];
     report.tables.push_back({table.variable, table.spec, table.layout.slots()});
@@ -133,37 +266,36 @@ RowFileReport write_row_file(Fs& fs, const std::string& dir, int server, int n_s
     for (const int part : table.parts) {
       rows.clear();
       read(t, part, rows);
-      if (rows.empty()) continue;
-      RowPartRecord record = describe(table, part, rows, finite);
-      record.begin = at;
-      record.end = at += rows.size();
-      writer.write(rows);
-      report.parts.push_back(std::move(record));
+      RowPartRecord record = writer.write(table, part, rows, finite, [&] { return totals(t, part); });
+      if (!record.pieces.empty()) report.parts.push_back(std::move(record));
     }
     finite.finish(report.not_finite);
   }
-  report.file = writer.finish();
+  report.files.push_back(writer.finish());
+  if (base != nullptr) keep_linked_files(fs, dir, *base, report);
   return report;
 }
 
 void add_row_file(ShardReport& report, RowFileReport rows) {
-  report.row_file = std::move(rows.file);
+  report.row_files = std::move(rows.files);
   report.tables = std::move(rows.tables);
   report.row_parts = std::move(rows.parts);
   std::ranges::move(rows.not_finite, std::back_inserter(report.not_finite));
 }
 
-std::string checkpoint_id_of_row_file(Fs& fs, const std::string& path) {
+std::optional<RowFileHeader> read_row_file_header(Fs& fs, const std::string& path) {
   try {
     const auto file = fs.open(path);
     const std::uint64_t size = file->size();
-    if (size < kFixedHeaderBytes) return "";
+    if (size < kFixedHeaderBytes) return std::nullopt;
     const std::string fixed = read_range(*file, 0, kFixedHeaderBytes);
     const auto length = get_le<std::uint64_t>(fixed, kFixedHeaderBytes - 8);
     const bool is_ours = fixed.starts_with(kRowFileMagic) && length <= kMostIdBytes;
-    return is_ours && length <= size - kFixedHeaderBytes ? read_range(*file, kFixedHeaderBytes, length) : "";
+    if (!is_ours || length > size - kFixedHeaderBytes) return std::nullopt;
+    return RowFileHeader{get_le<std::uint32_t>(fixed, 8), get_le<std::uint32_t>(fixed, 12),
+                         get_le<std::int64_t>(fixed, 16), read_range(*file, kFixedHeaderBytes, length)};
   } catch (const Error&) {
-    return "";  // the caller already reports this file as damaged
+    return std::nullopt;  // the caller already reports this file as damaged
   }
 }
 

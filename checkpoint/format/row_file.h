@@ -1,11 +1,15 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/format/manifest.h"
@@ -20,47 +24,68 @@ namespace varscope {
 // The rows of all tables that are on one server. A job with tables has one such file per server, also of a
 // server without rows. Integers are little-endian.
 //
-//   row file = magic version server step length id padding part*
+//   row file = magic version server step length id padding piece*
 //   magic    = 8 bytes, "VSCPROWS"
-//   version  = u32, 1
+//   version  = u32, 2; 1 had rows only
 //   server   = u32
 //   step     = i64
 //   length   = u64, bytes of the id
 //   id       = text, that of the checkpoint
 //   padding  = zeros, up to a multiple of 8
-//   part     = the rows of one part, as RowLayout has them, ascending by mix_row_id(); by tables, then parts
+//   piece    = rows waiting removed, of one part; by tables, then parts
+//   rows     = as RowLayout has them, ascending by mix_row_id()
+//   waiting  = id (u64) last (u32) count (u32), ascending by mix_row_id()
+//   removed  = ids (u64), ascending by mix_row_id()
 //
-// Where a part is, which it is and its checksums are in the manifest alone; the id serves the message about a
-// file that was swapped with one of another checkpoint.
+// Where a piece is, which it is and its checksums are in the manifest alone (RowPiece); the id serves the
+// message about a file that was swapped with one of another checkpoint.
 inline constexpr std::string_view kRowFileMagic = "VSCPROWS";
-inline constexpr std::uint32_t kRowFileVersion = 1;
+inline constexpr std::uint32_t kRowFileVersion = 2;
 
-// Looks at the rows of one part piece by piece: whole records, ascending by mix_row_id(), ids of that part;
-// sums up their hashes. The pieces may cut records anywhere. Borrows the layout. Not thread-safe.
+// Looks at one piece of a part, in order of its bytes: whole records, each kind ascending by mix_row_id(), ids
+// of that part; may sum up the hashes of the rows. The bytes may come cut anywhere. Borrows the layout. Not
+// thread-safe.
 class RowsCheck {
  public:
-  RowsCheck(const RowLayout& layout, const TableSpec& spec, int part)
-      : layout_(&layout), spec_(spec), part_(part) {}
+  enum class Sum : std::uint8_t { no, yes };
+  // How many records of each kind the piece has.
+  struct Counts {
+    std::int64_t n_rows = 0, n_waiting = 0, n_removed = 0;
+    static Counts of(const RowPiece& p) { return {p.n_rows, p.n_waiting, p.n_removed}; }
+    static Counts of(const PartRows& rows, const RowLayout& layout);  // whole records alone
+  };
+  RowsCheck(const RowLayout& layout, const TableSpec& spec, int part, const Counts& counts,
+            Sum sum = Sum::yes)
+      : layout_(&layout),
+        spec_(spec),
+        part_(part),
+        left_{counts.n_rows, counts.n_waiting, counts.n_removed},
+        has_sum_(sum == Sum::yes) {}
   void add(std::span<const std::byte> bytes);
+  void add(const PartRows& rows);  // a whole piece
 
   // "" or what was wrong first, in words that follow the part's name, after all bytes.
   std::string problem() const;
-  std::int64_t n_rows() const { return n_rows_; }
   const RowHashSum& sum() const { return sum_; }
 
  private:
-  void add_row(const std::byte* row);
+  std::size_t record_bytes() const;
+  void add_record(const std::byte* record);
   const RowLayout* layout_;
   TableSpec spec_;
   int part_;
-  std::vector<std::byte> cut_;  // the beginning of a record whose end is in the next piece
-  std::int64_t n_rows_ = 0;
+  std::array<std::int64_t, 3> left_;  // records of each kind that are to come
+  bool has_sum_;
+  std::size_t kind_ = 0;
+  std::vector<std::byte> cut_;  // the beginning of a record whose end comes later
+  std::int64_t n_records_ = 0;  // of this kind
   std::uint64_t last_mixed_ = 0;
+  std::uint64_t n_behind_ = 0;  // bytes behind the last record
   std::string problem_;
   RowHashSum sum_;
 };
-// Of the whole part, whose record says what it must be: "" or what is wrong.
-std::string rows_problem(const RowsCheck& check, const RowPartRecord& record);
+// Of all rows of a part, against its record: "" or both hash sums.
+std::string sum_problem(const RowHashSum& sum, const RowPartRecord& record);
 
 // A table of which a server writes some parts.
 struct RowFileTable {
@@ -70,29 +95,59 @@ struct RowFileTable {
   std::vector<int> parts;  // that are here, ascending; maybe none
 };
 
-// Replaces `rows` by those of a part as they shall be written: ascending by mix_row_id(); none: empty. Called
-// once for each part in the order of the tables and parts. What it throws goes through.
-using ReadPart = std::function<void(std::size_t table, int part, std::vector<std::byte>& rows)>;
+// What a save of changes goes on from: chains of a committed save, whose files have been linked into the new
+// directory (checkpoint/directory/link_rows.h).
+struct RowBase {
+  using Part = std::pair<std::string, int>;  // variable, part
+  std::int64_t step = 0;                     // of that save
+  std::vector<FileRecord> files;             // as they are called in the new directory
+  std::map<Part, RowPartRecord> chains;  // of parts of which changes are written; `file` is one of `files`
+};
+// What there is of a part after the save, which its changes alone do not tell.
+struct PartTotals {
+  std::int64_t n_rows = 0, n_waiting = 0;
+  Digest hash_sum;
+};
+
+// Replaces `rows` by those of a part as they shall be written, all of it or, where the base has a chain of it,
+// what has changed since. Called once for each part in the order of the tables and parts. What it throws goes
+// through.
+using ReadPart = std::function<void(std::size_t table, int part, PartRows& rows)>;
+using TotalsOfPart = std::function<PartTotals(std::size_t table, int part)>;
 
 struct RowFileReport {
-  FileRecord file;
+  std::vector<FileRecord> files;     // the one that was written, then those linked ones that are needed
   std::vector<TableRecord> tables;   // all of them, also those without rows here
-  std::vector<RowPartRecord> parts;  // that have rows; `file` is 0
+  std::vector<RowPartRecord> parts;  // that there are; `file` is an index into files
   std::vector<NotFiniteTensor> not_finite;
+};
+
+// What a row file is of.
+struct RowFileOf {
+  int server = 0, n_servers = 1;
+  std::int64_t step = 0;
+  std::string checkpoint_id;
 };
 
 // Writes dir/rows-<server>-of-<n_servers>.bin of the job's tables, all of them in the job's order on each
 // server: created exclusively, checksummed from the caller's memory, fsynced, closed. One part at a time is
-// in memory. Throws Error(io) of the first operation that failed, and Error(argument) for rows that are not
-// whole, not in order or of another part. Uses nothing global: any thread may call it.
-RowFileReport write_row_file(Fs& fs, const std::string& dir, int server, int n_servers, std::int64_t step,
-                             const std::string& checkpoint_id, std::span<const RowFileTable> tables,
-                             const ReadPart& read);
+// in memory. With a base, chains go on, and links that no chain needs any more are removed; `totals` is asked
+// for parts of which changes were read. Throws Error(io) of the first operation that failed, and
+// Error(argument) for rows that are not whole, not in order or of another part. Uses nothing global: any thread
+// may call it.
+RowFileReport write_row_file(Fs& fs, const std::string& dir, const RowFileOf& of,
+                             std::span<const RowFileTable> tables, const ReadPart& read,
+                             const RowBase* base = nullptr, const TotalsOfPart& totals = {});
 
 // Adds it to what the same server says of its shard.
 void add_row_file(ShardReport& report, RowFileReport rows);
 
-// The checkpoint id in a row file's header, or "" when the header cannot be read.
-std::string checkpoint_id_of_row_file(Fs& fs, const std::string& path);
+// What a row file's header says of it; nothing when that cannot be read.
+struct RowFileHeader {
+  std::uint32_t version = 0, server = 0;
+  std::int64_t step = 0;
+  std::string checkpoint_id;
+};
+std::optional<RowFileHeader> read_row_file_header(Fs& fs, const std::string& path);
 
 }  // namespace varscope

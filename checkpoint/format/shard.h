@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,19 +34,13 @@ struct ShardReport {
   std::vector<TensorRecord> tensors;
   std::vector<NotFiniteTensor> not_finite;  // one for each slice that has such elements
   // Of a job with tables, see add_row_file() (checkpoint/format/row_file.h).
-  std::optional<FileRecord> row_file = {};
+  std::vector<FileRecord> row_files = {};  // its own, then those of older saves that are linked
   std::vector<TableRecord> tables = {};
-  std::vector<RowPartRecord> row_parts = {};  // `file` is 0
+  std::vector<RowPartRecord> row_parts = {};
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& server& step& worker_clocks& file& tensors& not_finite;
-    bool has_rows = row_file.has_value();
-    ar& has_rows;
-    if (!has_rows) return;
-    if (!row_file) row_file.emplace();
-    FileRecord& rows = *row_file;
-    ar& rows& tables& row_parts;
+    ar& server& step& worker_clocks& file& tensors& not_finite& row_files& tables& row_parts;
   }
 };
 

@@ -8,6 +8,7 @@
 
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/format/boxes.h"
+#include "checkpoint/format/row_chain.h"
 #include "checkpoint/format/row_file.h"
 #include "common/base/error.h"
 
@@ -23,6 +24,13 @@ bool meet(const Slice& a, const Slice& b) {
     }
   }
   return true;
+}
+
+RowHashSum hash_sum_of(const RowLayout& layout, std::span<const std::byte> rows) {
+  RowHashSum sum;
+  for (; !rows.empty(); rows = rows.subspan(layout.row_bytes()))
+    sum.add(RowLayout::id_of(rows.data()), rows.subspan(RowLayout::kValuesAt, layout.value_bytes()));
+  return sum;
 }
 
 }  // namespace
@@ -199,19 +207,61 @@ std::int64_t CheckpointReader::n_rows(const std::string& table, int part) const 
   return record == nullptr ? 0 : record->n_rows;
 }
 
-void CheckpointReader::read_rows(const std::string& table, int part, std::vector<std::byte>& rows) {
-  rows.clear();
-  const RowPartRecord* record = find_part(table, part);
+void CheckpointReader::read_piece(const TableRecord& table, const RowLayout& layout, int part,
+                                  const RowPiece& piece, PartRows& out) {
+  const auto who = [&] { return fmt::format("part {} of table \"{}\"", part, table.variable); };
+  const auto n = [](std::int64_t count, std::size_t each) { return static_cast<std::size_t>(count) * each; };
+  out.is_all = piece.is_base();
+  std::vector<std::byte>& bytes = out.rows;  // of all lists at first
+  bytes.resize(static_cast<std::size_t>(piece.n_bytes()));
+  read_digested({piece.file, piece.begin, &piece.digest}, bytes, who);
+  RowsCheck check(layout, table.spec, part, RowsCheck::Counts::of(piece), RowsCheck::Sum::no);
+  check.add(bytes);
+  if (const std::string problem = check.problem(); !problem.empty())
+    fail(ErrorKind::checkpoint, "{} is damaged: {} {}", join_path(path_, manifest_.files[piece.file].name),
+         who(), problem);
+  const auto waiting = bytes.begin() + static_cast<std::ptrdiff_t>(n(piece.n_rows, layout.row_bytes()));
+  const auto removed = waiting + static_cast<std::ptrdiff_t>(n(piece.n_waiting, PartRows::kWaitingBytes));
+  out.waiting.assign(waiting, removed);
+  out.removed.resize(static_cast<std::size_t>(piece.n_removed));
+  std::copy(removed, bytes.end(), std::as_writable_bytes(std::span(out.removed)).begin());
+  bytes.erase(waiting, bytes.end());
+}
+
+void CheckpointReader::read_part(const std::string& name, int part, PartRows& out) {
+  out.clear();
+  const RowPartRecord* record = find_part(name, part);
   if (record == nullptr) return;
-  const std::string who = fmt::format("part {} of table \"{}\"", part, table);
-  rows.resize(static_cast<std::size_t>(record->end - record->begin));
-  read_digested({record->file, record->begin, &record->digest}, rows, [&] { return std::string(who); });
-  const RowLayout layout = row_layout(table);
-  RowsCheck check(layout, this->table(table).spec, part);
-  check.add(rows);
-  if (const std::string problem = rows_problem(check, *record); !problem.empty())
-    fail(ErrorKind::checkpoint, "{} is damaged: {} {}", join_path(path_, manifest_.files[record->file].name),
-         who, problem);
+  const TableRecord& table = this->table(name);
+  const RowLayout layout = row_layout(name);
+  std::vector<PartRows> pieces(record->pieces.size());
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    read_piece(table, layout, part, record->pieces[i], pieces[i]);
+  std::string problem = merge_pieces(layout, table.spec, manifest_.step, pieces, out);
+  const auto n_rows = static_cast<std::int64_t>(out.rows.size() / layout.row_bytes());
+  const auto n_waiting = static_cast<std::int64_t>(out.waiting.size() / PartRows::kWaitingBytes);
+  if (problem.empty() && (n_rows != record->n_rows || n_waiting != record->n_waiting))
+    problem = fmt::format("has {} rows and {} waiting ids instead of {} and {}", n_rows, n_waiting,
+                          record->n_rows, record->n_waiting);
+  if (problem.empty()) problem = sum_problem(hash_sum_of(layout, out.rows), *record);
+  if (problem.empty()) return;
+  std::vector<std::string_view> files;
+  for (const RowPiece& p : record->pieces) files.push_back(manifest_.files[p.file].name);
+  fail(ErrorKind::checkpoint, "{} is damaged: part {} of table \"{}\" {}",
+       join_path(path_, fmt::format("{}", fmt::join(files, " and "))), part, name, problem);
+}
+
+void CheckpointReader::read_rows(const std::string& table, int part, std::vector<std::byte>& rows) {
+  PartRows read;
+  std::swap(read.rows, rows);  // its memory is used again
+  read_part(table, part, read);
+  std::swap(read.rows, rows);
+}
+
+void CheckpointReader::read_waiting(const std::string& table, int part, std::vector<std::byte>& waiting) {
+  PartRows read;
+  read_part(table, part, read);
+  waiting = std::move(read.waiting);
 }
 
 ReadFile& CheckpointReader::open_file(std::uint32_t file) {

@@ -74,10 +74,14 @@ class CheckpointReader {
   }
   // How many rows a part has. Throws Error(argument) for a part that the table does not have.
   std::int64_t n_rows(const std::string& table, int part) const;
-  // Replaces `rows` by those of a part, records as row_layout() says, ascending by mix_row_id(). All of it is
-  // checked: the digest, the order, that the ids are of the part, and the sum of the rows' hashes; what is
-  // wrong is an Error(checkpoint) that names table and part, of a sum both sums.
+  // Replaces `out` by all of a part: rows, records as row_layout() says, and waiting ids (PartRows), ascending by
+  // mix_row_id(), without what is expired. Each piece of its chain is read once. All of it is checked: digests,
+  // order, that the ids are of the part, how many there are, and the sum of the rows' hashes; what is wrong is
+  // an Error(checkpoint) that names table and part, of a sum both sums. Memory: the pieces, and the result.
+  void read_part(const std::string& table, int part, PartRows& out);
+  // The rows alone; the waiting ids alone.
   void read_rows(const std::string& table, int part, std::vector<std::byte>& rows);
+  void read_waiting(const std::string& table, int part, std::vector<std::byte>& waiting);
 
   // A whole file, for worker-00007.state; checked against its checksums.
   std::string read_file(const std::string& name);
@@ -106,7 +110,7 @@ class CheckpointReader {
   const std::vector<Saved>& find(const std::string& variable, const std::string& slot) const;
   void copy_common(const Saved& saved, const Slice& common, const Slice& box, TensorView out);
   void read_record(const TensorRecord& record, std::span<std::byte> out);
-  // nullptr: the part has no rows.
+  // nullptr: there is nothing of the part.
   const RowPartRecord* find_part(const std::string& table, int part) const;
   // Bytes of one digest. `what`: "slice 3 of variable \"w\"", for the message.
   struct Digested {
@@ -116,6 +120,8 @@ class CheckpointReader {
   };
   void read_digested(const Digested& from, std::span<std::byte> out,
                      const std::function<std::string()>& what);
+  void read_piece(const TableRecord& table, const RowLayout& layout, int part, const RowPiece& piece,
+                  PartRows& out);
   ReadFile& open_file(std::uint32_t file);
   void read_bytes(std::uint32_t file, std::uint64_t begin, std::span<std::byte> out);
   const CrcBlock& cached_block(std::uint32_t file, std::uint64_t index);
@@ -126,7 +132,7 @@ class CheckpointReader {
   Manifest manifest_;
   // By (full name, slot); sorted by place on disk.
   std::map<std::pair<std::string, std::string>, std::vector<Saved>> saved_;
-  // Of each table, by part; those without rows are not there.
+  // Of each table, by part; those of which there is nothing are not there.
   std::map<std::string, std::map<int, const RowPartRecord*>> parts_;
   std::vector<std::unique_ptr<ReadFile>> files_;  // opened when first read
   std::array<CrcBlock, 8> cache_;

@@ -24,9 +24,9 @@ void restore_rows(CheckpointReader& reader, const RowPlan::Table& table, const s
   if (saved.parts != table.spec.parts)
     fail(ErrorKind::checkpoint, "table \"{}\" has {} parts in checkpoint {} and {} in the model", table.name,
          saved.parts, reader.path(), table.spec.parts);
-  std::vector<std::byte> rows;
+  PartRows rows;
   for (const int part : table.parts_of(server)) {
-    reader.read_rows(saved_name, part, rows);
+    reader.read_part(saved_name, part, rows);
     if (!rows.empty()) take(part, rows);
   }
 }

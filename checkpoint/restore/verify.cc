@@ -10,6 +10,7 @@
 #include "checkpoint/format/row_file.h"
 #include "checkpoint/format/shard.h"
 #include "checkpoint/restore/reader.h"
+#include "checkpoint/restore/verify_once.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -21,6 +22,7 @@ struct Ranged {
   const Digest* digest = nullptr;
   const TensorRecord* tensor = nullptr;  // or
   const RowPartRecord* rows = nullptr;
+  const RowPiece* piece = nullptr;  // of rows
 
   std::string name() const {
     if (rows != nullptr) return fmt::format("part {} of table \"{}\"", rows->part, rows->variable);
@@ -35,10 +37,12 @@ class FileVerifier {
   FileVerifier(const Manifest& manifest, std::uint32_t file)
       : manifest_(manifest), record_(manifest.files[file]) {
     for (const TensorRecord& t : manifest.tensors) {
-      if (t.file == file) ranges_.push_back({t.begin, t.end, &t.digest, &t, nullptr});
+      if (t.file == file) ranges_.push_back({t.begin, t.end, &t.digest, &t, nullptr, nullptr});
     }
     for (const RowPartRecord& r : manifest.row_parts) {
-      if (r.file == file) ranges_.push_back({r.begin, r.end, &r.digest, nullptr, &r});
+      for (const RowPiece& p : r.pieces) {
+        if (p.file == file) ranges_.push_back({p.begin, p.end, &p.digest, nullptr, &r, &p});
+      }
     }
     for (const TableRecord& t : manifest.tables) layouts_.emplace(t.variable, row_layout_of(manifest, t));
     std::ranges::sort(ranges_, {}, &Ranged::begin);
@@ -98,7 +102,8 @@ class FileVerifier {
   void start(const Ranged& r) {
     digester_ = std::make_unique<Digester>();
     if (r.rows == nullptr) return;
-    rows_.emplace(layouts_.at(r.rows->variable), find_table(manifest_, r.rows->variable)->spec, r.rows->part);
+    rows_.emplace(layouts_.at(r.rows->variable), find_table(manifest_, r.rows->variable)->spec, r.rows->part,
+                  RowsCheck::Counts::of(*r.piece), is_whole(r) ? RowsCheck::Sum::yes : RowsCheck::Sum::no);
   }
 
   void end_of(const Ranged& r, std::vector<std::string>& problems) {
@@ -106,11 +111,26 @@ class FileVerifier {
       problems.push_back(
           fmt::format("{} is damaged: {} has another hash than the manifest", record_.name, r.name()));
     } else if (rows_) {
-      if (const std::string problem = rows_problem(*rows_, *r.rows); !problem.empty())
+      std::string problem = rows_->problem();
+      if (problem.empty() && is_whole(r)) problem = whole_problem(r);
+      if (!problem.empty())
         problems.push_back(fmt::format("{} is damaged: {} {}", record_.name, r.name(), problem));
     }
     digester_.reset();
     rows_.reset();
+  }
+
+  // Whether the piece alone is what there is of its part. Of others, who merges them sees more.
+  bool is_whole(const Ranged& r) const {
+    const bool is_new = r.piece->step == manifest_.step;
+    return r.rows->pieces.size() == 1 &&
+           (is_new || find_table(manifest_, r.rows->variable)->spec.expire_steps == 0);
+  }
+  std::string whole_problem(const Ranged& r) const {
+    if (r.piece->n_rows != r.rows->n_rows || r.piece->n_waiting != r.rows->n_waiting)
+      return fmt::format("has {} rows and {} waiting ids instead of {} and {}", r.piece->n_rows,
+                         r.piece->n_waiting, r.rows->n_rows, r.rows->n_waiting);
+    return sum_problem(rows_->sum(), *r.rows);
   }
 
   const Manifest& manifest_;
@@ -123,12 +143,34 @@ class FileVerifier {
   Digester file_digest_;
 };
 
+// "" or whose file it is, where that is not this checkpoint.
+std::string owner_problem(Fs& fs, const std::string& path, const Manifest& manifest,
+                          const std::string& name) {
+  if (server_of_shard(name) >= 0) {
+    const std::string id = checkpoint_id_of_shard(fs, path);
+    return id.empty() || id == manifest.id
+               ? ""
+               : fmt::format("{} belongs to checkpoint {}, not to {}", name, id, manifest.id);
+  }
+  const std::optional<RowFileHeader> header =
+      server_of_row_file(name) >= 0 ? read_row_file_header(fs, path) : std::nullopt;
+  if (!header) return "";
+  const std::int64_t linked_from = step_of_linked_file(name);
+  if (linked_from < 0)
+    return header->checkpoint_id == manifest.id ? ""
+                                                : fmt::format("{} belongs to checkpoint {}, not to {}", name,
+                                                              header->checkpoint_id, manifest.id);
+  return header->step == linked_from ? ""
+                                     : fmt::format("{} belongs to checkpoint {}, not to one of step {}", name,
+                                                   header->checkpoint_id, linked_from);
+}
+
 void check_file(Fs& fs, const std::string& path, const Manifest& manifest, std::uint32_t index,
                 std::vector<std::string>& problems) {
   const FileRecord& record = manifest.files[index];
   const std::string file_path = join_path(path, record.name);
   if (!fs.exists(file_path)) {
-    problems.push_back(record.name + " is missing");
+    problems.push_back(record.name + " is missing" + writer_text(record.name));
     return;
   }
   const auto file = fs.open(file_path);
@@ -137,13 +179,10 @@ void check_file(Fs& fs, const std::string& path, const Manifest& manifest, std::
   } else {
     FileVerifier(manifest, index).run(*file, problems);
   }
-  const bool is_shard = server_of_shard(record.name) >= 0;
-  if (problems.empty() || (!is_shard && server_of_row_file(record.name) < 0)) return;
-  const std::string id =
-      is_shard ? checkpoint_id_of_shard(fs, file_path) : checkpoint_id_of_row_file(fs, file_path);
-  if (!id.empty() && id != manifest.id) {
-    problems.push_back(fmt::format("{} belongs to checkpoint {}, not to {}", record.name, id, manifest.id));
-  }
+  if (problems.empty()) return;
+  if (std::string problem = owner_problem(fs, file_path, manifest, record.name); !problem.empty())
+    problems.push_back(std::move(problem));
+  problems.back() += writer_text(record.name);
 }
 
 }  // namespace
@@ -191,6 +230,7 @@ FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFi
   }
   FoundCheckpoint found;
   std::vector<std::string> bad;
+  DamagedFiles damaged;
   for (const CheckpointName& name : names) {
     CheckpointEntry entry = look_at(fs, name);
     if (&name == &names.front()) {
@@ -198,7 +238,12 @@ FoundCheckpoint newest_checkpoint(Fs& fs, const std::string& dir, const VerifyFi
         found.warnings.push_back(std::move(problem));
     }
     std::string reason = entry.reason;
-    if (reason.empty()) reason = fmt::format("{}", fmt::join(verify(fs, entry.path, *entry.manifest), "; "));
+    if (reason.empty()) reason = damaged.problem(fs, entry.path, *entry.manifest);
+    if (reason.empty()) {
+      const std::vector<std::string> problems = verify(fs, entry.path, *entry.manifest);
+      damaged.add(fs, entry.path, *entry.manifest, problems);
+      reason = fmt::format("{}", fmt::join(problems, "; "));
+    }
     if (reason.empty()) {
       found.path = entry.path;
       found.manifest = std::move(entry.manifest);

@@ -310,6 +310,19 @@ void PosixFs::replace_file(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) fail_io("rename", from + " -> " + to, errno);
 }
 
+bool PosixFs::link(const std::string& from, const std::string& to) {
+  if (::link(from.c_str(), to.c_str()) == 0) return true;
+  if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == EOPNOTSUPP || errno == ENOSYS)
+    return false;
+  fail_io("link", from + " -> " + to, errno);
+}
+
+std::optional<FileIdentity> PosixFs::identify(const std::string& path) {
+  struct stat st = {};
+  if (::lstat(path.c_str(), &st) != 0) return std::nullopt;
+  return FileIdentity{st.st_dev, st.st_ino, st.st_nlink};
+}
+
 void PosixFs::remove_all(const std::string& path) {
   std::error_code error;
   std::filesystem::remove_all(path, error);

@@ -3,9 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace varscope {
@@ -52,6 +54,13 @@ struct WritePlace {
   Kind kind = Kind::nothing;
 };
 
+// Two names lead to one file exactly where these are equal.
+struct FileIdentity {
+  std::uint64_t device = 0, inode = 0;
+  std::uint64_t n_names = 1;  // of the file, in any directory
+  std::pair<std::uint64_t, std::uint64_t> key() const { return {device, inode}; }
+};
+
 // Every file operation of a checkpoint goes through here, so that tests can inject faults. Errors are
 // Error(io) with the operation, the path and the system's reason. An Fs may be used by several threads at
 // once; what it returns may not.
@@ -82,6 +91,11 @@ class Fs {
   // Swaps two existing names atomically. false: this file system cannot, nothing was done.
   virtual bool exchange(const std::string& a, const std::string& b) = 0;
   virtual void replace_file(const std::string& from, const std::string& to) = 0;  // atomic; `to` may exist
+  // Gives an existing file a second name, a hard link; fails when `to` exists. false: this file system, or the
+  // rights of this user, do not allow it, nothing was done.
+  virtual bool link(const std::string& from, const std::string& to) = 0;
+  // Which file a name leads to. Nothing where there is none, or where the file system cannot tell.
+  virtual std::optional<FileIdentity> identify(const std::string& path) = 0;
   virtual void remove_all(const std::string& path) = 0;  // a file or a whole tree; a missing one is fine
   virtual void sync_dir(const std::string& path) = 0;    // the names in it are on the disk
   virtual std::uint64_t free_bytes(const std::string& path) = 0;  // that this user may still write
@@ -104,6 +118,8 @@ class PosixFs : public Fs {
   void rename(const std::string& from, const std::string& to) override;
   bool exchange(const std::string& a, const std::string& b) override;
   void replace_file(const std::string& from, const std::string& to) override;
+  bool link(const std::string& from, const std::string& to) override;
+  std::optional<FileIdentity> identify(const std::string& path) override;
   void remove_all(const std::string& path) override;
   void sync_dir(const std::string& path) override;
   std::uint64_t free_bytes(const std::string& path) override;

@@ -15,6 +15,7 @@
 #include "checkpoint/restore/finite.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/restore/row_cursor.h"
+#include "checkpoint/tools/linked_bytes.h"
 #include "common/base/error.h"
 #include "common/base/figures.h"
 
@@ -70,7 +71,7 @@ VariableReport report_of_rows(CheckpointReader& reader, const VariableSpec& v) {
   const Manifest& m = reader.manifest();
   VariableReport report{&v, {}, {}, totals_of(m, v.name)};
   for (const RowPartRecord& r : m.row_parts) {
-    if (r.variable == v.name) report.servers.insert(server_of_row_file(m.files[r.file].name));
+    if (r.variable == v.name) report.servers.insert(server_of_row_file(m.files[r.pieces.back().file].name));
   }
   for (RowCursor at(reader, v.name); at.row() != nullptr; at.next()) {
     with_element_type(v.dtype, [&](auto type) {
@@ -143,15 +144,16 @@ std::int64_t n_parameters(const Manifest& m) {
 // A line for each table; "" where there is none.
 std::string table_lines(const Manifest& m) {
   if (m.tables.empty()) return "";
-  std::vector<std::vector<std::string>> rows = {
-      {"table", "ids", "rows", "parts with rows", "bytes", "bytes of a row", "slots"}};
+  std::vector<std::vector<std::string>> rows = {{"table", "ids", "rows", "parts with rows", "waiting ids",
+                                                 "bytes", "longest chain", "bytes of a row", "slots"}};
   for (const TableRecord& t : m.tables) {
     const TableTotals totals = totals_of(m, t.variable);
     std::vector<std::string> slots;
     slots.reserve(t.slots.size());
     for (const RowSlot& s : t.slots) slots.push_back(fmt::format("{} [{}]", s.name, s.n_elements));
     rows.push_back({t.variable, to_string(t.spec.ids), std::to_string(totals.n_rows),
-                    fmt::format("{} of {}", totals.n_parts, t.spec.parts), std::to_string(totals.n_bytes),
+                    fmt::format("{} of {}", totals.n_parts, t.spec.parts), std::to_string(totals.n_waiting),
+                    std::to_string(totals.n_bytes), std::to_string(totals.longest_chain),
                     std::to_string(row_layout_of(m, t).row_bytes()),
                     slots.empty() ? "-" : fmt::format("{}", fmt::join(slots, ", "))});
   }
@@ -179,9 +181,16 @@ std::string facts(const Manifest& m, const std::string& path,
       {"parameters", std::to_string(n_parameters(m))},
       {"finite", not_finite.empty() ? "yes" : "NO: " + not_finite_text(not_finite, m.variables)},
   };
+  std::uint64_t n_linked = 0, linked_bytes = 0;
   for (const FileRecord& f : m.files) {
     rows.push_back({"file", fmt::format("{}  {} bytes  {}", f.name, f.size, f.digest.hex())});
+    if (step_of_linked_file(f.name) < 0) continue;
+    ++n_linked;
+    linked_bytes += f.size;
   }
+  if (n_linked > 0)
+    rows.push_back({"linked", fmt::format("{} file{} of older saves, {} bytes", n_linked,
+                                          n_linked == 1 ? "" : "s", linked_bytes)});
   return text_table(rows);
 }
 
@@ -204,6 +213,7 @@ Json json_of(Fs& fs, const CheckpointEntry& e) {
   if (!e.manifest) return json;
   json["unix_time"] = e.manifest->unix_time;
   json["bytes"] = total_bytes(*e.manifest);
+  json["frees"] = freed_bytes(fs, {&e}).freed;
   json["parent"] = e.manifest->parent;
   json["finite"] = e.manifest->knows_not_finite ? Json(e.manifest->not_finite.empty()) : Json(nullptr);
   if (const auto record = read_evaluation(fs, e.path))
@@ -221,15 +231,23 @@ std::vector<std::string> superseded(Fs& fs, const std::string& dir) {
 
 std::string list_table(Fs& fs, const std::vector<CheckpointEntry>& entries) {
   std::vector<std::vector<std::string>> rows = {
-      {"name", "step", "time", "bytes", "state", "parent", "evaluation"}};
+      {"name", "step", "time", "bytes", "frees", "state", "parent", "evaluation"}};
+  bool has_links = false;
   for (const CheckpointEntry& e : entries) {
+    const FreedBytes freed = freed_bytes(fs, {&e});
+    has_links = has_links || freed.stay > 0;
     const bool known = e.manifest.has_value();
     std::string state = e.state == CheckpointState::committed ? "committed" : "damaged: " + e.reason;
     if (known && !e.manifest->not_finite.empty()) state += ", not finite";
     if (e.pinned) state += ", pinned";
     rows.push_back({e.name, std::to_string(e.step), known ? utc_text(e.manifest->unix_time) : "?",
-                    known ? std::to_string(total_bytes(*e.manifest)) : "?", state,
+                    known ? std::to_string(total_bytes(*e.manifest)) : "?",
+                    known ? std::to_string(freed.freed) : "?", state,
                     known && !e.manifest->parent.empty() ? e.manifest->parent : "-", evaluation_text(fs, e)});
+  }
+  constexpr std::ptrdiff_t kFrees = 4;  // says nothing new where no file is in two checkpoints
+  if (!has_links) {
+    for (std::vector<std::string>& row : rows) row.erase(row.begin() + kFrees);
   }
   return text_table(rows);
 }

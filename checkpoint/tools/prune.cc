@@ -9,6 +9,7 @@
 #include "checkpoint/directory/checkpoint_directory.h"
 #include "checkpoint/format/evaluation.h"
 #include "checkpoint/restore/reader.h"
+#include "checkpoint/tools/linked_bytes.h"
 #include "checkpoint/tools/locked_directory.h"
 #include "common/base/error.h"
 
@@ -65,23 +66,27 @@ void prune_tool(Fs& fs, const std::string& dir, const RetentionPolicy& policy, P
   const bool dry = mode == PruneMode::dry_run;
   require_metric(fs, dir, verdicts, policy);
   verify_newest(fs, verdicts, policy.keep);
+  std::vector<const CheckpointEntry*> removed;
+  for (const RetentionVerdict& v : verdicts) {
+    if (!v.stays) removed.push_back(&v.entry);
+  }
+  const FreedBytes bytes = freed_bytes(fs, removed);
   if (!dry) directory.retain(policy);
   std::vector<std::string> names;
   Json kept = Json::object();
-  std::uint64_t bytes = 0;
   for (const RetentionVerdict& v : verdicts) {
     if (v.stays) {
       kept[v.entry.name] = v.why;
       continue;
     }
     names.push_back(v.entry.name);
-    if (v.entry.manifest) bytes += total_bytes(*v.entry.manifest);
   }
   if (format == ToolFormat::json) {
     out += json_text({{"dry_run", dry},
                       {"removed", names},
                       {"kept", kept},
-                      {"bytes", bytes},
+                      {"bytes", bytes.freed},
+                      {"bytes_that_stay", bytes.stay},
                       {"warnings", directory.warnings()}});
     return;
   }
@@ -90,8 +95,11 @@ void prune_tool(Fs& fs, const std::string& dir, const RetentionPolicy& policy, P
     if (!v.stays) out += fmt::format("{} {}\n", v.entry.name, dry ? "would be removed" : "removed");
   }
   for (const std::string& warning : directory.warnings()) out += "warning: " + warning + "\n";
-  out += fmt::format("{} checkpoint{}, {} bytes{}\n", names.size(), names.size() == 1 ? "" : "s", bytes,
-                     dry ? ": a dry run, nothing was removed" : "");
+  const std::string stay =
+      bytes.stay == 0 ? ""
+                      : fmt::format(" ({} more are of files that other checkpoints have, too)", bytes.stay);
+  out += fmt::format("{} checkpoint{}, {} bytes{}{}\n", names.size(), names.size() == 1 ? "" : "s",
+                     bytes.freed, stay, dry ? ": a dry run, nothing was removed" : "");
 }
 
 }  // namespace varscope

@@ -51,8 +51,8 @@ void reshard_tool(Fs& fs, const std::string& path, const std::string& dir, int s
            "checkpoint {} is damaged: slice {} of \"{}\" has another hash than the manifest says", path,
            t.slice, t.variable);
   };
-  const auto read = [&](std::size_t table, int part, std::vector<std::byte>& rows) {
-    reader.read_rows(reader.tables()[table].variable, part, rows);
+  const auto read = [&](std::size_t table, int part, PartRows& rows) {
+    reader.read_part(reader.tables()[table].variable, part, rows);
   };
   const std::string written = write_checkpoint(fs, directory, std::move(plan), fill, read);
   std::vector<std::string> warnings = directory.warnings();

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "checkpoint/format/evaluation.h"
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/restore/reader.h"
+#include "checkpoint/restore/verify_once.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -24,8 +26,8 @@ struct Verdict {
   bool is_whole() const { return manifest && of_metrics.empty(); }
 };
 
-Verdict judge(Fs& fs, const std::string& path) {
-  Verification verification = verify_whole(fs, path);
+Verdict judge(Fs& fs, const std::string& path, const VerifyFiles& verify) {
+  Verification verification = verify_whole(fs, path, verify);
   return {path, std::move(verification.problems), std::move(verification.manifest),
           evaluation_problem(fs, path)};
 }
@@ -66,10 +68,17 @@ int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out, ToolFo
                       name.starts_with(kSupersededPrefix);
   if (paths.empty() && is_one && fs.is_directory(path_or_dir)) paths.push_back(path_or_dir);
   if (paths.empty()) fail(ErrorKind::checkpoint, "there is no checkpoint at {}", path_or_dir);
+  // The newest come first in what is printed; those that wrote files which others link come first here.
+  VerifyOnce once;
+  const VerifyFiles verify = [&](Fs& f, const std::string& path, const Manifest& m) {
+    return once(f, path, m);
+  };
+  std::vector<Verdict> verdicts;
+  for (auto path = paths.rbegin(); path != paths.rend(); ++path) verdicts.push_back(judge(fs, *path, verify));
+  std::ranges::reverse(verdicts);
   bool good = true;
   Json checkpoints = Json::array();
-  for (const std::string& path : paths) {
-    const Verdict verdict = judge(fs, path);
+  for (const Verdict& verdict : verdicts) {
     good = good && verdict.is_whole();
     if (format == ToolFormat::json) {
       checkpoints.push_back(json_of(verdict));

@@ -269,6 +269,7 @@ struct CheckpointConfig {
   SnapshotMode snapshot = SnapshotMode::cow;
   std::int64_t pool_mib = 0;  // 0: as much as the values and slots
   WhenBusy when_busy = WhenBusy::skip;
+  bool incremental = false;
   double mean_time_between_failures_s = 0;  // 0: unknown
   void describe(Keys& keys);
   bool operator==(const CheckpointConfig&) const = default;

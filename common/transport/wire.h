@@ -35,6 +35,7 @@ enum class MessageType : std::uint16_t {
   rows_wanted = 21,     // worker -> server: ids of rows follow on the table's tag; as they are at `clock`
   rows = 22,            // server -> worker: their values follow
   rows_push = 23,       // worker -> server: gradients of the rows asked for last; RowsPushLayout has the form
+  save_base = 24,       // coordinator -> server: SaveBase, what the next save goes on from
 };
 
 const char* to_string(MessageType type);

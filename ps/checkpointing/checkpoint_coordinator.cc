@@ -51,8 +51,20 @@ bool CheckpointCoordinator::idle() const {
   return !pending_ && (!given_up_ || now_ns() > given_up_->until_ns);
 }
 
-bool CheckpointCoordinator::begin(Clock clock, std::int64_t retry) {
-  pending_ = Pending{clock, checkpoint_id(clock, start_id_, retry), now_ns(), {}, 0, false, {}, "", false};
+std::optional<SaveBase> CheckpointCoordinator::save_base() const {
+  const auto is_table = [](const VariableSpec& v) { return v.is_table(); };
+  if (!config_.incremental || std::ranges::none_of(base_.variables.variables(), is_table))
+    return std::nullopt;
+  SaveBase base{pending_->id, "", 0, n_committed_};
+  if (pending_->rows == Rows::all || !last_committed_) return base;
+  base.base_id = last_id_;
+  base.base_step = last_committed_->value;
+  return base;
+}
+
+bool CheckpointCoordinator::begin(Clock clock, std::int64_t retry, Rows rows) {
+  pending_ =
+      Pending{clock, checkpoint_id(clock, start_id_, retry), now_ns(), {}, 0, false, {}, "", false, rows};
   pending_->outcomes.resize(writers_.size());
   try {
     directory_.begin(pending_->id);
@@ -226,11 +238,20 @@ void CheckpointCoordinator::finish_commit() {
       pending_->clock, committed.path, 0, 0, 0, static_cast<double>(now_ns() - pending_->started_ns) * 1e-9};
   for (const auto& outcome : pending_->outcomes) {
     summary.bytes += static_cast<std::int64_t>(outcome->report.file.size);
-    if (outcome->report.row_file) summary.bytes += static_cast<std::int64_t>(outcome->report.row_file->size);
+    if (!outcome->report.row_files.empty())  // not those that are linked
+      summary.bytes += static_cast<std::int64_t>(outcome->report.row_files.front().size);
     summary.stall_s = std::max(summary.stall_s, static_cast<double>(outcome->stall_ns) * 1e-9);
     summary.copy_s = std::max(summary.copy_s, static_cast<double>(outcome->copy_ns) * 1e-9);
   }
+  for (const auto& outcome : pending_->outcomes) {
+    if (outcome->warning.empty() || !told_.insert(outcome->warning).second) continue;
+    observer_.on_warning(
+        fmt::format("the checkpoint of step {} has all rows of server {}, not only those that have "
+                    "changed (checkpoint.incremental): {}",
+                    pending_->clock.value, outcome->report.server, outcome->warning));
+  }
   last_committed_ = pending_->clock;
+  last_id_ = pending_->id;
   pending_.reset();
   ++n_committed_;
   failures_in_a_row_ = 0;

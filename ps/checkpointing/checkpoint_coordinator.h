@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "common/base/ids.h"
 #include "common/base/types.h"
 #include "common/config/job_config.h"
+#include "ps/checkpointing/save_base.h"
 #include "ps/checkpointing/shard_checkpointer.h"
 #include "ps/observe/run_observer.h"
 
@@ -45,9 +47,15 @@ class CheckpointCoordinator {
   bool has_pending_work() const { return !idle() || !to_record_.empty() || recording_.valid(); }
   std::optional<Clock> last_committed() const { return last_committed_; }
 
+  // What a save has of tables with checkpoint.incremental: what has changed since the newest committed save of
+  // this start, where there is one, or all of it.
+  enum class Rows : std::uint8_t { changed, all };
   // Opens a save of the state after step `clock`. REQUIRES idle(). False when it failed at once (reported).
   // `retry` counts the tries of one step, from 0.
-  bool begin(Clock clock, std::int64_t retry = 0);
+  bool begin(Clock clock, std::int64_t retry = 0, Rows rows = Rows::changed);
+  // What all servers are to be told before they cut for the save under way; nothing where it has no rows, or
+  // always all of them. REQUIRES: begin() has just returned true.
+  std::optional<SaveBase> save_base() const;
   // Text archives.
   void set_states(const IdVector<WorkerId, std::string>& worker_states, const std::string& coordinator_state);
   void on_outcome(ShardOutcome outcome);
@@ -89,6 +97,7 @@ class CheckpointCoordinator {
     IdVector<WorkerId, std::string> worker_states;
     std::string coordinator_state;
     bool committing = false;
+    Rows rows = Rows::all;
   };
   void start_commit();
   std::optional<EvaluationRecord> evaluation_of(std::int64_t step);
@@ -125,6 +134,8 @@ class CheckpointCoordinator {
   std::vector<std::string> warnings_;  // of the start, when nobody listens yet: for the first tick()
   std::optional<GivenUp> given_up_;    // while servers are still at it
   std::optional<Clock> last_committed_;
+  std::string last_id_;         // of that
+  std::set<std::string> told_;  // warnings of servers
   bool discards_not_finite_ = false;
   std::optional<Discarded> discarded_;
   int n_committed_ = 0;

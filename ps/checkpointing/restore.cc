@@ -55,8 +55,10 @@ void restore_tables(TableShards& tables, Fs& fs, const RestoreSource& source) {
     const std::optional<VariableSpec> saved = source.saved_as ? source.saved_as(v) : v;
     if (!saved) continue;
     if (source.resumed) {
-      restore_rows(reader, table->table(), saved->name, table->server(),
-                   [&](int part, std::span<const std::byte> rows) { table->restore(part, rows); });
+      restore_rows(reader, table->table(), saved->name, table->server(), [&](int part, const PartRows& rows) {
+        table->restore(part, rows.rows);
+        if (!rows.waiting.empty()) table->restore_waiting(part, rows.waiting);
+      });
     } else {
       const auto take = [&](std::uint64_t id, const std::byte* values) { table->restore_values(id, values); };
       const bool is_table = find_table(reader.manifest(), saved->name) != nullptr;

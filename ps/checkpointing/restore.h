@@ -31,7 +31,8 @@ struct RestoreSource {
 // Error(checkpoint, io).
 void restore_shard(ParameterShard& shard, Fs& fs, const RestoreSource& source);
 // The same of tables, which are empty before: their rows, or a dense variable's, whichever servers wrote
-// them. What the checkpoint does not have stays absent.
+// them, and of a run that goes on the ids that wait for theirs. What the checkpoint does not have stays
+// absent.
 void restore_tables(TableShards& tables, Fs& fs, const RestoreSource& source);
 
 }  // namespace varscope

@@ -1,5 +1,6 @@
 #include "ps/checkpointing/shard_checkpointer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <span>
@@ -23,7 +24,8 @@ ShardCheckpointer::ShardCheckpointer(ParameterShard& shard, TableShards& tables,
       dir_(std::move(dir)),
       n_servers_(n_servers),
       n_workers_(n_workers),
-      names_(options.names) {
+      names_(options.names),
+      incremental_(options.incremental) {
   for (const auto& table : tables) {
     const VariableSpec& v = table->variable();
     if (!names_.holds(v)) continue;
@@ -31,6 +33,8 @@ ShardCheckpointer::ShardCheckpointer(ParameterShard& shard, TableShards& tables,
     row_tables_.push_back({names_.in_checkpoint(v).name, *v.table, table->layout(), table->parts()});
     table->set_snapshot_limits({options.pool_bytes, options.max_wait_s});
   }
+  incremental_ = incremental_ && !tables_.empty();
+  for (TableShard* table : tables_) table->remember_removed(incremental_);
   std::vector<std::span<std::byte>> memory;
   shard_.for_each_slice(
       [&](const VariableSpec& v, const std::string& slot, const BucketSlice& slice, TensorView data) {
@@ -71,7 +75,7 @@ void ShardCheckpointer::copy_all() {
 }
 
 void ShardCheckpointer::cut(Clock clock, const std::string& id) {
-  if (writing_.valid()) {
+  if (is_writing()) {
     refused_ = ShardOutcome{
         id, fmt::format("server {} still writes checkpoint {}", shard_.server().value, writing_id_), {}};
     return;
@@ -79,18 +83,82 @@ void ShardCheckpointer::cut(Clock clock, const std::string& id) {
   writing_id_ = id;
   const std::int64_t started = now_ns();
   snapshot_ ? snapshot_->cut() : copy_all();
+  if (incremental_) take_totals();
   for (TableShard* table : tables_) table->cut();
-  writing_ = std::async(std::launch::async, [this, clock, id] { return write(clock, id); });
+  if (incremental_ && (!base_ || base_->checkpoint_id != id)) {
+    waiting_ = clock;
+  } else {
+    start_writing(clock);
+  }
   cut_ns_ = now_ns() - started;
 }
 
+// What changes alone do not tell, as of now.
+void ShardCheckpointer::take_totals() {
+  totals_.resize(tables_.size());
+  for (std::size_t t = 0; t < tables_.size(); ++t) {
+    const TableShard& table = *tables_[t];
+    totals_[t].clear();
+    for (const int part : table.parts())
+      totals_[t].push_back({table.n_rows(part), table.n_waiting(part), table.hash_sum(part).digest()});
+  }
+}
+
+void ShardCheckpointer::set_base(SaveBase base) {
+  if (!incremental_) return;
+  if (waiting_ && base.checkpoint_id != writing_id_)
+    fail(ErrorKind::protocol,
+         "server {} is told what checkpoint {} goes on from while it waits for that of {}",
+         shard_.server().value, base.checkpoint_id, writing_id_);
+  if (!writing_.valid())  // a save that was given up may still look at its own
+    std::erase_if(saved_, [&](const auto& saved) { return saved.first != base.base_id; });
+  if (!base.base_id.empty()) to_forget_ = Clock(base.base_step);
+  base_ = std::move(base);
+  if (waiting_) start_writing(*std::exchange(waiting_, std::nullopt));
+  forget_removed();
+}
+
+// Nobody reads what was removed between two cuts.
+void ShardCheckpointer::forget_removed() {
+  if (!to_forget_ || is_writing()) return;
+  for (TableShard* table : tables_) table->forget_removed(*to_forget_);
+  to_forget_.reset();
+}
+
+void ShardCheckpointer::start_writing(Clock clock) {
+  const std::optional<SaveBase> base = incremental_ ? base_ : std::nullopt;
+  const SavedRowFiles* from = nullptr;
+  if (base && can_link_) {
+    const auto found = saved_.find(base->base_id);
+    if (found != saved_.end()) from = &found->second;
+  }
+  writing_ =
+      std::async(std::launch::async, [this, clock, id = writing_id_, from, number = base ? base->number : 0] {
+        return write(clock, id, from, number);
+      });
+}
+
+bool ShardCheckpointer::is_rebased(const RowPartRecord& chain, std::int64_t number) {
+  if ((number + chain.part) % kMostOfChain == 0 || chain.pieces.size() >= kMostOfChain) return true;
+  std::uint64_t changes = 0;
+  for (std::size_t i = 1; i < chain.pieces.size(); ++i) changes += chain.pieces[i].n_bytes();
+  return changes > chain.pieces.front().n_bytes() / 2;
+}
+
 // On the disk thread.
-ShardOutcome ShardCheckpointer::write(Clock clock, const std::string& id) {
+ShardOutcome ShardCheckpointer::write(Clock clock, const std::string& id, const SavedRowFiles* from,
+                                      std::int64_t number) {
   ShardOutcome outcome{id, "", {}};
   const std::string path = temporary_path(dir_, id);
   try {
+    LinkedRowFiles linked;
+    if (from != nullptr)
+      linked =
+          link_row_files(fs_, *from, path, [&](const RowPartRecord& r) { return !is_rebased(r, number); });
+    if (!linked.can_link) can_link_ = false;
+    if (!linked.why_not.empty()) outcome.warning = linked.why_not;
     outcome.report = write_slices(clock, id, path);
-    if (!tables_.empty()) write_rows(clock, id, path, outcome.report);
+    if (!tables_.empty()) write_rows(clock, id, path, linked.base, outcome.report);
   } catch (const std::exception& e) {
     outcome.error = e.what();
   }
@@ -112,14 +180,20 @@ ShardReport ShardCheckpointer::write_slices(Clock clock, const std::string& id, 
 }
 
 void ShardCheckpointer::write_rows(Clock clock, const std::string& id, const std::string& path,
-                                   ShardReport& report) {
-  PartRows read;
-  add_row_file(report,
-               write_row_file(fs_, path, shard_.server().value, n_servers_, clock.value, id, row_tables_,
-                              [this, &read](std::size_t table, int part, std::vector<std::byte>& rows) {
-                                tables_[table]->read_part(part, TableShard::kAll, read);
-                                rows.swap(read.rows);
-                              }));
+                                   const std::optional<RowBase>& base, ShardReport& report) {
+  const auto read = [&](std::size_t t, int part, PartRows& rows) {
+    const bool goes_on = base && base->chains.contains({row_tables_[t].variable, part});
+    tables_[t]->read_part(part, goes_on ? base->step : TableShard::kAll, rows);
+  };
+  const auto totals = [&](std::size_t t, int part) {
+    const std::vector<int>& parts = tables_[t]->parts();
+    return totals_[t][static_cast<std::size_t>(std::ranges::lower_bound(parts, part) - parts.begin())];
+  };
+  const RowFileOf of{shard_.server().value, n_servers_, clock.value, id};
+  RowFileReport rows = write_row_file(fs_, path, of, row_tables_, read, base ? &*base : nullptr, totals);
+  if (incremental_)
+    written_ = SavedRowFiles{of.server, of.n_servers, of.step, join_path(dir_, step_name(of.step)), rows};
+  add_row_file(report, std::move(rows));
 }
 
 std::optional<ShardOutcome> ShardCheckpointer::poll() {
@@ -127,6 +201,9 @@ std::optional<ShardOutcome> ShardCheckpointer::poll() {
   if (!writing_.valid() || writing_.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
     return std::nullopt;
   ShardOutcome outcome = writing_.get();
+  if (written_ && outcome.error.empty()) saved_.insert_or_assign(outcome.checkpoint_id, std::move(*written_));
+  written_.reset();
+  forget_removed();
   outcome.stall_ns = cut_ns_;
   if (snapshot_) {
     const Snapshot::Costs& costs = snapshot_->costs();

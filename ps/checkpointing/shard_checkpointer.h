@@ -1,18 +1,21 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "checkpoint/directory/link_rows.h"
 #include "checkpoint/format/row_file.h"
 #include "checkpoint/format/shard.h"
 #include "checkpoint/restore/names.h"
 #include "checkpoint/storage/fs.h"
 #include "common/config/job_config.h"
+#include "ps/checkpointing/save_base.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/store/snapshot.h"
 #include "ps/tables/table_shards.h"
@@ -29,9 +32,10 @@ struct ShardOutcome {
   std::int64_t wait_ns = 0;       // of it: for the disk
   std::int64_t copy_ns = 0;       // that updates took to save what they were about to overwrite
   std::int64_t copied_bytes = 0;  // so saved
+  std::string warning = {};       // why all rows were written although changes were wanted
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& checkpoint_id& error& report& stall_ns& wait_ns& copy_ns& copied_bytes;
+    ar& checkpoint_id& error& report& stall_ns& wait_ns& copy_ns& copied_bytes& warning;
   }
 };
 
@@ -45,6 +49,11 @@ std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t
 //   copy  the cut copies values and slots into a buffer; the reference
 // Rows are saved copy-on-write in both. Both write the same bytes. Memory is taken, and touched, once. One
 // save at a time. Used by the server's thread; the disk thread never calls MPI.
+//
+// With `incremental` a save writes the rows that have changed since the newest committed save of this start, and
+// links the row files of older ones. Some parts are written whole each time, so that every chain begins anew after
+// at most kMostOfChain saves, and no save is suddenly large; and those whose changes have grown beyond half of
+// what all of it was.
 class ShardCheckpointer {
  public:
   struct Options {
@@ -52,6 +61,7 @@ class ShardCheckpointer {
     std::size_t pool_bytes = 0;  // cow; 0: as much as the shard has
     double max_wait_s = 15;      // cow: the wait budget for the disk; once it is used up the save fails
     CheckpointNames names = {};  // what is written, and under which names
+    bool incremental = false;    // of tables; then each save needs a SaveBase
   };
   ShardCheckpointer(ParameterShard& shard, TableShards& tables, Fs& fs, std::string dir, int n_servers,
                     int n_workers, const Options& options);
@@ -59,8 +69,16 @@ class ShardCheckpointer {
   ShardCheckpointer(const ShardCheckpointer&) = delete;
   ShardCheckpointer& operator=(const ShardCheckpointer&) = delete;
 
-  // Cuts the shard as it is. If an earlier save still writes, nothing is cut and the next poll() says so.
+  static constexpr int kMostOfChain = 8;
+  // Whether a part is written whole in a save of this number (SaveBase), `chain` being what there is of it.
+  static bool is_rebased(const RowPartRecord& chain, std::int64_t number);
+
+  // Cuts the shard as it is. If an earlier save still writes, nothing is cut and the next poll() says so. With
+  // `incremental` the cut is written as soon as set_base() has been called for it, before or after.
   void cut(Clock clock, const std::string& id);
+  // Forgets what saves before this one's base were. Throws Error(protocol) while a cut of another save waits for
+  // its own.
+  void set_base(SaveBase base);
   // Updates have just been interrupted by a sign of life to the peers: see Snapshot::reset_wait_budget().
   void reset_wait_budget() {
     if (snapshot_) snapshot_->reset_wait_budget();
@@ -70,9 +88,14 @@ class ShardCheckpointer {
   std::optional<ShardOutcome> poll();
 
  private:
-  ShardOutcome write(Clock clock, const std::string& id);
+  bool is_writing() const { return writing_.valid() || waiting_; }
+  void start_writing(Clock clock);
+  ShardOutcome write(Clock clock, const std::string& id, const SavedRowFiles* from, std::int64_t number);
   ShardReport write_slices(Clock clock, const std::string& id, const std::string& path);
-  void write_rows(Clock clock, const std::string& id, const std::string& path, ShardReport& report);
+  void write_rows(Clock clock, const std::string& id, const std::string& path,
+                  const std::optional<RowBase>& base, ShardReport& report);
+  void take_totals();
+  void forget_removed();
   void copy_all();
 
   ParameterShard& shard_;
@@ -83,11 +106,19 @@ class ShardCheckpointer {
   CheckpointNames names_;
   std::vector<ShardTensor> tensors_;  // cow: in the shard; copy: in the buffer
   std::size_t n_bytes_ = 0;
-  std::optional<Snapshot> snapshot_;      // cow
-  std::vector<TableShard*> tables_;       // that are written
-  std::vector<RowFileTable> row_tables_;  // what they are called
-  AlignedBytes buffer_;                   // copy
-  std::int64_t cut_ns_ = 0;               // that the cut under way took
+  std::optional<Snapshot> snapshot_;             // cow
+  std::vector<TableShard*> tables_;              // that are written
+  std::vector<RowFileTable> row_tables_;         // what they are called
+  AlignedBytes buffer_;                          // copy
+  bool incremental_;                             // and there are tables
+  std::optional<SaveBase> base_;                 // of the save under way or to come
+  std::optional<Clock> waiting_;                 // a cut that has no base yet
+  std::optional<Clock> to_forget_;               // what was removed before, once nothing is being read
+  std::vector<std::vector<PartTotals>> totals_;  // at the cut, by table and place of the part
+  std::map<std::string, SavedRowFiles> saved_;   // by id: the base, and what was written since
+  std::optional<SavedRowFiles> written_;         // by the disk thread, for poll()
+  std::atomic<bool> can_link_ = true;            // false: the file system has no links
+  std::int64_t cut_ns_ = 0;                      // that the cut under way took
   std::future<ShardOutcome> writing_;
   std::string writing_id_;
   std::optional<ShardOutcome> refused_;

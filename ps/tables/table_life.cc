@@ -209,6 +209,11 @@ std::int64_t TableShard::n_rows() const {
 std::int64_t TableShard::n_rows(int part) const {
   return impl_->n_live(impl_->rows, impl_->part_at(part), impl_->clock);
 }
+std::int64_t TableShard::n_waiting(int part) const {
+  const std::size_t at = impl_->part_at(part);
+  return impl_->waiting ? impl_->n_live(*impl_->waiting, at, impl_->clock) : 0;
+}
+
 std::int64_t TableShard::n_waiting() const {
   std::int64_t n = 0;
   if (!impl_->waiting) return n;

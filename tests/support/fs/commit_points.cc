@@ -36,6 +36,7 @@ std::string object_of(const std::string& path) {
   }
   if (is_tmp(name)) return "tmp";
   if (name.starts_with("shard-")) return "shard";
+  if (name.starts_with("rows-")) return "rows";
   if (name.starts_with("worker-")) return "worker-state";
   if (name.starts_with("superseded-")) return "aside";
   return name.starts_with("step-") ? "step" : "other";
@@ -221,6 +222,14 @@ void CommitPointsFs::replace_file(const std::string& from, const std::string& to
   PosixFs::replace_file(from, to);
   changed(object);
   reach("after replace " + object);
+}
+
+bool CommitPointsFs::link(const std::string& from, const std::string& to) {
+  const std::string object = object_of(to);
+  reach("before link " + object);
+  const bool done = PosixFs::link(from, to);
+  reach("after link " + object);
+  return done;
 }
 
 void CommitPointsFs::remove_all(const std::string& path) {

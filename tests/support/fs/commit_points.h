@@ -14,7 +14,7 @@ namespace varscope::testing {
 // one. A point is a file operation of a checkpoint, seen from one side:
 //
 //   before|after  mkdir    tmp              the directory of a save; of .trash: "trash"
-//                 create   shard|worker-state|manifest|json|latest
+//                 create   shard|rows|worker-state|manifest|json|latest
 //   within        write    the same         half of the bytes are written
 //                 fsync    the same
 //                 close    the same
@@ -23,6 +23,7 @@ namespace varscope::testing {
 //                 rename   step|trash|aside the commit; into .trash; to superseded-...
 //                 exchange step
 //                 replace  latest|lineage
+//                 link     rows             a row file of an older save; "rows" is also created, written, ...
 //                 remove   tmp|trash|latest
 //
 // as in "before rename step".
@@ -54,6 +55,7 @@ class CommitPointsFs : public PosixFs {
   void rename(const std::string& from, const std::string& to) override;
   bool exchange(const std::string& a, const std::string& b) override;
   void replace_file(const std::string& from, const std::string& to) override;
+  bool link(const std::string& from, const std::string& to) override;
   void remove_all(const std::string& path) override;
   void sync_dir(const std::string& path) override;
 

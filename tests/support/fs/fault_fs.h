@@ -26,6 +26,7 @@ enum class FsOp {
   rename,
   exchange,
   replace,
+  link,
   remove,
   sync_dir,
   stat
@@ -35,9 +36,9 @@ inline constexpr std::array kMutatingOps = {FsOp::create,   FsOp::write,   FsOp:
                                             FsOp::remove,   FsOp::sync_dir};
 
 inline const char* to_string(FsOp op) {
-  constexpr std::array kNames = {"create",  "write",  "fsync",           "close",  "open",
-                                 "read",    "list",   "make directory",  "rename", "exchange",
-                                 "replace", "remove", "fsync directory", "stat"};
+  constexpr std::array kNames = {"create",  "write", "fsync",          "close",           "open",
+                                 "read",    "list",  "make directory", "rename",          "exchange",
+                                 "replace", "link",  "remove",         "fsync directory", "stat"};
   return kNames[static_cast<std::size_t>(op)];
 }
 
@@ -57,6 +58,7 @@ class FaultFs : public Fs {
   }
   void clear_faults() { faults_.clear(); }
   void no_exchange() { can_exchange_ = false; }
+  void no_links() { can_link_ = false; }
   int count(FsOp op) { return counts_[op]; }
   int struck() const { return struck_; }                           // how many operations were made to fail
   const std::string& struck_path() const { return struck_path_; }  // by the last of them
@@ -118,6 +120,13 @@ class FaultFs : public Fs {
     inner_.replace_file(from, to);
     moved(from, to);
   }
+  bool link(const std::string& from, const std::string& to) override {
+    step(FsOp::link, from + " -> " + to);
+    if (!can_link_ || !inner_.link(from, to)) return false;
+    unsynced_names_.insert(to);
+    return true;
+  }
+  std::optional<FileIdentity> identify(const std::string& path) override { return inner_.identify(path); }
   void remove_all(const std::string& path) override {
     step(FsOp::remove, path);
     inner_.remove_all(path);
@@ -210,7 +219,7 @@ class FaultFs : public Fs {
   std::map<FsOp, int> counts_;
   std::map<FsOp, Fault> faults_;
   std::size_t keep_of_torn_write_ = 0;
-  bool can_exchange_ = true;
+  bool can_exchange_ = true, can_link_ = true;
   int struck_ = 0;
   std::string struck_path_;
   std::vector<std::string> log_;

@@ -60,6 +60,7 @@ enum class DiskOpKind {
   rename,
   exchange,
   replace,
+  link,
   remove,
   sync_dir,
   note
@@ -85,6 +86,7 @@ class MemoryFs : public Fs {
   Disk& disk() { return disk_; }
   std::vector<DiskOp>& log() { return log_; }
   void no_exchange() { can_exchange_ = false; }
+  void no_links() { can_link_ = false; }
   // The bytes of a file that is there.
   std::string& bytes(const std::string& path) { return disk_.inodes[require("find", path)].bytes; }
   // A mark in the log.
@@ -145,6 +147,26 @@ class MemoryFs : public Fs {
   }
   void replace_file(const std::string& from, const std::string& to) override {
     move(DiskOpKind::replace, from, to);
+  }
+  bool link(const std::string& from, const std::string& to) override {
+    if (!can_link_) return false;
+    const std::string both = from + " -> " + to;
+    const InodeId inode = require("link", from, both);
+    if (disk_.inodes[inode].is_dir) fail_io("link", both, EPERM);
+    if (exists(to)) fail_io("link", both, EEXIST);
+    const std::vector<NameChange> names = {{parent("link", to), base_name(to), inode}};
+    apply(disk_, names);
+    record(DiskOpKind::link, both, inode, {}, names);
+    return true;
+  }
+  std::optional<FileIdentity> identify(const std::string& path) override {
+    const auto inode = disk_.find(path);
+    if (!inode) return std::nullopt;
+    std::uint64_t n = 0;
+    for (const Inode& dir : disk_.inodes) {
+      for (const auto& [name, id] : dir.names) n += id == *inode ? 1 : 0;
+    }
+    return FileIdentity{0, *inode, n};
   }
   void remove_all(const std::string& path) override {
     const auto inode = disk_.find(path);
@@ -260,7 +282,7 @@ class MemoryFs : public Fs {
   Disk disk_;
   std::vector<DiskOp> log_;
   std::set<std::string> locked_;
-  bool can_exchange_ = true;
+  bool can_exchange_ = true, can_link_ = true;
 };
 
 // The disk as processes see it after the first n operations; inodes keep their numbers.

@@ -21,11 +21,11 @@ inline VariableSpec make_table(std::string name, DType dtype, std::int64_t units
   return v;
 }
 
-// The rows of one table, by mix_row_id(): whole records.
+// The rows of one table, and its waiting ids, by mix_row_id(): whole records.
 struct TableRows {
   VariableSpec variable;
   RowLayout layout;
-  std::map<std::uint64_t, std::vector<std::byte>> rows;
+  std::map<std::uint64_t, std::vector<std::byte>> rows, waiting;
 
   TableRows(VariableSpec v, std::vector<RowSlot> slots)
       : variable(std::move(v)), layout(variable.dtype, variable.shape[1], std::move(slots)) {}
@@ -37,6 +37,13 @@ struct TableRows {
     RowLayout::set_last(row.data(), last);
     RowLayout::set_count(row.data(), count);
     return row.data();
+  }
+  void add_waiting(std::uint64_t id, std::uint32_t last, std::uint32_t count) {
+    std::vector<std::byte>& record = waiting[mix_row_id(id)];
+    record.assign(PartRows::kWaitingBytes, std::byte{0});
+    RowLayout::set_id(record.data(), id);
+    RowLayout::set_last(record.data(), last);
+    RowLayout::set_count(record.data(), count);
   }
   // A number of the values and slots, which are one behind the other.
   template <class T>
@@ -62,6 +69,15 @@ struct TableRows {
       if (row_part(mixed, variable.table->parts) == part) all.insert(all.end(), row.begin(), row.end());
     }
     return all;
+  }
+  // All that a save has of a part.
+  void read(int p, PartRows& out) const {
+    out.clear();
+    out.rows = part(p);
+    for (const auto& [mixed, record] : waiting) {
+      if (row_part(mixed, variable.table->parts) == p)
+        out.waiting.insert(out.waiting.end(), record.begin(), record.end());
+    }
   }
   RowHashSum sum(int part) const {
     RowHashSum sum;
@@ -111,9 +127,9 @@ inline ShardReport write_part(Fs& fs, const std::string& dir, const TableModel& 
   ShardReport report = write_part(fs, dir, model.dense, step, server, n, id);
   std::vector<RowFileTable> tables;
   for (const TableRows& t : model.tables) tables.push_back(t.of_server(server, n));
-  add_row_file(report, write_row_file(fs, dir, server, n, step, id, tables,
-                                      [&](std::size_t table, int part, std::vector<std::byte>& rows) {
-                                        rows = model.tables[table].part(part);
+  add_row_file(report, write_row_file(fs, dir, {server, n, step, id}, tables,
+                                      [&](std::size_t table, int part, PartRows& rows) {
+                                        model.tables[table].read(part, rows);
                                       }));
   return report;
 }

@@ -197,8 +197,8 @@ TEST(Envelope, SaysWhatIsWrong) {
   std::string flipped = good;
   flipped[kEnvelopeHeaderBytes] ^= 1;
   EXPECT_EQ(words(flipped), "checkpoint: dir/MANIFEST is damaged: its checksum does not match");
-  EXPECT_EQ(words(seal(kManifestMagic, "x", {.major = 3, .minor = 0, .min_reader = "1.4.0"})),
-            "checkpoint: dir/MANIFEST has format 3 and needs varscope >= 1.4.0");
+  EXPECT_EQ(words(seal(kManifestMagic, "x", {.major = 4, .minor = 0, .min_reader = "1.4.0"})),
+            "checkpoint: dir/MANIFEST has format 4 and needs varscope >= 1.4.0");
   EXPECT_EQ(words(seal(kManifestMagic, "x", {.major = 1, .minor = 9, .min_reader = "0.1.0"})), "no error");
 }
 

@@ -20,8 +20,8 @@
 #include "common/base/serialize.h"
 #include "tests/support/failure_matrix.h"
 #include "tests/support/fs/memory_fs.h"
+#include "tests/support/references/chain_fixture.h"
 #include "tests/support/references/checkpoint_fixture.h"
-#include "tests/support/references/table_fixture.h"
 
 namespace {
 std::atomic<std::size_t> largest_request = 0;
@@ -284,7 +284,12 @@ class TablesHostile : public ::testing::Test {
     fs.make_dir("/c");
     CheckpointDirectory directory(fs, "/c");
     directory.lock("run");
-    path = save(fs, directory, testing::two_tables(3, 60), 5, 2, "id-5");
+    testing::ChainSaver saver(fs, directory, 2);
+    testing::ChangingTables tables(testing::living_tables(3, 60), 3);
+    for (int step = 3; step <= 5; ++step) {
+      if (step > 3) tables.change(step);
+      path = saver.save(tables.model, step);
+    }
     manifest = decode_manifest(fs.bytes(path + "/MANIFEST"), "M");
   }
 
@@ -300,10 +305,10 @@ class TablesHostile : public ::testing::Test {
       to_json(m);
       not_finite_text(m);
       CheckpointReader reader = CheckpointReader::open(fs, path);
-      std::vector<std::byte> rows;
+      PartRows rows;
       for (const TableRecord& t : reader.tables()) {
         for (int part = 0; part < std::min(t.spec.parts, 64); ++part)
-          reader.read_rows(t.variable, part, rows);
+          reader.read_part(t.variable, part, rows);
       }
     } catch (const Error& e) {
       EXPECT_TRUE(e.kind() == ErrorKind::checkpoint || e.kind() == ErrorKind::io) << e.what();
@@ -348,17 +353,18 @@ TEST_F(TablesHostile, ManifestFieldsWithAllHashesRight) {
     Manifest m = manifest;
     for (unsigned n = 1 + random() % 3; n > 0; --n) {
       RowPartRecord& r = m.row_parts[random() % m.row_parts.size()];
+      RowPiece& p = r.pieces[random() % r.pieces.size()];
       const RowPartRecord& other = m.row_parts[random() % m.row_parts.size()];
       TableRecord& t = m.tables[random() % m.tables.size()];
-      switch (random() % 12) {
+      switch (random() % 18) {
         case 0:
-          r.begin = any(r.begin);
+          p.begin = any(p.begin);
           break;
         case 1:
-          r.end = any(r.end);
+          p.end = any(p.end);
           break;
         case 2:
-          r.file = static_cast<std::uint32_t>(any(r.file));
+          p.file = static_cast<std::uint32_t>(any(p.file));
           break;
         case 3:
           r.part = static_cast<int>(any(static_cast<std::uint64_t>(r.part)));
@@ -385,6 +391,24 @@ TEST_F(TablesHostile, ManifestFieldsWithAllHashesRight) {
           if (!t.slots.empty())
             t.slots[0].n_elements =
                 static_cast<std::int64_t>(any(static_cast<std::uint64_t>(t.slots[0].n_elements)));
+          break;
+        case 11:
+          p.since = static_cast<std::int64_t>(any(static_cast<std::uint64_t>(p.since)));
+          break;
+        case 12:
+          p.step = static_cast<std::int64_t>(any(static_cast<std::uint64_t>(p.step)));
+          break;
+        case 13:
+          p.n_rows = static_cast<std::int64_t>(any(static_cast<std::uint64_t>(p.n_rows)));
+          break;
+        case 14:
+          p.n_waiting = static_cast<std::int64_t>(any(static_cast<std::uint64_t>(p.n_waiting)));
+          break;
+        case 15:
+          p.n_removed = static_cast<std::int64_t>(any(static_cast<std::uint64_t>(p.n_removed)));
+          break;
+        case 16:
+          p = other.pieces[random() % other.pieces.size()];
           break;
         default:
           m.row_parts.erase(m.row_parts.begin() + static_cast<std::ptrdiff_t>(random() % m.row_parts.size()));

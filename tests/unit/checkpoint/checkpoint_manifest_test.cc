@@ -298,9 +298,9 @@ TEST(Manifest, NewerFormats) {
   const std::string payload = to_disk_text(saved_manifest(tiny_model(1), 1));
   const std::string minor = seal(kManifestMagic, payload + " 17 more fields", {.major = 1, .minor = 3});
   EXPECT_EQ(decode_manifest(minor, "M").step, 7);
-  const std::string major = seal(kManifestMagic, "whatever", {.major = 3, .minor = 0, .min_reader = "2.0.0"});
+  const std::string major = seal(kManifestMagic, "whatever", {.major = 4, .minor = 0, .min_reader = "2.0.0"});
   EXPECT_EQ(error_of([&] { decode_manifest(major, "M"); }),
-            "checkpoint: M has format 3 and needs varscope >= 2.0.0");
+            "checkpoint: M has format 4 and needs varscope >= 2.0.0");
 }
 
 TEST(BoundedArchive, ChecksCountsBeforeAllocating) {

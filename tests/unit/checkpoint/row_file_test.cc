@@ -32,9 +32,8 @@ TableRows some_rows(int n, int parts = 4) {
 RowFileReport write(Fs& fs, const std::string& dir, const std::vector<TableRows>& tables) {
   std::vector<RowFileTable> all;
   for (const TableRows& t : tables) all.push_back(t.of_server(0, 1));
-  return write_row_file(
-      fs, dir, 0, 1, 5, "id-5", all,
-      [&](std::size_t table, int part, std::vector<std::byte>& rows) { rows = tables[table].part(part); });
+  return write_row_file(fs, dir, {0, 1, 5, "id-5"}, all,
+                        [&](std::size_t table, int part, PartRows& rows) { tables[table].read(part, rows); });
 }
 // One part, with these bytes.
 std::string words(const TableRows& t, int part, const std::vector<std::byte>& bytes) {
@@ -42,8 +41,8 @@ std::string words(const TableRows& t, int part, const std::vector<std::byte>& by
   PosixFs fs;
   const RowFileTable table{t.variable.name, *t.variable.table, t.layout, {part}};
   return error_of([&] {
-    write_row_file(fs, dir.path(), 0, 1, 5, "id", std::span(&table, 1),
-                   [&](std::size_t, int, std::vector<std::byte>& rows) { rows = bytes; });
+    write_row_file(fs, dir.path(), {0, 1, 5, "id"}, std::span(&table, 1),
+                   [&](std::size_t, int, PartRows& rows) { rows.rows = bytes; });
   });
 }
 
@@ -53,10 +52,10 @@ TEST(RowFile, HasAHeaderAndTheRecordsAsTheyAre) {
   const TableRows t = some_rows(50);
   EXPECT_EQ(t.layout.row_bytes(), 48U);  // 16 + 3 * 4 + 3 * 4 + 4, and 4 of padding
   const RowFileReport report = write(fs, dir.path(), {t});
-  EXPECT_EQ(report.file.name, "rows-00000-of-00001.bin");
-  const std::string bytes = slurp(dir / report.file.name);
+  EXPECT_EQ(report.files[0].name, "rows-00000-of-00001.bin");
+  const std::string bytes = slurp(dir / report.files[0].name);
   EXPECT_EQ(bytes.substr(0, 8), "VSCPROWS");
-  EXPECT_EQ(get_le<std::uint32_t>(bytes, 8), 1U);
+  EXPECT_EQ(get_le<std::uint32_t>(bytes, 8), 2U);
   EXPECT_EQ(get_le<std::uint32_t>(bytes, 12), 0U);
   EXPECT_EQ(get_le<std::int64_t>(bytes, 16), 5);
   EXPECT_EQ(get_le<std::uint64_t>(bytes, 24), 4U);
@@ -73,13 +72,13 @@ TEST(RowFile, ReportDescribesTheFile) {
   tables[1].variable.name = "empty";
   tables[1].add(3);
   const RowFileReport report = write(fs, dir.path(), tables);
-  const std::string bytes = slurp(dir / report.file.name);
-  EXPECT_EQ(report.file.size, bytes.size());
-  EXPECT_EQ(report.file.digest, digest_of(std::string_view(bytes)));
-  ASSERT_EQ(report.file.crc32c.size(), 2U);
+  const std::string bytes = slurp(dir / report.files[0].name);
+  EXPECT_EQ(report.files[0].size, bytes.size());
+  EXPECT_EQ(report.files[0].digest, digest_of(std::string_view(bytes)));
+  ASSERT_EQ(report.files[0].crc32c.size(), 2U);
   for (std::size_t i = 0; i < 2; ++i) {
     const std::string block = bytes.substr(i * kCrcBlockBytes, kCrcBlockBytes);
-    EXPECT_EQ(report.file.crc32c[i], crc32c(std::as_bytes(std::span(block))));
+    EXPECT_EQ(report.files[0].crc32c[i], crc32c(std::as_bytes(std::span(block))));
   }
   ASSERT_EQ(report.tables.size(), 2U);
   EXPECT_EQ(report.tables[0], (TableRecord{"u/e", {IdType::int64, 4}, {{"m", 3}, {"n", 1}}}));
@@ -90,10 +89,14 @@ TEST(RowFile, ReportDescribesTheFile) {
     const TableRows& t = tables[i / 4];
     EXPECT_EQ(r.variable, t.variable.name);
     const auto rows = t.part(r.part);
-    EXPECT_EQ(r.begin, at);
-    EXPECT_EQ(r.end, at += rows.size());
+    ASSERT_EQ(r.pieces.size(), 1U);
+    EXPECT_EQ(r.pieces[0].begin, at);
+    EXPECT_EQ(r.pieces[0].end, at += rows.size());
     EXPECT_EQ(r.n_rows, static_cast<std::int64_t>(rows.size() / t.layout.row_bytes()));
-    EXPECT_EQ(r.digest, digest_of(rows));
+    EXPECT_EQ(r.pieces[0].n_rows, r.n_rows);
+    EXPECT_EQ(r.pieces[0].step, 5);
+    EXPECT_TRUE(r.pieces[0].is_base());
+    EXPECT_EQ(r.pieces[0].digest, digest_of(rows));
     EXPECT_EQ(r.hash_sum, t.sum(r.part).digest());
   }
   EXPECT_EQ(at, bytes.size());
@@ -104,7 +107,7 @@ TEST(RowFile, OfAServerWithoutRowsIsAHeader) {
   TempDir dir;
   PosixFs fs;
   const RowFileReport report = write(fs, dir.path(), {some_rows(0)});
-  EXPECT_EQ(report.file.size, 40U);
+  EXPECT_EQ(report.files[0].size, 40U);
   EXPECT_TRUE(report.parts.empty());
   EXPECT_EQ(report.tables.size(), 1U);
 }
@@ -115,12 +118,11 @@ TEST(RowFile, OnePartIsReadAtATimeInOrder) {
   const TableRows t = some_rows(50);
   std::vector<std::pair<std::size_t, int>> calls;
   const std::vector<RowFileTable> tables{t.of_server(0, 1), t.of_server(1, 2)};
-  write_row_file(fs, dir.path(), 3, 8, 5, "id", tables,
-                 [&](std::size_t table, int part, std::vector<std::byte>& rows) {
-                   EXPECT_TRUE(rows.empty());
-                   calls.emplace_back(table, part);
-                   rows = t.part(part);
-                 });
+  write_row_file(fs, dir.path(), {3, 8, 5, "id"}, tables, [&](std::size_t table, int part, PartRows& rows) {
+    EXPECT_TRUE(rows.empty());
+    calls.emplace_back(table, part);
+    rows.rows = t.part(part);
+  });
   std::vector<std::pair<std::size_t, int>> due;
   for (std::size_t i = 0; i < 2; ++i) {
     for (const int part : tables[i].parts) due.emplace_back(i, part);
@@ -170,11 +172,10 @@ TEST(RowFile, RowsAreCheckedAcrossPieces) {
   const TableRows t = some_rows(50, 1);
   const std::vector<std::byte> rows = t.part(0);
   for (const std::size_t piece : {1U, 7U, 47U, 48U, 49U, 100U, 100'000U}) {
-    RowsCheck check(t.layout, *t.variable.table, 0);
+    RowsCheck check(t.layout, *t.variable.table, 0, {.n_rows = 50});
     for (std::size_t at = 0; at < rows.size(); at += piece)
       check.add(std::span(rows).subspan(at, std::min(piece, rows.size() - at)));
     EXPECT_EQ(check.problem(), "");
-    EXPECT_EQ(check.n_rows(), 50);
     EXPECT_EQ(check.sum(), t.sum(0));
   }
 }
@@ -210,17 +211,21 @@ TEST(RowFile, EveryFailedOperationIsReported) {
 TEST(RowFile, IdCanBeReadBackForMessages) {
   TempDir dir;
   PosixFs fs;
-  const std::string path = dir / write(fs, dir.path(), {some_rows(3)}).file.name;
-  EXPECT_EQ(checkpoint_id_of_row_file(fs, path), "id-5");
+  const std::string path = dir / write(fs, dir.path(), {some_rows(3)}).files[0].name;
+  const auto header = read_row_file_header(fs, path);
+  ASSERT_TRUE(header);
+  EXPECT_EQ(header->checkpoint_id, "id-5");
+  EXPECT_EQ(header->step, 5);
+  EXPECT_EQ(header->version, kRowFileVersion);
   const std::string good = slurp(path);
   std::string long_id = good.substr(0, 40);
   long_id[24] = 9;
   for (const std::string& bytes :
        {std::string(), good.substr(0, 31), "x" + good.substr(1), long_id, std::string(40, '\xff')}) {
     testing::spit(path, bytes);
-    EXPECT_EQ(checkpoint_id_of_row_file(fs, path), "");
+    EXPECT_FALSE(read_row_file_header(fs, path));
   }
-  EXPECT_EQ(checkpoint_id_of_row_file(fs, dir / "none"), "");
+  EXPECT_FALSE(read_row_file_header(fs, dir / "none"));
 }
 
 TEST(RowFile, NamesAreFixed) {
@@ -228,6 +233,14 @@ TEST(RowFile, NamesAreFixed) {
   EXPECT_EQ(server_of_row_file(row_file_name(123, 456)), 123);
   for (const char* other : {"shard-00003-of-00008.safetensors", "rows-", "rows-x-of-3", "rows--1-of-3"})
     EXPECT_EQ(server_of_row_file(other), -1) << other;
+  const std::string linked = linked_row_file_name(3, 8, 12'000);
+  EXPECT_EQ(linked, "rows-00003-of-00008.step-000012000.bin");
+  EXPECT_EQ(server_of_row_file(linked), 3);
+  EXPECT_EQ(step_of_linked_file(linked), 12'000);
+  for (const char* other :
+       {"rows-00003-of-00008.bin", "rows-00003-of-00008.step-1.bin", "x.step-000012000.bin",
+        "rows-00003-of-00008.step-000012000.bin2", "rows-00003-of-00008.step--00012000.bin"})
+    EXPECT_EQ(step_of_linked_file(other), -1) << other;
 }
 
 }  // namespace

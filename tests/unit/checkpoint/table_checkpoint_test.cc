@@ -1,4 +1,4 @@
-// Checkpoints with sparse tables: the manifest of format 2, reading, damage, what a job restores.
+// Checkpoints with sparse tables: the manifest of format 3, reading, damage, what a job restores.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -38,10 +38,10 @@ Manifest manifest_of(const TableModel& model, int servers = 2) {
   return m;
 }
 
-TEST(TableManifest, RoundTripsAsFormat2) {
+TEST(TableManifest, RoundTripsAsFormat3) {
   const Manifest m = manifest_of(two_tables(1), 3);
   const std::string bytes = encode_manifest(m);
-  EXPECT_EQ(get_le<std::uint16_t>(bytes, 8), 2U) << "older programs refuse it";
+  EXPECT_EQ(get_le<std::uint16_t>(bytes, 8), 3U) << "older programs refuse it";
   EXPECT_EQ(get_le<std::uint16_t>(bytes, 10), 0U);
   EXPECT_EQ(bytes.substr(12, 6), std::string("0.1.0\0", 6));
   const Manifest back = decode_manifest(bytes, "M");
@@ -85,7 +85,7 @@ TEST(TableManifest, ReportSurvivesTheNetwork) {
   PosixFs fs;
   const ShardReport report = testing::write_part(fs, dir.path(), two_tables(1), 7, 1, 2, "id");
   const auto back = from_binary<ShardReport>(to_binary(report), "a report");
-  EXPECT_EQ(back.row_file, report.row_file);
+  EXPECT_EQ(back.row_files, report.row_files);
   EXPECT_EQ(back.tables, report.tables);
   EXPECT_EQ(back.row_parts, report.row_parts);
 }
@@ -101,7 +101,7 @@ TEST(TableManifest, RefusesReportsThatDisagree) {
   EXPECT_EQ(error_of([&] { add_report(m, other); }),
             "checkpoint: checkpoint id-7: server 1 has other tables than another one");
   ShardReport none = testing::write_part(fs, dir.path(), two_tables(1), 7, 2, 3, m.id);
-  none.row_file.reset();
+  none.row_files.clear();
   EXPECT_EQ(error_of([&] { add_report(m, none); }),
             "checkpoint: checkpoint id-7: server 2 reports no rows, but another one does");
 }
@@ -109,7 +109,7 @@ TEST(TableManifest, RefusesReportsThatDisagree) {
 TEST(TableManifest, JsonSumsTheParts) {
   const TableModel model = two_tables(1);
   const auto json = nlohmann::json::parse(to_json(manifest_of(model, 2)));
-  EXPECT_EQ(json["format"], "2.0");
+  EXPECT_EQ(json["format"], "3.0");
   ASSERT_EQ(json["tables"].size(), 2U);
   const auto& t = json["tables"][0];
   EXPECT_EQ(t["variable"], "user/embeddings");
@@ -185,15 +185,18 @@ TEST(TableManifest, IsCheckedAsTheRest) {
   EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].part = -1; }), HasSubstr("has part -1 of table"));
   EXPECT_EQ(refused([](Manifest& m) { m.row_parts[0].variable = "w"; }),
             "checkpoint: M has rows of the unknown table \"w\"");
-  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].file = 77; }), HasSubstr("into file 77 of "));
-  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].file = 0; }),
+  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].pieces[0].file = 77; }),
+              HasSubstr("into file 77 of "));
+  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].pieces[0].file = 0; }),
               HasSubstr("into shard-00000-of-00002.safetensors, which is no file of rows"));
-  EXPECT_THAT(refused([](Manifest& m) { ++m.row_parts[0].n_rows; }), HasSubstr(" bytes for "));
-  EXPECT_THAT(refused([](Manifest& m) { --m.row_parts[0].end; }), HasSubstr(" rows of 48"));
-  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].end = ~std::uint64_t{0}; }), HasSubstr("at bytes ["));
+  EXPECT_THAT(refused([](Manifest& m) { ++m.row_parts[0].n_rows; }),
+              HasSubstr(" rows and 0 waiting ids of "));
+  EXPECT_THAT(refused([](Manifest& m) { --m.row_parts[0].pieces[0].end; }), HasSubstr(" rows of 48"));
+  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].pieces[0].end = ~std::uint64_t{0}; }),
+              HasSubstr("at bytes ["));
   EXPECT_EQ(refused([](Manifest& m) {
-              m.row_parts[1].begin -= 48;
-              m.row_parts[1].end -= 48;
+              m.row_parts[1].pieces[0].begin -= 48;
+              m.row_parts[1].pieces[0].end -= 48;
             }),
             "checkpoint: M puts \"user/embeddings\" and \"user/embeddings\" into the same bytes of "
             "rows-00000-of-00002.bin");
@@ -203,7 +206,7 @@ TEST(TableManifest, IsCheckedAsTheRest) {
               m.tables.clear();
               m.row_parts.clear();
             }),
-            "checkpoint: M is of format 2.0 and has 0 tables");
+            "checkpoint: M is of format 3.0 and has 0 tables");
   EXPECT_THAT(refused([](Manifest& m) {
                 m.not_finite = {{"user/embeddings", "", 601, 3, "nan"}};
               }),
@@ -241,9 +244,9 @@ TEST_P(TableCheckpoint, IsRestoredByAnyServers) {
       const TableRows& due = model.tables[static_cast<std::size_t>(table.id.value)];
       std::map<int, std::vector<std::byte>> parts;
       for (const ServerId server : IdRange<ServerId>(servers)) {
-        restore_rows(reader, table, table.name, server, [&](int part, std::span<const std::byte> rows) {
+        restore_rows(reader, table, table.name, server, [&](int part, const PartRows& rows) {
           EXPECT_EQ(table.owner[static_cast<std::size_t>(part)], server);
-          EXPECT_TRUE(parts.emplace(part, std::vector(rows.begin(), rows.end())).second);
+          EXPECT_TRUE(parts.emplace(part, rows.rows).second);
         });
       }
       for (const auto& [part, rows] : parts) EXPECT_EQ(rows, due.part(part));
@@ -446,7 +449,7 @@ TEST_F(DamagedTables, HashSumDiffers) {
     const std::string was = r.hash_sum.hex();
     r.hash_sum.bytes[3] ^= 1;
     words = fmt::format("{} is damaged: part {} of table \"{}\" has the hash sum {} instead of {}",
-                        m.files[r.file].name, r.part, r.variable, was, r.hash_sum.hex());
+                        m.files[r.pieces[0].file].name, r.part, r.variable, was, r.hash_sum.hex());
   });
   expect_older(words);
   EXPECT_EQ(read_all(), "checkpoint: " + newer + "/" + words);
@@ -456,7 +459,7 @@ TEST_F(DamagedTables, HashSumDiffers) {
 TEST_F(DamagedTables, RowsOutOfOrder) {
   std::string& bytes = rows(newer, 0);
   change_manifest([&](Manifest& m) {
-    RowPartRecord& r = m.row_parts[0];
+    RowPiece& r = m.row_parts[0].pieces[0];
     ASSERT_GE(r.n_rows, 2);
     const auto at = bytes.begin() + static_cast<std::ptrdiff_t>(r.begin);
     std::swap_ranges(at, at + 48, at + 48);

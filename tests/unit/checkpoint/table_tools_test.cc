@@ -59,9 +59,9 @@ TEST(TableTools, ReshardKeepsTheRecords) {
     CheckpointReader reader = CheckpointReader::open(saved.fs, path);
     testing::expect_rows(reader, model);
     EXPECT_EQ(reader.values_hash(), testing::values_hash_of(model));
-    EXPECT_EQ(reader.manifest().format_major, 2);
+    EXPECT_EQ(reader.manifest().format_major, 3);
     for (const RowPartRecord& r : reader.manifest().row_parts) {
-      EXPECT_EQ(server_of_row_file(reader.manifest().files[r.file].name),
+      EXPECT_EQ(server_of_row_file(reader.manifest().files[r.pieces[0].file].name),
                 model.dense.table.find(r.variable)->owner(r.part, servers).value);
     }
     // The files are those that a job of so many servers writes, but for the id in their headers.
@@ -109,14 +109,14 @@ TEST(TableTools, InspectShowsRowsAndBytes) {
   }
   SavedTables saved(model, 2);
   const std::string text = inspect_text(saved.fs, saved.path);
-  EXPECT_THAT(text, HasSubstr("format 2.0"));
+  EXPECT_THAT(text, HasSubstr("format 3.0"));
   EXPECT_THAT(text, HasSubstr("parameters  " + std::to_string(12 + 200 * 3 + 2 * 2)));
   EXPECT_THAT(text, ::testing::ContainsRegex("user/embeddings +float32 +\\[200 rows, 3\\] +0,1 "));
   EXPECT_THAT(text,
               ::testing::ContainsRegex("item/embeddings +float64 +\\[2 rows, 2\\] +[01] +-4 +3 +7.071"));
   EXPECT_THAT(text, ::testing::ContainsRegex(
-                        "user/embeddings +int64 +200 +16 of 16 +9600 +48 +m \\[3\\], n \\[1\\]\n"));
-  EXPECT_THAT(text, ::testing::ContainsRegex("item/embeddings +uint64 +2 +1 of 1 +64 +32 +-\n"));
+                        "user/embeddings +int64 +200 +16 of 16 +0 +9600 +1 +48 +m \\[3\\], n \\[1\\]\n"));
+  EXPECT_THAT(text, ::testing::ContainsRegex("item/embeddings +uint64 +2 +1 of 1 +0 +64 +1 +32 +-\n"));
   const Json json = Json::parse(inspect_text(saved.fs, saved.path, ToolFormat::json));
   EXPECT_EQ(json["tables"][0]["rows"], 200);
   EXPECT_EQ(json["variables"][2]["rows"], 2);
