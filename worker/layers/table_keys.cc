@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "common/base/hash.h"
+#include "common/variables/table_check.h"
 
 namespace varscope {
 namespace {
@@ -18,14 +19,18 @@ std::optional<std::uint64_t> whole_number(const std::string& text) {
   return static_cast<std::uint64_t>(value);
 }
 
+constexpr Choice<WhenFull> kWhenFull[] = {
+    {WhenFull::error, "error"}, {WhenFull::lru, "lru"}, {WhenFull::lfu, "lfu"}};
+
+// At the key to blame, or where the table is when it is not written.
 TableSpec spec_of(const LayerContext& context, const TableKeys& keys) {
-  const TableSpec spec{keys.ids, static_cast<int>(keys.parts)};
-  try {
-    spec.check("table");
-  } catch (const Error& e) {
-    context.fail_key("table", e.what());
-  }
-  return spec;
+  TableSpec spec = keys.spec();
+  const auto problem = problem_of(spec);
+  if (!problem) return spec;
+  const ConfigNode* section = context.node.find("table");
+  const ConfigNode* key = section == nullptr ? nullptr : section->find(problem->key);
+  if (key == nullptr) context.fail_key("table", problem->text);
+  fail_at(*key, context.file, join_keys(context.path, "table." + problem->key), problem->text);
 }
 
 std::optional<std::uint64_t> padding_of(const LayerContext& context, const IdKeys& keys) {
@@ -60,6 +65,7 @@ void check_ids_are_input(const LayerContext& context) {
 }  // namespace
 
 void TableKeys::describe(Keys& keys) {
+  constexpr auto kMostSteps = static_cast<double>(TableSpec::kMostSteps);
   keys.choice(
       "ids", ids, kIdTypes,
       "what the rows are asked for by: any number of 64 bits with or without a sign, or a text, of which "
@@ -67,6 +73,40 @@ void TableKeys::describe(Keys& keys) {
   keys.key("parts", parts,
            "parts by a hash of the id, dealt to the servers; a power of two, the same for the table's life",
            {.min = 1, .max = TableSpec::kMostParts});
+  keys.key("entry", entry,
+           "a row comes into being in the step in which its id has occurred so many times in training; "
+           "until then its gradients are dropped",
+           {.unit = "occurrences", .min = 1, .max = kMostSteps});
+  keys.key("expire_steps", expire_steps,
+           "a row that has not occurred in so many steps is gone, as if it had never been",
+           {.unit = "steps", .min = 1, .max = kMostSteps, .may_be_off = true});
+  keys.key("max_rows", max_rows,
+           "the most rows; each part has an equal share, at least 4096, and acts by when_full",
+           {.unit = "rows", .min = 1, .max = 1e15, .may_be_off = true});
+  keys.choice("when_full", when_full, kWhenFull,
+              "of a part with more rows than its share: error ends the run; lru drops the rows that have not "
+              "occurred for the longest time, lfu those that have been updated in the fewest steps");
+  keys.choice("absent", absent, {"", "initial", "zeros"},
+              "what is read of a row that is not there: its first values, or zeros; empty: initial with "
+              "entry 1, else zeros");
+  keys.key("max_waiting", max_waiting,
+           "the most ids that wait for their entry, in equal shares of the parts, at least 16; the least "
+           "recent ones are forgotten",
+           {.unit = "ids", .min = 1, .max = 1e15, .may_be_off = true});
+}
+
+TableSpec TableKeys::spec() const {
+  TableSpec spec;
+  spec.ids = ids;
+  spec.parts = static_cast<int>(parts);
+  spec.entry = entry;
+  spec.expire_steps = expire_steps;
+  spec.max_rows = max_rows;
+  spec.when_full = when_full;
+  const bool is_zeros = absent.empty() ? entry > 1 : absent == "zeros";
+  spec.absent = is_zeros ? AbsentRows::zeros : AbsentRows::initial;
+  spec.max_waiting = max_waiting;
+  return spec;
 }
 
 void IdKeys::describe(Keys& keys, std::string_view vocabulary_doc) {
@@ -102,8 +142,6 @@ const TableLookup& look_up_rows(const LayerContext& context, LayerVariables& var
   return context.graph.look_up(std::move(lookup), {variables.scope(), context.made_at()});
 }
 
-std::string table_text(const IdKeys& keys) {
-  return fmt::format("a table ({})", TableSpec{keys.table->ids, static_cast<int>(keys.table->parts)}.str());
-}
+std::string table_text(const IdKeys& keys) { return fmt::format("a table ({})", keys.table->spec().str()); }
 
 }  // namespace varscope
