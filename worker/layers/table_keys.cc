@@ -22,17 +22,6 @@ std::optional<std::uint64_t> whole_number(const std::string& text) {
 constexpr Choice<WhenFull> kWhenFull[] = {
     {WhenFull::error, "error"}, {WhenFull::lru, "lru"}, {WhenFull::lfu, "lfu"}};
 
-// At the key to blame, or where the table is when it is not written.
-TableSpec spec_of(const LayerContext& context, const TableKeys& keys) {
-  TableSpec spec = keys.spec();
-  const auto problem = problem_of(spec);
-  if (!problem) return spec;
-  const ConfigNode* section = context.node.find("table");
-  const ConfigNode* key = section == nullptr ? nullptr : section->find(problem->key);
-  if (key == nullptr) context.fail_key("table", problem->text);
-  fail_at(*key, context.file, join_keys(context.path, "table." + problem->key), problem->text);
-}
-
 std::optional<std::uint64_t> padding_of(const LayerContext& context, const IdKeys& keys) {
   if (keys.padding.is_null()) return std::nullopt;
   const IdType type = keys.table->ids;
@@ -95,6 +84,15 @@ void TableKeys::describe(Keys& keys) {
            {.unit = "ids", .min = 1, .max = 1e15, .may_be_off = true});
 }
 
+// At the key to blame, or where the table is when it is not written.
+void TableKeys::check(const ConfigNode& section, std::string_view file, std::string_view path) const {
+  const auto problem = problem_of(spec());
+  if (!problem) return;
+  if (const ConfigNode* key = section.find(problem->key); key != nullptr)
+    fail_at(*key, file, join_keys(path, problem->key), problem->text);
+  fail_at(section, file, path, problem->text);
+}
+
 TableSpec TableKeys::spec() const {
   TableSpec spec;
   spec.ids = ids;
@@ -138,7 +136,8 @@ const TableLookup& look_up_rows(const LayerContext& context, LayerVariables& var
                      .positive_weights = kind.positive_weights};
   if (in.size() > 1) lookup.ids_offsets = in[1];
   if (in.size() > 2) lookup.ids_weights = in[2];
-  lookup.table = &variables.sparse_table(name, spec_of(context, *keys.table), width);
+  keys.table->check(*context.node.find("table"), context.file, join_keys(context.path, "table"));
+  lookup.table = &variables.sparse_table(name, keys.table->spec(), width);
   return context.graph.look_up(std::move(lookup), {variables.scope(), context.made_at()});
 }
 

@@ -18,6 +18,8 @@ struct TableKeys {
   std::string absent;  // empty: by entry
   std::int64_t max_waiting = 0;
   void describe(Keys& keys);
+  // Throws Error(config) at the key that does not go with others. `section` is where they are read from.
+  void check(const ConfigNode& section, std::string_view file, std::string_view path) const;
   TableSpec spec() const;  // not checked
 };
 

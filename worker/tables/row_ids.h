@@ -47,8 +47,8 @@ struct RowFeeds {
 //   for each server s: ask for rows.ids(s), which are positions rows.first(s) ...
 //   for each logical worker v: rows.feeds(v, k); then push the gradients of rows.touched(v)
 //
-// Padding, and ids of weight 0 in bags, are as if they were not there: not asked for, touched or counted. After the
-// largest step nothing is allocated. Owns its memory; borrows the table. Not thread-safe.
+// Padding, and ids of weight 0 in bags, are as if they were not there: not asked for, touched or counted.
+// After the largest step nothing is allocated. Owns its memory; borrows the table. Not thread-safe.
 class RowIds {
  public:
   static constexpr std::int64_t kMostIds = 2147483646;  // of all lookups of a step: positions are int32

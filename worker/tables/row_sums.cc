@@ -23,7 +23,8 @@ void RowSums::touch(int buffer, std::span<const std::int32_t> positions,
   b.touched.assign(positions.begin(), positions.end());
   if (counts.empty()) return;
   make_room_for_counts(b, static_cast<std::size_t>(positions.back()) + 1);
-  for (std::size_t i = 0; i < counts.size(); ++i) b.counts[static_cast<std::size_t>(positions[i])] = counts[i];
+  for (std::size_t i = 0; i < counts.size(); ++i)
+    b.counts[static_cast<std::size_t>(positions[i])] = counts[i];
 }
 
 void RowSums::make_room_for_counts(Buffer& buffer, std::size_t n_rows) const {

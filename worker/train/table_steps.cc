@@ -90,7 +90,8 @@ void TableSteps::bind(Executor& executor, std::size_t logical_worker) {
   for (const auto& table : tables_) {
     parts_.client.wait_rows(table->plan.id);
     std::byte* gradients = table->sums.begin(parts_.sum_plan.leaves[logical_worker].buffer, table->n_rows());
-    executor.bind_rows(*table->use.table, table->arena(table->values.data()), table->arena(gradients));
+    executor.bind_rows(*table->use.table, table->arena(table->values.data()), table->arena(gradients),
+                       table->ids.ids());
     for (std::size_t k = 0; k < table->use.lookups.size(); ++k)
       feed_lookup(executor, *table->use.lookups[k], table->ids.feeds(static_cast<int>(logical_worker), k));
   }

@@ -263,6 +263,21 @@ TEST(RowIds, AreThoseOfSets) {
   }
 }
 
+// Also of ids that a hash that is the identity would give to one of them.
+TEST(RowIds, AreSpreadOverTheServers) {
+  for (const std::int64_t factor : {std::int64_t{1}, std::int64_t{1} << 32}) {
+    for (const int servers : {3, 4}) {
+      Rows rows({{.input = "user"}}, 1, servers);
+      std::vector<std::int64_t> ids;
+      for (std::int64_t i = 0; i < 100'000; ++i) ids.push_back(i * factor);
+      rows.ids.add(0, 0, {.ids = view(ids)});
+      rows.ids.finish();
+      for (int s = 0; s < servers; ++s)
+        EXPECT_LT(static_cast<double>(rows.ids.ids(ServerId(s)).size()), 1.05 * 100'000 / servers) << s;
+    }
+  }
+}
+
 // Ids that somebody has chosen so that all are in one bucket.
 TEST(RowIds, SortIdsThatCollide) {
   Rows rows({{.input = "user"}});

@@ -167,8 +167,8 @@ TEST(RowSums, CountEachIdAsOftenOnAnyNumberOfWorkers) {
       std::map<std::uint64_t, std::uint32_t> n;
       for (int w = 0; w < workers; ++w) {
         const auto i = static_cast<std::size_t>(w);
-        step.add_worker(*ids[i], *sums[i],
-                        {w * Step::kLeaves / workers, (w + 1) * Step::kLeaves / workers}, n);
+        step.add_worker(*ids[i], *sums[i], {w * Step::kLeaves / workers, (w + 1) * Step::kLeaves / workers},
+                        n);
       }
       EXPECT_EQ(n, step.occurrences());
     }

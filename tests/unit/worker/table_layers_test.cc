@@ -287,6 +287,28 @@ TEST(TableLayers, RowsThatAreWrittenAreRead) {
             "argument: variable \"e/embeddings\" is a table: it has rows, see Session::memory()");
 }
 
+// A row begins as that of a dense variable, numbers of elements taken mod 2^64: whatever comes before it.
+TEST(TableLayers, FirstValuesAreAFunctionOfTheId) {
+  MemoryRows one(5), other(5);
+  const Built b(
+      "    - {type: embedding, name: e, input: user, scope: e, units: 2, initializer: {type: normal}, table: {}}\n"
+      "    - {type: embedding, name: f, input: user, scope: f, units: 3, initializer: {type: normal}, table: {}}\n"
+      "    - {type: concat, inputs: [e, f]}\n    - {type: dense, units: 1}\n");
+  const auto row = [&](MemoryRows& rows, const char* name, std::uint64_t id) {
+    const auto values = rows.row(b.variable(name), id).as<float>();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  const std::uint64_t half = std::uint64_t{1} << 63;
+  EXPECT_NE(row(one, "e/embeddings", 3), row(one, "e/embeddings", 4));
+  EXPECT_EQ(row(other, "e/embeddings", 4), row(one, "e/embeddings", 4));
+  EXPECT_EQ(row(other, "e/embeddings", 3), row(one, "e/embeddings", 3));
+  EXPECT_EQ(row(one, "e/embeddings", half + 3), row(one, "e/embeddings", 3)) << "2 * 2^63 is 0 mod 2^64";
+  EXPECT_NE(row(one, "f/embeddings", half + 3), row(one, "f/embeddings", 3));
+  Tensor dense(DType::float32, {2});
+  b.variable("e/embeddings").spec().initial_values(5).fill(dense.view(), 8);
+  EXPECT_TRUE(std::ranges::equal(dense.as<float>(), row(one, "e/embeddings", 4)));
+}
+
 class Sevens final : public RowReader {
  public:
   void read(const Variable& table, std::span<const std::uint64_t> ids, std::byte* out) override {
@@ -415,6 +437,10 @@ TEST(TableLayers, SayWhatDoesNotFit) {
   EXPECT_THAT(layer("input: user, units: 2, table: {idz: int64}"), HasSubstr("did you mean \"ids\""));
   EXPECT_THAT(layer("input: age, units: 2, table: {}"),
               HasSubstr("table: a table is asked by ids, but the input \"age\" is float32 [?, 1], numbers"));
+  EXPECT_THAT(
+      layer("inputs: [history, words], units: 2, combiner: sum, table: {}"),
+      HasSubstr("inputs: embedding takes one bag, and these are several: give each a layer of its own; "
+                "with reuse they share rows"));
   EXPECT_THAT(layer("input: history, units: 2, table: {}"),
               HasSubstr("combiner: missing; a bag of ids needs one"));
   EXPECT_THAT(
@@ -562,6 +588,41 @@ TEST(TableLayers, ATableIsForLookupsOnly) {
       thrown([&] { tables.read(executor, nullptr); }),
       "argument: table \"e/embeddings\" (made at job.yaml:6:7) is looked up, and there is no reader of its "
       "rows");
+}
+
+// A model of one layer on bags with weights, whose executor looks at every number.
+std::string numerics_error(float row_17, float weight) {
+  const Built b(
+      "    - {type: embedding, input: history, scope: e, units: 1, combiner: sum, initializer: 0, table: {}}\n");
+  Samples samples;
+  for (float& w : samples.arrays.at("history/weights").as<float>()) w = weight;
+  for (std::int64_t& id : samples.arrays.at("history").as<std::int64_t>()) id = 17;
+  for (float& y : samples.arrays.at("y").as<float>()) y = 1e10F;
+  MemoryRows rows(1);
+  rows.row(b.variable("e/embeddings"), 17).as<float>()[0] = row_17;
+  Executor executor(b.model.graph, b.model.loss, 4);
+  executor.check_numerics();
+  executor.set_run({1, 12, 0, 1});
+  executor.set_batch(4);
+  for (const auto& [node, view] : samples.feeds(b.model.graph)) executor.feed(node, view);
+  TableFeeds tables(b.model.graph);
+  tables.read(executor, &rows);
+  return thrown([&] {
+    for (const auto& step : executor.forward_steps()) executor.forward(step);
+    executor.start_backward(1.0);
+    for (const auto& step : executor.backward_steps()) executor.backward(step);
+  });
+}
+
+TEST(TableLayers, CheckNumericsNamesTheIdOfTheRow) {
+  EXPECT_EQ(numerics_error(0, 1), "no error");
+  const std::string value = numerics_error(std::numeric_limits<float>::infinity(), 1);
+  EXPECT_THAT(value, HasSubstr("step 12: node \"e/embedding_bag\""));
+  EXPECT_THAT(value, HasSubstr("has inf at element 0 of row 17 already"));
+  const std::string gradient = numerics_error(0, 1e38F);
+  EXPECT_THAT(gradient, HasSubstr("step 12: node \"e/embedding_bag\""));
+  EXPECT_THAT(gradient,
+              HasSubstr("made -inf at element 0 of row 17 of the gradient of node \"e/embeddings\""));
 }
 
 TEST(TableLayers, AFactorizationMachineTakesBagsOfIds) {
