@@ -27,8 +27,9 @@ std::string values_text(const NotFiniteStep& step) {
   std::string what;
   for (const NotFiniteFinding& f : step.findings) {
     if (f.where != Where::value) continue;
-    names.push_back(fmt::format("{}{} ({}element {})", f.what == what ? "" : f.what + " in ", f.variable,
-                                f.slot.empty() ? "" : fmt::format("slot {}, ", f.slot), f.element));
+    names.push_back(fmt::format("{}{} ({}{}element {})", f.what == what ? "" : f.what + " in ", f.variable,
+                                f.slot.empty() ? "" : fmt::format("slot {}, ", f.slot),
+                                f.row.empty() ? "" : fmt::format("row {}, ", f.row), f.element));
     what = f.what;
   }
   return names.empty() ? "" : list_of(names, step.n_more);

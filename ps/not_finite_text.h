@@ -19,7 +19,8 @@ struct NotFiniteStep {
 };
 
 // "step 3: the loss is nan; the update made nan in hidden/weights (element 0), output/biases (slot m,
-// element 2) and 4 more". At most five of each kind are named.
+// element 2) and 4 more"; of a table "in user/embeddings (row 17, element 3)". At most five of each kind are
+// named.
 std::string text_of(const NotFiniteStep& step);
 
 }  // namespace varscope

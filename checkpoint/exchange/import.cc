@@ -56,6 +56,7 @@ class ImportedModel {
     return it == by_name_.end() ? nullptr : &it->second;
   }
   int n_slots_found() const { return n_slots_found_; }
+  const std::vector<std::string>& warnings() const { return warnings_; }
   std::vector<RowFileTable> tables() const {
     std::vector<RowFileTable> all;
     all.reserve(tables_.size());
@@ -67,14 +68,47 @@ class ImportedModel {
   }
 
  private:
+  // T.ids or T.values that are of no table: as variables they would be of no use.
+  void look_at_halves(const std::map<std::string, std::vector<std::size_t>>& tables) {
+    constexpr std::string_view kIds = ".ids", kValues = ".values";
+    for (const NamedTensor& t : tensors_) {
+      const bool is_ids = t.name.ends_with(kIds);
+      if (!is_ids && !t.name.ends_with(kValues)) continue;
+      const std::string name = t.name.substr(0, t.name.size() - (is_ids ? kIds : kValues).size());
+      if (name.empty() || tables.contains(name)) continue;
+      const std::string other = name + std::string(is_ids ? kValues : kIds);
+      const auto beside = std::ranges::find(tensors_, other, &NamedTensor::name);
+      if (beside == tensors_.end()) {
+        warnings_.push_back(
+            fmt::format("tensor \"{}\" is imported as a variable; of a table it would need \"{}\" "
+                        "beside it",
+                        t.name, other));
+      } else if (is_ids) {
+        fail(
+            ErrorKind::data,
+            "{}: \"{}\" is {} {} and \"{}\" {} {}: the ids of a table are int64 or uint64 [n], its values float32 "
+            "or float64 [n, units]; save them so, or under names that do not end in .ids and .values",
+            file_, t.name, t.is_unsigned ? "uint64" : to_string(t.dtype), t.shape.str(), other,
+            to_string(beside->dtype), beside->shape.str());
+      }
+    }
+  }
+
   // Returns the indices of their tensors.
   std::set<std::size_t> add_tables(TensorSource& source, const ImportPlan& plan) {
     std::set<std::size_t> taken;
-    for (const auto& [name, tensors] : ImportedTable::find(tensors_)) {
+    const auto found = ImportedTable::find(tensors_);
+    look_at_halves(found);
+    for (const auto& [name, tensors] : found) {
       check_name(name);
       TableSpec spec;
       const auto ids = std::ranges::find(tensors_, name + ".ids", &NamedTensor::name);
       if (ids->is_unsigned) spec.ids = plan.string_ids.contains(name) ? IdType::string : IdType::uint64;
+      if (!ids->is_unsigned && plan.string_ids.contains(name)) {
+        fail(ErrorKind::config,
+             "--string-ids {}: its ids in {} are int64, not the uint64 hashes of strings; leave it out", name,
+             file_);
+      }
       tables_.emplace_back(source, file_, name, tensors, spec);
       n_slots_found_ += tables_.back().n_slots();
       taken.insert(tensors.begin(), tensors.end());
@@ -132,6 +166,7 @@ class ImportedModel {
   const std::vector<NamedTensor>& tensors_;
   const std::vector<std::string>& slots_;
   const std::string& file_;
+  std::vector<std::string> warnings_;
   std::map<std::string, std::size_t> by_name_;
   std::vector<VariableSpec> variables_;
   std::vector<ImportedTable> tables_;
@@ -178,7 +213,8 @@ Imported import_checkpoint(Fs& fs, const std::string& file, const std::string& d
       fs, directory, {manifest_of(plan, model.table()), model.slices(), {}, {}, model.tables()}, fill, read);
   const Manifest manifest = load_manifest(fs, imported.path).manifest;
   imported.values_hash = values_hash_of(manifest);
-  imported.warnings = directory.warnings();
+  imported.warnings = model.warnings();
+  imported.warnings.insert(imported.warnings.end(), directory.warnings().begin(), directory.warnings().end());
   if (std::string warning = not_finite_warning(imported.path, manifest); !warning.empty())
     imported.warnings.push_back(std::move(warning));
   return imported;

@@ -33,6 +33,7 @@ CheckpointRows::CheckpointRows(CheckpointReader& reader, const VariableSpec& var
       most_bytes_(options.most_bytes),
       first_values_(variable.initial_values(options.seed)) {
   check_fits(reader, reader.table(name_), variable);
+  absent_ = variable.table->absent;
 }
 
 void CheckpointRows::read(std::span<const std::uint64_t> ids, std::byte* out) {
@@ -48,6 +49,8 @@ void CheckpointRows::read(std::span<const std::uint64_t> ids, std::byte* out) {
     std::byte* to = out + i * n;
     if (it != p.mixed.end() && *it == mixed) {
       std::memcpy(to, p.values.data() + static_cast<std::size_t>(it - p.mixed.begin()) * n, n);
+    } else if (absent_ == AbsentRows::zeros) {
+      std::memset(to, 0, n);
     } else {
       VariableSpec::fill_row(TensorView(layout_.dtype(), Shape{layout_.units()}, to), first_values_, ids[i]);
     }

@@ -24,13 +24,14 @@ class CheckpointRows {
     std::uint64_t seed = 0;                         // of the first values, that of the run
     std::size_t most_bytes = std::size_t{1} << 30;  // one part is in memory whatever it takes
   };
-  // `variable`: the table as the model has it, whose initializer gives absent rows their values. Throws
-  // Error(checkpoint) when the checkpoint has no such table, or other units, dtype or ids.
+  // `variable`: the table as the model has it, whose initializer and TableSpec::absent say what is read of
+  // rows that are not there. Throws Error(checkpoint) when the checkpoint has no such table, or other units,
+  // dtype or ids.
   CheckpointRows(CheckpointReader& reader, const VariableSpec& variable, const Options& options);
 
   // Puts the values of the rows `ids`, in any order, also twice, one behind the other into `out`, which has
-  // room for ids.size() * units elements. Of a row that the checkpoint does not have, the first values.
-  // Throws as read_rows() does.
+  // room for ids.size() * units elements. Of a row that the checkpoint does not have, the first values or
+  // zeros. Throws as read_rows() does.
   void read(std::span<const std::uint64_t> ids, std::byte* out);
 
   std::int64_t units() const { return layout_.units(); }
@@ -52,6 +53,7 @@ class CheckpointRows {
   int n_parts_;
   std::size_t most_bytes_;
   InitialValues first_values_;
+  AbsentRows absent_ = AbsentRows::initial;
   std::map<int, Part> parts_;
   std::list<int> used_;  // parts_, that used last in front
   std::size_t n_bytes_ = 0;

@@ -48,6 +48,23 @@ std::string slots_text(const std::vector<RowSlot>& slots) {
   return fmt::format("{} {}", slots.size() == 1 ? "the slot" : "the slots", fmt::join(texts, ", "));
 }
 
+// Both are tables: what a run may go on with though it was otherwise.
+void note_life(const VariableSpec& saved, const VariableSpec& wanted, std::vector<std::string>& changes) {
+  const auto compare = [&](const char* key, const auto& before, const auto& now, const auto& text) {
+    if (before != now)
+      changes.push_back(fmt::format("table \"{}\": {} is {} in the checkpoint and {} in the model",
+                                    wanted.name, key, text(before), text(now)));
+  };
+  const auto number = [](std::int64_t n) { return n == 0 ? std::string("off") : std::to_string(n); };
+  const auto word = [](auto choice) { return std::string(to_string(choice)); };
+  const TableSpec &before = *saved.table, &now = *wanted.table;
+  compare("expire_steps", before.expire_steps, now.expire_steps, number);
+  compare("max_rows", before.max_rows, now.max_rows, number);
+  compare("when_full", before.when_full, now.when_full, word);
+  compare("absent", before.absent, now.absent, word);
+  compare("max_waiting", before.max_waiting, now.max_waiting, number);
+}
+
 // Both are tables: what else a run needs to go on.
 void compare_rows(const Manifest& manifest, const VariableSpec& saved, const VariableSpec& wanted,
                   const RowSlots& row_slots, std::vector<std::string>& conflicts) {
@@ -59,6 +76,10 @@ void compare_rows(const Manifest& manifest, const VariableSpec& saved, const Var
   if (saved.table->parts != wanted.table->parts)
     conflicts.push_back(fmt::format("table \"{}\" has {} parts in the checkpoint and {} in the model",
                                     wanted.name, saved.table->parts, wanted.table->parts));
+  // The counts of ids that wait would be of another goal.
+  if (saved.table->entry != wanted.table->entry)
+    conflicts.push_back(fmt::format("table \"{}\" has entry {} in the checkpoint and {} in the model",
+                                    wanted.name, saved.table->entry, wanted.table->entry));
   const TableRecord* record = find_table(manifest, saved.name);
   const auto slots = row_slots.find(wanted.name);
   if (record == nullptr || slots == row_slots.end() || record->slots == slots->second) return;
@@ -154,6 +175,7 @@ RestorePlan plan_restore(const Manifest& manifest, const VariableTable& wanted,
     const VariableSpec &saved = *have.at(name), &other = *want.at(name);
     if (saved.is_table() && other.is_table()) {
       compare_rows(manifest, saved, other, row_slots, conflicts);
+      note_life(saved, other, plan.changes);
       continue;
     }
     if (!slots.empty() && want.at(name)->trainable && !have.at(name)->trainable) {

@@ -23,6 +23,7 @@ struct RestorePlan {
   std::vector<UnmatchedVariable> missing;  // wanted, but not in the checkpoint
   std::vector<UnmatchedVariable> extra;    // in the checkpoint, but not wanted
   std::vector<std::string> conflicts;      // a sentence for each other shape, dtype, optimizer or slot
+  std::vector<std::string> changes;        // the same of what may differ: the life of tables' rows
 
   // The sentences of conflicts and missing variables, and with `extra` those of extra ones.
   enum class Extra : std::uint8_t { leave_out, include };
@@ -35,8 +36,8 @@ struct RestorePlan {
 RestorePlan plan_values(const Manifest& manifest, const VariableTable& wanted);
 // The slots behind the values of a table's rows, by the table's name in the checkpoint.
 using RowSlots = std::map<std::string, std::vector<RowSlot>>;
-// Values, optimizer and its slots: what a run needs to go on; of tables also parts, and the slots of rows of
-// those that `row_slots` has.
+// Values, optimizer and its slots: what a run needs to go on; of tables also parts, entry, first values, and
+// the slots of rows of those that `row_slots` has. What else a TableSpec says are changes.
 RestorePlan plan_restore(const Manifest& manifest, const VariableTable& wanted,
                          const std::vector<std::string>& slots, const std::string& optimizer,
                          const RowSlots& row_slots = {});

@@ -153,14 +153,16 @@ struct HashReport {
 struct NotFiniteFinding {
   enum class Where : std::uint8_t { value, gradient_norm, value_norm };
   Where where = Where::value;
-  std::int64_t clock = 0;    // the step whose update made it; that of the first values where they are such
-  std::string variable;      // norms: "" is all of them together
-  std::string slot;          // "" is the value
-  std::int64_t element = 0;  // of the variable, in row-major order; not of a norm
-  std::string what;          // "nan", "inf", "-inf"
+  std::int64_t clock = 0;  // the step whose update made it; that of the first values where they are such
+  std::string variable;    // norms: "" is all of them together
+  std::string slot;        // "" is the value
+  std::int64_t element =
+      0;                 // of the variable, in row-major order; of a table's row its column; not of a norm
+  std::string what;      // "nan", "inf", "-inf"
+  std::string row = {};  // of a table: the id, as id_text() has it
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& where& clock& variable& slot& element& what;
+    ar& where& clock& variable& slot& element& what& row;
   }
 };
 

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "common/base/error.h"
+#include "common/variables/table_check.h"
 
 namespace varscope {
 namespace {
@@ -71,37 +72,58 @@ std::string TableSpec::str() const {
 
 namespace {
 
-void check_limit(std::string_view what, const char* key, std::int64_t value, std::int64_t least_of_part,
-                 int parts) {
+std::optional<TableProblem> limit_problem(const char* key, std::int64_t value, std::int64_t least_of_part,
+                                          int parts) {
   const std::int64_t least = least_of_part * parts;
-  if (value == 0 || value >= least) return;
-  fail(ErrorKind::argument, "{}: {} is {}, but with {} parts it must be at least {} ({} for each part)", what,
-       key, value, parts, least, least_of_part);
+  if (value == 0 || value >= least) return std::nullopt;
+  return TableProblem{
+      key, fmt::format("{} is {}, but with {} parts it must be at least {} ({} for each part)", key, value,
+                       parts, least, least_of_part)};
+}
+
+std::optional<TableProblem> kind_problem(const TableSpec& spec) {
+  bool is_known = false;
+  for (const IdType type : kIdTypes) is_known = is_known || spec.ids == type;
+  if (!is_known)
+    return TableProblem{"ids",
+                        fmt::format("a table's ids are of unknown type {}", static_cast<int>(spec.ids))};
+  if (spec.parts >= 1 && spec.parts <= TableSpec::kMostParts &&
+      std::has_single_bit(static_cast<unsigned>(spec.parts)))
+    return std::nullopt;
+  return TableProblem{"parts", fmt::format("a table has {} parts, but they must be a power of two, 1 to {}",
+                                           spec.parts, TableSpec::kMostParts)};
 }
 
 }  // namespace
 
+std::optional<TableProblem> problem_of(const TableSpec& spec) {
+  if (auto problem = kind_problem(spec)) return problem;
+  if (spec.entry < 1 || spec.entry > TableSpec::kMostSteps) {
+    return TableProblem{"entry",
+                        fmt::format("entry is {}, but must be 1 to {}", spec.entry, TableSpec::kMostSteps)};
+  }
+  if (spec.expire_steps < 0 || spec.expire_steps > TableSpec::kMostSteps) {
+    return TableProblem{"expire_steps", fmt::format("expire_steps is {}, but must be 1 to {}, or 0 for never",
+                                                    spec.expire_steps, TableSpec::kMostSteps)};
+  }
+  if (auto problem = limit_problem("max_rows", spec.max_rows, TableSpec::kLeastRowsPerPart, spec.parts))
+    return problem;
+  if (auto problem =
+          limit_problem("max_waiting", spec.max_waiting, TableSpec::kLeastWaitingPerPart, spec.parts))
+    return problem;
+  if (spec.when_full != WhenFull::error && spec.max_rows == 0) {
+    return TableProblem{"when_full", fmt::format("when_full is {}, but without max_rows no part is ever full",
+                                                 to_string(spec.when_full))};
+  }
+  if (spec.max_waiting > 0 && spec.entry == 1) {
+    return TableProblem{"max_waiting",
+                        fmt::format("max_waiting is {}, but with entry 1 no id waits", spec.max_waiting)};
+  }
+  return std::nullopt;
+}
+
 void TableSpec::check(std::string_view what) const {
-  bool is_known = false;
-  for (const IdType type : kIdTypes) is_known = is_known || ids == type;
-  if (!is_known)
-    fail(ErrorKind::argument, "{}: a table's ids are of unknown type {}", what, static_cast<int>(ids));
-  if (parts < 1 || parts > kMostParts || !std::has_single_bit(static_cast<unsigned>(parts))) {
-    fail(ErrorKind::argument, "{}: a table has {} parts, but they must be a power of two, 1 to {}", what,
-         parts, kMostParts);
-  }
-  if (entry < 1 || entry > kMostSteps)
-    fail(ErrorKind::argument, "{}: entry is {}, but must be 1 to {}", what, entry, kMostSteps);
-  if (expire_steps < 0 || expire_steps > kMostSteps)
-    fail(ErrorKind::argument, "{}: expire_steps is {}, but must be 1 to {}", what, expire_steps, kMostSteps);
-  check_limit(what, "max_rows", max_rows, kLeastRowsPerPart, parts);
-  check_limit(what, "max_waiting", max_waiting, kLeastWaitingPerPart, parts);
-  if (when_full != WhenFull::error && max_rows == 0) {
-    fail(ErrorKind::argument, "{}: when_full is {}, but without max_rows no part is ever full", what,
-         to_string(when_full));
-  }
-  if (max_waiting > 0 && entry == 1)
-    fail(ErrorKind::argument, "{}: max_waiting is {}, but with entry 1 no id waits", what, max_waiting);
+  if (const auto problem = problem_of(*this)) fail(ErrorKind::argument, "{}: {}", what, problem->text);
 }
 
 }  // namespace varscope

@@ -202,16 +202,18 @@ AnswerFormat answer_format(const std::string& format, const std::string& out) {
 
 AnswerWriter::AnswerWriter(Fs& fs, const std::string& out, AnswerFormat format, const Answers& answers,
                            const std::vector<std::string>& keep, const std::vector<Extra>& extras)
-    : format_(format), answers_(answers), n_kept_(keep.size()), header_(keep) {
-  for (const Extra& extra : extras) widths_.push_back(extra.columns.size());
+    : format_(format), answers_(answers), n_kept_(keep.size()), extras_(extras), header_(keep) {
   if (is_array(format)) {
     if (!keep.empty())
       fail(ErrorKind::config, "--keep {}: arrays of numbers have no place for it; write .csv or .jsonl",
            keep.front());
     std::vector<PredictedArrays::Column> columns = answers.columns();
     n_answers_ = columns.size();
-    for (const Extra& extra : extras)
-      columns.push_back({extra.name, answers.dtype(), static_cast<std::int64_t>(extra.columns.size())});
+    for (const Extra& extra : extras) {
+      columns.push_back({extra.name, extra.ids ? DType::int64 : answers.dtype(),
+                         static_cast<std::int64_t>(extra.columns.size()),
+                         extra.ids && *extra.ids != IdType::int64});
+    }
     if (format == AnswerFormat::npy && columns.size() > 1)
       fail(ErrorKind::config, "--out {}: a .npy file holds one array; say one of --outputs, or write .npz",
            out);
@@ -233,18 +235,38 @@ AnswerWriter::AnswerWriter(Fs& fs, const std::string& out, AnswerFormat format, 
 }
 
 void AnswerWriter::add(std::span<const double> row, std::span<const std::string> kept,
-                       std::span<const double> more) {
+                       std::span<const ExtraNumber> more) {
   if (arrays_) {
     answers_.add(row, *arrays_);
-    for (std::size_t i = 0; i < widths_.size(); more = more.subspan(widths_[i++]))
-      arrays_->add(n_answers_ + i, more.first(widths_[i]));
+    for (std::size_t i = 0; i < extras_.size(); more = more.subspan(extras_[i++].columns.size()))
+      add_array(n_answers_ + i, more.first(extras_[i].columns.size()));
     return;
   }
   cells_.assign(kept.begin(), kept.end());
   answers_.add(row, cells_);
-  for (const double x : more) cells_.push_back(answers_.number(x));
+  for (const Extra& extra : extras_) {
+    for (const ExtraNumber& x : more.first(extra.columns.size())) {
+      const auto* id = std::get_if<std::uint64_t>(&x);
+      cells_.push_back(id != nullptr ? id_text(extra.ids.value(), *id)
+                                     : answers_.number(std::get<double>(x)));
+    }
+    more = more.subspan(extra.columns.size());
+  }
   text_ += format_ == AnswerFormat::jsonl ? json_line(header_, cells_, n_kept_) : csv_line(cells_);
   if (text_.size() > (std::size_t{1} << 16)) flush();
+}
+
+void AnswerWriter::add_array(std::size_t column, std::span<const ExtraNumber> numbers) {
+  std::vector<double> reals;
+  std::vector<std::uint64_t> ids;
+  for (const ExtraNumber& x : numbers) {
+    if (const auto* id = std::get_if<std::uint64_t>(&x)) {
+      ids.push_back(*id);
+    } else {
+      reals.push_back(std::get<double>(x));
+    }
+  }
+  return ids.empty() ? arrays_->add(column, reals) : arrays_->add_ids(column, ids);
 }
 
 void AnswerWriter::finish() {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "checkpoint/storage/atomic_file.h"
@@ -61,7 +62,10 @@ AnswerFormat answer_format(const std::string& name, const std::string& out);
 struct Extra {
   std::string name;
   std::vector<std::string> columns;
+  std::optional<IdType> ids = {};  // they are ids of rows, of this type
 };
+// One of them: a number, or the 64 bits of an id.
+using ExtraNumber = std::variant<double, std::uint64_t>;
 
 // Where the answers go, row by row. The file is whole or not there. Borrows the answers. Not thread-safe.
 class AnswerWriter {
@@ -71,16 +75,17 @@ class AnswerWriter {
   AnswerWriter(Fs& fs, const std::string& out, AnswerFormat format, const Answers& answers,
                const std::vector<std::string>& keep, const std::vector<Extra>& extras);
   // `kept`: the row's cells of the columns to keep; `more`: its numbers of all extras.
-  void add(std::span<const double> row, std::span<const std::string> kept, std::span<const double> more);
+  void add(std::span<const double> row, std::span<const std::string> kept, std::span<const ExtraNumber> more);
   void finish();
 
  private:
+  void add_array(std::size_t column, std::span<const ExtraNumber> numbers);
   void flush();
 
   AnswerFormat format_;
   const Answers& answers_;
   std::size_t n_kept_, n_answers_ = 0;
-  std::vector<std::size_t> widths_;  // of the extras
+  std::vector<Extra> extras_;
   std::vector<std::string> header_, cells_;
   std::string text_;
   std::optional<AtomicFile> file_;

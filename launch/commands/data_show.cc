@@ -226,6 +226,14 @@ class Shown {
         continue;
       }
       const bool is_number = c.is_number();
+      if (are_texts(where)) {  // "" and NA are ids as any
+        lines.add({c.name, where, "words", "0", "", "", "",
+                   (c.has_more      ? "more than "
+                    : c.missing > 0 ? "at least "
+                                    : "") +
+                       with_commas(std::ssize(c.counts) + (c.missing > 0 && !c.has_more ? 1 : 0))});
+        continue;
+      }
       lines.add({c.name, where, is_number ? "number" : "words", with_commas(c.missing),
                  is_number ? number(c.least) : "", is_number ? number(c.mean) : "",
                  is_number ? number(c.greatest) : "",
@@ -238,6 +246,12 @@ class Shown {
         lines.text("    ");
     if (!unused.empty()) text += "    not used: " + comma_list(unused) + "\n";
     return text;
+  }
+
+  // The input has one text for each row, of which the hash is an id.
+  bool are_texts(const std::string& input) const {
+    const TableInput* found = table_input(input);
+    return found != nullptr && found->row_ids == IdType::string && !found->is_bag;
   }
 
   std::string goes_to(const std::string& column) const {

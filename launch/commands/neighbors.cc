@@ -34,6 +34,7 @@ struct Embedding {
   const Variable* table = nullptr;  // null: a dense variable, or what is made of some, at `node`
   NodeId node = {};
   InputSpec input = {};
+  std::optional<std::uint64_t> padding = {};  // the id that stands for nothing
 };
 
 // The input that ids come from: of a table at once, else maybe through ops such as `take`.
@@ -54,7 +55,7 @@ std::vector<Embedding> embeddings_of(const Model& model, const DataFacts& facts)
     all.push_back(std::move(embedding));
   };
   for (const TableLookup& lookup : model.graph.lookups())
-    add({.name = lookup.table->name(), .table = lookup.table}, lookup.ids);
+    add({.name = lookup.table->name(), .table = lookup.table, .padding = lookup.padding}, lookup.ids);
   for (std::size_t i = 0; i < model.graph.size(); ++i) {
     const Graph::Node& op = model.graph.node(NodeId(static_cast<int>(i)));
     if (op.kind != Graph::Kind::op) continue;
@@ -268,16 +269,36 @@ class Query {
   std::vector<Neighbor> nearest_;  // a heap, the farthest in front
 };
 
+// Why a word of the embedding has no row.
+[[noreturn]] void fail_without_row(const Embedding& embedding, const std::string& word, std::uint64_t id) {
+  if (id == embedding.padding) {
+    fail(ErrorKind::config,
+         "\"{}\" is the padding of input \"{}\": it stands for nothing, and has no row in {}", word,
+         embedding.input.name, embedding.name);
+  }
+  std::string why = "no sample that was trained on had it";
+  if (embedding.table != nullptr) {
+    const TableSpec& spec = *embedding.table->spec().table;
+    if (spec.entry > 1) why += fmt::format(" {} times (entry)", spec.entry);
+    if (spec.expire_steps > 0 || spec.max_rows > 0)
+      why += fmt::format(", or its row has left ({})", spec.expire_steps == 0 ? "max_rows"
+                                                       : spec.max_rows == 0   ? "expire_steps"
+                                                                              : "expire_steps, max_rows");
+  }
+  fail(ErrorKind::config, "\"{}\" has no row in {}: {}", word, embedding.name, why);
+}
+
 std::vector<Query> answered(EmbeddingRows& rows, const Embedding& embedding, const InputWords& words,
                             const NeighborsOptions& options) {
   std::vector<Query> queries;
   for (const std::string& word : options.words) {
-    const std::uint64_t id = words.id_of(word);
-    const auto row = rows.row(id);
-    if (!row) {
-      fail(ErrorKind::config, "\"{}\" has no row in {}: no sample that was trained on had it", word,
-           embedding.name);
+    std::uint64_t id = words.id_of(word);
+    auto row = rows.row(id);
+    if (const auto hash = words.shown_hash(word); !row && hash) {  // as the answers call it
+      id = *hash;
+      row = rows.row(id);
     }
+    if (!row) fail_without_row(embedding, word, id);
     queries.emplace_back(word, id, *row, static_cast<std::size_t>(options.top));
   }
   rows.for_each([&](std::uint64_t id, EmbeddingRows::Row row) {

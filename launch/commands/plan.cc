@@ -23,14 +23,46 @@
 namespace varscope {
 namespace {
 
+// Upper bounds of the indexes of rows and of waiting ids: slots of 5 bytes that are at least 7/16 full.
+constexpr std::int64_t kIndexBytesOfRow = 12, kBytesOfWaiting = 28;
+
+// How many parts the server with most of them has.
+std::int64_t most_parts(const VariableSpec& v, int n_servers) {
+  std::vector<std::int64_t> parts(static_cast<std::size_t>(n_servers), 0);
+  for (std::int64_t part = 0; part < v.table->parts; ++part)
+    ++parts[static_cast<std::size_t>(v.owner(part, n_servers).value)];
+  return *std::ranges::max_element(parts);
+}
+
+// "rows up to 8,192 (max_rows), 4,096 on a server: 312.0 KiB", and of a million where nothing limits them.
+std::string memory_text(const VariableSpec& v, int n_servers, const char* what, const char* key,
+                        std::int64_t most_of_part, std::int64_t bytes_of_each) {
+  const std::int64_t parts = v.table->parts, of_server = most_parts(v, n_servers);
+  if (most_of_part == 0) {
+    constexpr std::int64_t kMillion = 1'000'000;
+    return fmt::format("  {} without a limit: a million are up to {} on the server with most, {} B each\n",
+                       what, bytes_text(kMillion * of_server / parts * bytes_of_each), bytes_of_each);
+  }
+  return fmt::format("  {} up to {} ({}), {} on the server with most: {}\n", what,
+                     with_commas(most_of_part * parts), key, with_commas(most_of_part * of_server),
+                     bytes_text(most_of_part * of_server * bytes_of_each));
+}
+
 // Of a table, under its line: what is known of its rows.
-std::string rows_text(const VariableSpec& v, const Optimizer& optimizer) {
+std::string rows_text(const VariableSpec& v, const Optimizer& optimizer, int n_servers) {
   std::vector<RowSlot> slots;
   for (const Slot& s : optimizer.row_slots()) slots.push_back({s.name, s.is_per_row ? 1 : v.shape[1]});
   const RowLayout row(v.dtype, v.shape[1], slots);
-  return fmt::format("table {}: {}, units: {}; a row is {} of values, {} on its server\n", v.name,
-                     v.table->str(), v.shape[1], bytes_text(static_cast<std::int64_t>(row.value_bytes())),
-                     bytes_text(static_cast<std::int64_t>(row.row_bytes())));
+  const auto row_bytes = static_cast<std::int64_t>(row.row_bytes());
+  std::string text = fmt::format(
+      "table {}: {}, units: {}; a row is {} of values, {} on its server\n", v.name, v.table->str(),
+      v.shape[1], bytes_text(static_cast<std::int64_t>(row.value_bytes())), bytes_text(row_bytes));
+  text += memory_text(v, n_servers, "rows", "max_rows", v.table->most_rows_of_part(),
+                      row_bytes + kIndexBytesOfRow);
+  if (v.table->entry > 1)
+    text += memory_text(v, n_servers, "waiting ids", "max_waiting", v.table->most_waiting_of_part(),
+                        kBytesOfWaiting);
+  return text;
 }
 
 // "0-3,7": the servers of one variable's slices.
@@ -124,7 +156,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   out += fmt::format("total: {} parameters, {}\n", with_commas(model->table.n_parameters()),
                      bytes_text(model_bytes));
   for (const VariableSpec& v : model->table.variables()) {
-    if (v.is_table()) out += rows_text(v, optimizer);
+    if (v.is_table()) out += rows_text(v, optimizer, n_servers);
   }
   if (detail == PlanDetail::slices) out += slices_text(model->table, n_servers);
   out += load_text(plan, model_bytes, n_servers);

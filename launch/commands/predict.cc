@@ -116,8 +116,27 @@ struct Sums {
 struct Fetched {
   std::string name;
   std::vector<std::string> columns;
+  std::optional<IdType> ids;  // the node is an input of ids of rows
   std::unique_ptr<Predictor> predictor;
+
+  // Of the rows of a batch, one behind the other.
+  std::vector<ExtraNumber> values(const BatchView& rows, std::int64_t n) {
+    std::vector<ExtraNumber> all;
+    if (ids) {
+      for (const std::int64_t id : predictor->ids(rows, n)) all.emplace_back(static_cast<std::uint64_t>(id));
+    } else {
+      for (const double x : predictor->outputs(rows, n)) all.emplace_back(x);
+    }
+    return all;
+  }
 };
+
+// The type of the ids that a node has: those of rows of a table, as the samples have them.
+std::optional<IdType> ids_of(const Model& model, const SampleSpec& spec, NodeId node) {
+  const auto at = static_cast<std::size_t>(std::ranges::find(model.inputs, node) - model.inputs.begin());
+  if (at >= spec.inputs.size() || spec.inputs[at].features != Features::row_ids) return std::nullopt;
+  return spec.inputs[at].id_type;
+}
 
 // A node by its full name, or the output of a layer by its scope.
 NodeId node_of(const Model& model, const std::string& name) {
@@ -143,7 +162,7 @@ std::vector<Fetched> fetched_nodes(const std::vector<std::string>& names, const 
   std::vector<Fetched> all;
   for (const std::string& name : names) {
     const NodeId node = node_of(model, name);
-    Fetched f{.name = name, .columns = {}, .predictor = {}};
+    Fetched f{.name = name, .columns = {}, .ids = ids_of(model, spec, node), .predictor = {}};
     try {
       f.predictor = std::make_unique<Predictor>(model, spec, dtype, bind, node, &rows);
     } catch (const Error& e) {
@@ -185,7 +204,7 @@ class Gradients {
   }
   const std::vector<std::string>& header() const { return header_; }
   void add(const BatchView& rows, std::int64_t n, std::int64_t row, std::span<const double> outputs,
-           std::vector<double>& to) {
+           std::vector<ExtraNumber>& to) {
     for (const std::size_t output : answers_.gradient_outputs(outputs)) {
       const std::vector<double> g = gradients_.of(rows, n, row, output);
       to.insert(to.end(), g.begin(), g.end());
@@ -264,7 +283,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   if (options.gradients) gradients.emplace(model, loaded.model(), spec, dtype, bind, loaded.rows(), answers);
   std::vector<Extra> extras;
   extras.reserve(fetched.size() + 1);
-  for (const Fetched& f : fetched) extras.push_back({f.name, f.columns});
+  for (const Fetched& f : fetched) extras.push_back({f.name, f.columns, f.ids});
   if (gradients) extras.push_back({"gradients", gradients->header()});
   const std::string in = input_file(options.in);
   const auto stream = open_input(model, in);
@@ -280,7 +299,7 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
   Dataset::UnknownWords unknown;
   std::int64_t n_rows = 0, n_not_finite = 0, told_ns = now_ns();
   std::vector<std::string> kept;
-  std::vector<double> more;
+  std::vector<ExtraNumber> more;
   bool lacks_answers = false;
   const std::int64_t chunk = model.job.train.eval_batch;  // metrics are added up in the batches of eval
   std::vector<std::int64_t> indices(static_cast<std::size_t>(chunk));
@@ -292,9 +311,9 @@ void predict(const PredictOptions& options, const LayerRegistry& layers, Fs& fs)
     rows->read(std::span(indices).first(static_cast<std::size_t>(n)), view);
     const std::vector<double> values = predictor.outputs(view, n);
     const auto n_outputs = static_cast<std::size_t>(predictor.n_outputs());
-    std::vector<std::vector<double>> values_of_nodes;
+    std::vector<std::vector<ExtraNumber>> values_of_nodes;
     values_of_nodes.reserve(fetched.size());
-    for (Fetched& f : fetched) values_of_nodes.push_back(f.predictor->outputs(view, n));
+    for (Fetched& f : fetched) values_of_nodes.push_back(f.values(view, n));
     for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
       const auto row = std::span(values).subspan(i * n_outputs, n_outputs);
       if (!std::ranges::all_of(row, [](double x) { return std::isfinite(x); })) ++n_not_finite;

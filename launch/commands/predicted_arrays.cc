@@ -16,9 +16,10 @@
 namespace varscope {
 namespace {
 
-const char* descr_of(DType dtype) {
-  if (dtype == DType::int32) return "<i4";
-  return dtype == DType::float64 ? "<f8" : "<f4";
+const char* descr_of(const PredictedArrays::Column& column) {
+  if (column.dtype == DType::int64) return column.is_unsigned ? "<u8" : "<i8";
+  if (column.dtype == DType::int32) return "<i4";
+  return column.dtype == DType::float64 ? "<f8" : "<f4";
 }
 
 // Beside a file that gets its name at the end; what is written into has no place beside it.
@@ -85,12 +86,16 @@ void PredictedArrays::add(std::size_t column, std::span<const double> numbers) {
   spools_[column].write(std::as_bytes(std::span(bytes)));
 }
 
+void PredictedArrays::add_ids(std::size_t column, std::span<const std::uint64_t> ids) {
+  spools_[column].write(std::as_bytes(ids));
+}
+
 std::string PredictedArrays::header_of(std::size_t column) const {
   const Column& c = columns_[column];
   const auto row = static_cast<std::uint64_t>(c.width == 0 ? 1 : c.width) * size_of(c.dtype);
   std::vector<std::int64_t> extents{static_cast<std::int64_t>(spools_[column].size() / row)};
   if (c.width > 0) extents.push_back(c.width);
-  return npy_header(descr_of(c.dtype), extents);
+  return npy_header(descr_of(c), extents);
 }
 
 void PredictedArrays::finish() {

@@ -45,14 +45,17 @@ class PredictedArrays {
  public:
   struct Column {
     std::string name;
-    DType dtype = DType::float32;  // float32, float64 or int32
+    DType dtype = DType::float32;  // float32, float64, int32 or int64
     std::int64_t width = 0;        // of a row; 0: the array is [n]
+    bool is_unsigned = false;      // of int64: the bits are those of uint64
   };
   enum class Format : std::uint8_t { npy, npz };
   // REQUIRES one column for npy.
   PredictedArrays(Fs& fs, std::string path, Format format, std::vector<Column> columns);
   // The next row's numbers of a column. REQUIRES as many as its width says.
   void add(std::size_t column, std::span<const double> numbers);
+  // The same of a column of int64.
+  void add_ids(std::size_t column, std::span<const std::uint64_t> ids);
   void finish();
 
  private:

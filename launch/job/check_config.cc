@@ -13,6 +13,7 @@
 #include "worker/data/order.h"
 #include "worker/data/source_registry.h"
 #include "worker/data/synthetic.h"
+#include "worker/layers/table_keys.h"
 #include "worker/train/trainer.h"
 
 namespace varscope {
@@ -81,12 +82,37 @@ std::optional<DataFacts> facts_without_data(const JobConfig& job, const DataSour
 
 bool is_idx(const DataSourceConfig& source) { return source.get<IdxSource>() != nullptr; }
 
+// Where the model cannot be built: the keys of each layer by themselves. Blocks that repeat have texts for
+// numbers.
+void check_layer_keys(const ConfigNode& list, const std::string& file, const std::string& path,
+                      const LayerRegistry& layers) {
+  for (std::size_t i = 0; i < list.items.size(); ++i) {
+    const ConfigNode& item = list.items[i];
+    const std::string here = join_keys(path, std::to_string(i));
+    if (const ConfigNode* inner = item.find("layers"); inner != nullptr) {
+      if (item.find("repeat") == nullptr) check_layer_keys(*inner, file, join_keys(here, "layers"), layers);
+      continue;
+    }
+    if (item.find("type") == nullptr) continue;  // a block that is built again
+    const LayerType& type = layers.find(item, file, here);
+    if (!type.describe) continue;
+    bind_node(item, file, here, type.describe, kCommonLayerKeys);
+    const ConfigNode* table = item.find("table");
+    const std::string of_table = join_keys(here, "table");
+    if (table != nullptr && table->is_map())
+      bind_keys<TableKeys>(*table, file, of_table).check(*table, file, of_table);
+  }
+}
+
 // Both graphs, and what follows from their variables.
 std::vector<std::string> check_model(const JobConfig& job, const LayerRegistry& layers, const Shape& image) {
   WorkerModel model;
   check_sources(job);
   const std::optional<DataFacts> train = facts_without_data(job, job.data.train, image);
-  if (!train) return {};
+  if (!train) {
+    check_layer_keys(job.model.layers, job.file, "model.layers", layers);
+    return {};
+  }
   std::optional<DataFacts> test;
   const DataSourceConfig* test_source = job.data.test_source();
   if (test_source != nullptr) test = facts_without_data(job, *test_source, image);

@@ -1,6 +1,7 @@
 #include "launch/job/input_words.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "common/base/error.h"
@@ -65,6 +66,15 @@ std::uint64_t InputWords::id_of(const std::string& word) const {
          input_, comma_list(columns_));
   }
   return word_id(word.substr(end + 1), static_cast<std::size_t>(column - columns_.begin()));
+}
+
+std::optional<std::uint64_t> InputWords::shown_hash(const std::string& word) const {
+  constexpr std::size_t kDigits = 16;
+  if (numbers_ != IdType::string || word.size() != 1 + kDigits || word[0] != '#') return std::nullopt;
+  std::uint64_t id = 0;
+  const auto [end, error] = std::from_chars(word.data() + 1, word.data() + word.size(), id, 16);
+  if (error != std::errc() || end != word.data() + word.size()) return std::nullopt;
+  return id;
 }
 
 std::optional<std::string> InputWords::word_of(std::uint64_t id) const {

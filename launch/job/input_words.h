@@ -23,6 +23,8 @@ class InputWords {
   // The id of a row, 64 bits as sparse tables have them. Throws Error(config) for a word that is not there,
   // with the one that was probably meant, and for what is no number.
   std::uint64_t id_of(const std::string& word) const;
+  // The id behind a text "#00c0ffee00c0ffee", where word_of() calls ids so; nothing for other texts.
+  std::optional<std::uint64_t> shown_hash(const std::string& word) const;
   // Of ids of texts the hash. Nothing for an id that is no word of the vocabulary.
   std::optional<std::string> word_of(std::uint64_t id) const;
 

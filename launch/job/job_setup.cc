@@ -365,11 +365,30 @@ Clock last_step(const JobConfig& job, std::int64_t per_epoch) {
                       train.epochs, per_epoch, kMostSteps));
 }
 
+namespace {
+
+// The clock of a row has 32 bits.
+void check_steps_of_tables(const JobConfig& job, const VariableTable& variables, Clock last) {
+  if (last.value <= TableSpec::kMostSteps) return;
+  const char* key = job.train.max_steps > 0 ? "train.max_steps" : "train.epochs";
+  for (const VariableSpec& v : variables.variables()) {
+    if (!v.is_table()) continue;
+    const ConfigNode* node = job.root.find_path(key);
+    fail_at(
+        node != nullptr ? *node : job.root, job.file, key,
+        fmt::format("the run has {} steps, but rows of tables (\"{}\") count up to {}; set train.max_steps",
+                    last.value, v.name, TableSpec::kMostSteps));
+  }
+}
+
+}  // namespace
+
 TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
                           CoordinatorState& state) {
   TrainPlan plan;
   plan.steps_per_epoch = steps_per_epoch(facts.train_samples, job.train.batch);
   plan.last = last_step(job, plan.steps_per_epoch);
+  check_steps_of_tables(job, facts.table, plan.last);
   state = {{}, facts.train_samples, job.train.batch, job.job.seed, compared_run_text(facts, job)};
   // Evaluations that are further apart than steps are counted come after the last step only.
   if (job.data.test_source() != nullptr && job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)

@@ -166,10 +166,17 @@ std::optional<PredictedCost> ServerRole::predicted_cost() {
   const CheckpointConfig& config = context_.job().checkpoint;
   const std::string dir = context_.job().checkpoint_dir();
   const CheckpointNames names = context_.values.names();
-  const auto size = CheckpointSize::of(
+  auto size = CheckpointSize::of(
       context_.plan, context_.cluster, context_.hosts,
       static_cast<std::int64_t>(rank_->optimizer().slots().size()), config,
       [&](int variable) { return names.holds(context_.facts.table[static_cast<std::size_t>(variable)]); });
+  // How many rows a new run will have, nobody knows.
+  if (const Manifest* resumed = context_.values.resumed(); resumed != nullptr) {
+    std::int64_t n_bytes = 0;
+    for (const TableRecord& t : resumed->tables)
+      n_bytes += static_cast<std::int64_t>(totals_of(*resumed, t.variable).n_bytes);
+    size.add_rows(n_bytes, context_.cluster, context_.hosts);
+  }
   try {
     const auto n_present = static_cast<std::int64_t>(list_checkpoints(context_.fs, dir).size());
     const std::string warning = space_warning(static_cast<std::int64_t>(context_.fs.free_bytes(dir)),

@@ -92,13 +92,20 @@ bool is_of_training(std::string_view path) {
   return false;
 }
 
+// Which rows of a table go, and what is read of those that are not there: what the others mean stays.
+bool is_of_rows_life(std::string_view path) {
+  constexpr std::array kKeys = {"expire_steps", "max_rows", "when_full", "absent", "max_waiting"};
+  return std::ranges::any_of(kKeys, [&](const std::string& key) { return path.ends_with(".table." + key); });
+}
+
 bool is_part_of(const std::string& path, ConfigPart part) {
   if (part == ConfigPart::data) return is_below(path, "data.train") || is_below(path, "data.split");
   if (changes_nothing(path)) return false;
-  if (part == ConfigPart::model) return is_below(path, "model");
-  const bool is_meaning = is_below(path, "model") && !is_of_training(path);
+  if (part == ConfigPart::model)
+    return is_below(path, "model") && (!is_of_rows_life(path) || path.ends_with(".absent"));
+  const bool is_meaning = is_below(path, "model") && !is_of_training(path) && !is_of_rows_life(path);
   if (part == ConfigPart::meaning) return is_meaning;
-  if (part == ConfigPart::training && is_meaning) return false;
+  if (part == ConfigPart::training && (is_meaning || is_of_rows_life(path))) return false;
   // How long, how often, where to; and what is compared by itself.
   constexpr std::array kOthers = {"job",
                                   "data",

@@ -58,8 +58,10 @@ enum class ConfigPart : std::uint8_t {
   run,      // all but data
   model,    // the model, and what it is trained for
   meaning,  // of the model what its values are of: layers, activations, the loss
-  training,  // of the run all but that: may change while values keep their meaning (rates, dropout, regularizers)
-  data       // data.train
+  // Of the run all but that: may change while values keep their meaning (rates, dropout, regularizers).
+  // Without the life of tables' rows, which RestorePlan::changes has.
+  training,
+  data  // data.train
 };
 std::vector<std::string> config_differences(const std::map<std::string, std::string>& before,
                                             const JobConfig& now, ConfigPart part);

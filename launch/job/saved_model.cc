@@ -33,7 +33,8 @@ Json json_of(const Shape& shape) {
 
 Shape shape_from(const Json& json) { return Shape(json.get<std::vector<std::int64_t>>()); }
 
-// What the model is, and not where and how it was trained: checkpoints of two runs say the same.
+// What the model is, and what its checkpoints call its variables; not where and how it was trained:
+// checkpoints of two runs say the same.
 JobConfig of_the_model(const JobConfig& job) {
   JobConfig kept;
   kept.job.name = job.job.name;
@@ -41,6 +42,7 @@ JobConfig of_the_model(const JobConfig& job) {
   kept.data.train = job.data.train;
   kept.data.split = job.data.split;
   kept.model = job.model;
+  kept.checkpoint.rename = job.checkpoint.rename;
   kept.train.metrics = job.train.metrics;
   kept.train.eval_batch = job.train.eval_batch;
   return kept;

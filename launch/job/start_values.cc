@@ -115,7 +115,8 @@ std::vector<std::string> differences_of_model(const JobConfig& job, const Manife
     const std::string path = line.substr(0, line.find(": "));
     const std::string key = path.substr(path.rfind('.') + 1);
     return is_told && path.starts_with("model.layers.") &&
-           (key == "units" || key == "scope" || key == "name" || key == "filters" || key == "vocabulary");
+           (key == "units" || key == "scope" || key == "name" || key == "filters" || key == "vocabulary" ||
+            path.ends_with(".table." + key));
   });
   return lines;
 }
@@ -263,6 +264,7 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
     warnings_.push_back(v.text + ": it starts with initial values (checkpoint.partial_restore)");
   }
   for (const UnmatchedVariable& v : plan.extra) warnings_.push_back(v.text + ": it is left out");
+  for (const std::string& line : plan.changes) notes_.push_back("  table        " + line);
   const std::optional<ComparedRun> saved = compared_run(*manifest_);
   if (!saved) return;
   for (const std::string& line : of_model) warnings_.push_back(line + "; the values are of another model");

@@ -11,10 +11,10 @@
 
 namespace varscope {
 
-// The rows of a checkpoint's tables, read when they are asked for; of a row that it does not have, the first
-// values, as the run that wrote it draws them: by its initializers and its seed, whatever the config says.
-// One that no run wrote takes `seed`. Borrows the variables, and the file system of the reader. For one
-// thread at a time. Throws Error(checkpoint, io).
+// The rows of a checkpoint's tables, read when they are asked for. Of a row that it does not have, zeros
+// where the model's table says so (absent), else the first values as the run that wrote it draws them: by its
+// initializers and its seed, whatever the config says. One that no run wrote takes `seed`. Borrows the
+// variables, and the file system of the reader. For one thread at a time. Throws Error(checkpoint, io).
 class TableRows final : public RowReader {
  public:
   TableRows(CheckpointReader&& reader, const CheckpointNames& names, std::uint64_t seed);

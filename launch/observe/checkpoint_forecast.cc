@@ -86,6 +86,18 @@ CheckpointSize CheckpointSize::of(const BucketPlan& plan, const ClusterMap& clus
   return size;
 }
 
+void CheckpointSize::add_rows(std::int64_t n_bytes, const ClusterMap& cluster,
+                              const std::vector<std::string>& hosts) {
+  const std::int64_t of_server = (n_bytes + cluster.n_servers() - 1) / cluster.n_servers();
+  std::map<std::string, std::int64_t> servers_of;
+  std::int64_t most = 0;
+  for (const ServerId s : IdRange<ServerId>(cluster.n_servers()))
+    most = std::max(most, ++servers_of[hosts[static_cast<std::size_t>(cluster.rank_of(s).value)]]);
+  total_bytes += n_bytes;
+  largest_shard_bytes += of_server;
+  largest_host_bytes += of_server * most;
+}
+
 MachineSpeed MachineSpeed::measure(Fs& fs, const std::string& dir, std::int64_t shard_bytes) {
   const auto n = static_cast<std::size_t>(std::clamp<std::int64_t>(shard_bytes, 4 << 10, kMostProbeBytes));
   const AlignedBytes from = allocate_aligned(n), to = allocate_aligned(n);

@@ -13,7 +13,7 @@
 
 namespace varscope {
 
-// What a checkpoint of a job is made of; exact.
+// What a checkpoint of a job is made of; exact but for rows of tables.
 struct CheckpointSize {
   std::int64_t total_bytes = 0;          // values and slots of all servers
   std::int64_t largest_shard_bytes = 0;  // of the server that has most
@@ -23,6 +23,8 @@ struct CheckpointSize {
   static CheckpointSize of(const BucketPlan& plan, const ClusterMap& cluster,
                            const std::vector<std::string>& hosts, std::int64_t n_slots,
                            const CheckpointConfig& checkpoint, const std::function<bool(int)>& holds = {});
+  // Rows of tables, dealt to the servers evenly.
+  void add_rows(std::int64_t n_bytes, const ClusterMap& cluster, const std::vector<std::string>& hosts);
 };
 
 // Of this host and of the file system that holds the checkpoints, at one moment.

@@ -168,11 +168,9 @@ void TableShard::Impl::look_at(const std::byte* row, int slot, std::int64_t at_c
   const auto found = find_not_finite(layout.dtype(), bytes);
   if (!found) return;
   has_finding[static_cast<std::size_t>(slot + 1)] = true;
-  const std::uint64_t element = RowLayout::id_of(row) * static_cast<std::uint64_t>(layout.units()) +
-                                static_cast<std::uint64_t>(found->element);
   not_finite.push_back({NotFiniteFinding::Where::value, at_clock, variable.name,
-                        slot < 0 ? "" : layout.slots()[i].name, static_cast<std::int64_t>(element),
-                        found->what});
+                        slot < 0 ? "" : layout.slots()[i].name, found->element, found->what,
+                        id_text(table.spec.ids, RowLayout::id_of(row))});
 }
 
 // Of a row's values: once, as of a dense variable.

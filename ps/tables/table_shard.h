@@ -82,8 +82,8 @@ class TableShard {
   const TableCounts& counts() const;
   TableReport report() const;
 
-  // The first element of the values, and of each slot, that apply() or a restore has made NaN or infinite;
-  // that of row `id` and column c is id * units + c mod 2^64.
+  // The first element of the values, and of each slot, that apply() or a restore has made NaN or infinite, by
+  // row and column.
   const std::vector<NotFiniteFinding>& not_finite() const;
 
   // Appends (name, part, RowHashSum) of each part that has rows.

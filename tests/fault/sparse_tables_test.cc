@@ -292,6 +292,175 @@ TEST_F(SparseTables, ResumeOnlyWithTheFirstValuesThatTheyHad) {
                 "constant(0) in the model"));
 }
 
+TEST_F(SparseTables, ResumeWithTheirOwnKeysOrSayAllThatDiffers) {
+  write_data();
+  const std::string file = job("table", kTable);
+  train(start(file, dir / "run", 1, 0, set({"train.max_steps=10"})));
+  const auto resumed = [&](const Args& more) {
+    return run(start(file, dir / "run", 1, 0, more + Args{"--resume"}));
+  };
+  const Ended other =
+      resumed(set({"model.layers.0.units=6", "model.layers.0.table={ids: int64, parts: 8, entry: 2}",
+                   "optimizer={type: sgd, learning_rate: 0.1}"}));
+  EXPECT_EQ(other.code, 4) << other.all();
+  for (const char* line : {"the optimizer is \"adagrad\" in the checkpoint and \"sgd\" in the job\n",
+                           "table \"ids/embeddings\" has 16 parts in the checkpoint and 8 in the model\n",
+                           "table \"ids/embeddings\" has entry 1 in the checkpoint and 2 in the model\n",
+                           "table \"ids/embeddings\" has 5 units in the checkpoint and 6 in the model\n",
+                           "nothing was restored"})
+    EXPECT_THAT(other.err, HasSubstr(line));
+  EXPECT_THAT(other.err, ::testing::Not(HasSubstr("layers.0.table"))) << "each difference is told once";
+}
+
+// Which rows are kept may be decided anew; the run says so.
+TEST_F(SparseTables, ResumeWithAnotherLifeOfRows) {
+  write_data();
+  const std::string file = job("table", kTable);
+  train(start(file, dir / "run", 1, 0, set({"train.max_steps=10"})));
+  const Ended e = run(start(file, dir / "run", 1, 0,
+                            set({"model.layers.0.table={ids: int64, parts: 16, expire_steps: 1000, max_rows: "
+                                 "65536, when_full: lru, absent: zeros}"}) +
+                                Args{"--resume"}));
+  EXPECT_EQ(e.code, 0) << e.all();
+  for (const char* line : {"expire_steps is off in the checkpoint and 1000 in the model",
+                           "max_rows is off in the checkpoint and 65536 in the model",
+                           "when_full is error in the checkpoint and lru in the model",
+                           "absent is initial in the checkpoint and zeros in the model"})
+    EXPECT_THAT(e.out, HasSubstr(std::string("  table        table \"ids/embeddings\": ") + line)) << e.all();
+}
+
+TEST_F(SparseTables, CountStepsInThirtyTwoBits) {
+  write_data();
+  const std::string file = job("table", kTable);
+  const auto error = [&](const Args& more) {
+    const Ended e = run(start(file, dir / "run", 1, 0, more));
+    EXPECT_EQ(e.code, 2) << e.all();
+    return e.err;
+  };
+  EXPECT_THAT(
+      error(set({"train.max_steps=4294967295", "train.epochs=1000000000"})),
+      HasSubstr("train.max_steps: the run has 4294967295 steps, but rows of tables (\"ids/embeddings\") "
+                "count up to 4294967294; set train.max_steps"));
+  EXPECT_THAT(error(set({"train.epochs=1000000000"})),
+              HasSubstr("train.epochs: the run has 8000000000 steps"));
+  train(start(file, dir / "run", 1, 0, set({"train.max_steps=10", "train.epochs=1000000000"})));
+  EXPECT_THAT(error(set({"train.max_steps=5000000000", "train.epochs=1000000000"}) + Args{"--resume"}),
+              HasSubstr("train.max_steps: the run has 5000000000 steps"));
+}
+
+TEST_F(SparseTables, NameTheRowThatIsNotFinite) {
+  write_data();
+  const Ended e = run(start(job("table", kTable, "{type: sgd, learning_rate: 1e38}"), dir / "run"));
+  EXPECT_EQ(e.code, 6) << e.all();
+  EXPECT_THAT(e.err, ::testing::ContainsRegex("the update made .*(nan|inf) in .*ids/embeddings "
+                                              "\\(row [0-9]+, element [0-4]\\)"));
+}
+
+TEST_F(SparseTables, AreFoundByTheirNameInTheCheckpoint) {
+  write_data();
+  const std::string file = job("table", kTable);
+  const Args renamed = set({"checkpoint.rename={old/rows: ids/embeddings, old/w: hidden/weights}"});
+  train(start(file, dir / "run", 1, 0, renamed));
+  const std::string run_dir = dir / "run";
+  for (const Args& args : {Args{"predict", run_dir, "--in", dir / "test.libsvm", "--out", dir / "out.csv"},
+                           Args{"eval", run_dir}, Args{"neighbors", run_dir, "1"}}) {
+    const Ended e = command(args);
+    EXPECT_EQ(e.code, 0) << args[0] << e.all();
+  }
+  EXPECT_THAT(command({"checkpoint", "inspect", run_dir}).out, HasSubstr("old/rows"));
+}
+
+// A worker has asked for the rows of the next step at almost any moment: nothing of it is left.
+TEST_F(SparseTables, SurviveAWorkerThatDiesAfterItsRequest) {
+  write_data();
+  const std::string file = job("table", kTable);
+  const Args longer = set({"train.epochs=150", "train.eval_every_epochs=0", "checkpoint.every_steps=20"});
+  const ScratchDir runs;
+  const std::string whole = train(start(file, runs / "whole", 2, 0, longer)).hash;
+  Job job(start(file, runs / "run", 2, 2, longer));
+  ASSERT_TRUE(job.wait_until([&] { return job.last_step() > 60; }, kStartSeconds)) << job.err();
+  const std::vector<pid_t> pids = job.rank_pids(4, kStartSeconds);
+  ASSERT_EQ(pids.size(), 4U);
+  kill(pids[3], SIGKILL);
+  EXPECT_NE(job.wait(60 * kSlowness).code, 0);
+  const Summary resumed = train(start(file, runs / "run", 2, 2, longer + Args{"--resume"}), "checkpoint");
+  EXPECT_GT(resumed.first_step, 0);
+  EXPECT_EQ(resumed.hash, whole);
+}
+
+// Single ids of a table of text, which are fetched to the last bit.
+class RowIdsJob : public ::testing::Test {
+ protected:
+  void train_on(const std::string& ids, const std::vector<std::string>& values) const {
+    std::string text = "id,y\n";
+    for (std::size_t i = 0; i < 40; ++i) text += fmt::format("{},{}\n", values[i % values.size()], i % 2);
+    write_text(dir / "train.csv", text);
+    write_text(dir / "job.yaml", fmt::format(R"(job: {{name: t}}
+data: {{train: {{type: csv, files: {}, schema: {{label: {{column: y}}, features: {{user: {{columns: id, ids: {}}}}}}}}}}}
+model:
+  loss: softmax_cross_entropy
+  layers:
+    - {{type: embedding, scope: e, input: user, units: 3, padding: {}, table: {{ids: {}, parts: 4}}}}
+    - {{type: dense, units: 2}}
+train: {{epochs: 2, batch: 8}}
+)",
+                                             dir / "train.csv", ids, values[0], ids));
+    train(varscope(Args{"train", dir / "job.yaml"} +
+                   set({"job.run_dir=" + (dir / "run"), "output.progress=off"})));
+  }
+  std::string fetched(const std::string& out) const {
+    const Ended e = run(
+        varscope({"predict", dir / "run", "--in", dir / "train.csv", "--out", dir / out, "--fetch", "user"}));
+    EXPECT_EQ(e.code, 0) << e.all();
+    return text_of(dir / out);
+  }
+  std::string neighbors_error(const std::string& word) const {
+    const Ended e = run(varscope({"neighbors", dir / "run", "--", word}));
+    EXPECT_EQ(e.code, 2) << e.all();
+    return e.err;
+  }
+  ScratchDir dir;
+};
+
+TEST_F(RowIdsJob, FetchesIdsToTheLastBit) {
+  train_on("uint64", {"0", "18446744073709551615", "9007199254740993"});
+  EXPECT_THAT(lines_of(fetched("out.csv"))[2], ::testing::EndsWith(",18446744073709551615"));
+  EXPECT_THAT(lines_of(fetched("out.csv"))[3], ::testing::EndsWith(",9007199254740993"));
+  const std::string arrays = fetched("out.npz");
+  EXPECT_THAT(arrays, HasSubstr("'<u8'"));
+  EXPECT_THAT(arrays, HasSubstr(std::string("\x01\0\0\0\0\0\x20\0", 8)));  // 2^53 + 1
+}
+
+TEST_F(RowIdsJob, FetchesNegativeIdsAndHashesOfTexts) {
+  train_on("int64", {"0", "-9223372036854775808", "-1"});
+  EXPECT_THAT(lines_of(fetched("out.csv"))[2], ::testing::EndsWith(",-9223372036854775808"));
+  EXPECT_THAT(fetched("out.npz"), HasSubstr("'<i8'"));
+  train_on("string", {"none", "ann", "bob"});
+  EXPECT_THAT(lines_of(fetched("out.csv"))[2], ::testing::ContainsRegex(",#[0-9a-f]{16}$"));
+}
+
+TEST_F(RowIdsJob, NeighborsSayWhyAWordHasNoRow) {
+  train_on("string", {"none", "ann", "bob", "eve"});
+  EXPECT_THAT(neighbors_error("none"),
+              HasSubstr("\"none\" is the padding of input \"user\": it stands for nothing, and has no row in "
+                        "e/embeddings"));
+  EXPECT_THAT(neighbors_error("zoe"),
+              HasSubstr("\"zoe\" has no row in e/embeddings: no sample that was trained on had it"));
+  // What the answers call an id asks for it, too.
+  const Ended bob = run(varscope({"neighbors", dir / "run", "ann"}));
+  const std::size_t at = bob.out.find('#');
+  ASSERT_NE(at, std::string::npos) << bob.all();
+  const Ended by_hash = run(varscope({"neighbors", dir / "run", bob.out.substr(at, 17)}));
+  EXPECT_EQ(by_hash.code, 0) << by_hash.all();
+}
+
+TEST_F(RowIdsJob, DataShowTakesEveryTextForAnId) {
+  train_on("string", {"none", "NA", "", "bob"});
+  const Ended e = run(varscope({"data", "show", dir / "job.yaml"}));
+  EXPECT_EQ(e.code, 0) << e.all();
+  EXPECT_THAT(e.out, ::testing::ContainsRegex("id +user +words +0 +at least 3"));
+}
+
 // Of ids that were never trained: as the run would have begun their rows.
 TEST_F(SparseTables, EvaluateUnseenIdsByTheCheckpointsSeedAndInitializer) {
   write_data();

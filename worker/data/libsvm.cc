@@ -115,6 +115,8 @@ class LibsvmReader {
           "data.train, or drop_unknown: true here",
           place(word), index + source_.base, n_features_ - 1 + source_.base, index + 1);
     }
+    if (source_.bags && !is_id_weight(*value))
+      fail(ErrorKind::data, "{}: {}", place(word), no_id_weight_text(*value));
     row.features.push_back({index, *value});
   }
 
@@ -127,6 +129,7 @@ class LibsvmReader {
     const std::optional<double> value = number_in(word.substr(colon + 1));
     if (!value)
       fail(ErrorKind::data, "{}: expected a number behind the colon, got {}", place(word), shown_cell(word));
+    if (!is_id_weight(*value)) fail(ErrorKind::data, "{}: {}", place(word), no_id_weight_text(*value));
     row.features.push_back({static_cast<std::int64_t>(*id), *value});
   }
 

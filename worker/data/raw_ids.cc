@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cmath>
 #include <limits>
 
 #include "common/base/row_id.h"
@@ -40,5 +41,14 @@ std::string no_id_text(IdType type, std::string_view text) {
 }
 
 std::uint64_t word_id(std::string_view word, std::size_t column) { return string_row_id(word, column); }
+
+bool is_id_weight(double weight) {
+  return std::abs(weight) <= static_cast<double>(std::numeric_limits<float>::max());
+}
+
+std::string no_id_weight_text(double weight) {
+  return fmt::format("the weight {} of an id is beyond float32, whose greatest is {:.7g}", weight,
+                     static_cast<double>(std::numeric_limits<float>::max()));
+}
 
 }  // namespace varscope

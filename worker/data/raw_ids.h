@@ -21,4 +21,9 @@ std::string no_id_text(IdType type, std::string_view text);
 // columns are two ids; in column 0 the plain XXH3-64.
 std::uint64_t word_id(std::string_view word, std::size_t column);
 
+// The weight of an id in a bag: a number that is finite as float32 too. no_id_weight_text() says so of
+// another one.
+bool is_id_weight(double weight);
+std::string no_id_weight_text(double weight);
+
 }  // namespace varscope

@@ -230,6 +230,9 @@ void TableBuilder::take_words(const WordColumn& words, std::span<const std::stri
         throw BadCell{column.index, fmt::format("column \"{}\": expected words, or word:weight, got {}",
                                                 column.name, shown_cell(word))};
       }
+      if (!is_id_weight(*number))
+        throw BadCell{column.index,
+                      fmt::format("column \"{}\": {}", column.name, no_id_weight_text(*number))};
       weight = *number;
       word = trimmed_cell(word.substr(0, colon));
     }

@@ -237,7 +237,8 @@ void Executor::bind(const Variable& variable, const TensorView& value, const Ten
   slot(*id).gradient = gradient;
 }
 
-void Executor::bind_rows(const Variable& table, const TensorView& rows, const TensorView& gradients) {
+void Executor::bind_rows(const Variable& table, const TensorView& rows, const TensorView& gradients,
+                         std::span<const std::uint64_t> ids) {
   const auto id = graph_->find(table);
   if (!id) return;
   const Graph::Node& node = graph_->node(*id);
@@ -251,6 +252,7 @@ void Executor::bind_rows(const Variable& table, const TensorView& rows, const Te
   };
   check(rows, "rows");
   slot(*id).value = rows;
+  slot(*id).ids = ids;
   slot(*id).ready = true;
   if (options_.forward_only || !is_pushed(node)) return;
   check(gradients, "gradients");
@@ -400,6 +402,18 @@ void Executor::backward(const BackwardStep& step) {
   if (checks_numerics_) check_gradients(step.node);
 }
 
+// "element 35", or of a table's rows "element 3 of row 17".
+std::string Executor::element_text(NodeId id, std::int64_t element) const {
+  const Graph::Node& node = graph_->node(id);
+  const Slot& s = slot(id);
+  if (s.ids.empty()) return fmt::format("element {}", element);
+  const std::int64_t units = node.type.shape[1];
+  const auto row = static_cast<std::size_t>(element / units);
+  if (row >= s.ids.size()) return fmt::format("element {} of the padding's row", element % units);
+  return fmt::format("element {} of row {}", element % units,
+                     id_text(node.variable->spec().table->ids, s.ids[row]));
+}
+
 void Executor::check_output(NodeId id) const {
   const auto bad = find_not_finite(slot(id).value);
   if (!bad) return;
@@ -408,9 +422,9 @@ void Executor::check_output(NodeId id) const {
   for (const NodeId input : node.inputs) {
     const auto at = find_not_finite(slot(input).value);
     if (!at) continue;
-    inputs =
-        fmt::format("its input {} has {} at element {} already{}", node_text(graph_->node(input)), at->what,
-                    at->element, run_.step > 1 ? ", which the update of the step before made" : "");
+    inputs = fmt::format("its input {} has {} at {} already{}", node_text(graph_->node(input)), at->what,
+                         element_text(input, at->element),
+                         run_.step > 1 ? ", which the update of the step before made" : "");
     break;
   }
   fail(ErrorKind::not_finite, "step {}: {} made {} at element {} of its output {}; {}", run_.step,
@@ -424,9 +438,9 @@ void Executor::check_gradients(NodeId id) const {
     if (g.contribution == Contribution::none) continue;
     const auto bad = find_not_finite(*g.gradient);
     if (!bad) continue;
-    fail(ErrorKind::not_finite, "step {}: {} made {} at element {} of the gradient of {} {}", run_.step,
-         node_text(node), bad->what, bad->element, node_text(graph_->node(node.inputs[i])),
-         g.gradient->shape().str());
+    fail(ErrorKind::not_finite, "step {}: {} made {} at {} of the gradient of {} {}", run_.step,
+         node_text(node), bad->what, element_text(node.inputs[i], bad->element),
+         node_text(graph_->node(node.inputs[i])), g.gradient->shape().str());
   }
 }
 

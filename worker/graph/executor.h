@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "common/base/ids.h"
@@ -49,8 +50,10 @@ class Executor {
   void bind(const Variable& variable, const TensorView& value, const TensorView& gradient = {});
   // The rows of a table that the coming runs look up, by position, as [n, units]; and where their gradients
   // are written, of the same shape: zeros but for the rows that occur. `gradients` may be empty() as for
-  // bind(). Allocates nothing. Throws Error(argument).
-  void bind_rows(const Variable& table, const TensorView& rows, const TensorView& gradients = {});
+  // bind(). `ids`: of the rows, as far as they have some, for check_numerics(); borrowed. Allocates nothing.
+  // Throws Error(argument).
+  void bind_rows(const Variable& table, const TensorView& rows, const TensorView& gradients = {},
+                 std::span<const std::uint64_t> ids = {});
   // A local variable that carries state from run to run, of shape [?, ...]: where its value is read and where
   // ops write the next one. Both have at least max_batch rows, of which a run uses as many as it has.
   void bind_state(const Variable& variable, const TensorView& value, const TensorView& next);
@@ -107,7 +110,8 @@ class Executor {
     bool ready = false;           // a placeholder was fed, or a variable bound
     std::optional<NodeId> alias;  // shares the memory of that node
     TensorView value, gradient, workspace;
-    TensorView next;  // of a local variable with state
+    TensorView next;                     // of a local variable with state
+    std::span<const std::uint64_t> ids;  // of a table: of its rows
     AlignedBytes value_memory, gradient_memory, workspace_memory;
     std::vector<const TensorView*> inputs;
     std::vector<InputGradient> input_gradients;
@@ -127,6 +131,7 @@ class Executor {
   void check_ready(NodeId reader) const;
   template <class Work>
   void timed(NodeId id, std::int64_t NodeTimes::*part, Work work);
+  std::string element_text(NodeId id, std::int64_t element) const;
   void check_output(NodeId id) const;
   void check_gradients(NodeId id) const;
 

@@ -25,7 +25,7 @@ using Feeds = std::vector<std::pair<NodeId, TensorView>>;
 //   std::vector<Tensor> out = session.run({logits}, {{x, images.view()}});
 //
 // Owns the values of the graph's variables, initialised as the servers would: by global element index. Rows
-// of tables are in memory(), first values where none has been written to, unless set_rows() says who has
+// of tables are in memory(), what TableSpec::absent says where none is there, unless set_rows() says who has
 // them. Borrows the graph and the variables, which must outlive it. Throws Error(argument) that names the
 // node. Not thread-safe.
 class Session {

@@ -80,7 +80,7 @@ void TableFeeds::Table::read(Executor& executor, RowReader* rows) {
   std::memset(gradients.get(), 0, n_bytes + row_bytes);
   const Shape arena{ids.size() + 1, table.shape()[1]};
   executor.bind_rows(table, TensorView(table.dtype(), arena, values.get()),
-                     TensorView(table.dtype(), arena, gradients.get()));
+                     TensorView(table.dtype(), arena, gradients.get()), ids.ids());
   for (std::size_t k = 0; k < use.lookups.size(); ++k) {
     if (needed(k)) feed_lookup(executor, *use.lookups[k], ids.feeds(0, k));
   }

@@ -49,6 +49,11 @@ void check_embedding_inputs(const LayerContext& context, const EmbeddingKeys& ke
                                  "here have shape {}",
                                  keys.ids.table ? ", or ids [?, n]" : "", context.shape().str()));
   }
+  if (n > 3 && ragged) {
+    context.fail_key("inputs",
+                     "embedding takes one bag, and these are several: give each a layer of its own; "
+                     "with reuse they share rows");
+  }
   if (n != 2 && n != 3) {
     context.fail_key("inputs", fmt::format("embedding takes ids, or a bag: [ids, offsets] or [ids, offsets, "
                                            "weights]; got {} input{}{}",

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "common/base/hash.h"
+#include "common/variables/table_check.h"
 
 namespace varscope {
 namespace {
@@ -18,15 +19,8 @@ std::optional<std::uint64_t> whole_number(const std::string& text) {
   return static_cast<std::uint64_t>(value);
 }
 
-TableSpec spec_of(const LayerContext& context, const TableKeys& keys) {
-  const TableSpec spec{keys.ids, static_cast<int>(keys.parts)};
-  try {
-    spec.check("table");
-  } catch (const Error& e) {
-    context.fail_key("table", e.what());
-  }
-  return spec;
-}
+constexpr Choice<WhenFull> kWhenFull[] = {
+    {WhenFull::error, "error"}, {WhenFull::lru, "lru"}, {WhenFull::lfu, "lfu"}};
 
 std::optional<std::uint64_t> padding_of(const LayerContext& context, const IdKeys& keys) {
   if (keys.padding.is_null()) return std::nullopt;
@@ -60,6 +54,7 @@ void check_ids_are_input(const LayerContext& context) {
 }  // namespace
 
 void TableKeys::describe(Keys& keys) {
+  constexpr auto kMostSteps = static_cast<double>(TableSpec::kMostSteps);
   keys.choice(
       "ids", ids, kIdTypes,
       "what the rows are asked for by: any number of 64 bits with or without a sign, or a text, of which "
@@ -67,6 +62,49 @@ void TableKeys::describe(Keys& keys) {
   keys.key("parts", parts,
            "parts by a hash of the id, dealt to the servers; a power of two, the same for the table's life",
            {.min = 1, .max = TableSpec::kMostParts});
+  keys.key("entry", entry,
+           "a row comes into being in the step in which its id has occurred so many times in training; "
+           "until then its gradients are dropped",
+           {.unit = "occurrences", .min = 1, .max = kMostSteps});
+  keys.key("expire_steps", expire_steps,
+           "a row that has not occurred in so many steps is gone, as if it had never been",
+           {.unit = "steps", .min = 1, .max = kMostSteps, .may_be_off = true});
+  keys.key("max_rows", max_rows,
+           "the most rows; each part has an equal share, at least 4096, and acts by when_full",
+           {.unit = "rows", .min = 1, .max = 1e15, .may_be_off = true});
+  keys.choice("when_full", when_full, kWhenFull,
+              "of a part with more rows than its share: error ends the run; lru drops the rows that have not "
+              "occurred for the longest time, lfu those that have been updated in the fewest steps");
+  keys.choice("absent", absent, {"", "initial", "zeros"},
+              "what is read of a row that is not there: its first values, or zeros; empty: initial with "
+              "entry 1, else zeros");
+  keys.key("max_waiting", max_waiting,
+           "the most ids that wait for their entry, in equal shares of the parts, at least 16; the least "
+           "recent ones are forgotten",
+           {.unit = "ids", .min = 1, .max = 1e15, .may_be_off = true});
+}
+
+// At the key to blame, or where the table is when it is not written.
+void TableKeys::check(const ConfigNode& section, std::string_view file, std::string_view path) const {
+  const auto problem = problem_of(spec());
+  if (!problem) return;
+  if (const ConfigNode* key = section.find(problem->key); key != nullptr)
+    fail_at(*key, file, join_keys(path, problem->key), problem->text);
+  fail_at(section, file, path, problem->text);
+}
+
+TableSpec TableKeys::spec() const {
+  TableSpec spec;
+  spec.ids = ids;
+  spec.parts = static_cast<int>(parts);
+  spec.entry = entry;
+  spec.expire_steps = expire_steps;
+  spec.max_rows = max_rows;
+  spec.when_full = when_full;
+  const bool is_zeros = absent.empty() ? entry > 1 : absent == "zeros";
+  spec.absent = is_zeros ? AbsentRows::zeros : AbsentRows::initial;
+  spec.max_waiting = max_waiting;
+  return spec;
 }
 
 void IdKeys::describe(Keys& keys, std::string_view vocabulary_doc) {
@@ -98,12 +136,11 @@ const TableLookup& look_up_rows(const LayerContext& context, LayerVariables& var
                      .positive_weights = kind.positive_weights};
   if (in.size() > 1) lookup.ids_offsets = in[1];
   if (in.size() > 2) lookup.ids_weights = in[2];
-  lookup.table = &variables.sparse_table(name, spec_of(context, *keys.table), width);
+  keys.table->check(*context.node.find("table"), context.file, join_keys(context.path, "table"));
+  lookup.table = &variables.sparse_table(name, keys.table->spec(), width);
   return context.graph.look_up(std::move(lookup), {variables.scope(), context.made_at()});
 }
 
-std::string table_text(const IdKeys& keys) {
-  return fmt::format("a table ({})", TableSpec{keys.table->ids, static_cast<int>(keys.table->parts)}.str());
-}
+std::string table_text(const IdKeys& keys) { return fmt::format("a table ({})", keys.table->spec().str()); }
 
 }  // namespace varscope

@@ -13,7 +13,14 @@ namespace varscope {
 struct TableKeys {
   IdType ids = IdType::int64;
   std::int64_t parts = TableSpec::kDefaultParts;
+  std::int64_t entry = 1, expire_steps = 0, max_rows = 0;
+  WhenFull when_full = WhenFull::error;
+  std::string absent;  // empty: by entry
+  std::int64_t max_waiting = 0;
   void describe(Keys& keys);
+  // Throws Error(config) at the key that does not go with others. `section` is where they are read from.
+  void check(const ConfigNode& section, std::string_view file, std::string_view path) const;
+  TableSpec spec() const;  // not checked
 };
 
 // What layers say of their ids: a range of them, which has all its rows from the start, or a table.
@@ -29,7 +36,7 @@ struct IdKeys {
 
 // The lookup of a layer's inputs, [ids], [ids, offsets] or [ids, offsets, weights], in its table
 // "<scope>/<name>" of rows of `width`. REQUIRES keys.table. Throws Error(config): ids that are computed, or
-// no ids; bags without offsets; padding that is no id.
+// no ids; bags without offsets; padding that is no id; keys of the table that do not fit each other.
 struct LookupKind {
   bool in_bags = false, positive_weights = false;
 };

@@ -19,6 +19,8 @@ void MemoryRows::read(const Variable& table, std::span<const std::uint64_t> ids,
   for (const std::uint64_t id : ids) {
     if (const auto row = known.rows.find(id); row != known.rows.end()) {
       std::memcpy(out, row->second.view().bytes(), row_bytes);
+    } else if (table.spec().table->absent == AbsentRows::zeros) {
+      std::memset(out, 0, row_bytes);
     } else {
       VariableSpec::fill_row(TensorView(table.dtype(), {units}, out), known.first, id);
     }

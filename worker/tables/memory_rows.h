@@ -9,8 +9,8 @@
 
 namespace varscope {
 
-// Rows of tables in this process: each has its first values, those that a server would draw with this seed,
-// until row() is written to. Borrows the variables. For one thread.
+// Rows of tables in this process. row() makes one, with the first values that a server would draw with this
+// seed; any other is what TableSpec::absent says. Borrows the variables. For one thread.
 class MemoryRows final : public RowReader {
  public:
   explicit MemoryRows(std::uint64_t seed) : seed_(seed) {}

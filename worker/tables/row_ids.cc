@@ -243,22 +243,34 @@ void RowIds::rank() {
 // touched_: of each logical worker its positions, in ascending order; then padding gets its own.
 void RowIds::mark_touched() {
   touched_.clear();
+  counts_.clear();
+  if (table_.counts_ids()) n_of_.assign(ids_.size(), 0);
   std::size_t begin = 0;
   for (std::size_t v = 0; v < ends_.size(); ++v) {
     marks_.assign((ids_.size() + 63) / 64, 0);
-    for (; begin < ends_[v]; ++begin) {
-      std::int32_t& p = positions_[begin];
-      if (p < 0) {
-        p = static_cast<std::int32_t>(ids_.size());
-      } else {
-        marks_[static_cast<std::size_t>(p) / 64] |= std::uint64_t{1} << (p % 64);
-      }
-    }
-    for (std::size_t word = 0; word < marks_.size(); ++word) {
-      for (std::uint64_t rest = marks_[word]; rest != 0; rest &= rest - 1)
-        touched_.push_back(static_cast<std::int32_t>(word * 64) + std::countr_zero(rest));
-    }
+    for (; begin < ends_[v]; ++begin) mark(positions_[begin]);
+    list_touched();
     touched_ends_[v] = touched_.size();
+  }
+}
+
+void RowIds::mark(std::int32_t& position) {
+  if (position < 0) {
+    position = static_cast<std::int32_t>(ids_.size());
+    return;
+  }
+  marks_[static_cast<std::size_t>(position) / 64] |= std::uint64_t{1} << (position % 64);
+  if (!n_of_.empty()) ++n_of_[static_cast<std::size_t>(position)];
+}
+
+// Leaves no counts behind for the next logical worker.
+void RowIds::list_touched() {
+  for (std::size_t word = 0; word < marks_.size(); ++word) {
+    for (std::uint64_t rest = marks_[word]; rest != 0; rest &= rest - 1) {
+      const std::size_t position = word * 64 + static_cast<std::size_t>(std::countr_zero(rest));
+      touched_.push_back(static_cast<std::int32_t>(position));
+      if (!n_of_.empty()) counts_.push_back(std::exchange(n_of_[position], 0));
+    }
   }
 }
 
@@ -280,6 +292,13 @@ std::span<const std::int32_t> RowIds::touched(int logical_worker, ServerId serve
   const auto begin = std::ranges::lower_bound(all, first_[s]);
   const auto end = std::ranges::lower_bound(all, first_[s + 1]);
   return {begin, end};
+}
+
+std::span<const std::uint32_t> RowIds::counts(int logical_worker) const {
+  if (counts_.empty()) return {};
+  const auto v = static_cast<std::size_t>(logical_worker);
+  const std::size_t begin = v == 0 ? 0 : touched_ends_[v - 1];
+  return std::span(counts_).subspan(begin, touched_ends_[v] - begin);
 }
 
 RowFeeds RowIds::feeds(int logical_worker, std::size_t lookup) const {

@@ -47,8 +47,8 @@ struct RowFeeds {
 //   for each server s: ask for rows.ids(s), which are positions rows.first(s) ...
 //   for each logical worker v: rows.feeds(v, k); then push the gradients of rows.touched(v)
 //
-// Padding, and ids of weight 0 in bags, are as if they were not there: not asked for, not touched. After the
-// largest step nothing is allocated. Owns its memory; borrows the table. Not thread-safe.
+// Padding, and ids of weight 0 in bags, are as if they were not there: not asked for, touched or counted.
+// After the largest step nothing is allocated. Owns its memory; borrows the table. Not thread-safe.
 class RowIds {
  public:
   static constexpr std::int64_t kMostIds = 2147483646;  // of all lookups of a step: positions are int32
@@ -71,6 +71,9 @@ class RowIds {
   // are good until clear().
   std::span<const std::int32_t> touched(int logical_worker) const;
   std::span<const std::int32_t> touched(int logical_worker, ServerId server) const;
+  // How often each of touched(logical_worker) occurs in its lookups; empty where the table does not count its
+  // ids (RowPlan::Table::counts_ids()).
+  std::span<const std::uint32_t> counts(int logical_worker) const;
   // REQUIRES that it has been added.
   RowFeeds feeds(int logical_worker, std::size_t lookup) const;
 
@@ -103,6 +106,8 @@ class RowIds {
   void count_by_server();
   void rank();
   void mark_touched();
+  void mark(std::int32_t& position);
+  void list_touched();
   std::size_t server_of(std::uint64_t mixed) const;
 
   const RowPlan::Table& table_;
@@ -121,6 +126,8 @@ class RowIds {
   std::vector<std::int32_t> touched_;      // of all logical workers
   std::vector<std::size_t> touched_ends_;  // by logical worker
   std::vector<std::uint64_t> marks_;       // bits by position
+  std::vector<std::uint32_t> counts_;      // of each of touched_
+  std::vector<std::uint32_t> n_of_;        // by position, of the logical worker whose marks are set
 };
 
 }  // namespace varscope

@@ -18,8 +18,8 @@ class RowReader {
   virtual ~RowReader() = default;
 
   // Puts the values of rows `ids` of a table into `out`: ids.size() * units numbers of its dtype, one row
-  // behind the other; of a row that is not there, its first values. `ids` ascend by mix_row_id(), each is
-  // there once. Throws Error(argument) for a table that it does not know, and what reading throws.
+  // behind the other; of a row that is not there, what TableSpec::absent says. `ids` ascend by mix_row_id(),
+  // each is there once. Throws Error(argument) for a table that it does not know, and what reading throws.
   virtual void read(const Variable& table, std::span<const std::uint64_t> ids, std::byte* out) = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "common/base/error.h"
 #include "common/base/philox.h"
@@ -45,6 +46,23 @@ void fill_random(const InputSpec& input, const TensorView& array, std::uint64_t 
     }
   }
 }
+
+// Rows of tables as trained ones may be, of any id: what is read of absent ones may be zeros, and would hide
+// the order in which numbers are added.
+class RandomRows final : public RowReader {
+ public:
+  void read(const Variable& table, std::span<const std::uint64_t> ids, std::byte* out) override {
+    const std::int64_t units = table.shape()[1];
+    const InitialValues values(random_, 17, table.name(), table.shape());
+    for (const std::uint64_t id : ids) {
+      VariableSpec::fill_row(TensorView(table.dtype(), {units}, out), values, id);
+      out += static_cast<std::size_t>(units) * size_of(table.dtype());
+    }
+  }
+
+ private:
+  Initializer random_ = Initializer::normal(0, 1);
+};
 
 double number_at(const TensorView& array, std::int64_t i) {
   switch (array.dtype()) {
@@ -119,14 +137,23 @@ Predictor::Block Predictor::make_block(std::int64_t rows) const {
   return block;
 }
 
-void Predictor::run(Block& block, std::span<const TensorView> inputs, std::int64_t rows,
-                    std::vector<double>& out) const {
+DType Predictor::dtype() const { return model_.graph.node(node_).type.dtype; }
+
+template <class Number>
+void Predictor::run(Block& block, RowReader* reader, std::span<const TensorView> inputs, std::int64_t rows,
+                    std::vector<Number>& out) const {
   block.executor.set_batch(rows);
   for (std::size_t i = 0; i < model_.inputs.size(); ++i) block.executor.feed(model_.inputs[i], inputs[i]);
-  block.tables.read(block.executor, rows_);
+  block.tables.read(block.executor, reader);
   for (const Executor::ForwardStep& step : block.executor.forward_steps()) block.executor.forward(step);
   const TensorView& value = block.executor.value(node_);
-  for (std::int64_t i = 0; i < rows * n_outputs_; ++i) out.push_back(number_at(value, i));
+  for (std::int64_t i = 0; i < rows * n_outputs_; ++i) {
+    if constexpr (std::is_same_v<Number, std::int64_t>) {
+      out.push_back(value.data<std::int64_t>()[i]);
+    } else {
+      out.push_back(number_at(value, i));
+    }
+  }
 }
 
 bool Predictor::all_places_agree(Block& block, std::int64_t rows) const {
@@ -134,6 +161,7 @@ bool Predictor::all_places_agree(Block& block, std::int64_t rows) const {
   const BatchView from = random.view(rows), to = block.batch.view(rows);
   for (std::size_t k = 0; k < spec_.inputs.size(); ++k) fill_random(spec_.inputs[k], from.inputs[k], 17 + k);
   std::vector<double> first, moved;
+  RandomRows random_rows;
   for (std::int64_t shift = 0; shift < rows; ++shift) {
     for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
       if (spec_.inputs[k].features == Features::offsets) {
@@ -146,7 +174,7 @@ bool Predictor::all_places_agree(Block& block, std::int64_t rows) const {
       std::memcpy(to.inputs[k].bytes(), from.inputs[k].bytes() + (all - at), at);
     }
     moved.clear();
-    run(block, to.inputs, rows, moved);
+    run(block, rows_ == nullptr ? nullptr : &random_rows, to.inputs, rows, moved);
     if (shift == 0) {
       first = moved;
       continue;
@@ -158,7 +186,16 @@ bool Predictor::all_places_agree(Block& block, std::int64_t rows) const {
 }
 
 std::vector<double> Predictor::outputs(const BatchView& rows, std::int64_t n) {
-  std::vector<double> out;
+  return answers<double>(rows, n);
+}
+
+std::vector<std::int64_t> Predictor::ids(const BatchView& rows, std::int64_t n) {
+  return answers<std::int64_t>(rows, n);
+}
+
+template <class Number>
+std::vector<Number> Predictor::answers(const BatchView& rows, std::int64_t n) {
+  std::vector<Number> out;
   Block& block = chosen_.front();
   BatchView to = block.batch.view(block_);
   for (std::int64_t begin = 0; begin < n; begin += block_) {
@@ -180,7 +217,7 @@ std::vector<double> Predictor::outputs(const BatchView& rows, std::int64_t n) {
                   size);
       std::memset(to.inputs[k].bytes() + size, 0, to.inputs[k].n_bytes() - size);
     }
-    run(block, to.inputs, block_, out);
+    run(block, rows_, to.inputs, block_, out);
     out.resize(static_cast<std::size_t>((begin + here) * n_outputs_));
   }
   return out;

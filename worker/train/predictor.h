@@ -35,8 +35,11 @@ class Predictor {
   std::int64_t block() const { return block_; }
   // Elements of the output for one row.
   std::int64_t n_outputs() const { return n_outputs_; }
+  DType dtype() const;  // of the node
   // `rows` as `spec` says, y unused. Gives n * n_outputs() numbers.
   std::vector<double> outputs(const BatchView& rows, std::int64_t n);
+  // The same of a node of int64, ids of rows, which a double may not hold. REQUIRES dtype() == int64.
+  std::vector<std::int64_t> ids(const BatchView& rows, std::int64_t n);
 
  private:
   struct Block {
@@ -46,8 +49,12 @@ class Predictor {
   };
   Block make_block(std::int64_t rows) const;
   bool all_places_agree(Block& block, std::int64_t rows) const;
-  void run(Block& block, std::span<const TensorView> inputs, std::int64_t rows,
-           std::vector<double>& out) const;
+  // What is given is appended to `out`.
+  template <class Number>
+  void run(Block& block, RowReader* reader, std::span<const TensorView> inputs, std::int64_t rows,
+           std::vector<Number>& out) const;
+  template <class Number>
+  std::vector<Number> answers(const BatchView& rows, std::int64_t n);
 
   const Model& model_;
   NodeId node_;

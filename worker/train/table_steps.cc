@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "common/base/error.h"
-#include "common/base/sum.h"
+#include "worker/tables/row_sums.h"
 
 namespace varscope {
 namespace {
@@ -29,15 +29,11 @@ TableUse use_of(const TableSteps::Parts& parts, const Variable& table) {
 }  // namespace
 
 struct TableSteps::Table {
-  struct Buffer {  // of gradients: [n, units], of which rows `touched` say something
-    GrowingBytes memory;
-    std::vector<std::int32_t> touched;  // ascending
-  };
   Table(const Parts& parts, const RowPlan::Table& place)
       : use(use_of(parts, *parts.variables[static_cast<std::size_t>(place.variable)])),
         plan(place),
         ids(plan, use.row_lookups(parts.graph), static_cast<int>(parts.sum_plan.leaves.size())),
-        buffers(static_cast<std::size_t>(parts.sum_plan.n_buffers)) {}
+        sums(plan, parts.sum_plan.n_buffers) {}
   std::size_t n_rows() const { return static_cast<std::size_t>(ids.size()); }
   TensorView arena(std::byte* memory) const {
     return {plan.dtype, Shape{ids.size() + 1, plan.units}, memory};  // the last row is the padding's
@@ -47,9 +43,8 @@ struct TableSteps::Table {
   const RowPlan::Table& plan;
   RowIds ids;
   GrowingBytes values;
-  std::vector<Buffer> buffers;
-  std::vector<bool> is_here;         // by logical worker: it has samples
-  std::vector<std::int32_t> merged;  // scratch
+  RowSums sums;
+  std::vector<bool> is_here;  // by logical worker: it has samples
 };
 
 // A step is pushed to every table, also where nothing of it is looked up.
@@ -94,12 +89,9 @@ void TableSteps::want(Clock clock) {
 void TableSteps::bind(Executor& executor, std::size_t logical_worker) {
   for (const auto& table : tables_) {
     parts_.client.wait_rows(table->plan.id);
-    const std::size_t n_bytes = (table->n_rows() + 1) * table->plan.row_bytes();
-    Table::Buffer& buffer =
-        table->buffers[static_cast<std::size_t>(parts_.sum_plan.leaves[logical_worker].buffer)];
-    std::byte* gradients = buffer.memory.of(n_bytes).data();
-    std::memset(gradients, 0, n_bytes);
-    executor.bind_rows(*table->use.table, table->arena(table->values.data()), table->arena(gradients));
+    std::byte* gradients = table->sums.begin(parts_.sum_plan.leaves[logical_worker].buffer, table->n_rows());
+    executor.bind_rows(*table->use.table, table->arena(table->values.data()), table->arena(gradients),
+                       table->ids.ids());
     for (std::size_t k = 0; k < table->use.lookups.size(); ++k)
       feed_lookup(executor, *table->use.lookups[k], table->ids.feeds(static_cast<int>(logical_worker), k));
   }
@@ -107,36 +99,15 @@ void TableSteps::bind(Executor& executor, std::size_t logical_worker) {
 
 void TableSteps::finish(std::size_t logical_worker) {
   const LocalSumPlan::Leaf& leaf = parts_.sum_plan.leaves[logical_worker];
+  const auto v = static_cast<int>(logical_worker);
   for (const auto& table : tables_) {
-    Table::Buffer& buffer = table->buffers[static_cast<std::size_t>(leaf.buffer)];
-    buffer.touched.clear();
     if (table->is_here[logical_worker]) {
-      const auto touched = table->ids.touched(static_cast<int>(logical_worker));
-      buffer.touched.assign(touched.begin(), touched.end());
-    }
-    for (const LocalSumPlan::Merge& m : leaf.merges) add_gradients(*table, m.into, m.from);
-  }
-}
-
-// Rows that only one has are as it has them.
-void TableSteps::add_gradients(Table& table, int into, int from) {
-  Table::Buffer& left = table.buffers[static_cast<std::size_t>(into)];
-  const Table::Buffer& right = table.buffers[static_cast<std::size_t>(from)];
-  const std::size_t row_bytes = table.plan.row_bytes();
-  // One that had no samples has no memory, or too little.
-  if (!right.touched.empty() && left.touched.empty()) left.memory.of((table.n_rows() + 1) * row_bytes);
-  for (const std::int32_t position : right.touched) {
-    const std::size_t at = static_cast<std::size_t>(position) * row_bytes;
-    std::byte* sum = left.memory.data() + at;
-    if (std::ranges::binary_search(left.touched, position)) {
-      add_into(table.plan.dtype, sum, right.memory.data() + at, row_bytes);
+      table->sums.touch(leaf.buffer, table->ids.touched(v), table->ids.counts(v));
     } else {
-      std::memcpy(sum, right.memory.data() + at, row_bytes);
+      table->sums.touch(leaf.buffer, {}, {});
     }
+    for (const LocalSumPlan::Merge& m : leaf.merges) table->sums.add(m.into, m.from, table->n_rows());
   }
-  table.merged.clear();
-  std::ranges::set_union(left.touched, right.touched, std::back_inserter(table.merged));
-  std::swap(left.touched, table.merged);
 }
 
 void TableSteps::push(Clock clock, std::uint32_t flags) {
@@ -144,8 +115,8 @@ void TableSteps::push(Clock clock, std::uint32_t flags) {
   for (const auto& table : tables_) {
     if (!table->plan.trainable) continue;
     contributions.clear();
-    for (std::size_t c = 0; c < parts_.sum_plan.contributions.size(); ++c)
-      contributions.push_back({table->buffers[c].touched, table->buffers[c].memory.data()});
+    for (int c = 0; c < static_cast<int>(parts_.sum_plan.contributions.size()); ++c)
+      contributions.push_back({table->sums.touched(c), table->sums.gradients(c), table->sums.counts(c)});
     parts_.client.rows().push(table->plan.id, clock, flags, contributions);
   }
 }

@@ -52,7 +52,6 @@ class TableSteps {
 
  private:
   struct Table;
-  void add_gradients(Table& table, int into, int from);
 
   Parts parts_;
   std::vector<std::unique_ptr<Table>> tables_;

@@ -340,6 +340,24 @@ TEST(CheckpointRows, GivesValuesAndFirstValues) {
   }
 }
 
+TEST(CheckpointRows, GivesZerosOfAbsentRowsWhereTheTableSaysSo) {
+  const TableModel model = two_tables(3);
+  const SavedTables saved(model, 2);
+  PosixFs fs;
+  CheckpointReader reader = CheckpointReader::open(fs, saved.path);
+  const TableRows& users = model.tables[0];
+  VariableSpec wanted = users.variable;
+  wanted.table->absent = AbsentRows::zeros;
+  CheckpointRows lookup(reader, wanted, {.seed = 42});
+  const auto& [mixed, row] = *users.rows.begin();
+  std::vector<std::uint64_t> ids{987'654'321, RowLayout::id_of(row.data())};
+  ASSERT_FALSE(users.rows.contains(mix_row_id(ids[0])));
+  std::vector<float> out(6, 77), due(6, 0);
+  std::memcpy(due.data() + 3, row.data() + RowLayout::kValuesAt, 12);
+  lookup.read(ids, reinterpret_cast<std::byte*>(out.data()));
+  EXPECT_EQ(out, due);
+}
+
 TEST(CheckpointRows, ReadsAPartOnce) {
   const TableModel model = two_tables(3);
   const SavedTables saved(model, 1);

@@ -478,6 +478,50 @@ TEST(TableImport, UnsignedNumbersAreIdsOnly) {
   }
 }
 
+TEST(TableImport, RefusesIdsAndValuesThatAreNoTable) {
+  const TempDir dir;
+  PosixFs fs;
+  const auto error = [&](auto ids, const Shape& shape) {
+    MemorySource source;
+    source.add("t.ids", shape, std::vector<decltype(ids)>{ids, ids});
+    source.add<float>("t.values", {2, 1}, {1, 2});
+    write_exchange_file(fs, dir / "t.npz", ExchangeFormat::npz, source, {});
+    return error_of([&] { import_from(fs, dir / "t.npz", dir / "c"); });
+  };
+  const std::string rest =
+      " and \"t.values\" float32 [2, 1]: the ids of a table are int64 or uint64 [n], its values float32 or float64 "
+      "[n, units]; save them so, or under names that do not end in .ids and .values";
+  EXPECT_EQ(error(std::int32_t{7}, {2}), "data: " + (dir / "t.npz") + ": \"t.ids\" is int32 [2]" + rest);
+  EXPECT_EQ(error(7.0F, {2}), "data: " + (dir / "t.npz") + ": \"t.ids\" is float32 [2]" + rest);
+  EXPECT_EQ(error(std::int64_t{7}, {2, 1}),
+            "data: " + (dir / "t.npz") + ": \"t.ids\" is int64 [2, 1]" + rest);
+  EXPECT_FALSE(fs.exists(dir / "c/step-000000000"));
+}
+
+TEST(TableImport, WarnsOfHalfATable) {
+  const TempDir dir;
+  PosixFs fs;
+  MemorySource source;
+  source.add<std::int64_t>("a.ids", {1}, {7});
+  source.add<float>("b.values", {1, 1}, {1});
+  write_exchange_file(fs, dir / "t.npz", ExchangeFormat::npz, source, {});
+  EXPECT_THAT(
+      import_from(fs, dir / "t.npz", dir / "c").warnings,
+      ::testing::ElementsAre(
+          "tensor \"a.ids\" is imported as a variable; of a table it would need \"a.values\" beside it",
+          "tensor \"b.values\" is imported as a variable; of a table it would need \"b.ids\" beside it"));
+}
+
+TEST(TableImport, TakesStringsForUnsignedIdsOnly) {
+  TableFile file;
+  ImportPlan plan;
+  plan.string_ids = {"t"};
+  EXPECT_EQ(file.import(plan), "config: --string-ids t: its ids in " + (file.dir / "t.npz") +
+                                   " are int64, not the uint64 hashes of strings; leave it out");
+  file.is_unsigned = true;
+  EXPECT_EQ(file.import(plan), "no error");
+}
+
 // --- restore, warm start, Saver ---
 
 TEST(TableRestorePlan, ReportsAllDifferencesAtOnce) {
@@ -512,6 +556,37 @@ TEST(TableRestorePlan, ReportsAllDifferencesAtOnce) {
   users = model.tables[0].variable;
   users.table->parts = 2;
   EXPECT_THAT(plan_values(reader.manifest(), VariableTable({users})).conflicts, IsEmpty());
+}
+
+TEST(TableRestorePlan, TellsWhatMayChangeApart) {
+  const TableModel model = two_tables(3);
+  SavedTables saved(model, 1);
+  CheckpointReader reader = CheckpointReader::open(saved.fs, saved.path);
+  VariableSpec users = model.tables[0].variable;
+  users.table->expire_steps = 9;
+  users.table->max_rows = 65536;
+  users.table->when_full = WhenFull::lru;
+  users.table->absent = AbsentRows::zeros;
+  const auto plan = [&] {
+    return plan_restore(reader.manifest(),
+                        VariableTable({model.dense.table[0], users, model.tables[1].variable}), {"m"},
+                        "momentum");
+  };
+  EXPECT_THAT(plan().conflicts, IsEmpty());
+  EXPECT_THAT(plan().changes,
+              ::testing::ElementsAre(
+                  "table \"user/embeddings\": expire_steps is off in the checkpoint and 9 in the model",
+                  "table \"user/embeddings\": max_rows is off in the checkpoint and 65536 in the model",
+                  "table \"user/embeddings\": when_full is error in the checkpoint and lru in the model",
+                  "table \"user/embeddings\": absent is initial in the checkpoint and zeros in the model"));
+  users.table->entry = 2;
+  users.table->max_waiting = 256;
+  EXPECT_THAT(
+      plan().conflicts,
+      ::testing::ElementsAre("table \"user/embeddings\" has entry 1 in the checkpoint and 2 in the model"));
+  EXPECT_THAT(plan().changes,
+              ::testing::Contains(
+                  "table \"user/embeddings\": max_waiting is off in the checkpoint and 256 in the model"));
 }
 
 TEST(TableWarmStart, TakesTablesOfTheSameIdsAndUnits) {

@@ -38,6 +38,15 @@ TEST(CheckpointForecast, CountsValuesAndSlotsOfWhatIsTrained) {
   EXPECT_GE(size.largest_shard_bytes, size.total_bytes / 3);
 }
 
+TEST(CheckpointForecast, CountsRowsOfTables) {
+  CheckpointSize size{300, 100, 200, 100};
+  const std::vector<std::string> hosts = {"n1", "n1", "n2", "n2"};
+  size.add_rows(3001, assign_roles(hosts, 3, 0), hosts);
+  EXPECT_EQ(size.total_bytes, 3301);
+  EXPECT_EQ(size.largest_shard_bytes, 1101);
+  EXPECT_EQ(size.largest_host_bytes, 2202);  // two servers of three
+}
+
 TEST(CheckpointForecast, ThePoolIsTheSnapshotsMemory) {
   CheckpointConfig checkpoint;
   EXPECT_EQ(size_of_job(checkpoint).snapshot_bytes, size_of_job(checkpoint).largest_shard_bytes);

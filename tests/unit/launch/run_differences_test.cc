@@ -45,6 +45,27 @@ TEST(ConfigDifferences, NamesEachKeyThatChangesTheResult) {
               ::testing::Contains("optimizer.clip.limit: nothing in the checkpoint's run, 5 now"));
 }
 
+// That is told from the tables themselves, and changes no value of a row that is there.
+TEST(ConfigDifferences, LeaveOutWhichRowsATableKeeps) {
+  const auto with = [](const std::string& table) {
+    return parse_job(read_yaml_text("job: {name: t}\ndata: {train: {type: digits}}\nmodel:\n  layers:\n"
+                                    "    - {type: embedding, units: 3, table: {" +
+                                        table + "}}\n    - {type: dense, units: 10}\n",
+                                    "job.yaml"),
+                     "job.yaml");
+  };
+  const auto before = computing_config(with("parts: 2, entry: 2"));
+  const JobConfig life = with(
+      "parts: 2, entry: 2, expire_steps: 9, max_rows: 8192, when_full: lru, absent: initial, max_waiting: 32");
+  EXPECT_THAT(config_differences(before, life, ConfigPart::meaning), IsEmpty());
+  EXPECT_THAT(config_differences(before, life, ConfigPart::training), IsEmpty());
+  EXPECT_THAT(config_differences(before, life, ConfigPart::model),
+              ElementsAre("model.layers.0.table.absent: nothing in the checkpoint's run, initial now"));
+  EXPECT_THAT(config_differences(before, with("parts: 4, entry: 3"), ConfigPart::meaning),
+              ElementsAre("model.layers.0.table.entry: 2 in the checkpoint's run, 3 now",
+                          "model.layers.0.table.parts: 2 in the checkpoint's run, 4 now"));
+}
+
 TEST(ConfigDifferences, LetsBeWhatChangesNoBit) {
   JobConfig now = job();
   now.job.name = "other";

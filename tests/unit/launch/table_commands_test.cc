@@ -46,6 +46,14 @@ TEST_F(TableCommands, GradcheckChecksTheRowsThatOccur) {
   EXPECT_THAT(out, HasSubstr("all gradients agree"));
 }
 
+TEST_F(TableCommands, GradcheckChecksRowsThatWaitForTheirEntry) {
+  std::string out;
+  EXPECT_EQ(check_gradients(job("table: {parts: 4, entry: 2}"), {}, LayerRegistry::built_in(), out),
+            static_cast<int>(ExitCode::ok))
+      << out;
+  EXPECT_THAT(out, HasSubstr("all gradients agree"));
+}
+
 TEST_F(TableCommands, PlanSaysWhatARowTakes) {
   const std::string out = plan_text(job(), 3, 2, PlanDetail::summary, LayerRegistry::built_in());
   EXPECT_THAT(out, HasSubstr("[rows, 6]          float32       rows      64  0-2\n"));
@@ -53,7 +61,25 @@ TEST_F(TableCommands, PlanSaysWhatARowTakes) {
   EXPECT_THAT(out,
               HasSubstr("total: 540 parameters, 2.1 KiB\n"
                         "table words/embeddings: ids: int64, parts: 64, units: 6; a row is 24 B of values, "
-                        "64 B on its server\n"));
+                        "64 B on its server\n"
+                        "  rows without a limit: a million are up to "));
+}
+
+TEST_F(TableCommands, PlanSaysWhatLimitedTablesTake) {
+  const std::string out =
+      plan_text(job("table: {parts: 4, entry: 2, max_rows: 16384, when_full: lru, max_waiting: 64}"), 1, 2,
+                PlanDetail::summary, LayerRegistry::built_in());
+  EXPECT_THAT(
+      out,
+      HasSubstr("table words/embeddings: ids: int64, parts: 4, entry: 2, max_rows: 16384, when_full: lru, "
+                "absent: zeros, max_waiting: 64, units: 6; a row is 24 B of values, 64 B on its server\n"
+                "  rows up to 16,384 (max_rows), 16,384 on the server with most: 1.2 MiB\n"
+                "  waiting ids up to 64 (max_waiting), 64 on the server with most: 1.8 KiB\n"));
+  const std::string open =
+      plan_text(job("table: {parts: 4, entry: 2}"), 2, 2, PlanDetail::summary, LayerRegistry::built_in());
+  EXPECT_THAT(open, HasSubstr("  rows without a limit: a million are up to "));
+  EXPECT_THAT(open, HasSubstr("on the server with most, 76 B each\n"));
+  EXPECT_THAT(open, HasSubstr("on the server with most, 28 B each\n"));
 }
 
 TEST_F(TableCommands, GraphShowsWhatRowsAreLookedUpBy) {
@@ -90,6 +116,42 @@ TEST_F(TableCommands, ConfigFindsWhatIsWrongWithATable) {
     EXPECT_THAT(e.what(),
                 HasSubstr("table \"words/embeddings\" is asked by string ids, but the input \"x\" has "
                           "int32, which are int64 rows"));
+  }
+}
+
+// Of data that only files can tell of, the keys of the layers are checked by themselves.
+TEST_F(TableCommands, ConfigFindsWrongKeysOfLayersWithoutTheData) {
+  const auto error = [](const std::string& data, const std::string& layers) {
+    const JobConfig job = parse_job(read_yaml_text("job: {name: t}\ndata: {train: {" + data +
+                                                       "}}\nmodel:\n  loss: "
+                                                       "sigmoid_cross_entropy\n  layers:\n" +
+                                                       layers,
+                                                   "job.yaml"),
+                                    "job.yaml");
+    try {
+      check_without_data(job, LayerRegistry::built_in());
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  const std::string dense = "    - {type: dense, units: 1}\n";
+  for (const char* data :
+       {"type: csv, files: a.csv, schema: {label: {column: y}, features: {u: {columns: u, ids: int64}}}",
+        "type: tfrecord, files: a, label: y, features: {u: {feature: u, ids: int64}}",
+        "type: skipgram, file: a, vocabulary: 30"}) {
+    SCOPED_TRACE(data);
+    EXPECT_EQ(error(data, "    - {type: embedding, units: 2, table: {parts: 2, entry: 3}}\n" + dense),
+              "no error");
+    EXPECT_THAT(
+        error(data, "    - {type: embedding, units: 2, table: {parts: 2, max_rows: 100}}\n" + dense),
+        HasSubstr("job.yaml:6:64: model.layers.0.table.max_rows: max_rows is 100, but with 2 parts it must "
+                  "be at least 8192"));
+    EXPECT_THAT(error(data, "    - {type: embedding, unitz: 2, table: {}}\n" + dense),
+                HasSubstr("did you mean \"units\""));
+    EXPECT_THAT(error(data, "    - {scope: b, layers: [{type: dense, units: 0}]}\n"),
+                HasSubstr("model.layers.0.layers.0.units: 0 is out of range"));
+    EXPECT_THAT(error(data, "    - {type: dens, units: 2}\n"), HasSubstr("dens"));
   }
 }
 

@@ -193,6 +193,23 @@ TEST(NotFiniteText, PutsValuesBeforeSlotsAndNormsBeforeBoth) {
       "(element 2), inf in a (slot m, element 1)");
 }
 
+TEST(NotFiniteText, NamesRowsOfTablesByTheirIds) {
+  NotFiniteStep step{.step = 4};
+  step.findings = {value("user/embeddings", 3, "inf"), value("user/embeddings", 0, "inf", "m"),
+                   value("word/embeddings", 1, "nan")};
+  step.findings[0].row = step.findings[1].row = "-9223372036854775808";
+  step.findings[2].row = "#00c0ffee00c0ffee";
+  EXPECT_EQ(text_of(step),
+            "step 4: the update made inf in user/embeddings (row -9223372036854775808, element 3), nan in "
+            "word/embeddings (row #00c0ffee00c0ffee, element 1), inf in user/embeddings (slot m, row "
+            "-9223372036854775808, element 0)");
+  step.is_first = true;
+  step.findings.resize(1);
+  EXPECT_EQ(
+      text_of(step),
+      "the values that the run starts from have inf in user/embeddings (row -9223372036854775808, element 3)");
+}
+
 TEST(NotFiniteText, TellsOfAnEvaluation) {
   EXPECT_EQ(text_of({.step = 4, .test_loss = "nan"}),
             "step 4: the loss of the evaluation after it is nan, though all values are finite after it");

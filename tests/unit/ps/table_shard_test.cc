@@ -435,7 +435,8 @@ TEST(TableShard, FindsTheFirstThatIsNotFinite) {
   EXPECT_EQ(found[0].variable, "user/embedding");
   EXPECT_EQ(found[0].slot, "");
   EXPECT_EQ(found[0].clock, 2);
-  EXPECT_EQ(found[0].element, 7 * 3 + 2);
+  EXPECT_EQ(found[0].row, "7");
+  EXPECT_EQ(found[0].element, 2);
   EXPECT_EQ(found[0].what, "nan");
   EXPECT_EQ(found[1].slot, "accumulator");
   EXPECT_EQ(found[1].element, 7 * 3 + 2);
@@ -480,7 +481,8 @@ TEST(TableShard, RestoresValuesWithNewSlots) {
   const Row bad = {1, std::numeric_limits<float>::quiet_NaN()};
   table.shard().restore_values(6, reinterpret_cast<const std::byte*>(bad.data()));
   ASSERT_EQ(table.shard().not_finite().size(), 1U);
-  EXPECT_EQ(table.shard().not_finite()[0].element, 13);
+  EXPECT_EQ(table.shard().not_finite()[0].row, "6");
+  EXPECT_EQ(table.shard().not_finite()[0].element, 1);
 }
 
 TEST(TableShard, SaysWhatCannotBeRestored) {

@@ -446,6 +446,11 @@ TEST_F(CsvTest, WordsOfABagHaveWeights) {
   EXPECT_THAT(all.offsets, ElementsAre(0, 3, 4));
   EXPECT_EQ(all.ids[0], all.ids[3]);
   EXPECT_GE(all.ids[2], 10) << "each column has ids of its own";
+  write("c.csv", "t,u,y\nb,p,0\nc:2|b:-1e39,p,1\n");
+  EXPECT_THAT(
+      thrown([&] { open("files: c.csv", data->schema()); }),
+      HasSubstr("c.csv:3:1: column \"t\": the weight -1e+39 of an id is beyond float32, whose greatest is "
+                "3.402823e+38"));
   for (const char* cell : {"b:", "b:x", "b:nan", ":2"}) {
     write("c.csv", std::string("t,u,y\nb,p,0\n") + cell + ",p,1\n");
     EXPECT_THAT(

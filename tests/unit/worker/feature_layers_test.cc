@@ -278,8 +278,8 @@ TEST(EmbeddingLayer, SaysWhatABagNeeds) {
       "offsets, weights]; got 1 input of a bag");
   EXPECT_EQ(
       b.error("{" + keys + ", combiner: sum}", {b.ids, b.offsets, b.weights, b.ids}),
-      "config: job.yaml:1:1: model.layers.0.inputs: embedding takes ids, or a bag: [ids, offsets] or [ids, "
-      "offsets, weights]; got 4 inputs of a bag");
+      "config: job.yaml:1:1: model.layers.0.inputs: embedding takes one bag, and these are several: give each a "
+      "layer of its own; with reuse they share rows");
   const NodeId one = b.graph.placeholder("one", DType::int32, {kAny});
   EXPECT_EQ(
       b.error("{" + keys + ", combiner: sum}", {one}),

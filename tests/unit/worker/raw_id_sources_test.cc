@@ -86,6 +86,12 @@ TEST_F(RowIdsOfLibsvm, WhatDoesNotFitIsTold) {
               HasSubstr("a:2:3: expected an id of type"));
   EXPECT_THAT(told("0 5", "bags: true, ids: int64"), HasSubstr("a:2:3: expected id:value, got \"5\""));
   EXPECT_THAT(told("0 5:x", "bags: true, ids: int64"), HasSubstr("expected a number behind the colon"));
+  for (const char* keys : {"bags: true, ids: int64", "bags: true"}) {
+    EXPECT_THAT(
+        told("0 5:1 6:1e39", keys),
+        HasSubstr("a:2:7: the weight 1e+39 of an id is beyond float32, whose greatest is 3.402823e+38"));
+    EXPECT_EQ(told("0 5:3e38 6:-3e38", keys), "no error");
+  }
   EXPECT_THAT(told("0", "ids: int64"), HasSubstr("ids: is for bags; say bags: true"));
   EXPECT_THAT(told("0", "bags: true, ids: string"),
               HasSubstr("ids: expected one of int64, uint64, got \"string\""));
@@ -135,6 +141,7 @@ TEST_F(RowIdsOfArrays, WhatDoesNotFitIsTold) {
               HasSubstr("u.npy: row 1 has an id that is none of type int64: it is 2^63 or more; "
                         "say uint64"));
   EXPECT_THAT(error(keys("int32")), HasSubstr("row_ids.u: expected one of int64, uint64, got \"int32\""));
+  EXPECT_THAT(error(keys("string")), HasSubstr("row_ids.u: expected one of int64, uint64, got \"string\""));
   EXPECT_THAT(error("type: npy, inputs: {u: u.npy}, labels: y.npy, row_ids: [u]"),
               HasSubstr("row_ids: expected a map from inputs to int64 or uint64, such as {user: uint64}"));
   EXPECT_THAT(error("type: npy, inputs: {u: u.npy}, labels: y.npy, row_ids: {v: int64}"),

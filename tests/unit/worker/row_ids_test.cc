@@ -19,12 +19,12 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::thrown;
 
-VariableTable one_table(int parts = 1024) {
+VariableTable one_table(int parts = 1024, std::int64_t entry = 1) {
   VariableSpec spec;
   spec.name = "user/embeddings";
   spec.scope = "user";
   spec.shape = {0, 4};
-  spec.table = TableSpec{IdType::int64, parts};
+  spec.table = TableSpec{.ids = IdType::int64, .parts = parts, .entry = entry};
   return VariableTable({spec});
 }
 
@@ -39,8 +39,9 @@ TensorView view(std::vector<float>& v) {
 struct Rows {
   RowPlan plan;
   RowIds ids;
-  explicit Rows(std::vector<RowLookup> lookups, int logical_workers = 1, int servers = 1, int parts = 1024)
-      : plan(RowPlan::make(one_table(parts), servers)),
+  explicit Rows(std::vector<RowLookup> lookups, int logical_workers = 1, int servers = 1, int parts = 1024,
+                std::int64_t entry = 1)
+      : plan(RowPlan::make(one_table(parts, entry), servers)),
         ids(plan[TableId(0)], std::move(lookups), logical_workers) {}
   // What the positions of a lookup stand for.
   std::vector<std::uint64_t> ids_of(int v, std::size_t k) const {
@@ -90,6 +91,43 @@ TEST(RowIds, LeaveOutPaddingAndWeightsOfZero) {
   EXPECT_EQ(rows.ids.size(), 2);
   EXPECT_THAT(rows.ids_of(0, 1), ElementsAre(999999, 2));  // a row of zeros behind the others
   EXPECT_EQ(rows.ids.touched(0).size(), 2U);
+}
+
+// By logical worker, over its lookups; without padding, weights of 0 and empty bags.
+TEST(RowIds, CountHowOftenTheyOccur) {
+  Rows rows({{.input = "history", .padding = 7, .in_bags = true}, {.input = "item", .padding = 7}}, 3, 1, 4,
+            2);
+  std::vector<std::int64_t> ids{7, 1, 2, 2, 3, 7, 5}, offsets{0, 3, 3, 7}, items{7, 2, 4}, more{2, 2};
+  std::vector<float> weights{1, 0, 2, 1, 1, 1, 0};
+  for (int step = 0; step < 2; ++step) {
+    rows.ids.clear();
+    rows.ids.add(0, 0, {.ids = view(ids), .offsets = view(offsets), .weights = view(weights)});
+    rows.ids.add(0, 1, {.ids = view(items)});
+    rows.ids.add(2, 1, {.ids = view(more)});
+    rows.ids.finish();
+    const auto counts = [&](int v) {
+      std::map<std::uint64_t, std::uint32_t> n;
+      const auto touched = rows.ids.touched(v);
+      const auto counted = rows.ids.counts(v);
+      EXPECT_EQ(touched.size(), counted.size());
+      for (std::size_t i = 0; i < touched.size(); ++i)
+        n[rows.ids.ids()[static_cast<std::size_t>(touched[i])]] = counted[i];
+      return n;
+    };
+    using Counts = std::map<std::uint64_t, std::uint32_t>;
+    EXPECT_EQ(counts(0), (Counts{{2, 3}, {3, 1}, {4, 1}}));
+    EXPECT_EQ(counts(1), Counts{});
+    EXPECT_EQ(counts(2), (Counts{{2, 2}}));
+  }
+}
+
+TEST(RowIds, AreNotCountedWhereNoRowWaits) {
+  Rows rows({{.input = "user"}});
+  std::vector<std::int64_t> ids{1, 1};
+  rows.ids.add(0, 0, {.ids = view(ids)});
+  rows.ids.finish();
+  EXPECT_EQ(rows.ids.touched(0).size(), 1U);
+  EXPECT_THAT(rows.ids.counts(0), IsEmpty());
 }
 
 TEST(RowIds, BagsOfAFixedNumberNeedNoOffsets) {
@@ -221,6 +259,21 @@ TEST(RowIds, AreThoseOfSets) {
         step.check_ids(servers);
         for (int v = 0; v < logical_workers; ++v) step.check_logical_worker(v, servers);
       }
+    }
+  }
+}
+
+// Also of ids that a hash that is the identity would give to one of them.
+TEST(RowIds, AreSpreadOverTheServers) {
+  for (const std::int64_t factor : {std::int64_t{1}, std::int64_t{1} << 32}) {
+    for (const int servers : {3, 4}) {
+      Rows rows({{.input = "user"}}, 1, servers);
+      std::vector<std::int64_t> ids;
+      for (std::int64_t i = 0; i < 100'000; ++i) ids.push_back(i * factor);
+      rows.ids.add(0, 0, {.ids = view(ids)});
+      rows.ids.finish();
+      for (int s = 0; s < servers; ++s)
+        EXPECT_LT(static_cast<double>(rows.ids.ids(ServerId(s)).size()), 1.05 * 100'000 / servers) << s;
     }
   }
 }

@@ -287,6 +287,28 @@ TEST(TableLayers, RowsThatAreWrittenAreRead) {
             "argument: variable \"e/embeddings\" is a table: it has rows, see Session::memory()");
 }
 
+// A row begins as that of a dense variable, numbers of elements taken mod 2^64: whatever comes before it.
+TEST(TableLayers, FirstValuesAreAFunctionOfTheId) {
+  MemoryRows one(5), other(5);
+  const Built b(
+      "    - {type: embedding, name: e, input: user, scope: e, units: 2, initializer: {type: normal}, table: {}}\n"
+      "    - {type: embedding, name: f, input: user, scope: f, units: 3, initializer: {type: normal}, table: {}}\n"
+      "    - {type: concat, inputs: [e, f]}\n    - {type: dense, units: 1}\n");
+  const auto row = [&](MemoryRows& rows, const char* name, std::uint64_t id) {
+    const auto values = rows.row(b.variable(name), id).as<float>();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  const std::uint64_t half = std::uint64_t{1} << 63;
+  EXPECT_NE(row(one, "e/embeddings", 3), row(one, "e/embeddings", 4));
+  EXPECT_EQ(row(other, "e/embeddings", 4), row(one, "e/embeddings", 4));
+  EXPECT_EQ(row(other, "e/embeddings", 3), row(one, "e/embeddings", 3));
+  EXPECT_EQ(row(one, "e/embeddings", half + 3), row(one, "e/embeddings", 3)) << "2 * 2^63 is 0 mod 2^64";
+  EXPECT_NE(row(one, "f/embeddings", half + 3), row(one, "f/embeddings", 3));
+  Tensor dense(DType::float32, {2});
+  b.variable("e/embeddings").spec().initial_values(5).fill(dense.view(), 8);
+  EXPECT_TRUE(std::ranges::equal(dense.as<float>(), row(one, "e/embeddings", 4)));
+}
+
 class Sevens final : public RowReader {
  public:
   void read(const Variable& table, std::span<const std::uint64_t> ids, std::byte* out) override {
@@ -294,6 +316,16 @@ class Sevens final : public RowReader {
     std::memcpy(out, all.data(), all.size() * sizeof(float));
   }
 };
+
+TEST(TableLayers, AbsentRowsMayBeZeros) {
+  const Built b(
+      "    - {type: embedding, input: user, scope: e, units: 2, initializer: 3, table: {absent: zeros}}\n"
+      "    - {type: dense, units: 1}\n");
+  Session session(b.model.graph, 1);
+  session.memory().row(b.variable("e/embeddings"), 17);  // begins with its first values
+  const Tensor y = std::move(session.run({b.model.layers[0].output}, Samples().feeds(b.model.graph))[0]);
+  EXPECT_THAT(y.as<float>(), ElementsAre(0, 0, 3, 3, 0, 0, 0, 0));
+}
 
 TEST(TableLayers, RowsComeFromTheReader) {
   const Built b(
@@ -400,11 +432,15 @@ TEST(TableLayers, SayWhatDoesNotFit) {
       layer("input: user, units: 2, vocabulary: 3, padding: 0"),
       HasSubstr("padding: is for a table (table: {ids: int64}); with a vocabulary every id has a row"));
   EXPECT_THAT(layer("input: user, units: 2, table: {parts: 12}"),
-              HasSubstr("table: a table has 12 parts, but they must be a power of two, 1 to 1048576"));
+              HasSubstr("table.parts: a table has 12 parts, but they must be a power of two, 1 to 1048576"));
   EXPECT_THAT(layer("input: user, units: 2, table: {ids: float}"), HasSubstr("table.ids"));
   EXPECT_THAT(layer("input: user, units: 2, table: {idz: int64}"), HasSubstr("did you mean \"ids\""));
   EXPECT_THAT(layer("input: age, units: 2, table: {}"),
               HasSubstr("table: a table is asked by ids, but the input \"age\" is float32 [?, 1], numbers"));
+  EXPECT_THAT(
+      layer("inputs: [history, words], units: 2, combiner: sum, table: {}"),
+      HasSubstr("inputs: embedding takes one bag, and these are several: give each a layer of its own; "
+                "with reuse they share rows"));
   EXPECT_THAT(layer("input: history, units: 2, table: {}"),
               HasSubstr("combiner: missing; a bag of ids needs one"));
   EXPECT_THAT(
@@ -416,6 +452,70 @@ TEST(TableLayers, SayWhatDoesNotFit) {
               HasSubstr("use optimizer.weight_decay"));
   EXPECT_THAT(layer("input: user, units: 2, initializer: orthogonal, table: {}"),
               HasSubstr("its rows are drawn one by one"));
+}
+
+TEST(TableLayers, HaveTheKeysOfTheirRowsLife) {
+  const auto spec = [](const std::string& keys) {
+    const Built b("    - {type: embedding, input: user, scope: e, units: 2, table: {" + keys +
+                  "}}\n    - {type: dense, units: 1}\n");
+    return b.variable("e/embeddings").spec().table.value();
+  };
+  EXPECT_EQ(spec(""), TableSpec{});
+  EXPECT_EQ(spec("parts: 2, entry: 3, expire_steps: 10, max_rows: 8192, when_full: lfu, absent: initial, "
+                 "max_waiting: 32"),
+            (TableSpec{.ids = IdType::int64,
+                       .parts = 2,
+                       .entry = 3,
+                       .expire_steps = 10,
+                       .max_rows = 8192,
+                       .when_full = WhenFull::lfu,
+                       .absent = AbsentRows::initial,
+                       .max_waiting = 32}));
+  EXPECT_EQ(spec("entry: 2").absent, AbsentRows::zeros);  // what a row begins with has not been learned
+  EXPECT_EQ(spec("entry: 1").absent, AbsentRows::initial);
+  EXPECT_EQ(spec("absent: zeros").absent, AbsentRows::zeros);
+  EXPECT_EQ(spec("expire_steps: off, max_rows: off, max_waiting: 0"), TableSpec{});
+  EXPECT_EQ(spec("expire_steps: 4294967294").expire_steps, TableSpec::kMostSteps);
+}
+
+TEST(TableLayers, SayWhereAKeyOfTheirRowsLifeIsWrong) {
+  const auto error = [](const std::string& keys) {
+    return error_of("    - type: embedding\n      input: user\n      units: 2\n      table:\n        " +
+                    keys + "\n    - {type: dense, units: 1}\n");
+  };
+  const std::string at = "config: job.yaml:10:";
+  EXPECT_EQ(
+      error("max_rows: 4194303"),
+      at + "19: model.layers.0.table.max_rows: max_rows is 4194303, but with 1024 parts it must be at least "
+           "4194304 (4096 for each part)");
+  EXPECT_EQ(
+      error("{parts: 2, entry: 2, max_waiting: 31}"),
+      at + "43: model.layers.0.table.max_waiting: max_waiting is 31, but with 2 parts it must be at least "
+           "32 (16 for each part)");
+  EXPECT_EQ(error("{parts: 2, max_waiting: 64}"),
+            at + "33: model.layers.0.table.max_waiting: max_waiting is 64, but with entry 1 no id waits");
+  EXPECT_EQ(
+      error("when_full: lru"),
+      at + "20: model.layers.0.table.when_full: when_full is lru, but without max_rows no part is ever full");
+  EXPECT_EQ(
+      error("when_full: lfo"),
+      at + "20: model.layers.0.table.when_full: expected one of error, lru, lfu, got \"lfo\"; did you mean "
+           "\"lfu\"?");
+  EXPECT_EQ(error("entry: 0"),
+            at + "16: model.layers.0.table.entry: 0 is out of range; allowed: 1 to 4294967294 (occurrences)");
+  EXPECT_EQ(error("entry: 4294967295"),
+            at + "16: model.layers.0.table.entry: 4294967295 is out of range; allowed: 1 "
+                 "to 4294967294 (occurrences)");
+  EXPECT_EQ(
+      error("expire_steps: -1"),
+      at + "23: model.layers.0.table.expire_steps: -1 is out of range; allowed: 1 to 4294967294 (steps), or "
+           "off");
+  EXPECT_EQ(error("absent: one"),
+            at + "17: model.layers.0.table.absent: expected one of initial, zeros, got \"one\"");
+  EXPECT_EQ(error("parts: 12"),
+            at +
+                "16: model.layers.0.table.parts: a table has 12 parts, but they must be a power of two, 1 to "
+                "1048576");
 }
 
 TEST(TableLayers, ReadInputsOfTheSamplesOnly) {
@@ -456,6 +556,11 @@ TEST(TableLayers, NameBothPlacesOfWhatIsReusedOtherwise) {
       error("units: 2, table: {parts: 16}"),
       "config: job.yaml:7:7: model.layers.1: variable \"e/embeddings\" is a table with ids: int64, parts: 8 "
       "(made at job.yaml:6:7), but is reused as a table with ids: int64, parts: 16");
+  EXPECT_EQ(
+      error("units: 2, table: {parts: 8, entry: 2, expire_steps: 9}"),
+      "config: job.yaml:7:7: model.layers.1: variable \"e/embeddings\" is a table with ids: int64, parts: 8 "
+      "(made at job.yaml:6:7), but is reused as a table with ids: int64, parts: 8, entry: 2, expire_steps: 9, "
+      "absent: zeros");
   EXPECT_THAT(
       error("units: 2, vocabulary: 9"),
       HasSubstr("variable \"e/embeddings\" is a table with ids: int64, parts: 8 (made at job.yaml:6:7), "
@@ -526,6 +631,41 @@ TEST(TableLayers, ATableIsForLookupsOnly) {
       thrown([&] { tables.read(executor, nullptr); }),
       "argument: table \"e/embeddings\" (made at job.yaml:6:7) is looked up, and there is no reader of its "
       "rows");
+}
+
+// A model of one layer on bags with weights, whose executor looks at every number.
+std::string numerics_error(float row_17, float weight) {
+  const Built b(
+      "    - {type: embedding, input: history, scope: e, units: 1, combiner: sum, initializer: 0, table: {}}\n");
+  Samples samples;
+  for (float& w : samples.arrays.at("history/weights").as<float>()) w = weight;
+  for (std::int64_t& id : samples.arrays.at("history").as<std::int64_t>()) id = 17;
+  for (float& y : samples.arrays.at("y").as<float>()) y = 1e10F;
+  MemoryRows rows(1);
+  rows.row(b.variable("e/embeddings"), 17).as<float>()[0] = row_17;
+  Executor executor(b.model.graph, b.model.loss, 4);
+  executor.check_numerics();
+  executor.set_run({1, 12, 0, 1});
+  executor.set_batch(4);
+  for (const auto& [node, view] : samples.feeds(b.model.graph)) executor.feed(node, view);
+  TableFeeds tables(b.model.graph);
+  tables.read(executor, &rows);
+  return thrown([&] {
+    for (const auto& step : executor.forward_steps()) executor.forward(step);
+    executor.start_backward(1.0);
+    for (const auto& step : executor.backward_steps()) executor.backward(step);
+  });
+}
+
+TEST(TableLayers, CheckNumericsNamesTheIdOfTheRow) {
+  EXPECT_EQ(numerics_error(0, 1), "no error");
+  const std::string value = numerics_error(std::numeric_limits<float>::infinity(), 1);
+  EXPECT_THAT(value, HasSubstr("step 12: node \"e/embedding_bag\""));
+  EXPECT_THAT(value, HasSubstr("has inf at element 0 of row 17 already"));
+  const std::string gradient = numerics_error(0, 1e38F);
+  EXPECT_THAT(gradient, HasSubstr("step 12: node \"e/embedding_bag\""));
+  EXPECT_THAT(gradient,
+              HasSubstr("made -inf at element 0 of row 17 of the gradient of node \"e/embeddings\""));
 }
 
 TEST(TableLayers, AFactorizationMachineTakesBagsOfIds) {
