@@ -63,7 +63,7 @@ bool RemovedIds::read(std::size_t part, std::int64_t since, std::vector<std::uin
 std::size_t RemovedIds::n_bytes() const {
   std::size_t n = n_.capacity() * sizeof(std::uint32_t);
   const auto add = [&](const Segment& segment) {
-    n += segment.ids.capacity() * sizeof(segment.ids[0]);
+    n += segment.ids.capacity() * sizeof(std::vector<std::uint64_t>);
     for (const auto& ids : segment.ids) n += ids.capacity() * sizeof(std::uint64_t);
   };
   for (const Segment& segment : sealed_) add(segment);

@@ -247,6 +247,7 @@ TEST(RowSnapshot, RowsThatComeAndGoDuringTheReadChangeNothingOfIt) {
     full->set_snapshot_limits({most_bytes, 60});
     slow->set_snapshot_limits({most_bytes, 60});
     expect_saves_of(full, 700, 10'000);
+    slow.steps(60, 12'000, 24);
     EXPECT_GT(expect_saves_of(slow, 24, 2), 0U);  // few leave: they are named
     EXPECT_GT(full->counts().evicted, 5'000);
   }
