@@ -237,14 +237,16 @@ class TableLife {
     saved_.emplace(spec(), shards_[0]->layout().row_bytes());
   }
 
-  void steps(int n) {
+  // False: there was no room for the last one, and there will be none.
+  bool steps(int n) {
     for (int i = 0; i < n && !is_over_; ++i) {
       is_over_ = !step();
-      if (is_over_) return;
+      if (is_over_) break;
       check();
       saves();
       if (!cut_ && choose_(16) == 0) start(1 + static_cast<int>(choose_(3)));
     }
+    return !is_over_;
   }
   std::int64_t n_evicted = 0, n_expired = 0, n_dropped = 0, n_waited = 0, n_removed = 0, n_full = 0,
                n_changes = 0;
