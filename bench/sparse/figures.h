@@ -52,8 +52,8 @@ inline SparseFigure skipped_figure(std::string target, std::string what, Goal go
 // Takes of a speed beside its ceiling's, which is measured before and after each take. Both are functions
 // that work and return a speed; the first take of each warms up.
 template <class Ours, class Ceiling>
-SparseFigure compare(int trials, std::string target, std::string what, std::string unit, Goal goal, Ours ours,
-                     Ceiling ceiling) {
+SparseFigure compare(int trials, std::string target, std::string what, std::string unit, Goal goal,
+                     const Ours& ours, const Ceiling& ceiling) {
   std::vector<double> mine, ceilings, ratios;
   for (int t = -1; t < trials; ++t) {
     const double before = ceiling(), speed = ours(), after = ceiling();

@@ -78,12 +78,12 @@ double raw_write_s(const std::string& path, const std::vector<std::byte>& bytes)
 
 double memcpy_s(std::size_t n) {
   std::vector<std::byte> from(n, std::byte{1}), to(n);
-  std::vector<double> takes;
-  for (int i = 0; i < 5; ++i) {
-    takes.push_back(seconds_of([&] {
+  std::vector<double> takes(5);
+  for (double& take : takes) {
+    take = seconds_of([&] {
       std::memcpy(to.data(), from.data(), n);
       clobber_memory();
-    }));
+    });
   }
   return Spread::of(takes).median;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <span>
 
 #include "bench/sparse/bench_table.h"
@@ -87,7 +88,7 @@ Growth grow(std::uint64_t n) {
 template <class Of>
 std::vector<double> each(const std::vector<Growth>& all, Of of) {
   std::vector<double> values;
-  for (const Growth& g : all) values.push_back(of(g));
+  std::ranges::transform(all, std::back_inserter(values), of);
   return values;
 }
 
@@ -149,8 +150,8 @@ SparseFigures measure_updates(const SparseOptions& options) {
 }
 
 SparseFigures measure_growth(const SparseOptions& options) {
-  std::vector<Growth> all;
-  for (int t = 0; t < options.trials; ++t) all.push_back(grow(options.growth_rows));
+  std::vector<Growth> all(static_cast<std::size_t>(options.trials));
+  for (Growth& g : all) g = grow(options.growth_rows);
   const auto figure = [&](const char* target, const char* what, const char* unit, double most, auto of) {
     return plain_figure(target, what, unit, each(all, of), {Bound::at_most, most});
   };
