@@ -158,9 +158,11 @@ TEST_F(SparseTables, EndInTheSameHashKilledAndResumedOnOtherServers) {
 TEST_F(SparseTables, SurviveAKillInTheMiddleOfARun) {
   write_data();
   const std::string file = job("table", kTable);
-  const Args longer = set({"train.epochs=150", "train.eval_every_epochs=0", "checkpoint.every_steps=20"});
+  const Args longer = set({"train.epochs=150", "train.eval_every_epochs=0", "checkpoint.every_steps=20",
+                           "checkpoint.incremental=true"});
   const ScratchDir runs;
-  const std::string whole = train(start(file, runs / "whole", 2, 0, longer)).hash;
+  const std::string whole =
+      train(start(file, runs / "whole", 2, 0, longer + set({"checkpoint.incremental=false"}))).hash;
   Job job(start(file, runs / "run", 2, 2, longer));
   // Steps may be faster than saves.
   const auto has_saved = [&] { return std::filesystem::exists(runs / "run/checkpoints/LATEST"); };
@@ -171,6 +173,23 @@ TEST_F(SparseTables, SurviveAKillInTheMiddleOfARun) {
   const Summary resumed = train(start(file, runs / "run", 1, 2, longer + Args{"--resume"}), "checkpoint");
   EXPECT_GT(resumed.first_step, 0);
   EXPECT_EQ(resumed.hash, whole);
+}
+
+// What checkpoints are made of changes no bit, and neither does a kill between two of them.
+TEST_F(SparseTables, HaveOneHashWithSavesOfChangedRowsKilledAndResumed) {
+  write_data();
+  const std::string file = job("table", kTable);
+  const Args saves = set({"checkpoint.every_steps=2", "checkpoint.incremental=true"});
+  const std::string one = hash_on(file, 2, 2);
+  EXPECT_EQ(hash_on(file, 2, 2, saves), one);
+  const ScratchDir runs;
+  const std::string run_dir = runs / "run";
+  train(start(file, run_dir, 2, 2, saves + set({"train.max_steps=13", "checkpoint.at_end=false"})));
+  const Ended listed = command({"checkpoint", "inspect", run_dir + "/checkpoints/step-000000012"});
+  EXPECT_THAT(listed.all(), HasSubstr("linked "));
+  EXPECT_EQ(command({"checkpoint", "verify", run_dir + "/checkpoints"}).code, 0);
+  EXPECT_EQ(train(start(file, run_dir, 3, 1, saves + Args{"--resume"})).hash, one);
+  EXPECT_EQ(command({"checkpoint", "verify", run_dir + "/checkpoints"}).code, 0);
 }
 
 TEST_F(SparseTables, AreNotChangedByEvaluationWithIdsThatWereNeverSeen) {
