@@ -29,7 +29,8 @@ StepReport some_report() {
 }
 
 HashReport some_hashes() {
-  return {{{"layer/weights", 0, digest_of("a")}, {"layer/weights", 1, digest_of("b")}}};
+  return {{{"layer/weights", 0, digest_of("a")}, {"layer/weights", 1, digest_of("b")}},
+          {{"user/embeddings", 5, 4, 3, 2, 1}}};
 }
 
 TEST(Serialize, ReportsGoThereAndBack) {
@@ -43,6 +44,9 @@ TEST(Serialize, ReportsGoThereAndBack) {
   ASSERT_EQ(h.entries.size(), 2U);
   EXPECT_EQ(h.entries[1].digest, digest_of("b"));
   EXPECT_EQ(h.entries[1].variable, "layer/weights");
+  ASSERT_EQ(h.tables.size(), 1U);
+  EXPECT_EQ(h.tables[0].name, "user/embeddings");
+  EXPECT_EQ(h.tables[0].waiting_dropped, 1);
 }
 
 TEST(Serialize, TablesGoThereAndBackInBothForms) {
