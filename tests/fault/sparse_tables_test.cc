@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -283,7 +284,8 @@ TEST_F(SparseTables, CountStepsInThirtyTwoBits) {
 
 TEST_F(SparseTables, NameTheRowThatIsNotFinite) {
   write_data();
-  const Ended e = run(start(job("table", kTable, "{type: sgd, learning_rate: 1e38}"), dir / "run"));
+  const Ended e = run(start(job("table", kTable), dir / "run", 1, 0,
+                            set({"model.layers.0.initializer={type: constant, value: 2e38}"})));
   EXPECT_EQ(e.code, 6) << e.all();
   EXPECT_THAT(e.err, ::testing::ContainsRegex("the update made .*(nan|inf) in .*ids/embeddings "
                                               "\\(row [0-9]+, element [0-4]\\)"));
@@ -325,6 +327,7 @@ TEST_F(SparseTables, SurviveAWorkerThatDiesAfterItsRequest) {
 class RowIdsJob : public ::testing::Test {
  protected:
   void train_on(const std::string& ids, const std::vector<std::string>& values) const {
+    std::filesystem::remove_all(dir / "run");
     std::string text = "id,y\n";
     for (std::size_t i = 0; i < 40; ++i) text += fmt::format("{},{}\n", values[i % values.size()], i % 2);
     write_text(dir / "train.csv", text);
