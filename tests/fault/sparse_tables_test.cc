@@ -445,7 +445,8 @@ TEST_F(SparseTables, RefuseToClipByNorms) {
   EXPECT_THAT(e.err, HasSubstr("is a table, and norms of its gradients are not known; clip by value"));
 }
 
-// Ids that come and go: a table whose rows wait for a second occurrence, expire, and leave parts that are full.
+// Ids that come and go: a table whose rows wait for a second occurrence, expire, and leave parts that are
+// full.
 class LifeOfRows : public ::testing::Test {
  protected:
   static constexpr const char* kParts = "ids: uint64, parts: 2";
