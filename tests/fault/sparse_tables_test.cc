@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "tests/support/jobs/job.h"
@@ -369,7 +370,8 @@ TEST_F(SparseTables, CountStepsInThirtyTwoBits) {
 
 TEST_F(SparseTables, NameTheRowThatIsNotFinite) {
   write_data();
-  const Ended e = run(start(job("table", kTable, "{type: sgd, learning_rate: 1e38}"), dir / "run"));
+  const Ended e = run(start(job("table", kTable), dir / "run", 1, 0,
+                            set({"model.layers.0.initializer={type: constant, value: 2e38}"})));
   EXPECT_EQ(e.code, 6) << e.all();
   EXPECT_THAT(e.err, ::testing::ContainsRegex("the update made .*(nan|inf) in .*ids/embeddings "
                                               "\\(row [0-9]+, element [0-4]\\)"));
@@ -411,6 +413,7 @@ TEST_F(SparseTables, SurviveAWorkerThatDiesAfterItsRequest) {
 class RowIdsJob : public ::testing::Test {
  protected:
   void train_on(const std::string& ids, const std::vector<std::string>& values) const {
+    std::filesystem::remove_all(dir / "run");
     std::string text = "id,y\n";
     for (std::size_t i = 0; i < 40; ++i) text += fmt::format("{},{}\n", values[i % values.size()], i % 2);
     write_text(dir / "train.csv", text);
@@ -573,6 +576,94 @@ TEST_F(SparseTables, HoldTheRowsOfAStepToANormAsADenseEmbedding) {
     EXPECT_EQ(of_table.test_loss, of_dense.test_loss) << constraint;
     EXPECT_NE(of_table.epoch_losses, of_free.epoch_losses) << constraint;
     EXPECT_EQ(hash_on(table, 3, 2), of_table.hash) << constraint;
+  }
+}
+
+// Ids that come and go: a table whose rows wait for a second occurrence, expire, and leave parts that are
+// full.
+class LifeOfRows : public ::testing::Test {
+ protected:
+  static constexpr const char* kParts = "ids: uint64, parts: 2";
+  static std::string life(const std::string& when_full) {
+    return std::string(kParts) + ", entry: 2, expire_steps: 40, max_rows: 8192, when_full: " + when_full;
+  }
+  std::string job(const std::string& table) const {
+    const std::string file = dir / "job.yaml";
+    write_text(file, fmt::format(R"(job: {{name: life, seed: 3}}
+data:
+  train: {{type: synthetic, generate: ctr, samples: 20000, features: 8, vocabulary: 4000, exponent: 0.6, numbers: 1}}
+  test: {{type: synthetic, generate: ctr, samples: 1000, features: 8, vocabulary: 4000, exponent: 0.6, numbers: 1}}
+model:
+  loss: sigmoid_cross_entropy
+  layers:
+    - {{type: embedding, scope: ids, input: words, units: 3, combiner: sum, initializer: {{type: normal, stddev: 0.3}}, table: {{{}}}}}
+    - {{type: dense, scope: logit, units: 1}}
+cluster: {{logical_workers: 4}}
+train: {{epochs: 1, batch: 128}}
+optimizer: {{type: adam, learning_rate: 0.01}}
+)",
+                                 table));
+    return file;
+  }
+  static Command start(const std::string& file, const std::string& run_dir, int servers, int workers,
+                       const Args& more = {}) {
+    const Args args = Args{"train", file} +
+                      set({"job.run_dir=" + run_dir, fmt::format("cluster.servers={}", servers)}) + more;
+    return workers == 0 ? varscope(args) : mpirun(servers + workers, args);
+  }
+  std::string hash_on(const std::string& table, int servers, int workers) const {
+    const ScratchDir run_dir;
+    return train(start(job(table), run_dir / "run", servers, workers)).hash;
+  }
+  ScratchDir dir;
+};
+
+TEST_F(LifeOfRows, HasOneHashOnAllClusters) {
+  for (const char* when_full : {"lru", "lfu"}) {
+    const std::string one = hash_on(life(when_full), 1, 0);
+    EXPECT_EQ(hash_on(life(when_full), 2, 2), one) << when_full;
+    EXPECT_EQ(hash_on(life(when_full), 3, 4), one) << when_full;
+  }
+}
+
+TEST_F(LifeOfRows, EachKeyDecidesWhichRowsThereAre) {
+  const std::string parts = kParts;
+  std::set<std::string> hashes{hash_on(parts, 1, 0),
+                               hash_on(life("lru"), 1, 0),
+                               hash_on(life("lfu"), 1, 0),
+                               hash_on(parts + ", entry: 2", 1, 0),
+                               hash_on(parts + ", expire_steps: 40", 1, 0),
+                               hash_on(parts + ", max_rows: 8192, when_full: lru", 1, 0),
+                               hash_on(parts + ", entry: 2, absent: initial", 1, 0)};
+  EXPECT_EQ(hashes.size(), 7U);
+}
+
+TEST_F(LifeOfRows, GoesOnAfterAKillOnOtherServers) {
+  const std::string file = job(life("lru"));
+  const ScratchDir runs;
+  const std::string whole = train(start(file, runs / "whole", 1, 0)).hash;
+  const Args saves = set({"checkpoint.every_steps=30"});
+  EXPECT_EQ(train(start(file, runs / "run", 2, 2, saves + set({"train.max_steps=70"}))).step, 70);
+  Job killed(start(file, runs / "run", 3, 1, saves + Args{"--resume"}));
+  ASSERT_TRUE(killed.wait_until([&] { return killed.last_step() > 95; }, kStartSeconds)) << killed.err();
+  for (const pid_t pid : killed.rank_pids(4, kStartSeconds)) kill(pid, SIGKILL);
+  killed.wait(60 * kSlowness);
+  const Summary resumed = train(start(file, runs / "run", 1, 2, saves + Args{"--resume"}), "checkpoint");
+  EXPECT_GE(resumed.first_step, 70);
+  EXPECT_EQ(resumed.hash, whole);
+}
+
+// What servers answer while a run evaluates, and what is read out of its checkpoint, is one.
+TEST_F(LifeOfRows, IsEvaluatedFromACheckpointAsInTheRun) {
+  for (const char* absent : {"zeros", "initial"}) {
+    const std::string file = job(life("lfu") + ", absent: " + absent);
+    const ScratchDir runs;
+    const Summary run_of = train(start(file, runs / "run", 2, 2));
+    const Ended e = run(varscope({"eval", runs / "run", "--json"}));
+    EXPECT_EQ(e.code, 0) << e.all();
+    const std::size_t at = e.out.find("\"loss\":");
+    ASSERT_NE(at, std::string::npos) << e.all();
+    EXPECT_NEAR(std::stod(e.out.substr(at + 7)), run_of.test_loss, 1e-4) << absent;
   }
 }
 

@@ -79,7 +79,7 @@ std::optional<IdType> row_ids_of(const ArrayRules& rules, const std::string& inp
   }
   const ConfigNode* type = rules.row_ids.find(input);
   if (type == nullptr) return std::nullopt;
-  for (const IdType known : {IdType::int64, IdType::uint64}) {  // arrays have no texts
+  for (const IdType known : {IdType::int64, IdType::uint64, IdType::string}) {
     if (type->is_scalar() && type->scalar == to_string(known)) return known;
   }
   fail(ErrorKind::config, "row_ids.{}: expected one of int64, uint64, got {}", input, type->describe());

@@ -38,9 +38,18 @@ std::vector<Named> named_inputs(const ConfigNode& inputs, const char* what) {
   return named;
 }
 
+// Arrays of numbers have no texts, whose hashes would be ids; records have.
+void refuse_texts(const ArrayRules& rules) {
+  for (const ConfigEntry& e : rules.row_ids.entries) {
+    if (e.value.is_scalar() && e.value.scalar == to_string(IdType::string))
+      fail(ErrorKind::config, "row_ids.{}: expected one of int64, uint64, got {}", e.key, e.value.describe());
+  }
+}
+
 std::unique_ptr<Dataset> dataset_of(std::vector<NamedArray> inputs, NumberArray labels,
                                     const ArrayRules& rules, const ArrayPart& part,
                                     const SourceContext& context, const std::string& label_array) {
+  refuse_texts(rules);
   if (context.schema.empty())
     return std::make_unique<ArrayDataset>(std::move(inputs), std::move(labels), rules, part, label_array);
   return std::make_unique<ArrayDataset>(std::move(inputs), std::move(labels),

@@ -48,11 +48,12 @@ TEST(ConfigDifferences, NamesEachKeyThatChangesTheResult) {
 // That is told from the tables themselves, and changes no value of a row that is there.
 TEST(ConfigDifferences, LeaveOutWhichRowsATableKeeps) {
   const auto with = [](const std::string& table) {
-    return parse_job(read_yaml_text("job: {name: t}\ndata: {train: {type: digits}}\nmodel:\n  layers:\n"
-                                    "    - {type: embedding, units: 3, table: {" +
-                                        table + "}}\n    - {type: dense, units: 10}\n",
-                                    "job.yaml"),
-                     "job.yaml");
+    return parse_job(
+        read_yaml_text("job: {name: t}\ndata: {train: {type: digits}}\nmodel:\n  layers:\n"
+                       "    - {type: embedding, units: 3, table: {" +
+                           table + "}}\n    - {type: dense, units: 10}\n  loss: softmax_cross_entropy\n",
+                       "job.yaml"),
+        "job.yaml");
   };
   const auto before = computing_config(with("parts: 2, entry: 2"));
   const JobConfig life = with(

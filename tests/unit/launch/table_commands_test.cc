@@ -145,7 +145,7 @@ TEST_F(TableCommands, ConfigFindsWrongKeysOfLayersWithoutTheData) {
               "no error");
     EXPECT_THAT(
         error(data, "    - {type: embedding, units: 2, table: {parts: 2, max_rows: 100}}\n" + dense),
-        HasSubstr("job.yaml:6:64: model.layers.0.table.max_rows: max_rows is 100, but with 2 parts it must "
+        HasSubstr("job.yaml:6:63: model.layers.0.table.max_rows: max_rows is 100, but with 2 parts it must "
                   "be at least 8192"));
     EXPECT_THAT(error(data, "    - {type: embedding, unitz: 2, table: {}}\n" + dense),
                 HasSubstr("did you mean \"units\""));
