@@ -119,13 +119,14 @@ class CrashSession {
   Disk start;
   std::vector<CrashPromise> promises;
 
- private:
+  // Holds from here on in the log.
   void promise(CrashPromise next) {
     now_ = next;
     fs.note(promises.size());
     promises.push_back(std::move(next));
   }
 
+ private:
   // The operations of both servers alternate, as they do when they write at the same time.
   Manifest write_shards(const std::string& tmp, const Model& model, std::int64_t step,
                         const std::string& id) {
@@ -224,8 +225,12 @@ inline std::string broken_newest(Fs& fs, const CrashPromise& promise,
       return step_name(step) + " was pinned and is gone";
   }
   if (entries.empty()) return promise.at_least < 0 ? "" : "all checkpoints are gone";
-  const CheckpointReader reader = CheckpointReader::open(fs, newest_checkpoint(fs, kCrashDir).path);
+  CheckpointReader reader = CheckpointReader::open(fs, newest_checkpoint(fs, kCrashDir).path);
   const std::int64_t step = reader.manifest().step;
+  PartRows rows;  // of chains, what a restore would read: it throws where they are not those of the manifest
+  for (const TableRecord& t : reader.tables()) {
+    for (int part = 0; part < t.spec.parts; ++part) reader.read_part(t.variable, part, rows);
+  }
   if (step < promise.at_least || step > promise.at_most)
     return fmt::format("step {} is the newest, not {} to {}", step, promise.at_least, promise.at_most);
   const auto hashes = promise.hashes.find(step);

@@ -12,6 +12,7 @@
 
 #include "tests/support/failure_matrix.h"
 #include "tests/support/fs/crash_session.h"
+#include "tests/support/references/chain_fixture.h"
 
 namespace varscope {
 namespace {
@@ -164,6 +165,43 @@ TEST_F(CheckpointCrash, WithoutExchangeOnlyTheStepThatIsSavedAgainCanBeLost) {
               "after each operation of three saves, the last of a step that is there",
               "more than 1000 states",
               "the same, but a crash while a step is saved again may fall back to the checkpoint before"});
+}
+
+// Saves of changed rows link the files of older ones, which retention removes under their old names: after a crash
+// there is the base, or the base and the changes.
+TEST(CheckpointCrashOfChanges, LeavesTheBaseOrTheBaseWithTheChanges) {
+  CrashSession session;
+  testing::ChangingTables tables(testing::living_tables(1, 20, 2), 1);
+  {
+    CheckpointDirectory directory(session.io, testing::kCrashDir);
+    directory.lock("first");
+    directory.sweep();
+    testing::ChainSaver saver(session.io, directory, 2);
+    CrashPromise p;
+    for (int step = 1; step <= 4; ++step) {
+      if (step > 1) tables.change(step, 6);
+      p.at_most = step;
+      p.hashes[step] = {values_hash_of(tables.model)};
+      session.promise(p);
+      saver.save(tables.model, step);
+      EXPECT_THAT(saver.why_not, ::testing::IsEmpty());
+      p.at_least = step;
+      session.promise(p);
+      directory.retain(1);
+    }
+  }
+  std::size_t links = 0;
+  for (const DiskOp& op : session.fs.log()) links += op.kind == DiskOpKind::link ? 1 : 0;
+  EXPECT_EQ(links, 2U * (1 + 2 + 3));
+  GoodStates good;
+  const CrashesTried tried = try_crashes(session, session.fs.log(), good);
+  EXPECT_EQ(tried.violation, "");
+  std::printf("%zu operations, %zu states of the disk\n", tried.operations, tried.states);
+  EXPECT_GT(tried.states, 2000U);
+  matrix.add({"crash of the machine, in saves that link row files and write what has changed",
+              "after each operation of a full save, three of changed rows, and retention of one",
+              "more than 2000 states",
+              "the base, or the base with the changes, never between: all rows are as they were saved"});
 }
 
 // --- two faults
