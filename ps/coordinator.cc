@@ -157,7 +157,8 @@ bool Coordinator::begin_save(Clock clock, std::int64_t retry, CheckpointCoordina
   const std::optional<SaveBase> base = checkpoints_->save_base();
   if (!base) return true;
   const MessageHeader header = make_header(MessageType::save_base, 0, clock);
-  for (ServerId s : cluster_.servers.ids()) transport_.send_message(cluster_.rank_of(s), header, to_binary(*base));
+  for (ServerId s : cluster_.servers.ids())
+    transport_.send_message(cluster_.rank_of(s), header, to_binary(*base));
   return true;
 }
 

@@ -9,12 +9,12 @@ namespace varscope {
 namespace {
 
 // The chains that go on, their pieces in files that are numbered anew; and these files' numbers before.
-std::vector<std::size_t> choose(const SavedRowFiles& saved, const std::function<bool(const RowPartRecord&)>& goes_on,
-                                RowBase& base) {
+std::vector<std::size_t> choose(const SavedRowFiles& saved,
+                                const std::function<bool(const RowPartRecord&)>& goes_on, RowBase& base) {
   std::vector<std::size_t> files;
   for (const RowPartRecord& r : saved.report.parts) {
-    const bool is_finite = std::ranges::find(saved.report.not_finite, r.variable, &NotFiniteTensor::variable) ==
-                           saved.report.not_finite.end();
+    const bool is_finite = std::ranges::find(saved.report.not_finite, r.variable,
+                                             &NotFiniteTensor::variable) == saved.report.not_finite.end();
     if (!is_finite || !goes_on(r)) continue;
     RowPartRecord chain = r;
     for (RowPiece& p : chain.pieces) {

@@ -60,7 +60,8 @@ void write_files(Fs& fs, const std::string& tmp, const std::string& id, NewCheck
     };
     ShardReport report = write_shard(fs, tmp, server, m.servers, m.step, m.worker_clocks, id, tensors, load);
     if (!c.tables.empty())
-      add_row_file(report, write_row_file(fs, tmp, {server, m.servers, m.step, id}, tables_of(c, server), read));
+      add_row_file(report,
+                   write_row_file(fs, tmp, {server, m.servers, m.step, id}, tables_of(c, server), read));
     add_report(m, report);
   }
   for (const auto& [name, bytes] : c.files) m.files.push_back(write_blob(fs, tmp, name, bytes));

@@ -91,11 +91,16 @@ Json to_json(const TableRecord& t, const Manifest& m) {
                        {"rows", of_file.n_rows},
                        {"bytes", of_file.n_bytes}});
   }
-  return {{"variable", t.variable},  {"ids", to_string(t.spec.ids)},
-          {"parts", t.spec.parts},   {"row_bytes", row_layout_of(m, t).row_bytes()},
-          {"slots", slots},          {"rows", totals.n_rows},
-          {"bytes", totals.n_bytes}, {"waiting", totals.n_waiting},
-          {"longest_chain", totals.longest_chain}, {"files", by_file}};
+  return {{"variable", t.variable},
+          {"ids", to_string(t.spec.ids)},
+          {"parts", t.spec.parts},
+          {"row_bytes", row_layout_of(m, t).row_bytes()},
+          {"slots", slots},
+          {"rows", totals.n_rows},
+          {"bytes", totals.n_bytes},
+          {"waiting", totals.n_waiting},
+          {"longest_chain", totals.longest_chain},
+          {"files", by_file}};
 }
 
 // Whether the first element of `a` comes before that of `b`, both of one variable and slot.

@@ -246,8 +246,8 @@ void check_chain(const RowPartRecord& r, const std::string& who) {
   std::int64_t rows = 0, waiting = 0;
   for (std::size_t i = 0; i < r.pieces.size(); ++i) {
     const RowPiece& p = r.pieces[i];
-    const bool follows = i == 0 ? p.is_base() && p.n_removed == 0
-                                : p.since >= r.pieces[i - 1].step && p.step > p.since;
+    const bool follows =
+        i == 0 ? p.is_base() && p.n_removed == 0 : p.since >= r.pieces[i - 1].step && p.step > p.since;
     if (!follows)
       bad(fmt::format("has a chain of {} that breaks at its piece {}: what changed after step {} until {}",
                       who, i, p.since, p.step));

@@ -34,14 +34,15 @@ std::string twice(const TableSpec& spec, std::uint64_t mixed) {
 }
 
 // Of all pieces but the base, by mixed id. `problem`: "" or an id that is twice in one piece.
-std::vector<Change> changes_of(const RowLayout& layout, const TableSpec& spec, std::span<const PartRows> pieces,
-                               std::string& problem) {
+std::vector<Change> changes_of(const RowLayout& layout, const TableSpec& spec,
+                               std::span<const PartRows> pieces, std::string& problem) {
   std::vector<Change> all;
   for (std::size_t i = 1; i < pieces.size(); ++i) {
     const std::size_t age = pieces.size() - 1 - i;
     add_changes(pieces[i].rows, layout.row_bytes(), age, Kind::row, all);
     add_changes(pieces[i].waiting, PartRows::kWaitingBytes, age, Kind::waiting, all);
-    add_changes(std::as_bytes(std::span(pieces[i].removed)), RowPiece::kRemovedBytes, age, Kind::removed, all);
+    add_changes(std::as_bytes(std::span(pieces[i].removed)), RowPiece::kRemovedBytes, age, Kind::removed,
+                all);
   }
   std::ranges::sort(all, {}, [](const Change& c) { return std::tuple(c.mixed, c.age, c.kind); });
   std::size_t n = 0;
@@ -97,7 +98,8 @@ class Overlay {
 
  private:
   void add(const std::byte* record) {
-    if (!spec_.is_expired(RowLayout::last_of(record), step_)) out_.insert(out_.end(), record, record + n_bytes_);
+    if (!spec_.is_expired(RowLayout::last_of(record), step_))
+      out_.insert(out_.end(), record, record + n_bytes_);
   }
 
   const TableSpec& spec_;

@@ -207,8 +207,8 @@ std::int64_t CheckpointReader::n_rows(const std::string& table, int part) const 
   return record == nullptr ? 0 : record->n_rows;
 }
 
-void CheckpointReader::read_piece(const TableRecord& table, const RowLayout& layout, int part, const RowPiece& piece,
-                                  PartRows& out) {
+void CheckpointReader::read_piece(const TableRecord& table, const RowLayout& layout, int part,
+                                  const RowPiece& piece, PartRows& out) {
   const auto who = [&] { return fmt::format("part {} of table \"{}\"", part, table.variable); };
   const auto n = [](std::int64_t count, std::size_t each) { return static_cast<std::size_t>(count) * each; };
   out.is_all = piece.is_base();
@@ -218,8 +218,8 @@ void CheckpointReader::read_piece(const TableRecord& table, const RowLayout& lay
   RowsCheck check(layout, table.spec, part, RowsCheck::Counts::of(piece), RowsCheck::Sum::no);
   check.add(bytes);
   if (const std::string problem = check.problem(); !problem.empty())
-    fail(ErrorKind::checkpoint, "{} is damaged: {} {}", join_path(path_, manifest_.files[piece.file].name), who(),
-         problem);
+    fail(ErrorKind::checkpoint, "{} is damaged: {} {}", join_path(path_, manifest_.files[piece.file].name),
+         who(), problem);
   const auto waiting = bytes.begin() + static_cast<std::ptrdiff_t>(n(piece.n_rows, layout.row_bytes()));
   const auto removed = waiting + static_cast<std::ptrdiff_t>(n(piece.n_waiting, PartRows::kWaitingBytes));
   out.waiting.assign(waiting, removed);
@@ -235,13 +235,14 @@ void CheckpointReader::read_part(const std::string& name, int part, PartRows& ou
   const TableRecord& table = this->table(name);
   const RowLayout layout = row_layout(name);
   std::vector<PartRows> pieces(record->pieces.size());
-  for (std::size_t i = 0; i < pieces.size(); ++i) read_piece(table, layout, part, record->pieces[i], pieces[i]);
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    read_piece(table, layout, part, record->pieces[i], pieces[i]);
   std::string problem = merge_pieces(layout, table.spec, manifest_.step, pieces, out);
   const auto n_rows = static_cast<std::int64_t>(out.rows.size() / layout.row_bytes());
   const auto n_waiting = static_cast<std::int64_t>(out.waiting.size() / PartRows::kWaitingBytes);
   if (problem.empty() && (n_rows != record->n_rows || n_waiting != record->n_waiting))
-    problem = fmt::format("has {} rows and {} waiting ids instead of {} and {}", n_rows, n_waiting, record->n_rows,
-                          record->n_waiting);
+    problem = fmt::format("has {} rows and {} waiting ids instead of {} and {}", n_rows, n_waiting,
+                          record->n_rows, record->n_waiting);
   if (problem.empty()) problem = sum_problem(hash_sum_of(layout, out.rows), *record);
   if (problem.empty()) return;
   std::vector<std::string_view> files;

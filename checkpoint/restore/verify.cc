@@ -128,8 +128,8 @@ class FileVerifier {
   }
   std::string whole_problem(const Ranged& r) const {
     if (r.piece->n_rows != r.rows->n_rows || r.piece->n_waiting != r.rows->n_waiting)
-      return fmt::format("has {} rows and {} waiting ids instead of {} and {}", r.piece->n_rows, r.piece->n_waiting,
-                         r.rows->n_rows, r.rows->n_waiting);
+      return fmt::format("has {} rows and {} waiting ids instead of {} and {}", r.piece->n_rows,
+                         r.piece->n_waiting, r.rows->n_rows, r.rows->n_waiting);
     return sum_problem(rows_->sum(), *r.rows);
   }
 
@@ -144,7 +144,8 @@ class FileVerifier {
 };
 
 // "" or whose file it is, where that is not this checkpoint.
-std::string owner_problem(Fs& fs, const std::string& path, const Manifest& manifest, const std::string& name) {
+std::string owner_problem(Fs& fs, const std::string& path, const Manifest& manifest,
+                          const std::string& name) {
   if (server_of_shard(name) >= 0) {
     const std::string id = checkpoint_id_of_shard(fs, path);
     return id.empty() || id == manifest.id

@@ -17,15 +17,16 @@ std::vector<std::set<std::string>> pieces_by_file(const Manifest& m) {
   std::vector<std::set<std::string>> all(m.files.size());
   for (const RowPartRecord& r : m.row_parts) {
     for (const RowPiece& p : r.pieces) {
-      all[p.file].insert(fmt::format("{} {} {} {} {} {} {}/{}", p.begin, p.end, p.digest.hex(), p.n_rows, p.n_waiting,
-                                     p.n_removed, r.part, r.variable));
+      all[p.file].insert(fmt::format("{} {} {} {} {} {} {}/{}", p.begin, p.end, p.digest.hex(), p.n_rows,
+                                     p.n_waiting, p.n_removed, r.part, r.variable));
     }
   }
   return all;
 }
 
 bool is_same_file(const FileRecord& a, const FileRecord& b) {
-  return a.size == b.size && a.crc_block_bytes == b.crc_block_bytes && a.crc32c == b.crc32c && a.digest == b.digest;
+  return a.size == b.size && a.crc_block_bytes == b.crc_block_bytes && a.crc32c == b.crc32c &&
+         a.digest == b.digest;
 }
 
 std::string same_file_text(const std::string& name, const std::string& other) {
@@ -72,8 +73,8 @@ std::string DamagedFiles::problem(Fs& fs, const std::string& path, const Manifes
 void DamagedFiles::add(Fs& fs, const std::string& path, const Manifest& manifest,
                        const std::vector<std::string>& problems) {
   for (const FileRecord& f : manifest.files) {
-    const bool is_named =
-        std::ranges::any_of(problems, [&](const std::string& p) { return p.starts_with(f.name + " is damaged"); });
+    const bool is_named = std::ranges::any_of(
+        problems, [&](const std::string& p) { return p.starts_with(f.name + " is damaged"); });
     if (!is_named) continue;
     const std::string file = join_path(path, f.name);
     if (const std::optional<FileIdentity> id = fs.identify(file); id && id->n_names > 1)

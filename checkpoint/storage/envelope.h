@@ -31,7 +31,7 @@ inline constexpr FormatVersion kCheckpointFormat{};
 // Of the manifest of a checkpoint with sparse tables: programs that know only major 1 would leave out their
 // rows, and so must refuse it.
 inline constexpr FormatVersion kTablesFormat{.major = 3, .minor = 0, .min_reader = "0.1.0"};
-inline constexpr std::uint16_t kFirstTablesMajor = 2;  // that has tables: each part in one piece
+inline constexpr std::uint16_t kFirstTablesMajor = 2;               // that has tables: each part in one piece
 inline constexpr std::uint16_t kNewestMajor = kTablesFormat.major;  // that is read
 
 inline constexpr std::size_t kEnvelopeHeaderBytes = 8 + 2 + 2 + 16 + 8;

@@ -312,7 +312,8 @@ void PosixFs::replace_file(const std::string& from, const std::string& to) {
 
 bool PosixFs::link(const std::string& from, const std::string& to) {
   if (::link(from.c_str(), to.c_str()) == 0) return true;
-  if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == EOPNOTSUPP || errno == ENOSYS) return false;
+  if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == EOPNOTSUPP || errno == ENOSYS)
+    return false;
   fail_io("link", from + " -> " + to, errno);
 }
 

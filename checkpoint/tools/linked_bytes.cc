@@ -26,7 +26,8 @@ FreedBytes freed_bytes(Fs& fs, const std::vector<const CheckpointEntry*>& remove
       ++names.n_removed;
     }
   }
-  for (const auto& [key, names] : files) (names.n_removed >= names.n_all ? bytes.freed : bytes.stay) += names.size;
+  for (const auto& [key, names] : files)
+    (names.n_removed >= names.n_all ? bytes.freed : bytes.stay) += names.size;
   return bytes;
 }
 

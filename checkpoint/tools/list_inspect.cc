@@ -144,8 +144,8 @@ std::int64_t n_parameters(const Manifest& m) {
 // A line for each table; "" where there is none.
 std::string table_lines(const Manifest& m) {
   if (m.tables.empty()) return "";
-  std::vector<std::vector<std::string>> rows = {
-      {"table", "ids", "rows", "parts with rows", "waiting ids", "bytes", "longest chain", "bytes of a row", "slots"}};
+  std::vector<std::vector<std::string>> rows = {{"table", "ids", "rows", "parts with rows", "waiting ids",
+                                                 "bytes", "longest chain", "bytes of a row", "slots"}};
   for (const TableRecord& t : m.tables) {
     const TableTotals totals = totals_of(m, t.variable);
     std::vector<std::string> slots;
@@ -189,8 +189,8 @@ std::string facts(const Manifest& m, const std::string& path,
     linked_bytes += f.size;
   }
   if (n_linked > 0)
-    rows.push_back({"linked", fmt::format("{} file{} of older saves, {} bytes", n_linked, n_linked == 1 ? "" : "s",
-                                          linked_bytes)});
+    rows.push_back({"linked", fmt::format("{} file{} of older saves, {} bytes", n_linked,
+                                          n_linked == 1 ? "" : "s", linked_bytes)});
   return text_table(rows);
 }
 

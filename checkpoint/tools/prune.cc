@@ -96,9 +96,10 @@ void prune_tool(Fs& fs, const std::string& dir, const RetentionPolicy& policy, P
   }
   for (const std::string& warning : directory.warnings()) out += "warning: " + warning + "\n";
   const std::string stay =
-      bytes.stay == 0 ? "" : fmt::format(" ({} more are of files that other checkpoints have, too)", bytes.stay);
-  out += fmt::format("{} checkpoint{}, {} bytes{}{}\n", names.size(), names.size() == 1 ? "" : "s", bytes.freed, stay,
-                     dry ? ": a dry run, nothing was removed" : "");
+      bytes.stay == 0 ? ""
+                      : fmt::format(" ({} more are of files that other checkpoints have, too)", bytes.stay);
+  out += fmt::format("{} checkpoint{}, {} bytes{}{}\n", names.size(), names.size() == 1 ? "" : "s",
+                     bytes.freed, stay, dry ? ": a dry run, nothing was removed" : "");
 }
 
 }  // namespace varscope

@@ -70,7 +70,9 @@ int verify_tool(Fs& fs, const std::string& path_or_dir, std::string& out, ToolFo
   if (paths.empty()) fail(ErrorKind::checkpoint, "there is no checkpoint at {}", path_or_dir);
   // The newest come first in what is printed; those that wrote files which others link come first here.
   VerifyOnce once;
-  const VerifyFiles verify = [&](Fs& f, const std::string& path, const Manifest& m) { return once(f, path, m); };
+  const VerifyFiles verify = [&](Fs& f, const std::string& path, const Manifest& m) {
+    return once(f, path, m);
+  };
   std::vector<Verdict> verdicts;
   for (auto path = paths.rbegin(); path != paths.rend(); ++path) verdicts.push_back(judge(fs, *path, verify));
   std::ranges::reverse(verdicts);

@@ -276,9 +276,10 @@ void CheckpointConfig::describe(Keys& keys) {
       "when_busy", when_busy, kWhenBusy,
       "what becomes of a checkpoint that is due while an earlier one is being written: skip leaves it "
       "out, queue makes it at the first step after that");
-  keys.key("incremental", incremental,
-           "of sparse tables write only the rows that have changed since the checkpoint before, and link its files "
-           "of the others. Each checkpoint is whole all the same; the last one of a run has all rows in new files");
+  keys.key(
+      "incremental", incremental,
+      "of sparse tables write only the rows that have changed since the checkpoint before, and link its files "
+      "of the others. Each checkpoint is whole all the same; the last one of a run has all rows in new files");
 }
 
 void KeepBestConfig::describe(Keys& keys) {

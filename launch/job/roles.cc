@@ -53,8 +53,7 @@ ShardCheckpointer::Options snapshot_options(const JobContext& context) {
   const JobConfig& job = context.job();
   return {job.checkpoint.snapshot, static_cast<std::size_t>(job.checkpoint.pool_mib) << 20,
           std::min(time_limit(job.cluster.stall_timeout_s) / 4, time_limit(job.checkpoint.timeout_s)),
-          context.values.names(),
-          job.checkpoint.incremental};
+          context.values.names(), job.checkpoint.incremental};
 }
 
 // What a run that goes on with other data says of it.

@@ -53,7 +53,8 @@ bool CheckpointCoordinator::idle() const {
 
 std::optional<SaveBase> CheckpointCoordinator::save_base() const {
   const auto is_table = [](const VariableSpec& v) { return v.is_table(); };
-  if (!config_.incremental || std::ranges::none_of(base_.variables.variables(), is_table)) return std::nullopt;
+  if (!config_.incremental || std::ranges::none_of(base_.variables.variables(), is_table))
+    return std::nullopt;
   SaveBase base{pending_->id, "", 0, n_committed_};
   if (pending_->rows == Rows::all || !last_committed_) return base;
   base.base_id = last_id_;
@@ -62,7 +63,8 @@ std::optional<SaveBase> CheckpointCoordinator::save_base() const {
 }
 
 bool CheckpointCoordinator::begin(Clock clock, std::int64_t retry, Rows rows) {
-  pending_ = Pending{clock, checkpoint_id(clock, start_id_, retry), now_ns(), {}, 0, false, {}, "", false, rows};
+  pending_ =
+      Pending{clock, checkpoint_id(clock, start_id_, retry), now_ns(), {}, 0, false, {}, "", false, rows};
   pending_->outcomes.resize(writers_.size());
   try {
     directory_.begin(pending_->id);
@@ -243,9 +245,10 @@ void CheckpointCoordinator::finish_commit() {
   }
   for (const auto& outcome : pending_->outcomes) {
     if (outcome->warning.empty() || !told_.insert(outcome->warning).second) continue;
-    observer_.on_warning(fmt::format("the checkpoint of step {} has all rows of server {}, not only those that have "
-                                     "changed (checkpoint.incremental): {}",
-                                     pending_->clock.value, outcome->report.server, outcome->warning));
+    observer_.on_warning(
+        fmt::format("the checkpoint of step {} has all rows of server {}, not only those that have "
+                    "changed (checkpoint.incremental): {}",
+                    pending_->clock.value, outcome->report.server, outcome->warning));
   }
   last_committed_ = pending_->clock;
   last_id_ = pending_->id;

@@ -47,8 +47,8 @@ class CheckpointCoordinator {
   bool has_pending_work() const { return !idle() || !to_record_.empty() || recording_.valid(); }
   std::optional<Clock> last_committed() const { return last_committed_; }
 
-  // What a save has of tables with checkpoint.incremental: what has changed since the newest committed save of
-  // this start, where there is one, or all of it.
+  // What a save has of tables with checkpoint.incremental: what has changed since the newest committed save
+  // of this start, where there is one, or all of it.
   enum class Rows : std::uint8_t { changed, all };
   // Opens a save of the state after step `clock`. REQUIRES idle(). False when it failed at once (reported).
   // `retry` counts the tries of one step, from 0.
@@ -134,8 +134,8 @@ class CheckpointCoordinator {
   std::vector<std::string> warnings_;  // of the start, when nobody listens yet: for the first tick()
   std::optional<GivenUp> given_up_;    // while servers are still at it
   std::optional<Clock> last_committed_;
-  std::string last_id_;             // of that
-  std::set<std::string> told_;      // warnings of servers
+  std::string last_id_;         // of that
+  std::set<std::string> told_;  // warnings of servers
   bool discards_not_finite_ = false;
   std::optional<Discarded> discarded_;
   int n_committed_ = 0;

@@ -27,8 +27,8 @@ struct RestoreSource {
 // (checkpoint/restore/restore_plan.h, warm_start.h) has told the user all that does not. Throws
 // Error(checkpoint, io).
 void restore_shard(ParameterShard& shard, Fs& fs, const RestoreSource& source);
-// The same of tables, which are empty before: their rows, whichever servers wrote them, and of a run that goes on
-// the ids that wait for theirs. What the checkpoint does not have stays absent.
+// The same of tables, which are empty before: their rows, whichever servers wrote them, and of a run that
+// goes on the ids that wait for theirs. What the checkpoint does not have stays absent.
 void restore_tables(TableShards& tables, Fs& fs, const RestoreSource& source);
 
 }  // namespace varscope

@@ -107,7 +107,8 @@ void ShardCheckpointer::take_totals() {
 void ShardCheckpointer::set_base(SaveBase base) {
   if (!incremental_) return;
   if (waiting_ && base.checkpoint_id != writing_id_)
-    fail(ErrorKind::protocol, "server {} is told what checkpoint {} goes on from while it waits for that of {}",
+    fail(ErrorKind::protocol,
+         "server {} is told what checkpoint {} goes on from while it waits for that of {}",
          shard_.server().value, base.checkpoint_id, writing_id_);
   if (!writing_.valid())  // a save that was given up may still look at its own
     std::erase_if(saved_, [&](const auto& saved) { return saved.first != base.base_id; });
@@ -131,9 +132,10 @@ void ShardCheckpointer::start_writing(Clock clock) {
     const auto found = saved_.find(base->base_id);
     if (found != saved_.end()) from = &found->second;
   }
-  writing_ = std::async(std::launch::async, [this, clock, id = writing_id_, from, number = base ? base->number : 0] {
-    return write(clock, id, from, number);
-  });
+  writing_ =
+      std::async(std::launch::async, [this, clock, id = writing_id_, from, number = base ? base->number : 0] {
+        return write(clock, id, from, number);
+      });
 }
 
 bool ShardCheckpointer::is_rebased(const RowPartRecord& chain, std::int64_t number) {
@@ -151,7 +153,8 @@ ShardOutcome ShardCheckpointer::write(Clock clock, const std::string& id, const 
   try {
     LinkedRowFiles linked;
     if (from != nullptr)
-      linked = link_row_files(fs_, *from, path, [&](const RowPartRecord& r) { return !is_rebased(r, number); });
+      linked =
+          link_row_files(fs_, *from, path, [&](const RowPartRecord& r) { return !is_rebased(r, number); });
     if (!linked.can_link) can_link_ = false;
     if (!linked.why_not.empty()) outcome.warning = linked.why_not;
     outcome.report = write_slices(clock, id, path);
@@ -188,7 +191,8 @@ void ShardCheckpointer::write_rows(Clock clock, const std::string& id, const std
   };
   const RowFileOf of{shard_.server().value, n_servers_, clock.value, id};
   RowFileReport rows = write_row_file(fs_, path, of, row_tables_, read, base ? &*base : nullptr, totals);
-  if (incremental_) written_ = SavedRowFiles{of.server, of.n_servers, of.step, join_path(dir_, step_name(of.step)), rows};
+  if (incremental_)
+    written_ = SavedRowFiles{of.server, of.n_servers, of.step, join_path(dir_, step_name(of.step)), rows};
   add_row_file(report, std::move(rows));
 }
 

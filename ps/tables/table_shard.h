@@ -45,7 +45,7 @@ class TableShard {
   std::int64_t n_rows() const;
   std::int64_t n_rows(int part) const;
   std::int64_t n_waiting(int part) const;  // ids that wait for their row, and have not expired
-  std::int64_t n_bytes() const;  // all memory that it takes, of rows and index
+  std::int64_t n_bytes() const;            // all memory that it takes, of rows and index
 
   // The values of rows `ids`, one behind the other, as step `step` has them (TableSpec::is_expired); of those
   // that are not there what TableSpec::absent says. Makes none. `ids` ascend by mix_row_id(); throws

@@ -36,9 +36,9 @@ inline constexpr std::array kMutatingOps = {FsOp::create,   FsOp::write,   FsOp:
                                             FsOp::remove,   FsOp::sync_dir};
 
 inline const char* to_string(FsOp op) {
-  constexpr std::array kNames = {"create",  "write",  "fsync",           "close",  "open",
-                                 "read",    "list",   "make directory",  "rename", "exchange",
-                                 "replace", "link", "remove", "fsync directory", "stat"};
+  constexpr std::array kNames = {"create",  "write", "fsync",          "close",           "open",
+                                 "read",    "list",  "make directory", "rename",          "exchange",
+                                 "replace", "link",  "remove",         "fsync directory", "stat"};
   return kNames[static_cast<std::size_t>(op)];
 }
 

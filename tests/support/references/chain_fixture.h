@@ -53,7 +53,8 @@ class ChangingTables {
     std::byte* row = t.add(id, static_cast<std::uint32_t>(step), count);
     std::size_t end = RowLayout::kValuesAt + t.layout.value_bytes();
     for (std::size_t s = 0; s < t.layout.slots().size(); ++s) end += t.layout.slot_bytes(s);
-    for (std::size_t at = RowLayout::kValuesAt; at < end; ++at) row[at] = static_cast<std::byte>(random_() & 0x3f);
+    for (std::size_t at = RowLayout::kValuesAt; at < end; ++at)
+      row[at] = static_cast<std::byte>(random_() & 0x3f);
     t.waiting.erase(mix_row_id(id));
   }
   void wait(TableRows& t, std::int64_t step) {
@@ -144,7 +145,8 @@ class ChainSaver {
       for (const auto& [mixed, record] : *records) {
         const bool is_expired = now.variable.table->is_expired(RowLayout::last_of(record.data()), step);
         const bool is_there = now.rows.contains(mixed) || now.waiting.contains(mixed);
-        if (row_part(mixed, now.variable.table->parts) == part && !is_there && !is_expired) removed.insert(mixed);
+        if (row_part(mixed, now.variable.table->parts) == part && !is_there && !is_expired)
+          removed.insert(mixed);
       }
     }
     for (const std::uint64_t mixed : removed) rows.removed.push_back(unmix_row_id(mixed));
@@ -152,8 +154,7 @@ class ChainSaver {
   static void drop_old(std::vector<std::byte>& records, std::size_t n, std::int64_t since) {
     std::vector<std::byte> kept;
     for (std::size_t at = 0; at < records.size(); at += n) {
-      if (RowLayout::last_of(&records[at]) > since)
-        kept.insert(kept.end(), &records[at], &records[at] + n);
+      if (RowLayout::last_of(&records[at]) > since) kept.insert(kept.end(), &records[at], &records[at] + n);
     }
     records = std::move(kept);
   }

@@ -20,8 +20,8 @@
 #include "common/base/serialize.h"
 #include "tests/support/failure_matrix.h"
 #include "tests/support/fs/memory_fs.h"
-#include "tests/support/references/checkpoint_fixture.h"
 #include "tests/support/references/chain_fixture.h"
+#include "tests/support/references/checkpoint_fixture.h"
 
 namespace {
 std::atomic<std::size_t> largest_request = 0;

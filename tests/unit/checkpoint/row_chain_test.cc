@@ -48,9 +48,7 @@ std::vector<std::byte> some(const TableRows& t, std::initializer_list<std::uint6
   return all;
 }
 
-TableRows one_part() {
-  return {testing::make_table("t", DType::float32, 1, {IdType::int64, 1}), {}};
-}
+TableRows one_part() { return {testing::make_table("t", DType::float32, 1, {IdType::int64, 1}), {}}; }
 
 TEST(MergePieces, TheNewestThatKnowsAnIdIsRight) {
   TableRows old = one_part(), now = one_part();
@@ -98,7 +96,8 @@ TEST(MergePieces, AnIdInTwoListsOfOnePieceIsRefused) {
   for (const std::size_t at : {0U, 1U}) {
     std::vector<PartRows> pieces(2);
     pieces[at] = both;
-    EXPECT_EQ(merge_pieces(t.layout, *t.variable.table, 9, pieces, out), "has id -7 in two lists of one piece");
+    EXPECT_EQ(merge_pieces(t.layout, *t.variable.table, 9, pieces, out),
+              "has id -7 in two lists of one piece");
   }
 }
 
@@ -306,7 +305,8 @@ TEST_F(FailedChain, EveryFailedOperationLeavesTheBase) {
       fs.clear_faults();
       if (fs.struck() == before) break;
       ++n_struck;
-      const bool is_there = posix.exists(dir / "step-000000002");  // its name's fsync, or something later, failed
+      const bool is_there =
+          posix.exists(dir / "step-000000002");  // its name's fsync, or something later, failed
       if (error != "no error" && !is_there) {
         expect_newest(1, base);
         EXPECT_THAT(posix.list(dir.path()), ::testing::Not(::testing::Contains(HasSubstr(".tmp-id"))));
@@ -333,8 +333,7 @@ TEST_F(FailedChain, WithoutLinksAllRowsAreWritten) {
   fs.no_links();
   const std::string path = saver.save(tables.model, 2);
   ASSERT_EQ(saver.why_not.size(), 2U) << "each server";
-  EXPECT_EQ(saver.why_not[0],
-            "hard links to the files of " + (dir / "step-000000001") + " cannot be made");
+  EXPECT_EQ(saver.why_not[0], "hard links to the files of " + (dir / "step-000000001") + " cannot be made");
   EXPECT_EQ(totals_of(load_manifest(posix, path).manifest, "user/embeddings").longest_chain, 1U);
   expect_newest(2, tables.model);
 }
@@ -391,13 +390,16 @@ TEST_F(DamagedChain, AllThatLinkADamagedFileAreSkipped) {
   const std::vector<std::string> words = warnings();
   EXPECT_EQ(found_path, "/c/step-000000001");
   ASSERT_EQ(words.size(), 3U);
-  EXPECT_THAT(words[0], HasSubstr("checkpoint step-000000004 cannot be used: rows-00000-of-00002.step-000000002.bin "
-                                  "is damaged: CRC block 0"));
+  EXPECT_THAT(words[0],
+              HasSubstr("checkpoint step-000000004 cannot be used: rows-00000-of-00002.step-000000002.bin "
+                        "is damaged: CRC block 0"));
   EXPECT_THAT(words[0], HasSubstr("(the save of step 2 wrote it)"));
-  EXPECT_THAT(words[1], HasSubstr("step-000000003 cannot be used: rows-00000-of-00002.step-000000002.bin is the same "
-                                  "file as /c/step-000000004/rows-00000-of-00002.step-000000002.bin, which is damaged "
-                                  "(the save of step 2 wrote it)"));
-  EXPECT_THAT(words[2], HasSubstr("step-000000002 cannot be used: rows-00000-of-00002.bin is the same file as "));
+  EXPECT_THAT(words[1],
+              HasSubstr("step-000000003 cannot be used: rows-00000-of-00002.step-000000002.bin is the same "
+                        "file as /c/step-000000004/rows-00000-of-00002.step-000000002.bin, which is damaged "
+                        "(the save of step 2 wrote it)"));
+  EXPECT_THAT(words[2],
+              HasSubstr("step-000000002 cannot be used: rows-00000-of-00002.bin is the same file as "));
 }
 
 TEST_F(DamagedChain, ALinkedFileIsMissingOrShort) {
@@ -415,8 +417,9 @@ TEST_F(DamagedChain, ALinkedFileOfAnotherSave) {
   fs.remove_all(linked(2));
   write_whole_file(fs, linked(2), other);
   fs.bytes(linked(2)).resize(size);
-  EXPECT_THAT(warnings().at(0), HasSubstr("rows-00000-of-00002.step-000000002.bin belongs to checkpoint id-before, not "
-                                          "to one of step 2 (the save of step 2 wrote it)"));
+  EXPECT_THAT(warnings().at(0),
+              HasSubstr("rows-00000-of-00002.step-000000002.bin belongs to checkpoint id-before, not "
+                        "to one of step 2 (the save of step 2 wrote it)"));
 }
 
 // All checksums are right, and the rows are not those that were summed up.
@@ -424,14 +427,16 @@ TEST_F(DamagedChain, TheHashSumOfAChainDiffers) {
   std::string words;
   RowPartRecord part;
   change_manifest([&](Manifest& m) {
-    RowPartRecord& r = *std::ranges::find_if(m.row_parts, [](const RowPartRecord& p) { return p.pieces.size() == 3; });
+    RowPartRecord& r =
+        *std::ranges::find_if(m.row_parts, [](const RowPartRecord& p) { return p.pieces.size() == 3; });
     const std::string was = r.hash_sum.hex();
     r.hash_sum.bytes[3] ^= 1;
     part = r;
     std::vector<std::string> files;
     for (const RowPiece& p : r.pieces) files.push_back(m.files[p.file].name);
-    words = fmt::format("checkpoint: {}/{} is damaged: part {} of table \"{}\" has the hash sum {} instead of {}", newest,
-                        fmt::join(files, " and "), r.part, r.variable, was, r.hash_sum.hex());
+    words =
+        fmt::format("checkpoint: {}/{} is damaged: part {} of table \"{}\" has the hash sum {} instead of {}",
+                    newest, fmt::join(files, " and "), r.part, r.variable, was, r.hash_sum.hex());
   });
   CheckpointReader reader = CheckpointReader::open(fs, newest);
   PartRows rows;
@@ -452,10 +457,11 @@ TEST_F(DamagedChain, AChainThatBreaksIsRefused) {
               HasSubstr("has a chain of part "));
   EXPECT_THAT(words([](RowPartRecord& r) { r.pieces[1].since = 1; }),
               HasSubstr(" that breaks at its piece 1: what changed after step 1 until 3"));
-  EXPECT_THAT(words([](RowPartRecord& r) { r.pieces[2].since = RowPiece::kBase; }), HasSubstr("breaks at its piece 2"));
-  EXPECT_THAT(words([](RowPartRecord& r) { std::swap(r.pieces[1], r.pieces[2]); }), HasSubstr("breaks at its piece"));
-  EXPECT_THAT(words([](RowPartRecord& r) { r.pieces[1].step = 4; }),
-              HasSubstr(" of step 4 in rows-0000"));
+  EXPECT_THAT(words([](RowPartRecord& r) { r.pieces[2].since = RowPiece::kBase; }),
+              HasSubstr("breaks at its piece 2"));
+  EXPECT_THAT(words([](RowPartRecord& r) { std::swap(r.pieces[1], r.pieces[2]); }),
+              HasSubstr("breaks at its piece"));
+  EXPECT_THAT(words([](RowPartRecord& r) { r.pieces[1].step = 4; }), HasSubstr(" of step 4 in rows-0000"));
   EXPECT_THAT(words([](RowPartRecord& r) { r.pieces.clear(); }), HasSubstr(" in 0 pieces"));
   EXPECT_THAT(words([](RowPartRecord& r) { r.n_rows += 1000; }), HasSubstr(" rows and "));
   EXPECT_THAT(words([](RowPartRecord& r) { r.n_rows = r.n_waiting = 0; }), HasSubstr("gives part "));
@@ -482,8 +488,9 @@ TEST_F(DamagedChain, VerifyReadsEachFileOnce) {
   fs.bytes(linked(2))[90] ^= 1;
   out.clear();
   EXPECT_NE(verify_tool(fs, "/c", out), 0);
-  EXPECT_THAT(out, HasSubstr("step-000000004: DAMAGED\n  rows-00000-of-00002.step-000000002.bin is the same file as "
-                             "/c/step-000000002/rows-00000-of-00002.bin, which is damaged"));
+  EXPECT_THAT(
+      out, HasSubstr("step-000000004: DAMAGED\n  rows-00000-of-00002.step-000000002.bin is the same file as "
+                     "/c/step-000000002/rows-00000-of-00002.bin, which is damaged"));
 }
 
 TEST_F(DamagedChain, InspectAndListShowWhatIsLinked) {
@@ -494,8 +501,9 @@ TEST_F(DamagedChain, InspectAndListShowWhatIsLinked) {
   EXPECT_THAT(text, HasSubstr(fmt::format("linked      4 files of older saves, {} bytes\n", bytes)));
   const TableTotals users = totals_of(m, "user/embeddings");
   EXPECT_GT(users.n_waiting, 0);
-  EXPECT_THAT(text, ::testing::ContainsRegex(fmt::format("user/embeddings +int64 +{} +16 of 16 +{} +{} +3 +48 ",
-                                                         users.n_rows, users.n_waiting, users.n_bytes)));
+  EXPECT_THAT(text,
+              ::testing::ContainsRegex(fmt::format("user/embeddings +int64 +{} +16 of 16 +{} +{} +3 +48 ",
+                                                   users.n_rows, users.n_waiting, users.n_bytes)));
   const Json inspected = Json::parse(inspect_text(fs, newest, ToolFormat::json));
   EXPECT_EQ(inspected["tables"][0]["waiting"], users.n_waiting);
   EXPECT_EQ(inspected["tables"][0]["longest_chain"], 3);
@@ -516,13 +524,15 @@ TEST_F(DamagedChain, PruneCountsWhatIsFreed) {
   for (const PruneMode mode : {PruneMode::dry_run, PruneMode::remove}) {
     std::string out;
     prune_tool(fs, "/c", RetentionPolicy{.keep = 1}, mode, ToolFormat::text, out);
-    EXPECT_THAT(out, HasSubstr(fmt::format("3 checkpoints, {} bytes ({} more are of files that other checkpoints have, "
-                                           "too)",
-                                           freed, stay)));
+    EXPECT_THAT(out, HasSubstr(fmt::format(
+                         "3 checkpoints, {} bytes ({} more are of files that other checkpoints have, "
+                         "too)",
+                         freed, stay)));
   }
   CheckpointReader reader = CheckpointReader::open(fs, newest);
   expect_all(reader, tables.model);
-  EXPECT_EQ(list_text(fs, "/c", ToolFormat::text).find("frees"), std::string::npos) << "nothing is shared any more";
+  EXPECT_EQ(list_text(fs, "/c", ToolFormat::text).find("frees"), std::string::npos)
+      << "nothing is shared any more";
 }
 
 }  // namespace

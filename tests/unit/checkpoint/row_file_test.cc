@@ -32,9 +32,8 @@ TableRows some_rows(int n, int parts = 4) {
 RowFileReport write(Fs& fs, const std::string& dir, const std::vector<TableRows>& tables) {
   std::vector<RowFileTable> all;
   for (const TableRows& t : tables) all.push_back(t.of_server(0, 1));
-  return write_row_file(
-      fs, dir, {0, 1, 5, "id-5"}, all,
-      [&](std::size_t table, int part, PartRows& rows) { tables[table].read(part, rows); });
+  return write_row_file(fs, dir, {0, 1, 5, "id-5"}, all,
+                        [&](std::size_t table, int part, PartRows& rows) { tables[table].read(part, rows); });
 }
 // One part, with these bytes.
 std::string words(const TableRows& t, int part, const std::vector<std::byte>& bytes) {
@@ -238,8 +237,9 @@ TEST(RowFile, NamesAreFixed) {
   EXPECT_EQ(linked, "rows-00003-of-00008.step-000012000.bin");
   EXPECT_EQ(server_of_row_file(linked), 3);
   EXPECT_EQ(step_of_linked_file(linked), 12'000);
-  for (const char* other : {"rows-00003-of-00008.bin", "rows-00003-of-00008.step-1.bin", "x.step-000012000.bin",
-                            "rows-00003-of-00008.step-000012000.bin2", "rows-00003-of-00008.step--00012000.bin"})
+  for (const char* other :
+       {"rows-00003-of-00008.bin", "rows-00003-of-00008.step-1.bin", "x.step-000012000.bin",
+        "rows-00003-of-00008.step-000012000.bin2", "rows-00003-of-00008.step--00012000.bin"})
     EXPECT_EQ(step_of_linked_file(other), -1) << other;
 }
 

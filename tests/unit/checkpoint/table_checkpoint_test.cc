@@ -185,12 +185,15 @@ TEST(TableManifest, IsCheckedAsTheRest) {
   EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].part = -1; }), HasSubstr("has part -1 of table"));
   EXPECT_EQ(refused([](Manifest& m) { m.row_parts[0].variable = "w"; }),
             "checkpoint: M has rows of the unknown table \"w\"");
-  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].pieces[0].file = 77; }), HasSubstr("into file 77 of "));
+  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].pieces[0].file = 77; }),
+              HasSubstr("into file 77 of "));
   EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].pieces[0].file = 0; }),
               HasSubstr("into shard-00000-of-00002.safetensors, which is no file of rows"));
-  EXPECT_THAT(refused([](Manifest& m) { ++m.row_parts[0].n_rows; }), HasSubstr(" rows and 0 waiting ids of "));
+  EXPECT_THAT(refused([](Manifest& m) { ++m.row_parts[0].n_rows; }),
+              HasSubstr(" rows and 0 waiting ids of "));
   EXPECT_THAT(refused([](Manifest& m) { --m.row_parts[0].pieces[0].end; }), HasSubstr(" rows of 48"));
-  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].pieces[0].end = ~std::uint64_t{0}; }), HasSubstr("at bytes ["));
+  EXPECT_THAT(refused([](Manifest& m) { m.row_parts[0].pieces[0].end = ~std::uint64_t{0}; }),
+              HasSubstr("at bytes ["));
   EXPECT_EQ(refused([](Manifest& m) {
               m.row_parts[1].pieces[0].begin -= 48;
               m.row_parts[1].pieces[0].end -= 48;
