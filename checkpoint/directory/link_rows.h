@@ -27,8 +27,8 @@ struct LinkedRowFiles {
 };
 
 // Gives the row files in which `goes_on` keeps chains new names in the directory `to` of a save that is being
-// written, each that of its step (linked_row_file_name()). All or nothing. What is not a finite number may be in
-// any piece, and only whole parts are searched for it: a table with some does not go on. Throws Error(io).
+// written, each that of its step (linked_row_file_name()). All or nothing. What is not a finite number may be
+// in any piece, and only whole parts are searched for it: a table with some does not go on. Throws Error(io).
 LinkedRowFiles link_row_files(Fs& fs, const SavedRowFiles& saved, const std::string& to,
                               const std::function<bool(const RowPartRecord&)>& goes_on);
 

@@ -30,8 +30,8 @@ LoadedManifest load_manifest(Fs& fs, const std::string& path);
 // One line for each file of the manifest that is missing or of another size; reads no contents.
 std::vector<std::string> file_problems(Fs& fs, const std::string& path, const Manifest& manifest);
 
-// " (the save of step 12000 wrote it)" for a row file that is linked from an older checkpoint, "" for any other:
-// behind what is wrong with it.
+// " (the save of step 12000 wrote it)" for a row file that is linked from an older checkpoint, "" for any
+// other: behind what is wrong with it.
 std::string writer_text(const std::string& file);
 
 // Why the name of the directory contradicts the manifest; "" when it does not, or when it is not named

@@ -92,9 +92,9 @@ struct RowPiece {
   friend bool operator==(const RowPiece&, const RowPiece&) = default;
 };
 
-// One part of a table: a chain of pieces, the oldest first, of which the newest that knows an id is right; what
-// is expired in the checkpoint's step (TableSpec::is_expired) is not there. A part without rows and waiting ids
-// has no record.
+// One part of a table: a chain of pieces, the oldest first, of which the newest that knows an id is right;
+// what is expired in the checkpoint's step (TableSpec::is_expired) is not there. A part without rows and
+// waiting ids has no record.
 struct RowPartRecord {
   std::string variable;
   int part = 0;
@@ -216,8 +216,8 @@ struct Manifest {
 // "shard-00003-of-00008.safetensors", "rows-00003-of-00008.bin", "worker-00007.state", "step-000012000"
 std::string shard_name(int server, int n_servers);
 std::string row_file_name(int server, int n_servers);
-// What the row file that a save of this step has written is called in checkpoints of later steps, which have it
-// as a link: "rows-00003-of-00008.step-000012000.bin".
+// What the row file that a save of this step has written is called in checkpoints of later steps, which have
+// it as a link: "rows-00003-of-00008.step-000012000.bin".
 std::string linked_row_file_name(int server, int n_servers, std::int64_t step);
 std::string worker_state_name(int worker);
 std::string step_name(std::int64_t step);
@@ -260,9 +260,9 @@ TableTotals totals_of(const Manifest& manifest, std::string_view table);
 // of CRC blocks, every index and byte range, boxes inside their shapes and of their ranges' sizes, boxes of
 // every (variable, slot) covering the variable exactly once, parts covering their whole, one shard per
 // server, one clock per worker, and the hash of the values. With tables also: a row file per server, a record
-// of every variable [0, units], slots that fit, parts that are each there once, and chains of pieces of fitting
-// sizes: the first a base, each later one of changes since a step not before the one that it follows, those of
-// this step in the server's own file and older ones in files of their step.
+// of every variable [0, units], slots that fit, parts that are each there once, and chains of pieces of
+// fitting sizes: the first a base, each later one of changes since a step not before the one that it follows,
+// those of this step in the server's own file and older ones in files of their step.
 inline constexpr std::size_t kMostPieces = 64;  // of a part
 void check_manifest(const Manifest& manifest, std::string_view what);
 

@@ -74,10 +74,11 @@ class CheckpointReader {
   }
   // How many rows a part has. Throws Error(argument) for a part that the table does not have.
   std::int64_t n_rows(const std::string& table, int part) const;
-  // Replaces `out` by all of a part: rows, records as row_layout() says, and waiting ids (PartRows), ascending by
-  // mix_row_id(), without what is expired. Each piece of its chain is read once. All of it is checked: digests,
-  // order, that the ids are of the part, how many there are, and the sum of the rows' hashes; what is wrong is
-  // an Error(checkpoint) that names table and part, of a sum both sums. Memory: the pieces, and the result.
+  // Replaces `out` by all of a part: rows, records as row_layout() says, and waiting ids (PartRows),
+  // ascending by mix_row_id(), without what is expired. Each piece of its chain is read once. All of it is
+  // checked: digests, order, that the ids are of the part, how many there are, and the sum of the rows'
+  // hashes; what is wrong is an Error(checkpoint) that names table and part, of a sum both sums. Memory: the
+  // pieces, and the result.
   void read_part(const std::string& table, int part, PartRows& out);
   // The rows alone; the waiting ids alone.
   void read_rows(const std::string& table, int part, std::vector<std::byte>& rows);

@@ -11,9 +11,9 @@
 
 namespace varscope {
 
-// verify_files() of one checkpoint after the other, of which some have files of others as links: a file is read
-// once, as long as a later manifest says no more of it than an earlier one did. So the oldest checkpoint, which
-// has written its files, is to come first. Not thread-safe.
+// verify_files() of one checkpoint after the other, of which some have files of others as links: a file is
+// read once, as long as a later manifest says no more of it than an earlier one did. So the oldest
+// checkpoint, which has written its files, is to come first. Not thread-safe.
 class VerifyOnce {
  public:
   std::vector<std::string> operator()(Fs& fs, const std::string& path, const Manifest& manifest);

@@ -91,8 +91,8 @@ class Fs {
   // Swaps two existing names atomically. false: this file system cannot, nothing was done.
   virtual bool exchange(const std::string& a, const std::string& b) = 0;
   virtual void replace_file(const std::string& from, const std::string& to) = 0;  // atomic; `to` may exist
-  // Gives an existing file a second name, a hard link; fails when `to` exists. false: this file system, or the
-  // rights of this user, do not allow it, nothing was done.
+  // Gives an existing file a second name, a hard link; fails when `to` exists. false: this file system, or
+  // the rights of this user, do not allow it, nothing was done.
   virtual bool link(const std::string& from, const std::string& to) = 0;
   // Which file a name leads to. Nothing where there is none, or where the file system cannot tell.
   virtual std::optional<FileIdentity> identify(const std::string& path) = 0;

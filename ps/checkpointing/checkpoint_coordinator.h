@@ -47,8 +47,8 @@ class CheckpointCoordinator {
   bool has_pending_work() const { return !idle() || !to_record_.empty() || recording_.valid(); }
   std::optional<Clock> last_committed() const { return last_committed_; }
 
-  // What a save has of tables with checkpoint.incremental: what has changed since the newest committed save of
-  // this start, where there is one, or all of it.
+  // What a save has of tables with checkpoint.incremental: what has changed since the newest committed save
+  // of this start, where there is one, or all of it.
   enum class Rows : std::uint8_t { changed, all };
   // Opens a save of the state after step `clock`. REQUIRES idle(). False when it failed at once (reported).
   // `retry` counts the tries of one step, from 0.

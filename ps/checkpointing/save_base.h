@@ -7,8 +7,8 @@
 
 namespace varscope {
 
-// What server 0 tells every server before a save with checkpoint.incremental: which committed save of this start
-// it goes on from.
+// What server 0 tells every server before a save with checkpoint.incremental: which committed save of this
+// start it goes on from.
 struct SaveBase {
   std::string checkpoint_id;  // of the save that is to come
   std::string base_id;        // "": of none, all rows are written

@@ -50,10 +50,10 @@ std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t
 // Rows are saved copy-on-write in both. Both write the same bytes. Memory is taken, and touched, once. One
 // save at a time. Used by the server's thread; the disk thread never calls MPI.
 //
-// With `incremental` a save writes the rows that have changed since the newest committed save of this start, and
-// links the row files of older ones. Some parts are written whole each time, so that every chain begins anew after
-// at most kMostOfChain saves, and no save is suddenly large; and those whose changes have grown beyond half of
-// what all of it was.
+// With `incremental` a save writes the rows that have changed since the newest committed save of this start,
+// and links the row files of older ones. Some parts are written whole each time, so that every chain begins
+// anew after at most kMostOfChain saves, and no save is suddenly large; and those whose changes have grown
+// beyond half of what all of it was.
 class ShardCheckpointer {
  public:
   struct Options {
@@ -73,11 +73,11 @@ class ShardCheckpointer {
   // Whether a part is written whole in a save of this number (SaveBase), `chain` being what there is of it.
   static bool is_rebased(const RowPartRecord& chain, std::int64_t number);
 
-  // Cuts the shard as it is. If an earlier save still writes, nothing is cut and the next poll() says so. With
-  // `incremental` the cut is written as soon as set_base() has been called for it, before or after.
+  // Cuts the shard as it is. If an earlier save still writes, nothing is cut and the next poll() says so.
+  // With `incremental` the cut is written as soon as set_base() has been called for it, before or after.
   void cut(Clock clock, const std::string& id);
-  // Forgets what saves before this one's base were. Throws Error(protocol) while a cut of another save waits for
-  // its own.
+  // Forgets what saves before this one's base were. Throws Error(protocol) while a cut of another save waits
+  // for its own.
   void set_base(SaveBase base);
   // Updates have just been interrupted by a sign of life to the peers: see Snapshot::reset_wait_budget().
   void reset_wait_budget() {

@@ -180,7 +180,8 @@ TEST_F(SparseTables, SurviveAKillInTheMiddleOfARun) {
 TEST_F(SparseTables, HaveOneHashWithSavesOfChangedRowsKilledAndResumed) {
   write_data();
   const std::string file = job("table", kTable);
-  // With train.stop each evaluation's save is waited for: none is left out because an earlier one is being written.
+  // With train.stop each evaluation's save is waited for: none is left out because an earlier one is being
+  // written.
   const Args saves = set({"train.stop.metric=loss", "train.stop.patience=100", "checkpoint.every_steps=8",
                           "checkpoint.incremental=true"});
   const std::string one = hash_on(file, 2, 2);

@@ -50,6 +50,19 @@ void tables() {
          std::string(1, static_cast<char>(how)) + "+1 qid:3 1:0.5 3:-2e3 # note\n\n-1 2:1\n0.5\n");
 }
 
+// Two pieces: three rows and a waiting id; then one of the rows again, and one that is gone.
+void row_pieces() {
+  const auto u64 = [](std::uint64_t id) { return raw<std::uint64_t>({id}); };
+  const auto row = [&](std::uint64_t id, std::uint32_t last) {
+    return u64(id) + raw<std::uint32_t>({last, 1}) + raw<float>({1.5F, 0});
+  };
+  const std::string waiting = u64(9) + raw<std::uint32_t>({17, 2});
+  for (const int how : {4 + 1, 64 + 4 + 1, 1, 4 + 3})
+    seed("rows", "chain" + std::to_string(how),
+         std::string{static_cast<char>(how), 3, 1, 0} + row(1, 3) + row(2, 18) + row(~std::uint64_t{0}, 19) +
+             waiting + std::string{1, 0, 1} + row(9, 20) + u64(2));
+}
+
 void arrays() {
   const std::string x = npy("<f4", "2, 2", raw<float>({1, 2, 3, 4})),
                     y = npy("<i8", "2,", raw<std::int64_t>({1, 0})),
@@ -110,6 +123,7 @@ int main(int argc, char** argv) {
   if (argc != 2) return 2;
   root = argv[1];
   tables();
+  row_pieces();
   arrays();
   records();
   lives();

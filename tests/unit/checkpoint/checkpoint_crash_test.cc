@@ -167,8 +167,8 @@ TEST_F(CheckpointCrash, WithoutExchangeOnlyTheStepThatIsSavedAgainCanBeLost) {
               "the same, but a crash while a step is saved again may fall back to the checkpoint before"});
 }
 
-// Saves of changed rows link the files of older ones, which retention removes under their old names: after a crash
-// there is the base, or the base and the changes.
+// Saves of changed rows link the files of older ones, which retention removes under their old names: after a
+// crash there is the base, or the base and the changes.
 TEST(CheckpointCrashOfChanges, LeavesTheBaseOrTheBaseWithTheChanges) {
   CrashSession session;
   testing::ChangingTables tables(testing::living_tables(1, 20, 2), 1);

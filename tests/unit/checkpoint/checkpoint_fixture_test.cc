@@ -334,6 +334,78 @@ TEST_F(CheckpointFixture20, CanBeWrittenAnewForOtherServers) {
   const Manifest m = load_manifest(fs, dir / "anew/step-000000007").manifest;
   EXPECT_EQ(values_hash_of(m).hex(), "964dab06dae980d0e94782a28407122d");
   EXPECT_EQ(m.servers, 3);
+  EXPECT_EQ(m.format_major, kTablesFormat.major);
+}
+
+// What format 3.0 brought: chains of row pieces, waiting ids, all of a table's keys; by the README's tables.
+class CheckpointFixture30 : public ::testing::Test {
+ protected:
+  using Last = std::map<std::int64_t, std::pair<std::uint32_t, std::uint32_t>>;  // (last, count) by id
+  // What a chain has of all parts.
+  template <class T>
+  static std::pair<Last, Last> all_of(CheckpointReader& reader, const std::string& table,
+                                      std::size_t n_elements) {
+    std::pair<Last, Last> all;
+    const std::size_t n = reader.row_layout(table).row_bytes();
+    PartRows part;
+    const auto add = [](Last& to, const std::byte* record) {
+      to[static_cast<std::int64_t>(RowLayout::id_of(record))] = {RowLayout::last_of(record),
+                                                                 RowLayout::count_of(record)};
+    };
+    for (int p = 0; p < reader.table(table).spec.parts; ++p) {
+      reader.read_part(table, p, part);
+      for (std::size_t at = 0; at < part.rows.size(); at += n) {
+        const std::byte* row = &part.rows[at];
+        add(all.first, row);
+        for (std::size_t j = 0; j < n_elements; ++j) {
+          T x;
+          std::memcpy(&x, row + RowLayout::kValuesAt + j * sizeof(T), sizeof x);
+          EXPECT_EQ(x, static_cast<T>(RowLayout::id_of(row) % 1000 + 100 * RowLayout::last_of(row)) +
+                           static_cast<T>(0.25) * static_cast<T>(j));
+        }
+      }
+      for (std::size_t at = 0; at < part.waiting.size(); at += PartRows::kWaitingBytes)
+        add(all.second, &part.waiting[at]);
+    }
+    return all;
+  }
+  PosixFs fs;
+  const std::string path = VARSCOPE_SOURCE_DIR "/tests/fixtures/checkpoints/v3.0/step-000000007";
+};
+
+TEST_F(CheckpointFixture30, EveryChainIsReadBack) {
+  CheckpointReader reader = CheckpointReader::open(fs, path);
+  Last users;
+  for (std::int64_t id = 0; id < 20; ++id) users[id] = {5, 1};
+  for (const std::int64_t id : {1, 2, 3, 4}) users[id] = {6, 2};
+  users[0] = {7, 3};
+  users[-1] = {4, 2};
+  users[INT64_MIN] = {3, 2};
+  users[30] = {7, 1};
+  users.erase(5);
+  users.erase(6);
+  const auto read = all_of<float>(reader, "user/embeddings", 7);
+  EXPECT_EQ(read.first, users);
+  EXPECT_EQ(read.second, (Last{{31, {4, 2}}, {5, {7, 1}}}));
+  const auto items = all_of<double>(reader, "item/embeddings", 2);
+  EXPECT_EQ(items.first, (Last{{2, {7, 2}}, {3, {6, 1}}, {-1, {3, 9}}}));
+  EXPECT_TRUE(items.second.empty());
+  const TableSpec spec = reader.table("user/embeddings").spec;
+  EXPECT_EQ(spec.entry, 3);
+  EXPECT_EQ(spec.max_waiting, 16384);
+  EXPECT_EQ(spec.absent, AbsentRows::zeros);
+  EXPECT_EQ(reader.table("item/embeddings").spec.expire_steps, 6);
+  EXPECT_EQ(reader.table("item/embeddings").spec.when_full, WhenFull::lru);
+}
+
+TEST_F(CheckpointFixture30, IsWholeAndAsItWasWritten) {
+  EXPECT_THAT(verify_checkpoint(fs, path), IsEmpty());
+  const LoadedManifest loaded = load_manifest(fs, path);
+  EXPECT_EQ(loaded.digest.hex(), "0dd47e6e4f561106771d57ceba25eb53") << "a fixture must never be edited";
+  EXPECT_EQ(loaded.manifest.format_major, 3);
+  EXPECT_EQ(values_hash_of(loaded.manifest).hex(), "977436d66670b028b40d50595e4bc788");
+  EXPECT_EQ(totals_of(loaded.manifest, "user/embeddings").longest_chain, 3U);
+  EXPECT_EQ(encode_manifest(loaded.manifest), slurp(path + "/MANIFEST"));
 }
 
 // What format 1.2 brought.

@@ -1,10 +1,10 @@
-// Saves of the rows that have changed, as a server makes them: what they go on from, in which order it hears of
-// it, what becomes of failures, and what is restored.
+// Saves of the rows that have changed, as a server makes them: what they go on from, in which order it hears
+// of it, what becomes of failures, and what is restored.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cerrno>
 #include <algorithm>
+#include <cerrno>
 #include <memory>
 #include <numeric>
 #include <thread>
@@ -21,9 +21,9 @@
 namespace varscope {
 namespace {
 
+using ::testing::ElementsAre;
 using testing::FaultFs;
 using testing::FsOp;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::make_spec;
@@ -58,8 +58,12 @@ class Heard : public RunObserver {
 class Servers {
  public:
   Servers(Fs& fs, std::string dir, int n)
-      : fs_(fs), dir_(std::move(dir)), variables_(one_table()), plan_(BucketPlan::make(variables_, n)),
-        rows_(RowPlan::make(variables_, n)), optimizer_(adagrad()) {
+      : fs_(fs),
+        dir_(std::move(dir)),
+        variables_(one_table()),
+        plan_(BucketPlan::make(variables_, n)),
+        rows_(RowPlan::make(variables_, n)),
+        optimizer_(adagrad()) {
     for (const ServerId id : IdRange<ServerId>(n)) {
       shards_.push_back(std::make_unique<ParameterShard>(variables_, plan_, id, optimizer_.slots()));
       tables_.push_back(make_table_shards(variables_, rows_, id, optimizer_, 7));
@@ -78,13 +82,13 @@ class Servers {
     std::ranges::sort(ids, {}, mix_row_id);
     for (int s = 0; s < n(); ++s) {
       std::vector<std::uint64_t> own;
-      std::ranges::copy_if(ids, std::back_inserter(own), [&](std::uint64_t id) {
-        return rows_[TableId(0)].server_of(id) == ServerId(s);
-      });
+      std::ranges::copy_if(ids, std::back_inserter(own),
+                           [&](std::uint64_t id) { return rows_[TableId(0)].server_of(id) == ServerId(s); });
       std::vector<std::uint32_t> positions(own.size());
       std::iota(positions.begin(), positions.end(), 0U);
       const std::vector<float> gradients(own.size() * kUnits, 0.25F + static_cast<float>(clock));
-      const TableShard::Contribution all{own, positions, reinterpret_cast<const std::byte*>(gradients.data())};
+      const TableShard::Contribution all{own, positions,
+                                         reinterpret_cast<const std::byte*>(gradients.data())};
       table(s).apply(Clock(clock), std::span(&all, 1), ReductionTree({TreeNode{0, 0}}, 1));
     }
   }
@@ -173,7 +177,8 @@ class IncrementalSaves : public ::testing::TestWithParam<int> {
     for (const int n : {1, 5}) {
       const TempDir other_dir;
       Servers other(posix, other_dir.path(), n);
-      for (int s = 0; s < n; ++s) restore_tables(other.tables(s), posix, {.path = path, .resumed = Clock(step)});
+      for (int s = 0; s < n; ++s)
+        restore_tables(other.tables(s), posix, {.path = path, .resumed = Clock(step)});
       EXPECT_EQ(other.hash(), servers->hash()) << n << " servers";
     }
   }
@@ -249,10 +254,11 @@ TEST_P(IncrementalSaves, WithoutLinksAllRowsAreWrittenAndThatIsSaidOnce) {
     EXPECT_TRUE(save(step));
     EXPECT_EQ(longest_chain(step), 1U);
   }
-  EXPECT_THAT(heard.warnings,
-              ElementsAre("the checkpoint of step 2 has all rows of server 0, not only those that have changed "
-                          "(checkpoint.incremental): hard links to the files of " +
-                          (dir / "step-000000001") + " cannot be made"));
+  EXPECT_THAT(
+      heard.warnings,
+      ElementsAre("the checkpoint of step 2 has all rows of server 0, not only those that have changed "
+                  "(checkpoint.incremental): hard links to the files of " +
+                  (dir / "step-000000001") + " cannot be made"));
   expect_restores(4);
 }
 
@@ -273,7 +279,9 @@ TEST_P(IncrementalSaves, ABaseOfAnotherSaveIsRefused) {
   servers->step(1, ids(0, 10));
   ASSERT_TRUE(coordinator->begin(Clock(1)));
   servers->checkpointer(0).cut(Clock(1), "one");
-  EXPECT_EQ(thrown([&] { servers->checkpointer(0).set_base({"other", "", 0, 0}); }),
+  EXPECT_EQ(thrown([&] {
+              servers->checkpointer(0).set_base({"other", "", 0, 0});
+            }),
             "protocol: server 0 is told what checkpoint other goes on from while it waits for that of one");
 }
 
@@ -285,7 +293,8 @@ TEST(IncrementalSave, PartsAreWrittenWholeInTurn) {
   };
   RowPartRecord chain{"t", 5, 10, 0, {}, {piece(1000)}};
   int n = 0;
-  for (std::int64_t number = 1; number <= 80; ++number) n += ShardCheckpointer::is_rebased(chain, number) ? 1 : 0;
+  for (std::int64_t number = 1; number <= 80; ++number)
+    n += ShardCheckpointer::is_rebased(chain, number) ? 1 : 0;
   EXPECT_EQ(n, 10) << "one save in eight";
   EXPECT_TRUE(ShardCheckpointer::is_rebased(chain, 3));
   EXPECT_FALSE(ShardCheckpointer::is_rebased(chain, 4));
