@@ -14,9 +14,9 @@
 
 namespace varscope {
 
-// Looks at one piece of a part, in order of its bytes: whole records, each kind ascending by mix_row_id(), ids
-// of that part; may sum up the hashes of the rows. The bytes may come cut anywhere. Borrows the layout. Not
-// thread-safe.
+// Looks at one piece of a part, in order of its bytes: whole records, each kind ascending by mix_row_id(),
+// ids of that part; may sum up the hashes of the rows. The bytes may come cut anywhere. Borrows the layout.
+// Not thread-safe.
 class RowsCheck {
  public:
   enum class Sum : std::uint8_t { no, yes };

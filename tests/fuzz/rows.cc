@@ -1,6 +1,6 @@
-// Pieces of a part of a row file, as a checkpoint's reader checks and merges them. The first bytes say how many records
-// of each kind each piece has, and whether they are put in order first, so that chains are reached that no bytes at
-// random would make.
+// Pieces of a part of a row file, as a checkpoint's reader checks and merges them. The first bytes say how
+// many records of each kind each piece has, and whether they are put in order first, so that chains are
+// reached that no bytes at random would make.
 #include <algorithm>
 #include <cstring>
 #include <map>
