@@ -48,7 +48,9 @@ void RowsCheck::add(std::span<const std::byte> bytes) {
 }
 
 void RowsCheck::add(const PartRows& rows) {
-  const auto whole = [](std::span<const std::byte> bytes, std::size_t n) { return bytes.first(bytes.size() / n * n); };
+  const auto whole = [](std::span<const std::byte> bytes, std::size_t n) {
+    return bytes.first(bytes.size() / n * n);
+  };
   add(whole(rows.rows, layout_->row_bytes()));
   add(whole(rows.waiting, PartRows::kWaitingBytes));
   add(std::as_bytes(std::span(rows.removed)));
@@ -57,8 +59,8 @@ void RowsCheck::add(const PartRows& rows) {
 void RowsCheck::add_record(const std::byte* record) {
   const std::uint64_t id = RowLayout::id_of(record), mixed = mix_row_id(id);
   if (problem_.empty() && row_part(mixed, spec_.parts) != part_) {
-    problem_ = fmt::format("has {} {} (id {}) of part {}", kRecordNames[kind_], n_records_, id_text(spec_.ids, id),
-                           row_part(mixed, spec_.parts));
+    problem_ = fmt::format("has {} {} (id {}) of part {}", kRecordNames[kind_], n_records_,
+                           id_text(spec_.ids, id), row_part(mixed, spec_.parts));
   } else if (problem_.empty() && n_records_ > 0 && mixed <= last_mixed_) {
     problem_ = fmt::format("has {} {} (id {}) {}", kRecordNames[kind_], n_records_, id_text(spec_.ids, id),
                            mixed == last_mixed_ ? "twice" : "out of order");

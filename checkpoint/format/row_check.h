@@ -26,8 +26,12 @@ class RowsCheck {
     static Counts of(const RowPiece& p) { return {p.n_rows, p.n_waiting, p.n_removed}; }
     static Counts of(const PartRows& rows, const RowLayout& layout);  // whole records alone
   };
-  RowsCheck(const RowLayout& layout, const TableSpec& spec, int part, const Counts& counts, Sum sum = Sum::yes)
-      : layout_(&layout), spec_(spec), part_(part), left_{counts.n_rows, counts.n_waiting, counts.n_removed},
+  RowsCheck(const RowLayout& layout, const TableSpec& spec, int part, const Counts& counts,
+            Sum sum = Sum::yes)
+      : layout_(&layout),
+        spec_(spec),
+        part_(part),
+        left_{counts.n_rows, counts.n_waiting, counts.n_removed},
         has_sum_(sum == Sum::yes) {}
   void add(std::span<const std::byte> bytes);
   void add(const PartRows& rows);  // a whole piece

@@ -2,7 +2,7 @@
 // of each kind each piece has, and whether they are put in order first, so that chains are reached that no bytes at
 // random would make.
 #include <algorithm>
-#include <cstring>
+#include <cstdlib>
 #include <map>
 
 #include "checkpoint/format/row_chain.h"
@@ -60,7 +60,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const RowsCheck::Counts counts{bytes.one() % 8, bytes.one() % 8, bytes.one() % 8};
     piece.rows = bytes.some(static_cast<std::size_t>(counts.n_rows) * layout.row_bytes());
     piece.waiting = bytes.some(static_cast<std::size_t>(counts.n_waiting) * PartRows::kWaitingBytes);
-    std::vector<std::byte> removed = bytes.some(static_cast<std::size_t>(counts.n_removed) * RowPiece::kRemovedBytes);
+    std::vector<std::byte> removed =
+        bytes.some(static_cast<std::size_t>(counts.n_removed) * RowPiece::kRemovedBytes);
     if ((how & 4) != 0) {
       put_in_order(piece.rows, layout.row_bytes());
       put_in_order(piece.waiting, PartRows::kWaitingBytes);
@@ -77,7 +78,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       cut.add(std::span(whole).subspan(at, std::min(n, whole.size() - at)));
     require(check.problem() == cut.problem() && check.sum() == cut.sum());
     piece.removed.resize(removed.size() / RowPiece::kRemovedBytes);
-    std::memcpy(piece.removed.data(), removed.data(), piece.removed.size() * RowPiece::kRemovedBytes);
+    const auto whole_ids = std::span(removed).first(piece.removed.size() * RowPiece::kRemovedBytes);
+    std::ranges::copy(whole_ids, std::as_writable_bytes(std::span(piece.removed)).begin());
     const bool is_ordered = (how & 4) != 0 && removed.size() % RowPiece::kRemovedBytes == 0;
     is_good = is_good && (check.problem().empty() || is_ordered);
   }
