@@ -2,7 +2,7 @@
 // many records of each kind each piece has, and whether they are put in order first, so that chains are
 // reached that no bytes at random would make.
 #include <algorithm>
-#include <cstring>
+#include <cstdlib>
 #include <map>
 
 #include "checkpoint/format/row_chain.h"
@@ -78,7 +78,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       cut.add(std::span(whole).subspan(at, std::min(n, whole.size() - at)));
     require(check.problem() == cut.problem() && check.sum() == cut.sum());
     piece.removed.resize(removed.size() / RowPiece::kRemovedBytes);
-    std::memcpy(piece.removed.data(), removed.data(), piece.removed.size() * RowPiece::kRemovedBytes);
+    const auto whole_ids = std::span(removed).first(piece.removed.size() * RowPiece::kRemovedBytes);
+    std::ranges::copy(whole_ids, std::as_writable_bytes(std::span(piece.removed)).begin());
     const bool is_ordered = (how & 4) != 0 && removed.size() % RowPiece::kRemovedBytes == 0;
     is_good = is_good && (check.problem().empty() || is_ordered);
   }

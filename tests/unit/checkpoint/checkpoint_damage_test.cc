@@ -184,10 +184,10 @@ std::vector<Damage> damages() {
       {"whole valid checkpoint under another step's name", "the checkpoint",
        "so the directory has been renamed",
        [](MemoryFs& fs, const std::string& p, const std::string& other) { copy_checkpoint(fs, other, p); }});
-  all.push_back({"newer major format", "MANIFEST", "MANIFEST has format 3 and needs varscope >= 3.1.4",
+  all.push_back({"newer major format", "MANIFEST", "MANIFEST has format 4 and needs varscope >= 3.1.4",
                  [](MemoryFs& fs, const std::string& p, auto&) {
                    fs.bytes(p + "/MANIFEST") =
-                       seal(kManifestMagic, "", {.major = 3, .minor = 0, .min_reader = "3.1.4"});
+                       seal(kManifestMagic, "", {.major = 4, .minor = 0, .min_reader = "3.1.4"});
                  }});
   all.push_back({"envelope of a worker's state", "MANIFEST",
                  "MANIFEST is damaged or not a VSCPMANF file: wrong magic",
