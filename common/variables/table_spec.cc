@@ -58,6 +58,13 @@ const char* to_string(WhenFull when_full) {
 
 const char* to_string(AbsentRows absent) { return absent == AbsentRows::initial ? "initial" : "zeros"; }
 
+TableSpec TableSpec::untrained() const {
+  TableSpec spec = *this;
+  spec.expire_steps = spec.max_rows = spec.max_waiting = 0;
+  spec.when_full = WhenFull::error;
+  return spec;
+}
+
 std::string TableSpec::str() const {
   std::string text = fmt::format("ids: {}, parts: {}", to_string(ids), parts);
   const auto add = [&](const char* key, const auto& value) { text += fmt::format(", {}: {}", key, value); };

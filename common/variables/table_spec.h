@@ -55,6 +55,8 @@ struct TableSpec {
   bool is_expired(std::uint32_t last, std::int64_t step) const {
     return expire_steps > 0 && step - static_cast<std::int64_t>(last) > expire_steps;
   }
+  // Of a table that is not trained: none of its rows occurs, and all of them stay.
+  TableSpec untrained() const;
   std::int64_t most_rows_of_part() const { return max_rows / parts; }        // 0: no limit
   std::int64_t most_waiting_of_part() const { return max_waiting / parts; }  // 0: no limit
   // What a part that has more than `most` rows, or waiting ids, is brought down to.

@@ -112,6 +112,7 @@ VariableSpec describe(std::string name, std::string scope, const std::optional<S
   spec.initializer = initializer_for(options, spec);
   spec.table = options.table;
   if (spec.is_table()) check_table(spec, options);
+  if (spec.is_table() && !spec.trainable) spec.table = spec.table->untrained();
   return spec;
 }
 
@@ -287,12 +288,14 @@ void VariableStore::check_free(const std::string& name) const {
 }
 
 Variable& VariableStore::reuse_existing(Variable& v, const Request& r) const {
-  if (v.spec().table != r.options.table) {
+  std::optional<TableSpec> wanted = r.options.table;
+  if (wanted && !v.trainable()) wanted = wanted->untrained();
+  if (v.spec().table != wanted) {
     const auto text = [](const std::optional<TableSpec>& t) {
       return t ? "a table with " + t->str() : "no table";
     };
     fail(ErrorKind::argument, "variable \"{}\" is {} (made at {}), but is reused as {}", v.name(),
-         text(v.spec().table), v.made_at(), text(r.options.table));
+         text(v.spec().table), v.made_at(), text(wanted));
   }
   check_fits(v, r.shape, r.options.dtype);
   const bool is_cut =

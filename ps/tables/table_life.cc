@@ -132,7 +132,6 @@ void TableShard::Impl::limit_rows(std::size_t part, Clock step) {
   if (rows.n_rows(part) <= most) return;
   sweep(rows, part, step);
   if (rows.n_rows(part) <= most) return;
-  if (spec.when_full == WhenFull::error) fail_full(part, step);
   const auto now = static_cast<std::uint32_t>(step.value);
   std::int64_t n_older = 0;
   rows.for_each(part, [&](const LocatedRow& at) { n_older += RowLayout::last_of(at.row) < now ? 1 : 0; });
@@ -143,6 +142,7 @@ void TableShard::Impl::limit_rows(std::size_t part, Clock step) {
          "and a step removes none of its own; lower train.batch, or raise max_rows",
          variable.name, step.value, n_rows - n_older, parts[part], most, spec.max_rows, spec.parts);
   }
+  if (spec.when_full == WhenFull::error) fail_full(part, step);
   const std::int64_t n = std::min(n_older, n_rows - TableSpec::kept_of(most));
   counts.evicted += n;
   evict(rows, part, static_cast<std::size_t>(n), spec.when_full, now);

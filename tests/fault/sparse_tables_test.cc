@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -667,6 +668,27 @@ TEST_F(LifeOfRows, IsEvaluatedFromACheckpointAsInTheRun) {
     const std::size_t at = e.out.find("\"loss\":");
     ASSERT_NE(at, std::string::npos) << e.all();
     EXPECT_NEAR(std::stod(e.out.substr(at + 7)), run_of.test_loss, 1e-4) << absent;
+  }
+}
+
+// No step has a row of such a table: it would be empty once expire_steps have passed.
+TEST_F(LifeOfRows, DoesNotEndWhereTheTableIsNotTrained) {
+  const ScratchDir runs;
+  const std::string limited = std::string(kParts) + ", expire_steps: 40, max_rows: 8192, when_full: lru";
+  train(start(job(limited), runs / "first", 2, 1, set({"train.max_steps=60"})));
+  const auto frozen = [&](const std::string& name, const std::string& table, int servers, int workers) {
+    const Args more =
+        set({"warm_start.from=" + (runs / "first/checkpoints"), "model.layers.0.trainable=false"});
+    return train(start(job(table), runs / name, servers, workers, more));
+  };
+  const Summary for_ever = frozen("for_ever", kParts, 1, 0);
+  for (const auto& [name, servers] : std::map<std::string, int>{{"one", 1}, {"two", 2}}) {
+    const Summary s = frozen(name, limited, servers, 1);
+    EXPECT_EQ(s.hash, for_ever.hash) << name;
+    EXPECT_NEAR(s.test_loss, for_ever.test_loss, 1e-6) << name;
+    EXPECT_EQ(run(varscope({"checkpoint", "verify", runs / name + "/checkpoints"})).code, 0) << name;
+    const Ended e = run(varscope({"checkpoint", "diff", runs / name, runs / "for_ever"}));
+    EXPECT_EQ(e.code, 0) << e.all();
   }
 }
 

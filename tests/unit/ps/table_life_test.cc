@@ -235,6 +235,12 @@ TEST(TableLimit, EndsTheRunWhereNoRowMayLeave) {
       "data: table \"user/embedding\": part 0 has 4097 rows after step 2, but may hold 4096 (max_rows 4096 "
       "/ 1 parts); the parts of server 0 have 4097 rows at most, 4097 on average; raise max_rows, or let "
       "rows leave: when_full: lru, or expire_steps");
+  // Where one step alone is too much, letting rows leave would not help.
+  Table other(spec);
+  EXPECT_EQ(
+      testing::thrown([&] { other.step(1, range(0, 4'097)); }),
+      "data: table \"user/embedding\": step 1 has touched 4097 rows of part 0, which may hold 4096 "
+      "(max_rows 4096 / 1 parts), and a step removes none of its own; lower train.batch, or raise max_rows");
 }
 
 TEST(TableLimit, WhatHasExpiredGoesFirst) {
