@@ -320,7 +320,7 @@ bool PosixFs::link(const std::string& from, const std::string& to) {
 std::optional<FileIdentity> PosixFs::identify(const std::string& path) {
   struct stat st = {};
   if (::lstat(path.c_str(), &st) != 0) return std::nullopt;
-  return FileIdentity{st.st_dev, st.st_ino, st.st_nlink};
+  return FileIdentity{st.st_dev, st.st_ino, st.st_nlink, static_cast<std::uint64_t>(st.st_size)};
 }
 
 void PosixFs::remove_all(const std::string& path) {

@@ -54,10 +54,11 @@ struct WritePlace {
   Kind kind = Kind::nothing;
 };
 
-// Two names lead to one file exactly where these are equal.
+// Two names lead to one file exactly where the keys are equal.
 struct FileIdentity {
   std::uint64_t device = 0, inode = 0;
   std::uint64_t n_names = 1;  // of the file, in any directory
+  std::uint64_t n_bytes = 0;  // its size
   std::pair<std::uint64_t, std::uint64_t> key() const { return {device, inode}; }
 };
 

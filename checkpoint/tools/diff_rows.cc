@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "checkpoint/restore/row_cursor.h"
 #include "common/base/figures.h"
 #include "common/base/row_id.h"
 
@@ -14,11 +13,58 @@ namespace {
 
 using Json = nlohmann::json;
 
+std::uint64_t mixed_id(const std::byte* record) { return mix_row_id(RowLayout::id_of(record)); }
+
 // A range of a row's bytes on both sides.
 struct Field {
   std::size_t at_a, at_b;
   std::int64_t n_elements;
   TensorDifference difference;
+};
+
+// Rows and waiting ids of a whole table from first to last, ascending by mix_row_id(), one part in memory.
+class RecordCursor {
+ public:
+  RecordCursor(CheckpointReader& reader, const std::string& table)
+      : reader_(reader),
+        table_(table),
+        n_parts_(reader.table(table).spec.parts),
+        row_bytes_(reader.row_layout(table).row_bytes()) {
+    find();
+  }
+
+  // A record of a row, or of PartRows::waiting, until next(); nullptr behind the last one.
+  const std::byte* record() const { return record_; }
+  bool is_waiting() const { return is_waiting_; }
+  void next() {
+    if (is_waiting_) {
+      waiting_at_ += PartRows::kWaitingBytes;
+    } else {
+      row_at_ += row_bytes_;
+    }
+    find();
+  }
+
+ private:
+  void find() {
+    while (row_at_ == part_.rows.size() && waiting_at_ == part_.waiting.size() && next_part_ < n_parts_) {
+      reader_.read_part(table_, next_part_++, part_);
+      row_at_ = waiting_at_ = 0;
+    }
+    const std::byte* row = row_at_ < part_.rows.size() ? part_.rows.data() + row_at_ : nullptr;
+    const std::byte* waiting =
+        waiting_at_ < part_.waiting.size() ? part_.waiting.data() + waiting_at_ : nullptr;
+    is_waiting_ = waiting != nullptr && (row == nullptr || mixed_id(waiting) < mixed_id(row));
+    record_ = is_waiting_ ? waiting : row;
+  }
+
+  CheckpointReader& reader_;
+  const std::string& table_;
+  int n_parts_, next_part_ = 0;
+  std::size_t row_bytes_, row_at_ = 0, waiting_at_ = 0;
+  PartRows part_;
+  const std::byte* record_ = nullptr;
+  bool is_waiting_ = false;
 };
 
 class RowComparison {
@@ -33,8 +79,23 @@ class RowComparison {
     }
   }
 
-  void only_in(TableDifference::Rows& rows, const std::byte* row) { note(rows, row); }
-  void in_both(const std::byte* a, const std::byte* b) {
+  void only_in_a(const RecordCursor& at) {
+    note(at.is_waiting() ? d_.waiting_only_in_a : d_.only_in_a, at.record());
+  }
+  void only_in_b(const RecordCursor& at) {
+    note(at.is_waiting() ? d_.waiting_only_in_b : d_.only_in_b, at.record());
+  }
+  void in_both(const RecordCursor& a, const RecordCursor& b) {
+    if (a.is_waiting() != b.is_waiting()) {
+      only_in_a(a);
+      only_in_b(b);
+    } else if (!a.is_waiting()) {
+      rows_in_both(a.record(), b.record());
+    } else if (std::memcmp(a.record(), b.record(), PartRows::kWaitingBytes) != 0) {
+      note(d_.waiting_other_steps, a.record());
+    }
+  }
+  void rows_in_both(const std::byte* a, const std::byte* b) {
     ++d_.n_in_both;
     double max_abs = 0;
     bool differs = false;
@@ -55,7 +116,6 @@ class RowComparison {
     if (RowLayout::last_of(a) != RowLayout::last_of(b) || RowLayout::count_of(a) != RowLayout::count_of(b))
       note(d_.other_steps, a);
   }
-  TableDifference& result() { return d_; }
   TableDifference finish() {
     for (Field& f : fields_) {
       if (f.difference.n_different == 0) continue;
@@ -110,25 +170,25 @@ std::string ids_text(const TableDifference::Rows& rows) {
                      rows.n > static_cast<std::int64_t>(rows.ids.size()) ? ", ..." : "");
 }
 
-Json json_of(const TableDifference::Rows& rows) { return {{"rows", rows.n}, {"first_ids", rows.ids}}; }
+Json json_of(const TableDifference::Rows& rows, const char* what = "rows") {
+  return {{what, rows.n}, {"first_ids", rows.ids}};
+}
 
 }  // namespace
 
 TableDifference compare_rows(CheckpointReader& a, CheckpointReader& b, const std::string& table) {
   RowComparison comparison(a, b, table);
-  TableDifference& d = comparison.result();
-  RowCursor at_a(a, table), at_b(b, table);
-  const auto mixed = [](const std::byte* row) { return mix_row_id(RowLayout::id_of(row)); };
-  while (at_a.row() != nullptr || at_b.row() != nullptr) {
-    const std::byte *x = at_a.row(), *y = at_b.row();
-    if (y == nullptr || (x != nullptr && mixed(x) < mixed(y))) {
-      comparison.only_in(d.only_in_a, x);
+  RecordCursor at_a(a, table), at_b(b, table);
+  while (at_a.record() != nullptr || at_b.record() != nullptr) {
+    const std::byte *x = at_a.record(), *y = at_b.record();
+    if (y == nullptr || (x != nullptr && mixed_id(x) < mixed_id(y))) {
+      comparison.only_in_a(at_a);
       at_a.next();
-    } else if (x == nullptr || mixed(y) < mixed(x)) {
-      comparison.only_in(d.only_in_b, y);
+    } else if (x == nullptr || mixed_id(y) < mixed_id(x)) {
+      comparison.only_in_b(at_b);
       at_b.next();
     } else {
-      comparison.in_both(x, y);
+      comparison.in_both(at_a, at_b);
       at_a.next();
       at_b.next();
     }
@@ -148,6 +208,12 @@ std::string text_of(const TableDifference& d) {
   if (d.other_steps.n > 0)
     texts.push_back(
         fmt::format("{} have another last step or count ({})", d.other_steps.n, ids_text(d.other_steps)));
+  const auto add_waiting = [&](const TableDifference::Rows& ids, const char* what) {
+    if (ids.n > 0) texts.push_back(fmt::format("{} waiting {} ({})", ids.n, what, ids_text(ids)));
+  };
+  add_waiting(d.waiting_only_in_a, "only in a");
+  add_waiting(d.waiting_only_in_b, "only in b");
+  add_waiting(d.waiting_other_steps, "with another last step or count");
   if (texts.empty()) texts.emplace_back("other slots");
   return fmt::format("{}", fmt::join(texts, ", "));
 }
@@ -159,6 +225,10 @@ Json json_of(const TableDifference& d) {
           {"only_in_b", json_of(d.only_in_b)},
           {"different", json_of(d.different)},
           {"other_last_step_or_count", json_of(d.other_steps)},
+          {"waiting",
+           {{"only_in_a", json_of(d.waiting_only_in_a, "ids")},
+            {"only_in_b", json_of(d.waiting_only_in_b, "ids")},
+            {"other_last_step_or_count", json_of(d.waiting_other_steps, "ids")}}},
           {"max_abs", d.max_abs},
           {"max_abs_in", d.max_abs_in}};
 }

@@ -2,9 +2,34 @@
 
 #include <map>
 #include <optional>
+#include <string>
 #include <utility>
 
+#include "common/base/error.h"
+
 namespace varscope {
+namespace {
+
+// The files of a checkpoint, with the sizes that its manifest says; 0 of those that it does not list (itself,
+// manifest.json, what evaluations and pins have left).
+std::map<std::string, std::uint64_t> files_of(Fs& fs, const CheckpointEntry& entry) {
+  std::map<std::string, std::uint64_t> listed, found;
+  if (entry.manifest) {
+    for (const FileRecord& f : entry.manifest->files) listed[f.name] = f.size;
+  }
+  try {
+    for (const std::string& name : fs.list(entry.path)) {
+      if (fs.is_directory(join_path(entry.path, name))) continue;  // not ours
+      const auto it = listed.find(name);
+      found[name] = it == listed.end() ? 0 : it->second;
+    }
+  } catch (const Error&) {  // the caller wants a figure, and look_at() has said what cannot be read
+    return listed;
+  }
+  return found;
+}
+
+}  // namespace
 
 FreedBytes freed_bytes(Fs& fs, const std::vector<const CheckpointEntry*>& removed) {
   struct Names {
@@ -13,15 +38,14 @@ FreedBytes freed_bytes(Fs& fs, const std::vector<const CheckpointEntry*>& remove
   std::map<std::pair<std::uint64_t, std::uint64_t>, Names> files;
   FreedBytes bytes;
   for (const CheckpointEntry* entry : removed) {
-    if (!entry->manifest) continue;
-    for (const FileRecord& f : entry->manifest->files) {
-      const std::optional<FileIdentity> file = fs.identify(join_path(entry->path, f.name));
+    for (const auto& [name, size] : files_of(fs, *entry)) {
+      const std::optional<FileIdentity> file = fs.identify(join_path(entry->path, name));
       if (!file) {
-        bytes.freed += f.size;
+        bytes.freed += size;
         continue;
       }
       Names& names = files[file->key()];
-      names.size = f.size;
+      names.size = file->n_bytes;
       names.n_all = file->n_names;
       ++names.n_removed;
     }

@@ -14,7 +14,8 @@ struct FreedBytes {
   std::uint64_t freed = 0;  // of files that have no names elsewhere
   std::uint64_t stay = 0;   // of files that have
 };
-// Of all of these together; of what cannot be looked at, what the manifests say.
+// Of all of these together, every file in their directories: also MANIFEST, manifest.json and what has come
+// later. Of what cannot be looked at, what the manifests say.
 FreedBytes freed_bytes(Fs& fs, const std::vector<const CheckpointEntry*>& removed);
 
 }  // namespace varscope

@@ -166,7 +166,7 @@ class MemoryFs : public Fs {
     for (const Inode& dir : disk_.inodes) {
       for (const auto& [name, id] : dir.names) n += id == *inode ? 1 : 0;
     }
-    return FileIdentity{0, *inode, n};
+    return FileIdentity{0, *inode, n, disk_.inodes[*inode].bytes.size()};
   }
   void remove_all(const std::string& path) override {
     const auto inode = disk_.find(path);

@@ -368,6 +368,10 @@ class DamagedChain : public ::testing::Test {
     }
   }
   std::string linked(int step) const { return newest + "/" + linked_row_file_name(0, 2, step); }
+  // Of both files, which the manifest does not list.
+  std::uint64_t bytes_of_manifest(const std::string& path) {
+    return fs.bytes(path + "/MANIFEST").size() + fs.bytes(path + "/manifest.json").size();
+  }
   std::vector<std::string> warnings() {
     const FoundCheckpoint found = newest_checkpoint(fs, "/c");
     found_path = found.path;
@@ -509,7 +513,14 @@ TEST_F(DamagedChain, InspectAndListShowWhatIsLinked) {
   EXPECT_EQ(inspected["tables"][0]["longest_chain"], 3);
   EXPECT_THAT(list_text(fs, "/c", ToolFormat::text), HasSubstr("frees"));
   const Json listed = Json::parse(list_text(fs, "/c", ToolFormat::json));
-  EXPECT_EQ(listed["checkpoints"][0]["frees"].get<std::uint64_t>(), total_bytes(m) - bytes);
+  const auto frees = [](const Json& json) { return json["checkpoints"][0]["frees"].get<std::uint64_t>(); };
+  const std::uint64_t alone = total_bytes(m) - bytes + bytes_of_manifest(newest);
+  EXPECT_EQ(frees(listed), alone);
+  // What has come later counts, until it has a name elsewhere.
+  write_whole_file(fs, newest + "/later", "12345");
+  EXPECT_EQ(frees(Json::parse(list_text(fs, "/c", ToolFormat::json))), alone + 5);
+  fs.link(newest + "/later", "/kept");
+  EXPECT_EQ(frees(Json::parse(list_text(fs, "/c", ToolFormat::json))), alone);
 }
 
 TEST_F(DamagedChain, PruneCountsWhatIsFreed) {
@@ -520,6 +531,7 @@ TEST_F(DamagedChain, PruneCountsWhatIsFreed) {
       const bool is_linked = entries[i].step >= 2 && server_of_row_file(f.name) >= 0;
       if (step_of_linked_file(f.name) < 0) (is_linked ? stay : freed) += f.size;
     }
+    freed += bytes_of_manifest(entries[i].path);
   }
   for (const PruneMode mode : {PruneMode::dry_run, PruneMode::remove}) {
     std::string out;

@@ -180,6 +180,59 @@ TEST(TableTools, DiffNamesTheRows) {
   EXPECT_EQ(json["tables"][0]["max_abs_in"], std::to_string(static_cast<std::int64_t>(more)));
 }
 
+// Ids that are counted and have no row yet, in parts with rows and in parts without.
+TEST(TableTools, DiffNamesWaitingIds) {
+  const VariableSpec w = testing::make_variable("w", DType::float32, {4, 3});
+  std::vector<TableRows> tables = two_tables(3).tables;
+  TableRows &users = tables[0], &items = tables[1];
+  for (TableRows& t : tables) t.variable.table->entry = 3;
+  items.rows.clear();
+  const SavedTables none({{w}, tables, 3}, 2);
+  for (const int id : {-5, 7, 8, 9}) users.add_waiting(static_cast<std::uint64_t>(id), 4, 1);
+  items.add_waiting(1, 4, 2);
+  const SavedTables a({{w}, tables, 3}, 2);
+  PosixFs fs;
+  // Whatever servers and parts.
+  std::vector<TableRows> other_parts = tables;
+  other_parts[0].variable.table->parts = 64;
+  const SavedTables same({{w}, other_parts, 3}, 3);
+  EXPECT_THAT(diff(fs, a.path, same.path, 0), HasSubstr("equal: 4 equal"));
+
+  // Nothing but waiting ids differs: values and values hash are the same.
+  std::string text = diff(fs, none.path, a.path, 5);
+  EXPECT_THAT(text, HasSubstr("rows of item/embeddings: 1 waiting only in b (1)\n"));
+  EXPECT_THAT(text,
+              ::testing::ContainsRegex("rows of user/embeddings: 4 waiting only in b \\([-0-9, ]+\\)\n"));
+  EXPECT_THAT(text, HasSubstr("different: 2 equal, 0 with other values"));
+  EXPECT_THAT(diff(fs, a.path, none.path, 5), HasSubstr("item/embeddings: 1 waiting only in a (1)\n"));
+  EXPECT_EQ(CheckpointReader::open(fs, none.path).values_hash(),
+            CheckpointReader::open(fs, a.path).values_hash());
+
+  users.add_waiting(8, 4, 2);
+  for (const std::uint64_t id : {7, 9}) users.waiting.erase(mix_row_id(id));
+  users.add(9);  // has its row now
+  users.add_waiting(10, 5, 1);
+  items.add_waiting(1, 5, 2);
+  const SavedTables b({{w}, tables, 3}, 1);
+  const std::string gone = mix_row_id(7) < mix_row_id(9) ? "7, 9" : "9, 7";
+  text = diff(fs, a.path, b.path, 5);
+  EXPECT_THAT(text,
+              HasSubstr("rows of user/embeddings: 1 only in b (9), 2 waiting only in a (" + gone +
+                        "), 1 waiting only in b (10), 1 waiting with another last step or count (8)\n"));
+  EXPECT_THAT(text, HasSubstr("rows of item/embeddings: 1 waiting with another last step or count (1)\n"));
+  std::string out;
+  EXPECT_EQ(diff_tool(fs, a.path, b.path, ToolFormat::json, out), 5);
+  const Json json = Json::parse(out);
+  EXPECT_EQ(json["equal"], false);
+  ASSERT_EQ(json["tables"].size(), 2U);
+  for (const Json& t : json["tables"]) {
+    const bool is_users = t["name"] == "user/embeddings";
+    EXPECT_EQ(t["waiting"]["only_in_a"]["ids"], is_users ? 2 : 0);
+    EXPECT_EQ(t["waiting"]["only_in_b"]["ids"], is_users ? 1 : 0);
+    EXPECT_EQ(t["waiting"]["other_last_step_or_count"]["first_ids"][0], is_users ? "8" : "1");
+  }
+}
+
 TEST(TableTools, DiffOfTablesThatCannotBeCompared) {
   const TableModel model = two_tables(3);
   const SavedTables a(model, 1);
