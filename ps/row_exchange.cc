@@ -151,7 +151,7 @@ std::optional<TableId> RowExchange::on_push(WorkerId worker, const Message& push
   for (const std::uint32_t n : stream.n_rows) {
     if (n > request.n_rows) refuse("rows of a contribution", n, fmt::format("at most {}", request.n_rows));
   }
-  stream.push_bytes = RowsPushLayout(stream.n_rows, table.row_bytes(), table.counts_ids()).n_bytes();
+  stream.push_bytes = layout_of(table.id, stream).n_bytes();
   if (h.n_bytes != stream.push_bytes) refuse("bytes", h.n_bytes, stream.push_bytes);
   stream.is_pushed = true;
   state.flags = h.flags;
