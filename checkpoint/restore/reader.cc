@@ -246,6 +246,7 @@ void CheckpointReader::read_part(const std::string& name, int part, PartRows& ou
   if (problem.empty()) problem = sum_problem(hash_sum_of(layout, out.rows), *record);
   if (problem.empty()) return;
   std::vector<std::string_view> files;
+  files.reserve(record->pieces.size());
   for (const RowPiece& p : record->pieces) files.push_back(manifest_.files[p.file].name);
   fail(ErrorKind::checkpoint, "{} is damaged: part {} of table \"{}\" {}",
        join_path(path_, fmt::format("{}", fmt::join(files, " and "))), part, name, problem);

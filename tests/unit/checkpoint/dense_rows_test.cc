@@ -173,11 +173,14 @@ TEST(DenseRows, OfMoreThanOneBand) {
   const RowPlan plan = RowPlan::make(wanted, 1);
   const auto all = model.value("big").as<float>();
   std::uint64_t next = 0;
-  read_dense_as_rows(reader, plan[TableId(0)], "big", ServerId(0),
-                     [&](std::uint64_t id, const std::byte* row) {
-                       ASSERT_EQ(id, next++);
-                       ASSERT_EQ(std::memcmp(row, all.data() + id * units, units * sizeof(float)), 0) << id;
-                     });
+  read_dense_as_rows(
+      reader, plan[TableId(0)], "big", ServerId(0), [&](std::uint64_t id, const std::byte* row) {
+        ASSERT_EQ(id, next++);
+        ASSERT_EQ(
+            std::memcmp(row, std::as_bytes(all).data() + id * units * sizeof(float), units * sizeof(float)),
+            0)
+            << id;
+      });
   EXPECT_EQ(next, static_cast<std::uint64_t>(n));
 }
 
