@@ -9,21 +9,23 @@ namespace varscope {
 namespace {
 
 // The chains that go on, their pieces in files that are numbered anew; and these files' numbers before.
-std::vector<std::size_t> choose(const SavedRowFiles& saved,
-                                const std::function<bool(const RowPartRecord&)>& goes_on, RowBase& base) {
+std::vector<std::size_t> choose(const SavedRowFiles& saved, const KeptPieces& n_kept, RowBase& base) {
   std::vector<std::size_t> files;
   for (const RowPartRecord& r : saved.report.parts) {
     const bool is_finite = std::ranges::find(saved.report.not_finite, r.variable,
                                              &NotFiniteTensor::variable) == saved.report.not_finite.end();
-    if (!is_finite || !goes_on(r)) continue;
+    const std::size_t n_pieces = is_finite ? std::min(n_kept(r), r.pieces.size()) : 0;
+    if (n_pieces == 0) continue;
     RowPartRecord chain = r;
+    chain.pieces.resize(n_pieces);
+    const std::int64_t since = n_pieces == r.pieces.size() ? saved.step : chain.pieces.back().step;
     for (RowPiece& p : chain.pieces) {
       const auto found = std::ranges::find(files, std::size_t{p.file});
       const auto n = static_cast<std::uint32_t>(found - files.begin());
       if (found == files.end()) files.push_back(p.file);
       p.file = n;
     }
-    base.chains.emplace(RowBase::Part{r.variable, r.part}, std::move(chain));
+    base.chains.emplace(RowBase::Part{r.variable, r.part}, RowBase::Chain{std::move(chain), since});
   }
   return files;
 }
@@ -37,9 +39,9 @@ std::string file_problem(Fs& fs, const std::string& path, std::uint64_t size) {
 }  // namespace
 
 LinkedRowFiles link_row_files(Fs& fs, const SavedRowFiles& saved, const std::string& to,
-                              const std::function<bool(const RowPartRecord&)>& goes_on) {
+                              const KeptPieces& n_kept) {
   RowBase base{saved.step, {}, {}};
-  const std::vector<std::size_t> files = choose(saved, goes_on, base);
+  const std::vector<std::size_t> files = choose(saved, n_kept, base);
   LinkedRowFiles result;
   for (const std::size_t i : files) {
     FileRecord file = saved.report.files[i];

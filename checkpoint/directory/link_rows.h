@@ -26,10 +26,14 @@ struct LinkedRowFiles {
   bool can_link = true;         // false: there is no use in trying again
 };
 
-// Gives the row files in which `goes_on` keeps chains new names in the directory `to` of a save that is being
+// Which pieces of a part's chain a save of changes keeps: so many, from the front; 0: all of the part is to
+// be written. Its own piece takes the place of those behind, and has what changed since the last one kept.
+using KeptPieces = std::function<std::size_t(const RowPartRecord&)>;
+
+// Gives the row files that pieces are kept of new names in the directory `to` of a save that is being
 // written, each that of its step (linked_row_file_name()). All or nothing. What is not a finite number may be
 // in any piece, and only whole parts are searched for it: a table with some does not go on. Throws Error(io).
 LinkedRowFiles link_row_files(Fs& fs, const SavedRowFiles& saved, const std::string& to,
-                              const std::function<bool(const RowPartRecord&)>& goes_on);
+                              const KeptPieces& n_kept);
 
 }  // namespace varscope

@@ -97,12 +97,15 @@ class PieceWriter {
            problem);
     for (std::size_t at = 0; at < rows.rows.size(); at += table.layout.row_bytes())
       finite.add(rows.rows.data() + at);
-    RowPartRecord record =
-        rows.is_all
-            ? RowPartRecord{table.variable, part, counts.n_rows, counts.n_waiting, check.sum().digest(), {}}
-            : chain_of(table, part, totals());
+    RowPartRecord record{table.variable, part, counts.n_rows, counts.n_waiting, check.sum().digest(), {}};
+    std::int64_t since = RowPiece::kBase;
+    if (!rows.is_all) {
+      const RowBase::Chain& chain = chain_of(table, part);
+      record = go_on(chain.record, totals());
+      since = chain.since;
+    }
     if (record.n_rows > 0 || record.n_waiting > 0) {
-      add_piece(record, rows, counts);
+      add_piece(record, rows, counts, since);
     } else {
       record.pieces.clear();
     }
@@ -112,11 +115,15 @@ class PieceWriter {
   FileRecord finish() { return file_.finish(); }
 
  private:
-  RowPartRecord chain_of(const RowFileTable& table, int part, const PartTotals& totals) const {
-    if (base_ == nullptr || !base_->chains.contains({table.variable, part}))
+  const RowBase::Chain& chain_of(const RowFileTable& table, int part) const {
+    const RowBase::Chain* chain = base_ == nullptr ? nullptr : base_->chain_of(table.variable, part);
+    if (chain == nullptr)
       fail(ErrorKind::argument, "part {} of table \"{}\" cannot be written: it has changes, but no base",
            part, table.variable);
-    RowPartRecord record = base_->chains.at({table.variable, part});
+    return *chain;
+  }
+
+  static RowPartRecord go_on(RowPartRecord record, const PartTotals& totals) {
     record.n_rows = totals.n_rows;
     record.n_waiting = totals.n_waiting;
     record.hash_sum = totals.hash_sum;
@@ -124,19 +131,12 @@ class PieceWriter {
     return record;
   }
 
-  void add_piece(RowPartRecord& record, const PartRows& rows, const RowsCheck::Counts& counts) {
+  void add_piece(RowPartRecord& record, const PartRows& rows, const RowsCheck::Counts& counts,
+                 std::int64_t since) {
     if (rows.empty()) return;
     const std::span<const std::byte> removed = std::as_bytes(std::span(rows.removed));
     Digester digester;
-    RowPiece piece{0,
-                   at_,
-                   at_,
-                   {},
-                   counts.n_rows,
-                   counts.n_waiting,
-                   counts.n_removed,
-                   rows.is_all ? RowPiece::kBase : base_->step,
-                   step_};
+    RowPiece piece{0, at_, at_, {}, counts.n_rows, counts.n_waiting, counts.n_removed, since, step_};
     for (const std::span<const std::byte> bytes :
          {std::span<const std::byte>(rows.rows), std::span<const std::byte>(rows.waiting), removed}) {
       digester.update(bytes);

@@ -53,9 +53,20 @@ struct RowFileTable {
 // directory (checkpoint/directory/link_rows.h).
 struct RowBase {
   using Part = std::pair<std::string, int>;  // variable, part
-  std::int64_t step = 0;                     // of that save
-  std::vector<FileRecord> files;             // as they are called in the new directory
-  std::map<Part, RowPartRecord> chains;  // of parts of which changes are written; `file` is one of `files`
+  // The pieces that are kept of a part; the new one is of what has changed after step `since`.
+  struct Chain {
+    RowPartRecord record;  // whose pieces' `file` is one of `files`
+    std::int64_t since = 0;
+  };
+  std::int64_t step = 0;          // of that save
+  std::vector<FileRecord> files;  // as they are called in the new directory
+  std::map<Part, Chain> chains;   // of parts of which changes are written
+
+  // nullptr: all of the part is written.
+  const Chain* chain_of(const std::string& variable, int part) const {
+    const auto found = chains.find({variable, part});
+    return found == chains.end() ? nullptr : &found->second;
+  }
 };
 // What there is of a part after the save, which its changes alone do not tell.
 struct PartTotals {
@@ -64,8 +75,8 @@ struct PartTotals {
 };
 
 // Replaces `rows` by those of a part as they shall be written, all of it or, where the base has a chain of
-// it, what has changed since. Called once for each part in the order of the tables and parts. What it throws
-// goes through.
+// it, what has changed since its `since`. Called once for each part in the order of the tables and parts.
+// What it throws goes through.
 using ReadPart = std::function<void(std::size_t table, int part, PartRows& rows)>;
 using TotalsOfPart = std::function<PartTotals(std::size_t table, int part)>;
 

@@ -112,17 +112,30 @@ void ShardCheckpointer::set_base(SaveBase base) {
          shard_.server().value, base.checkpoint_id, writing_id_);
   if (!writing_.valid())  // a save that was given up may still look at its own
     std::erase_if(saved_, [&](const auto& saved) { return saved.first != base.base_id; });
-  if (!base.base_id.empty()) to_forget_ = Clock(base.base_step);
+  is_to_forget_ = is_to_forget_ || !base.base_id.empty();
   base_ = std::move(base);
   if (waiting_) start_writing(*std::exchange(waiting_, std::nullopt));
   forget_removed();
 }
 
-// Nobody reads what was removed between two cuts.
+// Nobody reads what was removed between two cuts. A save may write a part anew from the first piece of its
+// chain on.
 void ShardCheckpointer::forget_removed() {
-  if (!to_forget_ || is_writing()) return;
-  for (TableShard* table : tables_) table->forget_removed(*to_forget_);
-  to_forget_.reset();
+  if (!is_to_forget_ || is_writing()) return;
+  is_to_forget_ = false;
+  const auto saved = saved_.find(base_->base_id);
+  for (std::size_t t = 0; t < tables_.size(); ++t) {
+    std::map<int, Clock> begins;
+    if (saved != saved_.end()) {
+      for (const RowPartRecord& r : saved->second.report.parts) {
+        if (r.variable == row_tables_[t].variable) begins.emplace(r.part, r.pieces.front().step);
+      }
+    }
+    for (const int part : tables_[t]->parts()) {
+      const auto begin = begins.find(part);
+      tables_[t]->forget_removed(part, begin == begins.end() ? Clock(base_->base_step) : begin->second);
+    }
+  }
 }
 
 void ShardCheckpointer::start_writing(Clock clock) {
@@ -138,11 +151,20 @@ void ShardCheckpointer::start_writing(Clock clock) {
       });
 }
 
-bool ShardCheckpointer::is_rebased(const RowPartRecord& chain, std::int64_t number) {
-  if ((number + chain.part) % kMostOfChain == 0 || chain.pieces.size() >= kMostOfChain) return true;
+std::size_t ShardCheckpointer::n_kept(const RowPartRecord& chain, std::int64_t number) {
+  const std::size_t n = chain.pieces.size();
   std::uint64_t changes = 0;
-  for (std::size_t i = 1; i < chain.pieces.size(); ++i) changes += chain.pieces[i].n_bytes();
-  return changes > chain.pieces.front().n_bytes() / 2;
+  for (std::size_t i = 1; i < n; ++i) changes += chain.pieces[i].n_bytes();
+  // Changes come to all parts alike: each has its own limit, from 3/8 to 19/32.
+  const auto turn = static_cast<std::uint64_t>(chain.part) % 8;
+  if (changes > chain.pieces.front().n_bytes() * (12 + turn) / 32) return 0;
+  const bool is_its_turn = (number + chain.part) % 4 == 0 && n > kMostOfChain / 2;
+  if (n < kMostOfChain && !is_its_turn) return n;
+  std::size_t kept = n - 1;
+  std::uint64_t merged = chain.pieces[kept].n_bytes();
+  for (; kept > 1 && chain.pieces[kept - 1].n_bytes() <= 2 * merged; --kept)
+    merged += chain.pieces[kept - 1].n_bytes();
+  return kept;
 }
 
 // On the disk thread.
@@ -153,8 +175,7 @@ ShardOutcome ShardCheckpointer::write(Clock clock, const std::string& id, const 
   try {
     LinkedRowFiles linked;
     if (from != nullptr)
-      linked =
-          link_row_files(fs_, *from, path, [&](const RowPartRecord& r) { return !is_rebased(r, number); });
+      linked = link_row_files(fs_, *from, path, [&](const RowPartRecord& r) { return n_kept(r, number); });
     if (!linked.can_link) can_link_ = false;
     if (!linked.why_not.empty()) outcome.warning = linked.why_not;
     outcome.report = write_slices(clock, id, path);
@@ -182,8 +203,8 @@ ShardReport ShardCheckpointer::write_slices(Clock clock, const std::string& id, 
 void ShardCheckpointer::write_rows(Clock clock, const std::string& id, const std::string& path,
                                    const std::optional<RowBase>& base, ShardReport& report) {
   const auto read = [&](std::size_t t, int part, PartRows& rows) {
-    const bool goes_on = base && base->chains.contains({row_tables_[t].variable, part});
-    tables_[t]->read_part(part, goes_on ? base->step : TableShard::kAll, rows);
+    const RowBase::Chain* chain = base ? base->chain_of(row_tables_[t].variable, part) : nullptr;
+    tables_[t]->read_part(part, chain != nullptr ? chain->since : TableShard::kAll, rows);
   };
   const auto totals = [&](std::size_t t, int part) {
     const std::vector<int>& parts = tables_[t]->parts();

@@ -51,9 +51,12 @@ std::string checkpoint_id(Clock clock, const std::string& start_id, std::int64_t
 // save at a time. Used by the server's thread; the disk thread never calls MPI.
 //
 // With `incremental` a save writes the rows that have changed since the newest committed save of this start,
-// and links the row files of older ones. Some parts are written whole each time, so that every chain begins
-// anew after at most kMostOfChain saves, and no save is suddenly large; and those whose changes have grown
-// beyond half of what all of it was.
+// and links the row files of older ones. A part whose changes have grown beyond about half of what all of it
+// was is written whole; and where a chain has grown long, a save writes what has changed since an older one,
+// in place of its newest pieces, as size-tiered log-structured stores merge [1]. Rows are in memory, so that
+// this reads no file. Parts take their turns, so that no save is suddenly large.
+//
+// [1] O'Neil et al.: The log-structured merge-tree, Acta Informatica 33, 1996
 class ShardCheckpointer {
  public:
   struct Options {
@@ -69,9 +72,9 @@ class ShardCheckpointer {
   ShardCheckpointer(const ShardCheckpointer&) = delete;
   ShardCheckpointer& operator=(const ShardCheckpointer&) = delete;
 
-  static constexpr int kMostOfChain = 8;
-  // Whether a part is written whole in a save of this number (SaveBase), `chain` being what there is of it.
-  static bool is_rebased(const RowPartRecord& chain, std::int64_t number);
+  static constexpr std::size_t kMostOfChain = 8;
+  // How many pieces of a part's chain a save of this number (SaveBase) keeps; 0: all of the part is written.
+  static std::size_t n_kept(const RowPartRecord& chain, std::int64_t number);
 
   // Cuts the shard as it is. If an earlier save still writes, nothing is cut and the next poll() says so.
   // With `incremental` the cut is written as soon as set_base() has been called for it, before or after.
@@ -113,7 +116,7 @@ class ShardCheckpointer {
   bool incremental_;                             // and there are tables
   std::optional<SaveBase> base_;                 // of the save under way or to come
   std::optional<Clock> waiting_;                 // a cut that has no base yet
-  std::optional<Clock> to_forget_;               // what was removed before, once nothing is being read
+  bool is_to_forget_ = false;                    // what was removed, once nothing is being read
   std::vector<std::vector<PartTotals>> totals_;  // at the cut, by table and place of the part
   std::map<std::string, SavedRowFiles> saved_;   // by id: the base, and what was written since
   std::optional<SavedRowFiles> written_;         // by the disk thread, for poll()

@@ -9,13 +9,13 @@
 
 namespace varscope {
 
-// Which ids have left the parts of a table since a save, so that a save of changes can name them. Each cut
-// seals what has been added since the one before; what a later save builds on needs no names of before. A
-// part with too many is given up: saves of it are of all of it, until one of them is built on. One thread
-// adds, seals and forgets; while a sealed cut is being read another may call read().
+// Which ids have left the parts of a table since saves, so that a save of changes can name them. Each cut
+// seals what has been added since the one before; what later saves of a part build on needs no names of
+// before. A part with too many is given up: saves of it are of all of it, until one of them is built on. One
+// thread adds, seals and forgets; while a sealed cut is being read another may call read().
 class RemovedIds {
  public:
-  explicit RemovedIds(std::size_t n_parts) : n_(n_parts) {}
+  explicit RemovedIds(std::size_t n_parts) : n_parts_(n_parts) {}
 
   // Nothing is remembered at first.
   void remember(bool is_on, Clock now);
@@ -24,8 +24,9 @@ class RemovedIds {
   // REQUIRES for these two: nobody reads.
   void seal(Clock cut);
   void drop_forgotten();
-  // Saves will build on that of `cut`, or a later one. Takes effect with the next drop_forgotten().
-  void forget(Clock cut);
+  // Saves of the part will build on that of `cut`, or a later one. Takes effect with the next
+  // drop_forgotten().
+  void forget(std::size_t part, Clock cut);
 
   // Replaces `ids` by those of the part that have been added in steps after `since` and up to the last seal,
   // in no order, some several times. False: they are not known.
@@ -38,12 +39,15 @@ class RemovedIds {
     std::vector<std::vector<std::uint64_t>> ids;  // of each part; none while nothing has been added
     std::vector<bool> is_given_up;                // likewise
   };
+  std::size_t n_parts_;
   bool is_on_ = false;
-  std::int64_t from_ = 0;       // what was added in steps after this one is here
-  std::int64_t forgotten_ = 0;  // what was added up to this one is not needed
+  bool is_any_forgotten_ = false;
   std::deque<Segment> sealed_;  // ascending
   Segment open_;
-  std::vector<std::uint32_t> n_;  // of each part in all segments
+  // Of each part; empty unless it is on.
+  std::vector<std::int64_t> from_;       // what was added in steps after this one is here
+  std::vector<std::int64_t> forgotten_;  // what was added up to this one is not needed
+  std::vector<std::uint32_t> n_;         // in all segments
 };
 
 }  // namespace varscope

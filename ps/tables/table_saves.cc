@@ -158,7 +158,7 @@ void TableShard::read_part(int part, std::int64_t since, PartRows& read) {
 }
 
 void TableShard::remember_removed(bool remember) { impl_->removed.remember(remember, impl_->clock); }
-void TableShard::forget_removed(Clock cut) { impl_->removed.forget(cut); }
+void TableShard::forget_removed(int part, Clock cut) { impl_->removed.forget(impl_->part_at(part), cut); }
 
 const TableShard::SnapshotCosts& TableShard::snapshot_costs() const {
   const Impl& s = *impl_;

@@ -121,7 +121,7 @@ class TableShard {
   // later one: what was removed before need not be remembered. With remember_removed(false), which is how it
   // begins, nothing is, and parts that can lose ids are read in full. The updating thread, between two cuts.
   void remember_removed(bool remember);
-  void forget_removed(Clock cut);
+  void forget_removed(int part, Clock cut);
   struct SnapshotCosts {
     std::int64_t copy_ns = 0, wait_ns = 0, copied_bytes = 0;
   };

@@ -76,8 +76,8 @@ class ChainSaver {
   ChainSaver(Fs& fs, CheckpointDirectory& directory, int servers)
       : fs_(fs), directory_(directory), servers_(servers) {}
 
-  // Which chains go on; by default all.
-  std::function<bool(const RowPartRecord&)> goes_on = [](const RowPartRecord&) { return true; };
+  // How much of a chain goes on; by default all of each.
+  KeptPieces n_kept = [](const RowPartRecord& r) { return r.pieces.size(); };
   std::vector<std::string> why_not;  // links were not made, in the last save
 
   // Returns the path. Throws what failed; then the base is as before.
@@ -96,7 +96,7 @@ class ChainSaver {
       const std::string path = directory_.commit(name, manifest);
       for (SavedRowFiles& s : written) s.path = path;
       base_ = std::move(written);
-      base_tables_ = model.tables;
+      tables_at_[step] = model.tables;
       return path;
     } catch (const Error&) {
       directory_.abandon(name);
@@ -110,7 +110,7 @@ class ChainSaver {
                            const std::string& id, std::vector<SavedRowFiles>& written) {
     std::optional<RowBase> base;
     if (!base_.empty()) {
-      LinkedRowFiles linked = link_row_files(fs_, base_[static_cast<std::size_t>(server)], tmp, goes_on);
+      LinkedRowFiles linked = link_row_files(fs_, base_[static_cast<std::size_t>(server)], tmp, n_kept);
       if (!linked.why_not.empty()) why_not.push_back(linked.why_not);
       base = std::move(linked.base);
     }
@@ -119,8 +119,9 @@ class ChainSaver {
     for (const TableRows& t : model.tables) tables.push_back(t.of_server(server, servers_));
     const auto read = [&](std::size_t t, int part, PartRows& rows) {
       model.tables[t].read(part, rows);
-      if (base && base->chains.contains({model.tables[t].variable.name, part}))
-        keep_changes(model.tables[t], base_tables_[t], part, base->step, step, rows);
+      const RowBase::Chain* chain = base ? base->chain_of(model.tables[t].variable.name, part) : nullptr;
+      if (chain != nullptr)
+        keep_changes(model.tables[t], tables_at_.at(chain->since)[t], part, chain->since, step, rows);
     };
     const auto totals = [&](std::size_t t, int part) {
       PartRows all;
@@ -162,8 +163,8 @@ class ChainSaver {
   Fs& fs_;
   CheckpointDirectory& directory_;
   int servers_;
-  std::vector<SavedRowFiles> base_;  // by server
-  std::vector<TableRows> base_tables_;
+  std::vector<SavedRowFiles> base_;                           // by server
+  std::map<std::int64_t, std::vector<TableRows>> tables_at_;  // by step of the saves
 };
 
 // Two tables of which ids wait, leave and expire: as two_tables().

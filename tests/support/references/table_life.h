@@ -449,7 +449,9 @@ class TableLife {
       saved_ = std::move(cut_->saved);
       base_ = cut_->clock;
       for (const auto& shard : shards_) {
-        if (choose_(4) > 0) shard->forget_removed(Clock(base_));
+        for (const int part : shard->parts()) {
+          if (choose_(4) > 0) shard->forget_removed(part, Clock(base_));
+        }
       }
     }
     cut_.reset();

@@ -180,7 +180,7 @@ TEST_P(RowChain, EachPieceIsReadOnce) {
 TEST_P(RowChain, PartsThatAreWrittenWholeAreThoseOfAFullSave) {
   ChainSaver saver(fs, changes, servers);
   run(4, saver);
-  saver.goes_on = [](const RowPartRecord& r) { return r.part % 2 == 1; };
+  saver.n_kept = [](const RowPartRecord& r) { return r.part % 2 == 1 ? r.pieces.size() : 0; };
   tables.change(5);
   path = saver.save(tables.model, 5);
   full_path = ChainSaver(fs, full, servers).save(tables.model, 5);
@@ -204,7 +204,7 @@ TEST_P(RowChain, FilesThatNoChainNeedsAreNotThere) {
   std::size_t n = 0;
   for (const std::string& name : fs.list(path)) n += step_of_linked_file(name) >= 0 ? 1 : 0;
   EXPECT_EQ(n, static_cast<std::size_t>(3 * servers));
-  saver.goes_on = [](const RowPartRecord&) { return false; };
+  saver.n_kept = [](const RowPartRecord&) { return std::size_t{0}; };
   tables.change(5);
   path = saver.save(tables.model, 5);
   for (const std::string& name : fs.list(path)) EXPECT_EQ(step_of_linked_file(name), -1) << name;
@@ -235,7 +235,11 @@ TEST(RowChains, AnyHistoryIsReadBack) {
     std::mt19937 random(seed);
     ChangingTables tables(living_tables(seed, 40, seed % 2 == 0 ? 0 : 4), seed);
     ChainSaver saver(fs, directory, 2);
-    saver.goes_on = [&](const RowPartRecord& r) { return r.pieces.size() < 9 && random() % 5 != 0; };
+    // All of a chain, or some of it, so that newer pieces are merged; or nothing.
+    saver.n_kept = [&](const RowPartRecord& r) {
+      const std::size_t n = r.pieces.size();
+      return n < 9 && random() % 3 != 0 ? n : random() % n;
+    };
     for (int step = 1; step <= 30; ++step) {
       if (step > 1) tables.change(step, static_cast<int>(random() % 20));
       if (random() % 3 == 0) continue;  // no save

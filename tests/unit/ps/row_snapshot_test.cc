@@ -222,7 +222,9 @@ std::size_t expect_saves_of(Table& table, std::size_t a_step, int most_steps) {
       EXPECT_EQ(saved.part(part, clock).waiting, expected.at(part).waiting) << "round " << round;
     }
     base = round % 4 == 3 ? TableShard::kAll : clock;
-    if (base >= 0) table->forget_removed(Clock(base));
+    for (const int part : table->parts()) {
+      if (base >= 0) table->forget_removed(part, Clock(base));
+    }
   }
   return n_removed;
 }

@@ -341,7 +341,7 @@ TEST(TableSaves, NameWhatHasLeftSinceTheSaveTheyBuildOn) {
   rows = table.part(1);
   EXPECT_EQ(rows.removed.size(), 256U);
   EXPECT_EQ(table.ids(1), (std::set<std::uint64_t>{0, 5'000}));
-  table->forget_removed(Clock(3));
+  table->forget_removed(0, Clock(3));
   table.step(4, {{1, 1}});
   rows = table.part(3);
   EXPECT_FALSE(rows.is_all);
@@ -360,7 +360,7 @@ TEST(TableSaves, AreOfAllWhereMuchHasLeft) {
   for (std::int64_t t = 2; t < 6; ++t) table.step(t, range(static_cast<std::uint64_t>(t) * 10'000, 200));
   EXPECT_TRUE(table.part(1).is_all);
   EXPECT_TRUE(table.part(1).removed.empty());
-  table->forget_removed(Clock(5));
+  table->forget_removed(0, Clock(5));
   table.step(6, {{3, 1}});
   EXPECT_FALSE(table.part(5).is_all);
 }
