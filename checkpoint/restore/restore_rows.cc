@@ -1,6 +1,8 @@
 #include "checkpoint/restore/restore_rows.h"
 
 #include <algorithm>
+#include <array>
+#include <future>
 
 #include "common/base/error.h"
 
@@ -24,10 +26,17 @@ void restore_rows(CheckpointReader& reader, const RowPlan::Table& table, const s
   if (saved.parts != table.spec.parts)
     fail(ErrorKind::checkpoint, "table \"{}\" has {} parts in checkpoint {} and {} in the model", table.name,
          saved.parts, reader.path(), table.spec.parts);
-  PartRows rows;
-  for (const int part : table.parts_of(server)) {
-    reader.read_part(saved_name, part, rows);
-    if (!rows.empty()) take(part, rows);
+  const std::vector<int> parts = table.parts_of(server);
+  std::array<PartRows, 2> rows;
+  const auto read = [&](std::size_t i) {
+    return std::async(std::launch::async, [&, i] { reader.read_part(saved_name, parts[i], rows[i % 2]); });
+  };
+  std::future<void> next;  // waits for its thread before `rows` goes
+  if (!parts.empty()) next = read(0);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    next.get();
+    if (i + 1 < parts.size()) next = read(i + 1);
+    if (!rows[i % 2].empty()) take(parts[i], rows[i % 2]);
   }
 }
 

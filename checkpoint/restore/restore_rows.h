@@ -18,8 +18,9 @@ using TakeRows = std::function<void(int part, const PartRows& rows)>;
 // Takes one row's values, `units` of the table's dtype; they last for this call only.
 using TakeRowValues = std::function<void(std::uint64_t id, const std::byte* values)>;
 
-// What a server restores: every part of `table` that it owns and of which there is something, ascending, one
-// in memory at a time; whatever number of servers has saved them. `saved_name`: the table's in the
+// What a server restores: every part of `table` that it owns and of which there is something, ascending;
+// whatever number of servers has saved them. `take` is called from the caller's thread; while it has one part
+// the next one is read by another thread, so that two are in memory. `saved_name`: the table's in the
 // checkpoint. Throws as CheckpointReader::read_part() does, and Error(checkpoint) when the checkpoint's table
 // has other parts; what check_model() has let pass has the same.
 void restore_rows(CheckpointReader& reader, const RowPlan::Table& table, const std::string& saved_name,

@@ -66,6 +66,12 @@ void RowStore::locate(std::uint64_t id, LocatedRow& at) const {
   at.row = at.handle == RowIndex::kNone ? nullptr : part.arena.row(at.handle);
 }
 
+void RowStore::reserve(std::size_t part, std::size_t n) {
+  if (n > RowArena::kMostRows) throw std::bad_alloc();
+  parts_[part].index.reserve(std::max(n_rows(part), static_cast<std::uint32_t>(n)), parts_[part].arena,
+                             part_bits_);
+}
+
 RowWrite RowStore::make(LocatedRow& at, std::uint64_t id) {
   TablePart& part = parts_[at.part];
   part.index.reserve(n_rows(at.part) + 1, part.arena, part_bits_);

@@ -74,6 +74,9 @@ class RowStore {
   // A record of zeros but for its id, being written; it is there once its `last` is set and told to added().
   // Throws std::bad_alloc; then nothing has changed. REQUIRES: there is none with this id.
   RowWrite make(LocatedRow& at, std::uint64_t id);
+  // Room in the index for so many records of a part, which are about to come. Throws std::bad_alloc; then
+  // nothing has changed.
+  void reserve(std::size_t part, std::size_t n);
   // Tell of a record's `last`: a greater one; that of a new record.
   void touched(const LocatedRow& at, std::uint32_t last) { parts_[at.part].arena.touch(at.handle, last); }
   void added(const LocatedRow& at, std::uint32_t last) {

@@ -7,8 +7,8 @@
 
 namespace varscope {
 
-// Where a row that is not there yet is to be.
-LocatedRow TableShard::Impl::place_of_restored(std::uint64_t id, int expected_part) const {
+// Where a row that is not there yet is to be. `is_new`: nothing of this id can be there.
+LocatedRow TableShard::Impl::place_of_restored(std::uint64_t id, int expected_part, bool is_new) const {
   const std::uint64_t mixed = mix_row_id(id);
   const int part = row_part(mixed, spec.parts);
   if (part != expected_part) {
@@ -16,6 +16,7 @@ LocatedRow TableShard::Impl::place_of_restored(std::uint64_t id, int expected_pa
          variable.name, id_text(spec.ids, id), expected_part, part);
   }
   LocatedRow at{part_at(part), RowPlace::of(mixed, part_bits)};
+  if (is_new) return at;
   rows.locate(id, at);
   LocatedRow waits = at;
   if (waiting) waiting->locate(id, waits);
@@ -40,8 +41,8 @@ void TableShard::Impl::finish_restored(const LocatedRow& at) {
   look(at.row, clock.value);
 }
 
-LocatedRow TableShard::Impl::new_restored(std::uint64_t id, int part, std::uint32_t last) {
-  LocatedRow at = place_of_restored(id, part);
+LocatedRow TableShard::Impl::new_restored(std::uint64_t id, int part, std::uint32_t last, bool is_new) {
+  LocatedRow at = place_of_restored(id, part, is_new);
   if (last == RowArena::kFree) {
     fail(ErrorKind::checkpoint, "table \"{}\": row {} occurred last in step {}, which no run has",
          variable.name, id_text(spec.ids, id), last);
@@ -55,9 +56,18 @@ void TableShard::restore(int part, std::span<const std::byte> rows) {
   Impl& s = *impl_;
   const std::size_t row_bytes = s.layout.row_bytes();
   s.check_records(part, rows.size(), row_bytes, "row");
+  const std::size_t place = s.part_at(part);
+  // Ids that ascend, into a part of which there is nothing, are all new.
+  const bool is_empty =
+      s.rows.n_rows(place) == 0 && (!s.waiting || s.waiting->n_rows(place) == 0) && !rows.empty();
+  std::optional<std::uint64_t> greatest;
+  s.rows.reserve(place, rows.size() / row_bytes);
   for (std::size_t from = 0; from < rows.size(); from += row_bytes) {
     const std::byte* const row = rows.data() + from;
-    const LocatedRow at = s.new_restored(RowLayout::id_of(row), part, RowLayout::last_of(row));
+    const std::uint64_t id = RowLayout::id_of(row), mixed = mix_row_id(id);
+    const bool is_new = is_empty && (!greatest || mixed > *greatest);
+    greatest = std::max(greatest.value_or(mixed), mixed);
+    const LocatedRow at = s.new_restored(id, part, RowLayout::last_of(row), is_new);
     std::memcpy(at.row, row, row_bytes);
     s.finish_restored(at);
   }
@@ -66,7 +76,7 @@ void TableShard::restore(int part, std::span<const std::byte> rows) {
 void TableShard::restore_values(std::uint64_t id, const std::byte* values, std::uint32_t last,
                                 std::uint32_t count) {
   Impl& s = *impl_;
-  const LocatedRow at = s.new_restored(id, s.table.part_of(id), last);
+  const LocatedRow at = s.new_restored(id, s.table.part_of(id), last, false);
   std::byte* const value = at.row + RowLayout::kValuesAt;
   std::memcpy(value, values, s.layout.value_bytes());
   RowLayout::set_count(at.row, count);
@@ -89,7 +99,7 @@ void TableShard::restore_waiting(int part, std::span<const std::byte> records) {
           "{}",
           name(), id_text(s.spec.ids, id), count, last, s.spec.entry);
     }
-    LocatedRow at = s.place_of_restored(id, part);
+    LocatedRow at = s.place_of_restored(id, part, false);
     {
       const RowWrite write = s.make(*s.waiting, at, id, Clock(0));
       std::memcpy(at.row, record, PartRows::kWaitingBytes);

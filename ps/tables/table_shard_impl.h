@@ -58,8 +58,8 @@ struct TableShard::Impl {
   void release_memory();
   static void leave_out(std::vector<std::uint64_t>& ids, std::span<const std::byte> records,
                         std::size_t record_bytes);
-  LocatedRow place_of_restored(std::uint64_t id, int expected_part) const;
-  LocatedRow new_restored(std::uint64_t id, int part, std::uint32_t last);
+  LocatedRow place_of_restored(std::uint64_t id, int expected_part, bool is_new) const;
+  LocatedRow new_restored(std::uint64_t id, int part, std::uint32_t last, bool is_new);
   void finish_restored(const LocatedRow& at);
   void check_records(int part, std::size_t n_bytes, std::size_t record_bytes, const char* what) const;
 
