@@ -2,8 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <chrono>
 #include <cstring>
+#include <exception>
 #include <new>
+#include <utility>
 
 namespace varscope {
 namespace {
@@ -11,6 +14,8 @@ namespace {
 constexpr std::size_t kFirstSlabBytes = 1 << 10, kMostSlabBytes = 64 << 10;
 constexpr std::size_t kPage = 4 << 10, kHugePage = 2 << 20, kLeastHugeChunk = 2 * kHugePage;
 constexpr std::size_t kLeastChunk = 64 << 10, kMostChunk = 32 << 20;
+// What is touched ahead is a 64th of what there is at most.
+constexpr std::size_t kLeastPrepared = 64 * kLeastHugeChunk;
 
 std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
 
@@ -37,6 +42,13 @@ std::byte* map_huge(std::size_t n_bytes) {
   return memory + before;
 }
 
+// Whether it is being used already or not, and as far as the system can (Linux 5.14).
+void touch([[maybe_unused]] std::byte* memory, [[maybe_unused]] std::size_t n_bytes) {
+#ifdef MADV_POPULATE_WRITE
+  madvise(memory, n_bytes, MADV_POPULATE_WRITE);
+#endif
+}
+
 }  // namespace
 
 SlabPool::SlabPool(std::size_t row_bytes)
@@ -45,26 +57,54 @@ SlabPool::SlabPool(std::size_t row_bytes)
       most_log2_(rows_log2(kMostSlabBytes, row_bytes)) {}
 
 SlabPool::~SlabPool() {
+  if (touching_.valid()) touching_.wait();
+  if (next_.memory != nullptr) munmap(next_.memory, next_.n_bytes);
   for (const Chunk& chunk : chunks_) munmap(chunk.memory, chunk.n_bytes);
 }
 
 std::size_t SlabPool::Chunk::touched() const {
-  return std::min(n_bytes, round_up(used, is_huge ? kHugePage : kPage));
+  return is_ready ? n_bytes : std::min(n_bytes, round_up(used, is_huge ? kHugePage : kPage));
 }
 
 std::size_t SlabPool::n_bytes() const {
-  return touched_ + (chunks_.empty() ? 0 : chunks_.back().touched()) + chunks_.capacity() * sizeof(Chunk);
+  return touched_ + (chunks_.empty() ? 0 : chunks_.back().touched()) + next_.touched() +
+         chunks_.capacity() * sizeof(Chunk);
+}
+
+// A sixteenth of what there is; large ones are a smaller share, since one of them is touched ahead.
+std::size_t SlabPool::next_bytes() const {
+  const std::size_t n = std::clamp(reserved_ / 16, kLeastChunk, kLeastHugeChunk);
+  return std::clamp(reserved_ / 256, n, kMostChunk);
+}
+
+SlabPool::Chunk SlabPool::make_chunk(std::size_t least) const {
+  std::size_t n = next_bytes();
+  const bool is_huge = n >= kLeastHugeChunk && n >= least;
+  n = round_up(std::max(n, least), is_huge ? kHugePage : kPage);
+  return {is_huge ? map_huge(n) : map_memory(n), n, 0, is_huge, false};
 }
 
 void SlabPool::open_chunk(std::size_t least) {
-  std::size_t n = std::clamp(reserved_ / 16, kLeastChunk, kMostChunk);
-  const bool is_huge = n >= kLeastHugeChunk && n >= least;
-  n = round_up(std::max(n, least), is_huge ? kHugePage : kPage);
   chunks_.reserve(chunks_.size() + 1);
-  std::byte* const memory = is_huge ? map_huge(n) : map_memory(n);
+  const bool is_there = next_.memory != nullptr && next_.n_bytes >= least;
+  const Chunk chunk = is_there ? std::exchange(next_, {}) : make_chunk(least);
   if (!chunks_.empty()) touched_ += chunks_.back().touched();
-  chunks_.push_back({memory, n, 0, is_huge});
-  reserved_ += n;
+  chunks_.push_back(chunk);
+  reserved_ += chunk.n_bytes;
+}
+
+// Without memory or a thread for it, the next chunk is made when it is needed.
+void SlabPool::prepare_next() {
+  if (reserved_ < kLeastPrepared || next_.memory != nullptr) return;
+  if (touching_.valid() && touching_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return;
+  try {
+    next_ = make_chunk(0);
+    touching_ = std::async(std::launch::async, touch, next_.memory, next_.n_bytes);
+    next_.is_ready = true;
+  } catch (const std::exception&) {
+    if (next_.memory != nullptr) munmap(next_.memory, next_.n_bytes);
+    next_ = {};
+  }
 }
 
 std::byte* SlabPool::take(std::size_t n_bytes) {
@@ -72,6 +112,7 @@ std::byte* SlabPool::take(std::size_t n_bytes) {
   Chunk& chunk = chunks_.back();
   std::byte* const memory = chunk.memory + chunk.used;
   chunk.used += n_bytes;
+  prepare_next();
   return memory;
 }
 

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -16,7 +17,9 @@ namespace varscope {
 
 // Memory for the slabs of all arenas of one table: chunks from the system that grow with what there is, cut
 // from front to back. Nothing is given back before the end. Slabs are zero; they begin at multiples of 8
-// bytes, or of 64 where all rows have multiples of 64. One thread takes; see RowArena for who else looks.
+// bytes, or of 64 where all rows have multiples of 64. To clear a huge page takes the system milliseconds,
+// which no step should wait for: while one large chunk is cut, a thread touches the next one. One thread
+// takes; see RowArena for who else looks.
 class SlabPool {
  public:
   // REQUIRES: row_bytes is a multiple of 8, and not 0.
@@ -28,7 +31,7 @@ class SlabPool {
   std::size_t row_bytes() const { return row_bytes_; }
   // Throws std::bad_alloc.
   std::byte* take(std::size_t n_bytes);
-  // What the slabs that have been taken occupy, in whole pages.
+  // What the slabs that have been taken occupy, in whole pages; and chunks that have been touched ahead.
   std::size_t n_bytes() const;
 
   // An arena's slab i has rows in number 2^first_log2() times 2^(i / 16), at most 2^most_log2(): about 1 KiB
@@ -42,15 +45,21 @@ class SlabPool {
   struct Chunk {
     std::byte* memory = nullptr;
     std::size_t n_bytes = 0, used = 0;
-    bool is_huge = false;  // of huge pages, where the system has them
+    bool is_huge = false;   // of huge pages, where the system has them
+    bool is_ready = false;  // all of it has been touched
     std::size_t touched() const;
   };
   void open_chunk(std::size_t least);
+  std::size_t next_bytes() const;
+  Chunk make_chunk(std::size_t least) const;
+  void prepare_next();
 
   std::size_t row_bytes_;
   int first_log2_, most_log2_;
   std::vector<Chunk> chunks_;
   std::size_t reserved_ = 0, touched_ = 0;  // of all chunks; of all but the last
+  Chunk next_;                              // that is being touched, if there is one
+  std::future<void> touching_;              // the last one that was next_
   std::mutex mutex_;
 };
 
