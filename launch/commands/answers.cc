@@ -1,7 +1,6 @@
 #include "launch/commands/answers.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "worker/data/csv_reader.h"
 #include "worker/data/source_registry.h"
 #include "worker/data/table_schema.h"
+#include "worker/train/class_answers.h"
 
 namespace varscope {
 namespace {
@@ -167,26 +167,12 @@ void Answers::choose(const std::vector<std::string>& asked, std::size_t most) {
   }
 }
 
-// As accuracy counts: the first largest logit; of a single one, whether it is above 0.
 std::size_t Answers::answer(std::span<const double> row) const {
-  if (is_sigmoid_) return row[0] > 0 ? 1 : 0;
-  return static_cast<std::size_t>(std::ranges::max_element(row) - row.begin());
+  return class_of(is_sigmoid_ ? ClassLogits::sigmoid : ClassLogits::softmax, row);
 }
 
 std::vector<double> Answers::probabilities(std::span<const double> row) const {
-  if (is_sigmoid_) {
-    const double p = 1 / (1 + std::exp(-row[0]));
-    return {1 / (1 + std::exp(row[0])), p};
-  }
-  const double greatest = *std::ranges::max_element(row);
-  std::vector<double> p;
-  double sum = 0;
-  for (const double x : row) {
-    p.push_back(std::exp(x - greatest));
-    sum += p.back();
-  }
-  for (double& x : p) x /= sum;
-  return p;
+  return class_probabilities(is_sigmoid_ ? ClassLogits::sigmoid : ClassLogits::softmax, row);
 }
 
 AnswerFormat answer_format(const std::string& format, const std::string& out) {

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/base/tensor.h"
+#include "common/base/hash.h"
 #include "serve/engine/tensors.h"
 
 namespace varscope {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,51 +20,52 @@ struct VersionPolicy {
   static VersionPolicy parse(const std::string& text);
 };
 
-// A checkpoint is served only if a metric of its evaluation is within this (serve.require).
+// A checkpoint is served only if this figure of its METRICS is within its bounds.
 struct VersionGate {
   std::string metric;  // "loss", "accuracy", ...
-  std::optional<double> max, min;
+  std::optional<double> least, most;
+  // "loss<=0.6", "accuracy>=0.9". Throws Error(config).
+  static VersionGate parse(const std::string& text);
+  // "" or why it may not be served.
+  std::string problem(const std::vector<std::pair<std::string, double>>& metrics) const;
+};
+
+// What happens to versions, for the log and for metrics. Called by whoever calls poll().
+class VersionObserver {
+ public:
+  virtual ~VersionObserver() = default;
+  virtual void on_published(const VersionInfo& version, std::int64_t load_ns) = 0;
+  virtual void on_dropped(const VersionInfo& version) = 0;
+  // Once for each manifest and reason: damaged, of another model, not good enough, too large.
+  virtual void on_passed_over(const VersionInfo& version) = 0;
 };
 
 struct KeeperOptions {
   VersionPolicy policy;
   std::optional<VersionGate> gate;
-  std::int64_t poll_ms = 1000;
-  std::int64_t memory_limit =
-      0;                  // bytes of values; 0: none. Too small for two: the old one stays, or goes first
-  bool replaces = false;  // serve.swap: replace: the old version goes before the new one is loaded
-  Version::Options version;
+  std::int64_t memory_limit = 0;  // bytes of values of all versions together; 0: none
+  bool replaces = false;  // where two are too large, the old one goes first, and nothing is served meanwhile
 };
 
-// What happens to versions, for the log and for metrics. Called from the loader's thread.
-class VersionObserver {
- public:
-  virtual ~VersionObserver() = default;
-  virtual void on_published(const VersionInfo& version, std::int64_t load_ns, std::int64_t warm_up_ns) = 0;
-  virtual void on_dropped(const VersionInfo& version) = 0;
-  // Once for each manifest: damaged, of another model, gated, too large.
-  virtual void on_passed_over(const VersionInfo& version, const std::string& why) = 0;
-};
-
-// Follows a run's directory, a directory of checkpoints, or one checkpoint: only committed ones; loads each
-// new version on a thread of its own, of low priority, while the old one answers; warms it up; publishes it at
-// once for all requests that come from then on. A version that is damaged, foreign or gated is passed over,
-// and told of once for its manifest; at the start, and there only, the next older one is taken instead. A
-// checkpoint whose manifest says another id under the same step is another version; one that a rollback has
-// made the newest is served. The directory may vanish or be read-only: what is in memory is served on.
-// Nothing is ever written, no lock is taken. METRICS may come behind the commit: a version that waits for them
-// is looked at again.
+// Follows a run's directory, a directory of checkpoints, or one checkpoint: finds committed ones alone, loads
+// each new version while the old one answers, runs it once, and then publishes it for all requests that come
+// from then on. A version that is damaged, of another model or kept out by the gate is passed over, and told
+// of once; an older one that is newer than what is served, or the only one, is taken. A checkpoint with
+// another id under the same step is another version; one that a rollback has made the newest is served. The
+// directory may vanish, or be removed by retention in the middle of a load: what is in memory is served on.
+// METRICS may come behind the commit: what waits for them is looked at again. Nothing is ever written, no
+// lock is taken.
+//
+// poll() is for one thread; the others are for any.
 class VersionKeeper {
  public:
-  using Clock = std::function<std::int64_t()>;
   // Borrows the file system and the observer.
-  VersionKeeper(Fs& fs, std::string path, KeeperOptions options, VersionObserver& observer);
-  ~VersionKeeper();  // stops
+  VersionKeeper(Fs& fs, std::string path, KeeperOptions options, LoadServable load,
+                VersionObserver& observer);
+  ~VersionKeeper();
 
-  void start();
-  void stop();
-  // One look at the directory, with all that follows from it, in the caller's thread: what the loader does
-  // each poll_ms. For tests, and before start(). Does not throw.
+  // One look at the directory, with all that follows from it. Does not throw: what is wrong is told to the
+  // observer, or is what is waited for.
   void poll();
 
   // Of a step's name; empty: the one that answers requests that name none. Null: none such.

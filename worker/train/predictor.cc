@@ -112,7 +112,7 @@ std::vector<NodeId> float_inputs(const Model& model, const SampleSpec& spec) {
 }  // namespace
 
 Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
-                     std::optional<NodeId> node, RowReader* rows)
+                     std::optional<NodeId> node, RowReader* rows, std::optional<std::int64_t> block)
     : model_(model),
       node_(node.value_or(model.output)),
       spec_(probed(spec)),
@@ -122,10 +122,11 @@ Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, co
   check_is_of_rows(model, node_);
   n_outputs_ = with_batch(model.graph.node(node_).type.shape, 1).n_elements();
   for (const std::int64_t size : {32, 16, 8, 4, 2, 1}) {
-    Block block = make_block(size);
-    if (size > 1 && !all_places_agree(block, size)) continue;
+    if (block && size != *block) continue;
+    Block made = make_block(size);
+    if (!block && size > 1 && !all_places_agree(made, size)) continue;
     block_ = size;
-    chosen_.push_back(std::move(block));
+    chosen_.push_back(std::move(made));
     return;
   }
 }

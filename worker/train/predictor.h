@@ -27,10 +27,11 @@ class Predictor {
   // `bind` lets an executor read the variables' values. REQUIRES model.mode == evaluate.
   using Bind = std::function<void(Executor&)>;
   // `node`: what is answered; unset: the model's output. `rows`: who gives the rows of tables, if the model
-  // has any; borrowed. Throws Error(argument) for a node that has no row for each row of the inputs, or that
-  // needs the labels.
+  // has any; borrowed. `block`: R, where another predictor of the model has found it; else it is looked for.
+  // Throws Error(argument) for a node that has no row for each row of the inputs, or that needs the labels.
   Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
-            std::optional<NodeId> node = {}, RowReader* rows = nullptr);
+            std::optional<NodeId> node = {}, RowReader* rows = nullptr,
+            std::optional<std::int64_t> block = {});
 
   std::int64_t block() const { return block_; }
   // Elements of the output for one row.
