@@ -37,6 +37,7 @@
 #include "launch/commands/neighbors.h"
 #include "launch/commands/plan.h"
 #include "launch/commands/predict.h"
+#include "launch/commands/serve.h"
 #include "launch/commands/train.h"
 #include "launch/job/check_config.h"
 #include "launch/job/job_setup.h"
@@ -184,6 +185,7 @@ class CommandLine {
     add_plan();
     add_predict();
     add_neighbors();
+    add_serve();
     add_graph();
     add_gradcheck();
     add_config();
@@ -421,6 +423,42 @@ class CommandLine {
       };
     });
   }
+  void add_serve() {
+    CLI::App* c =
+        app_.add_subcommand("serve", "Answer requests over HTTP by the newest checkpoint, as new ones come");
+    c->add_option("model", serve_.model, "A run's directory, a directory of checkpoints, or a checkpoint")
+        ->type_name("PATH")
+        ->required();
+    c->add_option("config", serve_.config, "YAML file, for checkpoints that do not say what they are of")
+        ->type_name("FILE");
+    c->add_option("--listen", serve_.listen, "Where (default: 127.0.0.1:8500; port 0: a free one)")
+        ->type_name("ADDRESS:PORT");
+    c->add_option("--name", serve_.name, "Of the model, in addresses (default: that of the run's directory)");
+    c->add_option("--version-policy", serve_.version, "latest (the default), pinned, or steps: 100,200");
+    c->add_option("--require", serve_.require, "Serve only checkpoints whose METRICS are so good: loss<=0.6");
+    c->add_option("--threads", serve_.threads, "Threads that compute (default: all cores but one)")
+        ->check(CLI::Range(1, 1024));
+    c->add_option("--max-batch", serve_.max_batch, "Rows that are computed together (default: 64)")
+        ->check(CLI::Range(1, 1 << 20));
+    c->add_option(
+         "--max-delay-us", serve_.max_delay_us,
+         "How long a computation waits for more rows, in microseconds (default: 0, it takes what waits)")
+        ->check(CLI::Range(0, 10'000'000));
+    c->add_option("--max-queue", serve_.max_queue, "Requests that may wait; more get 503 (default: 1024)")
+        ->check(CLI::Range(1, 1 << 20));
+    c->add_option("--memory-mib", serve_.memory_mib,
+                  "The most memory for values of all versions (default: no limit)")
+        ->check(CLI::Range(1, 1 << 30));
+    c->add_flag("--replace", serve_.replaces,
+                "Without room for two versions, drop the old one before the new one loads");
+    c->add_option("--poll-ms", serve_.poll_ms, "How often to look for new checkpoints (default: 1000)")
+        ->check(CLI::Range(10, 3'600'000));
+    c->add_option("--drain-ms", serve_.drain_ms, "How long to answer on after SIGTERM (default: 5000)")
+        ->check(CLI::Range(0, 3'600'000));
+    c->add_flag("--no-wait", serve_.no_wait, "End with 4 where there is no checkpoint yet");
+    c->callback(
+        [this] { action_ = [this] { return run_alone([this] { return serve(serve_, layers_, fs_); }); }; });
+  }
   void add_plan() {
     CLI::App* c = app_.add_subcommand(
         "plan", "Show scopes, slices, servers, traffic and memory of a job, without running it");
@@ -602,6 +640,7 @@ class CommandLine {
   EvaluateOptions evaluate_;
   PredictOptions predict_;
   NeighborsOptions neighbors_;
+  ServeOptions serve_;
   GenerateOptions generate_;
   InitOptions init_;
   int rows_ = 5;

@@ -17,9 +17,11 @@ packages=(
   libopenmpi-dev openmpi-bin openssh-client
   libboost-serialization-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev zlib1g-dev
   libopenblas-pthread-dev nlohmann-json3-dev libxxhash-dev libisal-dev libprotobuf-dev protobuf-compiler libleveldb-dev
+  libsimdjson-dev prometheus-cpp-dev
   libgtest-dev libgmock-dev libbenchmark-dev help2man
 )
-dev_packages=(clang-format clang-tidy-19 clang-19 libclang-rt-19-dev shellcheck gcovr strace git curl python3 python3-numpy e2fsprogs mount doxygen)
+dev_packages=(clang-format clang-tidy-19 clang-19 libclang-rt-19-dev shellcheck gcovr strace git curl python3 python3-numpy e2fsprogs mount doxygen
+  haproxy nghttp2-client)
 
 case ${1:-} in
   '') ;;

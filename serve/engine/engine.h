@@ -13,7 +13,7 @@ struct EngineOptions {
   std::int64_t max_batch = 64;    // rows of one computation of several requests
   std::int64_t max_delay_us = 0;  // how long a computation waits for more rows; 0: takes what waits
   std::int64_t max_queue = 1024;  // requests; more are refused as busy
-  std::int64_t max_queue_bytes = std::int64_t{256} << 20;  // inputs
+  std::int64_t max_queue_bytes = std::int64_t{256} << 20;
 };
 
 // What has been done, for metrics. Called from compute threads; must not wait.

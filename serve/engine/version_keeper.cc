@@ -66,7 +66,7 @@ VersionPolicy VersionPolicy::parse(const std::string& text) {
     const std::size_t end = std::min(text.find(',', at), text.size());
     const std::optional<std::int64_t> step = step_in(text.substr(at, end - at));
     if (!step)
-      fail(ErrorKind::config, "--version {}: expected latest, pinned, or steps such as 100,200", text);
+      fail(ErrorKind::config, "--version-policy {}: expected latest, pinned, or steps such as 100,200", text);
     policy.steps.push_back(*step);
     at = end + 1;
   }

@@ -1,4 +1,4 @@
-// Many clients, few threads: everybody gets the answers to its own rows, by one version, in time or not at all.
+// Many clients, few threads: everybody gets the answers to its own rows, by one version, in time or never.
 #include "serve/engine/engine.h"
 
 #include <gmock/gmock.h>
@@ -243,7 +243,7 @@ TEST_F(VersionKeeperTest, ServesPinnedOnesOrSteps) {
   keeper->poll();
   EXPECT_EQ(served(), 40);
   EXPECT_EQ(thrown([] { VersionPolicy::parse("10,x"); }),
-            "config: --version 10,x: expected latest, pinned, or steps such as 100,200");
+            "config: --version-policy 10,x: expected latest, pinned, or steps such as 100,200");
   EXPECT_EQ(thrown([] { VersionGate::parse("loss"); }),
             "config: --require loss: expected METRIC<=NUMBER or METRIC>=NUMBER, such as loss<=0.6");
 }

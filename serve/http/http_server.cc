@@ -1,0 +1,358 @@
+#include "serve/http/http_server.h"
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cctype>
+#include <future>
+#include <optional>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include <boost/asio.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <nlohmann/json.hpp>
+
+#include "common/base/error.h"
+
+namespace varscope {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using asio::ip::tcp;
+using Json = nlohmann::json;
+
+HttpResponse error_response(int status, const std::string& text) {
+  return {status,
+          "application/json",
+          Json{{"error", text}}.dump(-1, ' ', false, Json::error_handler_t::replace),
+          {}};
+}
+
+HttpOptions parse_address(const std::string& text) {
+  HttpOptions options;
+  const std::size_t at = text.rfind(':');
+  const std::string port = at == std::string::npos ? text : text.substr(at + 1);
+  const bool is_number =
+      !port.empty() && port.size() <= 5 && port.find_first_not_of("0123456789") == std::string::npos;
+  options.port = is_number ? std::stoi(port) : -1;
+  if (at != std::string::npos) {
+    std::string host = text.substr(0, at);
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    options.host = host.empty() ? "0.0.0.0" : host == "localhost" ? "127.0.0.1" : host;
+  }
+  boost::system::error_code bad;
+  asio::ip::make_address(options.host, bad);
+  if (bad || options.port < 0 || options.port > 65535)
+    fail(ErrorKind::config, "--listen {}: expected ADDRESS:PORT, such as 127.0.0.1:8500", text);
+  return options;
+}
+
+namespace {
+
+class Session;
+
+// What sessions and the server share. The set is of the server's thread.
+struct Shared {
+  HttpOptions options;
+  HttpServer::Handler handler;
+  std::set<std::shared_ptr<Session>> sessions;
+  std::atomic<std::size_t> n_connections{0};
+  std::atomic<std::uint64_t> n_refused{0};
+  std::atomic<bool> closes{false};    // after answers
+  std::atomic<bool> finishes{false};  // idle connections are closed
+};
+
+// One connection, on the server's thread.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(tcp::socket&& socket, Shared& shared)
+      : socket_(std::move(socket)), timer_(socket_.get_executor()), shared_(shared) {
+    beast::error_code ignored;
+    socket_.set_option(tcp::no_delay(true), ignored);
+  }
+  void start() { wait_for_request(shared_.options.header_time); }
+  // One connection more than there may be.
+  void refuse() {
+    HttpResponse response = error_response(503, "there are too many connections; try again");
+    response.headers.emplace_back("Retry-After", "1");
+    answer_and_close(std::move(response));
+  }
+  void close_if_idle() {
+    if (is_idle_) close();
+  }
+
+ private:
+  using Error = beast::error_code;
+
+  // What is under way ends with operation_aborted, and is_late_, after so long.
+  void limit(std::chrono::milliseconds time) {
+    is_late_ = false;
+    timer_.expires_after(time);
+    timer_.async_wait([weak = weak_from_this()](Error error) {
+      const auto self = weak.lock();
+      if (error || !self) return;
+      self->is_late_ = true;
+      Error ignored;
+      self->socket_.cancel(ignored);
+    });
+  }
+
+  // The first byte may take as long as a connection may be idle; from then on the header has its own time.
+  void wait_for_request(std::chrono::milliseconds time) {
+    parser_.emplace();
+    parser_->header_limit(static_cast<std::uint32_t>(shared_.options.most_header));
+    parser_->body_limit(shared_.options.most_body);
+    if (buffer_.size() > 0) return read_header();
+    if (shared_.finishes) return close();
+    is_idle_ = true;
+    limit(time);
+    socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](Error error) {
+      self->is_idle_ = false;
+      if (error) return self->close();
+      self->read_header();
+    });
+  }
+  void read_header() {
+    limit(shared_.options.header_time);
+    http::async_read_header(
+        socket_, buffer_, *parser_, [self = shared_from_this()](Error error, std::size_t) {
+          if (error) return self->on_read_error(error, "header", self->shared_.options.header_time);
+          self->on_header();
+        });
+  }
+
+  void on_header() {
+    const auto& request = parser_->get();
+    keep_alive_ = request.keep_alive();
+    version_ = request.version();
+    is_head_ = request.method() == http::verb::head;
+    const auto length = parser_->content_length();
+    if (length && *length > shared_.options.most_body) return answer_and_close(too_large());
+    const auto encoding = request[http::field::content_encoding];
+    if (!encoding.empty() && !beast::iequals(encoding, "identity"))
+      return answer_and_close(error_response(
+          415,
+          fmt::format("Content-Encoding {} is not known: send the body as it is", std::string(encoding))));
+    limit(shared_.options.body_time);
+    if (!beast::iequals(request[http::field::expect], "100-continue")) return read_body();
+    continue_.emplace(http::status::continue_, version_);
+    http::async_write(socket_, *continue_, [self = shared_from_this()](Error error, std::size_t) {
+      if (error) return self->close();
+      self->read_body();
+    });
+  }
+  void read_body() {
+    http::async_read(socket_, buffer_, *parser_, [self = shared_from_this()](Error error, std::size_t) {
+      if (error) return self->on_read_error(error, "body", self->shared_.options.body_time);
+      self->handle();
+    });
+  }
+
+  void handle() {
+    timer_.cancel();
+    auto request = parser_->release();
+    HttpRequest r;
+    r.method = std::string(request.method_string());
+    const std::string target(request.target());
+    r.path = target.substr(0, target.find('?'));
+    for (const auto& field : request) {
+      std::string name(field.name_string());
+      for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+      r.headers.emplace(std::move(name), std::string(field.value()));
+    }
+    r.body = std::move(request.body());
+    // The socket stays open until there is an answer.
+    r.is_abandoned = [self = shared_from_this(), fd = socket_.native_handle()] {
+      char byte = 0;
+      return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    };
+    shared_.handler(std::move(r), [self = shared_from_this()](HttpResponse response) {
+      asio::post(self->socket_.get_executor(),
+                 [self, response = std::move(response)]() mutable { self->write(std::move(response)); });
+    });
+  }
+
+  HttpResponse too_large() const {
+    return error_response(413, fmt::format("the body is larger than {} bytes", shared_.options.most_body));
+  }
+  void on_read_error(Error error, const char* what, std::chrono::milliseconds time) {
+    if (is_late_)
+      return answer_and_close(
+          error_response(408, fmt::format("the {} did not come within {} s", what, time.count() / 1000)));
+    if (error == http::error::body_limit) return answer_and_close(too_large());
+    if (error == http::error::header_limit)
+      return answer_and_close(error_response(
+          431, fmt::format("the header is larger than {} bytes", shared_.options.most_header)));
+    const bool is_cut = error == http::error::end_of_stream || error == http::error::partial_message;
+    if (error.category() == make_error_code(http::error::bad_version).category() && !is_cut)
+      return answer_and_close(error_response(400, "this is no HTTP/1.1 request: " + error.message()));
+    close();
+  }
+
+  // A client that still sends would lose the answer if the socket were closed with bytes unread: it is told
+  // that no more comes, and what it sends is read for a moment.
+  void answer_and_close(HttpResponse response) {
+    keep_alive_ = false;
+    is_unread_ = true;
+    write(std::move(response));
+  }
+  void write(HttpResponse response) {
+    const bool closes = shared_.closes || !keep_alive_;
+    response_.emplace(static_cast<http::status>(response.status), version_);
+    response_->set(http::field::content_type, response.type);
+    response_->set(http::field::cache_control, "no-store");
+    for (const auto& [name, value] : response.headers) response_->set(name, value);
+    response_->keep_alive(!closes);
+    const std::size_t n = response.body.size();
+    if (!is_head_) response_->body() = std::move(response.body);
+    response_->prepare_payload();
+    if (is_head_) response_->content_length(n);
+    limit(shared_.options.body_time);
+    http::async_write(socket_, *response_, [self = shared_from_this(), closes](Error error, std::size_t) {
+      if (error) return self->close();
+      if (!closes) return self->wait_for_request(self->shared_.options.idle_time);
+      self->is_unread_ ? self->linger() : self->close();
+    });
+  }
+  void linger() {
+    Error ignored;
+    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    limit(std::chrono::milliseconds(500));
+    skip();
+  }
+  void skip() {
+    buffer_.clear();
+    socket_.async_read_some(
+        buffer_.prepare(std::size_t{64} << 10),
+        [self = shared_from_this()](Error error, std::size_t) { error ? self->close() : self->skip(); });
+  }
+  void close() {
+    timer_.cancel();
+    Error ignored;
+    socket_.shutdown(tcp::socket::shutdown_both, ignored);
+    socket_.close(ignored);
+    shared_.sessions.erase(shared_from_this());
+    shared_.n_connections = shared_.sessions.size();
+  }
+
+  tcp::socket socket_;
+  asio::steady_timer timer_;
+  Shared& shared_;
+  beast::flat_buffer buffer_;
+  std::optional<http::request_parser<http::string_body>> parser_;
+  std::optional<http::response<http::string_body>> response_;
+  std::optional<http::response<http::empty_body>> continue_;
+  unsigned version_ = 11;
+  bool keep_alive_ = true, is_idle_ = false, is_head_ = false, is_late_ = false, is_unread_ = false;
+};
+
+}  // namespace
+
+struct HttpServer::Impl {
+  Impl(const HttpOptions& options, Handler handler) {
+    shared.options = options;
+    shared.handler = std::move(handler);
+    const tcp::endpoint endpoint(asio::ip::make_address(options.host),
+                                 static_cast<unsigned short>(options.port));
+    boost::system::error_code error;
+    acceptor.open(endpoint.protocol(), error);
+    if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(1024, error);
+    if (error) {
+      fail(ErrorKind::io, "cannot listen on {}:{}: {}; {}", options.host, options.port, error.message(),
+           error == asio::error::address_in_use
+               ? "another program does: end it, or choose another port with --listen ADDRESS:PORT"
+               : "choose another address with --listen ADDRESS:PORT");
+    }
+    local = acceptor.local_endpoint();
+    accept();
+    thread = std::thread([this] { io.run(); });
+  }
+  void accept() {
+    acceptor.async_accept([this](beast::error_code error, tcp::socket socket) {
+      if (!acceptor.is_open()) return;
+      if (!error) {
+        begin(std::move(socket));
+        return accept();
+      }
+      // Too many open files, say: the next ones wait until some are closed.
+      retry.expires_after(std::chrono::milliseconds(50));
+      retry.async_wait([this](beast::error_code stopped) {
+        if (!stopped) accept();
+      });
+    });
+  }
+  void begin(tcp::socket&& socket) {
+    const bool is_full = shared.sessions.size() >= shared.options.most_connections;
+    auto session = std::make_shared<Session>(std::move(socket), shared);
+    if (is_full) {
+      ++shared.n_refused;
+      return session->refuse();
+    }
+    shared.sessions.insert(session);
+    shared.n_connections = shared.sessions.size();
+    session->start();
+  }
+  // On the server's thread.
+  void stop_accepting() {
+    beast::error_code ignored;
+    acceptor.close(ignored);
+    retry.cancel();
+    const auto all = shared.sessions;
+    for (const auto& session : all) session->close_if_idle();
+  }
+
+  Shared shared;  // outlives what `io` holds
+  asio::io_context io{1};
+  tcp::acceptor acceptor{io};
+  asio::steady_timer retry{io};
+  tcp::endpoint local;
+  std::thread thread;
+  bool is_finished = false;
+};
+
+HttpServer::HttpServer(const HttpOptions& options, Handler handler)
+    : impl_(std::make_unique<Impl>(options, std::move(handler))) {}
+
+HttpServer::~HttpServer() { finish(std::chrono::milliseconds(0)); }
+
+int HttpServer::port() const { return impl_->local.port(); }
+
+std::string HttpServer::address() const {
+  const auto address = impl_->local.address();
+  return address.is_v6() ? fmt::format("[{}]:{}", address.to_string(), port())
+                         : fmt::format("{}:{}", address.to_string(), port());
+}
+
+bool HttpServer::is_open_to_network() const { return !impl_->local.address().is_loopback(); }
+std::size_t HttpServer::n_connections() const { return impl_->shared.n_connections; }
+std::uint64_t HttpServer::n_refused() const { return impl_->shared.n_refused; }
+void HttpServer::close_after_answers() { impl_->shared.closes = true; }
+
+bool HttpServer::finish(std::chrono::milliseconds most) {
+  Impl& s = *impl_;
+  if (std::exchange(s.is_finished, true)) return true;
+  s.shared.closes = true;
+  s.shared.finishes = true;
+  std::promise<void> done;
+  asio::post(s.io, [&] {
+    s.stop_accepting();
+    done.set_value();
+  });
+  done.get_future().wait();
+  const auto until = std::chrono::steady_clock::now() + most;
+  while (n_connections() > 0 && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  const bool is_empty = n_connections() == 0;
+  s.io.stop();
+  s.thread.join();
+  s.shared.sessions.clear();
+  return is_empty;
+}
+
+}  // namespace varscope
