@@ -10,7 +10,7 @@
 namespace varscope {
 
 // How the checkpoints that are served become models in memory: by what each says of its model
-// (launch/job/saved_model.h), or by a config. Values are read once, rows of tables all of them, optimizer slots
+// (launch/job/saved_model.h), or by a config. Values are read once, rows of tables all of them, slots
 // not. Borrows the file system and the layers. `config`: "" or the YAML file for checkpoints that do not
 // say what they are of, whose data are read then. The function throws Error(checkpoint) also for a model of
 // another kind than those that answer rows.

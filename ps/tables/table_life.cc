@@ -157,7 +157,7 @@ void TableShard::Impl::evict(RowStore& store, std::size_t part, std::size_t n, W
     if (RowLayout::last_of(at.row) < before) all.push_back(leaver_of(at, order));
   });
   if (n < all.size()) std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(n), all.end());
-  const std::size_t most_named = (rows.n_rows(part) + (waiting ? waiting->n_rows(part) : 0)) / 8;
+  const std::size_t most_named = (rows.n_rows(part) + (waiting ? waiting->n_rows(part) : 0)) / 2;
   for (const Leaver& leaver : std::span(all).first(n)) {
     const LocatedRow at{part, RowPlace::of(mix_row_id(leaver.id), part_bits), leaver.handle,
                         store.part(part).arena.row(leaver.handle)};

@@ -28,8 +28,8 @@ class EngineObserver {
 // Requests of many clients into computations of a few threads. What waits is computed together, up to
 // max_batch rows of one version, without a change of any bit (Version); a request of more rows is cut into
 // pieces between which others get their turn, and is answered by one version. In order of arrival. Requests
-// whose deadline has passed, or whose client is gone, are dropped without being computed. Memory is bounded by
-// the queue. stop() answers what waits as `stopped`; drain() first waits until nothing is left.
+// whose deadline has passed, or whose client is gone, are dropped without being computed. Memory is bounded
+// by the queue. stop() answers what waits as `stopped`; drain() first waits until nothing is left.
 // Borrows keeper and observer. Safe from any thread.
 class Engine final : public Inference {
  public:

@@ -309,6 +309,8 @@ struct HttpServer::Impl {
 
   Shared shared;  // outlives what `io` holds
   asio::io_context io{1};
+  // Also while all that there is waits for replies.
+  asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
   tcp::acceptor acceptor{io};
   asio::steady_timer retry{io};
   tcp::endpoint local;

@@ -27,8 +27,8 @@ struct JsonElements {
   std::vector<simdjson::dom::element> values;
   std::vector<std::int64_t> shape;
 };
-// `what` for messages: input "x". `is_flat`: extents of inner arrays do not matter. Throws BadRequest for arrays
-// of which one has another length than its neighbours, or that stand beside elements.
+// `what` for messages: input "x". `is_flat`: extents of inner arrays do not matter. Throws BadRequest for
+// arrays of which one has another length than its neighbours, or that stand beside elements.
 JsonElements elements_of(simdjson::dom::element json, const std::string& what, bool is_flat);
 
 // What tensors of a request borrow from.

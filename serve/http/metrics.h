@@ -10,9 +10,9 @@
 
 namespace varscope {
 
-// What has happened since the start, for Prometheus' text format, and for a page: requests by API, version and
-// code; times in the queue, of computation and in all; rows; the served version, when it was committed and
-// loaded. Series of versions that have gone are dropped. Safe from any thread.
+// What has happened since the start, for Prometheus' text format, and for a page: requests by API, version
+// and code; times in the queue, of computation and in all; rows; the served version, when it was committed
+// and loaded. Series of versions that have gone are dropped. Safe from any thread.
 class ServeMetrics final : public VersionObserver, public EngineObserver {
  public:
   // `program`: its version. `next`: also hears of versions; may be null.

@@ -64,8 +64,9 @@ std::vector<std::int64_t> shape_in(const object& input, const std::string& what)
     if (extent.get_int64().get(n) != simdjson::SUCCESS || n < 0 || n > kMostElements)
       throw BadRequest{what + ": an extent of its shape is no number of 0 or more"};
     shape.push_back(n);
-    n_elements *= std::max<std::int64_t>(1, n);
-    if (n_elements > kMostElements) throw BadRequest{what + ": its shape has too many elements"};
+    const std::int64_t more = std::max<std::int64_t>(1, n);
+    if (more > kMostElements / n_elements) throw BadRequest{what + ": its shape has too many elements"};
+    n_elements *= more;
   }
   if (shape.empty()) throw BadRequest{what + ": its shape has no extents; the first one is the rows'"};
   return shape;
@@ -201,6 +202,7 @@ void append_elements(const OutputTensor& output, std::vector<std::string>& out) 
     T value;
     std::memcpy(&value, output.data.data() + at, sizeof(T));
     out.push_back(fmt::format("{}", value));
+    if (out.back() == "-0") out.back() = "-0.0";  // "-0" would be a whole number, which has no sign
   }
 }
 

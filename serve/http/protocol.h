@@ -22,10 +22,10 @@ struct ProtocolRequest {
   std::vector<bool> is_binary = {};  // of each output; of the default one where none is named
 };
 
-// The Open Inference Protocol v2 over HTTP: JSON, and the extension for binary tensor data [1]. `header_length`:
-// of the JSON at the body's beginning, from Inference-Header-Content-Length; -1: all of it. Parameters that
-// are not known are passed over; `timeout`, in microseconds, is the request's deadline. Throws BadRequest, with
-// the byte for what is no JSON.
+// The Open Inference Protocol v2 over HTTP: JSON, and the extension for binary tensor data [1].
+// `header_length`: of the JSON at the body's beginning, from Inference-Header-Content-Length; -1: all of it.
+// Parameters that are not known are passed over; `timeout`, in microseconds, is the request's deadline. Throws
+// BadRequest, with the byte for what is no JSON.
 //
 // [1] KServe: Open Inference Protocol, V2: "inference REST API", "binary tensor data extension"
 ProtocolRequest decode_oip(std::string body, std::int64_t header_length);

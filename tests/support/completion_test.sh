@@ -35,7 +35,7 @@ offers() {
 lines() { printf '%s\n' "$@"; }
 
 # Commands, also where a folder has the name of one.
-offers "$(lines checkpoint config data eval gradcheck graph init neighbors plan predict train)" ''
+offers "$(lines checkpoint config data eval gradcheck graph init neighbors plan predict serve train)" ''
 offers train tr
 offers "$(lines diff export import inspect list pin prune reshard rollback verify)" checkpoint ''
 offers "$(lines pin prune)" checkpoint p

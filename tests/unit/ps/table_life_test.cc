@@ -358,11 +358,13 @@ TEST(TableSaves, AreOfAllWhereMuchHasLeft) {
   table.step(1, range(0, 4'096));
   table.part();
   for (std::int64_t t = 2; t < 6; ++t) table.step(t, range(static_cast<std::uint64_t>(t) * 10'000, 200));
+  EXPECT_FALSE(table.part(1).is_all);
+  for (std::int64_t t = 6; t < 14; ++t) table.step(t, range(static_cast<std::uint64_t>(t) * 10'000, 400));
   EXPECT_TRUE(table.part(1).is_all);
   EXPECT_TRUE(table.part(1).removed.empty());
-  table->forget_removed(0, Clock(5));
-  table.step(6, {{3, 1}});
-  EXPECT_FALSE(table.part(5).is_all);
+  table->forget_removed(0, Clock(13));
+  table.step(14, {{3, 1}});
+  EXPECT_FALSE(table.part(13).is_all);
 }
 
 TEST(TableSaves, SayWhatWaitingIdsCannotBeRestored) {
