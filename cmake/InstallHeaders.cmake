@@ -6,7 +6,7 @@
 cmake_policy(PUSH)
 cmake_policy(VERSION 3.25)
 
-set(own "(common|checkpoint|ps|worker|launch)/")
+set(own "(common|checkpoint|ps|worker|serve|launch)/")
 file(REMOVE_RECURSE "${staging_dir}")
 
 # Of each header what it is called after `varscope/` there, and its text as it is installed.

@@ -28,7 +28,7 @@ install(SCRIPT cmake/InstallHeaders.cmake)
 # --- the program -----------------------------------------------------------------------------------------------------
 set(data_dir ${CMAKE_INSTALL_DATADIR}/varscope)
 install(PROGRAMS launch/run_local.sh launch/run_hostfile.sh launch/get_data.sh DESTINATION ${data_dir}/launch)
-install(FILES launch/mpirun_support.sh launch/varscope.sbatch DESTINATION ${data_dir}/launch)
+install(FILES launch/mpirun_support.sh launch/varscope.sbatch launch/haproxy.cfg launch/varscope-serve.service DESTINATION ${data_dir}/launch)
 install(DIRECTORY configs DESTINATION ${data_dir} FILES_MATCHING PATTERN "*.yaml")
 
 # What the program prints of itself, when it is built for use.

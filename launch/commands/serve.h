@@ -22,10 +22,10 @@ struct ServeOptions {
   bool replaces = false, no_wait = false;
 };
 
-// `varscope serve`: answers requests over HTTP (serve/http/service.h) by the newest checkpoint of a directory,
-// and by each newer one from the moment it is committed; until SIGTERM or SIGINT. Then it is not ready any
-// more, answers for drain_ms what comes, and ends when all is answered, with 0; a second signal ends it at
-// once. Returns the exit code. Throws Error(config, checkpoint, io).
+// `varscope serve`: answers requests over HTTP (serve/http/service.h) by the newest checkpoint of a
+// directory, and by each newer one from the moment it is committed; until SIGTERM or SIGINT. Then it is not
+// ready any more, answers for drain_ms what comes, and ends with 0 when all is answered; a second signal ends
+// it at once. Returns the exit code. Throws Error(config, checkpoint, io).
 int serve(const ServeOptions& options, const LayerRegistry& layers, Fs& fs);
 
 }  // namespace varscope

@@ -24,16 +24,17 @@ struct ProtocolRequest {
 
 // The Open Inference Protocol v2 over HTTP: JSON, and the extension for binary tensor data [1].
 // `header_length`: of the JSON at the body's beginning, from Inference-Header-Content-Length; -1: all of it.
-// Parameters that are not known are passed over; `timeout`, in microseconds, is the request's deadline. Throws
-// BadRequest, with the byte for what is no JSON.
+// Parameters that are not known are passed over; `timeout`, in microseconds, is the request's deadline.
+// Throws BadRequest, with the byte for what is no JSON.
 //
 // [1] KServe: Open Inference Protocol, V2: "inference REST API", "binary tensor data extension"
 ProtocolRequest decode_oip(std::string body, std::int64_t header_length);
 // `name`: the model's. JSON, or JSON with binary data behind it and a header that says where.
 HttpResponse encode_oip(const std::string& name, const ProtocolRequest& request, const InferAnswer& answer);
 
-// TensorFlow Serving's REST API v1 [2]: `instances`, rows, or `inputs`, columns; objects by input where there
-// are several; {"b64": ...} for raw bytes. It has no types: they are the signature's. Throws BadRequest.
+// TensorFlow Serving's REST API v1 [2]: `instances`, rows, or `inputs`, columns; objects by input where
+// there are several; {"b64": ...} for raw bytes. It has no types: they are the signature's. Throws
+// BadRequest.
 //
 // [2] TensorFlow Serving: RESTful API, "Predict API"
 struct V1Request {

@@ -1,5 +1,5 @@
-// `varscope serve` as its users start it: the bits of predict, new checkpoints under load, signals, mistakes, and
-// other people's clients and proxies.
+// `varscope serve` as its users start it: the bits of predict, new checkpoints under load, signals, mistakes,
+// and other people's clients and proxies.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

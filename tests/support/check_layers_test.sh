@@ -72,11 +72,12 @@ for i in "${!rooms[@]}"; do
     n=$((n + 1))
   done
   case $(folder_of "$room") in
-    common) wrong="checkpoint/tools/c.h ps/p.h worker/train/w.h launch/room.h common/transport/mpi/m.h" ;;
+    common) wrong="checkpoint/tools/c.h ps/p.h worker/train/w.h serve/http/room.h launch/room.h common/transport/mpi/m.h" ;;
     mpi) wrong="checkpoint/tools/c.h ps/p.h worker/train/w.h launch/room.h" ;;
-    checkpoint) wrong="ps/p.h worker/train/w.h launch/room.h common/transport/mpi/m.h" ;;
-    ps) wrong="worker/train/w.h launch/room.h common/transport/mpi/m.h" ;;
-    worker) wrong="checkpoint/tools/c.h ps/p.h launch/room.h common/transport/mpi/m.h" ;;
+    checkpoint) wrong="ps/p.h worker/train/w.h serve/http/room.h launch/room.h common/transport/mpi/m.h" ;;
+    ps) wrong="worker/train/w.h serve/http/room.h launch/room.h common/transport/mpi/m.h" ;;
+    worker) wrong="checkpoint/tools/c.h ps/p.h serve/http/room.h launch/room.h common/transport/mpi/m.h" ;;
+    serve) wrong="ps/p.h launch/room.h common/transport/mpi/m.h" ;;
     launch) wrong="tests/t.h bench/b.h" ;;
   esac
   for header in $wrong varscope/graph.h; do
