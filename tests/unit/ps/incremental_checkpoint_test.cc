@@ -33,9 +33,9 @@ using testing::thrown;
 constexpr int kParts = 16;
 constexpr std::int64_t kUnits = 3;
 
-VariableTable one_table() {
+VariableTable one_table(const TableSpec& spec) {
   VariableSpec table = make_spec("t", DType::float32, Shape{0, kUnits}, Initializer::uniform(-1, 1));
-  table.table = TableSpec{IdType::int64, kParts};
+  table.table = spec;
   return VariableTable({table});
 }
 
@@ -57,10 +57,10 @@ class Heard : public RunObserver {
 // Servers without a network: each has the table's parts that are its own.
 class Servers {
  public:
-  Servers(Fs& fs, std::string dir, int n)
+  Servers(Fs& fs, std::string dir, int n, const TableSpec& spec)
       : fs_(fs),
         dir_(std::move(dir)),
-        variables_(one_table()),
+        variables_(one_table(spec)),
         plan_(BucketPlan::make(variables_, n)),
         rows_(RowPlan::make(variables_, n)),
         optimizer_(adagrad()) {
@@ -120,7 +120,7 @@ class IncrementalSaves : public ::testing::TestWithParam<int> {
   void SetUp() override { start(0); }
   void start(std::int64_t first) {
     coordinator.reset();
-    servers.emplace(fs, dir.path(), GetParam());
+    servers.emplace(fs, dir.path(), GetParam(), spec);
     Manifest base;
     base.run_id = "run";
     base.servers = GetParam();
@@ -176,7 +176,7 @@ class IncrementalSaves : public ::testing::TestWithParam<int> {
     EXPECT_THAT(verify_checkpoint(posix, path), IsEmpty());
     for (const int n : {1, 5}) {
       const TempDir other_dir;
-      Servers other(posix, other_dir.path(), n);
+      Servers other(posix, other_dir.path(), n, spec);
       for (int s = 0; s < n; ++s)
         restore_tables(other.tables(s), posix, {.path = path, .resumed = Clock(step)});
       EXPECT_EQ(other.hash(), servers->hash()) << n << " servers";
@@ -188,6 +188,7 @@ class IncrementalSaves : public ::testing::TestWithParam<int> {
     return all;
   }
 
+  TableSpec spec{IdType::int64, kParts};
   TempDir dir;
   PosixFs posix;
   FaultFs fs{posix};
@@ -219,6 +220,30 @@ TEST_P(IncrementalSaves, WriteWhatHasChanged) {
   EXPECT_EQ(longest_chain(13), 1U) << "the last save of a run";
   expect_restores(13);
   EXPECT_THAT(heard.warnings, IsEmpty());
+}
+
+// As many ids leave as come: pieces are merged, and name all that has left since the last one that is kept.
+TEST_P(IncrementalSaves, NameWhatHasLeftAFullTable) {
+  spec.max_rows = kParts * TableSpec::kLeastRowsPerPart;
+  spec.when_full = WhenFull::lru;
+  start(0);
+  servers->step(1, ids(0, 40'000));
+  servers->step(2, ids(40'000, 66'000));
+  EXPECT_TRUE(save(2));
+  std::size_t longest = 1;
+  std::int64_t n_removed = 0;
+  for (std::int64_t step = 3; step <= 14; ++step) {
+    const auto first = static_cast<std::uint64_t>(66'000 + step * 900);
+    servers->step(step, ids(first, first + 900));
+    EXPECT_TRUE(save(step));
+    longest = std::max(longest, longest_chain(step));
+    for (const RowPartRecord& r : load_manifest(posix, dir / step_name(step)).manifest.row_parts) {
+      for (const RowPiece& p : r.pieces) n_removed += p.n_removed;
+    }
+    expect_restores(step);
+  }
+  EXPECT_GE(longest, 5U);
+  EXPECT_GT(n_removed, 0);
 }
 
 TEST_P(IncrementalSaves, AFailedOneLeavesTheBaseAsItIs) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <random>
@@ -196,6 +197,28 @@ TEST(RowIndex, GroupsAreTheSameWithAndWithoutVectors) {
     for (const int tag : {0, 42, 84, 126, 127, 128, 255})
       EXPECT_EQ(group.match(static_cast<std::uint8_t>(tag)),
                 group.match_scalar(static_cast<std::uint8_t>(tag)));
+  }
+}
+
+// Beyond 256 MiB a thread touches the next chunk while one is cut: its memory is zero and one's own.
+TEST(SlabPool, LargeChunksAreTouchedAhead) {
+  constexpr std::size_t kSlab = std::size_t{64} << 10;
+  for (const std::size_t n : {4'500U, 4'100U}) {
+    SlabPool pool(1'024);
+    std::vector<std::byte*> slabs;
+    for (std::size_t i = 0; i < n; ++i) {
+      slabs.push_back(pool.take(kSlab));
+      if (i < 4'000) continue;  // those before are not touched
+      ASSERT_EQ(slabs.back()[0], std::byte{0});
+      ASSERT_EQ(slabs.back()[kSlab - 1], std::byte{0});
+      std::memcpy(slabs.back(), &i, sizeof(i));
+    }
+    for (std::size_t i = 4'000; i < n; ++i) ASSERT_EQ(std::memcmp(slabs[i], &i, sizeof(i)), 0) << i;
+    std::ranges::sort(slabs);
+    for (std::size_t i = 1; i < n; ++i)
+      ASSERT_GE(slabs[i] - slabs[i - 1], static_cast<std::ptrdiff_t>(kSlab));
+    EXPECT_GE(pool.n_bytes(), n * kSlab);
+    EXPECT_LE(pool.n_bytes(), n * kSlab * 17 / 16);
   }
 }
 
