@@ -29,7 +29,7 @@ std::int64_t bytes_of(const InferRequest& request) {
   std::size_t n = 0;
   for (const InputTensor& t : request.inputs) {
     n += t.data.size();
-    for (const std::string_view text : t.texts) n += text.size() + sizeof(text);
+    for (const std::string_view text : t.texts) n += text.size() + sizeof(std::string_view);
   }
   return static_cast<std::int64_t>(n);
 }

@@ -204,6 +204,7 @@ const TensorInfo& RequestRows::info_of(const InputTensor& tensor) const {
   const auto info = std::ranges::find(inputs_, tensor.name, &TensorInfo::name);
   if (info == inputs_.end()) {
     std::vector<std::string> names;
+    names.reserve(inputs_.size());
     for (const TensorInfo& i : inputs_) names.push_back(i.name);
     fail(ErrorKind::data, "the model has no input \"{}\", it has {}{}", tensor.name, comma_list(names),
          did_you_mean(tensor.name, names));

@@ -133,8 +133,8 @@ struct VersionKeeper::Impl {
   void pass_over(VersionInfo info, const std::string& why, bool is_final);
   bool is_served(const std::string& manifest_id) const;
   bool take(const CheckpointName& name, const std::vector<std::shared_ptr<const Version>>& replaced);
-  std::shared_ptr<const Version> make(const CheckpointName& name, Manifest manifest, VersionInfo info);
-  bool has_room(const Manifest& manifest, VersionInfo& info,
+  std::shared_ptr<const Version> make(const CheckpointName& name, Manifest manifest, const VersionInfo& info);
+  bool has_room(const Manifest& manifest, const VersionInfo& info,
                 const std::vector<std::shared_ptr<const Version>>& replaced);
   void drop(const std::vector<std::shared_ptr<const Version>>& versions);
   void follow_newest();
@@ -169,7 +169,7 @@ bool VersionKeeper::Impl::is_served(const std::string& manifest_id) const {
   return std::ranges::any_of(snapshot(), [&](const auto& v) { return v->id().manifest_id == manifest_id; });
 }
 
-bool VersionKeeper::Impl::has_room(const Manifest& manifest, VersionInfo& info,
+bool VersionKeeper::Impl::has_room(const Manifest& manifest, const VersionInfo& info,
                                    const std::vector<std::shared_ptr<const Version>>& replaced) {
   if (options.memory_limit == 0) return true;
   std::int64_t held = 0, freed = 0;
@@ -190,7 +190,7 @@ bool VersionKeeper::Impl::has_room(const Manifest& manifest, VersionInfo& info,
 }
 
 std::shared_ptr<const Version> VersionKeeper::Impl::make(const CheckpointName& name, Manifest manifest,
-                                                         VersionInfo info) {
+                                                         const VersionInfo& info) {
   auto version = std::make_shared<const Version>(load({name.path, {}, std::move(manifest)}), info);
   const auto before = snapshot();
   if (!before.empty() && !is_same_model(*before.front()->served().signature, *version->served().signature)) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include <boost/asio.hpp>
@@ -72,7 +73,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Session(tcp::socket&& socket, Shared& shared)
       : socket_(std::move(socket)), timer_(socket_.get_executor()), shared_(shared) {
     beast::error_code ignored;
-    socket_.set_option(tcp::no_delay(true), ignored);
+    std::ignore = socket_.set_option(tcp::no_delay(true), ignored);
   }
   void start() { wait_for_request(shared_.options.header_time); }
   // One connection more than there may be.
@@ -97,7 +98,7 @@ class Session : public std::enable_shared_from_this<Session> {
       if (error || !self) return;
       self->is_late_ = true;
       Error ignored;
-      self->socket_.cancel(ignored);
+      std::ignore = self->socket_.cancel(ignored);
     });
   }
 
@@ -220,7 +221,7 @@ class Session : public std::enable_shared_from_this<Session> {
   }
   void linger() {
     Error ignored;
-    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    std::ignore = socket_.shutdown(tcp::socket::shutdown_send, ignored);
     limit(std::chrono::milliseconds(500));
     skip();
   }
@@ -233,8 +234,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void close() {
     timer_.cancel();
     Error ignored;
-    socket_.shutdown(tcp::socket::shutdown_both, ignored);
-    socket_.close(ignored);
+    std::ignore = socket_.shutdown(tcp::socket::shutdown_both, ignored);
+    std::ignore = socket_.close(ignored);
     shared_.sessions.erase(shared_from_this());
     shared_.n_connections = shared_.sessions.size();
   }
@@ -259,11 +260,10 @@ struct HttpServer::Impl {
     const tcp::endpoint endpoint(asio::ip::make_address(options.host),
                                  static_cast<unsigned short>(options.port));
     boost::system::error_code error;
-    acceptor.open(endpoint.protocol(), error);
-    if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error) acceptor.bind(endpoint, error);
-    if (!error) acceptor.listen(1024, error);
-    if (error) {
+    // Each returns what it puts into `error`.
+    if (acceptor.open(endpoint.protocol(), error) ||
+        acceptor.set_option(tcp::acceptor::reuse_address(true), error) || acceptor.bind(endpoint, error) ||
+        acceptor.listen(1024, error)) {
       fail(ErrorKind::io, "cannot listen on {}:{}: {}; {}", options.host, options.port, error.message(),
            error == asio::error::address_in_use
                ? "another program does: end it, or choose another port with --listen ADDRESS:PORT"
@@ -301,7 +301,7 @@ struct HttpServer::Impl {
   // On the server's thread.
   void stop_accepting() {
     beast::error_code ignored;
-    acceptor.close(ignored);
+    std::ignore = acceptor.close(ignored);
     retry.cancel();
     const auto all = shared.sessions;
     for (const auto& session : all) session->close_if_idle();

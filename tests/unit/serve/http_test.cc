@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <bit>
 #include <condition_variable>
 #include <cstring>
 #include <limits>
@@ -150,7 +151,7 @@ TEST(Oip, NumbersOfAnswersReadBackToTheSameBits) {
   const auto read = json["outputs"][0]["data"].get<std::vector<double>>();
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto back = static_cast<float>(read[i]);
-    EXPECT_EQ(std::memcmp(&back, &values[i], sizeof(back)), 0) << values[i];
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(back), std::bit_cast<std::uint32_t>(values[i])) << values[i];
   }
   request.is_binary = {true};
   const HttpResponse b = encode_oip("m", request, answer_of(values, {3, 2}));
