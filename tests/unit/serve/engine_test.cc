@@ -361,19 +361,22 @@ TEST_F(EngineTest, ASwapUnderLoadFailsNothingAndMixesNothing) {
 class Held {
  public:
   explicit Held(Engine& engine) {
-    engine.infer(images_request(0, 1), [this](InferAnswer) {
-      is_there_.count_down();
-      goes_on_.wait();
+    engine.infer(images_request(0, 1), [latches = latches_](InferAnswer) {
+      latches->is_there.count_down();
+      latches->goes_on.wait();
     });
-    is_there_.wait();
+    latches_->is_there.wait();
   }
   ~Held() { release(); }
   void release() {
-    if (!std::exchange(is_released_, true)) goes_on_.count_down();
+    if (!std::exchange(is_released_, true)) latches_->goes_on.count_down();
   }
 
  private:
-  std::latch is_there_{1}, goes_on_{1};
+  struct Latches {  // of the engine's thread, too
+    std::latch is_there{1}, goes_on{1};
+  };
+  std::shared_ptr<Latches> latches_ = std::make_shared<Latches>();
   bool is_released_ = false;
 };
 
