@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/signalfd.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <map>
@@ -19,29 +22,41 @@
 namespace varscope {
 namespace {
 
-// While it lives the signals that stop a program are read from a descriptor instead.
+std::atomic<int> g_stop = -1;  // a handler gets no argument of ours
+
+void on_stop_signal(int) {
+  const int saved = errno;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t ignored = ::write(g_stop.load(), &one, sizeof one);
+  errno = saved;
+}
+
+// While it lives the first of the signals that stop a program makes a descriptor readable, and the next one of
+// its kind ends the process. Those that are ignored stay so (nohup).
 class StopSignals {
  public:
-  StopSignals() {
-    sigemptyset(&signals_);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
-      if (!is_ignored(signal)) sigaddset(&signals_, signal);
+  StopSignals() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    if (fd_.get() < 0) fail_io("open", "a descriptor of events", errno);
+    g_stop = fd_.get();
+    for (std::size_t i = 0; i < kSignals.size(); ++i) {
+      sigaction(kSignals[i], nullptr, &before_[i]);
+      if (before_[i].sa_handler == SIG_IGN) continue;
+      struct sigaction action {};
+      action.sa_handler = on_stop_signal;
+      action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);
+      sigaction(kSignals[i], &action, nullptr);
     }
-    sigprocmask(SIG_BLOCK, &signals_, &before_);
-    fd_ = OwnedDescriptor(::signalfd(-1, &signals_, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (fd_.get() < 0) fail_io("open", "a descriptor of signals", errno);
   }
-  ~StopSignals() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  ~StopSignals() {
+    for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+  }
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
   int fd() const { return fd_.get(); }
 
  private:
-  static bool is_ignored(int signal) {
-    struct sigaction now {};
-    return sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
-  }
-  sigset_t signals_{}, before_{};
+  static constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP};
+  std::array<struct sigaction, kSignals.size()> before_{};
   OwnedDescriptor fd_;
 };
 
@@ -77,7 +92,10 @@ void add_ingest_command(CLI::App& app, IngestOptions& options, std::function<voi
   c->add_option("--max-seconds", options.max_seconds,
                 "Most seconds from a file's first record to its end (default: 2)")
       ->type_name("S")
-      ->check(CLI::Range(0.001, 86400.0));
+      ->check(CLI::Range(0.001, 86400.0))
+      ->check([](const std::string& text) {  // of which NaN is no part, though no bound excludes it
+        return text.find_first_of("nN") == std::string::npos ? "" : "expected a number, got " + text;
+      });
   c->add_option("--max-backlog-mib", options.max_backlog_mib,
                 "Reading stops while files of so many MiB are in the directory; 0: never (default: 1024)")
       ->type_name("MIB")
@@ -111,9 +129,9 @@ void add_ingest_command(CLI::App& app, IngestOptions& options, std::function<voi
 IngestEnd ingest(const IngestOptions& options, Fs& fs) {
   check(options);
   ignore_sigpipe();
-  std::optional<StopSignals> signals(std::in_place);
+  const StopSignals signals;
   const auto say = [](const std::string& line) { std::fputs(("varscope: " + line + "\n").c_str(), stderr); };
-  IngestLoop loop(fs, options, signals->fd(), say);
+  IngestLoop loop(fs, options, signals.fd(), say);
   print_result(
       fmt::format("ingest: {} -> {}, next file {}\n", loop.source(), options.to, loop.log().next_name()));
   const std::uint64_t before = loop.log().total_records();
