@@ -31,7 +31,7 @@ void on_stop_signal(int) {
   errno = saved;
 }
 
-// While it lives the first of the signals that stop a program makes a descriptor readable, and the next one of
+// While it lives, the first signal that stops a program makes a descriptor readable, and the next one of
 // its kind ends the process. Those that are ignored stay so (nohup).
 class StopSignals {
  public:

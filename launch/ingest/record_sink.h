@@ -39,7 +39,7 @@ class RecordSink {
   void commit_if_due();
   void write_end();  // tries as commit() does
 
-  // False while the directory's files reach the backlog's limit; a line tells when that begins and ends. While
+  // False while the directory's files reach the backlog's limit; a line tells when it begins and ends. While
   // it does, the directory is listed once a second at most.
   bool may_read();
   bool is_waiting() const { return is_full_; }  // may_read() was false

@@ -19,8 +19,8 @@ class StreamReader {
     RecordCutter cutter;
     bool has_header = false;
   };
-  // Called with the name that a stream gives itself by the first line, "STREAM name". Returns why it may not, or
-  // the number of its records that are durable.
+  // Called with the name that a stream gives itself by the first line, "STREAM name". Returns why it may
+  // not, or the number of its records that are durable.
   struct Answer {
     std::string problem;
     std::uint64_t durable = 0;

@@ -90,7 +90,7 @@ std::string records(const std::string& stream, unsigned long long from, unsigned
   return text;
 }
 
-// Connects, asks how far the stream has come, and sends the records from there to `to`, until they are durable
+// Connects, asks how far the stream has come, sends the records from there to `to`, until they are durable
 // or the other side is gone. Returns the number that is durable for certain.
 unsigned long long produce(const std::string& address, const std::string& stream, unsigned long long to) {
   try {

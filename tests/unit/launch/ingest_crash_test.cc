@@ -1,6 +1,6 @@
-// What a crash of the program or of the host leaves of a RecordLog, at any operation and in any state that the
-// disk may then have: two producers that send again what is not durable, and a reader that removes what it has
-// read, see every record once.
+// What a crash of the program or of the host leaves of a RecordLog, at any operation and in any state that
+// the disk may then have: two producers that send again what is not durable, and a reader that removes what
+// it has read, see every record once.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -80,7 +80,7 @@ class Session {
     if (has_reader) io.before_change = [this] { read(); };
   }
 
-  // The second start goes on with what is not durable. Errors of the disk: tried again, or the end of a start.
+  // The second start goes on with what is not durable. Errors of the disk: tried again, or a start's end.
   enum class OnError { retry, die };
   void run(OnError on_error = OnError::retry) {
     for (int tries = 0; tries < 4; ++tries) {
