@@ -24,7 +24,10 @@ std::optional<TcpListener> listener_of(const std::string& from) {
 }
 
 std::optional<PipeSource> pipe_of(const std::string& from) {
-  if (from.starts_with(kTcp)) return std::nullopt;
+  if (from.starts_with(kTcp)) {
+    TcpListener::check(from.substr(kTcp.size()));
+    return std::nullopt;
+  }
   if (from == "-") return PipeSource();
   if (from.starts_with(kFifo) && from.size() > kFifo.size()) return PipeSource(from.substr(kFifo.size()));
   fail(ErrorKind::config, "--from {}: expected - (standard input), fifo:PATH or tcp:ADDRESS:PORT", from);
@@ -58,17 +61,19 @@ struct IngestLoop::Producer {
 IngestLoop::IngestLoop(Fs& fs, const IngestOptions& options, int stop_fd, RecordSink::Say say)
     : options_(options),
       say_(std::move(say)),
-      listener_(listener_of(options.from)),
       pipe_(pipe_of(options.from)),
       log_(fs, options.to, options.suffix),
       sink_(fs, log_, limits_of(options), static_cast<std::uint64_t>(options.max_backlog_mib) * kMib, stop_fd,
             say_),
+      listener_(listener_of(options.from)),
       stop_fd_(stop_fd),
       block_(kBlockBytes) {
   log_.expect_header(options.has_header);
   sink_.on_durable = [this] { tell_producers(); };
   const RecordCutter cutter(options.records, options.delimiter);
-  if (pipe_) pipe_reader_.emplace(log_, sink_, StreamReader::Rules{cutter, options.has_header}, nullptr);
+  if (pipe_)
+    pipe_reader_.emplace(log_, sink_, StreamReader::Rules{cutter, options.has_header, pipe_->is_fifo()},
+                         nullptr);
   if (listener_ && !listener_->is_loopback()) {
     say_(fmt::format("warning: {} is open to the network, unencrypted and without a password",
                      listener_->address()));
@@ -162,7 +167,8 @@ void IngestLoop::take_connection() {
       std::ranges::count_if(producers_, [](const Producer& p) { return p.refused_until == 0; }));
   if (producers_.size() >= 2 * kMostProducers) return;  // even for words
   Producer& producer = producers_.emplace_back(Producer{std::move(*tcp), {}, 0, false, 0});
-  const StreamReader::Rules rules{RecordCutter(options_.records, options_.delimiter), options_.has_header};
+  const StreamReader::Rules rules{RecordCutter(options_.records, options_.delimiter), options_.has_header,
+                                  false};
   producer.reader.emplace(log_, sink_, rules,
                           [this, &producer](const std::string& name) { return on_name(producer, name); });
   if (n >= kMostProducers)
@@ -239,7 +245,18 @@ void IngestLoop::forget_producers() {
 
 // --- the end
 
+// What was written before the end is not lost, though it may be as much as a pipe holds.
+void IngestLoop::drain_pipe() {
+  constexpr std::size_t kMostBytes = std::size_t{1} << 20;  // fs.pipe-max-size, by default
+  for (std::size_t n = 0; n < kMostBytes && !has_ended_; n += kBlockBytes) {
+    pollfd pipe = watched(pipe_->fd(), true);
+    if (::poll(&pipe, 1, 0) <= 0) return;
+    read_pipe();
+  }
+}
+
 void IngestLoop::stop() {
+  if (pipe_) drain_pipe();
   const std::size_t n = pipe_reader_ ? pipe_reader_->n_rest() : 0;
   if (n > 0) say_(fmt::format("warning: {} bytes of a record that was not read to its end are left out", n));
   sink_.commit();

@@ -64,6 +64,7 @@ class IngestLoop {
   void watch_producers(bool may_read, std::vector<pollfd>& polled) const;
   int wait_ms() const;
   void read_pipe();
+  void drain_pipe();
   void end_of_pipe();
   void take_connection();
   void serve(Producer& producer, short events);
@@ -77,11 +78,11 @@ class IngestLoop {
 
   IngestOptions options_;
   RecordSink::Say say_;
-  std::optional<TcpListener> listener_;  // this, or
-  std::optional<PipeSource> pipe_;       // that
-  std::optional<StreamReader> pipe_reader_;
-  RecordLog log_;
+  std::optional<PipeSource> pipe_;  // this, or listener_
+  RecordLog log_;                   // locks the directory before the port is asked for
   RecordSink sink_;
+  std::optional<StreamReader> pipe_reader_;
+  std::optional<TcpListener> listener_;
   int stop_fd_;
   std::list<Producer> producers_;
   std::vector<char> block_;  // that is read into

@@ -24,10 +24,10 @@ std::string host_name() {
 
 // The number that a name begins with: exactly twelve digits.
 std::optional<std::uint64_t> number_of(std::string_view name) {
-  const std::size_t n = std::min(name.find_first_not_of("0123456789"), name.size());
-  if (n != kDigits) return std::nullopt;
+  const std::string_view digits = name.substr(0, std::min(name.find_first_not_of("0123456789"), name.size()));
+  if (digits.size() != kDigits) return std::nullopt;
   std::uint64_t number = 0;
-  std::from_chars(name.data(), name.data() + kDigits, number);
+  std::from_chars(digits.data(), digits.data() + digits.size(), number);
   return number;
 }
 

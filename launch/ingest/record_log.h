@@ -44,7 +44,7 @@ class RecordLog {
   // Throws Error(config) where there are files, and they have a header or not, unlike what is wanted.
   void expect_header(bool is_wanted) const;
 
-  // Adds a record, which ends with a line feed, to the next file; of a stream with this name, or of none ("").
+  // Adds a record, which ends with a line feed, to the next file; of a stream of this name, or none ("").
   // REQUIRES: knows(stream) or has_room_for_stream().
   void add(std::string_view stream, std::string_view record);
   bool knows(std::string_view stream) const;

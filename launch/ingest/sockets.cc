@@ -86,6 +86,8 @@ Addresses place_of(const std::string& address) {
 
 }  // namespace
 
+void TcpListener::check(const std::string& address) { place_of(address); }
+
 TcpListener::TcpListener(const std::string& address) : address_(address) {
   constexpr int kWaiting = 64;
   const Addresses place = place_of(address);

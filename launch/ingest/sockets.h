@@ -45,6 +45,7 @@ class TcpListener {
   // `address` is "127.0.0.1:9000", "[::1]:9000" or "localhost:9000"; port 0 takes a free one. Throws
   // Error(config) for anything else, Error(io) where it cannot be listened to.
   explicit TcpListener(const std::string& address);
+  static void check(const std::string& address);  // throws that Error(config)
 
   int fd() const { return fd_.get(); }
   const std::string& address() const { return address_; }  // with the port that it has

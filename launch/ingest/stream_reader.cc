@@ -23,6 +23,7 @@ StreamReader::StreamReader(RecordLog& log, RecordSink& sink, const Rules& rules,
       sink_(sink),
       cutter_(rules.cutter),
       has_header_(rules.has_header),
+      skips_headers_(rules.has_header && rules.skips_headers),
       on_name_(std::move(on_name)),
       part_(on_name_ ? Part::name : Part::header) {}
 
@@ -46,11 +47,6 @@ std::string StreamReader::finish() {
   return feed("\n");
 }
 
-void StreamReader::restart() {
-  cutter_.restart();
-  part_ = on_name_ ? Part::name : Part::header;
-}
-
 // Returns whether the stream may go on.
 bool StreamReader::take(std::string_view record) {
   if (part_ == Part::name) {
@@ -61,6 +57,7 @@ bool StreamReader::take(std::string_view record) {
     part_ = Part::records;
     if (has_header_) return take_header(record);
   }
+  if (skips_headers_ && without_line_end(record) == without_line_end(log_.header())) return true;
   ++n_records_;
   sink_.add(name_, record);
   return true;

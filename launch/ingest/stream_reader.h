@@ -18,6 +18,7 @@ class StreamReader {
   struct Rules {
     RecordCutter cutter;
     bool has_header = false;
+    bool skips_headers = false;  // lines that equal the header are left out, wherever they come
   };
   // Called with the name that a stream gives itself by the first line, "STREAM name". Returns why it may
   // not, or the number of its records that are durable.
@@ -40,8 +41,8 @@ class StreamReader {
   // Without the line that is its name and the header; with those of earlier connections of this name.
   std::uint64_t n_records() const { return n_records_; }
   const std::string& name() const { return name_; }  // "": it has none
-  // The next byte begins a stream of the same rules anew.
-  void restart();
+  // Somebody else writes from here on: what lies behind the last record is forgotten.
+  void restart() { cutter_.restart(); }
 
  private:
   enum class Part : std::uint8_t { name, header, records };
@@ -52,7 +53,7 @@ class StreamReader {
   RecordLog& log_;
   RecordSink& sink_;
   RecordCutter cutter_;
-  bool has_header_;
+  bool has_header_, skips_headers_;
   OnName on_name_;
   Part part_;
   std::string name_, problem_;

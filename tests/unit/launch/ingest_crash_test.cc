@@ -55,7 +55,9 @@ class LateErrorFs : public MemoryFs {
 
  private:
   void done(DiskOpKind kind, const std::string& path) {
-    if (kind == kind_ && left_ > 0 && --left_ == 0) fail_io("change", path, EIO);
+    if (kind != kind_ || left_ <= 0) return;
+    --left_;
+    if (left_ == 0) fail_io("change", path, EIO);
   }
   DiskOpKind kind_ = DiskOpKind::note;
   int left_ = -1;

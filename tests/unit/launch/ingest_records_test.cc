@@ -2,17 +2,21 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "launch/ingest/backlog.h"
+#include "launch/ingest/ingest_loop.h"
 #include "launch/ingest/record_cutter.h"
 #include "launch/ingest/record_log.h"
 #include "launch/ingest/record_sink.h"
 #include "launch/ingest/stream_reader.h"
 #include "tests/support/fs/fault_fs.h"
+#include "tests/support/jobs/tcp_client.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/thrown.h"
 #include "worker/data/csv_reader.h"
@@ -237,6 +241,30 @@ TEST(RecordLog, ATemporaryFileThatCountsAndWasChangedIsToldOf) {
                      {".tmp-000000000001.csv is not as it was written", "its records are lost"});
 }
 
+TEST(RecordLog, HasALastNumber) {
+  const TempDir dir;
+  PosixFs fs;
+  write_whole_file(fs, dir / "999999999999.csv", "");
+  RecordLog log(fs, dir.path(), ".csv");
+  log.add("", "1\n");
+  EXPECT_THAT_THROWN(log.commit(), ErrorKind::config,
+                     {"number 999999999999, the last one there can be; use another directory"});
+}
+
+TEST(RecordLog, TakesNothingBetweenACommitThatFailedAndTheNext) {
+  const TempDir dir;
+  PosixFs posix;
+  FaultFs fs(posix);
+  RecordLog log(fs, dir.path(), ".csv");
+  log.add("a", "1\n");
+  fs.fail_nth(FsOp::replace, 1, EIO);
+  EXPECT_THAT_THROWN(log.commit(), ErrorKind::io, {"cannot replace"});
+  EXPECT_THAT_THROWN(log.add("a", "2\n"), ErrorKind::argument, {"call it again before add()"});
+  EXPECT_EQ(log.commit(), 2U);
+  log.add("a", "2\n");
+  EXPECT_EQ(log.count("a"), 2U);
+}
+
 TEST(Backlog, CountsFilesUntilTheyAreRemoved) {
   const TempDir dir;
   PosixFs posix;
@@ -371,7 +399,7 @@ TEST_F(SinkTest, TellsWhenReadingStopsAndGoesOn) {
 class StreamTest : public SinkTest {
  protected:
   StreamReader reader(bool has_header, StreamReader::OnName on_name, RecordRules rules = RecordRules::lines) {
-    return StreamReader(log, sink_, {RecordCutter(rules), has_header}, std::move(on_name));
+    return StreamReader(log, sink_, {RecordCutter(rules), has_header, false}, std::move(on_name));
   }
   RecordSink sink_ = sink({1000, kLong});
 };
@@ -425,6 +453,33 @@ TEST_F(StreamTest, TheLastLineOfAPipeNeedsNoLineFeed) {
   EXPECT_EQ(pipe.finish(), "");
   sink_.commit();
   EXPECT_EQ(text_of(dir / "000000000001.csv"), "1\n2\n");
+}
+
+TEST(IngestLoop, ADirectoryKnowsSoManyStreams) {
+  const TempDir dir;
+  PosixFs fs;
+  {
+    RecordLog log(fs, dir.path(), ".csv");
+    for (std::size_t i = 0; i < RecordLog::kMostStreams; ++i) log.add(fmt::format("s{}", i), "1\n");
+    EXPECT_FALSE(log.has_room_for_stream());
+    log.commit();
+  }
+  IngestOptions options;
+  options.from = "tcp:127.0.0.1:0";
+  options.to = dir.path();
+  const int stop = ::eventfd(0, EFD_CLOEXEC);
+  IngestLoop loop(fs, options, stop, [](const std::string&) {});
+  std::thread running([&] { EXPECT_EQ(loop.run(), IngestEnd::stopped); });
+  TcpClient known(loop.source()), more(loop.source());
+  known.send("STREAM s4095\n");
+  EXPECT_EQ(known.line(), "1");
+  more.send("STREAM more\n");
+  EXPECT_EQ(more.line(),
+            "ERROR " + dir.path() +
+                " has 4096 streams, as many as it may; use a name again, or write to another directory");
+  ::eventfd_write(stop, 1);
+  running.join();
+  ::close(stop);
 }
 
 }  // namespace
