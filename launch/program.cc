@@ -32,6 +32,7 @@
 #include "launch/commands/gradcheck.h"
 #include "launch/commands/graph.h"
 #include "launch/commands/help_format.h"
+#include "launch/commands/ingest.h"
 #include "launch/commands/init.h"
 #include "launch/commands/launch_job.h"
 #include "launch/commands/neighbors.h"
@@ -62,7 +63,7 @@ constexpr const char* kFooter =
   11   file system
   12   MPI
   13   a rank fell silent
-  75   stopped by a signal, with a checkpoint where any are configured
+  75   stopped by a signal, with a checkpoint where any are configured; ingest: all that was read is in files
 Codes of 10 and above, and death by a signal, can be restarted with --resume.
 
 Signals to train, or to its mpirun:
@@ -191,6 +192,7 @@ class CommandLine {
     add_config();
     add_init();
     add_data();
+    add_ingest();
     add_checkpoint();
     add_completion();
     add_launch();
@@ -576,6 +578,16 @@ class CommandLine {
       };
     });
   }
+  void add_ingest() {
+    add_ingest_command(app_, ingest_, [this] {
+      action_ = [this] {
+        return run_alone([this] {
+          return static_cast<int>(ingest(ingest_, fs_) == IngestEnd::stopped ? ExitCode::stopped
+                                                                             : ExitCode::ok);
+        });
+      };
+    });
+  }
   // For the launch scripts.
   void add_launch() {
     CLI::App* c =
@@ -643,6 +655,7 @@ class CommandLine {
   ServeOptions serve_;
   GenerateOptions generate_;
   InitOptions init_;
+  IngestOptions ingest_;
   int rows_ = 5;
   LaunchOptions launch_;
   CheckpointCommands checkpoint_;

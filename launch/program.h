@@ -15,8 +15,8 @@ namespace varscope {
 //
 // Returns the process's exit code (docs/failures.md). Call it once, from main.
 int run_program(int argc, char** argv, const LayerRegistry& layers);
-// `train` reads and writes its checkpoints through `fs`, from several threads at once; the other commands use
-// the real file system.
+// `train` reads and writes its checkpoints through `fs`, from several threads at once, and `ingest` its
+// directory; the other commands use the real file system.
 int run_program(int argc, char** argv, const LayerRegistry& layers, Fs& fs);
 // With the built-in layers.
 int run_program(int argc, char** argv);

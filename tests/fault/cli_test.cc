@@ -52,7 +52,7 @@ struct Subcommand {
 const Subcommand kSubcommands[] = {
     {{},
      {"train", "eval", "predict", "neighbors", "serve", "plan", "graph", "gradcheck", "config", "init",
-      "data", "checkpoint"}},
+      "data", "ingest", "checkpoint"}},
     {{"train"}, {"config", "--set", "--resume", "--fresh", "--check-numerics", "--profile"}},
     {{"eval"}, {"config", "--set", "--checkpoint", "--json"}},
     {{"predict"},
@@ -67,6 +67,9 @@ const Subcommand kSubcommands[] = {
     {{"gradcheck"}, {"config", "--set", "--samples", "--elements", "--tolerance"}},
     {{"config"}, {"config", "--set", "--explain", "--get"}},
     {{"init"}, {"file", "--label", "--delimiter"}},
+    {{"ingest"},
+     {"--from", "--to", "--max-records", "--max-seconds", "--max-backlog-mib", "--header", "--records",
+      "--delimiter", "--suffix", "--end"}},
     {{"data"}, {"show"}},
     {{"data", "show"}, {"config", "--set", "--rows"}},
     {{"checkpoint"},

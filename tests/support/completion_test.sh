@@ -35,14 +35,14 @@ offers() {
 lines() { printf '%s\n' "$@"; }
 
 # Commands, also where a folder has the name of one.
-offers "$(lines checkpoint config data eval gradcheck graph init neighbors plan predict serve train)" ''
+offers "$(lines checkpoint config data eval gradcheck graph ingest init neighbors plan predict serve train)" ''
 offers train tr
 offers "$(lines diff export import inspect list pin prune reshard rollback verify)" checkpoint ''
 offers "$(lines pin prune)" checkpoint p
 offers '' nosuch
 
 # Options are those that --help shows, everywhere.
-for command in '' train eval neighbors plan graph gradcheck config init 'data show' checkpoint 'checkpoint prune' 'checkpoint import'; do
+for command in '' train eval neighbors plan graph gradcheck config init ingest 'data show' checkpoint 'checkpoint prune' 'checkpoint import'; do
   # shellcheck disable=SC2086
   offers "$("$varscope" $command --help | grep -oE '^  (-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+')" $command --
 done
