@@ -61,6 +61,7 @@ class Log final : public VersionObserver {
     why_passed_over = fmt::format("checkpoint {} is not served: {}", v.path, v.why);
     warn({why_passed_over});
   }
+  void on_trouble(const std::string& what) override { warn({what}); }
 };
 
 // Of the run's directory, in letters that need no quotes in an address.

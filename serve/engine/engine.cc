@@ -10,9 +10,12 @@
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/text.h"
 
 namespace varscope {
 namespace {
+
+constexpr const char* kStopped = "the server ends";
 
 // A request on its way.
 struct Job {
@@ -143,8 +146,15 @@ void Engine::Impl::compute(int thread, std::vector<std::unique_ptr<Job>> jobs, V
       finish(std::move(job));
       continue;
     }
-    const std::lock_guard lock(mutex);  // behind the others
-    queue.push_back(std::move(job));
+    std::unique_lock lock(mutex);
+    if (is_stopped) {
+      lock.unlock();
+      job->answer = {};
+      job->answer.refusal = {Refusal::Kind::stopped, kStopped};
+      finish(std::move(job));
+      continue;
+    }
+    queue.push_back(std::move(job));  // behind the others
     changed.notify_one();
   }
 }
@@ -165,7 +175,7 @@ void Engine::Impl::run(int thread) {
     }
     std::erase_if(runners, [](const auto& kept) { return kept.second.version.expired(); });
     for (auto& job : jobs) {
-      if (job->n_done == 0 && drop_if_late(job)) finish(std::move(job));
+      if (drop_if_late(job)) finish(std::move(job));
     }
     std::erase(jobs, nullptr);
     if (jobs.empty()) continue;
@@ -219,11 +229,11 @@ void Engine::infer(InferRequest request, std::function<void(InferAnswer)> done) 
   job->request = std::move(request);
   job->version = version;
   job->arrived_ns = now_ns();
+  bool is_too_much = false;
   {
     const std::lock_guard lock(e.mutex);
-    const bool is_full =
-        e.n_open >= e.options.max_queue || e.n_bytes + job->n_bytes > e.options.max_queue_bytes;
-    if (!e.is_stopped && !is_full) {
+    is_too_much = e.n_bytes + job->n_bytes > e.options.max_queue_bytes;
+    if (!e.is_stopped && !is_too_much && e.n_open < e.options.max_queue) {
       job->done = std::move(done);
       ++e.n_open;
       e.n_bytes += job->n_bytes;
@@ -233,9 +243,11 @@ void Engine::infer(InferRequest request, std::function<void(InferAnswer)> done) 
     }
     if (e.is_stopped) job = nullptr;
   }
-  if (job == nullptr) return e.refuse(done, Refusal::Kind::stopped, "the server ends");
+  if (job == nullptr) return e.refuse(done, Refusal::Kind::stopped, kStopped);
   e.refuse(done, Refusal::Kind::busy,
-           fmt::format("{} requests wait already; try again", e.options.max_queue));
+           is_too_much
+               ? fmt::format("requests of {} wait already; try again", bytes_text(e.options.max_queue_bytes))
+               : fmt::format("{} requests wait already; try again", e.options.max_queue));
 }
 
 std::int64_t Engine::longest_compute_ns() const {
@@ -265,7 +277,7 @@ void Engine::stop() {
   }
   for (auto& job : left) {
     job->answer = {};
-    job->answer.refusal = {Refusal::Kind::stopped, "the server ends"};
+    job->answer.refusal = {Refusal::Kind::stopped, kStopped};
     impl_->finish(std::move(job));
   }
   for (std::thread& thread : impl_->threads) {

@@ -119,6 +119,7 @@ struct VersionKeeper::Impl {
   // Of the thread that polls.
   std::set<std::string> passed;  // ids that will not be tried again
   std::set<std::string> told;    // id and reason
+  std::string trouble;           // with the directory, at the last look
 
   bool is_single() const { return fs.exists(join_path(path, kManifestName)); }
   std::vector<CheckpointName> candidates() const;
@@ -239,6 +240,9 @@ bool VersionKeeper::Impl::take(const CheckpointName& name,
     if (!fs.exists(join_path(name.path, kManifestName))) return false;
     pass_over(info, e.what(), e.kind() != ErrorKind::io);
     return false;
+  } catch (const std::exception& e) {  // no memory for it, say: it is tried again
+    pass_over(info, std::string("it cannot be loaded: ") + e.what(), false);
+    return false;
   }
 }
 
@@ -292,11 +296,15 @@ VersionKeeper::VersionKeeper(Fs& fs, std::string path, KeeperOptions options, Lo
 VersionKeeper::~VersionKeeper() = default;
 
 void VersionKeeper::poll() {
+  std::string trouble;
   try {
     impl_->options.policy.kind == VersionPolicy::Kind::steps ? impl_->follow_steps() : impl_->follow_newest();
   } catch (const std::exception& e) {
-    impl_->wait_for(fmt::format("{} cannot be read: {}", impl_->path, e.what()));
+    trouble = fmt::format("{} cannot be read: {}", impl_->path, e.what());
+    impl_->wait_for(trouble);
   }
+  if (std::exchange(impl_->trouble, trouble) != trouble && !trouble.empty())
+    impl_->observer.on_trouble(trouble);
 }
 
 std::shared_ptr<const Version> VersionKeeper::find(const std::string& name) const {

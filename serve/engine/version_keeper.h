@@ -38,6 +38,8 @@ class VersionObserver {
   virtual void on_dropped(const VersionInfo& version) = 0;
   // Once for each manifest and reason: damaged, of another model, not good enough, too large.
   virtual void on_passed_over(const VersionInfo& version) = 0;
+  // Once each time that it begins: the directory cannot be read. What is served is served on.
+  virtual void on_trouble(const std::string& what) = 0;
 };
 
 struct KeeperOptions {

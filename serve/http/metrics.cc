@@ -223,6 +223,10 @@ void ServeMetrics::on_passed_over(const VersionInfo& v) {
   if (impl_->next != nullptr) impl_->next->on_passed_over(v);
 }
 
+void ServeMetrics::on_trouble(const std::string& what) {
+  if (impl_->next != nullptr) impl_->next->on_trouble(what);
+}
+
 void ServeMetrics::on_run(const VersionId&, std::int64_t, std::int64_t n_rows, std::int64_t) {
   impl_->of_batch.Observe(static_cast<double>(n_rows));
   impl_->all_rows.Increment(static_cast<double>(n_rows));

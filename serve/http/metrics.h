@@ -38,6 +38,7 @@ class ServeMetrics final : public VersionObserver, public EngineObserver {
   void on_published(const VersionInfo& version, std::int64_t load_ns) override;
   void on_dropped(const VersionInfo& version) override;
   void on_passed_over(const VersionInfo& version) override;
+  void on_trouble(const std::string& what) override;
   void on_run(const VersionId& version, std::int64_t n_requests, std::int64_t n_rows,
               std::int64_t compute_ns) override;
   void on_refused(Refusal::Kind kind) override;

@@ -63,6 +63,10 @@ class Heard final : public VersionObserver, public EngineObserver {
     n_rows += rows;
   }
   void on_refused(Refusal::Kind) override { ++n_refused; }
+  void on_trouble(const std::string& what) override {
+    const std::lock_guard lock(mutex_);
+    passed_.push_back(what);
+  }
   mutable std::mutex mutex_;
   std::vector<std::int64_t> published_, dropped_;
   std::vector<std::string> passed_;
@@ -82,6 +86,7 @@ class Serving : public ::testing::Test {
         [this](const FoundCheckpoint& found) {
           if (!damage.empty()) fail(ErrorKind::checkpoint, "{}", damage);
           const std::int64_t step = found.manifest->step;
+          if (on_load) on_load(step);
           auto made = images_model(static_cast<std::uint64_t>(step), step == 999 ? 5 : 10);
           made->size = 400;
           return std::shared_ptr<const Servable>(made);
@@ -104,6 +109,7 @@ class Serving : public ::testing::Test {
   CheckpointDirectory directory{posix, dir.path()};
   testing::Model model = testing::tiny_model(1);
   std::string damage;
+  std::function<void(std::int64_t)> on_load;
   Heard heard;
   std::optional<VersionKeeper> keeper;
 };
@@ -160,6 +166,31 @@ TEST_F(VersionKeeperTest, AtTheStartTakesTheNextOlderOne) {
   testing::flip_bit(path(20) + "/MANIFEST", 40);
   keep().poll();
   EXPECT_EQ(served(), 10);
+}
+
+// Retention removes it while it is read; and there is no memory for the one after.
+TEST_F(VersionKeeperTest, TakesWhatIsThereWhenALoadFails) {
+  commit(10);
+  keep().poll();
+  commit(20);
+  on_load = [&](std::int64_t step) {
+    if (step != 20) return;
+    posix.remove_all(path(20));
+    fail(ErrorKind::io, "cannot open {}", path(20));
+  };
+  keeper->poll();
+  EXPECT_EQ(served(), 10);
+  EXPECT_THAT(heard.passed(), IsEmpty()) << "it was never damaged";
+  commit(30);
+  on_load = [](std::int64_t) { throw std::bad_alloc(); };
+  keeper->poll();
+  keeper->poll();
+  EXPECT_EQ(served(), 10);
+  ASSERT_EQ(heard.passed().size(), 1U);
+  EXPECT_THAT(heard.passed()[0], HasSubstr("it cannot be loaded: "));
+  on_load = {};
+  keeper->poll();
+  EXPECT_EQ(served(), 30) << "it is tried again";
 }
 
 TEST_F(VersionKeeperTest, PassesOverAnotherModel) {
@@ -395,6 +426,17 @@ TEST_F(EngineTest, AFullQueueRefuses) {
   held.release();
   EXPECT_TRUE(engine.drain(10'000));
   EXPECT_EQ(n_answered, 2);
+}
+
+TEST_F(EngineTest, MoreBytesThanMayWaitAreRefused) {
+  commit(10);
+  keep().poll();
+  Engine engine(*keeper, {.max_queue_bytes = 1000}, heard);
+  const InferAnswer refused = ask(engine, images_request(0, 4));
+  ASSERT_TRUE(refused.refusal);
+  EXPECT_EQ(refused.refusal->kind, Refusal::Kind::busy);
+  EXPECT_THAT(refused.refusal->text, HasSubstr("requests of 1000 B wait already"));
+  EXPECT_FALSE(ask(engine, images_request(0, 3)).refusal);
 }
 
 TEST_F(EngineTest, WhatNobodyWaitsForIsNotComputed) {
