@@ -14,7 +14,6 @@
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <nlohmann/json.hpp>
 
 #include "common/base/error.h"
 
@@ -24,14 +23,6 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = beast::http;
 using asio::ip::tcp;
-using Json = nlohmann::json;
-
-HttpResponse error_response(int status, const std::string& text) {
-  return {status,
-          "application/json",
-          Json{{"error", text}}.dump(-1, ' ', false, Json::error_handler_t::replace),
-          {}};
-}
 
 HttpOptions parse_address(const std::string& text) {
   HttpOptions options;

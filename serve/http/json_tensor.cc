@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <type_traits>
@@ -43,6 +44,14 @@ std::string where_it_breaks(std::string_view text) {
   return fmt::format(" at byte {}", place.at);
 }
 
+// Its size() stops at the largest number of 24 bits.
+std::int64_t length_of(const simdjson::dom::array& array) {
+  constexpr std::size_t kMostCounted = 0xffffff;
+  const std::size_t n = array.size();
+  if (n < kMostCounted) return static_cast<std::int64_t>(n);
+  return std::distance(array.begin(), array.end());
+}
+
 void walk(element json, std::size_t depth, const std::string& what, bool is_flat, JsonElements& out) {
   if (json.type() != element_type::ARRAY) {
     if (!is_flat && depth != out.shape.size())
@@ -51,7 +60,7 @@ void walk(element json, std::size_t depth, const std::string& what, bool is_flat
     return;
   }
   const simdjson::dom::array array = json.get_array();
-  const auto n = static_cast<std::int64_t>(array.size());
+  const std::int64_t n = length_of(array);
   if (depth == out.shape.size()) {
     if (!is_flat && !out.values.empty()) throw BadRequest{what + ": arrays and elements stand side by side"};
     out.shape.push_back(n);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <unordered_set>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -176,11 +177,12 @@ class Decoder {
     if (outputs && outputs->get_array().get(array) != simdjson::SUCCESS)
       throw BadRequest{"\"outputs\" is no array"};
     if (outputs) {
+      std::unordered_set<std::string> names;  // there may be millions in a body
       for (const element e : array) {
         object output;
         if (e.get_object().get(output) != simdjson::SUCCESS) throw BadRequest{"an output is no object"};
         std::string name = text_in(output, "name", "an output");
-        if (std::ranges::find(request_.infer.outputs, name) != request_.infer.outputs.end())
+        if (!names.insert(name).second)
           throw BadRequest{fmt::format("output \"{}\" is asked for twice", name)};
         request_.infer.outputs.push_back(std::move(name));
         request_.is_binary.push_back(is_true(object_in(output, "parameters"), "binary_data", is_binary));

@@ -1,9 +1,12 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/error.h"
+#include "common/base/text.h"
 #include "serve/http/json_tensor.h"
 #include "serve/http/protocol.h"
 
@@ -79,15 +82,31 @@ class V1Decoder {
                                  signature_.inputs.front().name)};
   }
 
+  // What the model has under a name that the request has not had. So there are no more inputs than the
+  // model's, however many names a body has.
+  const TensorInfo& info_of(const std::string& name) const {
+    const TensorInfo* info = signature_.input(name);
+    if (info == nullptr) {
+      std::vector<std::string> names;
+      names.reserve(signature_.inputs.size());
+      for (const TensorInfo& i : signature_.inputs) names.push_back(i.name);
+      throw BadRequest{fmt::format("the model has no input \"{}\", it has {}{}", name, comma_list(names),
+                                   did_you_mean(name, names))};
+    }
+    if (std::ranges::find(request_.infer.inputs, name, &InputTensor::name) != request_.infer.inputs.end())
+      throw BadRequest{fmt::format("input \"{}\" is there twice", name)};
+    return *info;
+  }
+
   void take_rows(element instances) {
     simdjson::dom::array array;
     if (instances.get_array().get(array) != simdjson::SUCCESS) throw BadRequest{"\"instances\" is no array"};
     if (array.size() == 0) throw BadRequest{"\"instances\" is empty"};
     const element first = array.at(0);
-    if (!first.is_object() || base64_in(first)) return add(only_input().name, elements_by_row(array, {}));
+    if (!first.is_object() || base64_in(first)) return add(only_input(), elements_by_row(array, {}));
     for (const auto& field : object(first)) {
-      const std::string name(field.key);
-      add(name, elements_by_row(array, name));
+      const TensorInfo& info = info_of(std::string(field.key));
+      add(info, elements_by_row(array, info.name));
     }
   }
   // The elements of one input of all rows; `name` is empty where rows are no objects.
@@ -115,18 +134,17 @@ class V1Decoder {
   void take_columns(element inputs) {
     object named;
     if (inputs.get_object().get(named) != simdjson::SUCCESS || base64_in(inputs))
-      return add(only_input().name, elements_of(inputs, "\"inputs\"", false));
+      return add(only_input(), elements_of(inputs, "\"inputs\"", false));
     for (const auto& field : named) {
-      const std::string name(field.key);
-      add(name, elements_of(field.value, fmt::format("input \"{}\"", name), false));
+      const TensorInfo& info = info_of(std::string(field.key));
+      add(info, elements_of(field.value, fmt::format("input \"{}\"", info.name), false));
     }
   }
 
-  void add(const std::string& name, JsonElements elements) {
+  void add(const TensorInfo& info, const JsonElements& elements) {
     InputTensor tensor;
-    tensor.name = name;
-    const std::string what = fmt::format("input \"{}\"", name);
-    const TensorInfo* info = signature_.input(name);
+    tensor.name = info.name;
+    const std::string what = fmt::format("input \"{}\"", info.name);
     tensor.shape = elements.shape;
     if (tensor.shape.empty()) throw BadRequest{what + ": it is no array; its first extent is the rows'"};
     if (!elements.values.empty() && base64_in(elements.values.front())) {
@@ -137,16 +155,15 @@ class V1Decoder {
     request_.infer.inputs.push_back(std::move(tensor));
   }
   // The signature's, or texts where texts are sent and taken.
-  static OipType type_of(const JsonElements& elements, const TensorInfo* info) {
-    if (info == nullptr) return OipType::fp64;  // check() says that there is none
+  static OipType type_of(const JsonElements& elements, const TensorInfo& info) {
     const bool has_text = std::ranges::any_of(elements.values, [](element e) { return e.is_string(); });
-    const bool takes_text = std::ranges::find(info->also, OipType::bytes) != info->also.end();
-    return has_text && takes_text ? OipType::bytes : info->type;
+    const bool takes_text = std::ranges::find(info.also, OipType::bytes) != info.also.end();
+    return has_text && takes_text ? OipType::bytes : info.type;
   }
   // Raw bytes: of an image its pixels, else a text.
-  void take_base64(const JsonElements& elements, const std::string& what, const TensorInfo* info,
+  void take_base64(const JsonElements& elements, const std::string& what, const TensorInfo& info,
                    InputTensor& tensor) {
-    const bool is_text = info != nullptr && info->type == OipType::bytes;
+    const bool is_text = info.type == OipType::bytes;
     tensor.type = is_text ? OipType::bytes : OipType::uint8;
     auto all = std::make_unique<std::vector<std::byte>>();
     for (std::size_t i = 0; i < elements.values.size(); ++i) {
@@ -159,19 +176,21 @@ class V1Decoder {
         tensor.texts.push_back(*memory_->texts.back());
       } else {
         all->insert(all->end(), bytes->begin(), bytes->end());
+        // Else bytes of one row would be taken for those of its neighbour.
+        if (all->size() != (i + 1) * bytes->size())
+          throw BadRequest{fmt::format("{}: element {} has {} bytes, another number than those before it",
+                                       what, i, bytes->size())};
       }
     }
     if (is_text) return;
     const std::int64_t n_rows = tensor.shape.front();
-    if (info != nullptr) {
-      tensor.shape = info->shape;
-      tensor.shape.front() = n_rows;
-      const auto due =
-          std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
-      if (due != std::ssize(*all))
-        throw BadRequest{fmt::format("{}: {} bytes of {} rows; the model takes {}", what, all->size(), n_rows,
-                                     tensor_text(info->shape, OipType::uint8))};
-    }
+    tensor.shape = info.shape;
+    tensor.shape.front() = n_rows;
+    const auto due =
+        std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::int64_t{1}, std::multiplies<>());
+    if (due != std::ssize(*all))
+      throw BadRequest{fmt::format("{}: {} bytes of {} rows; the model takes {}", what, all->size(), n_rows,
+                                   tensor_text(info.shape, OipType::uint8))};
     memory_->numbers.push_back(std::move(all));
     tensor.data = *memory_->numbers.back();
   }

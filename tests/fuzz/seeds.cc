@@ -117,6 +117,51 @@ void lives() {
   }
 }
 
+// JSON of tensors, and data behind it.
+void oip_requests() {
+  const std::string pixels =
+      R"({"id":"a\"7","parameters":{"timeout":5000000},"inputs":[{"name":"x","shape":[1,2,2],"datatype":)";
+  seed("oip", "flat", '\0' + pixels + R"("FP32","data":[1,2.5,-3,1e2]}]})");
+  seed("oip", "nested", '\0' + pixels + R"("UINT8","data":[[[0,1],[2,255]]]}],"outputs":[{"name":"y"}]})");
+  const std::string record =
+      R"({"inputs":[{"name":"age","shape":[2],"datatype":"FP64","data":[30,1.5]},)"
+      R"({"name":"height","shape":[2],"datatype":"INT32","data":[null,-4]},)"
+      R"({"name":"city","shape":[2],"datatype":"BYTES","data":["Bonn","\u00e9\n"]},)"
+      R"({"name":"user","shape":[2],"datatype":"INT64","data":[-9223372036854775808,9223372036854775807]}],)"
+      R"("outputs":[{"name":"b","parameters":{"binary_data":true}},{"name":"a"}]})";
+  seed("oip", "record", '\0' + record);
+  const std::string json =
+      R"({"parameters":{"binary_data_output":true},"inputs":[)"
+      R"({"name":"city","shape":[2],"datatype":"BYTES","parameters":{"binary_data_size":11}},)"
+      R"({"name":"age","shape":[2],"datatype":"INT16","parameters":{"binary_data_size":4}},)"
+      R"({"name":"user","shape":[2],"datatype":"UINT64","data":[1,18446744073709551615]}]})";
+  const std::string binary("\x03\0\0\0abc\0\0\0\0\x01\0\xff\xff", 15);
+  seed("oip", "binary", '\2' + json + '\0' + binary);
+  seed("oip", "length",
+       std::string{1, static_cast<char>(json.size() & 0xff), static_cast<char>(json.size() >> 8)} + json +
+           binary);
+  seed("oip", "raw_pixels",
+       '\2' + pixels + R"("FP16","parameters":{"binary_data_size":8}}]})" + '\0' + "abcdefgh");
+  seed("oip", "broken", std::string(1, '\0') + R"({"inputs": [1,,2]})");
+}
+
+void v1_requests() {
+  const std::string image(1, '\0'), table(1, '\1');
+  seed("v1", "images", image + R"({"instances":[[[1,2],[3,4]],[[5,6],[7,8.5]]]})");
+  seed("v1", "named", image + R"({"signature_name":"serving_default","inputs":{"x":[[[1,2],[3,4]]]}})");
+  seed("v1", "raw", image + R"({"instances":[{"b64":"AAEC/w=="},{"b64":"_-8="}]})");
+  seed("v1", "raw_column", image + R"({"inputs":{"x":[{"b64":"AAEC/w=="}]}})");
+  seed("v1", "rows",
+       table + R"({"instances":[{"age":30,"city":"Bonn","user":7},{"age":1e3,"city":7,"user":-1}]})");
+  seed("v1", "missing", table + R"({"instances":[{"age":1,"height":null,"city":null,"user":null}]})");
+  seed(
+      "v1", "columns",
+      table +
+          R"({"inputs":{"age":["30","x"],"height":[1,2.5],"city":["a",{"b64":"Qm9ubg=="}],"user":[1,true]}})");
+  seed("v1", "texts",
+       table + R"({"inputs":{"city":[{"b64":"Qm9ubg=="},{"b64":""}],"age":[1,2],"user":[3,4]}})");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -127,4 +172,6 @@ int main(int argc, char** argv) {
   arrays();
   records();
   lives();
+  oip_requests();
+  v1_requests();
 }

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "serve/http/http_server.h"
+#include "serve/http/json_tensor.h"
 #include "serve/http/protocol.h"
 #include "serve/http/service.h"
 #include "tests/support/serving/http_client.h"
@@ -125,6 +126,26 @@ TEST(Oip, SaysWhatIsWrong) {
             "output \"a\" is asked for twice");
 }
 
+// A body of many megabytes is read in a time that grows with its length, not with the length's square.
+TEST(Oip, ReadsHundredsOfThousandsOfOutputs) {
+  std::string body = R"({"inputs":[],"outputs":[{"name":"0"})";
+  constexpr int kOutputs = 500'000;
+  for (int i = 1; i < kOutputs; ++i) body += R"(,{"name":")" + std::to_string(i) + "\"}";
+  EXPECT_EQ(decode_oip(body + "]}", -1).infer.outputs.size(), std::size_t{kOutputs});
+  EXPECT_EQ(bad_oip(body + R"(,{"name":"7"}]})"), "output \"7\" is asked for twice");
+}
+
+// More than fit into the 24 bits in which the parser counts.
+TEST(JsonTensor, CountsTheElementsOfLongArrays) {
+  constexpr std::int64_t kArrays = (std::int64_t{1} << 24) + 3;
+  std::string text = "[[]";
+  text.reserve(static_cast<std::size_t>(kArrays) * 3 + 1);
+  for (std::int64_t i = 1; i < kArrays; ++i) text += ",[]";
+  text += ']';
+  JsonParser parser;
+  EXPECT_THAT(elements_of(parser.parse(text), "x", false).shape, ElementsAre(kArrays, 0));
+}
+
 InferAnswer answer_of(std::vector<float> values, std::vector<std::int64_t> shape) {
   InferAnswer answer;
   answer.model.version.id = {12, "id-12", {}};
@@ -220,6 +241,21 @@ TEST(TfsV1, SaysWhatIsWrong) {
   EXPECT_EQ(bad_v1(R"({"instances":[{"b64":"%"}]})", one_image()), "input \"x\": element 0 is no base64");
   EXPECT_EQ(bad_v1(R"({"instances":[{"b64":"AAEC"}]})", one_image()),
             "input \"x\": 3 bytes of 1 rows; the model takes [?, 2, 2] UINT8");
+  EXPECT_EQ(bad_v1(R"({"instances":[{"b64":"AAECAwQ="},{"b64":"AAEC"}]})", one_image()),
+            "input \"x\": element 1 has 3 bytes, another number than those before it");
+}
+
+// Before their values are looked at, which without a type would be data of any shape.
+TEST(TfsV1, RefusesNamesThatTheModelDoesNotHaveOrThatComeTwice) {
+  EXPECT_EQ(bad_v1(R"({"inputs":{"cty":[{"b64":"Qm9ubg=="}],"age":[1]}})", columns()),
+            "the model has no input \"cty\", it has age, city; did you mean \"city\"?");
+  EXPECT_EQ(bad_v1(R"({"instances":[{"age":1,"city":"a","y":0},{}]})", columns()),
+            "input \"age\" of instance 1 is missing");
+  EXPECT_EQ(bad_v1(R"({"instances":[{"age":1,"city":"a","other":0}]})", columns()),
+            "the model has no input \"other\", it has age, city");
+  EXPECT_EQ(bad_v1(R"({"instances":[{"age":1,"city":"a","age":2}]})", columns()),
+            "input \"age\" is there twice");
+  EXPECT_EQ(bad_v1(R"({"inputs":{"age":[1],"age":[2]}})", columns()), "input \"age\" is there twice");
 }
 
 TEST(TfsV1, AnswersAreNestedAsTheirShape) {
