@@ -1,6 +1,6 @@
-// A request of the Open Inference Protocol. The first byte says where its JSON ends: nowhere (0, mod 4), where
-// two more bytes say (1), or at the first byte 0, which no JSON has and which is taken out, so that data are
-// reached whatever becomes of the JSON's length.
+// A request of the Open Inference Protocol. The first byte, mod 4, says where its JSON ends: nowhere (0),
+// where two more bytes say (1), or at the first byte 0, which no JSON has and which is taken out, so that
+// data are reached whatever becomes of the JSON's length.
 #include "tests/fuzz/requests.h"
 
 using namespace varscope;

@@ -134,7 +134,7 @@ void oip_requests() {
       R"({"parameters":{"binary_data_output":true},"inputs":[)"
       R"({"name":"city","shape":[2],"datatype":"BYTES","parameters":{"binary_data_size":11}},)"
       R"({"name":"age","shape":[2],"datatype":"INT16","parameters":{"binary_data_size":4}},)"
-      R"({"name":"user","shape":[2],"datatype":"UINT64","data":[1,18446744073709551615]}]})";
+      R"({"name":"user","shape":[2],"datatype":"UINT64","data":[1,9223372036854775807]}]})";
   const std::string binary("\x03\0\0\0abc\0\0\0\0\x01\0\xff\xff", 15);
   seed("oip", "binary", '\2' + json + '\0' + binary);
   seed("oip", "length",
@@ -149,15 +149,13 @@ void v1_requests() {
   const std::string image(1, '\0'), table(1, '\1');
   seed("v1", "images", image + R"({"instances":[[[1,2],[3,4]],[[5,6],[7,8.5]]]})");
   seed("v1", "named", image + R"({"signature_name":"serving_default","inputs":{"x":[[[1,2],[3,4]]]}})");
-  seed("v1", "raw", image + R"({"instances":[{"b64":"AAEC/w=="},{"b64":"_-8="}]})");
+  seed("v1", "raw", image + R"({"instances":[{"b64":"AAEC/w=="},{"b64":"_-8AAQ=="}]})");
   seed("v1", "raw_column", image + R"({"inputs":{"x":[{"b64":"AAEC/w=="}]}})");
   seed("v1", "rows",
        table + R"({"instances":[{"age":30,"city":"Bonn","user":7},{"age":1e3,"city":7,"user":-1}]})");
   seed("v1", "missing", table + R"({"instances":[{"age":1,"height":null,"city":null,"user":null}]})");
-  seed(
-      "v1", "columns",
-      table +
-          R"({"inputs":{"age":["30","x"],"height":[1,2.5],"city":["a",{"b64":"Qm9ubg=="}],"user":[1,true]}})");
+  seed("v1", "columns",
+       table + R"({"inputs":{"age":["30","1e3"],"height":[1,2.5],"city":["a",7],"user":[1,true]}})");
   seed("v1", "texts",
        table + R"({"inputs":{"city":[{"b64":"Qm9ubg=="},{"b64":""}],"age":[1,2],"user":[3,4]}})");
 }
