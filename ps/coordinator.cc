@@ -37,7 +37,18 @@ EvaluationRecord record_of(const EvalSummary& eval) {
   return record;
 }
 
-constexpr std::string_view kStopMark = "#early-stop ";
+constexpr std::string_view kStopMark = "#early-stop ", kStreamMark = "#stream ";
+
+// Takes the last line away where it begins with the mark: what follows that.
+std::optional<std::string> take_last_line(std::string& text, std::string_view mark) {
+  const std::size_t end = text.ends_with('\n') ? text.size() - 1 : text.size();
+  const std::size_t before = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
+  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
+  if (!std::string_view(text).substr(begin).starts_with(mark)) return std::nullopt;
+  std::string rest = text.substr(begin + mark.size(), end - begin - mark.size());
+  text.resize(begin);
+  return rest;
+}
 
 }  // namespace
 
@@ -45,7 +56,8 @@ std::string to_manifest_text(const CoordinatorState& state) {
   std::string text = to_text(state);
   if (state.epoch.weight > 0)
     text += fmt::format("{}{:a} {:a}\n", kWeightLine, state.epoch.weight, state.epoch.correct);
-  return text + state.run + (state.stop ? std::string(kStopMark) + to_text(*state.stop) : "");
+  text += state.run + (state.stop ? std::string(kStopMark) + to_text(*state.stop) : "");
+  return state.stream ? fmt::format("{}{}{}\n", text, kStreamMark, to_json_line(*state.stream)) : text;
 }
 
 CoordinatorState from_manifest_text(const std::string& text) {
@@ -61,12 +73,10 @@ CoordinatorState from_manifest_text(const std::string& text) {
       fail(ErrorKind::data, "the coordinator's state in the checkpoint: damaged sums of weights");
     state.run.erase(0, line_end + 1);
   }
-  const std::size_t line = state.run.rfind('\n', state.run.size() < 2 ? 0 : state.run.size() - 2);
-  const std::size_t last = line == std::string::npos ? 0 : line + 1;
-  if (!state.run.substr(last).starts_with(kStopMark)) return state;
-  state.stop = from_text<StopState>(state.run.substr(last + kStopMark.size()),
-                                    "the state of early stopping in the checkpoint");
-  state.run.resize(last);
+  if (const auto stream = take_last_line(state.run, kStreamMark))
+    state.stream = stream_position_from_json(*stream);
+  if (const auto stop = take_last_line(state.run, kStopMark))
+    state.stop = from_text<StopState>(*stop + "\n", "the state of early stopping in the checkpoint");
   return state;
 }
 
@@ -87,6 +97,8 @@ Coordinator::Coordinator(const Parts& parts)
       on_nan_(parts.on_nan),
       completed_(parts.train.first),
       stop_(parts.stop),
+      stream_(parts.stream),
+      states_of_last_(parts.cluster.n_workers()),
       last_save_ns_(now_ns()) {
   if (checkpoints_ != nullptr && on_nan_ == OnNan::stop) checkpoints_->discard_not_finite();
   const RowPlan rows = RowPlan::make(parts.variables, cluster_.n_servers());
@@ -119,6 +131,7 @@ void Coordinator::start() {
 void Coordinator::end_early() {
   if (current_ >= train_.last) return;
   train_.last = current_;
+  ended_by_ = "train.stop";
   ended_why_ = fmt::format("{} has not become better in {} evaluations (train.stop)", stop_->rule().metric,
                            stop_->state().n_since);
   MessageHeader go = make_header(MessageType::go, 0, Clock(current_.value + 1));
@@ -130,6 +143,10 @@ bool Coordinator::cut_is_due(Clock clock) const {
   if (checkpoints_ == nullptr) return false;
   if (stop_ && is_evaluated(clock)) return true;
   if (checkpoint_.every_steps > 0 && clock.value % checkpoint_.every_steps == 0) return true;
+  if (stream_ && checkpoint_.every_records > 0 &&
+      stream_->records_after(clock) / checkpoint_.every_records >
+          stream_->records() / checkpoint_.every_records)
+    return true;
   return checkpoint_.every_seconds > 0 &&
          static_cast<double>(now_ns() - last_save_ns_) * 1e-9 >= checkpoint_.every_seconds;
 }
@@ -165,7 +182,7 @@ bool Coordinator::begin_save(Clock clock, std::int64_t retry, CheckpointCoordina
 // Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every
 // push, so that all servers cut at the same step without another round of messages.
 void Coordinator::release(Clock clock) {
-  if (clock > train_.last) return;
+  if (clock > train_.last || waits_for_data(clock)) return;
   // The values that an evaluation may find to be the best are saved whatever is being written now.
   if (stop_ && is_evaluated(clock) && checkpoints_ != nullptr && !checkpoints_->idle()) {
     delayed_ = clock;
@@ -226,7 +243,8 @@ void Coordinator::on_step_report(WorkerId worker, const Message& message) {
 }
 
 void Coordinator::complete_step() {
-  StepSummary step{current_, (current_.value - 1) / train_.steps_per_epoch + 1, {}, {}};
+  StepSummary step{current_, 1, {}, {}};
+  if (train_.steps_per_epoch > 0) step.epoch = (current_.value - 1) / train_.steps_per_epoch + 1;
   IdVector<WorkerId, std::string> states;
   for (auto& report : reports_) {  // in worker order, that is in the order of the logical workers
     for (const BatchSums& leaf : report->leaves) step.sums += leaf;
@@ -237,12 +255,18 @@ void Coordinator::complete_step() {
   completed_ = current_;
   times_ += step.times;
   state_.epoch += step.sums;
+  if (stream_) {
+    stream_->complete(current_, step.sums);
+    step.stream = stream_->summary();
+    states_of_last_ = states;
+  }
   observer_.on_step(step);
-  if (current_.value % train_.steps_per_epoch == 0) {
+  if (train_.steps_per_epoch > 0 && current_.value % train_.steps_per_epoch == 0) {
     observer_.on_epoch({current_, step.epoch, state_.epoch});
     state_.epoch = {};
   }
   if (current_is_cut_) {
+    keep_progress();
     checkpoints_->set_states(states, state_text());
     send_to(cut_by_message_, MessageType::cut);
   }
@@ -334,9 +358,11 @@ void Coordinator::on_request(std::uint32_t what) {
   const std::string save = checkpoints_ != nullptr ? "a checkpoint" : "no checkpoint (none are configured)";
   if ((what & kRequestStop) != 0) {
     is_stopping_ = true;
-    observer_.on_request(fmt::format("a signal asks to stop: one more step, {}, and the end", save));
+    observer_.on_request(
+        fmt::format("a signal asks to stop: {}{}, and the end", starved_ ? "" : "one more step, ", save));
   } else if (!std::exchange(is_queued_, checkpoints_ != nullptr)) {
-    observer_.on_request(fmt::format("a signal asks for a checkpoint: {} at the next step", save));
+    observer_.on_request(
+        fmt::format("a signal asks for a checkpoint: {} {}", save, starved_ ? "now" : "at the next step"));
   }
 }
 
@@ -383,7 +409,8 @@ void Coordinator::on_eval_report(const Message& message) {
 }
 
 void Coordinator::finish_evaluation(const Evaluation& evaluation) {
-  const std::int64_t epoch = (evaluation.clock.value + train_.steps_per_epoch - 1) / train_.steps_per_epoch;
+  const std::int64_t per_epoch = train_.steps_per_epoch;
+  const std::int64_t epoch = per_epoch > 0 ? (evaluation.clock.value + per_epoch - 1) / per_epoch : 1;
   EvalSummary summary{evaluation.clock, epoch, {}, {}};
   std::vector<double> reals;
   for (const auto& batch : evaluation.batches) {  // in order, whoever evaluated it
@@ -392,7 +419,8 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   }
   summary.metrics = metric_values(evaluation_, summary.sums, evaluation.counts, reals, evaluation.scores);
   observer_.on_eval(summary);
-  const EvaluationRecord record = record_of(summary);
+  EvaluationRecord record = record_of(summary);
+  if (stream_) record.values.merge(stream_->metrics(evaluation_.has_accuracy));
   if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record);
   if (!std::isfinite(summary.sums.loss))
     inquire({.step = evaluation.clock.value, .test_loss = not_finite_text(summary.sums.loss)});
@@ -437,6 +465,7 @@ void Coordinator::tick() {
     return;
   }
   if (inquiry_) return;
+  if (stream_ && phase_ == Phase::training) tick_stream();
   if (delayed_ && checkpoints_->idle()) release(*std::exchange(delayed_, std::nullopt));
   if (phase_ != Phase::final_save || (checkpoints_ != nullptr && checkpoints_->has_pending_work())) return;
   const bool save = checkpoints_ != nullptr && saves_at_end() && current_ > train_.first &&
@@ -445,6 +474,7 @@ void Coordinator::tick() {
   // Nobody trains any more: the state stays as it is until every server has copied it.
   const std::int64_t retry = final_tries_++;
   if (begin_save(current_, retry, CheckpointCoordinator::Rows::all)) {
+    keep_progress();
     checkpoints_->set_states(final_states_, state_text());
     send_to(cut_by_push_, MessageType::cut, retry);
     send_to(cut_by_message_, MessageType::cut, retry);
@@ -475,6 +505,8 @@ void Coordinator::on_hash_report(const Message& message) {
   FinishSummary finish{current_, hash_.finish(), times_,  0,           0,
                        0,        skipped_,       queued_, is_stopped_, not_finite_since_};
   finish.ended_why = ended_why_;
+  finish.ended_by = ended_by_;
+  if (stream_) finish.stream = stream_->summary();
   finish.tables = std::move(tables_);
   if (stop_ && stop_->state().has_best) {
     const StopState& s = stop_->state();

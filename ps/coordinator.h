@@ -20,6 +20,8 @@
 #include "ps/histogram_merger.h"
 #include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
+#include "ps/stream/stream_control.h"
+#include "ps/stream/stream_position.h"
 
 namespace varscope {
 
@@ -27,7 +29,7 @@ namespace varscope {
 struct TrainPlan {
   Clock first;  // of the values the run starts from: the next step is first + 1
   Clock last;   // the run ends after this step
-  std::int64_t steps_per_epoch = 1;
+  std::int64_t steps_per_epoch = 1;  // 0: there are no epochs
   std::int64_t evaluates_every =
       0;                         // steps between two evaluations, besides that after the last step; 0: none
   bool evaluates_first = false;  // the values of `first`, before the first step
@@ -42,6 +44,7 @@ struct CoordinatorState {
   // What else is known of the run, opaque here; "": of a version that did not keep it.
   std::string run = {};
   std::optional<StopState> stop = {};  // with train.stop
+  std::optional<StreamPosition> stream = {};  // where a directory is followed
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     SavedSums sums{epoch.loss, static_cast<std::int64_t>(epoch.correct), epoch.samples};
@@ -64,8 +67,8 @@ struct CoordinatorState {
 
 // A text archive, whose only line feed is its end; where samples have weights a line "weight: " with the sum
 // of those of the epoch so far and of its right answers, in hexadecimal; and `run` behind it: who knows the
-// archive alone reads that. With train.stop a last line, "#early-stop " and an archive. The latter throws
-// Error(data).
+// archive alone reads that. With train.stop a last line, "#early-stop " and an archive; where a directory is
+// followed a last line, "#stream " and JSON. The latter throws Error(data).
 std::string to_manifest_text(const CoordinatorState& state);
 CoordinatorState from_manifest_text(const std::string& text);
 
@@ -90,6 +93,7 @@ class Coordinator {
     EvaluationSpec evaluation = {};  // of the metrics that the workers' evaluations sum up
     OnNan on_nan = OnNan::stop;
     std::optional<EarlyStop> stop = {};
+    std::optional<StreamControl> stream = {};  // where a directory is followed
   };
   explicit Coordinator(const Parts& parts);
 
@@ -129,6 +133,11 @@ class Coordinator {
   void on_finite_report(const Message& message);
   void finish_inquiry();
   void look_at_discarded_save();
+  bool waits_for_data(Clock clock);
+  void tick_stream();
+  void end_stream();
+  void save_idle();
+  void keep_progress();
   bool cut_is_due(Clock clock) const;
   bool begin_cut(Clock clock);
   bool begin_save(Clock clock, std::int64_t retry, CheckpointCoordinator::Rows rows);
@@ -176,9 +185,15 @@ class Coordinator {
   std::optional<Clock> not_finite_since_;
   std::string failure_;  // ends the run as soon as no save is under way
   std::optional<EarlyStop> stop_;
+  std::optional<StreamControl> stream_;
+  std::optional<Clock> starved_;                       // the step that no file has come for
+  std::int64_t idle_since_ns_ = 0;                     // since then, or since the last try to save
+  bool is_idle_save_ = false;                          // the save under way is of a step that ended before
+  std::int64_t idle_tries_ = 0;                        // saves of these, each of which needs a name
+  IdVector<WorkerId, std::string> states_of_last_;     // of the workers, after the last step of a stream
   std::optional<Clock> awaited_;  // the evaluation that decides whether training goes on
   std::optional<Clock> delayed_;  // to be let go once the save under way has ended
-  std::string ended_why_;
+  std::string ended_why_, ended_by_;
   bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
   bool is_stopping_ = false;
   bool is_stopped_ = false;  // before the last step that was planned

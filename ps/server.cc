@@ -97,7 +97,7 @@ void Server::on_message(const Message& message) {
       return type_of(h) == MessageType::rows_push ? on_rows_push(*worker, message)
                                                   : rows_->on_wanted(*worker, h);
     case MessageType::cut:
-      return cut(Clock(h.clock), h.sequence);
+      return on_cut(Clock(h.clock), h.sequence);
     case MessageType::save_base:
       if (parts_.checkpointer == nullptr)
         fail(ErrorKind::protocol, "a checkpoint of step {} is announced, but none are configured", h.clock);
@@ -331,6 +331,20 @@ void Server::finish_unit(Clock clock, std::uint32_t flags) {
   n_finished_in_step_ = 0;
   if (finite_asked_) answer_finite_request(*std::exchange(finite_asked_, std::nullopt));
   if ((flags & kFlagCut) != 0) cut(clock, 0);
+  if (!cut_asked_) return;
+  const auto [step, retry] = *std::exchange(cut_asked_, std::nullopt);
+  cut(step, retry);
+}
+
+// Workers report a step when they have pushed it: it may still be under way here.
+void Server::on_cut(Clock clock, std::int64_t retry) {
+  if (!is_behind(clock)) return cut(clock, retry);
+  cut_asked_ = {clock, retry};
+}
+
+bool Server::is_behind(Clock clock) const {
+  const auto has_less = [&](BucketId id) { return parts_.plan[id].is_pushed() && shard_.clock(id) < clock; };
+  return std::ranges::any_of(shard_.buckets(), has_less) || (rows_ && rows_->is_behind(clock));
 }
 
 // Every bucket and table here has step `clock` applied, and none has more: no worker pushes the next step
@@ -362,8 +376,7 @@ void Server::pass_requests_on() {
 
 // Once all buckets here have step `clock` applied: then all that it made has been looked at.
 void Server::answer_finite_request(Clock clock) {
-  const auto is_behind = [&](BucketId id) { return parts_.plan[id].is_pushed() && shard_.clock(id) < clock; };
-  if (std::ranges::any_of(shard_.buckets(), is_behind) || (rows_ && rows_->is_behind(clock))) {
+  if (is_behind(clock)) {
     finite_asked_ = clock;
   } else {
     report_not_finite(true);

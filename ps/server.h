@@ -83,6 +83,8 @@ class Server final : private MessageHandler {
   bool apply_scaled_table();
   void finish_unit(Clock clock, std::uint32_t flags);
   void check_order(WorkerId worker, const MessageHeader& push, std::string_view what) const;
+  void on_cut(Clock clock, std::int64_t retry);
+  bool is_behind(Clock clock) const;
   void cut(Clock clock, std::int64_t retry);
   void report_outcome();
   void pass_requests_on();
@@ -113,6 +115,7 @@ class Server final : private MessageHandler {
   int n_pushed_ = 0;  // buckets and tables
   int n_finished_in_step_ = 0;
   Clock finishing_{0};                 // that step, where there are any
+  std::optional<std::pair<Clock, std::int64_t>> cut_asked_;  // a cut, and its retry, that waits for its step
   std::optional<Clock> finite_asked_;  // finite_request that waits for this step
   bool has_told_not_finite_ = false;
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;

@@ -20,10 +20,13 @@ ServerRank::ServerRank(const Parts& parts)
   if (parts.saves) make_saves(parts);
   if (parts.control) {
     const Control& control = *parts.control;
+    std::optional<StreamControl> stream;
+    if (control.stream)
+      stream.emplace(*control.stream, control.state.stream.value_or(StreamPosition{}), control.train.first);
     coordinator_.emplace(Coordinator::Parts{
         parts.transport, parts.cluster, parts.plan, parts.variables, control.train,
         parts.saves ? parts.saves->config : CheckpointConfig{}, pointer(checkpoints_), control.observer,
-        control.state, control.evaluation, control.on_nan, control.stop});
+        control.state, control.evaluation, control.on_nan, control.stop, stream});
   }
   server_.emplace(Server::Parts{parts.transport, parts.cluster, parts.plan, optimizer_, shard_,
                                 pointer(checkpointer_), pointer(coordinator_), parts.start_id,

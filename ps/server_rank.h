@@ -40,6 +40,7 @@ class ServerRank {
     EvaluationSpec evaluation = {};
     OnNan on_nan = OnNan::stop;
     std::optional<EarlyStop> stop = {};
+    std::optional<StreamControl::Options> stream = {};  // from state.stream on, where there is one
   };
   struct Parts {
     Transport& transport;

@@ -1,6 +1,7 @@
 #include "common/config/job_config.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/text.h"
 #include "common/config/metric_names.h"
@@ -128,6 +129,103 @@ void resolve_stop(JobConfig& config) {
   if (!best) best = KeepBestConfig{.metric = metric};
 }
 
+// One of a few words, or nothing.
+void check_word(const JobConfig& config, const std::string& path, const ConfigNode& node, std::string_view a,
+                std::string_view b) {
+  if (node.is_null() || (node.is_scalar() && (node.scalar == a || node.scalar == b))) return;
+  fail_at(node, config.file, path, fmt::format("expected {} or {}, got {}", a, b, node.describe()));
+}
+
+[[noreturn]] void fail_at_path(const JobConfig& config, const std::string& path, const std::string& text) {
+  const ConfigNode* node = config.root.find_path(path);
+  fail_at(node != nullptr ? *node : config.root, config.file, path, text);
+}
+
+// Keys that speak of a whole data set, which a stream of records never is. Defaults may be written: a dump of
+// the config has them.
+void refuse_keys_of_epochs(const JobConfig& config) {
+  const TrainConfig defaults;
+  const auto refuse = [&](bool is_said, const char* path, const char* why) {
+    if (is_said) fail_at_path(config, path, fmt::format("does not go with data.train.follow: {}", why));
+  };
+  refuse(config.train.epochs != defaults.epochs, "train.epochs",
+         "each record is learnt once: there are no epochs; train.max_steps ends a run early");
+  refuse(config.train.eval_every_epochs != defaults.eval_every_epochs, "train.eval_every_epochs",
+         "there are no epochs; data.test is evaluated when the run ends");
+  refuse(config.train.stop.has_value(), "train.stop",
+         "data.test is evaluated when the run ends; watch the progressive loss (docs/online.md)");
+  refuse(config.data.split.has_value(), "data.split", "all records are learnt; name other files in data.test");
+  refuse(config.checkpoint.keep_best.has_value(), "checkpoint.keep_best",
+         "data.test is evaluated when the run ends, so there is no best checkpoint");
+}
+
+const ConfigNode* files_node(const DataSourceConfig& source) {
+  if (const auto* csv = source.get<CsvSource>()) return &csv->files;
+  if (const auto* libsvm = source.get<LibsvmSource>()) return &libsvm->files;
+  if (const auto* records = source.get<TfrecordSource>()) return &records->files;
+  return nullptr;
+}
+
+void check_files(const JobConfig& config, const DataSourceConfig& source, const std::string& path) {
+  const ConfigNode* files = files_node(source);
+  if (files == nullptr || !files->is_null() || follow_of(source) != nullptr) return;
+  fail_at(*config.root.find_path(path), config.file, path + ".files",
+          fmt::format("missing; a source of type {} needs files{}", source.type(),
+                      path == "data.train" ? ", or follow: a directory that they come into" : ""));
+}
+
+void refuse_keys_of_streams(const JobConfig& config) {
+  const auto refuse = [&](bool is_said, const std::string& path) {
+    if (is_said) fail_at_path(config, path, "is only used with data.train.follow; add that, or remove this");
+  };
+  for (const char* path : {"data.train.late", "data.train.consumed", "data.train.event_time"}) {
+    const ConfigNode* node = config.root.find_path(path);
+    refuse(node != nullptr && !node->is_null(), path);
+  }
+  refuse(config.train.progressive_window != TrainConfig().progressive_window, "train.progressive_window");
+  refuse(config.checkpoint.every_records != 0, "checkpoint.every_records");
+  refuse(config.checkpoint.idle_save_s != CheckpointConfig().idle_save_s, "checkpoint.idle_save_s");
+}
+
+void check_all_is_read(const JobConfig& config) {
+  const auto refuse = [&](bool is_said, const char* path) {
+    if (is_said) fail_at_path(config, path, "does not go with follow: all records of all files are learnt");
+  };
+  if (const auto* csv = config.data.train.get<CsvSource>()) {
+    refuse(csv->from != 0, "data.train.from");
+    refuse(csv->to != 1, "data.train.to");
+  }
+  if (const auto* records = config.data.train.get<TfrecordSource>()) {
+    refuse(records->from != 0, "data.train.from");
+    refuse(records->to != 1, "data.train.to");
+  }
+  if (const auto* libsvm = config.data.train.get<LibsvmSource>())
+    refuse(!libsvm->weights.is_null(), "data.train.weights");
+}
+
+// Whether the keys of a stream are there together, and no others.
+void check_follow(const JobConfig& config) {
+  check_files(config, config.data.train, "data.train");
+  if (config.data.test) {
+    check_files(config, *config.data.test, "data.test");
+    if (const FollowKeys* test = follow_of(*config.data.test))
+      fail_at(test->directory, config.file, "data.test.follow", "data.test has files; only data.train follows");
+  }
+  const FollowKeys* follow = config.follow();
+  if (follow == nullptr) return refuse_keys_of_streams(config);
+  if (!follow->directory.is_scalar() || follow->directory.scalar.empty())
+    fail_at(follow->directory, config.file, "data.train.follow",
+            fmt::format("expected a directory, got {}", follow->directory.describe()));
+  if (const ConfigNode* files = config.root.find_path("data.train.files"); files != nullptr && !files->is_null())
+    fail_at(*files, config.file, "data.train.files", "there is follow, too: remove one of them");
+  check_word(config, "data.train.late", follow->late, "warn", "fail");
+  check_word(config, "data.train.consumed", follow->consumed, "keep", "delete");
+  if (!follow->event_time.is_null() && (!follow->event_time.is_scalar() || follow->event_time.scalar.empty()))
+    fail_at(follow->event_time, config.file, "data.train.event_time", "expected the name of a column");
+  check_all_is_read(config);
+  refuse_keys_of_epochs(config);
+}
+
 // A map from names to names.
 void check_names(const ConfigNode& map, const std::string& file, const std::string& path) {
   if (map.is_null()) return;
@@ -213,6 +311,7 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   check_model(config);
   config.model.loss = read_loss(config);
   check_schedule(config);
+  check_follow(config);
   check_keep_best(config);
   resolve_stop(config);
   check_names(config.checkpoint.rename, config.file, "checkpoint.rename");

@@ -219,6 +219,7 @@ struct TrainConfig {
   std::vector<std::string> metrics;  // of evaluations; empty: what suits the loss
   OnNan on_nan = OnNan::stop;
   std::optional<StopConfig> stop;
+  std::int64_t progressive_window = 10000;  // records, with data.train.follow
   void describe(Keys& keys);
   bool operator==(const TrainConfig&) const = default;
 };
@@ -256,6 +257,8 @@ struct CheckpointConfig {
   std::string dir;               // empty: see JobConfig::checkpoint_dir()
   std::int64_t every_steps = 0;  // 0: off
   double every_seconds = 0;      // 0: off
+  std::int64_t every_records = 0;  // 0: off; with data.train.follow
+  double idle_save_s = 30;         // 0: off; the same
   std::int64_t keep = 5;
   std::int64_t keep_every_steps = 0;        // 0: off
   double keep_every_hours = 0;              // 0: off
@@ -306,6 +309,9 @@ struct JobConfig {
 
   std::string file;  // for messages
   ConfigNode root;   // with overrides, expanded paths and marks: for messages and config_hash
+
+  // data.train is a directory that is followed: how, or null.
+  const FollowKeys* follow() const { return follow_of(data.train); }
 
   std::string run_dir() const;         // job.run_dir, or runs/<name>
   std::string checkpoint_dir() const;  // checkpoint.dir, or <run_dir>/checkpoints

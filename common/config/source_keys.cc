@@ -202,9 +202,28 @@ void TableSchemaKeys::describe(Keys& keys) {
       {.type_name = "a map of inputs"});
 }
 
+void FollowKeys::describe(Keys& keys, bool has_columns) {
+  keys.key("follow", directory,
+           "instead of files, in data.train: a directory whose files are learnt from as they come, each once, in "
+           "the order of their names (docs/online.md). Files must appear there by rename; END ends the run",
+           {.type_name = "a text", .is_path = true});
+  keys.key("late", late,
+           "with follow: what becomes of a file whose name comes before that of one that was read: warn leaves "
+           "it out, fail ends the run. Without it warn",
+           {.type_name = "one of warn, fail"});
+  keys.key("consumed", consumed,
+           "with follow: delete removes the files that the oldest kept checkpoint has learnt. Without it keep",
+           {.type_name = "one of keep, delete"});
+  if (has_columns)
+    keys.key("event_time", event_time,
+             "with follow: the column that says when a record came into being, in seconds since 1970; the newest "
+             "one is printed, and is among the metrics of checkpoints",
+             {.type_name = "a text"});
+}
+
 void CsvSource::describe(Keys& keys) {
-  keys.required_key("files", files, "files in CSV, plain or gzip; * and ? stand for parts of names, sorted",
-                    kFilesRule);
+  keys.key("files", files, "files in CSV, plain or gzip; * and ? stand for parts of names, sorted", kFilesRule);
+  follow.describe(keys, true);
   keys.key(
       "delimiter", delimiter,
       "what stands between two cells: one character, or tab; without it a comma, in data.test that of data.train");
@@ -228,7 +247,8 @@ void CsvSource::resolve(DataSplit position) {
 }
 
 void LibsvmSource::describe(Keys& keys) {
-  keys.required_key("files", files, "files of lines `label index:value ...`, plain or gzip", kFilesRule);
+  keys.key("files", files, "files of lines `label index:value ...`, plain or gzip", kFilesRule);
+  follow.describe(keys, false);
   keys.key("base", base, "the least index: 0 or 1", {.min = 0, .max = 1});
   keys.key("features", features, "how many; 0 means up to the greatest index of data.train",
            {.min = 0, .max = 1 << 24});
@@ -299,10 +319,10 @@ void NpzSource::describe(Keys& keys) {
 }
 
 void TfrecordSource::describe(Keys& keys) {
-  keys.required_key(
-      "files", files,
-      "TFRecord files of tf.train.Example, plain or gzip; * and ? stand for parts of names, sorted",
-      kFilesRule);
+  keys.key("files", files,
+           "TFRecord files of tf.train.Example, plain or gzip; * and ? stand for parts of names, sorted",
+           kFilesRule);
+  follow.describe(keys, false);
   keys.key(
       "features", features,
       "the named inputs: a map from a name to a feature and how it is read (docs/data.md). Without it all "
@@ -313,6 +333,35 @@ void TfrecordSource::describe(Keys& keys) {
   describe_label_type(keys, "label_type", label_type);
   describe_array_classes(keys, classes);
   describe_part(keys, from, to);
+}
+
+namespace {
+
+// f(files, follow) of the types that have a list of files; else nothing happens.
+template <class Source, class F>
+void visit_files(Source& source, const F& f) {
+  if (auto* csv = source.template get<CsvSource>()) f(csv->files, csv->follow);
+  if (auto* libsvm = source.template get<LibsvmSource>()) f(libsvm->files, libsvm->follow);
+  if (auto* records = source.template get<TfrecordSource>()) f(records->files, records->follow);
+}
+
+}  // namespace
+
+const FollowKeys* follow_of(const DataSourceConfig& source) {
+  const FollowKeys* found = nullptr;
+  visit_files(source, [&](const ConfigNode&, const FollowKeys& follow) {
+    if (follow.is_on()) found = &follow;
+  });
+  return found;
+}
+
+DataSourceConfig with_files(DataSourceConfig source, const std::vector<std::string>& names) {
+  visit_files(source, [&](ConfigNode& files, FollowKeys& follow) {
+    files = ConfigNode::list();
+    for (const std::string& name : names) files.items.push_back(ConfigNode::text(name));
+    follow = {};
+  });
+  return source;
 }
 
 std::vector<SourceKeyType> built_in_source_keys() {

@@ -159,9 +159,25 @@ struct NpzSource {
   bool operator==(const NpzSource&) const = default;
 };
 
+// A directory whose files are learnt from as they come, instead of `files`; of data.train. Null unless they are
+// said, so that runs of before these keys have nothing else. check_follow() looks at the values.
+struct FollowKeys {
+  ConfigNode directory;
+  ConfigNode late;        // warn or fail
+  ConfigNode consumed;    // keep or delete
+  ConfigNode event_time;  // a column
+  bool is_on() const { return !directory.is_null(); }
+  const std::string& path() const { return directory.scalar; }
+  bool late_fails() const { return late.is_scalar() && late.scalar == "fail"; }
+  bool deletes() const { return consumed.is_scalar() && consumed.scalar == "delete"; }
+  void describe(Keys& keys, bool has_columns);
+  bool operator==(const FollowKeys&) const = default;
+};
+
 // `features` is bound by worker/data/tfrecord.h.
 struct TfrecordSource {
   ConfigNode files;     // a text or a list of them
+  FollowKeys follow = {};
   ConfigNode features;  // a map from inputs to features; none: all but the label
   std::string label = "label";
   LabelType label_type = LabelType::cls;
@@ -186,6 +202,7 @@ struct TableSchemaKeys {
 
 struct CsvSource {
   ConfigNode files;         // a text or a list of them
+  FollowKeys follow = {};
   std::string delimiter;    // "": that of data.train; set in data.train after parse_job
   ConfigNode header;        // true, false, or the columns' names; null: as delimiter
   double from = 0, to = 1;  // the part of the records that is read
@@ -200,6 +217,7 @@ struct CsvSource {
 
 struct LibsvmSource {
   ConfigNode files;
+  FollowKeys follow = {};
   std::int64_t base = 1;
   std::int64_t features = 0;  // 0: up to the greatest index of the training data
   LabelType label = LabelType::cls;
@@ -213,6 +231,11 @@ struct LibsvmSource {
   bool predicts_numbers() const { return label == LabelType::number; }
   bool operator==(const LibsvmSource&) const = default;
 };
+
+// Of a source; null where sources of its type read no list of files, or none is followed.
+const FollowKeys* follow_of(const DataSourceConfig& source);
+// The same source, of these files. REQUIRES: it has a list of files.
+DataSourceConfig with_files(DataSourceConfig source, const std::vector<std::string>& files);
 
 std::vector<SourceKeyType> built_in_source_keys();
 

@@ -54,6 +54,8 @@ const char* to_string(MessageType type) {
       return "push of rows";
     case MessageType::save_base:
       return "base of a save";
+    case MessageType::feed:
+      return "file to learn from";
   }
   return "unknown message";
 }
@@ -74,7 +76,7 @@ void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
          "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
          header.magic, header.version);
   }
-  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::save_base)) {
+  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::feed)) {
     fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);
   }
   if (header.n_body != n_body) {

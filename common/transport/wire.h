@@ -36,6 +36,7 @@ enum class MessageType : std::uint16_t {
   rows = 22,            // server -> worker: their values follow
   rows_push = 23,       // worker -> server: gradients of the rows asked for last; RowsPushLayout has the form
   save_base = 24,       // coordinator -> server: SaveBase, what the next save goes on from
+  feed = 25,            // coordinator -> worker: FedFile, what the steps from `clock` on learn from
 };
 
 const char* to_string(MessageType type);
@@ -53,7 +54,7 @@ inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for
 inline constexpr std::uint32_t kNormsOfValues = 2;     // after it, for constraints
 
 inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
-inline constexpr std::uint16_t kWireVersion = 4;
+inline constexpr std::uint16_t kWireVersion = 5;
 
 // All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per
 // bucket and direction, so that a receiver may take buckets in the order that suits it.

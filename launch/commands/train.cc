@@ -21,6 +21,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/mpi/mpi_job.h"
+#include "launch/job/followed_data.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/roles.h"
 #include "launch/job/saved_model.h"
@@ -81,7 +82,42 @@ std::vector<LeftOutReport> left_out_of(const WorkerModel& model) {
   return reports;
 }
 
+// The training data as far as a model is made from them: of a stream that goes on those of its saved model, of
+// one that begins its first file, which counts as any other from then on.
+std::unique_ptr<Dataset> data_of_start(const JobContext& context) {
+  const JobConfig& job = context.job();
+  if (job.follow() == nullptr) return load_dataset(job, job.data.train, DataSplit::train);
+  if (!context.start.first_file.empty()) {
+    auto first = open_followed(job, context.start.first_file, "");
+    if (first == nullptr)
+      fail(ErrorKind::data, "data.train: {} has no records on this host; the directory that is followed must be one "
+                            "for all hosts",
+           context.start.first_file);
+    return first;
+  }
+  const Manifest manifest = context.manifest ? *context.manifest
+                                             : load_manifest(context.fs, context.start.resume_path).manifest;
+  const std::optional<SavedModel> saved = saved_model(manifest);
+  if (!saved || !from_manifest_text(manifest.coordinator_state).stream) {
+    fail(ErrorKind::checkpoint,
+         "checkpoint {} is of a run that did not follow a directory: there is no place in a stream to go on from; "
+         "start a new run from its values with warm_start",
+         context.start.resume_path);
+  }
+  return described_data(*saved);
+}
+
+ModelFacts facts_of_stream(const JobConfig& job, const WorkerModel& model) {
+  return {.table = model.table,
+          .test_samples = model.test ? model.test->size() : 0,
+          .evaluation = model.model.evaluation_spec(),
+          .warnings = model.warnings,
+          .model = saved_model_text(job, *model.train),
+          .test = model.test ? model.test->identity() : DataIdentity{}};
+}
+
 ModelFacts facts_of(const JobConfig& job, const WorkerModel& model) {
+  if (job.follow() != nullptr) return facts_of_stream(job, model);
   return {.table = model.table,
           .train_samples = model.train->size(),
           .test_samples = model.test ? model.test->size() : 0,
@@ -159,7 +195,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   FailureReport::set_file(failure_file(context.start));
   if (!options.fresh) tell_how_to_go_on(context.start);
   FailureReport::on_sigterm(OnSigterm::ends);
-  const auto model = load_worker_model(context.job(), layers);
+  const auto model = load_worker_model(context.job(), layers, data_of_start(context));
   context.facts = facts_of(context.job(), *model);
   context.facts.graph = graph_for_tensorboard(context, *model);
   complete_context(context);
@@ -281,7 +317,7 @@ std::unique_ptr<WorkerModel> share_model(MpiJob& mpi, JobContext& context, const
   std::string mine;
   together(mpi, [&] {
     if (!context.cluster.worker_at(mpi.rank())) return;
-    model = load_worker_model(context.job(), layers);
+    model = load_worker_model(context.job(), layers, data_of_start(context));
     ModelFacts facts = facts_of(context.job(), *model);
     if (mpi.rank() == context.cluster.rank_of(WorkerId(0)))
       facts.graph = graph_for_tensorboard(context, *model);

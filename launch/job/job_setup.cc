@@ -14,8 +14,10 @@
 #include "common/config/paths.h"
 #include "common/config/yaml_reader.h"
 #include "launch/job/finite_advice.h"
+#include "launch/job/followed_data.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/run_differences.h"
+#include "launch/observe/output.h"
 #include "launch/observe/run_records.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/go_on.h"
@@ -181,6 +183,10 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
     CheckpointDirectory(fs, packet.job.checkpoint_dir()).lock(packet.start_id);
   }
   options.resume ? start_resumed(options, start, fs, verify) : start_new(options, start, fs, verify);
+  if (packet.job.follow() != nullptr && !options.resume) {
+    packet.first_file = wait_for_first_file(
+        packet.job, [](const std::string& line) { print_result("varscope: " + line + "\n", ResultTo::error); });
+  }
   return start;
 }
 
@@ -225,9 +231,47 @@ CacheConfig cache_of(const JobConfig& job) {
 
 }  // namespace
 
+std::unique_ptr<Dataset> open_followed(const JobConfig& job, const std::string& path,
+                                       const std::string& schema) {
+  DataSourceConfig source = with_files(job.data.train, {path});
+  // The stream as a whole has a share of bad records, not one of its files, which may be small.
+  if (auto* csv = source.get<CsvSource>()) csv->max_bad_share = 1;
+  if (auto* libsvm = source.get<LibsvmSource>()) libsvm->max_bad_share = 1;
+  return at_source(job, "data.train", [&] {
+    auto data = open_source(source, {.root = data_root(),
+                                     .schema = schema,
+                                     .config_folder = config_folder(job),
+                                     .may_be_empty = true});
+    if (data == nullptr || data->size() > 0) return data;
+    if (data->left_out().n > 0)
+      fail(ErrorKind::data, "{}: all of its {} records are bad; the first: {}", path, data->left_out().n,
+           data->left_out().first.front());
+    data.reset();
+    return data;
+  });
+}
+
+namespace {
+
+std::unique_ptr<Dataset> first_of_followed(const JobConfig& job) {
+  const std::string directory = followed_directory(job);
+  for (const std::string& name : list_followed(directory).files) {
+    if (auto data = open_followed(job, directory + "/" + name, "")) return data;
+  }
+  return at_source(job, "data.train", [&]() -> std::unique_ptr<Dataset> {
+    fail(ErrorKind::data,
+         "follow: {} has no file with records yet; `varscope train` waits for one, and `varscope ingest` brings "
+         "them there",
+         directory);
+  });
+}
+
+}  // namespace
+
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split,
                                       const std::string& schema) {
   const bool train = split == DataSplit::train;
+  if (train && follow_of(source) != nullptr) return first_of_followed(job);
   if (!train && schema.empty() && needs_schema(source))
     return load_dataset(job, source, split, load_dataset(job, job.data.train, DataSplit::train)->schema());
   const char* const name = train || job.data.split ? "data.train" : "data.test";
@@ -248,15 +292,11 @@ std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConf
   });
 }
 
-namespace {
-
 std::vector<std::filesystem::path> data_folders(const JobConfig& job) {
   std::vector<std::filesystem::path> folders{data_root()};
   if (const auto folder = config_folder(job); !folder.empty()) folders.insert(folders.begin(), folder);
   return folders;
 }
-
-}  // namespace
 
 JobConfig with_found_files(JobConfig job) {
   std::vector<std::filesystem::path> folders = data_folders(job);
@@ -320,18 +360,21 @@ void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& d
   m.warnings = model_warnings(job, m.model);
 }
 
-std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers) {
+std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers,
+                                               std::unique_ptr<Dataset> train) {
   auto m = std::make_unique<WorkerModel>();
-  m->train = load_dataset(job, job.data.train, DataSplit::train);
+  m->train = train ? std::move(train) : load_dataset(job, job.data.train, DataSplit::train);
   if (const DataSourceConfig* test = job.data.test_source()) {
     m->test = load_dataset(job, *test, DataSplit::test, m->train->schema());
     check_test_data(job, DataFacts::of(*m->train), DataFacts::of(*m->test));
   }
   build_worker_model(*m, job, DataFacts::of(*m->train), layers);
   if (m->test) check_test_classes(job, m->model, DataFacts::of(*m->train), DataFacts::of(*m->test));
-  for (std::string& w : batch_warnings(job, m->train->size())) m->warnings.push_back(std::move(w));
-  for (std::string& w : label_warnings(job, *m->train)) m->warnings.push_back(std::move(w));
-  for (const std::string& w : m->train->warnings()) m->warnings.push_back("data.train: " + w);
+  if (job.follow() == nullptr) {  // of a stream the first file says little
+    for (std::string& w : batch_warnings(job, m->train->size())) m->warnings.push_back(std::move(w));
+    for (std::string& w : label_warnings(job, *m->train)) m->warnings.push_back(std::move(w));
+    for (const std::string& w : m->train->warnings()) m->warnings.push_back("data.train: " + w);
+  }
   if (m->test) {
     if (const auto unknown = m->test->unknown_words(); unknown.n > 0 && 2 * unknown.n > unknown.of) {
       m->warnings.push_back(fmt::format(
@@ -383,21 +426,35 @@ void check_steps_of_tables(const JobConfig& job, const VariableTable& variables,
 
 }  // namespace
 
+namespace {
+
+// It ends by END, or never.
+Clock last_step_of_stream(const JobConfig& job, const VariableTable& variables) {
+  if (job.train.max_steps > 0) return Clock(job.train.max_steps);
+  const bool has_tables =
+      std::ranges::any_of(variables.variables(), [](const VariableSpec& v) { return v.is_table(); });
+  return Clock(has_tables ? TableSpec::kMostSteps : kMostSteps);
+}
+
+}  // namespace
+
 TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const Manifest* resumed,
                           CoordinatorState& state) {
   TrainPlan plan;
-  plan.steps_per_epoch = steps_per_epoch(facts.train_samples, job.train.batch);
-  plan.last = last_step(job, plan.steps_per_epoch);
+  const bool is_stream = job.follow() != nullptr;
+  plan.steps_per_epoch = is_stream ? 0 : steps_per_epoch(facts.train_samples, job.train.batch);
+  plan.last = is_stream ? last_step_of_stream(job, facts.table) : last_step(job, plan.steps_per_epoch);
   check_steps_of_tables(job, facts.table, plan.last);
   state = {{}, facts.train_samples, job.train.batch, job.job.seed, compared_run_text(facts, job)};
   // Evaluations that are further apart than steps are counted come after the last step only.
-  if (job.data.test_source() != nullptr && job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)
+  if (!is_stream && job.data.test_source() != nullptr && job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)
     plan.evaluates_every = plan.steps_per_epoch * job.train.eval_every_epochs;
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);
   plan.last = std::max(plan.last, plan.first);
   const CoordinatorState before = from_manifest_text(resumed->coordinator_state);
   state.epoch = before.epoch;
+  if (is_stream) state.stream = before.stream;
   if (!job.train.stop) return plan;
   // A checkpoint is cut before the evaluation of its step: then that comes first now.
   state.stop = before.stop;

@@ -37,6 +37,7 @@ struct StartPacket {
   std::string warm_start_path;  // of a new run; empty: from initial values
   std::string run_id;
   int attempt = 1;
+  std::string first_file;  // of a new run that follows a directory: what its schema is made from
   std::string go_on;     // the command that goes on with this run (launch/process/go_on.h)
   std::string start_id;  // random: tells this start from every other, whatever their run and attempt
   bool allow_other_data = false;
@@ -44,7 +45,7 @@ struct StartPacket {
   bool profile = false;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& job& resume_path& warm_start_path& run_id& attempt& go_on& start_id& allow_other_data& check_numerics&
+    ar& job& resume_path& warm_start_path& run_id& attempt& first_file& go_on& start_id& allow_other_data& check_numerics&
         profile;
   }
 };
@@ -61,9 +62,12 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
 
 // Reads or draws data.train or data.test. Throws Error(data) that begins with the place in the config.
 // `schema`: that of the training data, for data.test; where it is empty and needed, data.train is read for
-// it.
+// it. Of a directory that is followed: its first file with samples.
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split,
                                       const std::string& schema = {});
+
+// Where the config's relative paths of data are searched, in this order.
+std::vector<std::filesystem::path> data_folders(const JobConfig& job);
 
 // The job with the files of its data as absolute paths, those that are found on this host.
 JobConfig with_found_files(JobConfig job);
@@ -99,8 +103,9 @@ struct WorkerModel {
 // All but the data: graphs and variables. Throws Error(config).
 void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& data,
                         const LayerRegistry& layers);
-// Throws Error(config, data).
-std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers);
+// Throws Error(config, data). `train`: the training data where they are known already; else they are loaded.
+std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers,
+                                               std::unique_ptr<Dataset> train = nullptr);
 
 // Records of data.train or data.test that are left out (LeftOut).
 struct LeftOutReport {

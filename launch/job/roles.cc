@@ -18,6 +18,7 @@
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "launch/job/finite_advice.h"
+#include "launch/job/followed_data.h"
 #include "launch/job/run_differences.h"
 #include "launch/job/saved_model.h"
 #include "launch/observe/checkpoint_forecast.h"
@@ -95,12 +96,24 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
       .rows = &context.rows,
       .seed = static_cast<std::uint64_t>(job.job.seed)};
   if (context.saves()) parts.saves.emplace(saves());
-  if (id == ServerId(0))
+  if (id == ServerId(0)) {
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
                                               context.facts.evaluation, job.train.on_nan,
                                               early_stop(context)});
+    if (job.follow() != nullptr) parts.control->stream.emplace(follow());
+  }
   rank_.emplace(parts);
   if (id == ServerId(0)) make_observers(transport);
+}
+
+// What server 0 learns from, where a directory is followed.
+StreamControl::Options ServerRole::follow() {
+  const JobConfig& job = context_.job();
+  const std::optional<SavedModel> model = saved_model_of(context_.facts.model);
+  feed_.emplace(DirectoryFeed::Parts{job, followed_directory(job), model ? model->schema : "",
+                                     context_.state.stream.value_or(StreamPosition{}), context_.fs, observers_});
+  observers_.add(*feed_);
+  return {*feed_, job.train.batch, job.train.progressive_window};
 }
 
 // The checkpoint directory is locked by now: no other job writes the files of this run.
@@ -109,7 +122,8 @@ void ServerRole::make_observers(const Transport& transport) {
   facts_.emplace(RunFacts{c.job(), c.cluster, c.facts.table, c.hosts, c.train, c.facts.train_samples,
                           c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
                           c.facts.evaluation, c.one_process, c.values.notes()});
-  write_left_out();
+  facts_->stream = c.state.stream;
+  if (c.job().follow() == nullptr) write_left_out();
   if (const std::string line = scale_line(c.facts.model); !line.empty()) facts_->notes.push_back(line);
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);
   if (c.saves()) facts_->predicted = predicted_cost();
@@ -220,15 +234,30 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
   PsClient client(transport, context.cluster, context.plan, context.rows, id, memory,
                   {time_limit(context.job().cluster.stall_timeout_s), context.hosts,
                    time_limit(context.job().cluster.step_timeout_s)});
-  IndexedBatches samples(*model.train, {.batch = context.job().train.batch,
-                                        .n_parts = context.cluster.logical_workers,
-                                        .seed = static_cast<std::uint64_t>(context.job().job.seed),
-                                        .shuffle = context.job().train.shuffle ? Shuffle::yes : Shuffle::no});
+  std::optional<IndexedBatches> indexed;
+  std::optional<FollowedBatches> followed;
+  if (context.job().follow() != nullptr) {
+    const std::string directory = followed_directory(context.job());
+    followed.emplace(model.train->spec(),
+                     FollowedBatches::Options{context.job().train.batch, context.cluster.logical_workers,
+                                              [&client] { client.progress(); }},
+                     [&context, directory, schema = model.train->schema()](const std::string& name) {
+                       return open_followed(context.job(), directory + "/" + name, schema);
+                     });
+  } else {
+    indexed.emplace(*model.train,
+                    IndexedBatches::Options{.batch = context.job().train.batch,
+                                            .n_parts = context.cluster.logical_workers,
+                                            .seed = static_cast<std::uint64_t>(context.job().job.seed),
+                                            .shuffle = context.job().train.shuffle ? Shuffle::yes : Shuffle::no});
+  }
+  BatchSource& samples = followed ? static_cast<BatchSource&>(*followed) : *indexed;
   Trainer trainer(Trainer::Parts{
       context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
       model.variables, samples, model.test.get(), client, memory, sum_plan, context.train.first,
       context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
-      context.start.profile, context.requests, context.train.evaluates_first});
+      context.start.profile, context.requests, context.train.evaluates_first,
+      followed ? &*followed : nullptr});
   const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);

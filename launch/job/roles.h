@@ -7,6 +7,7 @@
 #include "checkpoint/storage/fs.h"
 #include "common/placement/cluster.h"
 #include "common/transport/run_requests.h"
+#include "launch/job/directory_feed.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/start_values.h"
 #include "launch/observe/metrics_file.h"
@@ -40,7 +41,7 @@ struct JobContext {
   const JobConfig& job() const { return start.job; }
   bool saves() const {
     const CheckpointConfig& c = job().checkpoint;
-    return c.every_steps > 0 || c.every_seconds > 0 || c.at_end;
+    return c.every_steps > 0 || c.every_seconds > 0 || c.every_records > 0 || c.at_end;
   }
 };
 
@@ -58,6 +59,7 @@ class ServerRole {
  private:
   void make_observers(const Transport& transport);
   void write_left_out();
+  StreamControl::Options follow();
   std::optional<PredictedCost> predicted_cost();
   ServerRank::Saves saves() const;
 
@@ -69,6 +71,7 @@ class ServerRole {
   std::optional<MetricsFile> metrics_file_;  // unless output.metrics is false
   std::optional<TensorBoard> tensorboard_;   // where output.tensorboard is true
   RunObservers observers_;                   // the terminal, then the files
+  std::optional<DirectoryFeed> feed_;        // where a directory is followed
   std::optional<ServerRank> rank_;
 };
 

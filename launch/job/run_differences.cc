@@ -118,6 +118,7 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "train.batch",
                                   "train.log_every_steps",
                                   "train.eval_every_epochs",
+                                  "train.progressive_window",
                                   "train.on_nan",
                                   "train.stop",
                                   "train.metrics"};

@@ -118,9 +118,13 @@ std::string scale_line(const std::string& text) {
 
 std::optional<SavedModel> saved_model(const Manifest& manifest) {
   const std::optional<ComparedRun> run = compared_run(manifest);
-  if (!run || run->model.empty()) return std::nullopt;
+  return run ? saved_model_of(run->model) : std::nullopt;
+}
+
+std::optional<SavedModel> saved_model_of(const std::string& text) {
+  if (text.empty()) return std::nullopt;
   try {
-    return model_from(Json::parse(run->model));
+    return model_from(Json::parse(text));
   } catch (const Json::exception& e) {
     fail(ErrorKind::checkpoint, "what the checkpoint says of its model cannot be read: {}", e.what());
   }

@@ -28,5 +28,7 @@ std::string scale_line(const std::string& saved_model_text);
 // Nothing for a checkpoint that no run has made, or an older version. Throws Error(checkpoint) for a text
 // that cannot be read: of a program with other types of data sources, say.
 std::optional<SavedModel> saved_model(const Manifest& manifest);
+// Of saved_model_text(); nothing for "". Throws as above.
+std::optional<SavedModel> saved_model_of(const std::string& text);
 
 }  // namespace varscope

@@ -73,6 +73,20 @@ struct RunDifferences {
   std::vector<std::string> order;  // in which samples are visited
   std::vector<std::string> data;   // the samples
 };
+// Of a stream: what its records would no longer mean. The schema stays that of the checkpoint, and the
+// directory may be another one, with the same files.
+std::vector<std::string> differences_of_reading(const std::map<std::string, std::string>& before,
+                                                const JobConfig& job) {
+  std::vector<std::string> lines = config_differences(before, job, ConfigPart::data);
+  std::erase_if(lines, [](const std::string& line) {
+    constexpr std::array kOthers = {"follow", "late", "consumed", "event_time", "bad_records", "max_bad_share"};
+    return std::ranges::any_of(kOthers, [&](const char* key) {
+      return line.starts_with(fmt::format("data.train.{}:", key));
+    });
+  });
+  return lines;
+}
+
 RunDifferences differences_of_run(const JobConfig& job, const ModelFacts& facts, const Manifest& m) {
   RunDifferences differences;
   if (m.coordinator_state.empty()) {
@@ -97,6 +111,10 @@ RunDifferences differences_of_run(const JobConfig& job, const ModelFacts& facts,
   const auto add = [&](std::vector<std::string> lines) {
     differences.data.insert(differences.data.end(), lines.begin(), lines.end());
   };
+  if (job.follow() != nullptr) {
+    add(differences_of_reading(run->config, job));
+    return differences;
+  }
   add(data_differences("data.train", run->train, facts.train));
   if (differences.data.empty()) return differences;
   add(file_differences(run->model, facts.model));

@@ -22,6 +22,24 @@ json counts_as_json(std::span<const double> counts) {
   return all;
 }
 
+namespace {
+
+// How far a stream has come; means of nothing are left out.
+json stream_fields(const StreamSummary& s) {
+  json fields{{"records", s.records},   {"file", s.file},         {"files", s.files},
+              {"left_out", s.left_out}, {"late_files", s.late},   {"files_waiting", s.files_waiting},
+              {"bytes_waiting", s.bytes_waiting}};
+  if (s.event_time > 0) fields["event_time"] = s.event_time;
+  if (s.total.samples > 0) {
+    fields["progressive_loss"] = mean_loss(s.total);
+    fields["progressive_loss_window"] = mean_loss(s.window);
+  }
+  if (s.since_save.samples > 0) fields["progressive_loss_since_save"] = mean_loss(s.since_save);
+  return fields;
+}
+
+}  // namespace
+
 MetricsFile::MetricsFile(const RunFacts& facts)
     : facts_(facts),
       file_(facts.job.run_dir() + "/metrics.jsonl",
@@ -62,6 +80,10 @@ void MetricsFile::on_step(const StepSummary& step) {
               {"loss", mean_loss(speed_.window())},
               {"samples_per_s", speed_.window_samples_per_s()}};
   if (facts_.evaluation.has_accuracy) fields["accuracy"] = mean_accuracy(speed_.window());
+  if (step.stream) {
+    fields.erase("epoch");
+    fields.update(stream_fields(*step.stream));
+  }
   write("step", step.clock, fields);
   speed_.start_window();
 }
@@ -114,7 +136,8 @@ void MetricsFile::on_finish(const FinishSummary& finish) {
               {"skipped_checkpoints", finish.skipped_checkpoints},
               {"queued_checkpoints", finish.queued_checkpoints}};
   fields.update(last_metrics_);
-  if (!finish.ended_why.empty()) fields["ended_by"] = "train.stop";
+  if (!finish.ended_by.empty()) fields["ended_by"] = finish.ended_by;
+  if (finish.stream) fields.update(stream_fields(*finish.stream));
   if (finish.best) {
     fields["best"] = {{"metric", finish.best->metric},
                       {"value", finish.best->value},

@@ -39,6 +39,7 @@ struct RunFacts {
   std::vector<std::string> notes = {};     // lines of the header, about the start
   std::vector<std::string> left_out = {};  // "2 of 4 left out of data.train: runs/a/bad_records.txt"
   std::optional<PredictedCost> predicted = {};
+  std::optional<StreamPosition> stream = {};  // where the run goes on in a stream
   // For TensorBoard; nothing where there is none (output.tensorboard).
   std::string_view graph = {};                              // a GraphDef (launch/observe/graph_def.h)
   std::map<std::string, std::string> hyperparameters = {};  // values by the paths of their keys

@@ -163,6 +163,11 @@ void TensorBoard::on_step(const StepSummary& step) {
                               {"optimizer/learning_rate", schedule_.rate(step.clock)},
                               {"speed/samples_per_s", speed_.window_samples_per_s()}};
   if (facts_.evaluation.has_accuracy) scalars.push_back({"accuracy/train", mean_accuracy(speed_.window())});
+  if (step.stream) {
+    scalars.push_back({"loss/progressive", mean_loss(step.stream->total)});
+    scalars.push_back({"loss/progressive_window", mean_loss(step.stream->window)});
+    scalars.push_back({"stream/files_waiting", static_cast<double>(step.stream->files_waiting)});
+  }
   const std::int64_t all = times_.compute_ns + times_.communicate_ns + times_.wait_ns + times_.data_ns;
   const auto add_share = [&](const char* tag, std::int64_t ns) {
     if (all > 0) scalars.push_back({tag, static_cast<double>(ns) / static_cast<double>(all)});

@@ -80,6 +80,10 @@ std::string checkpoint_text(const JobConfig& job) {
   if (job.checkpoint.every_steps > 0)
     add(fmt::format("every {}", plural(job.checkpoint.every_steps, "step")));
   if (job.checkpoint.every_seconds > 0) add(fmt::format("every {:g} s", job.checkpoint.every_seconds));
+  if (job.checkpoint.every_records > 0)
+    add(fmt::format("every {}", plural(job.checkpoint.every_records, "record")));
+  if (job.follow() != nullptr && job.checkpoint.idle_save_s > 0)
+    add(fmt::format("after {:g} s without data", job.checkpoint.idle_save_s));
   if (job.checkpoint.at_end) add("at the end");
   if (when.empty()) return "none (set checkpoint.every_steps, every_seconds or at_end)";
   return fmt::format("{}, {}; {}", job.checkpoint_dir(), when, retention_text(job.checkpoint));
@@ -106,6 +110,38 @@ std::string limits_text(const RunFacts& f) {
   const bool by_steps = train.max_steps > 0 && train.max_steps <= at;
   if (by_epochs && by_steps) return "train.epochs and train.max_steps";
   return by_steps ? "train.max_steps" : "train.epochs";
+}
+
+// "records 12,800 in 4 files (clicks-0004.csv)  progressive loss 0.4310 (last 10,000: 0.4020)  waiting 2 files"
+std::string stream_text(const StreamSummary& s) {
+  std::string text = fmt::format("records {} in {} ({})  progressive loss {}", with_commas(s.records),
+                                 plural(s.files, "file"), s.file, figure(mean_loss(s.total)));
+  if (s.window.samples < s.total.samples)
+    text += fmt::format(" (last {}: {})", with_commas(s.window.samples), figure(mean_loss(s.window)));
+  if (s.files_waiting > 0) text += fmt::format("  waiting {}", plural(s.files_waiting, "file"));
+  return text;
+}
+
+// What a person should know of a stream before it begins.
+std::vector<std::string> stream_lines(const RunFacts& facts) {
+  const JobConfig& job = facts.job;
+  std::vector<std::string> lines;
+  const FollowKeys& follow = *job.follow();
+  std::string where = "from its beginning";
+  if (facts.stream && !facts.stream->file.empty()) {
+    where = fmt::format("after record {} of {}, {} in all", with_commas(facts.stream->learnt), facts.stream->file,
+                        plural(facts.stream->records, "record"));
+  }
+  lines.push_back(fmt::format("  data         follows {}, {}; {} to test", follow.path(), where,
+                              with_commas(facts.test_samples)));
+  lines.push_back(fmt::format("  batch        {} at most; the end of a file ends a step{}",
+                              plural(job.train.batch, "sample"),
+                              job.train.max_steps > 0
+                                  ? fmt::format("; {} in all", plural(job.train.max_steps, "step"))
+                                  : ""));
+  if (job.optimizer.type == OptimizerType::adagrad || job.optimizer.type == OptimizerType::rowwise_adagrad)
+    lines.push_back("  stream       adagrad's steps become smaller without end: later records change less and less");
+  return lines;
 }
 
 std::string interval_text(double interval_s, double mtbf_s, const CheckpointConfig& checkpoint) {
@@ -150,10 +186,14 @@ std::vector<std::string> header_lines(const RunFacts& facts) {
   line(fmt::format("  model        {} in {} ({}), {}", plural(facts.variables.n_parameters(), "parameter"),
                    plural(static_cast<std::int64_t>(facts.variables.size()), "variable"),
                    bytes_text(facts.variables.n_bytes()), choice_name(kOptimizerTypes, job.optimizer.type)));
-  line(fmt::format("  data         {} to train, {} to test", plural(facts.train_samples, "sample"),
-                   with_commas(facts.test_samples)));
-  line(fmt::format("  batch        {}, {} per epoch, {} in all", plural(job.train.batch, "sample"),
-                   plural(facts.train.steps_per_epoch, "step"), plural(steps, "step")));
+  if (job.follow() != nullptr) {
+    for (std::string& text : stream_lines(facts)) line(std::move(text));
+  } else {
+    line(fmt::format("  data         {} to train, {} to test", plural(facts.train_samples, "sample"),
+                     with_commas(facts.test_samples)));
+    line(fmt::format("  batch        {}, {} per epoch, {} in all", plural(job.train.batch, "sample"),
+                     plural(facts.train.steps_per_epoch, "step"), plural(steps, "step")));
+  }
   line(fmt::format("  checkpoints  {}", checkpoint_text(job)));
   add_predicted_cost(facts, lines);
   if (job.output.tensorboard)
@@ -207,10 +247,12 @@ void Terminal::on_step(const StepSummary& step) {
 }
 
 void Terminal::log_step(const StepSummary& step) {
+  const std::string speed = fmt::format("{} {}/s", with_commas(std::llround(speed_.window_samples_per_s())),
+                                        unit_of(facts_.evaluation));
   const std::string text =
-      fmt::format("step {}/{}  epoch {}  loss {}  {} {}/s", step.clock.value, facts_.train.last.value,
-                  step.epoch, figure(mean_loss(speed_.window())),
-                  with_commas(std::llround(speed_.window_samples_per_s())), unit_of(facts_.evaluation));
+      step.stream ? fmt::format("step {}  {}  {}", step.clock.value, stream_text(*step.stream), speed)
+                  : fmt::format("step {}/{}  epoch {}  loss {}  {}", step.clock.value, facts_.train.last.value,
+                                step.epoch, figure(mean_loss(speed_.window())), speed);
   record(text);
   if (!live_) std::fputs((text + "\n").c_str(), stderr);
   speed_.start_window();
@@ -218,6 +260,13 @@ void Terminal::log_step(const StepSummary& step) {
 
 void Terminal::draw_progress(const StepSummary& step) {
   last_draw_ns_ = now_ns();
+  const char* end = has_launcher() ? "\r" : "";  // there it ends what is to be drawn
+  if (step.stream) {
+    std::fputs(fmt::format("\r\x1b[Kstep {}  {}{}", step.clock.value, stream_text(*step.stream), end).c_str(),
+               stderr);
+    on_line_ = true;
+    return;
+  }
   const std::int64_t done = step.clock.value - facts_.train.first.value;
   const double left = seconds_since(started_ns_) / static_cast<double>(done) *
                       static_cast<double>(facts_.train.last.value - step.clock.value);
@@ -225,7 +274,7 @@ void Terminal::draw_progress(const StepSummary& step) {
       fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {}  {} {}/s  {} left{}", step.clock.value,
                   facts_.train.last.value, step.epoch, figure(mean_loss(step.sums)),
                   with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.evaluation),
-                  duration_text(left), has_launcher() ? "\r" : "")  // there it ends what is to be drawn
+                  duration_text(left), end)
           .c_str(),
       stderr);
   on_line_ = true;
@@ -301,6 +350,19 @@ void Terminal::print_actual_cost() {
                                  facts_.job.checkpoint)));
 }
 
+void Terminal::print_stream(const StreamSummary& s, bool has_done_nothing) {
+  if (has_done_nothing) line("  nothing to do: no record has come that was not learnt before");
+  line(fmt::format("  stream       {} learnt in {}{}{}", plural(s.records, "record"), plural(s.files, "file"),
+                   s.file.empty() ? "" : ", the last one " + s.file,
+                   s.left_out > 0 ? fmt::format("; {} left out: {}", plural(s.left_out, "bad record"),
+                                                facts_.job.run_dir() + "/bad_records.txt")
+                                  : ""));
+  if (s.late > 0) line(fmt::format("  late         {} not learnt from", plural(s.late, "file")));
+  if (s.total.samples == 0) return;
+  line(fmt::format("  progressive  loss {} over all records before each was learnt, {} over the last {}",
+                   figure(mean_loss(s.total)), figure(mean_loss(s.window)), with_commas(s.window.samples)));
+}
+
 void Terminal::on_finish(const FinishSummary& finish) {
   const double seconds = seconds_since(started_ns_);
   line(fmt::format("{} at step {} after {}{}", finish.stopped ? "stopped early" : "finished",
@@ -310,7 +372,9 @@ void Terminal::on_finish(const FinishSummary& finish) {
   if (finish.stopped && facts_.train.last > finish.clock && !go_on.empty() &&
       !FailureReport::has_told_go_on())
     line("  " + go_on);
-  if (finish.clock == facts_.train.first && !finish.ended_why.empty()) {
+  if (finish.stream) {
+    print_stream(*finish.stream, finish.clock == facts_.train.first);
+  } else if (finish.clock == facts_.train.first && !finish.ended_why.empty()) {
     line("  nothing to do: the run had ended at this step already; raise train.stop.patience to go on");
   } else if (finish.clock == facts_.train.first) {
     line(fmt::format("  nothing to do: the checkpoint is at the last step already; raise {} to go on",

@@ -41,6 +41,7 @@ class Terminal final : public RunObserver {
   void clear_progress();
   void draw_progress(const StepSummary& step);
   void log_step(const StepSummary& step);
+  void print_stream(const StreamSummary& s, bool has_done_nothing);
   void print_times(const FinishSummary& finish);
   void print_actual_cost();
 

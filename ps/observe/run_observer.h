@@ -13,11 +13,21 @@
 
 namespace varscope {
 
+// How far a run has come that learns from a stream (docs/online.md).
+struct StreamSummary {
+  std::string file;  // the last one that was begun
+  std::int64_t learnt = 0, file_records = 0;  // of it
+  std::int64_t files = 0, records = 0, left_out = 0, late = 0;
+  double event_time = 0;  // the newest that is learnt, in seconds since 1970; 0: not known
+  BatchSums total, since_save, window;  // losses of records before they were learnt
+  std::int64_t files_waiting = 0, bytes_waiting = 0;
+};
 struct StepSummary {
   Clock clock;
-  std::int64_t epoch;  // 1-based
+  std::int64_t epoch;  // 1-based; 1 in a stream
   BatchSums sums;      // over the global batch
   WorkerTimes times;   // of all workers together
+  std::optional<StreamSummary> stream = {};
 };
 struct EpochSummary {
   Clock clock;
@@ -57,7 +67,9 @@ struct FinishSummary {
     std::string checkpoint;  // path; empty where there is none of that step
   };
   std::optional<Best> best = {};
-  std::string ended_why = {};  // early stopping has ended the run; else empty
+  std::string ended_why = {};  // why it has ended before the last step; else empty
+  std::string ended_by = {};   // what: "train.stop", or "END" of a stream
+  std::optional<StreamSummary> stream = {};
   std::vector<TableReport> tables = {};
 };
 

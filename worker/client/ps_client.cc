@@ -1,9 +1,11 @@
 #include "worker/client/ps_client.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/serialize.h"
 #include "common/placement/cluster.h"
 #include "common/transport/wire.h"
 
@@ -114,6 +116,9 @@ void PsClient::on_message(const Message& message) {
     case MessageType::shutdown:
       shutdown_ = true;
       return;
+    case MessageType::feed:
+      feeds_.push_back(from_binary<FedFile>(message.body, "a file to learn from"));
+      return;
     case MessageType::rows:
       return rows_.on_rows(h);
     case MessageType::value:
@@ -161,16 +166,21 @@ void PsClient::progress() {
 
 template <class Done>
 void PsClient::wait_until(const char* doing, Done done) {
+  wait_until(doing, step_timeout_s_, done);
+}
+
+template <class Done>
+void PsClient::wait_until(const char* doing, double limit_s, Done done) {
   if (done()) return;
   const std::int64_t started = now_ns();
   loop_.begin_turns();
   while (!done()) {
     loop_.turn(doing, [] { return false; });
-    if (static_cast<double>(now_ns() - started) * 1e-9 > step_timeout_s_) {
+    if (static_cast<double>(now_ns() - started) * 1e-9 > limit_s) {
       fail(ErrorKind::stall,
            "worker {} is {} for {:g} s{}, though every server lives: another worker is stuck or very slow; "
            "raise cluster.step_timeout_s if steps may take so long",
-           worker_.value, doing, step_timeout_s_, missing_text());
+           worker_.value, doing, limit_s, missing_text());
     }
   }
   wait_ns_ += now_ns() - started;
@@ -207,6 +217,12 @@ std::uint32_t PsClient::wait_go(Clock clock) {
          worker_.value, clock.value);
   }
   return go.flags;
+}
+
+// Servers live as long as their heartbeats come: nobody says when the next record will.
+void PsClient::wait_feed() {
+  wait_until("waiting for data", std::numeric_limits<double>::infinity(),
+             [&] { return !feeds_.empty() || go_.has_value(); });
 }
 
 void PsClient::send_to_coordinator(MessageHeader header, const std::string& body) {

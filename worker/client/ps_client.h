@@ -10,6 +10,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
+#include "common/transport/fed_file.h"
 #include "common/transport/message_loop.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire_codec.h"
@@ -53,6 +54,12 @@ class PsClient final : private MessageHandler {
   void wait_rows(TableId table);
   // The coordinator's flags for step `clock`: waits until it is let go.
   std::uint32_t wait_go(Clock clock);
+  // Files of a directory that is followed, which have come since the last call, in their order.
+  std::vector<FedFile> take_feeds() { return std::exchange(feeds_, {}); }
+  // Waits, however long it takes, until a file has come or a step is let go.
+  void wait_feed();
+  // The go of the next step has come, and wait_go() will not wait.
+  bool is_let_go() const { return go_.has_value(); }
   void send_to_coordinator(MessageHeader header, const std::string& body);
   // Waits for the coordinator to end the job.
   void wait_shutdown();
@@ -77,6 +84,8 @@ class PsClient final : private MessageHandler {
   void on_completion(const Completion& completion) override;
   template <class Done>
   void wait_until(const char* doing, Done done);
+  template <class Done>
+  void wait_until(const char* doing, double limit_s, Done done);
   std::string missing_text() const;
 
   Transport& transport_;
@@ -93,6 +102,7 @@ class PsClient final : private MessageHandler {
   int n_busy_ = 0;                             // buckets that are not ready
   IdVector<ServerId, std::int64_t> sequence_;  // of the last push
   std::optional<MessageHeader> go_;
+  std::vector<FedFile> feeds_;
   bool shutdown_ = false;
   std::vector<Piece> value_pieces_;
   std::vector<ConstPiece> gradient_pieces_;

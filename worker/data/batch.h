@@ -75,6 +75,7 @@ class Batch {
   Batch(const SampleSpec& spec, DType model, std::int64_t most);
   // Of its first n samples. Valid while this lives. REQUIRES 0 <= n <= most.
   BatchView view(std::int64_t n) const;
+  const SampleSpec& spec() const { return spec_; }
   static std::int64_t n_bytes(const SampleSpec& spec, DType model, std::int64_t n);
 
  private:

@@ -252,7 +252,7 @@ std::unique_ptr<Dataset> open_source(const DataSourceConfig& source, const Sourc
     if (o.name != source.type()) continue;
     // A table parts itself: its constants are those of the part that is trained on.
     auto data = context.split && !is_table(source) ? open_part(found, placed, o.open) : o.open(found, placed);
-    if (data->files().empty()) data->set_files(read_data_files(found));
+    if (data != nullptr && data->files().empty()) data->set_files(read_data_files(found));
     return data;
   }
   fail(ErrorKind::config, "data sources of type {} cannot be opened: give add_source_type its function",

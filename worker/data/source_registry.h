@@ -30,6 +30,7 @@ struct SourceContext {
   std::string schema = {};                   // Dataset::schema() of the training data; empty: these are them
   std::filesystem::path config_folder = {};  // where files are searched before `root`; empty: nowhere else
   CacheConfig cache = {};
+  bool may_be_empty = false;  // a table or records without samples: null, not an error
   std::function<void(const std::string&)> tell = {};  // gets a line at times, while much is read
 };
 

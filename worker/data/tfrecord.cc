@@ -358,6 +358,7 @@ std::unique_ptr<Dataset> open_tfrecord(const TfrecordSource& source, const Sourc
     while (records.next(data))
       examples.add(data, fmt::format("{}: record {}", bytes.name(), records.index()));
   }
+  if (examples.size() == 0 && context.may_be_empty) return nullptr;
   if (examples.size() == 0) fail(ErrorKind::data, "{}: has no records", files.front().string());
   const std::string name = files.size() == 1
                                ? files.front().string()

@@ -14,6 +14,7 @@
 #include "worker/client/ps_client.h"
 #include "worker/client/variable_memory.h"
 #include "worker/data/batch_source.h"
+#include "worker/data/followed_batches.h"
 #include "worker/graph/executor.h"
 #include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
@@ -49,6 +50,7 @@ class Trainer {
     bool profile = false;
     RunRequests* requests = nullptr;  // of this rank; null: nobody asks
     bool evaluate_first = false;      // TrainPlan::evaluates_first
+    FollowedBatches* followed = nullptr;  // `train`, where a directory is followed
   };
   explicit Trainer(const Parts& parts);
 
@@ -62,7 +64,10 @@ class Trainer {
     int n_variables = 0;
     int n_missing = 0;
   };
+  bool goes_on(Clock done, bool was_evaluated);
   bool may_train(Clock clock);
+  bool await_data(Clock clock);
+  void take_feeds();
   void train_step(Clock clock);
   // A logical worker is called by its position among this worker's, from 0: a leaf of the sum plan.
   BatchSums run_logical_worker(std::size_t logical_worker, Clock clock);
@@ -73,7 +78,7 @@ class Trainer {
   void bind_gradients(int buffer);
   void read(Batch& batch, int v, Clock clock);
   void want_rows(Clock clock);
-  bool asks_early(Clock clock) const;
+  bool asks_early(Clock clock);
   void wait_go(Clock clock);
   void feed(const BatchView& samples);
   int global_number(std::size_t logical_worker) const;

@@ -1,0 +1,338 @@
+#include "launch/job/directory_feed.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "checkpoint/directory/scan.h"
+#include "checkpoint/restore/reader.h"
+#include "checkpoint/storage/atomic_file.h"
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "launch/job/followed_data.h"
+#include "launch/job/job_setup.h"
+#include "ps/coordinator.h"
+#include "worker/data/csv.h"
+
+namespace varscope {
+namespace {
+
+constexpr auto kLookEvery = std::chrono::seconds(1);
+constexpr std::int64_t kLookAnywayNs = 30'000'000'000;  // though the directory seems not to have changed
+constexpr std::size_t kReadAhead = 8;                   // files
+constexpr std::int64_t kLeastRecords = 1000;            // that a share of bad ones is taken of
+
+std::int64_t size_of_file(const std::string& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  return error ? -1 : static_cast<std::int64_t>(size);
+}
+
+// When the directory has last changed, in nanoseconds; -1: not known.
+std::int64_t changed_ns(const std::string& directory) {
+  struct stat s = {};
+  if (::stat(directory.c_str(), &s) != 0) return -1;
+  return static_cast<std::int64_t>(s.st_mtim.tv_sec) * 1'000'000'000 + s.st_mtim.tv_nsec;
+}
+
+std::int64_t unix_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string bad_records_path(const JobConfig& job) { return join_path(job.run_dir(), "bad_records.txt"); }
+
+std::vector<std::string> lines_of(const std::string& path) {
+  std::vector<std::string> lines;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+double max_bad_share(const DataSourceConfig& source) {
+  if (const auto* csv = source.get<CsvSource>()) return csv->max_bad_share;
+  if (const auto* libsvm = source.get<LibsvmSource>()) return libsvm->max_bad_share;
+  return 1;
+}
+
+}  // namespace
+
+DirectoryFeed::DirectoryFeed(Parts parts) : parts_(std::move(parts)), last_(parts_.position.file) {
+  const StreamPosition& p = parts_.position;
+  if (p.left_out > 0) bad_lines_ = lines_of(bad_records_path(parts_.job));
+  read_records_ = p.records + p.left_out;
+  bad_records_ = p.left_out;
+  if (p.is_within_file()) {
+    const std::string path = parts_.directory + "/" + p.file;
+    const auto refuse = [&](const std::string& problem) {
+      fail(ErrorKind::checkpoint,
+           "{} {}; the checkpoint has learnt {} of its {} records, of a file of {} bytes (XXH3 {}): put that file "
+           "back, or go on from an older checkpoint",
+           path, problem, p.learnt, p.file_records, p.n_bytes, p.digest.hex());
+    };
+    if (!std::filesystem::is_regular_file(path)) refuse("is gone");
+    const DataFile now = read_data_file(path);
+    if (now.n_bytes != p.n_bytes || now.digest != p.digest)
+      refuse(fmt::format("has {} bytes now (XXH3 {})", now.n_bytes, now.digest.hex()));
+    File file = read(p.file);
+    file.begin = p.learnt;
+    read_records_ += file.records - p.learnt;
+    read_here_.insert(p.file);
+    ready_.push_back(std::move(file));
+  }
+  thread_ = std::thread([this] { run(); });
+}
+
+DirectoryFeed::~DirectoryFeed() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_over_ = true;
+  }
+  wakes_.notify_all();
+  thread_.join();
+}
+
+std::optional<StreamFeed::File> DirectoryFeed::take() {
+  std::vector<std::string> warnings;
+  std::optional<File> file;
+  {
+    const std::lock_guard lock(mutex_);
+    warnings = std::exchange(warnings_, {});
+    if (!ready_.empty()) {
+      file = std::move(ready_.front());
+      ready_.pop_front();
+    } else if (error_) {
+      std::rethrow_exception(error_);
+    }
+  }
+  if (file) wakes_.notify_all();
+  for (const std::string& text : warnings) parts_.warnings.on_warning(text);
+  return file;
+}
+
+bool DirectoryFeed::has_ended() const {
+  const std::lock_guard lock(mutex_);
+  return sees_end_ && waiting_.empty() && ready_.empty() && !error_;
+}
+
+StreamFeed::Backlog DirectoryFeed::backlog() const {
+  const std::lock_guard lock(mutex_);
+  Backlog b;
+  b.late = late_;
+  b.files = static_cast<std::int64_t>(waiting_.size() + ready_.size());
+  for (const auto& [name, n_bytes] : waiting_) b.bytes += n_bytes;
+  for (const File& file : ready_) b.bytes += file.n_bytes;
+  return b;
+}
+
+std::string DirectoryFeed::name() const { return "data.train follows " + parts_.directory; }
+
+void DirectoryFeed::on_checkpoint(const CheckpointSummary&) {
+  if (!parts_.job.follow()->deletes()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    has_new_checkpoint_ = true;
+  }
+  wakes_.notify_all();
+}
+
+void DirectoryFeed::warn(std::string text) {
+  const std::lock_guard lock(mutex_);
+  warnings_.push_back(std::move(text));
+}
+
+void DirectoryFeed::run() {
+  try {
+    while (step()) {
+    }
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    error_ = std::current_exception();
+  }
+}
+
+// Does what is due, then waits; false at the end.
+bool DirectoryFeed::step() {
+  look();
+  read_next();
+  bool deletes = false;
+  {
+    std::unique_lock lock(mutex_);
+    const auto can_read = [&] { return !waiting_.empty() && ready_.size() < kReadAhead; };
+    if (!can_read())
+      wakes_.wait_for(lock, kLookEvery, [&] { return is_over_ || has_new_checkpoint_ || can_read(); });
+    if (is_over_) return false;
+    deletes = std::exchange(has_new_checkpoint_, false);
+  }
+  if (deletes) delete_consumed();
+  return true;
+}
+
+// Lists the directory, unless it is known not to have changed: a change within the clock's grain of the last
+// listing may not show.
+void DirectoryFeed::look() {
+  const std::int64_t now = now_ns(), changed = changed_ns(parts_.directory);
+  const bool is_due = now - looked_ns_ >= std::chrono::nanoseconds(kLookEvery).count();
+  if (!is_first_listing_ && !is_due) return;
+  constexpr std::int64_t kGrainNs = 2'000'000'000;
+  const bool is_same = changed >= 0 && changed == changed_ns_ && now - looked_ns_ < kLookAnywayNs;
+  if (!is_first_listing_ && is_same) return;
+  const bool is_settled = unix_ns() - changed > kGrainNs;
+  const FollowedListing listing = list_followed(parts_.directory);
+  looked_ns_ = now;
+  changed_ns_ = is_settled ? changed : -1;
+  std::set<std::string> names(listing.files.begin(), listing.files.end());
+  const std::lock_guard lock(mutex_);
+  for (const std::string& name : names) {
+    if (listed_.contains(name) || (is_first_listing_ && name <= last_)) continue;
+    if (name <= last_) {
+      take_late(name);
+      continue;
+    }
+    const std::pair<std::string, std::int64_t> file{
+        name, std::max<std::int64_t>(0, size_of_file(parts_.directory + "/" + name))};
+    waiting_.insert(std::ranges::upper_bound(waiting_, file), file);
+  }
+  sees_end_ = listing.has_end;
+  listed_ = std::move(names);
+  is_first_listing_ = false;
+}
+
+// REQUIRES: mutex_ is held.
+void DirectoryFeed::take_late(const std::string& name) {
+  ++late_;
+  std::string text = fmt::format("data.train: {}/{} has come when {} was read already, which has a later name",
+                                 parts_.directory, name, last_);
+  if (parts_.job.follow()->late_fails())
+    fail(ErrorKind::data, "{}; data.train.late: fail ends the run: give files names that rise", text);
+  warnings_.push_back(text + ": it is not learnt from (data.train.late: warn); give files names that rise");
+}
+
+void DirectoryFeed::read_next() {
+  std::string name;
+  {
+    const std::lock_guard lock(mutex_);
+    if (waiting_.empty() || ready_.size() >= kReadAhead) return;
+    name = waiting_.front().first;
+  }
+  File file = read(name);
+  check_share(file);
+  const std::lock_guard lock(mutex_);
+  last_ = name;
+  read_here_.insert(name);
+  ready_.push_back(std::move(file));  // before it leaves the others: it is never in neither
+  waiting_.pop_front();
+}
+
+StreamFeed::File DirectoryFeed::read(const std::string& name) {
+  const std::string path = parts_.directory + "/" + name;
+  const std::int64_t before = size_of_file(path);
+  const auto data = open_followed(parts_.job, path, parts_.schema);
+  const DataFile bytes = data == nullptr || data->files().empty() ? read_data_file(path) : data->files().front();
+  const std::int64_t after = size_of_file(path);
+  if (before != after || bytes.n_bytes != after) {
+    fail(ErrorKind::data,
+         "data.train: {} had {} bytes and then {}: it grew while it was read; files must appear in the directory "
+         "by rename, once they are whole",
+         path, before, after);
+  }
+  File file{name, bytes.n_bytes, bytes.digest};
+  if (data != nullptr) {
+    file.records = data->size();
+    file.left_out = data->left_out().n;
+    keep_bad(data->left_out());
+  }
+  file.event_time = newest_event(path);
+  return file;
+}
+
+void DirectoryFeed::check_share(const File& file) {
+  read_records_ += file.records + file.left_out;
+  bad_records_ += file.left_out;
+  const double share = max_bad_share(parts_.job.data.train);
+  const double most = share * static_cast<double>(std::max(read_records_, kLeastRecords));
+  if (static_cast<double>(bad_records_) <= most) return;
+  fail(ErrorKind::data,
+       "data.train: {}/{}: {} of {} records of the stream so far are bad, more than max_bad_share {:g}; the run's "
+       "bad_records.txt names them",
+       parts_.directory, file.name, bad_records_, read_records_, share);
+}
+
+// The first bad records of the run, in a file of it. It does no harm where they cannot be written.
+void DirectoryFeed::keep_bad(const LeftOut& left_out) {
+  bool has_new = false;
+  for (const std::string& line : left_out.first) {
+    if (bad_lines_.size() >= LeftOut::kMostTold || std::ranges::find(bad_lines_, line) != bad_lines_.end()) continue;
+    bad_lines_.push_back(line);
+    has_new = true;
+  }
+  if (!has_new) return;
+  std::string text;
+  for (const std::string& line : bad_lines_) text += line + "\n";
+  try {
+    write_named_file(parts_.fs, bad_records_path(parts_.job), text);
+  } catch (const Error& e) {
+    warn(fmt::format("{} cannot be written: {}", bad_records_path(parts_.job), e.what()));
+  }
+}
+
+// Of the column event_time; 0 where no cell is a number.
+double DirectoryFeed::newest_event(const std::string& path) const {
+  const FollowKeys& follow = *parts_.job.follow();
+  const auto* csv = parts_.job.data.train.get<CsvSource>();
+  if (follow.event_time.is_null() || csv == nullptr) return 0;
+  const DataSourceConfig source = with_files(parts_.job.data.train, {path});
+  const std::vector<std::string> keep{follow.event_time.scalar};
+  double newest = 0;
+  try {
+    const auto rows = stream_csv(*source.get<CsvSource>(), {.root = {}, .schema = parts_.schema});
+    std::vector<std::string> cells;
+    while (rows->next(4096, keep, cells)) {
+      for (const std::string& cell : cells) {
+        double seconds = 0;
+        const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), seconds);
+        if (error == std::errc() && end == cell.data() + cell.size() && std::isfinite(seconds))
+          newest = std::max(newest, seconds);
+      }
+    }
+  } catch (const Error& e) {
+    std::string text = e.what();
+    const std::string keep_text = "--keep ";
+    if (const auto at = text.find(keep_text); at != std::string::npos)
+      text.replace(at, keep_text.size(), "data.train.event_time: ");
+    throw Error(e.kind(), text, e.where());
+  }
+  return newest;
+}
+
+// Files that the oldest kept checkpoint has learnt whole, and so all others.
+void DirectoryFeed::delete_consumed() {
+  try {
+    const std::string dir = parts_.job.checkpoint_dir();
+    const std::vector<CheckpointName> kept = list_checkpoints(parts_.fs, dir);  // newest first
+    if (kept.empty()) return;
+    const Manifest manifest = load_manifest(parts_.fs, join_path(dir, kept.back().name)).manifest;
+    const CoordinatorState state = from_manifest_text(manifest.coordinator_state);
+    if (!state.stream) return;
+    const StreamPosition& p = *state.stream;
+    for (const std::string& name : list_followed(parts_.directory).files) {
+      if (name > p.file || (name == p.file && p.is_within_file())) break;
+      if (!read_here_.contains(name)) continue;  // it may have come late
+      std::error_code error;
+      std::filesystem::remove(parts_.directory + "/" + name, error);
+      if (!error) read_here_.erase(name);
+      if (error) warn(fmt::format("data.train: {}/{} is learnt but cannot be deleted: {}", parts_.directory, name,
+                                  error.message()));
+    }
+  } catch (const Error& e) {
+    warn(fmt::format("data.train: files that are learnt could not be deleted: {}", e.what()));
+  }
+}
+
+}  // namespace varscope

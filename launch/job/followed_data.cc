@@ -1,0 +1,109 @@
+#include "launch/job/followed_data.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "common/base/error.h"
+#include "launch/job/job_setup.h"
+#include "worker/data/find_files.h"
+
+namespace varscope {
+namespace {
+
+bool is_for_readers(const std::string& name) {
+  return !name.starts_with('.') && !name.ends_with(".tmp") && name != kEndOfStream;
+}
+
+FollowedListing list_once(const std::string& directory) {
+  FollowedListing listing;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    std::string name = it->path().filename().string();
+    std::error_code ignored;
+    if (!it->is_regular_file(ignored)) continue;
+    if (name == kEndOfStream) listing.has_end = true;
+    if (is_for_readers(name)) listing.files.push_back(std::move(name));
+  }
+  if (error)
+    fail(ErrorKind::data, "data.train: follow: {} cannot be listed: {}; create it, or name another directory",
+         directory, error.message());
+  std::ranges::sort(listing.files);
+  return listing;
+}
+
+// Its own type of data set: there are no samples, and all else is as in the run that the model is of.
+class DescribedData final : public Dataset {
+ public:
+  explicit DescribedData(const SavedModel& model)
+      : facts_(model.facts), schema_(model.schema), class_names_(model.class_names) {}
+
+  std::int64_t size() const override { return 0; }
+  const Shape& sample_shape() const override { return facts_.sample_shape; }
+  std::int64_t n_classes() const override { return facts_.n_classes; }
+  Target target() const override { return facts_.target; }
+  Features features() const override { return facts_.features; }
+  std::vector<InputSpec> inputs() const override { return facts_.inputs(); }
+  const Shape& label_shape() const override { return facts_.label_shape; }
+  std::string schema() const override { return schema_; }
+  std::vector<std::string> class_names() const override { return class_names_; }
+  bool knows_classes() const override { return facts_.exact_classes; }
+  std::span<const double> weights() const override {
+    return facts_.has_weights ? std::span<const double>(kWeight) : std::span<const double>();
+  }
+  void read(std::span<const std::int64_t>, const BatchView&) const override {
+    fail(ErrorKind::argument, "a saved model has no samples");
+  }
+  Digest content() const override { return {}; }
+
+ private:
+  static constexpr std::array<double, 1> kWeight{1};  // samples have weights
+  DataFacts facts_;
+  std::string schema_;
+  std::vector<std::string> class_names_;
+};
+
+}  // namespace
+
+// A file that came before END may be missed by a listing that was under way when it came; not by the next.
+FollowedListing list_followed(const std::string& directory) {
+  FollowedListing listing = list_once(directory);
+  if (listing.has_end) listing = list_once(directory);
+  return listing;
+}
+
+std::string followed_directory(const JobConfig& job) {
+  const std::vector<std::filesystem::path> folders = data_folders(job);
+  const DataSourceConfig found = find_files(job.data.train, folders, MissingFile::is_error);
+  return follow_of(found)->path();
+}
+
+std::string wait_for_first_file(const JobConfig& job, const std::function<void(const std::string&)>& tell) {
+  const std::string directory = followed_directory(job);
+  std::string passed;  // up to here no file has samples
+  bool has_told = false;
+  while (true) {
+    const FollowedListing listing = list_followed(directory);
+    for (const std::string& name : listing.files) {
+      if (name <= passed) continue;
+      const std::string path = directory + "/" + name;
+      if (open_followed(job, path, "") != nullptr) return path;
+      passed = name;
+    }
+    if (listing.has_end)
+      fail(ErrorKind::data, "data.train: follow: {} holds END but no records: there is nothing to learn from",
+           directory);
+    if (!std::exchange(has_told, true))
+      tell(fmt::format("waits for the first file in {}, which says what the columns are", directory));
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+std::unique_ptr<Dataset> described_data(const SavedModel& model) {
+  return std::make_unique<DescribedData>(model);
+}
+
+}  // namespace varscope
