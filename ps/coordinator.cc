@@ -37,18 +37,7 @@ EvaluationRecord record_of(const EvalSummary& eval) {
   return record;
 }
 
-constexpr std::string_view kStopMark = "#early-stop ", kStreamMark = "#stream ";
-
-// Takes the last line away where it begins with the mark: what follows that.
-std::optional<std::string> take_last_line(std::string& text, std::string_view mark) {
-  const std::size_t end = text.ends_with('\n') ? text.size() - 1 : text.size();
-  const std::size_t before = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
-  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
-  if (!std::string_view(text).substr(begin).starts_with(mark)) return std::nullopt;
-  std::string rest = text.substr(begin + mark.size(), end - begin - mark.size());
-  text.resize(begin);
-  return rest;
-}
+constexpr std::string_view kStopMark = "#early-stop ";
 
 }  // namespace
 
@@ -57,7 +46,7 @@ std::string to_manifest_text(const CoordinatorState& state) {
   if (state.epoch.weight > 0)
     text += fmt::format("{}{:a} {:a}\n", kWeightLine, state.epoch.weight, state.epoch.correct);
   text += state.run + (state.stop ? std::string(kStopMark) + to_text(*state.stop) : "");
-  return state.stream ? fmt::format("{}{}{}\n", text, kStreamMark, to_json_line(*state.stream)) : text;
+  return state.stream ? text + stream_line(*state.stream) : text;
 }
 
 CoordinatorState from_manifest_text(const std::string& text) {
@@ -73,10 +62,13 @@ CoordinatorState from_manifest_text(const std::string& text) {
       fail(ErrorKind::data, "the coordinator's state in the checkpoint: damaged sums of weights");
     state.run.erase(0, line_end + 1);
   }
-  if (const auto stream = take_last_line(state.run, kStreamMark))
-    state.stream = stream_position_from_json(*stream);
-  if (const auto stop = take_last_line(state.run, kStopMark))
-    state.stop = from_text<StopState>(*stop + "\n", "the state of early stopping in the checkpoint");
+  state.stream = take_stream_line(state.run);
+  const std::size_t line = state.run.rfind('\n', state.run.size() < 2 ? 0 : state.run.size() - 2);
+  const std::size_t last = line == std::string::npos ? 0 : line + 1;
+  if (!state.run.substr(last).starts_with(kStopMark)) return state;
+  state.stop = from_text<StopState>(state.run.substr(last + kStopMark.size()),
+                                    "the state of early stopping in the checkpoint");
+  state.run.resize(last);
   return state;
 }
 

@@ -21,7 +21,7 @@
 #include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
 #include "ps/stream/stream_control.h"
-#include "ps/stream/stream_position.h"
+#include "checkpoint/format/stream_position.h"
 
 namespace varscope {
 

@@ -12,6 +12,7 @@
 #include "checkpoint/directory/scan.h"
 #include "checkpoint/format/elements.h"
 #include "checkpoint/format/evaluation.h"
+#include "checkpoint/format/stream_position.h"
 #include "checkpoint/restore/finite.h"
 #include "checkpoint/restore/reader.h"
 #include "checkpoint/restore/row_cursor.h"
@@ -160,6 +161,26 @@ std::string table_lines(const Manifest& m) {
   return text_table(rows) + "\n";
 }
 
+// Where the run is in a directory that it follows; nothing for other runs, and where it cannot be read.
+std::optional<StreamPosition> stream_of(const Manifest& m) {
+  std::string state = m.coordinator_state;
+  try {
+    return take_stream_line(state);
+  } catch (const Error&) {
+    return std::nullopt;  // who goes on from it says so
+  }
+}
+
+// "after record 47 of 47 of part-00001.csv; 87 records in 2 files, 1 left out"
+std::string stream_text(const StreamPosition& p) {
+  if (p.file.empty()) return "before its first record";
+  std::string text = fmt::format("after record {} of {} of {}; {} records in {} files", p.learnt, p.file_records,
+                                 p.file, p.records, p.files);
+  if (p.left_out > 0) text += fmt::format(", {} left out", p.left_out);
+  if (p.event_time > 0) text += ", newest event " + utc_text(static_cast<std::int64_t>(p.event_time));
+  return text;
+}
+
 std::string facts(const Manifest& m, const std::string& path,
                   const std::vector<NotFiniteTensor>& not_finite) {
   std::vector<std::vector<std::string>> rows = {
@@ -181,6 +202,7 @@ std::string facts(const Manifest& m, const std::string& path,
       {"parameters", std::to_string(n_parameters(m))},
       {"finite", not_finite.empty() ? "yes" : "NO: " + not_finite_text(not_finite, m.variables)},
   };
+  if (const auto stream = stream_of(m)) rows.push_back({"stream", stream_text(*stream)});
   std::uint64_t n_linked = 0, linked_bytes = 0;
   for (const FileRecord& f : m.files) {
     rows.push_back({"file", fmt::format("{}  {} bytes  {}", f.name, f.size, f.digest.hex())});
@@ -199,8 +221,10 @@ std::string evaluation_text(Fs& fs, const CheckpointEntry& e) {
   const std::optional<EvaluationRecord> record = read_evaluation(fs, e.path);
   if (!record || record->values.empty()) return "-";
   std::vector<std::string> metrics;
-  for (const auto& [name, value] : record->values)
+  for (const auto& [name, value] : record->values) {
+    if (name == "records" || name == "event_time" || name.ends_with("_since_save")) continue;  // no quality
     metrics.push_back(fmt::format("{} {}", name, short_number(value, 4)));
+  }
   return fmt::format("{} (step {})", fmt::join(metrics, ", "), record->step);
 }
 

@@ -28,6 +28,9 @@ class BasicBackoff {
   static constexpr std::int64_t kSpinNs = 5'000;     // of a wait, before the first yield
   static constexpr std::int64_t kYieldNs = 300'000;  // of a wait, before the first sleep
   static constexpr std::int64_t kMinSleepUs = 5, kSleepStepUs = 5, kMaxSleepUs = 50;
+  // Of a long wait each sleep may be this part of it, up to a limit: a rank that waits for data costs nothing,
+  // and what comes in the end comes hardly later than it would.
+  static constexpr std::int64_t kIdlePart = 200, kMaxIdleSleepUs = 10'000;
   static constexpr std::int64_t kDearYieldNs = 50'000;  // Linux lets the shortest sleep last about so long
   static constexpr std::int64_t kPatience = 4;
   static constexpr std::int64_t kMaxRefusalNs = 1'000'000'000;
@@ -47,7 +50,7 @@ class BasicBackoff {
       return;
     }
     const std::int64_t waited = now - started_ns_;
-    if (now < refused_until_ns_ || waited >= kYieldNs) return sleep();
+    if (now < refused_until_ns_ || waited >= kYieldNs) return sleep(waited);
     if (waited >= kSpinNs) yield(now);
   }
 
@@ -62,8 +65,9 @@ class BasicBackoff {
     refusal_ns_ = std::min(std::max(again, kPatience * cost), kMaxRefusalNs);
     refused_until_ns_ = now + refusal_ns_;
   }
-  void sleep() {
-    pauses_.sleep_us(sleep_us_);
+  void sleep(std::int64_t waited) {
+    const std::int64_t idle_us = std::min(kMaxIdleSleepUs, waited / kIdlePart / 1000);
+    pauses_.sleep_us(std::max(sleep_us_, idle_us));
     sleep_us_ = std::min(kMaxSleepUs, sleep_us_ + kSleepStepUs);
   }
 

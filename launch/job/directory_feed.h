@@ -15,7 +15,7 @@
 #include "common/config/job_config.h"
 #include "ps/observe/run_observer.h"
 #include "ps/stream/stream_feed.h"
-#include "ps/stream/stream_position.h"
+#include "checkpoint/format/stream_position.h"
 #include "worker/data/dataset.h"
 
 namespace varscope {

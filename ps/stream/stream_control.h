@@ -10,7 +10,7 @@
 #include "common/transport/fed_file.h"
 #include "ps/observe/run_observer.h"
 #include "ps/stream/stream_feed.h"
-#include "ps/stream/stream_position.h"
+#include "checkpoint/format/stream_position.h"
 
 namespace varscope {
 

@@ -105,6 +105,23 @@ TEST_F(BackoffTest, SleepsInGrowingStepsUpToTheGreatest) {
   }
 }
 
+TEST_F(BackoffTest, ALongWaitCostsNextToNothing) {
+  wait_for(20 * kSecond);
+  core_.sleeps_us.clear();
+  wait_for(kSecond);
+  EXPECT_LE(core_.sleeps_us.size(), 101U);
+  EXPECT_EQ(core_.sleeps_us.back(), Tested::kMaxIdleSleepUs);
+}
+
+TEST_F(BackoffTest, WhatComesAfterALongWaitIsHardlyLater) {
+  for (const std::int64_t waited : {20 * kMs, 200 * kMs, kSecond}) {
+    backoff_.reset();
+    core_.sleeps_us.clear();
+    wait_for(waited);
+    EXPECT_LE(core_.sleeps_us.back() * kUs, waited / 100) << waited;
+  }
+}
+
 TEST_F(BackoffTest, SpinsAgainAfterAReset) {
   wait_for(5 * kMs);
   core_.sleeps_us.clear();

@@ -1,7 +1,8 @@
-#include "ps/stream/stream_position.h"
+#include "checkpoint/format/stream_position.h"
 
 #include <cmath>
 #include <limits>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -41,6 +42,25 @@ BatchSums ProgressiveLoss::window() const {
   BatchSums sum;
   for (const BatchSums& step : steps) sum += step;
   return sum;
+}
+
+namespace {
+constexpr std::string_view kStreamMark = "#stream ";
+}
+
+std::optional<StreamPosition> take_stream_line(std::string& text) {
+  const std::size_t end = text.ends_with('\n') ? text.size() - 1 : text.size();
+  const std::size_t before = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
+  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
+  if (!std::string_view(text).substr(begin).starts_with(kStreamMark)) return std::nullopt;
+  const std::size_t json = begin + kStreamMark.size();
+  StreamPosition position = stream_position_from_json(text.substr(json, end - json));
+  text.resize(begin);
+  return position;
+}
+
+std::string stream_line(const StreamPosition& position) {
+  return std::string(kStreamMark) + to_json_line(position) + "\n";
 }
 
 std::string to_json_line(const StreamPosition& p) {

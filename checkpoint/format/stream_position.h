@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 
 #include "common/base/hash.h"
@@ -38,6 +39,12 @@ struct StreamPosition {
   ProgressiveLoss progressive;
   bool is_within_file() const { return learnt < file_records; }
 };
+
+// Of a manifest's coordinator_state: its last line, "#stream " and JSON, where there is such a line; it is taken
+// away from `text`. Throws Error(data) for one that is not whole.
+std::optional<StreamPosition> take_stream_line(std::string& text);
+// That line, with its line feed.
+std::string stream_line(const StreamPosition& position);
 
 // One line of JSON, without a line feed.
 std::string to_json_line(const StreamPosition& position);
