@@ -338,7 +338,7 @@ void Server::finish_unit(Clock clock, std::uint32_t flags) {
 
 // Workers report a step when they have pushed it: it may still be under way here.
 void Server::on_cut(Clock clock, std::int64_t retry) {
-  if (!is_behind(clock)) return cut(clock, retry);
+  if (parts_.checkpointer == nullptr || !is_behind(clock)) return cut(clock, retry);
   cut_asked_ = {clock, retry};
 }
 

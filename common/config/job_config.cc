@@ -184,7 +184,6 @@ void refuse_keys_of_streams(const JobConfig& config) {
   }
   refuse(config.train.progressive_window != TrainConfig().progressive_window, "train.progressive_window");
   refuse(config.checkpoint.every_records != 0, "checkpoint.every_records");
-  refuse(config.checkpoint.idle_save_s != CheckpointConfig().idle_save_s, "checkpoint.idle_save_s");
 }
 
 void check_all_is_read(const JobConfig& config) {

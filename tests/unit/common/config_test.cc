@@ -80,7 +80,7 @@ TEST_P(JobErrors, SayWhereWhatAndWhatIsAllowed) {
 }
 
 const std::string kTrainKeys =
-    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, shuffle, stop";
+    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, progressive_window, shuffle, stop";
 const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train, warm_start";
 
 INSTANTIATE_TEST_SUITE_P(
@@ -743,6 +743,81 @@ TEST(JobConfig, TheBestByTheMetricThatStopsIsKept) {
           .find("checkpoint.keep_best.metric: is \"loss\", but train.stop ends training by \"accuracy\", and "
                 "keeps the best checkpoint by it; name the same metric, or leave keep_best out"),
       std::string::npos);
+}
+
+// --- a directory that is followed
+
+JobConfig follow(const std::string& of_train, const std::string& more = "") {
+  return parse("job: {name: a}\ndata:\n  train: {type: csv, schema: {label: {column: y}}, " + of_train +
+               "}\nmodel: {loss: softmax_cross_entropy, layers: [{type: dense, units: 2}]}\n" + more);
+}
+
+TEST(FollowKeys, SayWhatIsFollowedAndHow) {
+  const JobConfig job = follow("follow: in, late: fail, consumed: delete, event_time: at");
+  ASSERT_NE(job.follow(), nullptr);
+  EXPECT_EQ(job.follow()->path(), "in");
+  EXPECT_TRUE(job.follow()->late_fails());
+  EXPECT_TRUE(job.follow()->deletes());
+  const JobConfig plain = follow("follow: in");
+  EXPECT_FALSE(plain.follow()->late_fails());
+  EXPECT_FALSE(plain.follow()->deletes());
+  EXPECT_EQ(follow("files: a.csv").follow(), nullptr);
+  // A dump has all defaults, those of epochs too.
+  EXPECT_EQ(parse(dump(job)), job);
+}
+
+TEST(FollowKeys, OneOfFilesAndFollowIsThere) {
+  EXPECT_EQ(message_of([] { follow("bad_records: skip"); }),
+            "job.yaml:3:10: data.train.files: missing; a source of type csv needs files, or follow: a directory that "
+            "they come into");
+  EXPECT_EQ(message_of([] { follow("files: a.csv, follow: in"); }),
+            "job.yaml:3:59: data.train.files: there is follow, too: remove one of them");
+  EXPECT_EQ(message_of([] { follow("follow: [a, b]"); }),
+            "job.yaml:3:60: data.train.follow: expected a directory, got a list");
+  EXPECT_EQ(message_of([] { follow("follow: in, late: never"); }),
+            "job.yaml:3:70: data.train.late: expected warn or fail, got \"never\"");
+  EXPECT_EQ(message_of([] { follow("follow: in, consumed: eat"); }),
+            "job.yaml:3:74: data.train.consumed: expected keep or delete, got \"eat\"");
+  EXPECT_EQ(message_of([] { follow("follow: in, event_time: [a]"); }),
+            "job.yaml:3:76: data.train.event_time: expected the name of a column");
+}
+
+TEST(FollowKeys, KeysOfWholeDataSetsAreRefused) {
+  const auto refused = [](const std::string& more, const std::string& key, const std::string& why) {
+    const std::string text = message_of([&] { follow("follow: in", more); });
+    EXPECT_NE(text.find(key + ": " + why), std::string::npos) << text;
+    EXPECT_NE(text.find("job.yaml:5:"), std::string::npos) << text;
+  };
+  const std::string no = "does not go with data.train.follow: ";
+  refused("train: {epochs: 3}", "train.epochs", no + "each record is learnt once");
+  refused("train: {eval_every_epochs: 2}", "train.eval_every_epochs", no + "there are no epochs");
+  refused("train: {stop: {metric: loss}}", "train.stop", no);
+  refused("checkpoint: {keep_best: {metric: loss}}", "checkpoint.keep_best", no);
+  EXPECT_EQ(message_of([] { follow("follow: in, to: 0.5"); }),
+            "job.yaml:3:68: data.train.to: does not go with follow: all records of all files are learnt");
+}
+
+TEST(FollowKeys, AreRefusedWhereNothingIsFollowed) {
+  const auto refused = [](const std::string& of_train, const std::string& more, const std::string& key) {
+    const std::string text = message_of([&] { follow(of_train, more); });
+    EXPECT_NE(text.find(key + ": is only used with data.train.follow; add that, or remove this"),
+              std::string::npos)
+        << text;
+  };
+  refused("files: a.csv, late: warn", "", "data.train.late");
+  refused("files: a.csv, consumed: keep", "", "data.train.consumed");
+  refused("files: a.csv, event_time: t", "", "data.train.event_time");
+  refused("files: a.csv", "train: {progressive_window: 5}", "train.progressive_window");
+  refused("files: a.csv", "checkpoint: {every_records: 5}", "checkpoint.every_records");
+}
+
+TEST(FollowKeys, TestDataAreFiles) {
+  EXPECT_NE(message_of([] {
+              parse("job: {name: a}\ndata:\n  train: {type: csv, schema: {label: {column: y}}, follow: in}\n"
+                    "  test: {type: csv, follow: in}\n"
+                    "model: {loss: softmax_cross_entropy, layers: [{type: dense, units: 2}]}\n");
+            }).find("data.test.follow: data.test has files; only data.train follows"),
+            std::string::npos);
 }
 
 }  // namespace

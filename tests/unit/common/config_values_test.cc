@@ -116,7 +116,7 @@ TEST(Durations, EveryOneTakesAnyFiniteTimeAndOff) {
     EXPECT_EQ(refusal_of(key.path + "='off'"),
               key.path + ": expected a number or off, got \"off\" in quotes; did you mean off?");
   }
-  EXPECT_EQ(n, 6);
+  EXPECT_EQ(n, 7);
 }
 
 TEST(Durations, OffIsZeroAndHasNoLimit) {
