@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/format/stream_position.h"
 #include "common/base/ids.h"
 #include "common/config/job_config.h"
 #include "common/metrics/metric.h"
@@ -21,14 +22,13 @@
 #include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
 #include "ps/stream/stream_control.h"
-#include "checkpoint/format/stream_position.h"
 
 namespace varscope {
 
 // Where in the data a run is; the same on every rank.
 struct TrainPlan {
-  Clock first;  // of the values the run starts from: the next step is first + 1
-  Clock last;   // the run ends after this step
+  Clock first;                       // of the values the run starts from: the next step is first + 1
+  Clock last;                        // the run ends after this step
   std::int64_t steps_per_epoch = 1;  // 0: there are no epochs
   std::int64_t evaluates_every =
       0;                         // steps between two evaluations, besides that after the last step; 0: none
@@ -43,7 +43,7 @@ struct CoordinatorState {
   std::int64_t seed = 0;
   // What else is known of the run, opaque here; "": of a version that did not keep it.
   std::string run = {};
-  std::optional<StopState> stop = {};  // with train.stop
+  std::optional<StopState> stop = {};         // with train.stop
   std::optional<StreamPosition> stream = {};  // where a directory is followed
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
@@ -186,13 +186,13 @@ class Coordinator {
   std::string failure_;  // ends the run as soon as no save is under way
   std::optional<EarlyStop> stop_;
   std::optional<StreamControl> stream_;
-  std::optional<Clock> starved_;                       // the step that no file has come for
-  std::int64_t idle_since_ns_ = 0;                     // since then, or since the last try to save
-  bool is_idle_save_ = false;                          // the save under way is of a step that ended before
-  std::int64_t idle_tries_ = 0;                        // saves of these, each of which needs a name
-  IdVector<WorkerId, std::string> states_of_last_;     // of the workers, after the last step of a stream
-  std::optional<Clock> awaited_;  // the evaluation that decides whether training goes on
-  std::optional<Clock> delayed_;  // to be let go once the save under way has ended
+  std::optional<Clock> starved_;                    // the step that no file has come for
+  std::int64_t idle_since_ns_ = 0;                  // since then, or since the last try to save
+  bool is_idle_save_ = false;                       // the save under way is of a step that ended before
+  std::int64_t idle_tries_ = 0;                     // saves of these, each of which needs a name
+  IdVector<WorkerId, std::string> states_of_last_;  // of the workers, after the last step of a stream
+  std::optional<Clock> awaited_;                    // the evaluation that decides whether training goes on
+  std::optional<Clock> delayed_;                    // to be let go once the save under way has ended
   std::string ended_why_, ended_by_;
   bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
   bool is_stopping_ = false;

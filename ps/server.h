@@ -114,9 +114,9 @@ class Server final : private MessageHandler {
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
   int n_pushed_ = 0;  // buckets and tables
   int n_finished_in_step_ = 0;
-  Clock finishing_{0};                 // that step, where there are any
+  Clock finishing_{0};                                       // that step, where there are any
   std::optional<std::pair<Clock, std::int64_t>> cut_asked_;  // a cut, and its retry, that waits for its step
-  std::optional<Clock> finite_asked_;  // finite_request that waits for this step
+  std::optional<Clock> finite_asked_;                        // finite_request that waits for this step
   bool has_told_not_finite_ = false;
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;
   bool shutdown_ = false;

@@ -19,9 +19,12 @@ double number_of(const Json& json) {
   return json.is_null() ? std::numeric_limits<double>::quiet_NaN() : json.get<double>();
 }
 
-Json json_of(const BatchSums& s) { return {json_of(s.loss), json_of(s.correct), s.samples, json_of(s.weight)}; }
+Json json_of(const BatchSums& s) {
+  return {json_of(s.loss), json_of(s.correct), s.samples, json_of(s.weight)};
+}
 BatchSums sums_of(const Json& json) {
-  return {number_of(json.at(0)), number_of(json.at(1)), json.at(2).get<std::int64_t>(), number_of(json.at(3))};
+  return {number_of(json.at(0)), number_of(json.at(1)), json.at(2).get<std::int64_t>(),
+          number_of(json.at(3))};
 }
 
 }  // namespace
@@ -99,7 +102,8 @@ StreamPosition stream_position_from_json(const std::string& line) {
     p.progressive.total = sums_of(progressive.at("total"));
     p.progressive.since_save = sums_of(progressive.at("since_save"));
     for (const Json& step : progressive.at("steps")) p.progressive.steps.push_back(sums_of(step));
-    if (p.learnt < 0 || p.learnt > p.file_records) fail(ErrorKind::data, "{} of {} records", p.learnt, p.file_records);
+    if (p.learnt < 0 || p.learnt > p.file_records)
+      fail(ErrorKind::data, "{} of {} records", p.learnt, p.file_records);
     return p;
   } catch (const std::exception& e) {
     fail(ErrorKind::data, "the place in the stream in the checkpoint cannot be read: {}", e.what());

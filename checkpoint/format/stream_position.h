@@ -10,8 +10,8 @@
 
 namespace varscope {
 
-// The loss of each step of a stream is that of records that nothing has been learnt from yet, under the values
-// before the step: an estimate of how well the model predicts, for which no test set is needed [1]. Sums in
+// The loss of each step of a stream is that of records that nothing has been learnt from yet, under the
+// values before the step: an estimate of how well the model predicts without a test set [1]. Sums in
 // the order of the steps, so that two runs over the same files have the same bits.
 //
 // [1] Blum, Kalai, Langford: Beating the hold-out: bounds for k-fold and progressive cross-validation, COLT
@@ -25,7 +25,7 @@ struct ProgressiveLoss {
   BatchSums window() const;
 };
 
-// How far a run has come in a stream, after a step; part of a checkpoint's manifest (docs/checkpoint_format.md).
+// How far a run has come in a stream, after a step; part of a manifest (docs/checkpoint_format.md).
 struct StreamPosition {
   std::string file;  // the last one that was begun; "": none
   std::int64_t n_bytes = 0;
@@ -40,8 +40,8 @@ struct StreamPosition {
   bool is_within_file() const { return learnt < file_records; }
 };
 
-// Of a manifest's coordinator_state: its last line, "#stream " and JSON, where there is such a line; it is taken
-// away from `text`. Throws Error(data) for one that is not whole.
+// Of a manifest's coordinator_state: its last line, "#stream " and JSON, where there is such a line; it is
+// taken away from `text`. Throws Error(data) for one that is not whole.
 std::optional<StreamPosition> take_stream_line(std::string& text);
 // That line, with its line feed.
 std::string stream_line(const StreamPosition& position);

@@ -174,8 +174,8 @@ std::optional<StreamPosition> stream_of(const Manifest& m) {
 // "after record 47 of 47 of part-00001.csv; 87 records in 2 files, 1 left out"
 std::string stream_text(const StreamPosition& p) {
   if (p.file.empty()) return "before its first record";
-  std::string text = fmt::format("after record {} of {} of {}; {} records in {} files", p.learnt, p.file_records,
-                                 p.file, p.records, p.files);
+  std::string text = fmt::format("after record {} of {} of {}; {} records in {} files", p.learnt,
+                                 p.file_records, p.file, p.records, p.files);
   if (p.left_out > 0) text += fmt::format(", {} left out", p.left_out);
   if (p.event_time > 0) text += ", newest event " + utc_text(static_cast<std::int64_t>(p.event_time));
   return text;

@@ -28,8 +28,8 @@ class BasicBackoff {
   static constexpr std::int64_t kSpinNs = 5'000;     // of a wait, before the first yield
   static constexpr std::int64_t kYieldNs = 300'000;  // of a wait, before the first sleep
   static constexpr std::int64_t kMinSleepUs = 5, kSleepStepUs = 5, kMaxSleepUs = 50;
-  // Of a long wait each sleep may be this part of it, up to a limit: a rank that waits for data costs nothing,
-  // and what comes in the end comes hardly later than it would.
+  // Of a long wait each sleep may be this part of it, up to a limit: a rank that waits for data costs
+  // nothing, and what comes in the end comes hardly later than it would.
   static constexpr std::int64_t kIdlePart = 200, kMaxIdleSleepUs = 10'000;
   static constexpr std::int64_t kDearYieldNs = 50'000;  // Linux lets the shortest sleep last about so long
   static constexpr std::int64_t kPatience = 4;

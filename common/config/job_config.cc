@@ -154,7 +154,8 @@ void refuse_keys_of_epochs(const JobConfig& config) {
          "there are no epochs; data.test is evaluated when the run ends");
   refuse(config.train.stop.has_value(), "train.stop",
          "data.test is evaluated when the run ends; watch the progressive loss (docs/online.md)");
-  refuse(config.data.split.has_value(), "data.split", "all records are learnt; name other files in data.test");
+  refuse(config.data.split.has_value(), "data.split",
+         "all records are learnt; name other files in data.test");
   refuse(config.checkpoint.keep_best.has_value(), "checkpoint.keep_best",
          "data.test is evaluated when the run ends, so there is no best checkpoint");
 }
@@ -208,14 +209,16 @@ void check_follow(const JobConfig& config) {
   if (config.data.test) {
     check_files(config, *config.data.test, "data.test");
     if (const FollowKeys* test = follow_of(*config.data.test))
-      fail_at(test->directory, config.file, "data.test.follow", "data.test has files; only data.train follows");
+      fail_at(test->directory, config.file, "data.test.follow",
+              "data.test has files; only data.train follows");
   }
   const FollowKeys* follow = config.follow();
   if (follow == nullptr) return refuse_keys_of_streams(config);
   if (!follow->directory.is_scalar() || follow->directory.scalar.empty())
     fail_at(follow->directory, config.file, "data.train.follow",
             fmt::format("expected a directory, got {}", follow->directory.describe()));
-  if (const ConfigNode* files = config.root.find_path("data.train.files"); files != nullptr && !files->is_null())
+  if (const ConfigNode* files = config.root.find_path("data.train.files");
+      files != nullptr && !files->is_null())
     fail_at(*files, config.file, "data.train.files", "there is follow, too: remove one of them");
   check_word(config, "data.train.late", follow->late, "warn", "fail");
   check_word(config, "data.train.consumed", follow->consumed, "keep", "delete");

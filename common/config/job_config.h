@@ -254,9 +254,9 @@ struct WarmStartConfig {
 };
 
 struct CheckpointConfig {
-  std::string dir;               // empty: see JobConfig::checkpoint_dir()
-  std::int64_t every_steps = 0;  // 0: off
-  double every_seconds = 0;      // 0: off
+  std::string dir;                 // empty: see JobConfig::checkpoint_dir()
+  std::int64_t every_steps = 0;    // 0: off
+  double every_seconds = 0;        // 0: off
   std::int64_t every_records = 0;  // 0: off; with data.train.follow
   double idle_save_s = 30;         // 0: off; the same
   std::int64_t keep = 5;

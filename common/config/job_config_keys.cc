@@ -215,10 +215,11 @@ void TrainConfig::describe(Keys& keys) {
       "stop", stop,
       "end training when evaluations do not become better any more. With it a checkpoint is "
       "made at each evaluation, and the best one is kept");
-  keys.key("progressive_window", progressive_window,
-           "with data.train.follow: over how many of the newest records the loss before learning them is shown, "
-           "in whole steps",
-           {.unit = "records", .min = 1, .max = 1 << 24});
+  keys.key(
+      "progressive_window", progressive_window,
+      "with data.train.follow: over how many of the newest records the loss before learning them is shown, "
+      "in whole steps",
+      {.unit = "records", .min = 1, .max = 1 << 24});
 }
 
 void StopConfig::describe(Keys& keys) {
@@ -236,13 +237,15 @@ void CheckpointConfig::describe(Keys& keys) {
            {.unit = "steps", .min = 0, .max = kMostOfRun, .may_be_off = true});
   keys.key("every_seconds", every_seconds, "time between two checkpoints; 0 or off means never",
            {.unit = "seconds", .min = 0, .may_be_off = true});
-  keys.key("every_records", every_records,
-           "with data.train.follow: records between two checkpoints, at the end of a step; 0 or off means never",
-           {.unit = "records", .min = 0, .max = kMostOfRun, .may_be_off = true});
-  keys.key("idle_save_s", idle_save_s,
-           "with data.train.follow: when nothing has come for so long, what was learnt since the last checkpoint "
-           "is saved; 0 or off means never",
-           {.unit = "seconds", .min = 0, .may_be_off = true});
+  keys.key(
+      "every_records", every_records,
+      "with data.train.follow: records between two checkpoints, at the end of a step; 0 or off means never",
+      {.unit = "records", .min = 0, .max = kMostOfRun, .may_be_off = true});
+  keys.key(
+      "idle_save_s", idle_save_s,
+      "with data.train.follow: when nothing has come for so long, what was learnt since the last checkpoint "
+      "is saved; 0 or off means never",
+      {.unit = "seconds", .min = 0, .may_be_off = true});
   keys.key("keep", keep, "newest checkpoints that are kept",
            {.unit = "checkpoints", .min = 1, .max = kMostCount});
   keys.key("keep_every_steps", keep_every_steps,

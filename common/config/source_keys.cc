@@ -203,26 +203,31 @@ void TableSchemaKeys::describe(Keys& keys) {
 }
 
 void FollowKeys::describe(Keys& keys, bool has_columns) {
-  keys.key("follow", directory,
-           "instead of files, in data.train: a directory whose files are learnt from as they come, each once, in "
-           "the order of their names (docs/online.md). Files must appear there by rename; END ends the run",
-           {.type_name = "a text", .is_path = true});
-  keys.key("late", late,
-           "with follow: what becomes of a file whose name comes before that of one that was read: warn leaves "
-           "it out, fail ends the run. Without it warn",
-           {.type_name = "one of warn, fail"});
-  keys.key("consumed", consumed,
-           "with follow: delete removes the files that the oldest kept checkpoint has learnt. Without it keep",
-           {.type_name = "one of keep, delete"});
+  keys.key(
+      "follow", directory,
+      "instead of files, in data.train: a directory whose files are learnt from as they come, each once, in "
+      "the order of their names (docs/online.md). Files must appear there by rename; END ends the run",
+      {.type_name = "a text", .is_path = true});
+  keys.key(
+      "late", late,
+      "with follow: what becomes of a file whose name comes before that of one that was read: warn leaves "
+      "it out, fail ends the run. Without it warn",
+      {.type_name = "one of warn, fail"});
+  keys.key(
+      "consumed", consumed,
+      "with follow: delete removes the files that the oldest kept checkpoint has learnt. Without it keep",
+      {.type_name = "one of keep, delete"});
   if (has_columns)
-    keys.key("event_time", event_time,
-             "with follow: the column that says when a record came into being, in seconds since 1970; the newest "
-             "one is printed, and is among the metrics of checkpoints",
-             {.type_name = "a text"});
+    keys.key(
+        "event_time", event_time,
+        "with follow: the column that says when a record came into being, in seconds since 1970; the newest "
+        "one is printed, and is among the metrics of checkpoints",
+        {.type_name = "a text"});
 }
 
 void CsvSource::describe(Keys& keys) {
-  keys.key("files", files, "files in CSV, plain or gzip; * and ? stand for parts of names, sorted", kFilesRule);
+  keys.key("files", files, "files in CSV, plain or gzip; * and ? stand for parts of names, sorted",
+           kFilesRule);
   follow.describe(keys, true);
   keys.key(
       "delimiter", delimiter,

@@ -159,8 +159,8 @@ struct NpzSource {
   bool operator==(const NpzSource&) const = default;
 };
 
-// A directory whose files are learnt from as they come, instead of `files`; of data.train. Null unless they are
-// said, so that runs of before these keys have nothing else. check_follow() looks at the values.
+// A directory whose files are learnt from as they come, instead of `files`; of data.train. Null unless they
+// are said, so that runs of before these keys have nothing else. check_follow() looks at the values.
 struct FollowKeys {
   ConfigNode directory;
   ConfigNode late;        // warn or fail
@@ -176,7 +176,7 @@ struct FollowKeys {
 
 // `features` is bound by worker/data/tfrecord.h.
 struct TfrecordSource {
-  ConfigNode files;     // a text or a list of them
+  ConfigNode files;  // a text or a list of them
   FollowKeys follow = {};
   ConfigNode features;  // a map from inputs to features; none: all but the label
   std::string label = "label";
@@ -201,7 +201,7 @@ struct TableSchemaKeys {
 };
 
 struct CsvSource {
-  ConfigNode files;         // a text or a list of them
+  ConfigNode files;  // a text or a list of them
   FollowKeys follow = {};
   std::string delimiter;    // "": that of data.train; set in data.train after parse_job
   ConfigNode header;        // true, false, or the columns' names; null: as delimiter

@@ -12,13 +12,13 @@ namespace varscope {
 // A file of a directory that is followed, as server 0 deals it out: its records from `begin` on are learnt in
 // steps of `batch` records, the last of which may be shorter. The same on every rank.
 struct FedFile {
-  std::string name;           // in the directory
-  std::int64_t n_bytes = 0;   // of the file as server 0 has read it
-  Digest digest;              // of these bytes
-  std::int64_t records = 0;   // that are samples
-  std::int64_t begin = 0;     // so many of them were learnt before, in an earlier start
-  std::int64_t first = 1;     // the step of the record `begin`
-  std::int64_t batch = 1;     // records of a step
+  std::string name;          // in the directory
+  std::int64_t n_bytes = 0;  // of the file as server 0 has read it
+  Digest digest;             // of these bytes
+  std::int64_t records = 0;  // that are samples
+  std::int64_t begin = 0;    // so many of them were learnt before, in an earlier start
+  std::int64_t first = 1;    // the step of the record `begin`
+  std::int64_t batch = 1;    // records of a step
 
   std::int64_t n_steps() const { return (records - begin + batch - 1) / batch; }
   std::int64_t last() const { return first + n_steps() - 1; }

@@ -82,27 +82,29 @@ std::vector<LeftOutReport> left_out_of(const WorkerModel& model) {
   return reports;
 }
 
-// The training data as far as a model is made from them: of a stream that goes on those of its saved model, of
-// one that begins its first file, which counts as any other from then on.
+// The training data as far as a model is made from them: of a stream that goes on those of its saved model,
+// of one that begins its first file, which counts as any other from then on.
 std::unique_ptr<Dataset> data_of_start(const JobContext& context) {
   const JobConfig& job = context.job();
   if (job.follow() == nullptr) return load_dataset(job, job.data.train, DataSplit::train);
   if (!context.start.first_file.empty()) {
     auto first = open_followed(job, context.start.first_file, "");
     if (first == nullptr)
-      fail(ErrorKind::data, "data.train: {} has no records on this host; the directory that is followed must be one "
-                            "for all hosts",
+      fail(ErrorKind::data,
+           "data.train: {} has no records on this host; the directory that is followed must be one "
+           "for all hosts",
            context.start.first_file);
     return first;
   }
-  const Manifest manifest = context.manifest ? *context.manifest
-                                             : load_manifest(context.fs, context.start.resume_path).manifest;
+  const Manifest manifest =
+      context.manifest ? *context.manifest : load_manifest(context.fs, context.start.resume_path).manifest;
   const std::optional<SavedModel> saved = saved_model(manifest);
   if (!saved || !from_manifest_text(manifest.coordinator_state).stream) {
-    fail(ErrorKind::checkpoint,
-         "checkpoint {} is of a run that did not follow a directory: there is no place in a stream to go on from; "
-         "start a new run from its values with warm_start",
-         context.start.resume_path);
+    fail(
+        ErrorKind::checkpoint,
+        "checkpoint {} is of a run that did not follow a directory: there is no place in a stream to go on from; "
+        "start a new run from its values with warm_start",
+        context.start.resume_path);
   }
   return described_data(*saved);
 }

@@ -71,10 +71,11 @@ DirectoryFeed::DirectoryFeed(Parts parts) : parts_(std::move(parts)), last_(part
   if (p.is_within_file()) {
     const std::string path = parts_.directory + "/" + p.file;
     const auto refuse = [&](const std::string& problem) {
-      fail(ErrorKind::checkpoint,
-           "{} {}; the checkpoint has learnt {} of its {} records, of a file of {} bytes (XXH3 {}): put that file "
-           "back, or go on from an older checkpoint",
-           path, problem, p.learnt, p.file_records, p.n_bytes, p.digest.hex());
+      fail(
+          ErrorKind::checkpoint,
+          "{} {}; the checkpoint has learnt {} of its {} records, of a file of {} bytes (XXH3 {}): put that file "
+          "back, or go on from an older checkpoint",
+          path, problem, p.learnt, p.file_records, p.n_bytes, p.digest.hex());
     };
     if (!std::filesystem::is_regular_file(path)) refuse("is gone");
     const DataFile now = read_data_file(path);
@@ -207,8 +208,9 @@ void DirectoryFeed::look() {
 // REQUIRES: mutex_ is held.
 void DirectoryFeed::take_late(const std::string& name) {
   ++late_;
-  std::string text = fmt::format("data.train: {}/{} has come when {} was read already, which has a later name",
-                                 parts_.directory, name, last_);
+  std::string text =
+      fmt::format("data.train: {}/{} has come when {} was read already, which has a later name",
+                  parts_.directory, name, last_);
   if (parts_.job.follow()->late_fails())
     fail(ErrorKind::data, "{}; data.train.late: fail ends the run: give files names that rise", text);
   warnings_.push_back(text + ": it is not learnt from (data.train.late: warn); give files names that rise");
@@ -234,13 +236,15 @@ StreamFeed::File DirectoryFeed::read(const std::string& name) {
   const std::string path = parts_.directory + "/" + name;
   const std::int64_t before = size_of_file(path);
   const auto data = open_followed(parts_.job, path, parts_.schema);
-  const DataFile bytes = data == nullptr || data->files().empty() ? read_data_file(path) : data->files().front();
+  const DataFile bytes =
+      data == nullptr || data->files().empty() ? read_data_file(path) : data->files().front();
   const std::int64_t after = size_of_file(path);
   if (before != after || bytes.n_bytes != after) {
-    fail(ErrorKind::data,
-         "data.train: {} had {} bytes and then {}: it grew while it was read; files must appear in the directory "
-         "by rename, once they are whole",
-         path, before, after);
+    fail(
+        ErrorKind::data,
+        "data.train: {} had {} bytes and then {}: it grew while it was read; files must appear in the directory "
+        "by rename, once they are whole",
+        path, before, after);
   }
   File file{name, bytes.n_bytes, bytes.digest};
   if (data != nullptr) {
@@ -258,17 +262,19 @@ void DirectoryFeed::check_share(const File& file) {
   const double share = max_bad_share(parts_.job.data.train);
   const double most = share * static_cast<double>(std::max(read_records_, kLeastRecords));
   if (static_cast<double>(bad_records_) <= most) return;
-  fail(ErrorKind::data,
-       "data.train: {}/{}: {} of {} records of the stream so far are bad, more than max_bad_share {:g}; the run's "
-       "bad_records.txt names them",
-       parts_.directory, file.name, bad_records_, read_records_, share);
+  fail(
+      ErrorKind::data,
+      "data.train: {}/{}: {} of {} records of the stream so far are bad, more than max_bad_share {:g}; the run's "
+      "bad_records.txt names them",
+      parts_.directory, file.name, bad_records_, read_records_, share);
 }
 
 // The first bad records of the run, in a file of it. It does no harm where they cannot be written.
 void DirectoryFeed::keep_bad(const LeftOut& left_out) {
   bool has_new = false;
   for (const std::string& line : left_out.first) {
-    if (bad_lines_.size() >= LeftOut::kMostTold || std::ranges::find(bad_lines_, line) != bad_lines_.end()) continue;
+    if (bad_lines_.size() >= LeftOut::kMostTold || std::ranges::find(bad_lines_, line) != bad_lines_.end())
+      continue;
     bad_lines_.push_back(line);
     has_new = true;
   }
@@ -327,8 +333,9 @@ void DirectoryFeed::delete_consumed() {
       std::error_code error;
       std::filesystem::remove(parts_.directory + "/" + name, error);
       if (!error) read_here_.erase(name);
-      if (error) warn(fmt::format("data.train: {}/{} is learnt but cannot be deleted: {}", parts_.directory, name,
-                                  error.message()));
+      if (error)
+        warn(fmt::format("data.train: {}/{} is learnt but cannot be deleted: {}", parts_.directory, name,
+                         error.message()));
     }
   } catch (const Error& e) {
     warn(fmt::format("data.train: files that are learnt could not be deleted: {}", e.what()));

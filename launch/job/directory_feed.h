@@ -11,11 +11,11 @@
 #include <thread>
 #include <vector>
 
+#include "checkpoint/format/stream_position.h"
 #include "checkpoint/storage/fs.h"
 #include "common/config/job_config.h"
 #include "ps/observe/run_observer.h"
 #include "ps/stream/stream_feed.h"
-#include "checkpoint/format/stream_position.h"
 #include "worker/data/dataset.h"
 
 namespace varscope {

@@ -21,7 +21,8 @@ bool is_for_readers(const std::string& name) {
 FollowedListing list_once(const std::string& directory) {
   FollowedListing listing;
   std::error_code error;
-  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
+       it.increment(error)) {
     std::string name = it->path().filename().string();
     std::error_code ignored;
     if (!it->is_regular_file(ignored)) continue;

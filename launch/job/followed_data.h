@@ -27,7 +27,8 @@ std::string followed_directory(const JobConfig& job);
 
 // The samples of one of its files; null where it has none. `schema`: of the training data, "" for the first
 // file. Bad records are left out, however many, or an error, as data.train says. Throws Error(data).
-std::unique_ptr<Dataset> open_followed(const JobConfig& job, const std::string& path, const std::string& schema);
+std::unique_ptr<Dataset> open_followed(const JobConfig& job, const std::string& path,
+                                       const std::string& schema);
 
 // The first file with samples, from which a new run makes its schema: waits until there is one. `tell` gets a
 // line when it begins to wait. Throws Error(data), also where END comes before any record.

@@ -184,8 +184,9 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
   }
   options.resume ? start_resumed(options, start, fs, verify) : start_new(options, start, fs, verify);
   if (packet.job.follow() != nullptr && !options.resume) {
-    packet.first_file = wait_for_first_file(
-        packet.job, [](const std::string& line) { print_result("varscope: " + line + "\n", ResultTo::error); });
+    packet.first_file = wait_for_first_file(packet.job, [](const std::string& line) {
+      print_result("varscope: " + line + "\n", ResultTo::error);
+    });
   }
   return start;
 }
@@ -238,10 +239,9 @@ std::unique_ptr<Dataset> open_followed(const JobConfig& job, const std::string& 
   if (auto* csv = source.get<CsvSource>()) csv->max_bad_share = 1;
   if (auto* libsvm = source.get<LibsvmSource>()) libsvm->max_bad_share = 1;
   return at_source(job, "data.train", [&] {
-    auto data = open_source(source, {.root = data_root(),
-                                     .schema = schema,
-                                     .config_folder = config_folder(job),
-                                     .may_be_empty = true});
+    auto data = open_source(
+        source,
+        {.root = data_root(), .schema = schema, .config_folder = config_folder(job), .may_be_empty = true});
     if (data == nullptr || data->size() > 0) return data;
     if (data->left_out().n > 0)
       fail(ErrorKind::data, "{}: all of its {} records are bad; the first: {}", path, data->left_out().n,
@@ -259,10 +259,11 @@ std::unique_ptr<Dataset> first_of_followed(const JobConfig& job) {
     if (auto data = open_followed(job, directory + "/" + name, "")) return data;
   }
   return at_source(job, "data.train", [&]() -> std::unique_ptr<Dataset> {
-    fail(ErrorKind::data,
-         "follow: {} has no file with records yet; `varscope train` waits for one, and `varscope ingest` brings "
-         "them there",
-         directory);
+    fail(
+        ErrorKind::data,
+        "follow: {} has no file with records yet; `varscope train` waits for one, and `varscope ingest` brings "
+        "them there",
+        directory);
   });
 }
 
@@ -447,7 +448,8 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
   check_steps_of_tables(job, facts.table, plan.last);
   state = {{}, facts.train_samples, job.train.batch, job.job.seed, compared_run_text(facts, job)};
   // Evaluations that are further apart than steps are counted come after the last step only.
-  if (!is_stream && job.data.test_source() != nullptr && job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)
+  if (!is_stream && job.data.test_source() != nullptr &&
+      job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)
     plan.evaluates_every = plan.steps_per_epoch * job.train.eval_every_epochs;
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);

@@ -38,15 +38,15 @@ struct StartPacket {
   std::string run_id;
   int attempt = 1;
   std::string first_file;  // of a new run that follows a directory: what its schema is made from
-  std::string go_on;     // the command that goes on with this run (launch/process/go_on.h)
-  std::string start_id;  // random: tells this start from every other, whatever their run and attempt
+  std::string go_on;       // the command that goes on with this run (launch/process/go_on.h)
+  std::string start_id;    // random: tells this start from every other, whatever their run and attempt
   bool allow_other_data = false;
   bool check_numerics = false;
   bool profile = false;
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& job& resume_path& warm_start_path& run_id& attempt& first_file& go_on& start_id& allow_other_data& check_numerics&
-        profile;
+    ar& job& resume_path& warm_start_path& run_id& attempt& first_file& go_on& start_id& allow_other_data&
+        check_numerics& profile;
   }
 };
 struct PreparedStart {

@@ -111,7 +111,8 @@ StreamControl::Options ServerRole::follow() {
   const JobConfig& job = context_.job();
   const std::optional<SavedModel> model = saved_model_of(context_.facts.model);
   feed_.emplace(DirectoryFeed::Parts{job, followed_directory(job), model ? model->schema : "",
-                                     context_.state.stream.value_or(StreamPosition{}), context_.fs, observers_});
+                                     context_.state.stream.value_or(StreamPosition{}), context_.fs,
+                                     observers_});
   observers_.add(*feed_);
   return {*feed_, job.train.batch, job.train.progressive_window};
 }
@@ -245,19 +246,19 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
                        return open_followed(context.job(), directory + "/" + name, schema);
                      });
   } else {
-    indexed.emplace(*model.train,
-                    IndexedBatches::Options{.batch = context.job().train.batch,
-                                            .n_parts = context.cluster.logical_workers,
-                                            .seed = static_cast<std::uint64_t>(context.job().job.seed),
-                                            .shuffle = context.job().train.shuffle ? Shuffle::yes : Shuffle::no});
+    indexed.emplace(*model.train, IndexedBatches::Options{
+                                      .batch = context.job().train.batch,
+                                      .n_parts = context.cluster.logical_workers,
+                                      .seed = static_cast<std::uint64_t>(context.job().job.seed),
+                                      .shuffle = context.job().train.shuffle ? Shuffle::yes : Shuffle::no});
   }
   BatchSource& samples = followed ? static_cast<BatchSource&>(*followed) : *indexed;
-  Trainer trainer(Trainer::Parts{
-      context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
-      model.variables, samples, model.test.get(), client, memory, sum_plan, context.train.first,
-      context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
-      context.start.profile, context.requests, context.train.evaluates_first,
-      followed ? &*followed : nullptr});
+  Trainer trainer(Trainer::Parts{context.job(), context.cluster, model.model,
+                                 model.evaluation ? &*model.evaluation : nullptr, model.variables, samples,
+                                 model.test.get(), client, memory, sum_plan, context.train.first,
+                                 context.train.last, saved_locals(context, model.model.graph),
+                                 context.start.check_numerics, context.start.profile, context.requests,
+                                 context.train.evaluates_first, followed ? &*followed : nullptr});
   const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);

@@ -79,10 +79,10 @@ std::vector<std::string> differences_of_reading(const std::map<std::string, std:
                                                 const JobConfig& job) {
   std::vector<std::string> lines = config_differences(before, job, ConfigPart::data);
   std::erase_if(lines, [](const std::string& line) {
-    constexpr std::array kOthers = {"follow", "late", "consumed", "event_time", "bad_records", "max_bad_share"};
-    return std::ranges::any_of(kOthers, [&](const char* key) {
-      return line.starts_with(fmt::format("data.train.{}:", key));
-    });
+    constexpr std::array kOthers = {"follow",     "late",        "consumed",
+                                    "event_time", "bad_records", "max_bad_share"};
+    return std::ranges::any_of(
+        kOthers, [&](const char* key) { return line.starts_with(fmt::format("data.train.{}:", key)); });
   });
   return lines;
 }

@@ -26,8 +26,12 @@ namespace {
 
 // How far a stream has come; means of nothing are left out.
 json stream_fields(const StreamSummary& s) {
-  json fields{{"records", s.records},   {"file", s.file},         {"files", s.files},
-              {"left_out", s.left_out}, {"late_files", s.late},   {"files_waiting", s.files_waiting},
+  json fields{{"records", s.records},
+              {"file", s.file},
+              {"files", s.files},
+              {"left_out", s.left_out},
+              {"late_files", s.late},
+              {"files_waiting", s.files_waiting},
               {"bytes_waiting", s.bytes_waiting}};
   if (s.event_time > 0) fields["event_time"] = s.event_time;
   if (s.total.samples > 0) {

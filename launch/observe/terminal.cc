@@ -112,7 +112,7 @@ std::string limits_text(const RunFacts& f) {
   return by_steps ? "train.max_steps" : "train.epochs";
 }
 
-// "records 12,800 in 4 files (clicks-0004.csv)  progressive loss 0.4310 (last 10,000: 0.4020)  waiting 2 files"
+// "records 12,800 in 4 files (c-0004.csv)  progressive loss 0.4310 (last 10,000: 0.4020)  waiting 2 files"
 std::string stream_text(const StreamSummary& s) {
   std::string text = fmt::format("records {} in {} ({})  progressive loss {}", with_commas(s.records),
                                  plural(s.files, "file"), s.file, figure(mean_loss(s.total)));
@@ -129,18 +129,17 @@ std::vector<std::string> stream_lines(const RunFacts& facts) {
   const FollowKeys& follow = *job.follow();
   std::string where = "from its beginning";
   if (facts.stream && !facts.stream->file.empty()) {
-    where = fmt::format("after record {} of {}, {} in all", with_commas(facts.stream->learnt), facts.stream->file,
-                        plural(facts.stream->records, "record"));
+    where = fmt::format("after record {} of {}, {} in all", with_commas(facts.stream->learnt),
+                        facts.stream->file, plural(facts.stream->records, "record"));
   }
   lines.push_back(fmt::format("  data         follows {}, {}; {} to test", follow.path(), where,
                               with_commas(facts.test_samples)));
-  lines.push_back(fmt::format("  batch        {} at most; the end of a file ends a step{}",
-                              plural(job.train.batch, "sample"),
-                              job.train.max_steps > 0
-                                  ? fmt::format("; {} in all", plural(job.train.max_steps, "step"))
-                                  : ""));
+  lines.push_back(fmt::format(
+      "  batch        {} at most; the end of a file ends a step{}", plural(job.train.batch, "sample"),
+      job.train.max_steps > 0 ? fmt::format("; {} in all", plural(job.train.max_steps, "step")) : ""));
   if (job.optimizer.type == OptimizerType::adagrad || job.optimizer.type == OptimizerType::rowwise_adagrad)
-    lines.push_back("  stream       adagrad's steps become smaller without end: later records change less and less");
+    lines.push_back(
+        "  stream       adagrad's steps become smaller without end: later records change less and less");
   return lines;
 }
 
@@ -250,9 +249,10 @@ void Terminal::log_step(const StepSummary& step) {
   const std::string speed = fmt::format("{} {}/s", with_commas(std::llround(speed_.window_samples_per_s())),
                                         unit_of(facts_.evaluation));
   const std::string text =
-      step.stream ? fmt::format("step {}  {}  {}", step.clock.value, stream_text(*step.stream), speed)
-                  : fmt::format("step {}/{}  epoch {}  loss {}  {}", step.clock.value, facts_.train.last.value,
-                                step.epoch, figure(mean_loss(speed_.window())), speed);
+      step.stream
+          ? fmt::format("step {}  {}  {}", step.clock.value, stream_text(*step.stream), speed)
+          : fmt::format("step {}/{}  epoch {}  loss {}  {}", step.clock.value, facts_.train.last.value,
+                        step.epoch, figure(mean_loss(speed_.window())), speed);
   record(text);
   if (!live_) std::fputs((text + "\n").c_str(), stderr);
   speed_.start_window();
@@ -270,13 +270,12 @@ void Terminal::draw_progress(const StepSummary& step) {
   const std::int64_t done = step.clock.value - facts_.train.first.value;
   const double left = seconds_since(started_ns_) / static_cast<double>(done) *
                       static_cast<double>(facts_.train.last.value - step.clock.value);
-  std::fputs(
-      fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {}  {} {}/s  {} left{}", step.clock.value,
-                  facts_.train.last.value, step.epoch, figure(mean_loss(step.sums)),
-                  with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.evaluation),
-                  duration_text(left), end)
-          .c_str(),
-      stderr);
+  std::fputs(fmt::format("\r\x1b[Kstep {}/{}  epoch {}  loss {}  {} {}/s  {} left{}", step.clock.value,
+                         facts_.train.last.value, step.epoch, figure(mean_loss(step.sums)),
+                         with_commas(std::llround(speed_.samples_per_s())), unit_of(facts_.evaluation),
+                         duration_text(left), end)
+                 .c_str(),
+             stderr);
   on_line_ = true;
 }
 

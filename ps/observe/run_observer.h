@@ -15,10 +15,10 @@ namespace varscope {
 
 // How far a run has come that learns from a stream (docs/online.md).
 struct StreamSummary {
-  std::string file;  // the last one that was begun
+  std::string file;                           // the last one that was begun
   std::int64_t learnt = 0, file_records = 0;  // of it
   std::int64_t files = 0, records = 0, left_out = 0, late = 0;
-  double event_time = 0;  // the newest that is learnt, in seconds since 1970; 0: not known
+  double event_time = 0;                // the newest that is learnt, in seconds since 1970; 0: not known
   BatchSums total, since_save, window;  // losses of records before they were learnt
   std::int64_t files_waiting = 0, bytes_waiting = 0;
 };

@@ -19,7 +19,7 @@ std::optional<FedFile> StreamControl::poll() {
   while (queue_.size() < kFedAhead) {
     std::optional<StreamFeed::File> file = options_.feed.take();
     if (!file) return std::nullopt;
-    FedFile fed{file->name,  file->n_bytes,  file->digest, file->records,
+    FedFile fed{file->name,  file->n_bytes,  file->digest,  file->records,
                 file->begin, fed_up_to_ + 1, options_.batch};
     const bool has_steps = fed.n_steps() > 0;
     fed_up_to_ = fed.last();

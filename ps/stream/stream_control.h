@@ -6,16 +6,16 @@
 #include <optional>
 #include <string>
 
+#include "checkpoint/format/stream_position.h"
 #include "common/base/types.h"
 #include "common/transport/fed_file.h"
 #include "ps/observe/run_observer.h"
 #include "ps/stream/stream_feed.h"
-#include "checkpoint/format/stream_position.h"
 
 namespace varscope {
 
-// Server 0's part of learning from a stream: which steps are made of which file, and how far the run has come.
-// A step never has records of two files, so that nothing waits for the next one, and which records it has is
+// Server 0's part of learning from a stream: which steps are made of which file, how far the run has come. A
+// step never has records of two files, so that nothing waits for the next one, and which records it has is
 // a function of the files alone. Borrows the feed. Not thread-safe.
 class StreamControl {
  public:

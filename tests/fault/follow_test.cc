@@ -1,5 +1,6 @@
 // Learning from a directory that is followed (docs/online.md): every record once, in the bits of an
 // uninterrupted run, whoever is killed and whenever files come.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -11,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "common/base/philox.h"
@@ -99,8 +99,7 @@ struct Place {
   explicit Place(const std::string& more = "") { write_text(yaml, config(stream.dir(), more)); }
   Args args(const Args& more = {}) const { return Args{"train", yaml} + set({"job.run_dir=" + run}) + more; }
   Command on(int n_servers, int n_workers, const Args& more = {}) const {
-    return mpirun(n_servers + n_workers,
-                  args(set({"cluster.servers=" + std::to_string(n_servers)}) + more));
+    return mpirun(n_servers + n_workers, args(set({"cluster.servers=" + std::to_string(n_servers)}) + more));
   }
 };
 
@@ -148,8 +147,8 @@ TEST(Follow, FilesThatComeOneByOneAreLearntAsIfTheyHadBeenThere) {
   const std::string hash = train(all.on(2, 2)).hash;
 
   Job job(slow.on(2, 2));
-  EXPECT_TRUE(job.wait_until([&] { return job.err().find("waits for the first file in") != std::string::npos; },
-                             kStartSeconds))
+  EXPECT_TRUE(job.wait_until(
+      [&] { return job.err().find("waits for the first file in") != std::string::npos; }, kStartSeconds))
       << job.wait(0).all();
   for (std::int64_t i = 0; i < 6; ++i) {
     slow.stream.add(40 + i * 7 % 50);
@@ -181,7 +180,8 @@ TEST(Follow, EveryRecordIsLearntOnceWhoeverIsKilled) {
     Job job(killed.on(servers, workers, resumes ? Args{"--resume"} : k == 0 ? Args{} : Args{"--fresh"}));
     const std::vector<pid_t> pids = job.rank_pids(servers + workers, kStartSeconds);
     ASSERT_FALSE(pids.empty()) << job.wait(0).all();
-    ASSERT_TRUE(job.wait_until([&] { return job.out().find("  start   ") != std::string::npos; }, kStartSeconds))
+    ASSERT_TRUE(
+        job.wait_until([&] { return job.out().find("  start   ") != std::string::npos; }, kStartSeconds))
         << job.wait(0).all();
     for (std::int64_t i = 0; i < 3 && killed.stream.n_files() < kFiles; ++i)
       killed.stream.add(40 + killed.stream.n_files() * 7 % 50);
@@ -193,7 +193,8 @@ TEST(Follow, EveryRecordIsLearntOnceWhoeverIsKilled) {
   }
   while (killed.stream.n_files() < kFiles) killed.stream.add(40 + killed.stream.n_files() * 7 % 50);
   killed.stream.end();
-  const Ended ended = run(killed.on(2, 1, has_checkpoint(killed.run) ? Args{"--resume"} : Args{"--fresh"}), kSoon);
+  const Ended ended =
+      run(killed.on(2, 1, has_checkpoint(killed.run) ? Args{"--resume"} : Args{"--fresh"}), kSoon);
   EXPECT_EQ(ended.code, 0) << ended.all();
   EXPECT_EQ(summary_of(ended.out).hash, hash);
 }
@@ -239,7 +240,8 @@ TEST(Follow, WhatIsLearntIsSavedWhenNothingComesAnyMore) {
                              kStartSeconds))
       << job.wait(0).all();
   place.stream.add(47);
-  EXPECT_TRUE(job.wait_until([&] { return job.out().find("checkpoint of step 4 ") != std::string::npos; }, kSoon))
+  EXPECT_TRUE(
+      job.wait_until([&] { return job.out().find("checkpoint of step 4 ") != std::string::npos; }, kSoon))
       << job.wait(0).all();
   // Nobody saves again what is saved already.
   job.send_signal(SIGUSR2);
@@ -251,7 +253,8 @@ TEST(Follow, WhatIsLearntIsSavedWhenNothingComesAnyMore) {
   place.stream.end();
   const Ended resumed = run(place.on(1, 1, {"--resume"}), kSoon);
   EXPECT_EQ(resumed.code, 0) << resumed.all();
-  EXPECT_THAT(resumed.out, HasSubstr("follows " + place.stream.dir() + ", after record 47 of part-00001.csv, 87 records in all"));
+  EXPECT_THAT(resumed.out, HasSubstr("follows " + place.stream.dir() +
+                                     ", after record 47 of part-00001.csv, 87 records in all"));
   EXPECT_THAT(resumed.out, HasSubstr("nothing to do: no record has come that was not learnt before"));
 }
 
@@ -281,7 +284,8 @@ TEST(Follow, SilenceCostsNothing) {
   const auto started = std::chrono::steady_clock::now();
   wait(6);  // longer than both time-outs
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  const double share = static_cast<double>(ticks() - before) / 100 / seconds / static_cast<double>(pids.size());
+  const double share =
+      static_cast<double>(ticks() - before) / 100 / seconds / static_cast<double>(pids.size());
   std::printf("idle ranks: %.2f %% of a core each\n", share * 100);
   EXPECT_LT(share, 0.03 * kSlowness);
   place.stream.end();
@@ -342,10 +346,12 @@ TEST(Follow, AFileThatComesTooLateIsToldAndLeftOut) {
   ASSERT_TRUE(job.wait_until([&] { return job.err().find("b.csv") != std::string::npos; }, kStartSeconds))
       << job.wait(0).all();
   place.stream.put("a.csv", rows(40, 40));
-  const std::string words = place.stream.dir() +
-                            "/a.csv has come when b.csv was read already, which has a later name: it is not learnt "
-                            "from (data.train.late: warn); give files names that rise";
-  EXPECT_TRUE(job.wait_until([&] { return job.err().find(words) != std::string::npos; }, kSoon)) << job.wait(0).all();
+  const std::string words =
+      place.stream.dir() +
+      "/a.csv has come when b.csv was read already, which has a later name: it is not learnt "
+      "from (data.train.late: warn); give files names that rise";
+  EXPECT_TRUE(job.wait_until([&] { return job.err().find(words) != std::string::npos; }, kSoon))
+      << job.wait(0).all();
   place.stream.end();
   const Ended ended = job.wait(kSoon);
   EXPECT_EQ(ended.code, 0) << ended.all();
@@ -377,8 +383,9 @@ TEST(Follow, BadRecordsAreAnErrorOrLeftOutAndNamed) {
   skipping.stream.end();
   const Ended ended = run(skipping.on(1, 1), kSoon);
   EXPECT_EQ(ended.code, 0) << ended.all();
-  EXPECT_THAT(ended.out, HasSubstr("81 records learnt in 4 files, the last one header.csv; 2 bad records left out: " +
-                                   skipping.run + "/bad_records.txt"));
+  EXPECT_THAT(ended.out,
+              HasSubstr("81 records learnt in 4 files, the last one header.csv; 2 bad records left out: " +
+                        skipping.run + "/bad_records.txt"));
   EXPECT_THAT(read_text(skipping.run + "/bad_records.txt"), HasSubstr("a.csv:52:"));
   EXPECT_THAT(read_text(skipping.run + "/bad_records.txt"), HasSubstr("a.csv:53:"));
 }
@@ -423,8 +430,7 @@ TEST(Follow, FilesAreDeletedOnceTheOldestKeptCheckpointHasThemBehindIt) {
   const Ended ended = job.wait(kSoon);
   EXPECT_EQ(ended.code, 0) << ended.all();
   const std::string hash = summary_of(ended.out).hash;
-  const Ended back =
-      run(varscope({"checkpoint", "rollback", place.run + "/checkpoints", "10"}), kSoon);
+  const Ended back = run(varscope({"checkpoint", "rollback", place.run + "/checkpoints", "10"}), kSoon);
   ASSERT_EQ(back.code, 0) << back.all();
   const Ended again = run(place.on(2, 1, saves + Args{"--resume"}), kSoon);
   EXPECT_EQ(again.code, 0) << again.all();
@@ -439,7 +445,8 @@ TEST(Follow, CheckpointsSayHowWellTheModelPredicted) {
   const auto checkpoints = names_in(place.run + "/checkpoints");
   const auto newest = *std::ranges::find_if(checkpoints.rbegin(), checkpoints.rend(),
                                             [](const std::string& n) { return n.starts_with("step-"); });
-  const auto metrics = nlohmann::json::parse(lines_of(read_text(place.run + "/checkpoints/" + newest + "/METRICS")).at(0));
+  const auto metrics =
+      nlohmann::json::parse(lines_of(read_text(place.run + "/checkpoints/" + newest + "/METRICS")).at(0));
   const nlohmann::json finish = events(place.run, "finish").at(0);
   const nlohmann::json& values = metrics["values"];
   EXPECT_EQ(values["progressive_loss"], finish["progressive_loss"]) << metrics;
@@ -469,11 +476,13 @@ TEST(Follow, AResumeOfAnotherKindOfRunIsRefused) {
   const std::string follow = "    follow: " + place.stream.dir() + "\n    event_time: at\n";
   text.replace(text.find(follow), follow.size(), "    files: " + place.stream.dir() + "/part-00000.csv\n");
   write_text(files, text);
-  const Ended first = run(mpirun(2, Args{"train", files} + set({"job.run_dir=" + place.run, "cluster.servers=1"})), kSoon);
+  const Ended first =
+      run(mpirun(2, Args{"train", files} + set({"job.run_dir=" + place.run, "cluster.servers=1"})), kSoon);
   ASSERT_EQ(first.code, 0) << first.all();
   const Ended ended = run(place.on(1, 1, {"--resume"}), kSoon);
   EXPECT_EQ(ended.code, 4) << ended.all();
-  EXPECT_THAT(ended.err, HasSubstr("did not follow a directory: there is no place in a stream to go on from"));
+  EXPECT_THAT(ended.err,
+              HasSubstr("did not follow a directory: there is no place in a stream to go on from"));
 }
 
 }  // namespace

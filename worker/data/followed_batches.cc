@@ -88,10 +88,11 @@ void FollowedBatches::check(const File& file) const {
   const std::int64_t n_bytes = read == nullptr ? 0 : read->n_bytes;
   const Digest digest = read == nullptr ? Digest() : read->digest;
   if (n != fed.records || n_bytes != fed.n_bytes || digest != fed.digest) {
-    fail(ErrorKind::data,
-         "data.train: {}: {} records in {} bytes (XXH3 {}) here, but server 0 has read {} in {} bytes (XXH3 {}): "
-         "files that are followed must appear by rename and stay as they are, and be the same on every host",
-         fed.name, n, n_bytes, digest.hex(), fed.records, fed.n_bytes, fed.digest.hex());
+    fail(
+        ErrorKind::data,
+        "data.train: {}: {} records in {} bytes (XXH3 {}) here, but server 0 has read {} in {} bytes (XXH3 {}): "
+        "files that are followed must appear by rename and stay as they are, and be the same on every host",
+        fed.name, n, n_bytes, digest.hex(), fed.records, fed.n_bytes, fed.digest.hex());
   }
   if (!are_alike(data->spec(), spec_))
     fail(ErrorKind::data, "data.train: {}: its records have other inputs than the model", fed.name);

@@ -23,8 +23,8 @@ class FollowedBatches final : public BatchSource {
   // All samples of a file of the directory. Throws Error(data).
   using Open = std::function<std::unique_ptr<Dataset>(const std::string& name)>;
   struct Options {
-    std::int64_t batch;                    // the most samples of a step
-    int n_parts;                           // logical workers
+    std::int64_t batch;                        // the most samples of a step
+    int n_parts;                               // logical workers
     std::function<void()> while_waiting = {};  // again and again, while a file is still being read
   };
   // `spec`: of all files' samples, but that bags may be longer (InputSpec::most).

@@ -48,8 +48,8 @@ class Trainer {
     std::vector<LocalRows> locals = {};  // of all workers, when a run goes on
     bool check_numerics = false;
     bool profile = false;
-    RunRequests* requests = nullptr;  // of this rank; null: nobody asks
-    bool evaluate_first = false;      // TrainPlan::evaluates_first
+    RunRequests* requests = nullptr;      // of this rank; null: nobody asks
+    bool evaluate_first = false;          // TrainPlan::evaluates_first
     FollowedBatches* followed = nullptr;  // `train`, where a directory is followed
   };
   explicit Trainer(const Parts& parts);

@@ -767,9 +767,10 @@ TEST(FollowKeys, SayWhatIsFollowedAndHow) {
 }
 
 TEST(FollowKeys, OneOfFilesAndFollowIsThere) {
-  EXPECT_EQ(message_of([] { follow("bad_records: skip"); }),
-            "job.yaml:3:10: data.train.files: missing; a source of type csv needs files, or follow: a directory that "
-            "they come into");
+  EXPECT_EQ(
+      message_of([] { follow("bad_records: skip"); }),
+      "job.yaml:3:10: data.train.files: missing; a source of type csv needs files, or follow: a directory that "
+      "they come into");
   EXPECT_EQ(message_of([] { follow("files: a.csv, follow: in"); }),
             "job.yaml:3:59: data.train.files: there is follow, too: remove one of them");
   EXPECT_EQ(message_of([] { follow("follow: [a, b]"); }),
@@ -813,9 +814,10 @@ TEST(FollowKeys, AreRefusedWhereNothingIsFollowed) {
 
 TEST(FollowKeys, TestDataAreFiles) {
   EXPECT_NE(message_of([] {
-              parse("job: {name: a}\ndata:\n  train: {type: csv, schema: {label: {column: y}}, follow: in}\n"
-                    "  test: {type: csv, follow: in}\n"
-                    "model: {loss: softmax_cross_entropy, layers: [{type: dense, units: 2}]}\n");
+              parse(
+                  "job: {name: a}\ndata:\n  train: {type: csv, schema: {label: {column: y}}, follow: in}\n"
+                  "  test: {type: csv, follow: in}\n"
+                  "model: {loss: softmax_cross_entropy, layers: [{type: dense, units: 2}]}\n");
             }).find("data.test.follow: data.test has files; only data.train follows"),
             std::string::npos);
 }

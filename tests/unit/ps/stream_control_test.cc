@@ -27,7 +27,8 @@ class Files final : public StreamFeed {
   Backlog backlog() const override { return {static_cast<std::int64_t>(files.size()), 0, 0}; }
   std::string name() const override { return "files"; }
   void add(const std::string& name, std::int64_t records, std::int64_t begin = 0) {
-    files.push_back({name, 10 * records, digest_of(name), records, begin, 1, 100.0 + static_cast<double>(records)});
+    files.push_back(
+        {name, 10 * records, digest_of(name), records, begin, 1, 100.0 + static_cast<double>(records)});
   }
   std::deque<File> files;
   bool ended = false;
@@ -211,7 +212,8 @@ TEST(StreamPosition, IsALineOfTheCoordinatorsStateBesideEarlyStopping) {
 }
 
 TEST(StreamPosition, WhatIsNoPlaceIsToldSo) {
-  for (const char* text : {"#stream \n", "#stream {}\n", "#stream {\"file\": 3}\n", "#stream {\"file\":\"a\",\"bytes\":1,"
+  for (const char* text : {"#stream \n", "#stream {}\n", "#stream {\"file\": 3}\n",
+                           "#stream {\"file\":\"a\",\"bytes\":1,"
                            "\"xxh3\":\"00\"}\n"}) {
     std::string line = text;
     EXPECT_THAT_THROWN(take_stream_line(line), ErrorKind::data,

@@ -61,7 +61,8 @@ std::vector<std::int32_t> read(FollowedBatches& source, Clock clock, int v) {
 }
 
 TEST(FollowedBatches, StepsAreTheRecordsOfTheFilesInTheirOrder) {
-  FollowedBatches source(Records(0, 1).spec(), {4, 2}, [](const std::string& name) { return open_of(name, 6); });
+  FollowedBatches source(Records(0, 1).spec(), {4, 2},
+                         [](const std::string& name) { return open_of(name, 6); });
   EXPECT_FALSE(source.knows(Clock(1)));
   EXPECT_FALSE(source.steps_per_pass());
   source.add(fed(1, 6, 1));
@@ -128,7 +129,8 @@ TEST(FollowedBatches, CallsWhileItWaitsForAFile) {
 }
 
 TEST(FollowedBatches, AFileThatServer0HasNotReadIsAnError) {
-  FollowedBatches source(Records(0, 1).spec(), {4, 1}, [](const std::string& name) { return open_of(name, 5); });
+  FollowedBatches source(Records(0, 1).spec(), {4, 1},
+                         [](const std::string& name) { return open_of(name, 5); });
   source.add(fed(1, 4, 1));
   EXPECT_THAT_THROWN(source.prepare(Clock(1)), ErrorKind::data,
                      {"data.train: f1: 5 records in 5 bytes", "but server 0 has read 4 in 4 bytes",
@@ -145,7 +147,8 @@ TEST(FollowedBatches, OtherInputsAreAnError) {
 }
 
 TEST(FollowedBatches, StepsThatDoNotFollowEachOtherAreRefused) {
-  FollowedBatches source(Records(0, 1).spec(), {4, 1}, [](const std::string& name) { return open_of(name, 4); });
+  FollowedBatches source(Records(0, 1).spec(), {4, 1},
+                         [](const std::string& name) { return open_of(name, 4); });
   source.add(fed(1, 4, 1));
   EXPECT_THAT_THROWN(source.add(fed(2, 4, 3)), ErrorKind::protocol, {"server 0 gave 4 records of f2"});
   EXPECT_THAT_THROWN(source.add(fed(2, 4, 2, 4)), ErrorKind::protocol, {"from record 4 and step 2 on"});
