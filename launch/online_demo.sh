@@ -128,14 +128,14 @@ metric() {
 # Asks the replicas in turn, and the other one where one is gone, as a balancer does. A line for each request: time, version, and who
 # answered, or "failed".
 ask() {
-  local n=0 body k answer version seen='' event ports=("$@")
+  local n=0 body k answer version seen='' event addresses=("$@")
   while [[ ! -e $dir/over ]]; do
     n=$((n + 1))
     body="{\"inputs\": [{\"name\": \"user\", \"shape\": [1], \"datatype\": \"BYTES\", \"data\": [\"u$((RANDOM % 300))\"]},
       {\"name\": \"ad\", \"shape\": [1], \"datatype\": \"BYTES\", \"data\": [\"a$((RANDOM % 40))\"]}]}"
     version=''
     for k in $((n % 2)) $(((n + 1) % 2)); do
-      answer=$(curl -s --fail --max-time 5 -d "$body" "http://127.0.0.1:${ports[k]}/v2/models/$name/infer" || true)
+      answer=$(curl -s --fail --max-time 5 -d "$body" "http://127.0.0.1:${addresses[k]}/v2/models/$name/infer" || true)
       version=$(sed -n -E 's/.*"model_version":"([0-9]+)".*/\1/p' <<<"$answer")
       [[ -z $version ]] || break
     done

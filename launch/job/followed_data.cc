@@ -77,9 +77,20 @@ FollowedListing list_followed(const std::string& directory) {
 }
 
 std::string followed_directory(const JobConfig& job) {
-  const std::vector<std::filesystem::path> folders = data_folders(job);
-  const DataSourceConfig found = find_files(job.data.train, folders, MissingFile::is_error);
-  return follow_of(found)->path();
+  const DataSourceConfig found = find_files(job.data.train, data_folders(job), MissingFile::stays);
+  const std::string path = follow_of(found)->path();
+  std::error_code ignored;
+  if (std::filesystem::path(path).is_absolute() && std::filesystem::is_directory(path, ignored)) return path;
+  std::string places;
+  for (const std::filesystem::path& folder : data_folders(job))
+    places += (places.empty() ? "" : " and ") + (folder / path).lexically_normal().string();
+  const ConfigNode* node = job.root.find_path("data.train.follow");
+  throw Error(
+      ErrorKind::data,
+      fmt::format("{}data.train.follow: {}: no such directory{}; create it: `varscope ingest` or another "
+                  "program then puts files there",
+                  node == nullptr ? "" : position_of(node->mark, job.file), path,
+                  std::filesystem::path(path).is_absolute() ? "" : ". It was searched as " + places));
 }
 
 std::string wait_for_first_file(const JobConfig& job, const std::function<void(const std::string&)>& tell) {

@@ -323,9 +323,15 @@ class PlanOfBundledConfig : public ::testing::TestWithParam<std::string> {};
 TEST_P(PlanOfBundledConfig, IsEvenCompleteAndAsPlaced) {
   if (needs_data(GetParam()) && !has_fashion_mnist())
     GTEST_SKIP() << "the data set is not under VARSCOPE_DATA";
+  const ScratchDir dir;  // of a stream that is followed: its first file says what the columns are
+  Args more;
+  if (GetParam().find("online_") != std::string::npos) {
+    write_text(dir / "1.csv", "at,user,ad,clicked\n1,u1,a1,0\n");
+    more = set({"data.train.follow=" + dir.path()});
+  }
   for (const int n : {1, 2, 3, 4, 8}) {
     SCOPED_TRACE(n);
-    const std::string text = output_of({"plan", GetParam(), "--servers", std::to_string(n)});
+    const std::string text = output_of(Args{"plan", GetParam(), "--servers", std::to_string(n)} + more);
     const Plan plan = plan_of(text);
     ASSERT_EQ(plan.bytes.size(), static_cast<std::size_t>(n)) << text;
     if (plan.variables.empty()) {  // of tables alone, whose rows nobody can count before they are there

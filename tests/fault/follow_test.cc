@@ -140,6 +140,22 @@ TEST(Follow, TheBitsAreThoseOfTheFilesWhateverTheRanksAre) {
   for (const double loss : losses) EXPECT_EQ(loss, losses.front());
 }
 
+// Where files end where batches do, a stream is one epoch over its files in their order.
+TEST(Follow, WhatIsLearntIsWhatTheFilesHold) {
+  Place place;
+  for (int i = 0; i < 4; ++i) place.stream.add(64);
+  place.stream.end();
+  std::string text = read_text(place.yaml);
+  const std::string follow = "    follow: " + place.stream.dir() + "\n    event_time: at\n";
+  text.replace(text.find(follow), follow.size(), "    files: " + place.stream.dir() + "/*.csv\n");
+  text.replace(text.find("train: {batch: 32"), 17, "train: {shuffle: false, batch: 32");
+  write_text(place.dir / "files.yaml", text);
+  const Summary files =
+      train(mpirun(3, Args{"train", place.dir / "files.yaml"} +
+                          set({"job.run_dir=" + place.dir / "other", "cluster.servers=1"})));
+  EXPECT_EQ(train(place.on(2, 1)).hash, files.hash);
+}
+
 TEST(Follow, FilesThatComeOneByOneAreLearntAsIfTheyHadBeenThere) {
   Place all, slow;
   fill(all.stream, 6);
@@ -483,6 +499,89 @@ TEST(Follow, AResumeOfAnotherKindOfRunIsRefused) {
   EXPECT_EQ(ended.code, 4) << ended.all();
   EXPECT_THAT(ended.err,
               HasSubstr("did not follow a directory: there is no place in a stream to go on from"));
+}
+
+TEST(Follow, ADirectoryThatIsNotThereIsNamedWithWhereItWasSearched) {
+  Place place;
+  const Ended absolute = run(place.on(1, 1, set({"data.train.follow=" + place.dir / "no"})), kSoon);
+  EXPECT_EQ(absolute.code, 3) << absolute.all();
+  EXPECT_THAT(absolute.err,
+              HasSubstr("data.train.follow: " + place.dir / "no" + ": no such directory; create it"));
+  const Ended relative = run(place.on(1, 1, set({"data.train.follow=no"})), kSoon);
+  EXPECT_EQ(relative.code, 3) << relative.all();
+  EXPECT_THAT(relative.err,
+              HasSubstr("no: no such directory. It was searched as " + place.dir / "no" + " and "));
+}
+
+// A worker reads the bags of a later file into a batch that was made for those of the first.
+TEST(Follow, BagsOfLaterFilesMayBeLonger) {
+  std::vector<std::string> hashes;
+  for (const auto& [servers, workers] : {std::pair{1, 1}, {2, 2}}) {
+    const ScratchDir dir;
+    const Stream stream(dir / "in");
+    write_text(dir / "job.yaml", fmt::format(R"(job: {{name: bags, run_dir: {0}/run}}
+cluster: {{servers: {1}, logical_workers: 2}}
+data:
+  train: {{type: libsvm, follow: {0}/in, bags: true, ids: uint64}}
+model:
+  layers:
+    - {{type: embedding, units: 2, combiner: sum, table: {{ids: uint64}}}}
+  loss: softmax_cross_entropy
+optimizer: {{type: sgd, learning_rate: 0.1}}
+train: {{batch: 4, log_every_steps: 1}}
+)",
+                                             dir.path(), servers));
+    stream.put("a.svm", "0 1:1\n1 2:0.5\n0 7:1\n");
+    stream.put("b.svm", "0 1:1 2:1 3:1 4:1 5:1 6:1\n1 2:0.5 3:1 9:2 12:1 18446744073709551615:3\n");
+    stream.put("c.svm", "");
+    stream.end();
+    const Summary s = train(mpirun(servers + workers, {"train", dir / "job.yaml"}));
+    EXPECT_EQ(s.step, 2);
+    hashes.push_back(s.hash);
+  }
+  EXPECT_EQ(hashes[0], hashes[1]);
+}
+
+TEST(Follow, TestDataAreEvaluatedWhenTheStreamEnds) {
+  Place place;
+  fill(place.stream, 4);
+  write_text(place.dir / "test.csv", rows(5000, 200));
+  std::string text = read_text(place.yaml);
+  text.replace(text.find("model:"), 0, "  test: {type: csv, files: " + place.dir / "test.csv" + "}\n");
+  write_text(place.yaml, text);
+  place.stream.end();
+  const Summary s = train(place.on(2, 2));
+  EXPECT_GT(s.test_accuracy, 0.55);
+  const auto evals = events(place.run, "eval");
+  ASSERT_EQ(evals.size(), 1U);
+  EXPECT_EQ(evals[0]["step"], s.step);
+}
+
+TEST(Follow, AResumeWithOtherColumnsIsRefused) {
+  Place place;
+  place.stream.add(100);
+  const Ended first = run(place.on(1, 1, set({"train.max_steps=2"})), kSoon);
+  ASSERT_EQ(first.code, 0) << first.all();
+  std::string text = read_text(place.yaml);
+  text.replace(text.find("columns: [a, b]"), 15, "columns: [b, a]");
+  write_text(place.yaml, text);
+  const Ended ended = run(place.on(1, 1, {"--resume"}), kSoon);
+  EXPECT_EQ(ended.code, 4) << ended.all();
+  EXPECT_THAT(ended.err,
+              HasSubstr("data.train.schema.features.x.columns: [a, b] in the checkpoint's run, [b, a] now"));
+}
+
+// The demonstration is a test: it fails where a request failed, or a click was not learnt exactly once.
+TEST(OnlineDemo, LearnsAndServesThroughKillsAndAReversalOfTheLabels) {
+  const ScratchDir dir;
+  Command command{Args{"/bin/bash", std::string(VARSCOPE_CONFIGS) + "/../launch/online_demo.sh", "--seconds",
+                       "40", "--rate", "300", "--dir", dir / "demo"},
+                  {{"VARSCOPE", VARSCOPE_BINARY}}};
+  const Ended ended = run(command, 300 * kSlowness);
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_THAT(ended.out, HasSubstr("kill -9 of a worker; the job resumes"));
+  EXPECT_THAT(ended.out, HasSubstr("starts of the training job                   2 (codes 137 0)"));
+  std::printf("%s", ended.out.c_str());
 }
 
 }  // namespace
