@@ -31,6 +31,8 @@ struct Counts {
 struct Range {
   std::int32_t least = 0;
   std::int32_t most = 0x7fffffff;
+  // Without a branch: loops over it are vectorized.
+  bool has(std::int32_t bits) const { return (bits >= least) & (bits <= most); }
   bool is_all() const { return least == 0 && most == 0x7fffffff; }
   // Those whose bits above a digit are `prefix`.
   static Range of(std::int32_t prefix, Digit digit) {
@@ -44,15 +46,9 @@ struct Range {
 inline std::uint32_t in_range(const float* h, Range range, std::int64_t n) {
   std::uint32_t word = 0;
   if (n == kWord) {
-    for (std::int64_t j = 0; j < kWord; ++j) {
-      const std::int32_t bits = magnitude_bits(h[j]);
-      word |= (bits >= range.least) & (bits <= range.most) ? kBit[j] : 0;
-    }
+    for (std::int64_t j = 0; j < kWord; ++j) word |= range.has(magnitude_bits(h[j])) ? kBit[j] : 0;
   } else {
-    for (std::int64_t j = 0; j < n; ++j) {
-      const std::int32_t bits = magnitude_bits(h[j]);
-      word |= (bits >= range.least) & (bits <= range.most) ? kBit[j] : 0;
-    }
+    for (std::int64_t j = 0; j < n; ++j) word |= range.has(magnitude_bits(h[j])) ? kBit[j] : 0;
   }
   return word;
 }
@@ -194,7 +190,7 @@ VARSCOPE_VECTOR_CLONES void take_largest(std::uint32_t* indices, float* values, 
       const std::int64_t at = i + places[static_cast<std::size_t>(p)];
       if (magnitude_bits(h[at]) == floor.bits && n_equal-- <= 0) continue;
       *indices++ = static_cast<std::uint32_t>(at);
-      *values++ = h[at] + 0.0F;  // 0 for -0
+      *values++ = h[at];
       h[at] = 0;
     }
   }

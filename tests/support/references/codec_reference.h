@@ -117,7 +117,7 @@ inline std::vector<std::byte> reference_topk(std::span<const float> g, std::span
   std::copy(h.begin(), h.end(), r.begin());
   for (const std::uint32_t i : order) append(bytes, i);
   for (const std::uint32_t i : order) {
-    append(bytes, h[i] == 0 ? 0.0F : h[i]);
+    append(bytes, h[i]);
     r[i] = 0;
   }
   return bytes;

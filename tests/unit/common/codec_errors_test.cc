@@ -1,6 +1,7 @@
 // What is not finite is not encoded; bytes that no encoder makes are refused; and the words of both.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cfloat>
 #include <cmath>
@@ -20,7 +21,8 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+  const auto bits = [](float x) { return std::bit_cast<std::uint32_t>(x); };
+  return std::ranges::equal(a, b, {}, bits, bits);
 }
 
 TEST(CodecErrors, TellsTheFirstElementThatIsNotFinite) {
