@@ -146,12 +146,14 @@ TEST(Codec, MakesTheBytesAndResidualsOfItsDefinition) {
 }
 
 TEST(Codec, MakesTheBytesOfItsDefinitionOfLongSlices) {
-  for (const std::size_t n : {std::size_t{1024}, std::size_t{8191}, std::size_t{8192}, std::size_t{70001}}) {
+  for (const std::size_t n : {std::size_t{1025}, std::size_t{8192}}) {
     for (const Kind kind : kKinds) {
       for (const CodecType type : kTypes) expect_reference({type, 0.01}, kind, n);
-      for (const double ratio : {1e-9, 0.0005, 0.3, 0.9, 1.0})
-        expect_reference({CodecType::topk, ratio}, kind, n);
+      for (const double ratio : {1e-9, 0.3, 1.0}) expect_reference({CodecType::topk, ratio}, kind, n);
     }
+  }
+  for (const Kind kind : {Kind::normal, Kind::ties, Kind::signed_zeros}) {
+    for (const double ratio : {0.0005, 0.01, 0.9}) expect_reference({CodecType::topk, ratio}, kind, 50001);
   }
 }
 
