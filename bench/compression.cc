@@ -1,8 +1,9 @@
 // Compression of gradients (docs/performance.md, P17): each codec encodes normally distributed gradients,
 // slice by slice, and adds them from its bytes, over memcpy of the same slices just before and after:
-//   compression [--trials N] [--mib N]
+//   compression [--trials N] [--mib N] [--slice-kib N]
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -18,11 +19,10 @@
 namespace varscope::bench {
 namespace {
 
-constexpr std::size_t kSlice = kMaxSliceBytes / sizeof(float);
-
 struct Options {
   int trials = 7;
   std::size_t mib = 16;  // of gradients: more than most caches hold, with what is made of them
+  std::size_t slice_kib = kMaxSliceBytes >> 10;
 };
 
 // The gradients of a model, what becomes of them, and memory to copy them to.
@@ -30,11 +30,12 @@ class Gradients {
  public:
   explicit Gradients(const Options& options)
       : trials_(options.trials),
-        n_slices_(options.mib),
-        gradient_(n_slices_ * kSlice),
+        slice_(options.slice_kib * 1024 / sizeof(float)),
+        n_slices_(std::max<std::size_t>(1, options.mib * 1024 / options.slice_kib)),
+        gradient_(n_slices_ * slice_),
         residual_(gradient_.size()),
         sum_(gradient_.size()),
-        bytes_(gradient_.size() * 2) {
+        bytes_(gradient_.size() * sizeof(float)) {
     const RandomStream random(1, RandomPurpose::test, 0);
     std::vector<double> normal(gradient_.size());
     random.normal(0, normal);
@@ -44,7 +45,7 @@ class Gradients {
   // Prints encode and add of this codec.
   void measure(const std::string& name, const Codec& codec) {
     std::ranges::fill(residual_, 0.0F);
-    const std::size_t n_bytes = encoded_bytes(codec.type, kSlice, codec.ratio);
+    const std::size_t n_bytes = encoded_bytes(codec.type, slice_, codec.ratio);
     report(name, "encode", [&](std::size_t slice) {
       const auto residual = has_residual(codec.type) ? part(residual_, slice) : std::span<float>();
       if (encode_gradient(codec, part(gradient_, slice), residual, encoded(slice, n_bytes)))
@@ -55,8 +56,8 @@ class Gradients {
   }
 
  private:
-  static std::span<float> part(std::vector<float>& all, std::size_t slice) {
-    return std::span(all).subspan(slice * kSlice, kSlice);
+  std::span<float> part(std::vector<float>& all, std::size_t slice) const {
+    return std::span(all).subspan(slice * slice_, slice_);
   }
   std::span<std::byte> encoded(std::size_t slice, std::size_t n_bytes) {
     return std::span(bytes_).subspan(slice * n_bytes, n_bytes);
@@ -64,7 +65,7 @@ class Gradients {
   double copy() {
     return seconds_of([&] {
       for (std::size_t slice = 0; slice < n_slices_; ++slice)
-        std::memcpy(part(copy_, slice).data(), part(gradient_, slice).data(), kSlice * sizeof(float));
+        std::memcpy(part(copy_, slice).data(), part(gradient_, slice).data(), slice_ * sizeof(float));
     });
   }
   template <class Work>
@@ -88,6 +89,7 @@ class Gradients {
   }
 
   int trials_;
+  std::size_t slice_;  // elements
   std::size_t n_slices_;
   std::vector<float> gradient_, residual_, sum_;
   std::vector<std::byte> bytes_;
@@ -98,11 +100,14 @@ int main_of(int argc, char** argv) {
   Options options;
   CLI::App app("Encoding and adding of compressed gradients over memcpy of as many float32");
   app.add_option("--trials", options.trials, "Takes of each figure")->check(CLI::Range(1, 1000));
-  app.add_option("--mib", options.mib, "MiB of gradients, in slices of 1 MiB")->check(CLI::Range(1, 1024));
+  app.add_option("--mib", options.mib, "MiB of gradients")->check(CLI::Range(1, 1024));
+  app.add_option("--slice-kib", options.slice_kib, "KiB of a slice of them, 4 at least as in a job")
+      ->check(CLI::Range(4, 1024));
   CLI11_PARSE(app, argc, argv);
   Gradients gradients(options);
-  fmt::print("{} takes of {} MiB of float32; GB/s of float32, and memcpy's time over ours\n", options.trials,
-             options.mib);
+  fmt::print(
+      "{} takes of {} MiB of float32 in slices of {} KiB; GB/s of float32, and memcpy's time over ours\n",
+      options.trials, options.mib, options.slice_kib);
   fmt::print("{:<10} {:<7} {:>7} {:>9} [min .. max]\n", "codec", "", "GB/s", "/ memcpy");
   gradients.measure("bf16", {CodecType::bf16});
   gradients.measure("fp16", {CodecType::fp16});

@@ -17,8 +17,8 @@ namespace varscope {
 //
 //   bf16    n u16, the upper halves of float32 rounded to nearest even; a zero u16 behind them where n is odd
 //   fp16    f32 unit, a power of two; n IEEE binary16 in that unit, nearest even; zeros as with bf16
-//   onebit  f32 mean of what is not negative; f32 mean of what is negative; ceil(n / 32) u32, of which bit
-//           i % 32 of word i / 32 says whether element i is negative; zero bits behind the last one
+//   onebit  f32 mean of what has no sign; f32 mean of what has one, 0 where there is none of either;
+//           ceil(n / 32) u32, where bit i % 32 of word i / 32 is the sign of element i; zeros behind the last
 //   topk    k u32 indices, ascending; k f32, the elements there; k = topk_count(n, ratio)
 //
 // onebit (Seide, Fu, Droppo, Li, Yu, "1-bit stochastic gradient descent and its application to data-parallel

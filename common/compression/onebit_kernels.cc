@@ -1,6 +1,7 @@
 #include "common/compression/onebit_kernels.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "common/base/finite.h"
 #include "common/base/vector_clones.h"
@@ -10,6 +11,18 @@ namespace varscope::compression {
 namespace {
 
 constexpr std::int64_t kLanes = 16;
+// All ones for a number with a sign, -0 among them. Masks instead of comparisons: every processor has them in
+// its vectors.
+inline std::int32_t sign_mask(float x) { return std::bit_cast<std::int32_t>(x) >> 31; }
+// x, or +0.
+inline float masked(float x, std::int32_t mask) {
+  return std::bit_cast<float>(std::bit_cast<std::int32_t>(x) & mask);
+}
+inline float one_of(float up, float down, std::int32_t sign) {
+  return std::bit_cast<float>((std::bit_cast<std::int32_t>(up) & ~sign) |
+                              (std::bit_cast<std::int32_t>(down) & sign));
+}
+
 // Element i is summed in lane i % kLanes, whatever the width of vectors.
 struct Lanes {
   double not_negative[kLanes] = {};
@@ -19,10 +32,10 @@ struct Lanes {
 };
 
 inline void add_to_lane(Lanes& lanes, std::int64_t j, float h) {
-  const float up = h < 0 ? 0.0F : h, down = h < 0 ? h : 0.0F;
-  lanes.not_negative[j] += static_cast<double>(up);
-  lanes.negative[j] += static_cast<double>(down);
-  lanes.n_negative[j] += h < 0 ? 1 : 0;
+  const std::int32_t sign = sign_mask(h);
+  lanes.not_negative[j] += static_cast<double>(masked(h, ~sign));
+  lanes.negative[j] += static_cast<double>(masked(h, sign));
+  lanes.n_negative[j] -= sign;
   lanes.largest[j] = std::max(lanes.largest[j], magnitude_bits(h));
 }
 
@@ -66,14 +79,14 @@ VARSCOPE_VECTOR_CLONES void to_signs(std::uint32_t* words, const float* g, float
 #pragma GCC ivdep
       for (std::int64_t j = 0; j < kWord; ++j) {
         const float h = g[i + j] + r[i + j];
-        word |= h < 0 ? kBit[j] : 0;
-        r[i + j] = h - (h < 0 ? down : up);
+        word |= kBit[j] & static_cast<std::uint32_t>(sign_mask(h));
+        r[i + j] = h - one_of(up, down, sign_mask(h));
       }
     } else {
       for (std::int64_t j = 0; j < n_bits; ++j) {
         const float h = g[i + j] + r[i + j];
-        word |= h < 0 ? kBit[j] : 0;
-        r[i + j] = h - (h < 0 ? down : up);
+        word |= kBit[j] & static_cast<std::uint32_t>(sign_mask(h));
+        r[i + j] = h - one_of(up, down, sign_mask(h));
       }
     }
     words[i / kWord] = word;

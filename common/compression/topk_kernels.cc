@@ -14,25 +14,27 @@
 namespace varscope::compression {
 namespace {
 
-// A magnitude has 31 bits: 11 of them first, which are the exponent and an eighth of a binade.
+// A magnitude has 31 bits; the first digit is the exponent.
 struct Digit {
   int shift;
   int bits;
 };
-constexpr Digit kDigits[] = {{20, 11}, {10, 10}, {0, 10}};
+constexpr Digit kDigits[] = {{23, 8}, {15, 8}, {7, 8}, {0, 7}};
 
 // How often each value of a digit occurs. Four tables, used in turns: neighbours are often of one size, and
 // an increment waits for the one before it of the same number.
 struct Counts {
-  std::array<std::uint32_t, 1 << 11> of[4] = {};
+  std::array<std::uint32_t, 1 << 8> of[4] = {};
 };
 
 // Magnitudes from `least` to `most`.
 struct Range {
   std::int32_t least = 0;
   std::int32_t most = 0x7fffffff;
-  // Without a branch: loops over it are vectorized.
-  bool has(std::int32_t bits) const { return (bits >= least) & (bits <= most); }
+  // All ones for one that is not in it; by differences, whose signs every processor has in its vectors.
+  std::uint32_t outside(std::int32_t bits) const {
+    return static_cast<std::uint32_t>(((bits - least) | (most - bits)) >> 31);
+  }
   bool is_all() const { return least == 0 && most == 0x7fffffff; }
   // Those whose bits above a digit are `prefix`.
   static Range of(std::int32_t prefix, Digit digit) {
@@ -46,9 +48,9 @@ struct Range {
 inline std::uint32_t in_range(const float* h, Range range, std::int64_t n) {
   std::uint32_t word = 0;
   if (n == kWord) {
-    for (std::int64_t j = 0; j < kWord; ++j) word |= range.has(magnitude_bits(h[j])) ? kBit[j] : 0;
+    for (std::int64_t j = 0; j < kWord; ++j) word |= kBit[j] & ~range.outside(magnitude_bits(h[j]));
   } else {
-    for (std::int64_t j = 0; j < n; ++j) word |= range.has(magnitude_bits(h[j])) ? kBit[j] : 0;
+    for (std::int64_t j = 0; j < n; ++j) word |= kBit[j] & ~range.outside(magnitude_bits(h[j]));
   }
   return word;
 }
@@ -149,16 +151,18 @@ TopkFloor floor_of(const float* h, std::int64_t k, std::int64_t n) {
 // columns of matrices are mixed.
 constexpr std::int32_t kNoGuess = 0x7fffffff;
 std::int32_t guess_floor(const float* g, const float* r, std::int64_t k, std::int64_t n) {
-  constexpr std::int64_t kSample = 2048;
-  if (n < 4 * kSample) return kNoGuess;
-  std::array<std::int32_t, kSample> sample;
-  const std::int64_t distance = (n / kSample - 1) | 1;
-  for (std::int64_t i = 0; i < kSample; ++i)
+  constexpr std::int64_t kLeast = 64, kMost = 2048;
+  if (n < 8 * kLeast) return kNoGuess;
+  const std::int64_t n_sample = std::clamp(n / 64, kLeast, kMost);
+  // As many of the sample as it should have of the k, and two and a half deviations.
+  const double expected = static_cast<double>(k) / static_cast<double>(n) * static_cast<double>(n_sample);
+  const auto above = static_cast<std::int64_t>(expected + 2.5 * std::sqrt(expected) + 2);
+  if (above >= n_sample) return kNoGuess;
+  std::array<std::int32_t, kMost> sample;
+  const std::int64_t distance = (n / n_sample - 1) | 1;
+  for (std::int64_t i = 0; i < n_sample; ++i)
     sample[static_cast<std::size_t>(i)] = magnitude_bits(g[i * distance] + r[i * distance]);
-  const double expected = static_cast<double>(k) / static_cast<double>(n) * kSample;
-  const auto above = static_cast<std::int64_t>(expected + 3 * std::sqrt(expected) + 3);
-  if (above >= kSample) return kNoGuess;
-  std::nth_element(sample.begin(), sample.begin() + above, sample.end(), std::greater<>());
+  std::nth_element(sample.begin(), sample.begin() + above, sample.begin() + n_sample, std::greater<>());
   return sample[static_cast<std::size_t>(above)];
 }
 

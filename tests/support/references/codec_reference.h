@@ -86,8 +86,8 @@ inline std::vector<std::byte> reference_onebit(std::span<const float> g, std::sp
   for (std::size_t turn = 0; turn < kTurns; ++turn) {
     double of_turn[2] = {0, 0};
     for (std::size_t i = turn; i < h.size(); i += kTurns) {
-      of_turn[h[i] < 0] += h[i];
-      count[h[i] < 0] += 1;
+      of_turn[std::signbit(h[i])] += h[i];
+      count[std::signbit(h[i])] += 1;
     }
     for (const int side : {0, 1}) sum[side] += of_turn[side];
   }
@@ -98,8 +98,8 @@ inline std::vector<std::byte> reference_onebit(std::span<const float> g, std::sp
   append(bytes, mean[1]);
   std::vector<std::uint32_t> words((h.size() + 31) / 32);
   for (std::size_t i = 0; i < h.size(); ++i) {
-    if (h[i] < 0) words[i / 32] |= 1U << i % 32;
-    r[i] = h[i] - mean[h[i] < 0];
+    if (std::signbit(h[i])) words[i / 32] |= 1U << i % 32;
+    r[i] = h[i] - mean[std::signbit(h[i])];
   }
   for (const std::uint32_t word : words) append(bytes, word);
   return bytes;
