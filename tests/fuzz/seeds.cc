@@ -1,6 +1,7 @@
 // Writes the files that the fuzz targets begin with: fuzz_seeds DIRECTORY makes DIRECTORY/TARGET/NAME.
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <string>
 
 #include "common/base/record_file.h"
@@ -117,6 +118,21 @@ void lives() {
   }
 }
 
+// The bytes of 5 elements of each codec, and gradients with residuals: small, large, and not finite.
+void gradients() {
+  const std::string five("\5\0", 2);
+  const std::string halves = raw<std::uint16_t>({0x3f80, 0x8000, 0x7f7f, 1, 0xbf80, 0});
+  seed("codec", "read_bf16", '\0' + five + halves);
+  seed("codec", "read_fp16", '\1' + five + raw<float>({0x1p-20F}) + halves);
+  seed("codec", "read_onebit", '\2' + five + raw<float>({0.5F, -0.25F}) + raw<std::uint32_t>({0x15}));
+  seed("codec", "read_topk",
+       std::string(1, '\x0b') + five + raw<std::uint32_t>({0, 2, 4}) + raw<float>({1, -2, 3}));
+  const std::string numbers = raw<float>({1, -2, 0.5F, -0.0F, 1e-40F, 3e38F, 1, 0, 0, -1e-3F, 2, 3e37F});
+  for (const int how : {16, 17, 18, 19, 23, 27, 31})
+    seed("codec", "write" + std::to_string(how), std::string(1, static_cast<char>(how)) + five + numbers);
+  seed("codec", "not_finite", '\x12' + five + raw<float>({1, std::numeric_limits<float>::infinity(), 0, 0}));
+}
+
 // JSON of tensors, and data behind it.
 void oip_requests() {
   const std::string pixels =
@@ -167,6 +183,7 @@ int main(int argc, char** argv) {
   root = argv[1];
   tables();
   row_pieces();
+  gradients();
   arrays();
   records();
   lives();
