@@ -188,6 +188,7 @@ class LibsvmTable {
   std::unique_ptr<TableDataset> open() {
     for (const std::string& name : schema_.label.classes) code_of(name);
     read_rows();
+    if (spool_.size() == 0) return nullptr;
     if (!source_.weights.is_null()) read_weights();
     see_rows();
     if (part_) part_->require_some(n_rows_);
@@ -225,7 +226,9 @@ class LibsvmTable {
     }
     left_out_.of = spool_.size() + left_out_.n;
     left_out_.check(source_.max_bad_share);
-    if (spool_.size() == 0) fail(ErrorKind::data, "{}: has no rows", files_.front().string());
+    const bool may_be_empty = context_.may_be_empty && left_out_.n == 0;
+    if (spool_.size() == 0 && !may_be_empty)
+      fail(ErrorKind::data, "{}: has no rows", files_.front().string());
   }
 
   void read_row(LibsvmReader& lines, const CsvReader& reader, const CsvRecord& record) {
