@@ -61,7 +61,7 @@ const Subcommand kSubcommands[] = {
     {{"neighbors"}, {"model", "words", "--top", "--variable", "--json"}},
     {{"serve"},
      {"model", "config", "--listen", "--name", "--version-policy", "--require", "--threads", "--max-batch",
-      "--max-delay-us", "--max-queue", "--memory-mib", "--replace", "--poll-ms", "--drain-ms", "--no-wait"}},
+      "--max-delay-us", "--max-queue", "--exact", "--memory-mib", "--replace", "--poll-ms", "--drain-ms", "--no-wait"}},
     {{"plan"}, {"config", "--set", "--servers", "--workers"}},
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
     {{"gradcheck"}, {"config", "--set", "--samples", "--elements", "--tolerance"}},
