@@ -28,8 +28,8 @@ struct Figure {
 using Figures = std::vector<Figure>;
 
 // A figure that has no ceiling: it is the ratio.
-inline Figure plain_figure(std::string target, std::string what, std::string unit,
-                                 std::vector<double> values, Goal goal) {
+inline Figure plain_figure(std::string target, std::string what, std::string unit, std::vector<double> values,
+                           Goal goal) {
   const Spread s = Spread::of(std::move(values));
   return {std::move(target), std::move(what), std::move(unit), s, {}, s, goal};
 }
@@ -47,7 +47,7 @@ inline Figure skipped_figure(std::string target, std::string what, Goal goal, st
 // that work and return a speed; the first take of each warms up.
 template <class Ours, class Ceiling>
 Figure compare(int trials, std::string target, std::string what, std::string unit, Goal goal,
-                     const Ours& ours, const Ceiling& ceiling) {
+               const Ours& ours, const Ceiling& ceiling) {
   std::vector<double> mine, ceilings, ratios;
   for (int t = -1; t < trials; ++t) {
     const double before = ceiling(), speed = ours(), after = ceiling();

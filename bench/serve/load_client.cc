@@ -148,7 +148,8 @@ class Loader {
       if (!is_open && std::ranges::none_of(connections_, &Connection::is_busy)) break;
       wait(now);
       if (static_cast<double>(now_ns() - last_answer_) * 1e-9 > kSilence_s)
-        throw std::runtime_error(fmt::format("nothing came from port {} for {} s", options_.port, kSilence_s));
+        throw std::runtime_error(
+            fmt::format("nothing came from port {} for {} s", options_.port, kSilence_s));
     }
     result_.seconds = static_cast<double>(last_answer_ - started_) * 1e-9;
     return std::move(result_);

@@ -27,10 +27,10 @@ struct LoadResult {
     float due_s = 0;   // since the start
     float took_s = 0;  // from due to the last byte
   };
-  std::vector<Answer> answers;    // with status 200, in the order they came in
-  std::int64_t n_failed = 0;      // another status, or a connection that broke off
-  std::string first_failure = {}; // what came instead
-  double seconds = 0;             // from the start to the last answer
+  std::vector<Answer> answers;     // with status 200, in the order they came in
+  std::int64_t n_failed = 0;       // another status, or a connection that broke off
+  std::string first_failure = {};  // what came instead
+  double seconds = 0;              // from the start to the last answer
   double per_second() const;
   // Share `p` of the answers whose requests were due within [from, to) were faster. 0 without any.
   double quantile_s(double p, double from = 0, double to = 1e9) const;

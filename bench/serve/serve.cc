@@ -1,4 +1,5 @@
-// The server of predictions beside what bounds it and beside its peers, in one run (docs/performance.md, V1 to V12):
+// The server of predictions beside what bounds it and beside its peers, in one run (docs/performance.md,
+// V1 to V12):
 //   bench_serve [--only V1,V3] [--trials N] [--json FILE] [--smoke]
 #include <fmt/format.h>
 
@@ -25,8 +26,8 @@ struct Group {
   std::vector<std::string> targets;
   Figures (*measure)(const ServeBenchOptions&);
 };
-const Group kGroups[] = {{{"V1"}, measure_live},  {{"V2"}, measure_one_row}, {{"V3"}, measure_batching},
-                         {{"V4"}, measure_exact}, {{"V5"}, measure_tail},    {{"V6"}, measure_swaps},
+const Group kGroups[] = {{{"V1"}, measure_live},  {{"V2"}, measure_one_row},     {{"V3"}, measure_batching},
+                         {{"V4"}, measure_exact}, {{"V5"}, measure_tail},        {{"V6"}, measure_swaps},
                          {{"V7"}, measure_loads}, {{"V8", "V9"}, measure_peers}, {{"V12"}, measure_idle}};
 
 std::vector<std::string> all_targets() {

@@ -25,7 +25,8 @@ std::string train_perceptron(const ServeBenchOptions& options, const std::string
                              const std::vector<std::int64_t>& hidden, int steps, int every) {
   std::string layers;
   for (std::size_t i = 0; i < hidden.size(); ++i)
-    layers += fmt::format("    - {{type: dense, scope: hidden{}, units: {}, activation: relu}}\n", i, hidden[i]);
+    layers +=
+        fmt::format("    - {{type: dense, scope: hidden{}, units: {}, activation: relu}}\n", i, hidden[i]);
   std::ofstream(dir + "/job.yaml") << fmt::format(R"(job: {{name: m, run_dir: {0}/run}}
 data: {{train: {{type: digits, size: 28, samples: 2000}}}}
 model:

@@ -17,6 +17,7 @@
 namespace varscope::bench {
 namespace {
 
+constexpr double kMostToEnd_s = 10;
 constexpr std::string_view kListens = "listening on http://127.0.0.1:";
 
 std::int64_t deadline_in(double s) { return now_ns() + static_cast<std::int64_t>(s * 1e9); }
@@ -31,7 +32,8 @@ int port_in(const std::string& text) {
 
 }  // namespace
 
-ServerProcess::ServerProcess(const Args& command, double most_s) : name_(command.front()) {
+ServerProcess::ServerProcess(const Args& command, double most_s, End end)
+    : name_(command.front()), end_(end) {
   pid_ = start_command(command, dir_ / "output", kServerCore);
   const std::int64_t until = deadline_in(most_s);
   while (port_ == 0) {
@@ -47,17 +49,23 @@ ServerProcess::ServerProcess(const Args& command, double most_s) : name_(command
 }
 
 ServerProcess::~ServerProcess() {
-  if (pid_ <= 0) return;
+  if (pid_ > 0) stop();
+}
+
+void ServerProcess::stop() const {
+  if (end_ == End::by_itself) {
+    kill(pid_, SIGTERM);
+    for (const std::int64_t until = deadline_in(kMostToEnd_s); now_ns() < until; pause_briefly()) {
+      if (waitpid(pid_, nullptr, WNOHANG) == pid_) return;
+    }
+  }
   kill(pid_, SIGKILL);
   waitpid(pid_, nullptr, 0);
 }
 
 void ServerProcess::give_up(const std::string& why) const {
   const std::string text = fmt::format("{} {}:\n{}", name_, why, text_of_file(dir_ / "output"));
-  if (pid_ > 0) {
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-  }
+  if (pid_ > 0) stop();
   throw std::runtime_error(text);
 }
 

@@ -60,9 +60,11 @@ double read_and_copy_s(const std::string& checkpoint) {
   return seconds_of([&] {
     for (const std::string& file : files) {
       const auto n = static_cast<std::size_t>(fs::file_size(file));
-      const auto bytes = std::make_unique_for_overwrite<char[]>(n), copy = std::make_unique_for_overwrite<char[]>(n);
+      const auto bytes = std::make_unique_for_overwrite<char[]>(n),
+                 copy = std::make_unique_for_overwrite<char[]>(n);
       std::ifstream in(file, std::ios::binary);
-      if (!in.read(bytes.get(), static_cast<std::streamsize>(n))) throw std::runtime_error("cannot read " + file);
+      if (!in.read(bytes.get(), static_cast<std::streamsize>(n)))
+        throw std::runtime_error("cannot read " + file);
       std::memcpy(copy.get(), bytes.get(), n);
       if (n > 0 && copy[n - 1] != bytes[n - 1]) throw std::runtime_error("the copy is another one");
     }
@@ -77,7 +79,8 @@ Figures measure_swaps(const ServeBenchOptions& options) {
   const double around_s = options.is_small ? 0.5 : 2, poll_s = 0.1;
   const ScratchDir dir;
   const int n_versions = options.trials + 2;
-  const std::string made = train_perceptron(options, dir / "", {kWidths[1], kWidths[2]}, kApart * n_versions, kApart);
+  const std::string made =
+      train_perceptron(options, dir / "", {kWidths[1], kWidths[2]}, kApart * n_versions, kApart);
   const std::vector<std::string> names = checkpoints_in(made);
   if (std::ssize(names) < n_versions)
     throw std::runtime_error(fmt::format("{} checkpoints in {}, not {}", names.size(), made, n_versions));
@@ -86,7 +89,8 @@ Figures measure_swaps(const ServeBenchOptions& options) {
   const auto move_in = [&](std::size_t i) { fs::rename(made + "/" + names[i], served + "/" + names[i]); };
   move_in(0);
   const auto ours = start_varscope(options, served, {"--poll-ms", fmt::format("{:.0f}", poll_s * 1000)});
-  LoadOptions load{.port = ours->port(), .request = binary_request(), .connections = 32, .seconds = options.seconds};
+  LoadOptions load{
+      .port = ours->port(), .request = binary_request(), .connections = 32, .seconds = options.seconds};
   load.rate = good_load(load).per_second() / 2;
   load.seconds = 2 * around_s;
   load.event_s = around_s;
@@ -104,9 +108,11 @@ Figures measure_swaps(const ServeBenchOptions& options) {
     ratios.push_back(swapping.back() / quiet.back());
     failed.push_back(static_cast<double>(result.n_failed));
   }
-  return {{"V6", fmt::format("p99 in the {} s after a commit over quiet p99, {:.0f} requests/s", around_s, load.rate), "us",
-           Spread::of(swapping), Spread::of(quiet), Spread::of(ratios), kSwapGoal},
-          count_figure("V6", "failed requests of a swap", failed, kFailedGoal)};
+  return {
+      {"V6",
+       fmt::format("p99 in the {} s after a commit over quiet p99, {:.0f} requests/s", around_s, load.rate),
+       "us", Spread::of(swapping), Spread::of(quiet), Spread::of(ratios), kSwapGoal},
+      count_figure("V6", "failed requests of a swap", failed, kFailedGoal)};
 }
 
 Figures measure_loads(const ServeBenchOptions& options) {
@@ -119,8 +125,8 @@ Figures measure_loads(const ServeBenchOptions& options) {
   for (const std::int64_t next : hidden) n_values += std::exchange(width, next) * next;
   const double mb = static_cast<double>(n_values) * sizeof(float) * 1e-6;
   return {compare(
-      options.trials, "V7", fmt::format("load of a version, {:.1f} MB, over reading and memcpy", mb), "MB/s", kLoadGoal,
-      [&] { return mb / metric(*start_varscope(options, made), "varscope_version_load_seconds"); },
+      options.trials, "V7", fmt::format("load of a version, {:.1f} MB, over reading and memcpy", mb), "MB/s",
+      kLoadGoal, [&] { return mb / metric(*start_varscope(options, made), "varscope_version_load_seconds"); },
       [&] { return mb / read_and_copy_s(checkpoint); })};
 }
 
@@ -131,7 +137,8 @@ Figures measure_idle(const ServeBenchOptions& options) {
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
   const ScratchDir dir;
-  const auto ours = start_varscope(options, train_perceptron(options, dir / "", {kWidths[1], kWidths[2]}, 10, 10));
+  const auto ours =
+      start_varscope(options, train_perceptron(options, dir / "", {kWidths[1], kWidths[2]}, 10, 10));
   const IdleConnections idle(ours->port(), http_get("/v2/health/live"), n);
   const double wait_s = options.is_small ? 1 : 4;
   std::vector<double> shares;
@@ -140,7 +147,8 @@ Figures measure_idle(const ServeBenchOptions& options) {
     std::this_thread::sleep_for(std::chrono::duration<double>(wait_s));
     shares.push_back((ours->cpu_seconds() - before) / wait_s);
   }
-  return {plain_figure("V12", fmt::format("share of a core with {} idle connections", n), "", shares, kIdleGoal)};
+  return {
+      plain_figure("V12", fmt::format("share of a core with {} idle connections", n), "", shares, kIdleGoal)};
 }
 
 }  // namespace varscope::bench

@@ -190,9 +190,8 @@ class Session : public std::enable_shared_from_this<Session> {
     };
     shared_.handler(std::move(r), [self = shared_from_this()](HttpResponse response) {
       // At once where the handler has answered on this thread.
-      asio::dispatch(self->socket_.get_executor(), [self, response = std::move(response)]() mutable {
-        self->write(std::move(response));
-      });
+      asio::dispatch(self->socket_.get_executor(),
+                     [self, response = std::move(response)]() mutable { self->write(std::move(response)); });
     });
   }
 

@@ -112,7 +112,8 @@ std::vector<NodeId> float_inputs(const Model& model, const SampleSpec& spec) {
 }  // namespace
 
 Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
-                     std::optional<NodeId> node, RowReader* rows, std::optional<std::int64_t> block, Fill fill)
+                     std::optional<NodeId> node, RowReader* rows, std::optional<std::int64_t> block,
+                     Fill fill)
     : model_(model),
       node_(node.value_or(model.output)),
       spec_(probed(spec)),

@@ -29,12 +29,12 @@ class Predictor {
  public:
   // `bind` lets an executor read the variables' values. REQUIRES model.mode == evaluate.
   using Bind = std::function<void(Executor&)>;
-  // What a run has where fewer rows than a block's are left: zeros for those that are missing, or no more rows.
+  // What a run has where fewer rows than a block's are left: zeros for those that are missing, or no more.
   enum class Fill : std::uint8_t { zeros, cut };
   // `node`: what is answered; unset: the model's output. `rows`: who gives the rows of tables, if the model
-  // has any; borrowed. `block`: R, where another predictor of the model has found it, else it is looked for; for
-  // Fill::cut, which must have it, the most rows of a run. To look for R, or with Fill::cut, runs are made on
-  // random rows: the model is warm then.
+  // has any; borrowed. `block`: R, where another predictor of the model has found it, else it is looked for;
+  // for Fill::cut, which must have it, the most rows of a run. To look for R, and with Fill::cut, runs are
+  // made on random rows: the model is warm then.
   // Throws Error(argument) for a node that has no row for each row of the inputs, or that needs the labels.
   Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
             std::optional<NodeId> node = {}, RowReader* rows = nullptr,
