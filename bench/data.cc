@@ -21,6 +21,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/bench.h"
+#include "bench/products.h"
 #include "bench/program.h"
 #include "common/base/error.h"
 #include "common/base/philox.h"
@@ -184,28 +185,6 @@ void measure_a9a(const Options& options) {
     fmt::print("{:<8}   {}\n", "", line);
   std::fflush(stdout);
 }
-
-// The products of a block of rows, layer after layer, on memory that is in the cache.
-class Products {
- public:
-  Products(std::int64_t rows, std::vector<std::int64_t> widths) : rows_(rows), widths_(std::move(widths)) {
-    for (std::size_t i = 0; i + 1 < widths_.size(); ++i)
-      weights_.emplace_back(static_cast<std::size_t>(widths_[i] * widths_[i + 1]), 0.01F);
-    for (const std::int64_t w : widths_) values_.emplace_back(static_cast<std::size_t>(rows_ * w), 0.01F);
-  }
-  void run() {
-    for (std::size_t i = 0; i + 1 < widths_.size(); ++i) {
-      gemm<float>(Transpose::no, Transpose::no, rows_, widths_[i + 1], widths_[i],
-                  {values_[i].data(), widths_[i]}, {weights_[i].data(), widths_[i + 1]}, 0.0F,
-                  {values_[i + 1].data(), widths_[i + 1]});
-    }
-  }
-
- private:
-  std::int64_t rows_;
-  std::vector<std::int64_t> widths_;
-  std::vector<std::vector<float>> weights_, values_;
-};
 
 void measure_predict(const Options& options) {
   const JobConfig job = load_config(options.configs + "/digits_mlp.yaml", {});

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -26,14 +27,11 @@ namespace {
 
 constexpr double kTakeLimit_s = 300;
 
-std::string text_of(const std::string& file) {
-  std::ifstream in(file);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-[[noreturn]] void become(const Args& command, const std::string& output, pid_t parent) {
+[[noreturn]] void become(const Args& command, const std::string& output, std::optional<int> core,
+                         pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGTERM);  // mpirun then ends its ranks
   if (getppid() != parent) _exit(127);
+  if (core) pin_to_core(*core);
   const int out = open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), in = open("/dev/null", O_RDONLY);
   if (out < 0 || in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) _exit(127);
   std::vector<char*> argv;
@@ -55,10 +53,27 @@ ScratchDir::~ScratchDir() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-void run_command(const Args& command, const std::string& output) {
+std::string text_of_file(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void pin_to_core(int core) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  sched_setaffinity(0, sizeof(set), &set);  // fails where there is no such core, and then changes nothing
+}
+
+pid_t start_command(const Args& command, const std::string& output, std::optional<int> core) {
   const pid_t parent = getpid(), pid = fork();
-  if (pid == 0) become(command, output, parent);
+  if (pid == 0) become(command, output, core, parent);
   if (pid < 0) throw std::runtime_error("cannot fork");
+  return pid;
+}
+
+void run_command(const Args& command, const std::string& output) {
+  const pid_t pid = start_command(command, output);
   const std::int64_t deadline = now_ns() + static_cast<std::int64_t>(kTakeLimit_s * 1e9);
   int status = 0;
   bool late = false;
@@ -72,7 +87,7 @@ void run_command(const Args& command, const std::string& output) {
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
   throw std::runtime_error(fmt::format("{} {}:\n{}", fmt::join(command, " "),
                                        late ? fmt::format("took over {} s", kTakeLimit_s) : "failed",
-                                       text_of(output)));
+                                       text_of_file(output)));
 }
 
 double speed_in(const std::string& metrics_file) {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +24,16 @@ class ScratchDir {
  private:
   std::string path_;
 };
+
+// Starts a command, its output into a file, on this core alone where one is given and there are as many. It
+// gets SIGTERM when the calling thread ends. Whoever calls waits for it (waitpid). Throws std::runtime_error.
+pid_t start_command(const Args& command, const std::string& output, std::optional<int> core = {});
+
+// Binds the calling thread, and those that it will start, to this core, where there are as many.
+void pin_to_core(int core);
+
+// What is in a file; "" where there is none.
+std::string text_of_file(const std::string& file);
 
 // Runs a command to its end, its output into a file. Throws std::runtime_error with what it printed when that
 // is not code 0, or takes more than 300 s.

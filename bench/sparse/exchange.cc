@@ -10,9 +10,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "bench/figure_text.h"
 #include "bench/program.h"
 #include "bench/sparse/bench_table.h"
-#include "bench/sparse/figure_text.h"
 #include "bench/sparse/figures.h"
 #include "common/base/error.h"
 #include "common/placement/bucket_plan.h"

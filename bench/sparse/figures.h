@@ -1,10 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
-#include <utility>
-#include <vector>
 
-#include "bench/bench.h"
+#include "bench/figures.h"
 
 namespace varscope::bench {
 
@@ -21,55 +20,8 @@ struct SparseOptions {
   std::string mpirun = "mpirun";
 };
 
-enum class Bound { at_least, at_most };
-struct Goal {
-  Bound bound = Bound::at_least;
-  double value = 0;
-  bool is_met_by(double x) const { return bound == Bound::at_least ? x >= value : x <= value; }
-};
-
-// One line of the table: ours, what it is held against, and our share of that, take by take.
-struct SparseFigure {
-  std::string target;  // "E1"
-  std::string what;    // "read, uniform"
-  std::string unit;    // of both
-  Spread ours, ceiling, ratio;
-  Goal goal;
-  std::string skipped = {};  // why there is no figure; "": there is one
-};
-using SparseFigures = std::vector<SparseFigure>;
-
-// A figure that has no ceiling: it is the ratio.
-inline SparseFigure plain_figure(std::string target, std::string what, std::string unit,
-                                 std::vector<double> values, Goal goal) {
-  const Spread s = Spread::of(std::move(values));
-  return {std::move(target), std::move(what), std::move(unit), s, {}, s, goal};
-}
-inline SparseFigure skipped_figure(std::string target, std::string what, Goal goal, std::string why) {
-  return {std::move(target), std::move(what), "", {}, {}, {}, goal, std::move(why)};
-}
-
-// Takes of a speed beside its ceiling's, which is measured before and after each take. Both are functions
-// that work and return a speed; the first take of each warms up.
-template <class Ours, class Ceiling>
-SparseFigure compare(int trials, std::string target, std::string what, std::string unit, Goal goal,
-                     const Ours& ours, const Ceiling& ceiling) {
-  std::vector<double> mine, ceilings, ratios;
-  for (int t = -1; t < trials; ++t) {
-    const double before = ceiling(), speed = ours(), after = ceiling();
-    if (t < 0) continue;
-    mine.push_back(speed);
-    ceilings.push_back((before + after) / 2);
-    ratios.push_back(speed / ceilings.back());
-  }
-  return {std::move(target),
-          std::move(what),
-          std::move(unit),
-          Spread::of(mine),
-          Spread::of(ceilings),
-          Spread::of(ratios),
-          goal};
-}
+using SparseFigure = Figure;
+using SparseFigures = Figures;
 
 // The targets by where they are measured. Each appends its lines.
 SparseFigures measure_reads(const SparseOptions&);         // E1

@@ -12,8 +12,8 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/bench.h"
+#include "bench/figure_text.h"
 #include "bench/program.h"
-#include "bench/sparse/figure_text.h"
 #include "bench/sparse/figures.h"
 #include "checkpoint/storage/atomic_file.h"
 #include "common/base/error.h"

@@ -31,6 +31,7 @@ namespace {
 
 constexpr int kEndedBySignal = 128 + SIGTERM;
 constexpr std::chrono::milliseconds kMostToFinish{30'000};
+constexpr std::int64_t kMostInexactRows = 1024;  // of a run, which has memory for as many
 // Larger blocks have memory of their own, which goes back to the system with them.
 constexpr int kMappedBytes = 128 << 10;
 
@@ -90,6 +91,7 @@ KeeperOptions keeper_options(const ServeOptions& options) {
   keeper.policy = VersionPolicy::parse(options.version);
   if (!options.require.empty()) keeper.gate = VersionGate::parse(options.require);
   keeper.memory_limit = options.memory_mib << 20;
+  if (!options.is_exact) keeper.inexact_rows = std::min(options.max_batch, kMostInexactRows);
   keeper.replaces = options.replaces;
   return keeper;
 }
@@ -144,7 +146,10 @@ void say_what_is_served(const VersionKeeper& keeper) {
   const ServedModel& model = keeper.find()->served();
   say("  inputs   " + list_of(model.signature->inputs));
   say("  outputs  " + list_of(model.signature->outputs));
-  say(fmt::format("  bits     of a row are the same in any batch (blocks of {} rows)", model.version.block));
+  say(model.version.is_exact
+          ? fmt::format("  bits     of a row are the same in any batch (blocks of {} rows)",
+                        model.version.block)
+          : "  bits     of a row vary with its batch (--no-exact)");
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ struct ServeOptions {
   std::int64_t max_batch = 64, max_delay_us = 0, max_queue = 1024;
   std::int64_t memory_mib = 0;  // 0: no limit
   std::int64_t poll_ms = 1000, drain_ms = 5000;
+  bool is_exact = true;  // a row has the same bits in any batch
   bool replaces = false, no_wait = false;
 };
 

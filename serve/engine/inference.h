@@ -34,7 +34,8 @@ struct VersionInfo {
   std::optional<std::int64_t> event_ns;  // of the newest record it has learnt from, since 1970; of streams
   std::int64_t loaded_ns = 0;            // since 1970
   std::int64_t n_bytes = 0;              // of values in memory
-  std::int64_t block = 1;                // rows of a block (exact)
+  bool is_exact = true;                  // a row has the same bits in any batch
+  std::int64_t block = 1;                // rows of a block; the most of a run where it is not exact
   std::vector<std::pair<std::string, double>> metrics = {};  // of its evaluation (METRICS), if there is one
 };
 

@@ -40,8 +40,10 @@ Version::Version(std::shared_ptr<const Servable> servable, VersionInfo info)
     : servable_(std::move(servable)), rows_(servable_->schema()) {
   const ServableSchema& schema = servable_->schema();
   const Model& model = servable_->model();
-  const Predictor predictor(
-      model, schema.spec, schema.dtype, [&](Executor& e) { servable_->bind(e); }, {}, servable_->rows());
+  Predictor predictor(
+      model, schema.spec, schema.dtype, [&](Executor& e) { servable_->bind(e); }, {}, servable_->rows(),
+      info.is_exact ? std::nullopt : std::optional(info.block),
+      info.is_exact ? Predictor::Fill::zeros : Predictor::Fill::cut);
   n_outputs_ = predictor.n_outputs();
   n_targets_ = std::max<std::int64_t>(1, model.targets_per_sample);
   n_of_target_ = n_outputs_ / n_targets_;
@@ -91,7 +93,8 @@ Version::Runner::Runner(const Version& version)
       predictor_(
           version.servable_->model(), version.servable_->schema().spec, version.servable_->schema().dtype,
           [&](Executor& e) { version.servable_->bind(e); }, {}, version.servable_->rows(),
-          version.served_.version.block) {}
+          version.served_.version.block,
+          version.served_.version.is_exact ? Predictor::Fill::zeros : Predictor::Fill::cut) {}
 
 void Version::Runner::run(std::span<const RequestPiece> pieces) {
   const std::int64_t started = now_ns();

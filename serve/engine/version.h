@@ -25,10 +25,11 @@ struct RequestPiece {
 // thread. A request holds the version that it was begun with.
 //
 // A row has the same bits alone, beside others, in any place and at any size of batch, and in
-// `varscope predict` (worker/train/predictor.h).
+// `varscope predict` (worker/train/predictor.h); unless it is not exact, when last bits may vary.
 class Version {
  public:
-  // Finds the block R, which is the first run of the model, too. `info` without what follows from the model.
+  // Finds the block R, which is the first run of the model, too. `info` without what follows from the model;
+  // where it is not exact `block` is the most rows of a run.
   // Throws Error(checkpoint) for a model that cannot be served.
   Version(std::shared_ptr<const Servable> servable, VersionInfo info);
 

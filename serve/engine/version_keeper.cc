@@ -207,6 +207,8 @@ bool VersionKeeper::Impl::take(const CheckpointName& name,
   VersionInfo info;
   info.path = name.path;
   info.id.step = std::max<std::int64_t>(0, name.step);
+  info.is_exact = !options.inexact_rows;
+  info.block = options.inexact_rows.value_or(1);
   try {
     LoadedManifest loaded = load_manifest(fs, name.path);
     Manifest& manifest = loaded.manifest;

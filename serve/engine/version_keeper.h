@@ -46,6 +46,8 @@ struct KeeperOptions {
   VersionPolicy policy;
   std::optional<VersionGate> gate;
   std::int64_t memory_limit = 0;  // bytes of values of all versions together; 0: none
+  // Unset: a row has the same bits in any batch. Else last bits may vary, and this is the most rows of a run.
+  std::optional<std::int64_t> inexact_rows;
   bool replaces = false;  // where two are too large, the old one goes first, and nothing is served meanwhile
 };
 

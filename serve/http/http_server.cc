@@ -80,17 +80,33 @@ class Session : public std::enable_shared_from_this<Session> {
  private:
   using Error = beast::error_code;
 
-  // What is under way ends with operation_aborted, and is_late_, after so long.
+  using Time = asio::steady_timer::time_point;
+
+  // What is under way ends with operation_aborted, and is_late_, after so long. A request has four limits,
+  // which hardly ever run out: the timer is left to ring at an earlier one, and looks then how it stands.
   void limit(std::chrono::milliseconds time) {
     is_late_ = false;
-    timer_.expires_after(time);
+    deadline_ = asio::steady_timer::clock_type::now() + time;
+    if (rings_at_ > deadline_) ring_in(time);
+  }
+  void no_limit() { deadline_ = Time::max(); }
+  void ring_in(asio::steady_timer::duration time) {
+    const auto until = std::min<asio::steady_timer::duration>(time, shared_.options.header_time);
+    rings_at_ = asio::steady_timer::clock_type::now() + until;
+    timer_.expires_at(rings_at_);
     timer_.async_wait([weak = weak_from_this()](Error error) {
       const auto self = weak.lock();
-      if (error || !self) return;
-      self->is_late_ = true;
-      Error ignored;
-      std::ignore = self->socket_.cancel(ignored);
+      if (!error && self) self->on_ring();
     });
+  }
+  void on_ring() {
+    rings_at_ = Time::max();
+    if (deadline_ == Time::max()) return;
+    const auto left = deadline_ - asio::steady_timer::clock_type::now();
+    if (left > left.zero()) return ring_in(left);
+    is_late_ = true;
+    Error ignored;
+    std::ignore = socket_.cancel(ignored);
   }
 
   // The first byte may take as long as a connection may be idle; from then on the header has its own time.
@@ -138,6 +154,16 @@ class Session : public std::enable_shared_from_this<Session> {
     });
   }
   void read_body() {
+    // Often all of it has come with the header, or there is none.
+    Error error;
+    parser_->eager(true);
+    while (!parser_->is_done() && buffer_.size() > 0) {
+      const std::size_t n = parser_->put(buffer_.data(), error);
+      buffer_.consume(n);
+      if (error == http::error::need_more || (!error && n == 0)) break;
+      if (error) return on_read_error(error, "body", shared_.options.body_time);
+    }
+    if (parser_->is_done()) return handle();
     http::async_read(socket_, buffer_, *parser_, [self = shared_from_this()](Error error, std::size_t) {
       if (error) return self->on_read_error(error, "body", self->shared_.options.body_time);
       self->handle();
@@ -145,7 +171,7 @@ class Session : public std::enable_shared_from_this<Session> {
   }
 
   void handle() {
-    timer_.cancel();
+    no_limit();
     auto request = parser_->release();
     HttpRequest r;
     r.method = std::string(request.method_string());
@@ -163,8 +189,9 @@ class Session : public std::enable_shared_from_this<Session> {
       return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
     };
     shared_.handler(std::move(r), [self = shared_from_this()](HttpResponse response) {
-      asio::post(self->socket_.get_executor(),
-                 [self, response = std::move(response)]() mutable { self->write(std::move(response)); });
+      // At once where the handler has answered on this thread.
+      asio::dispatch(self->socket_.get_executor(),
+                     [self, response = std::move(response)]() mutable { self->write(std::move(response)); });
     });
   }
 
@@ -239,6 +266,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<http::response<http::string_body>> response_;
   std::optional<http::response<http::empty_body>> continue_;
   unsigned version_ = 11;
+  Time deadline_ = Time::max(), rings_at_ = Time::max();  // max: there is none
   bool keep_alive_ = true, is_idle_ = false, is_head_ = false, is_late_ = false, is_unread_ = false;
 };
 

@@ -180,6 +180,7 @@ HttpResponse Service::model_metadata(const ServedModel& model) const {
                          {{"step", v.id.step},
                           {"manifest_id", v.id.manifest_id},
                           {"values_hash", v.id.values_hash.hex()},
+                          {"exact", v.is_exact},
                           {"block", v.block}}}});
 }
 

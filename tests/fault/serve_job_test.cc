@@ -150,6 +150,33 @@ TEST(Serve, AnswersWithTheBitsOfPredictWhateverIsAskedBesideIt) {
   }
 }
 
+TEST(Serve, WithoutExactnessAnswersAreTheSameButForLastBits) {
+  const ScratchDir dir;
+  train(tiny_alone(dir / "run", set({"train.max_steps=100"})));
+  Replica exact(dir / "run"), other(dir / "run", {"--no-exact", "--max-batch", "3"});
+  ASSERT_TRUE(exact.wait_until_ready()) << exact.job.out() << exact.job.err();
+  ASSERT_TRUE(other.wait_until_ready()) << other.job.out() << other.job.err();
+  EXPECT_THAT(exact.job.out(), HasSubstr("bits     of a row are the same in any batch"));
+  EXPECT_THAT(other.job.out(), HasSubstr("bits     of a row vary with its batch (--no-exact)"));
+  const auto parameters = [](const Replica& r) {
+    return Json::parse(body_of(HttpClient(r.port).ask(http_get("/v2/models/m"))))["parameters"];
+  };
+  EXPECT_EQ(parameters(exact)["exact"], true);
+  EXPECT_EQ(parameters(other)["exact"], false);
+  EXPECT_EQ(parameters(other)["block"], 3);
+  Json images = Json::array();
+  for (int row = 0; row < 7; ++row)
+    images.push_back(std::vector<std::vector<double>>(16, std::vector<double>(16, 0.1 * row)));
+  const std::string request = http_post("/v1/models/m:predict", Json{{"instances", images}}.dump());
+  const Json due = Json::parse(body_of(HttpClient(exact.port).ask(request)))["predictions"],
+             given = Json::parse(body_of(HttpClient(other.port).ask(request)))["predictions"];
+  ASSERT_EQ(given.size(), 7U);
+  for (std::size_t row = 0; row < 7; ++row) {
+    for (std::size_t c = 0; c < 10; ++c)
+      EXPECT_NEAR(given[row][c].get<double>(), due[row][c].get<double>(), 1e-5) << row << " " << c;
+  }
+}
+
 TEST(Serve, AnswersRecordsOfATableWithSparseRowsAsPredictDoes) {
   const ScratchDir dir;
   write_text(dir / "t.csv", people(200));

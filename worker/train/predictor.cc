@@ -112,19 +112,26 @@ std::vector<NodeId> float_inputs(const Model& model, const SampleSpec& spec) {
 }  // namespace
 
 Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
-                     std::optional<NodeId> node, RowReader* rows, std::optional<std::int64_t> block)
+                     std::optional<NodeId> node, RowReader* rows, std::optional<std::int64_t> block,
+                     Fill fill)
     : model_(model),
       node_(node.value_or(model.output)),
       spec_(probed(spec)),
       dtype_(dtype),
       bind_(bind),
-      rows_(rows) {
+      rows_(rows),
+      fill_(fill) {
   check_is_of_rows(model, node_);
   n_outputs_ = with_batch(model.graph.node(node_).type.shape, 1).n_elements();
+  if (block) {
+    block_ = *block;
+    chosen_.push_back(make_block(block_));
+    if (fill_ == Fill::cut) all_places_agree(chosen_.front(), std::min<std::int64_t>(2, block_));
+    return;
+  }
   for (const std::int64_t size : {32, 16, 8, 4, 2, 1}) {
-    if (block && size != *block) continue;
     Block made = make_block(size);
-    if (!block && size > 1 && !all_places_agree(made, size)) continue;
+    if (size > 1 && !all_places_agree(made, size)) continue;
     block_ = size;
     chosen_.push_back(std::move(made));
     return;
@@ -198,9 +205,9 @@ template <class Number>
 std::vector<Number> Predictor::answers(const BatchView& rows, std::int64_t n) {
   std::vector<Number> out;
   Block& block = chosen_.front();
-  BatchView to = block.batch.view(block_);
   for (std::int64_t begin = 0; begin < n; begin += block_) {
-    const std::int64_t here = std::min(block_, n - begin);
+    const std::int64_t here = std::min(block_, n - begin), in_run = fill_ == Fill::cut ? here : block_;
+    BatchView to = block.batch.view(in_run);
     for (std::size_t k = 0; k < spec_.inputs.size(); ++k) {
       if (spec_.inputs[k].is_ragged()) {  // offsets say which part is this block's
         to.inputs[k] = rows.inputs[k];
@@ -208,7 +215,7 @@ std::vector<Number> Predictor::answers(const BatchView& rows, std::int64_t n) {
       }
       if (spec_.inputs[k].features == Features::offsets) {
         const std::int64_t* offsets = rows.inputs[k].data<std::int64_t>() + begin;
-        for (std::int64_t i = 0; i <= block_; ++i)
+        for (std::int64_t i = 0; i <= in_run; ++i)
           to.inputs[k].data<std::int64_t>()[i] = offsets[std::min(i, here)];  // then empty bags
         continue;
       }
@@ -218,7 +225,7 @@ std::vector<Number> Predictor::answers(const BatchView& rows, std::int64_t n) {
                   size);
       std::memset(to.inputs[k].bytes() + size, 0, to.inputs[k].n_bytes() - size);
     }
-    run(block, rows_, to.inputs, block_, out);
+    run(block, rows_, to.inputs, in_run, out);
     out.resize(static_cast<std::size_t>((begin + here) * n_outputs_));
   }
   return out;

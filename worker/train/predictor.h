@@ -21,17 +21,24 @@ namespace varscope {
 // The order of operations does not depend on the values; bags of ids are filled up with empty ones, and
 // each is added up by itself. Another type of processor may still differ.
 //
+// Where last bits may vary, runs have the rows that there are (Fill::cut), which is less work for few rows,
+// and fewer and larger products for many.
+//
 // Owns activations for one block; borrows the model. Not thread-safe.
 class Predictor {
  public:
   // `bind` lets an executor read the variables' values. REQUIRES model.mode == evaluate.
   using Bind = std::function<void(Executor&)>;
+  // What a run has where fewer rows than a block's are left: zeros for those that are missing, or no more.
+  enum class Fill : std::uint8_t { zeros, cut };
   // `node`: what is answered; unset: the model's output. `rows`: who gives the rows of tables, if the model
-  // has any; borrowed. `block`: R, where another predictor of the model has found it; else it is looked for.
+  // has any; borrowed. `block`: R, where another predictor of the model has found it, else it is looked for;
+  // for Fill::cut, which must have it, the most rows of a run. To look for R, and with Fill::cut, runs are
+  // made on random rows: the model is warm then.
   // Throws Error(argument) for a node that has no row for each row of the inputs, or that needs the labels.
   Predictor(const Model& model, const SampleSpec& spec, DType dtype, const Bind& bind,
             std::optional<NodeId> node = {}, RowReader* rows = nullptr,
-            std::optional<std::int64_t> block = {});
+            std::optional<std::int64_t> block = {}, Fill fill = Fill::zeros);
 
   std::int64_t block() const { return block_; }
   // Elements of the output for one row.
@@ -63,6 +70,7 @@ class Predictor {
   DType dtype_;
   Bind bind_;
   RowReader* rows_;
+  Fill fill_;
   std::int64_t n_outputs_ = 0;
   std::int64_t block_ = 1;
   std::vector<Block> chosen_;  // one

@@ -117,6 +117,19 @@ class Serving : public ::testing::Test {
 using VersionKeeperTest = Serving;
 using EngineTest = Serving;
 
+TEST_F(Serving, AVersionIsExactUnlessToldOtherwise) {
+  commit(1);
+  KeeperOptions options;
+  options.inexact_rows = 7;
+  keep(options).poll();
+  ASSERT_NE(keeper->find(), nullptr);
+  EXPECT_FALSE(keeper->find()->served().version.is_exact);
+  EXPECT_EQ(keeper->find()->served().version.block, 7);
+  keep().poll();
+  ASSERT_NE(keeper->find(), nullptr);
+  EXPECT_TRUE(keeper->find()->served().version.is_exact);
+}
+
 TEST_F(VersionKeeperTest, WaitsForTheFirstAndTakesEachNewOne) {
   keep().poll();
   EXPECT_EQ(served(), -1);

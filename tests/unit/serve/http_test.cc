@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <limits>
@@ -352,6 +353,37 @@ TEST(HttpServer, GivesUpOnWhatDoesNotCome) {
               AllOf(StartsWith("HTTP/1.1 408 "), HasSubstr("the body did not come within")));
   EXPECT_TRUE(silent.is_closed());
   EXPECT_TRUE(idle.is_closed());
+}
+
+// The timer rings for the shortest limit, and is set again for what is left of a longer one.
+TEST(HttpServer, ALongerLimitIsNotCutShortByAShorterOne) {
+  HttpOptions options;
+  options.header_time = milliseconds(100);
+  options.body_time = milliseconds(350);
+  options.idle_time = milliseconds(450);
+  Server server(options);
+  HttpClient idle = server.client(), half_body = server.client();
+  const auto started = std::chrono::steady_clock::now();
+  const auto passed = [&] { return std::chrono::steady_clock::now() - started; };
+  EXPECT_THAT(idle.ask(kGet), HasSubstr("/a 0"));
+  half_body.send("POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc");
+  EXPECT_THAT(half_body.answer(), StartsWith("HTTP/1.1 408 "));
+  EXPECT_GE(passed(), milliseconds(350));
+  EXPECT_TRUE(idle.is_closed());
+  EXPECT_GE(passed(), milliseconds(450));
+}
+
+TEST(HttpServer, ReadsABodyOfWhichAPartHasComeWithTheHeader) {
+  Server server;
+  HttpClient other = server.client();
+  for (const std::string_view head :
+       {"Content-Length: 6\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n6\r\nabc"}) {
+    HttpClient client = server.client();
+    client.send("POST /part HTTP/1.1\r\nHost: h\r\n" + std::string(head));
+    EXPECT_THAT(other.ask(kGet), HasSubstr("/a 0"));  // meanwhile the first part has been read
+    client.send(head.starts_with("T") ? "def\r\n0\r\n\r\n" : "def");
+    EXPECT_THAT(client.answer(), HasSubstr("\r\n\r\n/part 6"));
+  }
 }
 
 TEST(HttpServer, ManySilentConnectionsDelayNobodyAndThoseBeyondTheMostAreTold) {

@@ -54,6 +54,25 @@ TEST(Version, ARowHasTheSameBitsAloneAndBesideOthersInAnyPlace) {
   }
 }
 
+// Runs of as many rows as there are: the numbers are the same but for the last bits.
+TEST(Version, WithoutExactnessRowsAreThoseOfAnExactOneButForLastBits) {
+  VersionInfo info = version_info(1);
+  info.is_exact = false;
+  info.block = 20;
+  const Version exact(images_model(3), version_info(1)), other(images_model(3), info);
+  EXPECT_TRUE(exact.served().version.is_exact);
+  EXPECT_FALSE(other.served().version.is_exact);
+  EXPECT_EQ(other.served().version.block, 20);
+  for (const int n : {1, 2, 19, 20, 21, 57}) {
+    const std::vector<float> due = floats_of(run_alone(exact, images_request(5, n)).outputs[0]);
+    const InferAnswer answer = run_alone(other, images_request(5, n));
+    ASSERT_FALSE(answer.refusal) << answer.refusal->text;
+    const std::vector<float> given = floats_of(answer.outputs[0]);
+    ASSERT_EQ(given.size(), due.size());
+    for (std::size_t i = 0; i < due.size(); ++i) EXPECT_NEAR(given[i], due[i], 1e-6) << n << " " << i;
+  }
+}
+
 TEST(Version, PiecesOfARequestAreItsRows) {
   const Version version(images_model(3), version_info(1));
   const InferRequest request = images_request(0, 50);

@@ -118,6 +118,11 @@ TEST(TableReading, PredictionsAreThoseOfTheModelWhateverStandsBeside) {
   const std::vector<double> of_few = predictor.outputs(few.batch.view(5), 5);
   ASSERT_EQ(answers.size(), 37U);
   for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(answers[i], of_few[i]);
+  Predictor cut(b.model, Clicks(1).spec(), DType::float32, bind, {}, &b.rows, 10, Predictor::Fill::cut);
+  EXPECT_EQ(cut.block(), 10);
+  const std::vector<double> nearly = cut.outputs(all.batch.view(37), 37);
+  ASSERT_EQ(nearly.size(), 37U);
+  for (std::size_t i = 0; i < 37; ++i) EXPECT_NEAR(nearly[i], answers[i], 1e-6) << i;
   const Tensor y = std::move(b.session.run({b.model.output}, b.model.feeds(all.batch.view(37)))[0]);
   for (std::size_t i = 0; i < 37; ++i) EXPECT_NEAR(answers[i], static_cast<double>(y.as<float>()[i]), 1e-6);
   EXPECT_EQ(b.rows.rows.n_rows(*b.store.find("u/embeddings")), 0);

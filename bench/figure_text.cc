@@ -1,4 +1,4 @@
-#include "bench/sparse/figure_text.h"
+#include "bench/figure_text.h"
 
 #include <fmt/format.h>
 
@@ -23,7 +23,7 @@ std::string number(double x) {
 
 }  // namespace
 
-nlohmann::json figure_json(const SparseFigure& f) {
+nlohmann::json figure_json(const Figure& f) {
   return {{"target", f.target},
           {"what", f.what},
           {"unit", f.unit},
@@ -32,10 +32,11 @@ nlohmann::json figure_json(const SparseFigure& f) {
           {"ratio", json_of(f.ratio)},
           {"goal", {{"at_least", f.goal.bound == Bound::at_least}, {"value", f.goal.value}}},
           {"is_met", f.skipped.empty() && f.goal.is_met_by(f.ratio.median)},
-          {"skipped", f.skipped}};
+          {"skipped", f.skipped},
+          {"is_count", f.is_count}};
 }
 
-SparseFigure figure_of(const nlohmann::json& j) {
+Figure figure_of(const nlohmann::json& j) {
   return {j.at("target").get<std::string>(),
           j.at("what").get<std::string>(),
           j.at("unit").get<std::string>(),
@@ -44,7 +45,8 @@ SparseFigure figure_of(const nlohmann::json& j) {
           spread_of(j.at("ratio")),
           {j.at("goal").at("at_least").get<bool>() ? Bound::at_least : Bound::at_most,
            j.at("goal").at("value").get<double>()},
-          j.at("skipped").get<std::string>()};
+          j.at("skipped").get<std::string>(),
+          j.at("is_count").get<bool>()};
 }
 
 std::string head_text() {
@@ -52,12 +54,12 @@ std::string head_text() {
                      "", "ratio", "[min .. max]", "target", "");
 }
 
-std::string line_text(const SparseFigure& f) {
+std::string line_text(const Figure& f) {
   const std::string goal =
       fmt::format("{} {}", f.goal.bound == Bound::at_least ? ">=" : "<=", number(f.goal.value));
   if (!f.skipped.empty())
     return fmt::format("{:<4} {:<74} {:>8}  not measured: {}", f.target, f.what, goal, f.skipped);
-  require_positive(fmt::format("{}, {}", f.target, f.what), f.ours);
+  if (!f.is_count) require_positive(fmt::format("{}, {}", f.target, f.what), f.ours);
   const bool has_ceiling = f.ceiling.median > 0;
   return fmt::format("{:<4} {:<74} {:>9} {:>9} {:<11} {:>7} {:<17} {:>8}  {}", f.target, f.what,
                      has_ceiling ? number(f.ours.median) : "", has_ceiling ? number(f.ceiling.median) : "",
