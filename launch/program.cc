@@ -428,10 +428,12 @@ class CommandLine {
   void add_serve() {
     CLI::App* c =
         app_.add_subcommand("serve", "Answer requests over HTTP by the newest checkpoint, as new ones come");
-    c->add_option("model", serve_.model, "A run's directory, a directory of checkpoints, or a checkpoint")
+    c->add_option("model", serve_.model,
+                  "A run's directory, a directory of checkpoints, a checkpoint, or the YAML file of a job")
         ->type_name("PATH")
         ->required();
-    c->add_option("config", serve_.config, "YAML file, for checkpoints that do not say what they are of")
+    c->add_option("config", serve_.config,
+                  "YAML file, for its section serve and for checkpoints that do not say what they are of")
         ->type_name("FILE");
     c->add_option("--listen", serve_.listen, "Where (default: 127.0.0.1:8500; port 0: a free one)")
         ->type_name("ADDRESS:PORT");
@@ -448,7 +450,7 @@ class CommandLine {
         ->check(CLI::Range(0, 10'000'000));
     c->add_option("--max-queue", serve_.max_queue, "Requests that may wait; more get 503 (default: 1024)")
         ->check(CLI::Range(1, 1 << 20));
-    c->add_flag("--exact,!--no-exact", serve_.is_exact,
+    c->add_flag("--exact,!--no-exact", serve_.exact,
                 "A row has the same bits in any batch (the default); --no-exact: faster, and last bits vary");
     c->add_option("--memory-mib", serve_.memory_mib,
                   "The most memory for values of all versions (default: no limit)")
@@ -460,6 +462,7 @@ class CommandLine {
     c->add_option("--drain-ms", serve_.drain_ms, "How long to answer on after SIGTERM (default: 5000)")
         ->check(CLI::Range(0, 3'600'000));
     c->add_flag("--no-wait", serve_.no_wait, "End with 4 where there is no checkpoint yet");
+    add_overrides(c, serve_.overrides);
     c->callback(
         [this] { action_ = [this] { return run_alone([this] { return serve(serve_, layers_, fs_); }); }; });
   }

@@ -26,9 +26,12 @@ struct Group {
   std::vector<std::string> targets;
   Figures (*measure)(const ServeBenchOptions&);
 };
-const Group kGroups[] = {{{"V1"}, measure_live},  {{"V2"}, measure_one_row},     {{"V3"}, measure_batching},
-                         {{"V4"}, measure_exact}, {{"V5"}, measure_tail},        {{"V6"}, measure_swaps},
-                         {{"V7"}, measure_loads}, {{"V8", "V9"}, measure_peers}, {{"V12"}, measure_idle}};
+const Group kGroups[] = {{{"V1"}, measure_live},      {{"V2"}, measure_one_row},
+                         {{"V3"}, measure_batching},  {{"V4"}, measure_exact},
+                         {{"V5"}, measure_tail},      {{"V6"}, measure_swaps},
+                         {{"V7"}, measure_loads},     {{"V8", "V9"}, measure_peers},
+                         {{"V10"}, measure_followed}, {{"V11", "V12"}, measure_freshness},
+                         {{"V12"}, measure_idle}};
 
 std::vector<std::string> all_targets() {
   std::vector<std::string> names;

@@ -24,14 +24,16 @@ std::int64_t rows_of_one(const ServerProcess& ours);
 LoadResult good_load(const LoadOptions& options);
 
 // The targets by where they are measured.
-Figures measure_live(const ServeBenchOptions&);      // V1
-Figures measure_one_row(const ServeBenchOptions&);   // V2
-Figures measure_batching(const ServeBenchOptions&);  // V3
-Figures measure_exact(const ServeBenchOptions&);     // V4
-Figures measure_tail(const ServeBenchOptions&);      // V5
-Figures measure_swaps(const ServeBenchOptions&);     // V6
-Figures measure_loads(const ServeBenchOptions&);     // V7
-Figures measure_peers(const ServeBenchOptions&);     // V8, V9
-Figures measure_idle(const ServeBenchOptions&);      // V12
+Figures measure_live(const ServeBenchOptions&);       // V1
+Figures measure_one_row(const ServeBenchOptions&);    // V2
+Figures measure_batching(const ServeBenchOptions&);   // V3
+Figures measure_exact(const ServeBenchOptions&);      // V4
+Figures measure_tail(const ServeBenchOptions&);       // V5
+Figures measure_swaps(const ServeBenchOptions&);      // V6
+Figures measure_loads(const ServeBenchOptions&);      // V7
+Figures measure_peers(const ServeBenchOptions&);      // V8, V9
+Figures measure_followed(const ServeBenchOptions&);   // V10
+Figures measure_freshness(const ServeBenchOptions&);  // V11, and V12 of a job that waits
+Figures measure_idle(const ServeBenchOptions&);       // V12
 
 }  // namespace varscope::bench

@@ -281,6 +281,8 @@ void JobConfig::describe(Keys& keys) {
       "warm_start", warm_start,
       "a new run starts with values of a checkpoint instead of initial ones; ignored by --resume");
   keys.section("output", output, "what the user sees");
+  keys.optional_section("serve", serve,
+                        "how `varscope serve` answers; training does not look at it, and options win");
 }
 
 std::string JobConfig::run_dir() const { return job.run_dir.empty() ? "runs/" + job.name : job.run_dir; }
@@ -301,7 +303,7 @@ std::vector<std::string> JobConfig::evaluated_metrics() const {
 bool operator==(const JobConfig& a, const JobConfig& b) {
   return a.job == b.job && a.cluster == b.cluster && a.data == b.data && a.model == b.model &&
          a.optimizer == b.optimizer && a.train == b.train && a.checkpoint == b.checkpoint &&
-         a.warm_start == b.warm_start && a.output == b.output;
+         a.warm_start == b.warm_start && a.output == b.output && a.serve == b.serve;
 }
 
 JobConfig parse_job(const ConfigNode& root, const std::string& file) {
@@ -326,13 +328,15 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
     fail_at(*config.root.find_path("data.split"), config.file, "data.split",
             "there is data.test, too: both say what is evaluated; remove one of them");
   }
+  if (config.serve) config.serve->require = read_required_metric(config.serve->require_node, config.file);
   config.data.train.resolve(DataSplit::train);
   if (config.data.test) config.data.test->resolve(DataSplit::test);
   return config;
 }
 
 std::string explain_job_config(ExplainDetail detail) {
-  std::string all = explain_keys<JobConfig>("") + explain_keys<LossConfig>("model.loss");
+  std::string all =
+      explain_keys<JobConfig>("") + explain_keys<LossConfig>("model.loss") + explain_required_metric();
   if (detail == ExplainDetail::every_key) return all;
   std::string text;
   for (const ExplainedKey& key : explained_keys(all)) {

@@ -10,6 +10,7 @@
 #include "common/config/binder.h"
 #include "common/config/config_node.h"
 #include "common/config/reduction.h"
+#include "common/config/serve_config.h"
 #include "common/config/source_keys.h"
 
 namespace varscope {
@@ -306,6 +307,7 @@ struct JobConfig {
   CheckpointConfig checkpoint;
   std::optional<WarmStartConfig> warm_start;
   OutputConfig output;
+  std::optional<ServeConfig> serve;  // of `varscope serve` alone
 
   std::string file;  // for messages
   ConfigNode root;   // with overrides, expanded paths and marks: for messages and config_hash

@@ -66,48 +66,45 @@ class Log final : public VersionObserver {
 };
 
 // Of the run's directory, in letters that need no quotes in an address.
-std::string name_of(const ServeOptions& options) {
-  std::string name = options.name;
-  if (name.empty()) {
-    std::filesystem::path path = std::filesystem::absolute(options.model).lexically_normal();
-    if (!path.has_filename()) path = path.parent_path();
-    if (path.filename().string().starts_with("step-")) path = path.parent_path();
-    if (path.filename() == "checkpoints") path = path.parent_path();
-    name = path.filename().string();
-    std::ranges::replace_if(
-        name, [](unsigned char c) { return std::isalnum(c) == 0 && c != '-' && c != '_' && c != '.'; }, '_');
-    if (name.empty()) name = "model";
-  }
-  const bool is_good = std::ranges::all_of(
-      name, [](unsigned char c) { return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.'; });
-  if (!is_good)
-    fail(ErrorKind::config, "--name {}: it is part of addresses: letters, digits, \".\", \"-\" and \"_\"",
-         name);
-  return name;
+std::string name_of(const ServeSettings& settings) {
+  if (!settings.serve.name.empty()) return settings.serve.name;
+  std::filesystem::path path = std::filesystem::absolute(settings.model).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  if (path.filename().string().starts_with("step-")) path = path.parent_path();
+  if (path.filename() == "checkpoints") path = path.parent_path();
+  std::string name = path.filename().string();
+  std::ranges::replace_if(
+      name, [](unsigned char c) { return std::isalnum(c) == 0 && c != '-' && c != '_' && c != '.'; }, '_');
+  return name.empty() ? "model" : name;
 }
 
-KeeperOptions keeper_options(const ServeOptions& options) {
-  KeeperOptions keeper;
-  keeper.policy = VersionPolicy::parse(options.version);
-  if (!options.require.empty()) keeper.gate = VersionGate::parse(options.require);
-  keeper.memory_limit = options.memory_mib << 20;
-  if (!options.is_exact) keeper.inexact_rows = std::min(options.max_batch, kMostInexactRows);
-  keeper.replaces = options.replaces;
+KeeperOptions keeper_options(const ServeSettings& settings) {
+  KeeperOptions keeper{.policy = settings.policy,
+                       .gate = settings.gate,
+                       .memory_limit = settings.serve.memory_mib << 20,
+                       .replaces = settings.serve.swap == Swap::replace};
+  if (!settings.serve.exact) keeper.inexact_rows = std::min(settings.serve.max_batch, kMostInexactRows);
   return keeper;
 }
 
-EngineOptions engine_options(const ServeOptions& options) {
-  EngineOptions engine;
+EngineOptions engine_options(const ServeConfig& serve) {
   const auto cores = static_cast<std::int64_t>(std::thread::hardware_concurrency());
-  engine.threads =
-      static_cast<int>(options.threads > 0 ? options.threads : std::max<std::int64_t>(1, cores - 1));
-  engine.max_batch = options.max_batch;
-  engine.max_delay_us = options.max_delay_us;
-  engine.max_queue = options.max_queue;
+  EngineOptions engine;
+  engine.threads = static_cast<int>(serve.threads > 0 ? serve.threads : std::max<std::int64_t>(1, cores - 1));
+  engine.max_batch = serve.max_batch;
+  engine.max_delay_us = serve.max_delay_us;
+  engine.max_queue = serve.max_queue;
   return engine;
 }
 
+pthread_t g_waits_for_signals;
+
+// Async-signal-safe.
+extern "C" void pass_on(int signal) { pthread_kill(g_waits_for_signals, signal); }
+
 // SIGTERM and SIGINT are waited for, by this thread alone; threads that begin later have them blocked, too.
+// Those of libraries have begun earlier, as the BLAS's: where one of them gets a signal, while this thread
+// loads, it passes it on.
 class EndSignals {
  public:
   EndSignals() {
@@ -115,6 +112,12 @@ class EndSignals {
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    g_waits_for_signals = pthread_self();
+    struct sigaction action {};
+    action.sa_handler = pass_on;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGTERM, &action, nullptr);
+    sigaction(SIGINT, &action, nullptr);
   }
   // Whether one has come within this time.
   bool wait(std::int64_t ms) const {
@@ -131,14 +134,14 @@ class EndSignals {
 };
 
 // The first look: what cannot become anything by waiting ends the program.
-void look_first(VersionKeeper& keeper, const Log& log, const ServeOptions& options, Fs& fs) {
+void look_first(VersionKeeper& keeper, const Log& log, const ServeSettings& settings, bool waits, Fs& fs) {
   keeper.poll();
   if (keeper.find() != nullptr) return;
-  const bool waits_for_metrics = !options.require.empty();
+  const bool waits_for_metrics = settings.gate.has_value();
   if (!log.why_passed_over.empty() && !waits_for_metrics)
     fail(ErrorKind::checkpoint, "{}", log.why_passed_over);
-  if (options.no_wait) fail(ErrorKind::checkpoint, "{}: {}", options.model, keeper.waits_for());
-  if (!fs.exists(options.model)) warn({options.model + " does not exist (yet)"});
+  if (!waits) fail(ErrorKind::checkpoint, "{}: {}", settings.model, keeper.waits_for());
+  if (!fs.exists(settings.model)) warn({settings.model + " does not exist (yet)"});
   say(keeper.waits_for() + "; waiting");
 }
 
@@ -157,25 +160,27 @@ void say_what_is_served(const VersionKeeper& keeper) {
 int serve(const ServeOptions& options, const LayerRegistry& layers, Fs& fs) {
   if (launched_by_mpi())
     fail(ErrorKind::config, "serve is one process: start it without mpirun, once for each replica");
+  const ServeSettings settings = serve_settings(options, fs);
+  const ServeConfig& how = settings.serve;
   ::mallopt(M_MMAP_THRESHOLD, kMappedBytes);
   set_blas_threads(1);
   const EndSignals signals;
   Log log;
   ServeMetrics metrics(kVersion, &log);
-  VersionKeeper keeper(fs, options.model, keeper_options(options),
-                       servable_loader(fs, options.config, layers), metrics);
-  Engine engine(keeper, engine_options(options), metrics);
-  Service service(engine, metrics, {.name = name_of(options), .program = kVersion});
-  HttpServer server(parse_address(options.listen), [&](HttpRequest request, HttpServer::Reply reply) {
+  VersionKeeper keeper(fs, settings.model, keeper_options(settings),
+                       servable_loader(fs, settings.config, layers, options.overrides), metrics);
+  Engine engine(keeper, engine_options(how), metrics);
+  Service service(engine, metrics, {.name = name_of(settings), .program = kVersion});
+  HttpServer server(settings.http, [&](HttpRequest request, HttpServer::Reply reply) {
     service.handle(std::move(request), std::move(reply));
   });
   if (server.is_open_to_network())
     warn({fmt::format(
         "{} is open to the network, unencrypted and without log-in: a proxy's job (docs/serving.md)",
         server.address())});
-  say(fmt::format("listening on http://{}, model {}", server.address(), name_of(options)));
+  say(fmt::format("listening on http://{}, model {}", server.address(), name_of(settings)));
   ::setpriority(PRIO_PROCESS, 0, 10);  // this thread loads; the others answer
-  look_first(keeper, log, options, fs);
+  look_first(keeper, log, settings, !options.no_wait, fs);
   bool is_told = false;
   do {
     if (!is_told && keeper.find() != nullptr) {
@@ -183,14 +188,13 @@ int serve(const ServeOptions& options, const LayerRegistry& layers, Fs& fs) {
       is_told = true;
     }
     metrics.on_connection_refused(server.n_refused());
-    if (is_told || options.poll_ms > 0) keeper.poll();
-  } while (!signals.wait(options.poll_ms));
+    keeper.poll();
+  } while (!signals.wait(how.poll_ms));
 
-  say(fmt::format("ending: not ready any more; answers for {} s",
-                  static_cast<double>(options.drain_ms) / 1000));
+  say(fmt::format("ending: not ready any more; answers for {} s", static_cast<double>(how.drain_ms) / 1000));
   service.begin_drain();
   server.close_after_answers();
-  if (signals.wait(options.drain_ms)) return kEndedBySignal;
+  if (signals.wait(how.drain_ms)) return kEndedBySignal;
   const bool is_done = server.finish(kMostToFinish);
   engine.stop();
   if (!is_done) warn({"some requests were not answered in time"});

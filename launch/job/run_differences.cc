@@ -111,6 +111,7 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "data",
                                   "checkpoint",
                                   "output",
+                                  "serve",
                                   "warm_start",
                                   "cluster",
                                   "train.epochs",

@@ -31,6 +31,10 @@ ServableSchema schema_of(const SavedModel& model, const Model& graph) {
   schema.spec = {model.facts.inputs(), model.facts.target, model.facts.label_shape, false};
   schema.dtype = model.job.model.dtype;
   const DataSourceConfig& train = model.job.data.train;
+  if (const auto* libsvm = train.get<LibsvmSource>(); libsvm != nullptr && libsvm->bags)
+    fail(ErrorKind::checkpoint,
+         "its data are bags of libsvm, whose rows no request can have: `varscope predict` answers them; "
+         "bags that are columns of a csv are served");
   const bool is_text = train.get<TextSource>() != nullptr;
   if (is_text || train.get<SkipgramSource>() != nullptr) {
     schema.vocabulary = vocabulary_from_schema(model.schema);
@@ -90,9 +94,9 @@ class ServedCheckpoint final : public Servable {
   std::size_t n_bytes_ = 0;
 };
 
-SavedModel model_by_config(const std::string& config) {
+SavedModel model_by_config(const std::string& config, const std::vector<std::string>& overrides) {
   SavedModel model;
-  model.job = load_config(config, {});
+  model.job = load_config(config, overrides);
   const auto train = load_dataset(model.job, model.job.data.train, DataSplit::train);
   model.facts = DataFacts::of(*train);
   model.schema = train->schema();
@@ -102,9 +106,10 @@ SavedModel model_by_config(const std::string& config) {
 
 }  // namespace
 
-LoadServable servable_loader(Fs& fs, const std::string& config, const LayerRegistry& layers) {
+LoadServable servable_loader(Fs& fs, const std::string& config, const LayerRegistry& layers,
+                             const std::vector<std::string>& overrides) {
   std::optional<SavedModel> by_config;
-  if (!config.empty()) by_config = model_by_config(config);
+  if (!config.empty()) by_config = model_by_config(config, overrides);
   return [&fs, &layers,
           by_config = std::move(by_config)](const FoundCheckpoint& found) -> std::shared_ptr<const Servable> {
     const Manifest manifest = found.manifest ? *found.manifest : load_manifest(fs, found.path).manifest;

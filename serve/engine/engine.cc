@@ -30,11 +30,9 @@ struct Job {
 
 std::int64_t bytes_of(const InferRequest& request) {
   std::size_t n = 0;
-  for (const InputTensor& t : request.inputs) {
-    n += t.data.size();
-    for (const std::string_view text : t.texts) n += text.size() + sizeof(std::string_view);
-  }
-  return static_cast<std::int64_t>(n);
+  for (const InputTensor& t : request.inputs)
+    n += t.data.size() + t.texts.size() * sizeof(std::string_view) + t.missing.size() * sizeof(std::int64_t);
+  return static_cast<std::int64_t>(n) + request.n_memory_bytes;
 }
 
 }  // namespace
@@ -232,7 +230,8 @@ void Engine::infer(InferRequest request, std::function<void(InferAnswer)> done) 
   bool is_too_much = false;
   {
     const std::lock_guard lock(e.mutex);
-    is_too_much = e.n_bytes + job->n_bytes > e.options.max_queue_bytes;
+    // One alone may be larger: it would never get an answer.
+    is_too_much = e.n_bytes > 0 && e.n_bytes + job->n_bytes > e.options.max_queue_bytes;
     if (!e.is_stopped && !is_too_much && e.n_open < e.options.max_queue) {
       job->done = std::move(done);
       ++e.n_open;

@@ -68,6 +68,7 @@ struct InferRequest {
   std::optional<std::int64_t> deadline_ns = {};  // of now_ns(); then it is refused, and never computed
   bool refuses_not_finite = false;               // the answer will be text that has no NaN
   std::shared_ptr<void> memory;                  // what the inputs borrow from, kept as long as they are
+  std::int64_t n_memory_bytes = 0;               // of it, beside the inputs' data
   // Asked at times while the request waits: true drops it, since nobody waits for the answer.
   std::function<bool()> is_abandoned = {};
 };

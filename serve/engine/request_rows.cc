@@ -123,6 +123,8 @@ std::string column_about(const TableInput& input, const TableColumn& column) {
 
 RequestRows::RequestRows(const ServableSchema& schema) : schema_(schema) {
   schema.table ? describe_table() : describe_arrays();
+  for (const std::string& word : schema.vocabulary)
+    ids_of_words_.emplace(word, static_cast<std::int64_t>(ids_of_words_.size()));
 }
 
 // Columns by their names, each once, whatever inputs of the model it goes to.
@@ -277,7 +279,8 @@ namespace {
 
 // Rows of ids into `out`; "" or what is no id of the range.
 std::string add_ids(const InputTensor& tensor, const InputSpec& input, std::int64_t begin, std::int64_t n,
-                    std::span<const std::string> vocabulary, std::vector<std::byte>& out) {
+                    const std::unordered_map<std::string_view, std::int64_t>& ids_of_words,
+                    std::vector<std::byte>& out) {
   const std::int64_t width = elements_of_row(tensor);
   const auto of_row = static_cast<std::size_t>(width);
   std::vector<std::int64_t> ids(of_row);
@@ -285,8 +288,8 @@ std::string add_ids(const InputTensor& tensor, const InputSpec& input, std::int6
     if (tensor.type == OipType::bytes) {
       for (std::size_t i = 0; i < of_row; ++i) {
         const std::string_view word = tensor.texts[static_cast<std::size_t>(row) * of_row + i];
-        const auto found = std::ranges::find(vocabulary, word);
-        ids[i] = found == vocabulary.end() ? 0 : found - vocabulary.begin();
+        const auto found = ids_of_words.find(word);
+        ids[i] = found == ids_of_words.end() ? 0 : found->second;
       }
     } else {
       numbers_of(tensor).read(row, ids.data());
@@ -345,7 +348,7 @@ std::string RequestRows::Rows::add_dense(const InferRequest& request, std::int64
     if (input.features == Features::row_ids) {
       add_row_ids(tensor, begin, n, out);
     } else if (input.features == Features::ids) {
-      const std::string told = add_ids(tensor, input, begin, n, schema.vocabulary, out);
+      const std::string told = add_ids(tensor, input, begin, n, rows_.ids_of_words_, out);
       if (problem.empty()) problem = told;
     } else {
       const NumberArray numbers = numbers_of(tensor);

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "serve/engine/inference.h"
@@ -63,6 +64,7 @@ class RequestRows {
   std::optional<TableSchema> table_;  // whose columns are numbered as `columns_`
   std::vector<Column> columns_;
   std::vector<TensorInfo> inputs_;
+  std::unordered_map<std::string_view, std::int64_t> ids_of_words_;  // of the schema's vocabulary
 };
 
 }  // namespace varscope

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -19,6 +20,7 @@ namespace varscope {
 namespace {
 
 constexpr std::size_t kMostGone = 16;
+constexpr std::size_t kMostTold = 64;  // reasons for a checkpoint; then they may be told again
 constexpr const char* kNothingYet = "no committed checkpoint yet";
 
 std::optional<std::int64_t> step_in(const std::string& text) {
@@ -45,6 +47,18 @@ std::int64_t unix_ns() {
       .count();
 }
 
+// Figures, and of a run that follows a stream what it has learnt up to.
+void take_metrics(const EvaluationRecord& metrics, VersionInfo& info) {
+  constexpr double kMostSeconds = 9e9;  // whose nanoseconds are numbers of 64 bits
+  for (const auto& [name, value] : metrics.values) {
+    if (name != "event_time") {
+      info.metrics.emplace_back(name, value);
+    } else if (value > 0 && value < kMostSeconds) {
+      info.event_ns = static_cast<std::int64_t>(value * 1e9);
+    }
+  }
+}
+
 bool is_same_model(const Signature& a, const Signature& b) {
   const auto same = [](const std::vector<TensorInfo>& x, const std::vector<TensorInfo>& y) {
     return std::ranges::equal(x, y, [](const TensorInfo& i, const TensorInfo& j) {
@@ -56,7 +70,7 @@ bool is_same_model(const Signature& a, const Signature& b) {
 
 }  // namespace
 
-VersionPolicy VersionPolicy::parse(const std::string& text) {
+VersionPolicy VersionPolicy::parse(const std::string& text, const std::string& key) {
   VersionPolicy policy;
   if (text == "latest") return policy;
   policy.kind = Kind::pinned;
@@ -65,8 +79,7 @@ VersionPolicy VersionPolicy::parse(const std::string& text) {
   for (std::size_t at = 0; at <= text.size();) {
     const std::size_t end = std::min(text.find(',', at), text.size());
     const std::optional<std::int64_t> step = step_in(text.substr(at, end - at));
-    if (!step)
-      fail(ErrorKind::config, "--version-policy {}: expected latest, pinned, or steps such as 100,200", text);
+    if (!step) fail(ErrorKind::config, "{} {}: expected latest, pinned, or steps such as 100,200", key, text);
     policy.steps.push_back(*step);
     at = end + 1;
   }
@@ -117,12 +130,16 @@ struct VersionKeeper::Impl {
   std::string waits = kNothingYet;
 
   // Of the thread that polls.
-  std::set<std::string> passed;  // ids that will not be tried again
-  std::set<std::string> told;    // id and reason
-  std::string trouble;           // with the directory, at the last look
+  struct PassedOver {
+    std::string manifest_id;
+    bool is_final = false;       // it will not be tried again
+    std::set<std::string> told;  // reasons
+  };
+  std::map<std::string, PassedOver> passed;  // by path, of checkpoints that were there at the last look
+  std::string trouble;                       // with the directory, at the last look
 
   bool is_single() const { return fs.exists(join_path(path, kManifestName)); }
-  std::vector<CheckpointName> candidates() const;
+  std::vector<CheckpointName> candidates();
   std::vector<std::shared_ptr<const Version>> snapshot() const {
     const std::lock_guard lock(mutex);
     return served;
@@ -142,10 +159,13 @@ struct VersionKeeper::Impl {
   void follow_steps();
 };
 
-// Newest first.
-std::vector<CheckpointName> VersionKeeper::Impl::candidates() const {
+// Newest first. What is known of those that are not there any more is forgotten.
+std::vector<CheckpointName> VersionKeeper::Impl::candidates() {
   if (is_single()) return {{path, path, -1}};
   std::vector<CheckpointName> all = list_checkpoints(fs, directory_of_checkpoints(fs, path));
+  std::erase_if(passed, [&](const auto& known) {
+    return std::ranges::find(all, known.first, &CheckpointName::path) == all.end();
+  });
   if (options.policy.kind == VersionPolicy::Kind::pinned)
     std::erase_if(all, [&](const CheckpointName& c) { return !fs.exists(join_path(c.path, kPinnedName)); });
   return all;
@@ -153,8 +173,11 @@ std::vector<CheckpointName> VersionKeeper::Impl::candidates() const {
 
 // `is_final`: it will not be tried again, whatever happens.
 void VersionKeeper::Impl::pass_over(VersionInfo info, const std::string& why, bool is_final) {
-  if (is_final) passed.insert(info.id.manifest_id);
-  if (!told.insert(info.id.manifest_id + "\n" + info.path + "\n" + why).second) return;
+  PassedOver& known = passed[info.path];
+  if (known.manifest_id != info.id.manifest_id) known = {info.id.manifest_id, false, {}};
+  known.is_final = known.is_final || is_final;
+  if (known.told.size() >= kMostTold) known.told.clear();
+  if (!known.told.insert(why).second) return;
   info.state = VersionInfo::State::gone;
   info.why = why;
   {
@@ -214,10 +237,11 @@ bool VersionKeeper::Impl::take(const CheckpointName& name,
     Manifest& manifest = loaded.manifest;
     info.id = {manifest.step, manifest.id, values_hash_of(manifest)};
     info.committed_ns = manifest.unix_time * 1'000'000'000;
-    if (passed.contains(manifest.id)) return false;
+    const auto known = passed.find(name.path);
+    if (known != passed.end() && known->second.is_final && known->second.manifest_id == manifest.id)
+      return false;
     if (is_served(manifest.id)) return true;
-    if (const auto metrics = read_evaluation(fs, name.path))
-      info.metrics.assign(metrics->values.begin(), metrics->values.end());
+    if (const auto metrics = read_evaluation(fs, name.path)) take_metrics(*metrics, info);
     if (options.gate) {
       if (const std::string why = options.gate->problem(info.metrics); !why.empty()) {
         pass_over(info, why, false);

@@ -16,8 +16,8 @@ struct VersionPolicy {
   enum class Kind : std::uint8_t { latest, pinned, steps };
   Kind kind = Kind::latest;
   std::vector<std::int64_t> steps = {};  // all of these; the highest answers requests that name none
-  // "latest", "pinned", "100,200". Throws Error(config).
-  static VersionPolicy parse(const std::string& text);
+  // "latest", "pinned", "100,200". `key`: who says it, for messages. Throws Error(config).
+  static VersionPolicy parse(const std::string& text, const std::string& key = "--version-policy");
 };
 
 // A checkpoint is served only if this figure of its METRICS is within its bounds.

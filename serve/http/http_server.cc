@@ -24,7 +24,7 @@ namespace beast = boost::beast;
 namespace http = beast::http;
 using asio::ip::tcp;
 
-HttpOptions parse_address(const std::string& text) {
+HttpOptions parse_address(const std::string& text, const std::string& key) {
   HttpOptions options;
   const std::size_t at = text.rfind(':');
   const std::string port = at == std::string::npos ? text : text.substr(at + 1);
@@ -39,7 +39,7 @@ HttpOptions parse_address(const std::string& text) {
   boost::system::error_code bad;
   asio::ip::make_address(options.host, bad);
   if (bad || options.port < 0 || options.port > 65535)
-    fail(ErrorKind::config, "--listen {}: expected ADDRESS:PORT, such as 127.0.0.1:8500", text);
+    fail(ErrorKind::config, "{} {}: expected ADDRESS:PORT, such as 127.0.0.1:8500", key, text);
   return options;
 }
 
@@ -47,16 +47,46 @@ namespace {
 
 class Session;
 
+constexpr std::size_t kMostRefusing = 64;  // connections at once that are told that there are too many
+
 // What sessions and the server share. The set is of the server's thread.
 struct Shared {
   HttpOptions options;
   HttpServer::Handler handler;
   std::set<std::shared_ptr<Session>> sessions;
+  std::size_t n_refusing = 0;    // connections that are being told that there are too many
+  std::size_t n_body_bytes = 0;  // charged for bodies that are being read
   std::atomic<std::size_t> n_connections{0};
   std::atomic<std::uint64_t> n_refused{0};
   std::atomic<bool> closes{false};    // after answers
   std::atomic<bool> finishes{false};  // idle connections are closed
 };
+
+// Why a request is refused by its header; nothing for a good one. What Beast's parser lets pass, and others
+// read in another way.
+std::optional<HttpResponse> refusal_of(const http::request<http::string_body>& request, bool is_chunked) {
+  using http::field;
+  const auto bad = [](const char* why) {
+    return error_response(400, std::string("this is no HTTP/1.1 request: ") + why);
+  };
+  const std::size_t n_codings = request.count(field::transfer_encoding);
+  if (request.count(field::content_length) + n_codings > 1)
+    return bad("it says more than once how long its body is");
+  const auto length = request[field::content_length];
+  if (length.find_first_not_of("0123456789") != length.npos)  // a list of equal ones
+    return bad("its Content-Length is no number");
+  if (n_codings > 0 && request.version() < 11) return bad("HTTP/1.0 has no Transfer-Encoding");
+  if (n_codings > 0 && (!is_chunked || !beast::iequals(request[field::transfer_encoding], "chunked")))
+    return error_response(501,
+                          fmt::format("Transfer-Encoding {} is not known: send chunks, or a Content-Length",
+                                      std::string(request[field::transfer_encoding])));
+  if (request.version() >= 11 && request.count(field::host) != 1) return bad("it needs one Host");
+  const auto encoding = request[field::content_encoding];
+  if (!encoding.empty() && !beast::iequals(encoding, "identity"))
+    return error_response(
+        415, fmt::format("Content-Encoding {} is not known: send the body as it is", std::string(encoding)));
+  return std::nullopt;
+}
 
 // One connection, on the server's thread.
 class Session : public std::enable_shared_from_this<Session> {
@@ -69,6 +99,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void start() { wait_for_request(shared_.options.header_time); }
   // One connection more than there may be.
   void refuse() {
+    is_refused_ = true;
+    ++shared_.n_refusing;
     HttpResponse response = error_response(503, "there are too many connections; try again");
     response.headers.emplace_back("Retry-After", "1");
     answer_and_close(std::move(response));
@@ -104,9 +136,13 @@ class Session : public std::enable_shared_from_this<Session> {
     if (deadline_ == Time::max()) return;
     const auto left = deadline_ - asio::steady_timer::clock_type::now();
     if (left > left.zero()) return ring_in(left);
+    if (is_late_) return close();
     is_late_ = true;
     Error ignored;
     std::ignore = socket_.cancel(ignored);
+    // Where nothing was under way, for want of memory, nobody hears of that: the connection ends later.
+    deadline_ = asio::steady_timer::clock_type::now() + std::chrono::milliseconds(5000);
+    ring_in(std::chrono::milliseconds(5000));
   }
 
   // The first byte may take as long as a connection may be idle; from then on the header has its own time.
@@ -140,11 +176,8 @@ class Session : public std::enable_shared_from_this<Session> {
     is_head_ = request.method() == http::verb::head;
     const auto length = parser_->content_length();
     if (length && *length > shared_.options.most_body) return answer_and_close(too_large());
-    const auto encoding = request[http::field::content_encoding];
-    if (!encoding.empty() && !beast::iequals(encoding, "identity"))
-      return answer_and_close(error_response(
-          415,
-          fmt::format("Content-Encoding {} is not known: send the body as it is", std::string(encoding))));
+    if (auto refusal = refusal_of(request, parser_->chunked())) return answer_and_close(std::move(*refusal));
+    if (length && !charge(static_cast<std::size_t>(*length))) return answer_and_close(too_many_bytes());
     limit(shared_.options.body_time);
     if (!beast::iequals(request[http::field::expect], "100-continue")) return read_body();
     continue_.emplace(http::status::continue_, version_);
@@ -163,12 +196,25 @@ class Session : public std::enable_shared_from_this<Session> {
       if (error == http::error::need_more || (!error && n == 0)) break;
       if (error) return on_read_error(error, "body", shared_.options.body_time);
     }
+    if (!charge(parser_->get().body().size())) return answer_and_close(too_many_bytes());
     if (parser_->is_done()) return handle();
-    http::async_read(socket_, buffer_, *parser_, [self = shared_from_this()](Error error, std::size_t) {
+    // One part of a chunked body after the other.
+    http::async_read_some(socket_, buffer_, *parser_, [self = shared_from_this()](Error error, std::size_t) {
       if (error) return self->on_read_error(error, "body", self->shared_.options.body_time);
-      self->handle();
+      if (!self->charge(self->parser_->get().body().size()))
+        return self->answer_and_close(self->too_many_bytes());
+      self->read_body();
     });
   }
+  // Counts the bytes of this body, n by now, among those of all. False: they are too many.
+  bool charge(std::size_t n) {
+    if (n <= shared_.options.small_body || n <= n_charged_) return true;
+    if (shared_.n_body_bytes - n_charged_ + n > shared_.options.most_bodies) return false;
+    shared_.n_body_bytes += n - n_charged_;
+    n_charged_ = n;
+    return true;
+  }
+  void end_charge() { shared_.n_body_bytes -= std::exchange(n_charged_, 0); }
 
   void handle() {
     no_limit();
@@ -193,10 +239,16 @@ class Session : public std::enable_shared_from_this<Session> {
       asio::dispatch(self->socket_.get_executor(),
                      [self, response = std::move(response)]() mutable { self->write(std::move(response)); });
     });
+    end_charge();  // from here on it is the handler's
   }
 
   HttpResponse too_large() const {
     return error_response(413, fmt::format("the body is larger than {} bytes", shared_.options.most_body));
+  }
+  static HttpResponse too_many_bytes() {
+    HttpResponse response = error_response(503, "there are too many large requests; try again");
+    response.headers.emplace_back("Retry-After", "1");
+    return response;
   }
   void on_read_error(Error error, const char* what, std::chrono::milliseconds time) {
     if (is_late_)
@@ -217,6 +269,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void answer_and_close(HttpResponse response) {
     keep_alive_ = false;
     is_unread_ = true;
+    parser_.reset();
+    end_charge();
     write(std::move(response));
   }
   void write(HttpResponse response) {
@@ -250,7 +304,9 @@ class Session : public std::enable_shared_from_this<Session> {
         [self = shared_from_this()](Error error, std::size_t) { error ? self->close() : self->skip(); });
   }
   void close() {
-    timer_.cancel();
+    no_limit();
+    end_charge();
+    if (std::exchange(is_refused_, false)) --shared_.n_refusing;
     Error ignored;
     std::ignore = socket_.shutdown(tcp::socket::shutdown_both, ignored);
     std::ignore = socket_.close(ignored);
@@ -267,7 +323,9 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<http::response<http::empty_body>> continue_;
   unsigned version_ = 11;
   Time deadline_ = Time::max(), rings_at_ = Time::max();  // max: there is none
-  bool keep_alive_ = true, is_idle_ = false, is_head_ = false, is_late_ = false, is_unread_ = false;
+  bool keep_alive_ = true, is_idle_ = false, is_head_ = false, is_late_ = false, is_unread_ = false,
+       is_refused_ = false;
+  std::size_t n_charged_ = 0;
 };
 
 }  // namespace
@@ -290,7 +348,18 @@ struct HttpServer::Impl {
     }
     local = acceptor.local_endpoint();
     accept();
-    thread = std::thread([this] { io.run(); });
+    thread = std::thread([this] { run(); });
+  }
+  // Without memory for a request the others go on; its connection ends when its time is over.
+  void run() {
+    while (true) {
+      try {
+        io.run();
+        return;
+      } catch (const std::bad_alloc&) {
+        continue;
+      }
+    }
   }
   void accept() {
     acceptor.async_accept([this](beast::error_code error, tcp::socket socket) {
@@ -311,6 +380,7 @@ struct HttpServer::Impl {
     auto session = std::make_shared<Session>(std::move(socket), shared);
     if (is_full) {
       ++shared.n_refused;
+      if (shared.n_refusing >= kMostRefusing) return;  // closed, without a word
       return session->refuse();
     }
     shared.sessions.insert(session);

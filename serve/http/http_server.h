@@ -38,15 +38,20 @@ struct HttpOptions {
   std::string host = "127.0.0.1";
   int port = 8500;  // 0: one that is free
   std::size_t most_body = std::size_t{64} << 20, most_header = std::size_t{16} << 10;
+  // Of all bodies together that are being read, but for those that are small: more are refused as busy.
+  std::size_t most_bodies = std::size_t{512} << 20, small_body = std::size_t{64} << 10;
   std::size_t most_connections = 1024;
   std::chrono::milliseconds header_time{10'000}, body_time{30'000}, idle_time{75'000};
 };
-// "127.0.0.1:8500", "[::1]:8500", ":8500" (all interfaces). Throws Error(config).
-HttpOptions parse_address(const std::string& text);
+// "127.0.0.1:8500", "[::1]:8500", ":8500" (all interfaces). `key`: who says it, for messages. Throws
+// Error(config).
+HttpOptions parse_address(const std::string& text, const std::string& key = "--listen");
 
 // HTTP/1.1 over TCP: one thread, plain completion handlers. What a client may take of memory and time is
 // limited: a body or header that is too long is refused before it is read (413, 431), what does not come in
-// time with 408, connections beyond the most with 503. Requests of a connection are answered in their order.
+// time with 408, connections and bodies beyond the most with 503; who does not take an answer in time is cut
+// off. Headers that proxies may read in another way than this (two lengths, a length and chunks, no Host) are
+// refused, so that nobody smuggles a request past them. Requests of a connection are answered in their order.
 // TLS and log-in are a proxy's job.
 class HttpServer final {
  public:

@@ -1,7 +1,9 @@
 #include "serve/http/json_tensor.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -77,17 +79,17 @@ T number_in(element e, OipType type, const std::string& what, std::size_t i) {
     throw BadRequest{fmt::format("{}: element {} is {}, no {}", what, i, shown, to_string(type))};
   };
   const auto fit = [&](auto value) {
-    if (!std::in_range<
-            std::conditional_t<std::is_integral_v<T> && !std::is_same_v<T, bool>, T, std::int64_t>>(value))
-      bad(std::to_string(value));
+    if constexpr (std::is_same_v<T, bool>) {
+      if (value != 0 && value != 1) bad(std::to_string(value));
+    } else if constexpr (std::is_integral_v<T>) {
+      if (!std::in_range<T>(value)) bad(std::to_string(value));
+    }
     return static_cast<T>(value);
   };
   switch (e.type()) {
     case element_type::INT64:
-      if constexpr (std::is_floating_point_v<T>) return static_cast<T>(e.get_int64().value_unsafe());
       return fit(e.get_int64().value_unsafe());
     case element_type::UINT64:
-      if constexpr (std::is_floating_point_v<T>) return static_cast<T>(e.get_uint64().value_unsafe());
       return fit(e.get_uint64().value_unsafe());
     case element_type::DOUBLE: {
       const double value = e.get_double().value_unsafe();
@@ -150,10 +152,40 @@ simdjson::dom::element JsonParser::parse(std::string_view text) {
       fmt::format("the body is no JSON{}: {}", where_it_breaks(text), simdjson::error_message(error))};
 }
 
+void JsonParser::release() { parser_ = simdjson::dom::parser(); }
+
 JsonElements elements_of(element json, const std::string& what, bool is_flat) {
   JsonElements out;
   walk(json, 0, what, is_flat, out);
   return out;
+}
+
+std::int64_t RequestMemory::keep_only_for(std::vector<InputTensor>& inputs) {
+  const auto is_in_body = [&](const void* data) {
+    const auto* const at = static_cast<const char*>(data);
+    return !std::less<>()(at, body.data()) && std::less<>()(at, body.data() + body.size());
+  };
+  bool needs_body = false;
+  auto copies = std::make_unique<std::string>();  // where a short one stays, too
+  const auto each_text = [&](const auto& visit) {
+    for (InputTensor& t : inputs) {
+      for (std::string_view& text : t.texts) is_in_body(text.data()) ? void(needs_body = true) : visit(text);
+    }
+  };
+  std::size_t n = 0;
+  each_text([&](std::string_view text) { n += text.size(); });
+  copies->reserve(n);
+  each_text([&](std::string_view& text) {
+    const std::size_t at = copies->size();
+    *copies += text;
+    text = {copies->data() + at, text.size()};
+  });
+  for (const InputTensor& t : inputs) needs_body = needs_body || is_in_body(t.data.data());
+  parser.release();
+  texts.clear();
+  if (!needs_body) std::string().swap(body);
+  texts.push_back(std::move(copies));
+  return static_cast<std::int64_t>(body.capacity() + n);
 }
 
 void take_elements(const std::vector<element>& values, OipType type, const std::string& what,
@@ -179,6 +211,8 @@ void take_elements(const std::vector<element>& values, OipType type, const std::
   const auto take = [&]<class T>(T) { take_numbers<T>(values, type, what, out, tensor.missing); };
   switch (type) {
     case OipType::boolean:
+      take(bool());
+      break;
     case OipType::uint8:
       take(std::uint8_t());
       break;

@@ -16,6 +16,8 @@ class JsonParser {
  public:
   // Valid until the next call, and as long as this.
   simdjson::dom::element parse(std::string_view text);
+  // Gives its memory back; what was parsed is not valid any more.
+  void release();
 
  private:
   static constexpr std::size_t kMostDepth = 64;
@@ -37,6 +39,10 @@ struct RequestMemory {
   JsonParser parser;  // texts of JSON lie in it
   std::vector<std::unique_ptr<std::vector<std::byte>>> numbers;
   std::vector<std::unique_ptr<std::string>> texts;
+  // Gives back all that these do not need, which is most of the memory of a long request that waits: texts
+  // are copied, so that the parser's memory, many times that of the body, can go. Returns the bytes that are
+  // left, besides `numbers`.
+  std::int64_t keep_only_for(std::vector<InputTensor>& inputs);
 };
 
 // Converts elements to a type; null is noted as missing. Throws BadRequest for an element that is not of the

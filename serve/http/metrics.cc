@@ -9,9 +9,12 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "common/base/clock.h"
 
@@ -43,6 +46,12 @@ const char* reason_of(Refusal::Kind kind) {
 const prometheus::Histogram::BucketBoundaries kSeconds = {
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 0.5, 1, 2.5, 10};
 const prometheus::Histogram::BucketBoundaries kRows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096};
+
+std::int64_t unix_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
 
 }  // namespace
 
@@ -89,6 +98,18 @@ struct ServeMetrics::Impl {
                                           .Name("varscope_version_load_time_seconds")
                                           .Help("When a served version was loaded, in Unix time.")
                                           .Register(registry);
+  Family<prometheus::Gauge>& event = prometheus::BuildGauge()
+                                         .Name("varscope_version_event_time_seconds")
+                                         .Help(
+                                             "Time of the newest record that a served version has learnt "
+                                             "from, in Unix time; of runs that follow a stream.")
+                                         .Register(registry);
+  Family<prometheus::Gauge>& event_age = prometheus::BuildGauge()
+                                             .Name("varscope_served_event_age_seconds")
+                                             .Help(
+                                                 "How long ago the newest record was that the newest "
+                                                 "version has learnt from.")
+                                             .Register(registry);
   Family<prometheus::Gauge>& load_seconds = prometheus::BuildGauge()
                                                 .Name("varscope_version_load_seconds")
                                                 .Help("How long it took to load a served version.")
@@ -108,15 +129,31 @@ struct ServeMetrics::Impl {
   mutable std::mutex mutex;  // of what follows
   struct OfVersion {
     std::vector<prometheus::Counter*> requests;
-    prometheus::Gauge *committed = nullptr, *loaded = nullptr, *load_seconds = nullptr;
+    prometheus::Gauge *committed = nullptr, *loaded = nullptr, *load_seconds = nullptr, *event = nullptr;
+    std::optional<std::int64_t> event_ns;
+    std::string manifest_id;  // a run that resumes may commit the same step again
   };
   std::map<std::string, OfVersion> versions;
   std::set<std::int64_t> served;
+  prometheus::Gauge* age = nullptr;  // where the newest version has an event time
   std::int64_t n_requests = 0, n_failed = 0, n_rows = 0;
   std::array<double, 4096> last{};  // seconds of answered requests, a ring
   std::size_t n_last = 0;
   const std::int64_t started_ns = now_ns();
   VersionObserver* next = nullptr;
+
+  // The age grows while nothing happens: it is of the moment when it is asked for.
+  void set_age() {
+    const std::lock_guard lock(mutex);
+    const auto newest_version =
+        served.empty() ? versions.end() : versions.find(std::to_string(*served.rbegin()));
+    if (newest_version == versions.end() || !newest_version->second.event_ns) {
+      if (age != nullptr) event_age.Remove(std::exchange(age, nullptr));
+      return;
+    }
+    if (age == nullptr) age = &event_age.Add({});
+    age->Set(static_cast<double>(unix_ns() - *newest_version->second.event_ns) * 1e-9);
+  }
 };
 
 ServeMetrics::ServeMetrics(const std::string& program, VersionObserver* next)
@@ -161,6 +198,7 @@ void ServeMetrics::on_connection_refused(std::uint64_t n_in_all) {
 }
 
 std::string ServeMetrics::text() const {
+  impl_->set_age();
   return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
 }
 
@@ -194,6 +232,13 @@ void ServeMetrics::on_published(const VersionInfo& v, std::int64_t load_ns) {
     of.committed->Set(static_cast<double>(v.committed_ns) * 1e-9);
     of.loaded->Set(static_cast<double>(v.loaded_ns) * 1e-9);
     of.load_seconds->Set(static_cast<double>(load_ns) * 1e-9);
+    of.manifest_id = v.id.manifest_id;
+    of.event_ns = v.event_ns;
+    if (!v.event_ns && of.event != nullptr) m.event.Remove(std::exchange(of.event, nullptr));
+    if (v.event_ns) {
+      of.event = &m.event.Add(labels);
+      of.event->Set(static_cast<double>(*v.event_ns) * 1e-9);
+    }
     m.served.insert(v.id.step);
     m.newest.Set(static_cast<double>(*m.served.rbegin()));
   }
@@ -205,14 +250,16 @@ void ServeMetrics::on_dropped(const VersionInfo& v) {
   {
     const std::lock_guard lock(m.mutex);
     const auto found = m.versions.find(v.id.name());
-    if (found != m.versions.end()) {
+    const bool is_replaced = found != m.versions.end() && found->second.manifest_id != v.id.manifest_id;
+    if (found != m.versions.end() && !is_replaced) {
       for (prometheus::Counter* c : found->second.requests) m.requests.Remove(c);
       m.committed.Remove(found->second.committed);
       m.loaded.Remove(found->second.loaded);
       m.load_seconds.Remove(found->second.load_seconds);
+      if (found->second.event != nullptr) m.event.Remove(found->second.event);
       m.versions.erase(found);
     }
-    m.served.erase(v.id.step);
+    if (!is_replaced) m.served.erase(v.id.step);
     if (!m.served.empty()) m.newest.Set(static_cast<double>(*m.served.rbegin()));
   }
   if (m.next != nullptr) m.next->on_dropped(v);

@@ -115,6 +115,7 @@ class Decoder {
     take_outputs(root, is_true(parameters, "binary_data_output", false));
     if (!binary_.empty())
       throw BadRequest{fmt::format("{} bytes of binary data are of no input", binary_.size())};
+    request_.infer.n_memory_bytes = memory_->keep_only_for(request_.infer.inputs);
     request_.infer.memory = memory_;
     return std::move(request_);
   }

@@ -54,6 +54,7 @@ document.getElementById('ask').addEventListener('click', async () => {
     out.textContent = r.status + ' in ' + (performance.now() - started).toFixed(1) + ' ms\n' + text;
   } catch (e) { out.className = 'bad'; out.textContent = String(e); }
 });
+if (location.hash === '#ask') document.getElementById('ask').click();
 </script>)";
 
 std::string table_of(const std::vector<TensorInfo>& all) {

@@ -97,6 +97,7 @@ void Service::handle(HttpRequest request, HttpServer::Reply reply) {
   try {
     route(request, reply);
   } catch (const BadRequest& bad) {
+    metrics_.on_request(request.path.starts_with("/v1") ? "v1" : "v2", "", 400, 0, 0, 0, 0);
     reply(error_response(400, bad.what));
   } catch (const std::exception& e) {
     reply(error_response(500, std::string("internal error: ") + e.what()));
@@ -222,12 +223,7 @@ void Service::infer_v2(HttpRequest& request, const std::string& version, HttpSer
   decoded->infer.is_abandoned = std::move(request.is_abandoned);
   InferRequest asked = decoded->infer;
   inference_.infer(std::move(asked), [this, decoded, reply, started](InferAnswer answer) {
-    HttpResponse response =
-        answer.refusal ? refusal_response(*answer.refusal) : encode_oip(options_.name, *decoded, answer);
-    metrics_.on_request("v2", answer.refusal ? "" : answer.model.version.id.name(), response.status,
-                        seconds(now_ns() - started), seconds(answer.queue_ns), seconds(answer.compute_ns),
-                        answer.n_rows);
-    reply(std::move(response));
+    finish("v2", started, answer, reply, [&] { return encode_oip(options_.name, *decoded, answer); });
   });
 }
 
@@ -240,12 +236,23 @@ void Service::predict_v1(HttpRequest& request, const std::string& version, HttpS
   decoded->infer.is_abandoned = std::move(request.is_abandoned);
   InferRequest asked = decoded->infer;
   inference_.infer(std::move(asked), [this, decoded, reply, started](InferAnswer answer) {
-    HttpResponse response = answer.refusal ? refusal_response(*answer.refusal) : encode_v1(*decoded, answer);
-    metrics_.on_request("v1", answer.refusal ? "" : answer.model.version.id.name(), response.status,
-                        seconds(now_ns() - started), seconds(answer.queue_ns), seconds(answer.compute_ns),
-                        answer.n_rows);
-    reply(std::move(response));
+    finish("v1", started, answer, reply, [&] { return encode_v1(*decoded, answer); });
   });
+}
+
+// On a compute thread, where nothing may be thrown.
+void Service::finish(const std::string& api, std::int64_t started, const InferAnswer& answer,
+                     const HttpServer::Reply& reply, const std::function<HttpResponse()>& encode) {
+  HttpResponse response;
+  try {
+    response = answer.refusal ? refusal_response(*answer.refusal) : encode();
+  } catch (const std::exception& e) {  // no memory for it, say
+    response = error_response(500, std::string("the answer cannot be written: ") + e.what());
+  }
+  metrics_.on_request(api, answer.refusal ? "" : answer.model.version.id.name(), response.status,
+                      seconds(now_ns() - started), seconds(answer.queue_ns), seconds(answer.compute_ns),
+                      answer.n_rows);
+  reply(std::move(response));
 }
 
 }  // namespace varscope

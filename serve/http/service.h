@@ -1,6 +1,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <functional>
 #include <string>
 
 #include "serve/engine/inference.h"
@@ -43,6 +45,9 @@ class Service {
   HttpResponse no_version(const std::string& version) const;
   void infer_v2(HttpRequest& request, const std::string& version, HttpServer::Reply& reply);
   void predict_v1(HttpRequest& request, const std::string& version, HttpServer::Reply& reply);
+
+  void finish(const std::string& api, std::int64_t started, const InferAnswer& answer,
+              const HttpServer::Reply& reply, const std::function<HttpResponse()>& encode);
 
   Inference& inference_;
   ServeMetrics& metrics_;

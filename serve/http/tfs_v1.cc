@@ -69,6 +69,7 @@ class V1Decoder {
     request_.is_by_row = has_instances;
     has_instances ? take_rows(instances) : take_columns(inputs);
     request_.infer.refuses_not_finite = true;
+    request_.infer.n_memory_bytes = memory_->keep_only_for(request_.infer.inputs);
     request_.infer.memory = memory_;
     return std::move(request_);
   }

@@ -62,7 +62,7 @@ const Subcommand kSubcommands[] = {
     {{"serve"},
      {"model", "config", "--listen", "--name", "--version-policy", "--require", "--threads", "--max-batch",
       "--max-delay-us", "--max-queue", "--exact", "--memory-mib", "--replace", "--poll-ms", "--drain-ms",
-      "--no-wait"}},
+      "--no-wait", "--set"}},
     {{"plan"}, {"config", "--set", "--servers", "--workers"}},
     {{"graph"}, {"config", "--set", "--dot", "--evaluation"}},
     {{"gradcheck"}, {"config", "--set", "--samples", "--elements", "--tolerance"}},

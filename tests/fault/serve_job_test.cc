@@ -16,6 +16,7 @@
 #include "tests/support/jobs/job.h"
 #include "tests/support/jobs/tiny_job.h"
 #include "tests/support/serving/http_client.h"
+#include "tests/support/serving/replica.h"
 
 namespace varscope::testing {
 namespace {
@@ -24,40 +25,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using Json = nlohmann::json;
-
-std::string text_of_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-// A running server on a port of its own.
-class Replica {
- public:
-  explicit Replica(const std::string& model, const Args& more = {}, const std::string& listen = "127.0.0.1:0")
-      : job(varscope(Args{"serve", model, "--listen", listen, "--name", "m", "--poll-ms", "50"} + more)) {}
-  bool wait_until_listening() {
-    const std::regex line("listening on http://127.0.0.1:([0-9]+)");
-    return job.wait_until(
-        [&] {
-          std::smatch m;
-          const std::string out = job.out();
-          if (std::regex_search(out, m, line)) port = std::stoi(m[1]);
-          return port > 0;
-        },
-        30 * kSlowness);
-  }
-  bool wait_until_ready() {
-    if (!wait_until_listening()) return false;
-    return job.wait_until(
-        [&] { return status_of(HttpClient(port).ask(http_get("/v2/health/ready"))) == 200; }, 30 * kSlowness);
-  }
-  std::int64_t step() const {
-    const std::string body = body_of(HttpClient(port).ask(http_get("/v2/models/m")));
-    return Json::parse(body)["parameters"]["step"].get<std::int64_t>();
-  }
-  Job job;
-  int port = 0;
-};
 
 // Rows of two numbers and a word, and who answers yes.
 std::string people(int n, bool has_answer = true) {
@@ -323,6 +290,67 @@ TEST(Serve, SaysWhatIsWrongBeforeItServes) {
   const std::string manifest = dir / "run" + "/checkpoints/step-000000100/MANIFEST";
   flip_byte(manifest, 30);
   EXPECT_THAT(refused({dir / "run", "--listen", "127.0.0.1:0"}, 4), HasSubstr("is not served: "));
+}
+
+// The section `serve` of a job's config; --set wins over the file, and options over both.
+TEST(Serve, IsToldHowByAConfigOrByOptionsWhichWin) {
+  const ScratchDir dir;
+  train(tiny_alone(dir / "run", set({"train.max_steps=100"})));
+  const std::string job = text_of_file(config_file("digits_mlp.yaml"));
+  const auto write = [&](const std::string& serve) {
+    write_text(dir / "job.yaml", job + "\nserve:\n" + serve);
+  };
+  const Args where = set({"job.run_dir=" + (dir / "run")});
+  const auto refused = [&](const Args& args) {
+    const Ended ended = run(varscope(Args{"serve", dir / "job.yaml"} + args + where));
+    EXPECT_EQ(ended.code, 2) << ended.all();
+    return ended.err;
+  };
+  write("  listen: here\n");
+  EXPECT_THAT(refused({}), HasSubstr("job.yaml: serve.listen here: expected ADDRESS:PORT"));
+  write("  name: a b\n");
+  EXPECT_THAT(refused({}), HasSubstr("job.yaml: serve.name a b: it is part of addresses"));
+  write("  version: newest\n");
+  EXPECT_THAT(refused({}), HasSubstr("job.yaml: serve.version newest: expected latest, pinned, or steps"));
+  write("  max_queue: 0\n");
+  EXPECT_THAT(refused({}), HasSubstr("serve.max_queue: 0 is out of range"));
+  EXPECT_THAT(run(varscope({"serve", dir / "none.yaml"})).err, HasSubstr("none.yaml"));
+  EXPECT_THAT(
+      run(varscope(Args{"serve", dir / "run"} + where)).err,
+      HasSubstr(
+          "without a config only keys of serve can be set; name the config: varscope serve DIR CONFIG"));
+  EXPECT_THAT(run(varscope(Args{"serve", dir / "run"} + set({"serve.max_bach=1"}))).err,
+              HasSubstr("did you mean \"max_batch\"?"));
+
+  write("  listen: 127.0.0.1:0\n  name: by_file\n  drain_ms: 0\n  require: {metric: loss, min: 0}\n");
+  const auto served_as = [&](const Args& args) {
+    Job server(varscope(args));
+    std::smatch m;
+    const std::regex line("listening on http://[^ ]*, model ([^ \n]*)");
+    std::string out;
+    EXPECT_TRUE(server.wait_until(
+        [&] {
+          out = server.out();
+          return std::regex_search(out, m, line);
+        },
+        30 * kSlowness))
+        << server.err();
+    const std::string name = m.empty() ? "" : m[1].str();
+    server.send_signal(SIGTERM);
+    EXPECT_EQ(server.wait(30 * kSlowness).code, 0) << "at once, by drain_ms";
+    return name;
+  };
+  const Args by_file = Args{"serve", dir / "job.yaml"} + where;
+  EXPECT_EQ(served_as(by_file), "by_file");
+  EXPECT_EQ(served_as(by_file + set({"serve.name=by_set"})), "by_set");
+  EXPECT_EQ(served_as(by_file + set({"serve.name=by_set"}) + Args{"--name", "by_option"}), "by_option");
+  EXPECT_EQ(served_as(Args{"serve", dir / "run"} +
+                      set({"serve.listen=127.0.0.1:0", "serve.name=alone", "serve.drain_ms=0"})),
+            "alone");
+  // The required metric is that of METRICS, which this run without evaluations does not have.
+  const Ended kept_out = run(varscope(by_file + Args{"--no-wait"}));
+  EXPECT_EQ(kept_out.code, 4) << kept_out.all();
+  EXPECT_THAT(kept_out.err, HasSubstr("its METRICS do not have \"loss\" (yet), which is required"));
 }
 
 // The client of Triton Inference Server, binary by default.

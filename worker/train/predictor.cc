@@ -139,9 +139,11 @@ Predictor::Predictor(const Model& model, const SampleSpec& spec, DType dtype, co
 }
 
 Predictor::Block Predictor::make_block(std::int64_t rows) const {
-  Block block{Executor(model_.graph, node_, rows, {.also = {}, .forward_only = true}),
+  Block block{LocalStates(model_.graph, 1, rows, 0),
+              Executor(model_.graph, node_, rows, {.also = {}, .forward_only = true}),
               TableFeeds(model_.graph), Batch(spec_, dtype_, rows)};
   bind_(block.executor);
+  block.states.bind(block.executor, 0);
   return block;
 }
 

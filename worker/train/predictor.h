@@ -9,6 +9,7 @@
 
 #include "worker/data/batch.h"
 #include "worker/graph/executor.h"
+#include "worker/graph/local_states.h"
 #include "worker/graph/table_feeds.h"
 #include "worker/layers/model.h"
 
@@ -19,7 +20,8 @@ namespace varscope {
 // another size. So the executor always runs blocks of R rows, filled up with zeros, and R is the largest of
 // 32, 16, 8, 4, 2 and 1 for which random rows, moved through all places of a block, have equal bits in each.
 // The order of operations does not depend on the values; bags of ids are filled up with empty ones, and
-// each is added up by itself. Another type of processor may still differ.
+// each is added up by itself. Recurrent layers begin each row with the first values of their states, zeros.
+// Another type of processor may still differ.
 //
 // Where last bits may vary, runs have the rows that there are (Fill::cut), which is less work for few rows,
 // and fewer and larger products for many.
@@ -51,6 +53,7 @@ class Predictor {
 
  private:
   struct Block {
+    LocalStates states;  // whose first values all runs read
     Executor executor;
     TableFeeds tables;
     Batch batch;

@@ -122,6 +122,7 @@ class Job {
   std::string err() const;
   std::int64_t last_step() const;  // of the step lines on standard error; 0 before the first
   bool ended();
+  pid_t pid() const { return pid_; }   // likewise
   void send_signal(int signal) const;  // to the process that was started: the program itself, or mpirun
   // Waits for the end; kills what is still there after `seconds`, as wait_until() counts them.
   Ended wait(double seconds);

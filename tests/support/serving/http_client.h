@@ -61,6 +61,7 @@ class HttpClient {
       text_.append(bytes.data(), static_cast<std::size_t>(n));
     }
   }
+  void end_sending() const { ::shutdown(fd_, SHUT_WR); }
   bool is_connected() const { return is_connected_; }
   bool is_closed() { return answer().empty(); }
   std::string ask(const std::string& text) {

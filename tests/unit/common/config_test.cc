@@ -82,6 +82,9 @@ TEST_P(JobErrors, SayWhereWhatAndWhatIsAllowed) {
 const std::string kTrainKeys =
     "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, progressive_window, shuffle, stop";
 const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train, warm_start";
+    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, shuffle, stop";
+const std::string kSections =
+    "checkpoint, cluster, data, job, model, optimizer, output, serve, train, warm_start";
 
 INSTANTIATE_TEST_SUITE_P(
     UnknownKeys, JobErrors,
@@ -559,6 +562,10 @@ TEST(Explain, ListsEveryKeyWithTypeDefaultAndUnit) {
   has("output.progress: one of auto, on, off, default auto\n");
   has("model.layers: a list of layers, required\n");
   has("data.test: section (optional)\n");
+  has("serve.max_queue: an integer, default 1024; allowed: 1 to 1048576 (requests)\n");
+  has("serve.swap: one of keep, replace, default keep\n");
+  has("serve.require: a map with metric, and max or min, default none\n");
+  has("serve.require.max: a number, default inf\n");
 }
 
 TEST(Dump, ReadsBackToAnEqualConfig) {
@@ -584,6 +591,8 @@ TEST(Dump, ReadsBackToAnEqualConfig) {
        "checkpoint.rename={new/name: b}", "warm_start={from: c, map: {a/: b/, '/': 'x/'}}"},
       {"data.test.type=digits", "checkpoint.keep_best={metric: accuracy, count: 2, mode: min}",
        "warm_start={from: c}"},
+      {"serve={listen: ':80', version: '100,200', require: {metric: loss, max: 0.6}, memory_mib: off, swap: replace}"},
+      {"serve.require={metric: auc, min: 0.7, max: 1}", "serve.name=n", "serve.poll_ms=10"},
       {"job.name=12", "job.run_dir=null_", "checkpoint.dir='null'", "job.seed=9223372036854775807"},
   };
   for (const auto& overrides : variants) {
@@ -611,6 +620,35 @@ TEST(JobConfig, HasTheDocumentedDefaults) {
   EXPECT_EQ(config.cluster, ClusterConfig{});
   EXPECT_EQ(with_override("job.run_dir=/x").checkpoint_dir(), "/x/checkpoints");
   EXPECT_FALSE(with_override("data.test=~").data.test);
+}
+
+TEST(JobConfig, SaysHowItIsServed) {
+  EXPECT_FALSE(parse(job_text()).serve);
+  EXPECT_EQ(dump(parse(job_text())).find("\nserve:"), std::string::npos);
+  const JobConfig config = with_override("serve={max_batch: 8, require: {metric: accuracy, min: 0.9}}");
+  ASSERT_TRUE(config.serve);
+  EXPECT_EQ(config.serve->max_batch, 8);
+  EXPECT_EQ(config.serve->drain_ms, 5000);
+  ASSERT_TRUE(config.serve->require);
+  EXPECT_EQ(*config.serve->require, (RequiredMetric{"accuracy", 0.9, {}}));
+  const auto refused = [](const std::string& o) { return message_of([&] { with_override(o); }); };
+  EXPECT_EQ(refused("serve.max_batch=0"),
+            "--set serve.max_batch=0: serve.max_batch: 0 is out of range; allowed: 1 to 1048576 (rows)");
+  EXPECT_EQ(refused("serve.max_bach=1").substr(0, 79),
+            "--set serve.max_bach=1: serve.max_bach: unknown key; did you mean \"max_batch\"? ");
+  EXPECT_EQ(refused("serve.swap=drop"),
+            "--set serve.swap=drop: serve.swap: expected one of keep, replace, got \"drop\"");
+  EXPECT_EQ(
+      refused("serve.require=loss"),
+      "--set serve.require=loss: serve.require: expected a map ({metric: loss, max: 0.6}), got \"loss\"");
+  EXPECT_EQ(
+      refused("serve.require.metric=loss"),
+      "--set serve.require.metric=loss: serve.require: has no bound: add max or min, as in {metric: loss, "
+      "max: 0.6}");
+  EXPECT_EQ(
+      refused("serve.require.max=1"),
+      "--set serve.require.max=1: serve.require.metric: missing; section serve.require needs "
+      "this key (a text: a figure of the checkpoint's METRICS: loss, accuracy, ...; those of its evaluation)");
 }
 
 TEST(JobConfig, TravelsInBinary) {

@@ -268,6 +268,29 @@ TEST_F(VersionKeeperTest, AGateKeepsOutWhatIsNotGoodEnoughAndLooksAgainForMetric
   EXPECT_EQ(heard.passed().back(), "its loss is 0.7, and at most 0.6 is required");
 }
 
+TEST_F(VersionKeeperTest, KnowsUpToWhenAVersionHasLearnt) {
+  commit(10);
+  keep().poll();
+  EXPECT_FALSE(keeper->find()->served().version.event_ns);
+  commit(20);
+  replace_evaluation(posix, path(20), {20, {{"event_time", 1700000000.5}, {"loss", 0.5}}});
+  keeper->poll();
+  const VersionInfo info = keeper->find()->served().version;
+  ASSERT_TRUE(info.event_ns);
+  EXPECT_EQ(*info.event_ns, 1'700'000'000'500'000'000);
+  ASSERT_EQ(info.metrics.size(), 1U) << "it is no figure of quality";
+  EXPECT_EQ(info.metrics[0].first, "loss");
+  for (const double odd : {-1.0, 0.0, 1e300}) {
+    commit(30);
+    replace_evaluation(posix, path(30), {30, {{"event_time", odd}}});
+    keeper->poll();
+    EXPECT_EQ(served(), 30);
+    EXPECT_FALSE(keeper->find()->served().version.event_ns) << odd;
+    posix.remove_all(path(30));
+    keeper->poll();
+  }
+}
+
 TEST_F(VersionKeeperTest, ServesPinnedOnesOrSteps) {
   for (const std::int64_t step : {10, 20, 30}) commit(step);
   KeeperOptions pinned;
@@ -445,11 +468,40 @@ TEST_F(EngineTest, MoreBytesThanMayWaitAreRefused) {
   commit(10);
   keep().poll();
   Engine engine(*keeper, {.max_queue_bytes = 1000}, heard);
-  const InferAnswer refused = ask(engine, images_request(0, 4));
-  ASSERT_TRUE(refused.refusal);
-  EXPECT_EQ(refused.refusal->kind, Refusal::Kind::busy);
-  EXPECT_THAT(refused.refusal->text, HasSubstr("requests of 1000 B wait already"));
-  EXPECT_FALSE(ask(engine, images_request(0, 3)).refusal);
+  {
+    Held held(engine);  // an image of 256 bytes
+    for (const std::int64_t n : {0, 600}) {
+      InferRequest request = images_request(0, n > 0 ? 1 : 3);
+      request.n_memory_bytes = n;  // of what its inputs lie in
+      const InferAnswer refused = ask(engine, std::move(request));
+      ASSERT_TRUE(refused.refusal);
+      EXPECT_EQ(refused.refusal->kind, Refusal::Kind::busy);
+      EXPECT_THAT(refused.refusal->text, HasSubstr("requests of 1000 B wait already"));
+    }
+  }
+  EXPECT_TRUE(engine.drain(60'000));
+  EXPECT_FALSE(ask(engine, images_request(0, 4)).refusal) << "alone it may be larger";
+}
+
+// What is known of checkpoints that were passed over goes with them, and is told of again where they return.
+TEST_F(VersionKeeperTest, ForgetsWhatItPassedOverWithTheCheckpoint) {
+  commit(10);
+  keep().poll();
+  for (int round = 1; round <= 3; ++round) {
+    damage = "shard 0 is damaged";
+    commit(20, "the-same");
+    keeper->poll();
+    keeper->poll();
+    EXPECT_EQ(heard.passed().size(), static_cast<std::size_t>(round)) << "once while it is there";
+    damage.clear();
+    keeper->poll();
+    EXPECT_EQ(served(), 10) << "it is not tried again";
+    posix.remove_all(path(20));
+    keeper->poll();
+  }
+  commit(20, "the-same");
+  keeper->poll();
+  EXPECT_EQ(served(), 20) << "nothing is known of it any more";
 }
 
 TEST_F(EngineTest, WhatNobodyWaitsForIsNotComputed) {

@@ -30,6 +30,7 @@ using testing::HttpClient;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
+using testing::status_of;
 using testing::thrown;
 using Json = nlohmann::json;
 using std::chrono::milliseconds;
@@ -58,12 +59,13 @@ TEST(Oip, ReadsJson) {
         {"name":"x","shape":[2,2],"datatype":"FP32","data":[[1,2.5],[-3,1e2]]},
         {"name":"w","shape":[2],"datatype":"BYTES","data":["a\n",""]},
         {"name":"i","shape":[2],"datatype":"INT64","data":[-9223372036854775808,9223372036854775807]},
-        {"name":"u","shape":[1],"datatype":"UINT64","data":[18446744073709551615]}],
+        {"name":"u","shape":[1],"datatype":"UINT64","data":[18446744073709551615]},
+        {"name":"b","shape":[4],"datatype":"BOOL","data":[true,false,1,0]}],
         "outputs":[{"name":"b","parameters":{"binary_data":true}},{"name":"a"}]})",
       -1);
   EXPECT_EQ(r.id, "a\"7");
   EXPECT_TRUE(r.infer.deadline_ns);
-  ASSERT_EQ(r.infer.inputs.size(), 4U);
+  ASSERT_EQ(r.infer.inputs.size(), 5U);
   EXPECT_THAT(r.infer.inputs[0].shape, ElementsAre(2, 2));
   EXPECT_THAT(values_of<float>(r.infer.inputs[0]), ElementsAre(1, 2.5F, -3, 100));
   EXPECT_THAT(r.infer.inputs[1].texts, ElementsAre("a\n", ""));
@@ -71,6 +73,7 @@ TEST(Oip, ReadsJson) {
       values_of<std::int64_t>(r.infer.inputs[2]),
       ElementsAre(std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()));
   EXPECT_THAT(values_of<std::uint64_t>(r.infer.inputs[3]), ElementsAre(~std::uint64_t{0}));
+  EXPECT_THAT(values_of<std::uint8_t>(r.infer.inputs[4]), ElementsAre(1, 0, 1, 0));
   EXPECT_THAT(r.infer.outputs, ElementsAre("b", "a"));
   EXPECT_THAT(r.is_binary, ElementsAre(true, false));
   EXPECT_TRUE(r.infer.refuses_not_finite);
@@ -115,6 +118,12 @@ TEST(Oip, SaysWhatIsWrong) {
             "input \"x\": its shape has 3 elements, its data 2");
   EXPECT_EQ(bad_oip(input(R"("shape":[1],"datatype":"UINT8","data":[256])")),
             "input \"x\": element 0 is 256, no UINT8");
+  EXPECT_EQ(bad_oip(input(R"("shape":[2],"datatype":"BOOL","data":[true,2])")),
+            "input \"x\": element 1 is 2, no BOOL");
+  EXPECT_EQ(bad_oip(input(R"("shape":[1],"datatype":"BOOL","data":[-1])")),
+            "input \"x\": element 0 is -1, no BOOL");
+  EXPECT_EQ(bad_oip(input(R"("shape":[1],"datatype":"BOOL","data":[0.5])")),
+            "input \"x\": element 0 is 0.5, no BOOL");
   EXPECT_EQ(bad_oip(input(R"("shape":[1],"datatype":"INT32","data":[1.5])")),
             "input \"x\": element 0 is 1.5, no INT32");
   EXPECT_EQ(bad_oip(input(R"("shape":[1],"datatype":"FP32","data":[1e39])")),
@@ -125,6 +134,23 @@ TEST(Oip, SaysWhatIsWrong) {
             "input \"x\": it has neither \"data\" nor binary data");
   EXPECT_EQ(bad_oip(R"({"inputs":[],"outputs":[{"name":"a"},{"name":"a"}]})"),
             "output \"a\" is asked for twice");
+}
+
+// A request that waits holds its inputs, not what they were read from.
+TEST(Oip, GivesBackTheMemoryOfTheJson) {
+  const std::string numbers = input(R"("shape":[1],"datatype":"FP32","data":[1])");
+  EXPECT_LE(decode_oip(numbers + std::string(100'000, ' '), -1).infer.n_memory_bytes, 100);
+  const std::string word(50'000, 'w');
+  const ProtocolRequest texts =
+      decode_oip(input(R"("shape":[3],"datatype":"BYTES","data":["a",7,")" + word + "\"]"), -1);
+  EXPECT_THAT(texts.infer.inputs[0].texts, ElementsAre("a", "7", word));
+  EXPECT_GE(texts.infer.n_memory_bytes, 50'000);
+  EXPECT_LE(texts.infer.n_memory_bytes, 50'100);
+  const std::string json =
+      R"({"inputs":[{"name":"w","shape":[1],"datatype":"BYTES","parameters":{"binary_data_size":7}}]})";
+  const ProtocolRequest binary = decode_oip(json + std::string("\3\0\0\0abc", 7), std::ssize(json));
+  EXPECT_THAT(binary.infer.inputs[0].texts, ElementsAre("abc"));
+  EXPECT_GE(binary.infer.n_memory_bytes, std::ssize(json) + 7) << "it lies in the body";
 }
 
 // A body of many megabytes is read in a time that grows with its length, not with the length's square.
@@ -402,6 +428,107 @@ TEST(HttpServer, ManySilentConnectionsDelayNobodyAndThoseBeyondTheMostAreTold) {
   EXPECT_THAT(client.ask(kGet), HasSubstr("/a 0"));
 }
 
+// What two programs in a row may take for requests of different lengths.
+TEST(HttpServer, RefusesHeadersThatOthersMayReadInAnotherWay) {
+  Server server;
+  const auto status = [&](const std::string& header, const std::string& body = "") {
+    HttpClient client = server.client();
+    const std::string answer = client.ask("POST /a HTTP/1.1\r\n" + header + "\r\n" + body);
+    EXPECT_TRUE(client.is_closed()) << "what follows is not read as a request: " << header;
+    return status_of(answer);
+  };
+  const std::string smuggled = "0\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
+  EXPECT_EQ(status("Host: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nContent-Length: 5\r\nContent-Length: 0\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nContent-Length: 5\r\nContent-Length: 5\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nContent-Length: 5, 5\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nContent-Length: +5\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nContent-Length: -1\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nContent-Length: 0x5\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nContent-Length: 99999999999999999999\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nContent-Length : 5\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: gzip, chunked\r\n", smuggled), 501);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: xchunked\r\n", smuggled), 501);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: identity\r\n", smuggled), 501);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: chunked, identity\r\n", smuggled), 501);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", smuggled),
+            400);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding : chunked\r\n", smuggled), 400);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: chunked\r\n", "5 5\r\nabcde\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: chunked\r\n", "-1\r\n\r\n"), 400);
+  EXPECT_EQ(status("Host: h\r\nTransfer-Encoding: chunked\r\n", "fffffffffffffffff\r\na"), 400);
+  EXPECT_EQ(status("Content-Length: 0\r\n"), 400) << "without a Host";
+  EXPECT_EQ(status("Host: a\r\nHost: b\r\nContent-Length: 0\r\n"), 400);
+  EXPECT_THAT(server.client().ask("POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+              StartsWith("HTTP/1.0 400 "));
+  EXPECT_THAT(server.client().ask("GET /a HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n"),
+              HasSubstr("this is no HTTP/1.1 request: it needs one Host"));
+  EXPECT_THAT(server.client().ask("GET /a HTTP/1.0\r\n\r\n"), HasSubstr("/a 0"));
+  EXPECT_THAT(server.client().ask(kGet), HasSubstr("/a 0"));
+}
+
+TEST(HttpServer, BodiesTogetherTakeNoMoreThanTheyMay) {
+  HttpOptions options;
+  options.most_body = 1000;
+  options.small_body = 100;
+  options.most_bodies = 1500;
+  Server server(options);
+  const auto large = [](int n) {
+    return fmt::format("POST /l HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+                       n);
+  };
+  HttpClient one = server.client(), two = server.client(), chunks = server.client();
+  EXPECT_THAT(one.ask(large(1000)), StartsWith("HTTP/1.1 100 "));
+  EXPECT_THAT(server.client().ask(large(600)), AllOf(StartsWith("HTTP/1.1 503 "), HasSubstr("Retry-After: 1"),
+                                                     HasSubstr("there are too many large requests")));
+  const std::string chunk = "ff\r\n" + std::string(255, 'c') + "\r\n";
+  chunks.send("POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + chunk + chunk);
+  EXPECT_THAT(chunks.answer(), StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(two.ask("POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n" + std::string(100, 's')),
+              HasSubstr("/s 100"))
+      << "small ones are never refused";
+  EXPECT_THAT(one.ask(std::string(1000, 'x')), HasSubstr("/l 1000"));
+  EXPECT_THAT(two.ask(large(1000)), StartsWith("HTTP/1.1 100 ")) << "there is room again";
+  EXPECT_THAT(two.ask(std::string(1000, 'x')), HasSubstr("/l 1000"));
+  for (int i = 0; i < 20; ++i) {  // those that leave in the middle give it back
+    EXPECT_THAT(server.client().ask(large(900)), StartsWith("HTTP/1.1 100 "));
+    while (server.server->n_connections() > 2) std::this_thread::yield();
+  }
+}
+
+// It sends requests, and takes no answers; others do not notice, and it is cut off.
+TEST(HttpServer, CutsOffWhoDoesNotTakeItsAnswers) {
+  HttpOptions options;
+  options.body_time = milliseconds(1500);
+  options.port = 0;
+  HttpServer server(options, [](const HttpRequest&, const HttpServer::Reply& reply) {
+    reply({200, "text/plain", std::string(16 << 20, 'a'), {}});
+  });
+  HttpClient stopped(server.port());
+  for (int i = 0; i < 10; ++i) stopped.send(kGet);
+  HttpClient client(server.port());
+  EXPECT_EQ(client.ask(kGet).size() >> 20, 16U);
+  while (server.n_connections() > 1) std::this_thread::yield();
+  EXPECT_EQ(client.ask(kGet).size() >> 20, 16U);
+}
+
+// A client may say that it sends no more, and still wait: what is answered at once reaches it.
+TEST(HttpServer, AnswersAClientThatHasClosedItsSendingSide) {
+  Server server;
+  HttpClient client = server.client();
+  client.send(kGet);
+  client.send(kGet);
+  client.end_sending();
+  EXPECT_THAT(client.answer(), HasSubstr("/a 0"));
+  EXPECT_THAT(client.answer(), HasSubstr("/a 0"));
+  EXPECT_TRUE(client.is_closed());
+  HttpClient half = server.client();
+  half.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc");
+  half.end_sending();
+  EXPECT_TRUE(half.is_closed());
+}
+
 TEST(HttpServer, KnowsWhenAClientHasLeft) {
   Server server;
   std::optional<HttpClient> client(server.client());
@@ -565,6 +692,51 @@ TEST_F(ServiceTest, CountsForPrometheusAndForgetsVersionsThatAreGone) {
   EXPECT_THAT(metrics.text(), Not(HasSubstr(R"(version="7")")));
   EXPECT_EQ(metrics.summary().n_requests, 1);
   EXPECT_GT(metrics.summary().median_s, 0);
+}
+
+// A run that resumes from an older checkpoint commits the same step again.
+TEST_F(ServiceTest, CountsOnWhereAVersionOfTheSameStepTakesItsPlace) {
+  VersionObserver& versions = metrics;
+  const VersionInfo old = inference.served.version;
+  versions.on_published(old, 1'000'000);
+  inference.served.version.id.manifest_id = "id-7-again";
+  versions.on_published(inference.served.version, 1'000'000);
+  versions.on_dropped(old);
+  ask("POST", "/v1/models/m:predict", R"({"instances":[[1]]})");
+  EXPECT_THAT(metrics.text(), HasSubstr(R"(varscope_requests_total{api="v1",code="200",version="7"} 1)"));
+  EXPECT_THAT(metrics.text(), HasSubstr(R"(varscope_version_load_seconds{version="7"} )"));
+}
+
+TEST_F(ServiceTest, CountsRequestsThatCannotBeRead) {
+  ask("POST", "/v1/models/m:predict", "{");
+  ask("POST", "/v2/models/m/infer", "{}");
+  EXPECT_THAT(metrics.text(), HasSubstr(R"(varscope_requests_total{api="v1",code="400",version=""} 1)"));
+  EXPECT_THAT(metrics.text(), HasSubstr(R"(varscope_requests_total{api="v2",code="400",version=""} 1)"));
+  EXPECT_EQ(metrics.summary().n_failed, 2);
+}
+
+TEST_F(ServiceTest, SaysHowOldTheNewestRecordIsThatItHasLearntFrom) {
+  VersionObserver& versions = metrics;
+  const VersionInfo plain = inference.served.version;
+  versions.on_published(plain, 1'000'000);
+  EXPECT_THAT(metrics.text(), Not(HasSubstr("event"))) << "it does not follow a stream";
+  VersionInfo streamed = plain;
+  streamed.id.step = 8;
+  streamed.event_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                          (std::chrono::system_clock::now() - std::chrono::hours(1)).time_since_epoch())
+                          .count();
+  versions.on_published(streamed, 1'000'000);
+  const std::string text = metrics.text();
+  const auto value_of = [&](const std::string& series) {
+    const std::size_t at = text.find("\n" + series + " ");
+    return at == std::string::npos ? 0 : std::stod(text.substr(at + series.size() + 2));
+  };
+  EXPECT_NEAR(value_of(R"(varscope_version_event_time_seconds{version="8"})"),
+              static_cast<double>(*streamed.event_ns) * 1e-9, 1);
+  EXPECT_GE(value_of("varscope_served_event_age_seconds"), 3600);
+  EXPECT_LE(value_of("varscope_served_event_age_seconds"), 3900);
+  versions.on_dropped(streamed);
+  EXPECT_THAT(metrics.text(), Not(HasSubstr("event_age_seconds "))) << "of the version that is served";
 }
 
 TEST_F(ServiceTest, ThePageHasWhatIsServedWithItsNamesEscaped) {
