@@ -79,10 +79,11 @@ std::string name_of(const ServeSettings& settings) {
 }
 
 KeeperOptions keeper_options(const ServeSettings& settings) {
-  KeeperOptions keeper{.policy = settings.policy,
-                       .gate = settings.gate,
-                       .memory_limit = settings.serve.memory_mib << 20,
-                       .replaces = settings.serve.swap == Swap::replace};
+  KeeperOptions keeper;
+  keeper.policy = settings.policy;
+  keeper.gate = settings.gate;
+  keeper.memory_limit = settings.serve.memory_mib << 20;
+  keeper.replaces = settings.serve.swap == Swap::replace;
   if (!settings.serve.exact) keeper.inexact_rows = std::min(settings.serve.max_batch, kMostInexactRows);
   return keeper;
 }

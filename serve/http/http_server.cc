@@ -198,7 +198,8 @@ class Session : public std::enable_shared_from_this<Session> {
     }
     if (!charge(parser_->get().body().size())) return answer_and_close(too_many_bytes());
     if (parser_->is_done()) return handle();
-    // One part of a chunked body after the other.
+    // One part of a chunked body after the other: eager, it would be read to its end at once.
+    parser_->eager(false);
     http::async_read_some(socket_, buffer_, *parser_, [self = shared_from_this()](Error error, std::size_t) {
       if (error) return self->on_read_error(error, "body", self->shared_.options.body_time);
       if (!self->charge(self->parser_->get().body().size()))

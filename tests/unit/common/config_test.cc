@@ -81,8 +81,6 @@ TEST_P(JobErrors, SayWhereWhatAndWhatIsAllowed) {
 
 const std::string kTrainKeys =
     "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, progressive_window, shuffle, stop";
-const std::string kSections = "checkpoint, cluster, data, job, model, optimizer, output, train, warm_start";
-    "batch, epochs, eval_batch, eval_every_epochs, log_every_steps, max_steps, metrics, on_nan, shuffle, stop";
 const std::string kSections =
     "checkpoint, cluster, data, job, model, optimizer, output, serve, train, warm_start";
 
