@@ -118,19 +118,26 @@ class LoopbackTransport : public Transport {
     std::unique_lock lock(hub_.mutex_);
     hub_.check_alive();
     auto& end = mine();
-    if (end.inbox.empty() && end.completions.empty()) end.wake.wait_for(lock, std::chrono::milliseconds(2));
+    if (end.inbox.empty() && end.completions.empty()) end.wake.wait_for(lock, wait_time());
     hub_.check_alive();
   }
-  void busy() override {}
+  void busy() override { n_idle_ = 0; }
   void flush(double) override {}
 
  private:
+  // What arrives wakes; other work of this rank is looked for less often, the longer there is none.
+  std::chrono::milliseconds wait_time() {
+    constexpr int kLeastMs = 2, kMostMs = 20, kTurnsPerMs = 50;
+    n_idle_ = std::min(n_idle_ + 1, kMostMs * kTurnsPerMs);
+    return std::chrono::milliseconds(std::clamp(n_idle_ / kTurnsPerMs, kLeastMs, kMostMs));
+  }
   LoopbackHub::Endpoint& mine() { return hub_.endpoints_[rank_]; }
   void check_peer(Rank peer) const {
     if (!hub_.endpoints_.has(peer)) fail(ErrorKind::protocol, "there is no rank {}", peer.value);
   }
   LoopbackHub& hub_;
   Rank rank_;
+  int n_idle_ = 0;  // turns since there was something to do
 };
 
 LoopbackHub::LoopbackHub(int n_ranks, LoopbackFaults faults) : faults_(faults), endpoints_(n_ranks) {}
