@@ -450,8 +450,9 @@ class CommandLine {
         ->check(CLI::Range(0, 10'000'000));
     c->add_option("--max-queue", serve_.max_queue, "Requests that may wait; more get 503 (default: 1024)")
         ->check(CLI::Range(1, 1 << 20));
-    c->add_flag("--exact,!--no-exact", serve_.exact,
-                "A row has the same bits in any batch (the default); --no-exact: faster, and last bits vary");
+    c->add_flag_function(
+        "--exact,!--no-exact", [this](std::int64_t n) { serve_.exact = n > 0; },
+        "A row has the same bits in any batch (the default); --no-exact: faster, and last bits vary");
     c->add_option("--memory-mib", serve_.memory_mib,
                   "The most memory for values of all versions (default: no limit)")
         ->check(CLI::Range(1, 1 << 30));

@@ -392,6 +392,27 @@ print("understood")
   EXPECT_THAT(ended.out, HasSubstr("understood")) << ended.all();
 }
 
+// Other people's clients under load: nobody is refused, and nothing is lost.
+TEST(Serve, StandsTheLoadOfH2load) {
+  if (std::system("command -v h2load > /dev/null") != 0)
+    GTEST_SKIP() << "h2load is not installed (package nghttp2-client)";
+  const ScratchDir dir;
+  train(tiny_alone(dir / "run", set({"train.max_steps=20"})));
+  Replica replica(dir / "run");
+  ASSERT_TRUE(replica.wait_until_ready()) << replica.job.out() << replica.job.err();
+  Json image = Json::array();
+  for (int i = 0; i < 256; ++i) image.push_back(i);
+  write_text(
+      dir / "body",
+      Json{{"inputs", {{{"name", "x"}, {"shape", {1, 16, 16}}, {"datatype", "UINT8"}, {"data", image}}}}}
+          .dump());
+  const Ended load = run({{"/usr/bin/env", "h2load", "--h1", "-n", "4000", "-c", "64", "-d", dir / "body",
+                           fmt::format("http://127.0.0.1:{}/v2/models/m/infer", replica.port)}});
+  EXPECT_EQ(load.code, 0) << load.all();
+  EXPECT_THAT(load.out, HasSubstr("4000 succeeded, 0 failed, 0 errored, 0 timeout")) << load.all();
+  EXPECT_THAT(load.out, HasSubstr("status codes: 4000 2xx, 0 3xx, 0 4xx, 0 5xx")) << load.all();
+}
+
 TEST(Serve, ItsMetricsPleasePromtool) {
   if (std::system("command -v promtool > /dev/null") != 0) GTEST_SKIP() << "promtool is not installed";
   const ScratchDir dir;
