@@ -249,7 +249,7 @@ void Coordinator::complete_step() {
   state_.epoch += step.sums;
   if (stream_) {
     stream_->complete(current_, step.sums);
-    step.stream = stream_->summary();
+    step.stream = stream_->due_summary(current_);
     states_of_last_ = states;
   }
   observer_.on_step(step);

@@ -32,13 +32,17 @@ BatchSums sums_of(const Json& json) {
 void ProgressiveLoss::add(const BatchSums& step, std::int64_t window) {
   total += step;
   since_save += step;
+  if (n_counted_ != std::ssize(steps)) {  // they come from a checkpoint
+    n_samples_ = 0;
+    for (const BatchSums& s : steps) n_samples_ += s.samples;
+  }
   steps.push_back(step);
-  std::int64_t n = 0;
-  for (const BatchSums& s : steps) n += s.samples;
-  while (n - steps.front().samples >= window) {
-    n -= steps.front().samples;
+  n_samples_ += step.samples;
+  while (n_samples_ - steps.front().samples >= window) {
+    n_samples_ -= steps.front().samples;
     steps.pop_front();
   }
+  n_counted_ = std::ssize(steps);
 }
 
 BatchSums ProgressiveLoss::window() const {

@@ -22,7 +22,10 @@ struct ProgressiveLoss {
   std::deque<BatchSums> steps;  // the newest ones, oldest first: at least `window` records together, if there
                                 // are so many, and no more steps than it takes
   void add(const BatchSums& step, std::int64_t window);
-  BatchSums window() const;
+  BatchSums window() const;  // takes as long as it has steps
+
+ private:
+  std::int64_t n_counted_ = 0, n_samples_ = 0;  // of the steps, as many as have been counted
 };
 
 // How far a run has come in a stream, after a step; part of a manifest (docs/checkpoint_format.md).

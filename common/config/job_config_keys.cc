@@ -219,7 +219,7 @@ void TrainConfig::describe(Keys& keys) {
       "progressive_window", progressive_window,
       "with data.train.follow: over how many of the newest records the loss before learning them is shown, "
       "in whole steps",
-      {.unit = "records", .min = 1, .max = 1 << 24});
+      {.unit = "records", .min = 1, .max = 1'000'000});
 }
 
 void StopConfig::describe(Keys& keys) {

@@ -360,10 +360,25 @@ const FollowKeys* follow_of(const DataSourceConfig& source) {
   return found;
 }
 
+namespace {
+
+// The pattern that matches this name alone (glob(7)).
+std::string as_pattern(const std::string& name) {
+  if (name.find_first_of("*?[") == std::string::npos) return name;
+  std::string pattern;
+  for (const char c : name) {
+    if (c == '*' || c == '?' || c == '[' || c == '\\') pattern += '\\';
+    pattern += c;
+  }
+  return pattern;
+}
+
+}  // namespace
+
 DataSourceConfig with_files(DataSourceConfig source, const std::vector<std::string>& names) {
   visit_files(source, [&](ConfigNode& files, FollowKeys& follow) {
     files = ConfigNode::list();
-    for (const std::string& name : names) files.items.push_back(ConfigNode::text(name));
+    for (const std::string& name : names) files.items.push_back(ConfigNode::text(as_pattern(name)));
     follow = {};
   });
   return source;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/error.h"
+#include "common/config/utf8.h"
 #include "launch/job/job_setup.h"
 #include "worker/data/find_files.h"
 
@@ -16,6 +17,19 @@ namespace {
 
 bool is_for_readers(const std::string& name) {
   return !name.starts_with('.') && !name.ends_with(".tmp") && name != kEndOfStream;
+}
+
+// Names go into lines of text and JSON.
+void check_name(const std::string& directory, const std::string& name) {
+  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+  if (is_utf8(name) && std::ranges::none_of(name, is_control)) return;
+  std::string shown;
+  for (const unsigned char c : name)
+    shown += c < 0x20 || c >= 0x7f ? fmt::format("\\x{:02x}", c) : std::string(1, static_cast<char>(c));
+  fail(
+      ErrorKind::data,
+      "data.train: follow: {} has a file whose name is no UTF-8, or has control characters: \"{}\"; rename it",
+      directory, shown);
 }
 
 FollowedListing list_once(const std::string& directory) {
@@ -27,7 +41,9 @@ FollowedListing list_once(const std::string& directory) {
     std::error_code ignored;
     if (!it->is_regular_file(ignored)) continue;
     if (name == kEndOfStream) listing.has_end = true;
-    if (is_for_readers(name)) listing.files.push_back(std::move(name));
+    if (!is_for_readers(name)) continue;
+    check_name(directory, name);
+    listing.files.push_back(std::move(name));
   }
   if (error)
     fail(ErrorKind::data, "data.train: follow: {} cannot be listed: {}; create it, or name another directory",

@@ -114,7 +114,7 @@ StreamControl::Options ServerRole::follow() {
                                      context_.state.stream.value_or(StreamPosition{}), context_.fs,
                                      observers_});
   observers_.add(*feed_);
-  return {*feed_, job.train.batch, job.train.progressive_window};
+  return {*feed_, job.train.batch, job.train.progressive_window, job.train.log_every_steps};
 }
 
 // The checkpoint directory is locked by now: no other job writes the files of this run.

@@ -242,7 +242,8 @@ void Terminal::on_step(const StepSummary& step) {
   speed_.add(step.sums);
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every > 0 && step.clock.value % every == 0) log_step(step);
-  if (live_ && seconds_since(last_draw_ns_) > 0.1) draw_progress(step);
+  const bool has_progress = facts_.job.follow() == nullptr || step.stream;
+  if (live_ && has_progress && seconds_since(last_draw_ns_) > 0.1) draw_progress(step);
 }
 
 void Terminal::log_step(const StepSummary& step) {

@@ -24,10 +24,10 @@ struct StreamSummary {
 };
 struct StepSummary {
   Clock clock;
-  std::int64_t epoch;  // 1-based; 1 in a stream
-  BatchSums sums;      // over the global batch
-  WorkerTimes times;   // of all workers together
-  std::optional<StreamSummary> stream = {};
+  std::int64_t epoch;                        // 1-based; 1 in a stream
+  BatchSums sums;                            // over the global batch
+  WorkerTimes times;                         // of all workers together
+  std::optional<StreamSummary> stream = {};  // in a stream, of each step that is logged, and of some others
 };
 struct EpochSummary {
   Clock clock;

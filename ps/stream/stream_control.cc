@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 
 namespace varscope {
@@ -97,6 +98,14 @@ StreamSummary StreamControl::summary() const {
   for (const Queued& q : queue_) s.bytes_waiting += q.is_begun ? 0 : q.fed.n_bytes;
   if (!queue_.empty() && queue_.front().is_begun) --s.files_waiting;
   return s;
+}
+
+std::optional<StreamSummary> StreamControl::due_summary(Clock clock) {
+  const bool is_told = options_.told_every > 0 && clock.value % options_.told_every == 0;
+  const std::int64_t now = now_ns();
+  if (!is_told && now - told_ns_ < 100'000'000) return std::nullopt;
+  told_ns_ = now;
+  return summary();
 }
 
 std::map<std::string, double> StreamControl::metrics(bool has_accuracy) const {

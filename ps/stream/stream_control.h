@@ -21,8 +21,9 @@ class StreamControl {
  public:
   struct Options {
     StreamFeed& feed;
-    std::int64_t batch;   // records of a step, at most
-    std::int64_t window;  // of the progressive loss
+    std::int64_t batch;           // records of a step, at most
+    std::int64_t window;          // of the progressive loss
+    std::int64_t told_every = 1;  // steps after which observers are told at the latest
   };
   // Goes on from `position`, that of the values after step `first`.
   StreamControl(const Options& options, StreamPosition position, Clock first);
@@ -42,6 +43,9 @@ class StreamControl {
   // What a checkpoint of the last complete step says; from here on `since_save` counts anew.
   StreamPosition cut();
   StreamSummary summary() const;
+  // The same for observers: of each step that is a multiple of told_every, and else ten times a second, since
+  // the sum of a window may be of many steps.
+  std::optional<StreamSummary> due_summary(Clock clock);
   // For METRICS: progressive_loss and the like, by name.
   std::map<std::string, double> metrics(bool has_accuracy) const;
   std::string name() const { return options_.feed.name(); }
@@ -53,6 +57,7 @@ class StreamControl {
   Options options_;
   StreamPosition position_;
   std::int64_t fed_up_to_;
+  std::int64_t told_ns_ = 0;
   struct Queued {
     StreamFeed::File file;
     FedFile fed;

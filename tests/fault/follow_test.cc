@@ -501,6 +501,39 @@ TEST(Follow, AResumeOfAnotherKindOfRunIsRefused) {
               HasSubstr("did not follow a directory: there is no place in a stream to go on from"));
 }
 
+TEST(Follow, NamesOfFilesAreNoPatterns) {
+  Place plain, odd;
+  plain.stream.put("a.csv", rows(0, 40));
+  plain.stream.put("b.csv", rows(40, 40));
+  odd.stream.put("a [1] *?.csv", rows(0, 40));
+  odd.stream.put("b\\ \xc3\xa9[!x]\".csv", rows(40, 40));
+  fs::create_directory(odd.stream.dir() + "/b.d");
+  write_text(odd.stream.dir() + "/z.tmp", "half a");
+  for (Place* place : {&plain, &odd}) place->stream.end();
+  const std::string hash = train(plain.on(1, 1)).hash;
+  EXPECT_EQ(train(odd.on(2, 2)).hash, hash);
+}
+
+TEST(Follow, NamesThatAreNoTextAreRefused) {
+  for (const char* name : {"a\n.csv", "a\xff.csv", "a\x1b[2J.csv"}) {
+    Place place;
+    place.stream.put(name, rows(0, 40));
+    expect_refusal(run(place.on(1, 1), kSoon), {3, "no UTF-8, or has control characters: \"a\\x"});
+  }
+}
+
+TEST(Follow, WhatIsNotFiniteEndsTheRun) {
+  Place place;
+  fill(place.stream, 3);
+  place.stream.put("x.csv", "at,a,b,word,label\n1,1e38,-1e38,w1,1\n2,1e38,1e38,w2,0\n3,-1e38,1e38,w2,0\n");
+  place.stream.end();
+  const Ended ended = run(place.on(1, 2, set({"optimizer.learning_rate=1e30"})), kSoon);
+  EXPECT_EQ(ended.code, 6) << ended.all();
+  ASSERT_EQ(ended.errors().size(), 1U) << ended.all();
+  EXPECT_THAT(ended.errors().front(), HasSubstr("the loss is nan"));
+  EXPECT_THAT(ended.errors().front(), HasSubstr("the newest finite checkpoint is " + place.run));
+}
+
 TEST(Follow, ADirectoryThatIsNotThereIsNamedWithWhereItWasSearched) {
   Place place;
   const Ended absolute = run(place.on(1, 1, set({"data.train.follow=" + place.dir / "no"})), kSoon);

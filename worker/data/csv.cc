@@ -66,7 +66,7 @@ class CsvTable : public RowStream {
   std::unique_ptr<TableDataset> open() {
     while (read_record()) {
     }
-    const bool has_nothing = !builder_ || builder_->size() + builder_->n_left_out() + left_out_.n == 0;
+    const bool has_nothing = (!builder_ || builder_->size() == 0) && left_out_.n == 0;
     if (has_nothing && context_.may_be_empty) return nullptr;
     if (!builder_) fail(ErrorKind::data, "{}: has no records", files_.front().string());
     const std::int64_t n = builder_->size();
