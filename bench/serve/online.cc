@@ -168,7 +168,7 @@ Figures measure_followed(const ServeBenchOptions& options) {
     out << "y\n";
     for (std::int64_t i = 0; i < n_rows; ++i) out << row_of(std::int64_t{f} * n_rows + i, kColumns);
   }
-  std::ofstream(dir / "in/END");
+  std::ofstream(dir / "in/END") << "";
   write_job(dir / "followed.yaml", dir / "run-followed", "follow: " + dir / "in", "");
   write_job(dir / "files.yaml", dir / "run-files", "files: " + dir / "in/*.csv", "");
   return {compare(

@@ -15,6 +15,7 @@ constexpr const char* kInfer = "/v2/models/m/infer";
 // As of a drawn image: three decimals.
 std::vector<float> pixels() {
   std::vector<float> all;
+  all.reserve(784);
   for (int i = 0; i < 784; ++i) all.push_back(static_cast<float>(i * 7919 % 1000) / 1000);
   return all;
 }

@@ -40,8 +40,8 @@ int free_port() {
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t n = sizeof address;
-  ::bind(fd, reinterpret_cast<const sockaddr*>(&address), n);
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &n);
+  EXPECT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), n), 0);
+  EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &n), 0);
   ::close(fd);
   return ntohs(address.sin_port);
 }
