@@ -122,6 +122,15 @@ std::string stream_text(const StreamSummary& s) {
   return text;
 }
 
+// Whether the config has a layer of this type, in blocks too.
+bool has_layer(const ConfigNode& layers, std::string_view type) {
+  return std::ranges::any_of(layers.items, [&](const ConfigNode& layer) {
+    const ConfigNode *of = layer.find("type"), *inside = layer.find("layers");
+    return (of != nullptr && of->is_scalar() && of->scalar == type) ||
+           (inside != nullptr && has_layer(*inside, type));
+  });
+}
+
 // What a person should know of a stream before it begins.
 std::vector<std::string> stream_lines(const RunFacts& facts) {
   const JobConfig& job = facts.job;
@@ -137,6 +146,13 @@ std::vector<std::string> stream_lines(const RunFacts& facts) {
   lines.push_back(fmt::format(
       "  batch        {} at most; the end of a file ends a step{}", plural(job.train.batch, "sample"),
       job.train.max_steps > 0 ? fmt::format("; {} in all", plural(job.train.max_steps, "step")) : ""));
+  for (const char* type : {"dropout", "batch_norm"}) {
+    if (has_layer(job.model.layers, type))
+      lines.push_back(
+          fmt::format("  progressive  losses are those of training, with {}: what the model answers is "
+                      "somewhat better",
+                      type));
+  }
   if (job.optimizer.type == OptimizerType::adagrad || job.optimizer.type == OptimizerType::rowwise_adagrad)
     lines.push_back(
         "  stream       adagrad's steps become smaller without end: later records change less and less");

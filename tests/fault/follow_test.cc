@@ -590,6 +590,22 @@ TEST(Follow, TestDataAreEvaluatedWhenTheStreamEnds) {
   EXPECT_EQ(evals[0]["step"], s.step);
 }
 
+TEST(Follow, TheHeaderSaysWhatTheLossesAreOf) {
+  Place plain, noisy;
+  for (Place* place : {&plain, &noisy}) {
+    fill(place->stream, 1);
+    place->stream.end();
+  }
+  std::string text = read_text(noisy.yaml);
+  text.replace(text.find("    - {type: add"), 0,
+               "    - {layers: [{type: dropout, input: numbers, rate: 0.1}], scope: block}\n");
+  write_text(noisy.yaml, text);
+  const std::string words = "progressive  losses are those of training, with dropout";
+  const Ended a = run(plain.on(1, 1), kSoon), b = run(noisy.on(1, 1), kSoon);
+  EXPECT_THAT(a.out, Not(HasSubstr(words)));
+  EXPECT_THAT(b.out, HasSubstr(words)) << b.all();
+}
+
 TEST(Follow, AResumeWithOtherColumnsIsRefused) {
   Place place;
   place.stream.add(100);
