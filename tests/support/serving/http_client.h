@@ -48,7 +48,7 @@ class HttpClient {
         std::string names = text_.substr(0, head);  // a proxy may write them in lower case
         for (char& c : names) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
         const std::size_t at = names.find("\r\ncontent-length: ");
-        const std::size_t n = at < head ? static_cast<std::size_t>(std::stoi(text_.substr(at + 18))) : 0;
+        const std::size_t n = at < head ? static_cast<std::size_t>(std::stoi(text_.substr(at + 18, 20))) : 0;
         if (text_.size() >= head + 4 + n) {
           std::string one = text_.substr(0, head + 4 + n);
           text_.erase(0, one.size());
