@@ -177,7 +177,8 @@ std::string stream_text(const StreamPosition& p) {
   std::string text = fmt::format("after record {} of {} of {}; {} records in {} files", p.learnt,
                                  p.file_records, p.file, p.records, p.files);
   if (p.left_out > 0) text += fmt::format(", {} left out", p.left_out);
-  if (p.event_time > 0) text += ", newest event " + utc_text(static_cast<std::int64_t>(p.event_time));
+  if (p.event_time > 0 && p.event_time < 1e15)
+    text += ", newest event " + utc_text(static_cast<std::int64_t>(p.event_time));
   return text;
 }
 

@@ -185,6 +185,7 @@ RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& la
   PreparedStart start = prepare_start(options, std::move(job), fs, verify_files);
   warn(start.warnings);
   context.start = std::move(start.packet);
+  if (context.start.is_stopped) return RunEnd::stopped;
   context.manifest = std::move(start.manifest);
   context.one_process = true;
   context.command = start_command(options, 1);
@@ -408,6 +409,7 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   context.hosts = mpi.all_gather(mpi.host());
   const std::vector<std::string> processors = mpi.all_gather(own_processors());
   share_start(options, mpi, context);
+  if (context.start.is_stopped) return RunEnd::stopped;
   context.cluster = assign_roles(context.hosts, static_cast<int>(context.job().cluster.servers),
                                  static_cast<int>(context.job().cluster.logical_workers));
   meet_neighbours(mpi, context);

@@ -25,6 +25,7 @@ namespace {
 constexpr auto kLookEvery = std::chrono::seconds(1);
 constexpr std::int64_t kLookAnywayNs = 30'000'000'000;  // though the directory seems not to have changed
 constexpr std::size_t kReadAhead = 8;                   // files
+constexpr double kLastSecond = 253402300799;            // of the year 9999
 constexpr std::int64_t kLeastRecords = 1000;            // that a share of bad ones is taken of
 
 std::int64_t size_of_file(const std::string& path) {
@@ -63,6 +64,14 @@ double max_bad_share(const DataSourceConfig& source) {
 
 }  // namespace
 
+// Not by its inode: not every file system keeps those. n_bytes -1: there is none.
+DirectoryFeed::Seen DirectoryFeed::seen(const std::string& path) {
+  struct stat s = {};
+  if (::stat(path.c_str(), &s) != 0) return {};
+  return {static_cast<std::int64_t>(s.st_size),
+          static_cast<std::int64_t>(s.st_mtim.tv_sec) * 1'000'000'000 + s.st_mtim.tv_nsec};
+}
+
 DirectoryFeed::DirectoryFeed(Parts parts) : parts_(std::move(parts)), last_(parts_.position.file) {
   const StreamPosition& p = parts_.position;
   if (p.left_out > 0) bad_lines_ = lines_of(bad_records_path(parts_.job));
@@ -84,7 +93,6 @@ DirectoryFeed::DirectoryFeed(Parts parts) : parts_(std::move(parts)), last_(part
     File file = read(p.file);
     file.begin = p.learnt;
     read_records_ += file.records - p.learnt;
-    read_here_.insert(p.file);
     ready_.push_back(std::move(file));
   }
   thread_ = std::thread([this] { run(); });
@@ -127,7 +135,7 @@ StreamFeed::Backlog DirectoryFeed::backlog() const {
   Backlog b;
   b.late = late_;
   b.files = static_cast<std::int64_t>(waiting_.size() + ready_.size());
-  for (const auto& [name, n_bytes] : waiting_) b.bytes += n_bytes;
+  b.bytes = waiting_bytes_;
   for (const File& file : ready_) b.bytes += file.n_bytes;
   return b;
 }
@@ -189,16 +197,22 @@ void DirectoryFeed::look() {
   looked_ns_ = now;
   changed_ns_ = is_settled ? changed : -1;
   std::set<std::string> names(listing.files.begin(), listing.files.end());
-  const std::lock_guard lock(mutex_);
+  // Whoever asks for files shall not wait for thousands of sizes.
+  std::vector<std::string> late;
+  std::vector<std::pair<std::string, std::int64_t>> fresh;
   for (const std::string& name : names) {
     if (listed_.contains(name) || (is_first_listing_ && name <= last_)) continue;
     if (name <= last_) {
-      take_late(name);
-      continue;
+      late.push_back(name);
+    } else {
+      fresh.emplace_back(name, std::max<std::int64_t>(0, size_of_file(parts_.directory + "/" + name)));
     }
-    const std::pair<std::string, std::int64_t> file{
-        name, std::max<std::int64_t>(0, size_of_file(parts_.directory + "/" + name))};
-    waiting_.insert(std::ranges::upper_bound(waiting_, file), file);
+  }
+  const std::lock_guard lock(mutex_);
+  for (const std::string& name : late) take_late(name);
+  for (auto& file : fresh) {
+    waiting_bytes_ += file.second;
+    waiting_.insert(std::ranges::upper_bound(waiting_, file), std::move(file));
   }
   sees_end_ = listing.has_end;
   listed_ = std::move(names);
@@ -227,14 +241,15 @@ void DirectoryFeed::read_next() {
   check_share(file);
   const std::lock_guard lock(mutex_);
   last_ = name;
-  read_here_.insert(name);
   ready_.push_back(std::move(file));  // before it leaves the others: it is never in neither
+  waiting_bytes_ -= waiting_.front().second;
   waiting_.pop_front();
 }
 
 StreamFeed::File DirectoryFeed::read(const std::string& name) {
   const std::string path = parts_.directory + "/" + name;
-  const std::int64_t before = size_of_file(path);
+  const Seen seen_before = seen(path);
+  const std::int64_t before = seen_before.n_bytes;
   const auto data = open_followed(parts_.job, path, parts_.schema);
   const DataFile bytes =
       data == nullptr || data->files().empty() ? read_data_file(path) : data->files().front();
@@ -253,6 +268,7 @@ StreamFeed::File DirectoryFeed::read(const std::string& name) {
     keep_bad(data->left_out());
   }
   file.event_time = newest_event(path);
+  read_here_[name] = seen_before;
   return file;
 }
 
@@ -289,7 +305,7 @@ void DirectoryFeed::keep_bad(const LeftOut& left_out) {
 }
 
 // Of the column event_time; 0 where no cell is a number.
-double DirectoryFeed::newest_event(const std::string& path) const {
+double DirectoryFeed::newest_event(const std::string& path) {
   const FollowKeys& follow = *parts_.job.follow();
   const auto* csv = parts_.job.data.train.get<CsvSource>();
   if (follow.event_time.is_null() || csv == nullptr) return 0;
@@ -303,8 +319,9 @@ double DirectoryFeed::newest_event(const std::string& path) const {
       for (const std::string& cell : cells) {
         double seconds = 0;
         const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), seconds);
-        if (error == std::errc() && end == cell.data() + cell.size() && std::isfinite(seconds))
-          newest = std::max(newest, seconds);
+        if (error != std::errc() || end != cell.data() + cell.size()) continue;
+        if (seconds <= kLastSecond) newest = std::max(newest, seconds);
+        if (seconds > kLastSecond) tell_of_time(path, cell);
       }
     }
   } catch (const Error& e) {
@@ -315,6 +332,14 @@ double DirectoryFeed::newest_event(const std::string& path) const {
     throw Error(e.kind(), text, e.where());
   }
   return newest;
+}
+
+void DirectoryFeed::tell_of_time(const std::string& path, const std::string& cell) {
+  if (std::exchange(has_told_of_times_, true)) return;
+  warn(
+      fmt::format("data.train.event_time: {} has {}, which is no time in seconds since 1970 before the year "
+                  "10000; such cells do not count: give seconds, not milliseconds",
+                  path, cell));
 }
 
 // Files that the oldest kept checkpoint has learnt whole, and so all others.
@@ -329,17 +354,31 @@ void DirectoryFeed::delete_consumed() {
     const StreamPosition& p = *state.stream;
     for (const std::string& name : list_followed(parts_.directory).files) {
       if (name > p.file || (name == p.file && p.is_within_file())) break;
-      if (!read_here_.contains(name)) continue;  // it may have come late
-      std::error_code error;
-      std::filesystem::remove(parts_.directory + "/" + name, error);
-      if (!error) read_here_.erase(name);
-      if (error)
-        warn(fmt::format("data.train: {}/{} is learnt but cannot be deleted: {}", parts_.directory, name,
-                         error.message()));
+      if (read_here_.contains(name)) delete_file(name);  // others may have come late
     }
   } catch (const Error& e) {
     warn(fmt::format("data.train: files that are learnt could not be deleted: {}", e.what()));
   }
+}
+
+// Unless another file has its name by now.
+void DirectoryFeed::delete_file(const std::string& name) {
+  const std::string path = parts_.directory + "/" + name;
+  const Seen now = seen(path), then = read_here_[name];
+  if (now.n_bytes >= 0 && now != then) {
+    read_here_.erase(name);
+    warn(fmt::format(
+        "data.train: {} has changed since it was read: what it holds now is not learnt from, and it "
+        "is not deleted; give each file a name of its own",
+        path));
+    return;
+  }
+  std::error_code error;
+  std::filesystem::remove(path, error);
+  if (error)
+    return warn(fmt::format("data.train: {} is learnt but cannot be deleted: {}", path, error.message()));
+  read_here_.erase(name);
+  listed_.erase(name);  // should it come again, it is late
 }
 
 }  // namespace varscope

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -55,8 +56,10 @@ class DirectoryFeed final : public StreamFeed, public RunObserver {
   File read(const std::string& name);
   void check_share(const File& file);
   void keep_bad(const LeftOut& left_out);
-  double newest_event(const std::string& path) const;
+  double newest_event(const std::string& path);
+  void tell_of_time(const std::string& path, const std::string& cell);
   void delete_consumed();
+  void delete_file(const std::string& name);
   void warn(std::string text);
 
   Parts parts_;
@@ -67,12 +70,20 @@ class DirectoryFeed final : public StreamFeed, public RunObserver {
   std::int64_t changed_ns_ = 0, looked_ns_ = 0;  // the directory's time of change at the last listing
   std::int64_t read_records_ = 0, bad_records_ = 0;
   std::vector<std::string> bad_lines_;
-  std::set<std::string> read_here_;  // and not deleted since
+  // What a file was when it was read. A name may be used again: what has it then is not learnt, and stays.
+  struct Seen {
+    std::int64_t n_bytes = -1, changed_ns = -1;
+    bool operator==(const Seen&) const = default;
+  };
+  static Seen seen(const std::string& path);
+  std::map<std::string, Seen> read_here_;  // and not deleted since
+  bool has_told_of_times_ = false;
   // Shared.
   mutable std::mutex mutex_;
   std::condition_variable wakes_;
   std::deque<File> ready_;
   std::deque<std::pair<std::string, std::int64_t>> waiting_;  // names and sizes that are to be read
+  std::int64_t waiting_bytes_ = 0;                            // the sum of these
   std::vector<std::string> warnings_;
   std::exception_ptr error_;
   std::int64_t late_ = 0;

@@ -92,6 +92,11 @@ FollowedListing list_followed(const std::string& directory) {
   return listing;
 }
 
+bool is_gone(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::status(path, ignored).type() == std::filesystem::file_type::not_found;
+}
+
 std::string followed_directory(const JobConfig& job) {
   const DataSourceConfig found = find_files(job.data.train, data_folders(job), MissingFile::stays);
   const std::string path = follow_of(found)->path();
@@ -109,7 +114,8 @@ std::string followed_directory(const JobConfig& job) {
                   std::filesystem::path(path).is_absolute() ? "" : ". It was searched as " + places));
 }
 
-std::string wait_for_first_file(const JobConfig& job, const std::function<void(const std::string&)>& tell) {
+std::optional<std::string> wait_for_first_file(const JobConfig& job, RunRequests& requests,
+                                               const std::function<void(const std::string&)>& tell) {
   const std::string directory = followed_directory(job);
   std::string passed;  // up to here no file has samples
   bool has_told = false;
@@ -118,6 +124,7 @@ std::string wait_for_first_file(const JobConfig& job, const std::function<void(c
     for (const std::string& name : listing.files) {
       if (name <= passed) continue;
       const std::string path = directory + "/" + name;
+      if (is_gone(path)) continue;
       if (open_followed(job, path, "") != nullptr) return path;
       passed = name;
     }
@@ -126,6 +133,7 @@ std::string wait_for_first_file(const JobConfig& job, const std::function<void(c
            directory);
     if (!std::exchange(has_told, true))
       tell(fmt::format("waits for the first file in {}, which says what the columns are", directory));
+    if ((requests.take() & kRequestStop) != 0) return std::nullopt;
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
 }

@@ -21,6 +21,7 @@
 #include "launch/observe/run_records.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/go_on.h"
+#include "launch/process/signals.h"
 #include "worker/data/csv.h"
 #include "worker/data/find_files.h"
 #include "worker/data/order.h"
@@ -167,6 +168,22 @@ void set_earlier_run_aside(Fs& fs, const JobConfig& job) {
   set_aside(fs, job.checkpoint_dir());
 }
 
+namespace {
+
+// Fills in `first_file`, or `is_stopped` where a signal came first: there may be no data for long.
+void wait_for_data(StartPacket& packet) {
+  const auto tell = [](const std::string& line) {
+    print_result("varscope: " + line + "\n", ResultTo::error);
+  };
+  const auto first = wait_for_first_file(packet.job, watch_user_signals(), tell);
+  packet.is_stopped = !first;
+  packet.first_file = first.value_or("");
+  if (packet.is_stopped)
+    tell("a signal asks to stop, and no data have come: nothing has been learnt, and there is no checkpoint");
+}
+
+}  // namespace
+
 PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, const VerifyFiles& verify,
                             int n_ranks) {
   PreparedStart start;
@@ -184,9 +201,8 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
   }
   options.resume ? start_resumed(options, start, fs, verify) : start_new(options, start, fs, verify);
   if (packet.job.follow() != nullptr && !options.resume) {
-    packet.first_file = wait_for_first_file(packet.job, [](const std::string& line) {
-      print_result("varscope: " + line + "\n", ResultTo::error);
-    });
+    if (n_ranks == 1) stop_on_sigterm();  // as training does; mpirun ends ranks that wait
+    wait_for_data(packet);
   }
   return start;
 }
@@ -234,6 +250,12 @@ CacheConfig cache_of(const JobConfig& job) {
 
 std::unique_ptr<Dataset> open_followed(const JobConfig& job, const std::string& path,
                                        const std::string& schema) {
+  if (is_gone(path)) {
+    fail(ErrorKind::data,
+         "data.train: {} is gone, and not learnt: files of a directory that is followed must stay until a "
+         "checkpoint has learnt them (consumed: delete removes them then); put it back and go on",
+         path);
+  }
   DataSourceConfig source = with_files(job.data.train, {path});
   // The stream as a whole has a share of bad records, not one of its files, which may be small.
   if (auto* csv = source.get<CsvSource>()) csv->max_bad_share = 1;

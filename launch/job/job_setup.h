@@ -43,10 +43,11 @@ struct StartPacket {
   bool allow_other_data = false;
   bool check_numerics = false;
   bool profile = false;
+  bool is_stopped = false;  // a signal asked to stop before there was any data: nothing is to be done
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& job& resume_path& warm_start_path& run_id& attempt& first_file& go_on& start_id& allow_other_data&
-        check_numerics& profile;
+        check_numerics& profile& is_stopped;
   }
 };
 struct PreparedStart {

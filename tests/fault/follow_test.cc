@@ -546,6 +546,96 @@ TEST(Follow, ADirectoryThatIsNotThereIsNamedWithWhereItWasSearched) {
               HasSubstr("no: no such directory. It was searched as " + place.dir / "no" + " and "));
 }
 
+// There may be no data for hours: a run that waits for them can be stopped as any other.
+TEST(Follow, ARunThatWaitsForItsFirstFileCanBeStopped) {
+  struct Case {
+    int n_ranks, signal;
+  };
+  for (const Case& c : {Case{1, SIGUSR2}, {1, SIGINT}, {1, SIGTERM}, {3, SIGUSR2}}) {
+    SCOPED_TRACE(fmt::format("{} ranks, signal {}", c.n_ranks, c.signal));
+    Place place;
+    Job job(c.n_ranks == 1 ? varscope(place.args()) : place.on(1, 2));
+    ASSERT_TRUE(job.wait_until(
+        [&] { return job.err().find("waits for the first file in ") != std::string::npos; }, kStartSeconds))
+        << job.wait(0).all();
+    job.send_signal(SIGUSR1);  // there is nothing to save: it waits on
+    job.send_signal(c.signal);
+    const Ended ended = job.wait(kSoon);
+    EXPECT_EQ(ended.code, 75) << ended.all();
+    EXPECT_THAT(ended.err, HasSubstr("a signal asks to stop, and no data have come: nothing has been learnt, "
+                                     "and there is no checkpoint"));
+    EXPECT_FALSE(has_checkpoint(place.run));
+    place.stream.add(40);
+    place.stream.end();
+    EXPECT_EQ(train(place.on(1, 1)).step, 2);
+  }
+}
+
+// Producers that begin at 0 again when they are started again.
+TEST(Follow, AFileThatTookTheNameOfAnotherIsNotDeletedUnlearnt) {
+  Place place("    consumed: delete\n");
+  const Args saves = set({"checkpoint.every_steps=2", "checkpoint.keep=1", "checkpoint.when_busy=queue"});
+  Job job(place.on(1, 1, saves + set({"train.batch=64", "checkpoint.idle_save_s=0.1"})));
+  const auto has_said = [&](const std::string& words) {
+    return job.wait_until([&] { return (job.out() + job.err()).find(words) != std::string::npos; },
+                          kStartSeconds);
+  };
+  place.stream.add(64 * 3);  // a checkpoint within it: it stays
+  ASSERT_TRUE(has_said("(part-00000.csv)")) << job.wait(0).all();
+  ASSERT_TRUE(has_said("checkpoint of step 3 ")) << job.wait(0).all();
+  ASSERT_TRUE(job.wait_until([&] { return names_in(place.stream.dir()).empty(); }, kSoon))
+      << job.wait(0).all();
+  // The name of one that is deleted.
+  place.stream.put("part-00000.csv", rows(1000, 20));
+  EXPECT_TRUE(has_said("/part-00000.csv has come when part-00000.csv was read already")) << job.wait(0).all();
+  // That of one that is read and not deleted yet.
+  place.stream.add(64);
+  ASSERT_TRUE(has_said("(part-00001.csv)")) << job.wait(0).all();
+  place.stream.put("part-00001.csv", rows(2000, 20));
+  place.stream.add(64);
+  EXPECT_TRUE(
+      has_said("/part-00001.csv has changed since it was read: what it holds now is not learnt from, and "
+               "it is not deleted; give each file a name of its own"))
+      << job.wait(0).all();
+  place.stream.end();
+  const Ended ended = job.wait(kSoon);
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_EQ(read_text(place.stream.dir() + "/part-00000.csv"), rows(1000, 20));
+  EXPECT_EQ(read_text(place.stream.dir() + "/part-00001.csv"), rows(2000, 20));
+}
+
+TEST(Follow, AFileThatIsTakenAwayBeforeItIsLearntIsNamed) {
+  Place place;
+  place.stream.add(40);
+  place.stream.put("x.csv", rows(40, 400'000));
+  place.stream.put("y.csv", rows(40, 40));
+  Job job(place.on(1, 1, set({"train.batch=1000"})));
+  ASSERT_TRUE(job.wait_until([&] { return job.last_step() >= 1; }, kStartSeconds)) << job.wait(0).all();
+  fs::remove(place.stream.dir() + "/y.csv");  // while x.csv is read
+  expect_refusal(
+      job.wait(kSoon),
+      {3, place.stream.dir() + "/y.csv is gone, and not learnt: files of a directory that is followed "
+                               "must stay until a checkpoint has learnt them"});
+}
+
+TEST(Follow, WhatIsNoTimeIsNoTimeOfAnEvent) {
+  Place place;
+  std::string text = rows(0, 8);  // up to 1700000007
+  for (const char* at : {"1700000000123", "1e300", "inf", "nan", "-5", "soon"})
+    text += fmt::format("{},1,2,w1,1\n", at);
+  place.stream.put("a.csv", text);
+  place.stream.end();
+  const Ended ended = run(place.on(1, 1), kSoon);
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_THAT(ended.err,
+              HasSubstr("data.train.event_time: " + place.stream.dir() +
+                        "/a.csv has 1700000000123, which is no time in seconds since 1970 before the "
+                        "year 10000; such cells do not count: give seconds, not milliseconds"));
+  EXPECT_EQ(events(place.run, "finish").at(0)["event_time"], 1700000007);
+  const Ended told = run(varscope({"checkpoint", "inspect", place.run + "/checkpoints"}), kSoon);
+  EXPECT_THAT(told.out, HasSubstr("newest event 2023-11-14 22:13:27Z"));
+}
+
 // A worker reads the bags of a later file into a batch that was made for those of the first.
 TEST(Follow, BagsOfLaterFilesMayBeLonger) {
   std::vector<std::string> hashes;
