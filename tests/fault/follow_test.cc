@@ -636,6 +636,30 @@ TEST(Follow, WhatIsNoTimeIsNoTimeOfAnEvent) {
   EXPECT_THAT(told.out, HasSubstr("newest event 2023-11-14 22:13:27Z"));
 }
 
+// The line stays as it is while nothing comes.
+TEST(Follow, TheLineOfProgressIsOfAllThatHasCome) {
+  Place place;
+  place.stream.add(160);  // five steps, faster than lines are drawn
+  Job job(place.on(1, 1, set({"output.progress=on", "train.log_every_steps=0"})));
+  EXPECT_TRUE(job.wait_until(
+      [&] { return job.err().find("step 5  records 160 in 1 file (part-00000.csv)") != std::string::npos; },
+      kStartSeconds))
+      << job.wait(0).all();
+  place.stream.end();
+  EXPECT_EQ(job.wait(kSoon).code, 0);
+}
+
+TEST(Follow, DataShowTellsOfTheFirstFile) {
+  Place place;
+  place.stream.put("empty.csv", "");
+  place.stream.put("first [1].csv", rows(0, 40));
+  place.stream.put("second.csv", rows(0, 70));
+  const Ended shown = run(varscope({"data", "show", place.yaml}), kSoon);
+  EXPECT_EQ(shown.code, 0) << shown.all();
+  EXPECT_THAT(shown.out, HasSubstr("data.train: csv, 40 samples"));
+  EXPECT_THAT(shown.out, HasSubstr("words"));
+}
+
 // A worker reads the bags of a later file into a batch that was made for those of the first.
 TEST(Follow, BagsOfLaterFilesMayBeLonger) {
   std::vector<std::string> hashes;

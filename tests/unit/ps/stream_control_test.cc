@@ -139,6 +139,28 @@ TEST(StreamControl, TellsWorkersOfAFewFilesAhead) {
   EXPECT_FALSE(control.poll());
 }
 
+// Silence may follow: the last that is told is of all that came, however soon after what was told before.
+TEST(StreamControl, TheLastStepOfWhatHasComeIsTold) {
+  Files files;
+  files.add("a", 4);
+  StreamControl control({files, 1, 100, 0}, {}, Clock(0));
+  control.poll();
+  std::vector<bool> told;
+  for (const std::int64_t step : {1, 2, 3, 4}) {
+    if (step == 4) files.add("b", 1);  // but there is more
+    control.complete(Clock(step), sums(1, 1));
+    told.push_back(control.due_summary(Clock(step)).has_value());
+  }
+  EXPECT_TRUE(told.front());
+  EXPECT_FALSE(told.back());
+  control.poll();
+  control.complete(Clock(5), sums(1, 1));
+  const auto last = control.due_summary(Clock(5));
+  ASSERT_TRUE(last);
+  EXPECT_EQ(last->records, 5);
+  EXPECT_EQ(last->files_waiting, 0);
+}
+
 TEST(StreamControl, AStepOfNoFileIsAnError) {
   Files files;
   files.add("a", 2);
