@@ -534,6 +534,20 @@ TEST(Follow, WhatIsNotFiniteEndsTheRun) {
   EXPECT_THAT(ended.errors().front(), HasSubstr("the newest finite checkpoint is " + place.run));
 }
 
+TEST(Follow, WhoIsOnlyWarnedOfWhatIsNotFiniteCanResume) {
+  Place place;
+  fill(place.stream, 3);
+  place.stream.put("x.csv", "at,a,b,word,label\n1,1e38,-1e38,w1,1\n2,1e38,1e38,w2,0\n3,-1e38,1e38,w2,0\n");
+  const Args more = set({"optimizer.learning_rate=1e30", "train.on_nan=warn"});
+  place.stream.end();
+  const Ended first = run(place.on(1, 2, more), kSoon);
+  EXPECT_EQ(first.code, 0) << first.all();
+  place.stream.put("y.csv", rows(500, 40));
+  const Ended again = run(place.on(2, 1, more + Args{"--resume"}), kSoon);
+  EXPECT_EQ(again.code, 0) << again.all();
+  EXPECT_THAT(again.out, HasSubstr("the last one y.csv"));
+}
+
 TEST(Follow, ADirectoryThatIsNotThereIsNamedWithWhereItWasSearched) {
   Place place;
   const Ended absolute = run(place.on(1, 1, set({"data.train.follow=" + place.dir / "no"})), kSoon);

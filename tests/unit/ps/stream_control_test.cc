@@ -233,6 +233,25 @@ TEST(StreamPosition, IsALineOfTheCoordinatorsStateBesideEarlyStopping) {
   EXPECT_EQ(read.stream->progressive.total.weight, 0.1);
 }
 
+// train.on_nan: warn goes on with such a sum, and so does who resumes.
+TEST(CoordinatorState, ASumThatIsNotFiniteIsReadBack) {
+  using Limits = std::numeric_limits<double>;
+  for (const double loss : {Limits::quiet_NaN(), -Limits::quiet_NaN(), Limits::infinity(),
+                            -Limits::infinity(), Limits::denorm_min(), -0.1, Limits::max()}) {
+    CoordinatorState state{{loss, 2, 3}, 4, 5, 6, "what is known of the run\n"};
+    state.stream = StreamPosition{};
+    state.stop = StopState{};
+    state.stop->best = loss;
+    const CoordinatorState read = from_manifest_text(to_manifest_text(state));
+    for (const double now : {read.epoch.loss, read.stop->best})
+      EXPECT_TRUE(std::isnan(loss) ? std::isnan(now) : now == loss) << loss << " " << now;
+    EXPECT_EQ(read.epoch.samples, 3);
+    EXPECT_EQ(read.seed, 6);
+    EXPECT_EQ(read.run, state.run);
+    EXPECT_TRUE(read.stream);
+  }
+}
+
 TEST(StreamPosition, WhatIsNoPlaceIsToldSo) {
   for (const char* text : {"#stream \n", "#stream {}\n", "#stream {\"file\": 3}\n",
                            "#stream {\"file\":\"a\",\"bytes\":1,"
