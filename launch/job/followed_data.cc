@@ -123,7 +123,7 @@ std::optional<std::string> wait_for_first_file(const JobConfig& job, RunRequests
     const FollowedListing listing = list_followed(directory);
     for (const std::string& name : listing.files) {
       if (name <= passed) continue;
-      const std::string path = directory + "/" + name;
+      std::string path = directory + "/" + name;
       if (is_gone(path)) continue;
       if (open_followed(job, path, "") != nullptr) return path;
       passed = name;

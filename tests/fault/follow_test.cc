@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -373,6 +374,25 @@ TEST(Follow, AFileThatComesTooLateIsToldAndLeftOut) {
   EXPECT_EQ(ended.code, 0) << ended.all();
   EXPECT_THAT(ended.out, HasSubstr("late         1 file not learnt from"));
   EXPECT_THAT(ended.out, HasSubstr("40 records learnt in 1 file"));
+}
+
+TEST(Follow, ManyLateFilesAreCountedAndNotNamedOneByOne) {
+  Place place;
+  place.stream.put("b.csv", rows(0, 40));
+  Job job(place.on(1, 1));
+  ASSERT_TRUE(job.wait_until([&] { return job.err().find("(b.csv)") != std::string::npos; }, kStartSeconds))
+      << job.wait(0).all();
+  for (int i = 0; i < 30; ++i) place.stream.put(fmt::format("a{:02}.csv", i), rows(40, 1));
+  place.stream.end();
+  const Ended ended = job.wait(kSoon);
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_THAT(ended.out, HasSubstr("late         30 files not learnt from"));
+  const std::vector<std::string> told = ended.messages();
+  const auto n = std::ranges::count_if(told, [](const std::string& line) {
+    return line.find(" has come when b.csv was read already") != std::string::npos;
+  });
+  EXPECT_EQ(n, 10) << ended.all();
+  EXPECT_THAT(ended.err, HasSubstr("give files names that rise; later ones are counted, and not named"));
 }
 
 TEST(Follow, AFileThatComesTooLateEndsTheRunWhereItIsToFail) {
