@@ -1,11 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
 #include <sstream>
 #include <stdexcept>
 #include <streambuf>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include <boost/archive/binary_iarchive_impl.hpp>
 #include <boost/archive/binary_oarchive.hpp>
@@ -112,6 +114,14 @@ class BoundedTextArchive : public boost::archive::text_iarchive_impl<BoundedText
     text.resize(n);
     if (n > 0) in_.read(text.data(), static_cast<std::streamsize>(n));
     if (!in_) throw std::length_error(fmt::format("a text of {} bytes is cut off", n));
+  }
+  // Streams write what is not finite, but do not read it.
+  void load(double& value) {
+    std::string token;
+    in_ >> token;
+    const char* const end = token.data() + token.size();
+    const auto [read, error] = std::from_chars(token.data(), end, value);
+    if (error != std::errc() || read != end) throw std::invalid_argument("\"" + token + "\" is no number");
   }
   void load(boost::serialization::collection_size_type& count) {
     count = boost::serialization::collection_size_type(checked_count());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -11,6 +12,7 @@
 
 #include "common/base/figures.h"
 #include "common/base/text.h"
+#include "launch/job/followed_data.h"
 #include "launch/job/job_setup.h"
 #include "worker/data/batch.h"
 #include "worker/data/column_profile.h"
@@ -433,7 +435,7 @@ class Shown {
   }
 
   const JobConfig& job_;
-  const DataSourceConfig& source_;
+  DataSourceConfig source_;
   const Dataset& data_;
   SampleSpec spec_;
   DType dtype_;
@@ -444,11 +446,18 @@ class Shown {
   std::vector<Statistics> targets_;
 };
 
+// Of a directory that is followed: its first file with samples, which the schema is made of.
+Shown shown_of_train(const JobConfig& job, const Dataset& train) {
+  if (job.follow() == nullptr) return {job, job.data.train, train};
+  const std::string name = std::filesystem::path(train.files().front().name).filename().string();
+  return {job, with_files(job.data.train, {followed_directory(job) + "/" + name}), train};
+}
+
 }  // namespace
 
 std::string show_data(const JobConfig& job, std::int64_t n_samples) {
   const auto train = load_dataset(job, job.data.train, DataSplit::train);
-  std::string text = Shown(job, job.data.train, *train).text("data.train", n_samples);
+  std::string text = shown_of_train(job, *train).text("data.train", n_samples);
   const DataSourceConfig* source = job.data.test_source();
   if (source == nullptr) return text;
   const auto test = load_dataset(job, *source, DataSplit::test, train->schema());

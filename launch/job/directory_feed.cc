@@ -25,6 +25,7 @@ namespace {
 constexpr auto kLookEvery = std::chrono::seconds(1);
 constexpr std::int64_t kLookAnywayNs = 30'000'000'000;  // though the directory seems not to have changed
 constexpr std::size_t kReadAhead = 8;                   // files
+constexpr std::int64_t kMostLateTold = 10;              // one by one
 constexpr double kLastSecond = 253402300799;            // of the year 9999
 constexpr std::int64_t kLeastRecords = 1000;            // that a share of bad ones is taken of
 
@@ -227,7 +228,10 @@ void DirectoryFeed::take_late(const std::string& name) {
                   parts_.directory, name, last_);
   if (parts_.job.follow()->late_fails())
     fail(ErrorKind::data, "{}; data.train.late: fail ends the run: give files names that rise", text);
-  warnings_.push_back(text + ": it is not learnt from (data.train.late: warn); give files names that rise");
+  if (late_ > kMostLateTold) return;
+  text += ": it is not learnt from (data.train.late: warn); give files names that rise";
+  if (late_ == kMostLateTold) text += "; later ones are counted, and not named";
+  warnings_.push_back(std::move(text));
 }
 
 void DirectoryFeed::read_next() {

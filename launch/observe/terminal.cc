@@ -259,7 +259,10 @@ void Terminal::on_step(const StepSummary& step) {
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every > 0 && step.clock.value % every == 0) log_step(step);
   const bool has_progress = facts_.job.follow() == nullptr || step.stream;
-  if (live_ && has_progress && seconds_since(last_draw_ns_) > 0.1) draw_progress(step);
+  // Of a stream that has come to where its data end for now, the line may stay for long.
+  const bool is_caught_up =
+      step.stream && step.stream->files_waiting == 0 && step.stream->learnt == step.stream->file_records;
+  if (live_ && has_progress && (is_caught_up || seconds_since(last_draw_ns_) > 0.1)) draw_progress(step);
 }
 
 void Terminal::log_step(const StepSummary& step) {

@@ -103,7 +103,9 @@ StreamSummary StreamControl::summary() const {
 std::optional<StreamSummary> StreamControl::due_summary(Clock clock) {
   const bool is_told = options_.told_every > 0 && clock.value % options_.told_every == 0;
   const std::int64_t now = now_ns();
-  if (!is_told && now - told_ns_ < 100'000'000) return std::nullopt;
+  // Long silence may follow: what is told last is of all that came.
+  const bool is_caught_up = queue_.empty() && options_.feed.backlog().files == 0;
+  if (!is_told && !is_caught_up && now - told_ns_ < 100'000'000) return std::nullopt;
   told_ns_ = now;
   return summary();
 }

@@ -44,7 +44,7 @@ class StreamControl {
   StreamPosition cut();
   StreamSummary summary() const;
   // The same for observers: of each step that is a multiple of told_every, and else ten times a second, since
-  // the sum of a window may be of many steps.
+  // the sum of a window may be of many steps; and of the last one of all that has come.
   std::optional<StreamSummary> due_summary(Clock clock);
   // For METRICS: progressive_loss and the like, by name.
   std::map<std::string, double> metrics(bool has_accuracy) const;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -375,6 +376,25 @@ TEST(Follow, AFileThatComesTooLateIsToldAndLeftOut) {
   EXPECT_THAT(ended.out, HasSubstr("40 records learnt in 1 file"));
 }
 
+TEST(Follow, ManyLateFilesAreCountedAndNotNamedOneByOne) {
+  Place place;
+  place.stream.put("b.csv", rows(0, 40));
+  Job job(place.on(1, 1));
+  ASSERT_TRUE(job.wait_until([&] { return job.err().find("(b.csv)") != std::string::npos; }, kStartSeconds))
+      << job.wait(0).all();
+  for (int i = 0; i < 30; ++i) place.stream.put(fmt::format("a{:02}.csv", i), rows(40, 1));
+  place.stream.end();
+  const Ended ended = job.wait(kSoon);
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_THAT(ended.out, HasSubstr("late         30 files not learnt from"));
+  const std::vector<std::string> told = ended.messages();
+  const auto n = std::ranges::count_if(told, [](const std::string& line) {
+    return line.find(" has come when b.csv was read already") != std::string::npos;
+  });
+  EXPECT_EQ(n, 10) << ended.all();
+  EXPECT_THAT(ended.err, HasSubstr("give files names that rise; later ones are counted, and not named"));
+}
+
 TEST(Follow, AFileThatComesTooLateEndsTheRunWhereItIsToFail) {
   Place place("    late: fail\n");
   place.stream.put("b.csv", rows(0, 40));
@@ -534,6 +554,20 @@ TEST(Follow, WhatIsNotFiniteEndsTheRun) {
   EXPECT_THAT(ended.errors().front(), HasSubstr("the newest finite checkpoint is " + place.run));
 }
 
+TEST(Follow, WhoIsOnlyWarnedOfWhatIsNotFiniteCanResume) {
+  Place place;
+  fill(place.stream, 3);
+  place.stream.put("x.csv", "at,a,b,word,label\n1,1e38,-1e38,w1,1\n2,1e38,1e38,w2,0\n3,-1e38,1e38,w2,0\n");
+  const Args more = set({"optimizer.learning_rate=1e30", "train.on_nan=warn"});
+  place.stream.end();
+  const Ended first = run(place.on(1, 2, more), kSoon);
+  EXPECT_EQ(first.code, 0) << first.all();
+  place.stream.put("y.csv", rows(500, 40));
+  const Ended again = run(place.on(2, 1, more + Args{"--resume"}), kSoon);
+  EXPECT_EQ(again.code, 0) << again.all();
+  EXPECT_THAT(again.out, HasSubstr("the last one y.csv"));
+}
+
 TEST(Follow, ADirectoryThatIsNotThereIsNamedWithWhereItWasSearched) {
   Place place;
   const Ended absolute = run(place.on(1, 1, set({"data.train.follow=" + place.dir / "no"})), kSoon);
@@ -634,6 +668,30 @@ TEST(Follow, WhatIsNoTimeIsNoTimeOfAnEvent) {
   EXPECT_EQ(events(place.run, "finish").at(0)["event_time"], 1700000007);
   const Ended told = run(varscope({"checkpoint", "inspect", place.run + "/checkpoints"}), kSoon);
   EXPECT_THAT(told.out, HasSubstr("newest event 2023-11-14 22:13:27Z"));
+}
+
+// The line stays as it is while nothing comes.
+TEST(Follow, TheLineOfProgressIsOfAllThatHasCome) {
+  Place place;
+  place.stream.add(160);  // five steps, faster than lines are drawn
+  Job job(place.on(1, 1, set({"output.progress=on", "train.log_every_steps=0"})));
+  EXPECT_TRUE(job.wait_until(
+      [&] { return job.err().find("step 5  records 160 in 1 file (part-00000.csv)") != std::string::npos; },
+      kStartSeconds))
+      << job.wait(0).all();
+  place.stream.end();
+  EXPECT_EQ(job.wait(kSoon).code, 0);
+}
+
+TEST(Follow, DataShowTellsOfTheFirstFile) {
+  Place place;
+  place.stream.put("empty.csv", "");
+  place.stream.put("first [1].csv", rows(0, 40));
+  place.stream.put("second.csv", rows(0, 70));
+  const Ended shown = run(varscope({"data", "show", place.yaml}), kSoon);
+  EXPECT_EQ(shown.code, 0) << shown.all();
+  EXPECT_THAT(shown.out, HasSubstr("data.train: csv, 40 samples"));
+  EXPECT_THAT(shown.out, HasSubstr("words"));
 }
 
 // A worker reads the bags of a later file into a batch that was made for those of the first.

@@ -139,6 +139,28 @@ TEST(StreamControl, TellsWorkersOfAFewFilesAhead) {
   EXPECT_FALSE(control.poll());
 }
 
+// Silence may follow: the last that is told is of all that came, however soon after what was told before.
+TEST(StreamControl, TheLastStepOfWhatHasComeIsTold) {
+  Files files;
+  files.add("a", 4);
+  StreamControl control({files, 1, 100, 0}, {}, Clock(0));
+  control.poll();
+  std::vector<bool> told;
+  for (const std::int64_t step : {1, 2, 3, 4}) {
+    if (step == 4) files.add("b", 1);  // but there is more
+    control.complete(Clock(step), sums(1, 1));
+    told.push_back(control.due_summary(Clock(step)).has_value());
+  }
+  EXPECT_TRUE(told.front());
+  EXPECT_FALSE(told.back());
+  control.poll();
+  control.complete(Clock(5), sums(1, 1));
+  const auto last = control.due_summary(Clock(5));
+  ASSERT_TRUE(last);
+  EXPECT_EQ(last->records, 5);
+  EXPECT_EQ(last->files_waiting, 0);
+}
+
 TEST(StreamControl, AStepOfNoFileIsAnError) {
   Files files;
   files.add("a", 2);
@@ -209,6 +231,25 @@ TEST(StreamPosition, IsALineOfTheCoordinatorsStateBesideEarlyStopping) {
   EXPECT_EQ(read.stream->event_time, position.event_time);
   EXPECT_TRUE(std::isnan(read.stream->progressive.total.loss));
   EXPECT_EQ(read.stream->progressive.total.weight, 0.1);
+}
+
+// train.on_nan: warn goes on with such a sum, and so does who resumes.
+TEST(CoordinatorState, ASumThatIsNotFiniteIsReadBack) {
+  using Limits = std::numeric_limits<double>;
+  for (const double loss : {Limits::quiet_NaN(), -Limits::quiet_NaN(), Limits::infinity(),
+                            -Limits::infinity(), Limits::denorm_min(), -0.1, Limits::max()}) {
+    CoordinatorState state{{loss, 2, 3}, 4, 5, 6, "what is known of the run\n"};
+    state.stream = StreamPosition{};
+    state.stop = StopState{};
+    state.stop->best = loss;
+    const CoordinatorState read = from_manifest_text(to_manifest_text(state));
+    for (const double now : {read.epoch.loss, read.stop->best})
+      EXPECT_TRUE(std::isnan(loss) ? std::isnan(now) : now == loss) << loss << " " << now;
+    EXPECT_EQ(read.epoch.samples, 3);
+    EXPECT_EQ(read.seed, 6);
+    EXPECT_EQ(read.run, state.run);
+    EXPECT_TRUE(read.stream);
+  }
 }
 
 TEST(StreamPosition, WhatIsNoPlaceIsToldSo) {
