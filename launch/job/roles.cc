@@ -24,6 +24,7 @@
 #include "launch/observe/checkpoint_forecast.h"
 #include "launch/observe/output.h"
 #include "launch/process/version.h"
+#include "worker/data/followed_batches.h"
 #include "worker/train/trainer.h"
 
 namespace varscope {
@@ -225,6 +226,27 @@ std::vector<LocalRows> saved_locals(const JobContext& context, const Graph& grap
   return rows;
 }
 
+// What a worker trains on. Borrows all three.
+std::unique_ptr<BatchSource> batches_of(const JobContext& context, const Dataset& train, PsClient& client) {
+  const JobConfig& job = context.job();
+  if (job.follow() == nullptr) {
+    return std::make_unique<IndexedBatches>(
+        train, IndexedBatches::Options{.batch = job.train.batch,
+                                       .n_parts = context.cluster.logical_workers,
+                                       .seed = static_cast<std::uint64_t>(job.job.seed),
+                                       .shuffle = job.train.shuffle ? Shuffle::yes : Shuffle::no});
+  }
+  const auto open = [&job, directory = followed_directory(job),
+                     schema = train.schema()](const std::string& name) {
+    return open_followed(job, directory + "/" + name, schema);
+  };
+  return std::make_unique<FollowedBatches>(
+      train.spec(),
+      FollowedBatches::Options{job.train.batch, context.cluster.logical_workers,
+                               [&client] { client.progress(); }},
+      open);
+}
+
 }  // namespace
 
 RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport) {
@@ -235,30 +257,12 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
   PsClient client(transport, context.cluster, context.plan, context.rows, id, memory,
                   {time_limit(context.job().cluster.stall_timeout_s), context.hosts,
                    time_limit(context.job().cluster.step_timeout_s)});
-  std::optional<IndexedBatches> indexed;
-  std::optional<FollowedBatches> followed;
-  if (context.job().follow() != nullptr) {
-    const std::string directory = followed_directory(context.job());
-    followed.emplace(model.train->spec(),
-                     FollowedBatches::Options{context.job().train.batch, context.cluster.logical_workers,
-                                              [&client] { client.progress(); }},
-                     [&context, directory, schema = model.train->schema()](const std::string& name) {
-                       return open_followed(context.job(), directory + "/" + name, schema);
-                     });
-  } else {
-    indexed.emplace(*model.train, IndexedBatches::Options{
-                                      .batch = context.job().train.batch,
-                                      .n_parts = context.cluster.logical_workers,
-                                      .seed = static_cast<std::uint64_t>(context.job().job.seed),
-                                      .shuffle = context.job().train.shuffle ? Shuffle::yes : Shuffle::no});
-  }
-  BatchSource& samples = followed ? static_cast<BatchSource&>(*followed) : *indexed;
-  Trainer trainer(Trainer::Parts{context.job(), context.cluster, model.model,
-                                 model.evaluation ? &*model.evaluation : nullptr, model.variables, samples,
-                                 model.test.get(), client, memory, sum_plan, context.train.first,
-                                 context.train.last, saved_locals(context, model.model.graph),
-                                 context.start.check_numerics, context.start.profile, context.requests,
-                                 context.train.evaluates_first, followed ? &*followed : nullptr});
+  const auto samples = batches_of(context, *model.train, client);
+  Trainer trainer(Trainer::Parts{
+      context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
+      model.variables, *samples, model.test.get(), client, memory, sum_plan, context.train.first,
+      context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
+      context.start.profile, context.requests, context.train.evaluates_first});
   const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);

@@ -1,6 +1,12 @@
 #include "worker/data/batch_source.h"
 
+#include "common/base/error.h"
+
 namespace varscope {
+
+void BatchSource::add(const FedFile& file) {
+  fail(ErrorKind::protocol, "server 0 gave the file {} to a worker that follows no directory", file.name);
+}
 
 IndexedBatches::IndexedBatches(const Dataset& data, const Options& options)
     : data_(data), options_(options), spec_(data.spec()) {}

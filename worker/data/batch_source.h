@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "common/base/ids.h"
+#include "common/transport/fed_file.h"
 #include "worker/data/batch.h"
 #include "worker/data/dataset.h"
 #include "worker/data/order.h"
@@ -48,6 +49,15 @@ class BatchSource {
   virtual bool is_sequential() const = 0;
   // After step `clock`.
   virtual SourcePosition position(Clock clock) const = 0;
+
+  // Of a stream steps become known while the run goes on: add() takes each file that server 0 deals out. All
+  // others know all of theirs. Throws Error(protocol) for a file that does not fit.
+  virtual bool is_stream() const { return false; }
+  virtual void add(const FedFile& file);
+  virtual bool knows(Clock) const { return true; }
+  // Comes before next() of a step, may be before its part(); steps in rising order. Afterwards bags of spec()
+  // may be longer, where this is a stream.
+  virtual void prepare(Clock) {}
 };
 
 // The batches of a data set by index: each epoch in an order of its own, or as they are.

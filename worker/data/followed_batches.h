@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "common/transport/fed_file.h"
 #include "worker/data/batch_source.h"
 
 namespace varscope {
@@ -31,13 +30,14 @@ class FollowedBatches final : public BatchSource {
   FollowedBatches(SampleSpec spec, Options options, Open open);
   ~FollowedBatches() override;  // waits for what is being read
 
+  bool is_stream() const override { return true; }
   // The next file. Throws Error(protocol) for steps that do not follow those of the one before.
-  void add(const FedFile& file);
+  void add(const FedFile& file) override;
   // A file with this step has been added, and none that is behind it was read since.
-  bool knows(Clock clock) const;
-  // Waits until the step's file is read; spec() and next() are those of this step then. Steps come in rising
-  // order. Throws what `open` throws, and Error(data) for a file that is not the one that server 0 has read.
-  void prepare(Clock clock);
+  bool knows(Clock clock) const override;
+  // Waits until the step's file is read. Throws what `open` throws, and Error(data) for a file that is not the
+  // one that server 0 has read.
+  void prepare(Clock clock) override;
 
   const SampleSpec& spec() const override { return spec_; }
   std::optional<std::int64_t> size() const override { return std::nullopt; }

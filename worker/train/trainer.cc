@@ -81,7 +81,7 @@ RunEnd Trainer::run() {
     if (was_evaluated) evaluate(done);
   }
   const bool is_stopped = (flags_ & kFlagStop) != 0;
-  if (parts_.followed != nullptr && parts_.test != nullptr && !is_stopped) evaluate(done);
+  if (parts_.train.is_stream() && parts_.test != nullptr && !is_stopped) evaluate(done);
   parts_.client.wait_all();
   if (parts_.check_numerics) check_values(done);
   parts_.client.send_to_coordinator(make_header(MessageType::finished, parts_.client.worker().value, done),
@@ -95,28 +95,28 @@ bool Trainer::goes_on(Clock done, bool was_evaluated) {
   if (done >= parts_.last) return false;
   const Clock next(done.value + 1);
   if (parts_.job.train.stop && was_evaluated && !may_train(next)) return false;
-  return parts_.followed == nullptr || await_data(next);
+  return await_data(next);
 }
 
 void Trainer::take_feeds() {
-  for (const FedFile& file : parts_.client.take_feeds()) parts_.followed->add(file);
+  for (const FedFile& file : parts_.client.take_feeds()) parts_.train.add(file);
 }
 
-// Waits for the step's file. False where the run ends before this step. Server 0 sends a file before the go
-// of its first step: a go without a file is that of no step.
+// Waits until the step's samples are known. False where the run ends before this step. Server 0 sends a file
+// before the go of its first step: a go without a file is that of no step.
 bool Trainer::await_data(Clock clock) {
   take_feeds();
-  while (!parts_.followed->knows(clock)) {
+  while (!parts_.train.knows(clock)) {
     parts_.client.wait_feed();
     take_feeds();
-    if (!parts_.followed->knows(clock) && parts_.client.is_let_go()) {
+    if (!parts_.train.knows(clock) && parts_.client.is_let_go()) {
       if (may_train(clock))
         fail(ErrorKind::protocol, "step {} was let go, but no file has come for it", clock.value);
       return false;
     }
   }
   const std::int64_t started = now_ns();
-  parts_.followed->prepare(clock);
+  parts_.train.prepare(clock);
   data_ns_ += now_ns() - started;
   return true;
 }
@@ -161,7 +161,7 @@ std::string Trainer::profile() const { return profile_text(parts_.model.graph, e
 
 bool Trainer::evaluates_after(Clock clock) const {
   const std::int64_t every = parts_.job.train.eval_every_epochs;
-  if (parts_.test == nullptr || every == 0 || parts_.followed != nullptr) return false;
+  if (parts_.test == nullptr || every == 0 || parts_.train.is_stream()) return false;
   const std::optional<std::int64_t> per_epoch = parts_.train.steps_per_pass();
   return clock == parts_.last ||
          (per_epoch && clock.value % *per_epoch == 0 && clock.value / *per_epoch % every == 0);
@@ -225,12 +225,9 @@ BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
 // The step's n samples of logical worker v.
 void Trainer::read(Batch& batch, int v, Clock clock) {
   const std::int64_t started = now_ns();
-  // Of another file bags may be longer.
-  if (parts_.followed != nullptr) {
-    parts_.followed->prepare(clock);
-    if (batch.spec() != parts_.train.spec())
-      batch = Batch(parts_.train.spec(), parts_.job.model.dtype, parts_.train.largest_part());
-  }
+  parts_.train.prepare(clock);
+  if (parts_.train.is_stream() && batch.spec() != parts_.train.spec())
+    batch = Batch(parts_.train.spec(), parts_.job.model.dtype, parts_.train.largest_part());
   parts_.train.next(clock, v, batch);
   data_ns_ += now_ns() - started;
 }
@@ -259,12 +256,10 @@ void Trainer::want_rows(Clock clock) {
 // After step `clock` the rows of the next one are asked for at once, while servers still apply this one: they
 // answer when they have. An evaluation in between comes first, and may be the end.
 bool Trainer::asks_early(Clock clock) {
-  if (parts_.followed != nullptr) {
-    take_feeds();
-    if (!parts_.followed->knows(Clock(clock.value + 1))) return false;
-  }
+  take_feeds();
   const bool is_last = clock >= parts_.last || (flags_ & kFlagStop) != 0;
-  return parts_.job.cluster.early_requests && !is_last && !evaluates_after(clock);
+  return parts_.job.cluster.early_requests && !is_last && !evaluates_after(clock) &&
+         parts_.train.knows(Clock(clock.value + 1));
 }
 
 void Trainer::wait_go(Clock clock) {
@@ -329,7 +324,7 @@ void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Cl
 void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
   wait_go(clock);  // a model without trainable variables pushes nothing
   // Any step of a stream may be the last one for a while, and be saved after it has ended.
-  const bool has_state = (flags_ & kFlagCut) != 0 || parts_.followed != nullptr;
+  const bool has_state = (flags_ & kFlagCut) != 0 || parts_.train.is_stream();
   StepReport report{std::move(sums), {}, has_state ? state_text(clock) : ""};
   WorkerTimes& t = report.times;
   t.wait_ns = parts_.client.take_wait_ns();

@@ -14,7 +14,6 @@
 #include "worker/client/ps_client.h"
 #include "worker/client/variable_memory.h"
 #include "worker/data/batch_source.h"
-#include "worker/data/followed_batches.h"
 #include "worker/graph/executor.h"
 #include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
@@ -48,9 +47,8 @@ class Trainer {
     std::vector<LocalRows> locals = {};  // of all workers, when a run goes on
     bool check_numerics = false;
     bool profile = false;
-    RunRequests* requests = nullptr;      // of this rank; null: nobody asks
-    bool evaluate_first = false;          // TrainPlan::evaluates_first
-    FollowedBatches* followed = nullptr;  // `train`, where a directory is followed
+    RunRequests* requests = nullptr;  // of this rank; null: nobody asks
+    bool evaluate_first = false;      // TrainPlan::evaluates_first
   };
   explicit Trainer(const Parts& parts);
 

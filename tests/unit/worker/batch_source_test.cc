@@ -77,6 +77,15 @@ TEST(IndexedBatches, EveryEpochVisitsEverySampleOnceWhateverTheParts) {
   }
 }
 
+TEST(IndexedBatches, KnowAllTheirStepsAndTakeNoFiles) {
+  const Rows data(23);
+  IndexedBatches source(data, {.batch = 5, .n_parts = 1});
+  EXPECT_FALSE(source.is_stream());
+  EXPECT_TRUE(source.knows(Clock(1'000'000)));
+  EXPECT_THAT_THROWN(source.add(FedFile{.name = "a.csv", .digest = {}}), ErrorKind::protocol,
+                     {"server 0 gave the file a.csv to a worker that follows no directory"});
+}
+
 TEST(IndexedBatches, TellWhereTheyStand) {
   const Rows data(7);
   const IndexedBatches source(data, {.batch = 3, .n_parts = 2});
