@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/format/stream_position.h"
 #include "common/base/ids.h"
 #include "common/config/job_config.h"
 #include "common/metrics/metric.h"
@@ -17,6 +16,7 @@
 #include "common/transport/transport.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
+#include "ps/coordinator_state.h"
 #include "ps/early_stop.h"
 #include "ps/histogram_merger.h"
 #include "ps/not_finite_text.h"
@@ -34,43 +34,6 @@ struct TrainPlan {
       0;                         // steps between two evaluations, besides that after the last step; 0: none
   bool evaluates_first = false;  // the values of `first`, before the first step
 };
-
-// What the coordinator must remember over a restart (Manifest::coordinator_state).
-struct CoordinatorState {
-  BatchSums epoch;  // so far
-  std::int64_t dataset_size = 0;
-  std::int64_t batch = 0;
-  std::int64_t seed = 0;
-  // What else is known of the run, opaque here; "": of a version that did not keep it.
-  std::string run = {};
-  std::optional<StopState> stop = {};         // with train.stop
-  std::optional<StreamPosition> stream = {};  // where a directory is followed
-  template <class Archive>
-  void serialize(Archive& ar, unsigned) {
-    SavedSums sums{epoch.loss, static_cast<std::int64_t>(epoch.correct), epoch.samples};
-    ar& sums& dataset_size& batch& seed;
-    if constexpr (Archive::is_loading::value)
-      epoch = {sums.loss, static_cast<double>(sums.correct), sums.samples};
-  }
-
- private:
-  struct SavedSums {
-    double loss = 0;
-    std::int64_t correct = 0;
-    std::int64_t samples = 0;
-    template <class Archive>
-    void serialize(Archive& ar, unsigned) {
-      ar& loss& correct& samples;
-    }
-  };
-};
-
-// A text archive, whose only line feed is its end; where samples have weights a line "weight: " with the sum
-// of those of the epoch so far and of its right answers, in hexadecimal; and `run` behind it: who knows the
-// archive alone reads that. With train.stop a last line, "#early-stop " and an archive; where a directory is
-// followed a last line, "#stream " and JSON. The latter throws Error(data).
-std::string to_manifest_text(const CoordinatorState& state);
-CoordinatorState from_manifest_text(const std::string& text);
 
 // Server 0's control plane, the step barrier of BSP: collects the workers' step reports, lets the next step
 // go, decides which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends

@@ -16,7 +16,7 @@
 #include "common/base/error.h"
 #include "launch/job/followed_data.h"
 #include "launch/job/job_setup.h"
-#include "ps/coordinator.h"
+#include "ps/coordinator_state.h"
 #include "worker/data/csv.h"
 
 namespace varscope {

@@ -13,7 +13,7 @@
 #include "common/base/serialize.h"
 #include "common/base/tensor.h"
 #include "common/config/yaml_reader.h"
-#include "ps/coordinator.h"
+#include "ps/coordinator_state.h"
 
 namespace varscope {
 namespace {

@@ -7,7 +7,7 @@
 #include "launch/job/loaded_model.h"
 #include "launch/job/saved_model.h"
 #include "launch/job/start_values.h"
-#include "ps/coordinator.h"
+#include "ps/coordinator_state.h"
 #include "serve/engine/resident_rows.h"
 #include "worker/data/skipgram.h"
 #include "worker/data/source_registry.h"

@@ -13,7 +13,7 @@
 #include "launch/job/finite_advice.h"
 #include "launch/job/run_differences.h"
 #include "ps/checkpointing/restore.h"
-#include "ps/coordinator.h"
+#include "ps/coordinator_state.h"
 #include "ps/update/optimizer.h"
 
 namespace varscope {

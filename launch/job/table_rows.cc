@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "ps/coordinator.h"
+#include "ps/coordinator_state.h"
 
 namespace varscope {
 

@@ -7,7 +7,7 @@
 #include <deque>
 #include <limits>
 
-#include "ps/coordinator.h"
+#include "ps/coordinator_state.h"
 #include "tests/support/thrown.h"
 
 namespace varscope {
