@@ -318,8 +318,8 @@ void Coordinator::on_request(std::uint32_t what) {
     observer_.on_request(
         fmt::format("a signal asks to stop: {}{}, and the end", starved_ ? "" : "one more step, ", save));
   } else if (!std::exchange(is_queued_, checkpoints_ != nullptr)) {
-    observer_.on_request(
-        fmt::format("a signal asks for a checkpoint: {} {}", save, starved_ ? "now" : "at the next step"));
+    observer_.on_request(fmt::format("a signal asks for a checkpoint: {} {}", save,
+                                     starved_ ? "now, unless all is saved" : "at the next step"));
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/base/error.h"
 #include "common/base/serialize.h"
+#include "common/base/text.h"
 
 namespace varscope {
 namespace {
@@ -38,12 +39,8 @@ CoordinatorState from_manifest_text(const std::string& text) {
     state.run.erase(0, line_end + 1);
   }
   state.stream = take_stream_line(state.run);
-  const std::size_t line = state.run.rfind('\n', state.run.size() < 2 ? 0 : state.run.size() - 2);
-  const std::size_t last = line == std::string::npos ? 0 : line + 1;
-  if (!state.run.substr(last).starts_with(kStopMark)) return state;
-  state.stop = from_text<StopState>(state.run.substr(last + kStopMark.size()),
-                                    "the state of early stopping in the checkpoint");
-  state.run.resize(last);
+  if (const auto stop = take_last_line(state.run, kStopMark))
+    state.stop = from_text<StopState>(*stop + "\n", "the state of early stopping in the checkpoint");
   return state;
 }
 

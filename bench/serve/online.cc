@@ -13,7 +13,6 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <sstream>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -103,16 +102,7 @@ class Started {
   }
   Started(const Started&) = delete;
   Started& operator=(const Started&) = delete;
-  double cpu_seconds() const {
-    std::ifstream in(fmt::format("/proc/{}/stat", pid_));
-    std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-    std::istringstream rest(text.substr(text.rfind(')') + 2));
-    std::string skipped;
-    for (int i = 0; i < 11; ++i) rest >> skipped;
-    double user = 0, system = 0;
-    rest >> user >> system;
-    return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
-  }
+  double cpu_seconds() const { return cpu_seconds_of(pid_); }
 
  private:
   pid_t pid_;
@@ -128,10 +118,7 @@ void wait_until(const std::function<bool()>& is_true, const std::string& what) {
 
 // The event time of the version that is served; 0 before the first.
 double served_event(const ServerProcess& server) {
-  const std::string text = ask_once(server.port(), http_get("/metrics"));
-  const std::size_t at = text.find("\nvarscope_version_event_time_seconds{");
-  const std::size_t space = at == std::string::npos ? at : text.find(' ', at);
-  return space == std::string::npos ? 0 : std::stod(text.substr(space + 1));
+  return server.metric("varscope_version_event_time_seconds{").value_or(0);
 }
 
 // Records that come evenly: of each the time from its event to the moment at which a version is served that

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -21,40 +20,13 @@
 namespace varscope::bench {
 namespace {
 
-// What is measured together.
-struct Group {
-  std::vector<std::string> targets;
-  Figures (*measure)(const ServeBenchOptions&);
-};
-const Group kGroups[] = {{{"V1"}, measure_live},      {{"V2"}, measure_one_row},
-                         {{"V3"}, measure_batching},  {{"V4"}, measure_exact},
-                         {{"V5"}, measure_tail},      {{"V6"}, measure_swaps},
-                         {{"V7"}, measure_loads},     {{"V8", "V9"}, measure_peers},
-                         {{"V10"}, measure_followed}, {{"V11", "V12"}, measure_freshness},
-                         {{"V12"}, measure_idle}};
-
-std::vector<std::string> all_targets() {
-  std::vector<std::string> names;
-  for (const Group& g : kGroups) names.insert(names.end(), g.targets.begin(), g.targets.end());
-  return names;
-}
-
-nlohmann::json run_groups(const ServeBenchOptions& options, const std::set<std::string>& wanted) {
-  nlohmann::json all = nlohmann::json::array();
-  fmt::print("{}\n", head_text());
-  std::fflush(stdout);
-  for (const Group& group : kGroups) {
-    const auto is_wanted = [&](const std::string& name) { return wanted.empty() || wanted.contains(name); };
-    if (!std::ranges::any_of(group.targets, is_wanted)) continue;
-    for (const Figure& figure : group.measure(options)) {
-      if (!is_wanted(figure.target)) continue;
-      fmt::print("{}\n", line_text(figure));
-      std::fflush(stdout);
-      all.push_back(figure_json(figure));
-    }
-  }
-  return all;
-}
+const FigureGroup<ServeBenchOptions> kGroups[] = {
+    {{"V1"}, measure_live},      {{"V2"}, measure_one_row},
+    {{"V3"}, measure_batching},  {{"V4"}, measure_exact},
+    {{"V5"}, measure_tail},      {{"V6"}, measure_swaps},
+    {{"V7"}, measure_loads},     {{"V8", "V9"}, measure_peers},
+    {{"V10"}, measure_followed}, {{"V11", "V12"}, measure_freshness},
+    {{"V12"}, measure_idle}};
 
 int main_of(int argc, char** argv) {
   ServeBenchOptions options;
@@ -66,7 +38,7 @@ int main_of(int argc, char** argv) {
   CLI::App app("The server of predictions beside what bounds it");
   app.add_option("--only", only, "Targets, as V1,V3; all without it")
       ->delimiter(',')
-      ->check(CLI::IsMember(all_targets()));
+      ->check(CLI::IsMember(all_targets(kGroups)));
   app.add_option("--trials", options.trials, "Takes of each figure")->check(CLI::Range(1, 1000));
   app.add_option("--seconds", options.seconds, "Of a take")->check(CLI::Range(0.01, 1000.0));
   app.add_option("--json", json_file, "Also write the figures to this file");
@@ -86,7 +58,7 @@ int main_of(int argc, char** argv) {
     options.seconds = 0.05;
   }
   pin_to_core(kClientCore);
-  const nlohmann::json all = run_groups(options, {only.begin(), only.end()});
+  const nlohmann::json all = run_groups(kGroups, options, only);
   if (json_file.empty()) return 0;
   PosixFs fs;
   write_named_file(fs, json_file, all.dump(2) + "\n");

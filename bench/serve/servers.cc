@@ -85,15 +85,21 @@ void ServerProcess::wait_until_ready(const std::string& path, double most_s) con
                                        text_of_file(dir_ / "output")));
 }
 
-double ServerProcess::cpu_seconds() const {
+double cpu_seconds_of(pid_t pid) {
   double seconds = 0;
-  const std::string tasks = fmt::format("/proc/{}/task", pid_);
-  for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+  for (const auto& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid))) {
     std::ifstream in(task.path() / "schedstat");
     std::int64_t ns = 0;
     if (in >> ns) seconds += static_cast<double>(ns) * 1e-9;
   }
   return seconds;
+}
+
+std::optional<double> ServerProcess::metric(const std::string& name) const {
+  const std::string text = ask_once(port_, http_get("/metrics"));
+  const std::size_t at = text.find("\n" + name);
+  const std::size_t space = at == std::string::npos ? at : text.find(' ', at);
+  return space == std::string::npos ? std::nullopt : std::optional(std::stod(text.substr(space + 1)));
 }
 
 }  // namespace varscope::bench

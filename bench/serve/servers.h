@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "bench/program.h"
@@ -9,6 +10,9 @@
 namespace varscope::bench {
 
 inline constexpr int kServerCore = 0, kClientCore = 1;
+
+// Processor time of all threads of a process, since its start.
+double cpu_seconds_of(pid_t pid);
 
 // A program that says "listening on http://127.0.0.1:PORT", on the servers' core; ended with this.
 class ServerProcess {
@@ -25,8 +29,9 @@ class ServerProcess {
   int port() const { return port_; }
   // Waits until GET `path` is answered with 200. Throws as the constructor does.
   void wait_until_ready(const std::string& path = "/v2/health/ready", double most_s = 60) const;
-  // Of all its threads, since its start.
-  double cpu_seconds() const;
+  double cpu_seconds() const { return cpu_seconds_of(pid_); }
+  // The number of the first line of /metrics that begins so; nothing where there is none.
+  std::optional<double> metric(const std::string& name) const;
 
  private:
   void stop() const;

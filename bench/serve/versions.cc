@@ -42,13 +42,10 @@ std::int64_t served_step(const ServerProcess& server) {
   return json.at("parameters").at("step").get<std::int64_t>();
 }
 
-// The number of a line of /metrics that begins so.
-double metric(const ServerProcess& server, const std::string& name) {
-  const std::string text = ask_once(server.port(), http_get("/metrics"));
-  const std::size_t at = text.find("\n" + name);
-  const std::size_t space = at == std::string::npos ? at : text.find(' ', at);
-  if (space == std::string::npos) throw std::runtime_error("/metrics has no " + name);
-  return std::stod(text.substr(space + 1));
+double load_seconds(const ServerProcess& server) {
+  const std::optional<double> seconds = server.metric("varscope_version_load_seconds");
+  if (!seconds) throw std::runtime_error("/metrics does not say how long a version took to load");
+  return *seconds;
 }
 
 // Seconds that it takes to read a checkpoint's files and to copy what is read, into fresh memory both.
@@ -126,7 +123,7 @@ Figures measure_loads(const ServeBenchOptions& options) {
   const double mb = static_cast<double>(n_values) * sizeof(float) * 1e-6;
   return {compare(
       options.trials, "V7", fmt::format("load of a version, {:.1f} MB, over reading and memcpy", mb), "MB/s",
-      kLoadGoal, [&] { return mb / metric(*start_varscope(options, made), "varscope_version_load_seconds"); },
+      kLoadGoal, [&] { return mb / load_seconds(*start_varscope(options, made)); },
       [&] { return mb / read_and_copy_s(checkpoint); })};
 }
 

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <cstdio>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -21,40 +20,11 @@
 namespace varscope::bench {
 namespace {
 
-// What is measured together.
-struct Group {
-  std::vector<std::string> targets;
-  SparseFigures (*measure)(const SparseOptions&);
-};
-const Group kGroups[] = {{{"E1"}, measure_reads},           {{"E2"}, measure_updates},
-                         {{"E3", "E13"}, measure_exchange}, {{"E4"}, measure_training},
-                         {{"E5"}, measure_unique},          {{"E6", "E7"}, measure_growth},
-                         {{"E8"}, measure_churn},           {{"E9", "E10"}, measure_saves},
-                         {{"E12"}, measure_hash_and_cut},   {{"E12"}, measure_dense}};
-
-std::vector<std::string> all_targets() {
-  std::vector<std::string> names;
-  for (const Group& g : kGroups)
-    for (const std::string& name : g.targets)
-      if (std::ranges::find(names, name) == names.end()) names.push_back(name);
-  return names;
-}
-
-nlohmann::json run_groups(const SparseOptions& options, const std::set<std::string>& wanted) {
-  nlohmann::json all = nlohmann::json::array();
-  fmt::print("{}\n", head_text());
-  for (const Group& group : kGroups) {
-    const auto is_wanted = [&](const std::string& name) { return wanted.empty() || wanted.contains(name); };
-    if (!std::ranges::any_of(group.targets, is_wanted)) continue;
-    for (const SparseFigure& figure : group.measure(options)) {
-      if (!is_wanted(figure.target)) continue;
-      fmt::print("{}\n", line_text(figure));
-      std::fflush(stdout);
-      all.push_back(figure_json(figure));
-    }
-  }
-  return all;
-}
+const FigureGroup<SparseOptions> kGroups[] = {
+    {{"E1"}, measure_reads},    {{"E2"}, measure_updates},      {{"E3", "E13"}, measure_exchange},
+    {{"E4"}, measure_training}, {{"E5"}, measure_unique},       {{"E6", "E7"}, measure_growth},
+    {{"E8"}, measure_churn},    {{"E9", "E10"}, measure_saves}, {{"E12"}, measure_hash_and_cut},
+    {{"E12"}, measure_dense}};
 
 int main_of(int argc, char** argv) {
   SparseOptions options;
@@ -66,7 +36,7 @@ int main_of(int argc, char** argv) {
   CLI::App app("Sparse tables beside what bounds them");
   app.add_option("--only", only, "Targets, as E1,E3; all without it")
       ->delimiter(',')
-      ->check(CLI::IsMember(all_targets()));
+      ->check(CLI::IsMember(all_targets(kGroups)));
   app.add_option("--trials", options.trials, "Takes of each figure")->check(CLI::Range(1, 1000));
   auto* growth = app.add_option("--growth-rows", options.growth_rows, "Rows that E6 and E7 grow a table to")
                      ->check(CLI::Range(1 << 16, 1'000'000'000));
@@ -83,7 +53,7 @@ int main_of(int argc, char** argv) {
   if (options.is_small) options.trials = 1;
   if (options.is_small && growth->empty()) options.growth_rows = 64 << 10;
   if (as_rank) return exchange_as_rank(options, argc, argv);
-  const nlohmann::json all = run_groups(options, {only.begin(), only.end()});
+  const nlohmann::json all = run_groups(kGroups, options, only);
   if (json_file.empty()) return 0;
   PosixFs fs;
   write_named_file(fs, json_file, all.dump(2) + "\n");

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/base/error.h"
+#include "common/base/text.h"
 
 namespace varscope {
 namespace {
@@ -56,14 +57,8 @@ constexpr std::string_view kStreamMark = "#stream ";
 }
 
 std::optional<StreamPosition> take_stream_line(std::string& text) {
-  const std::size_t end = text.ends_with('\n') ? text.size() - 1 : text.size();
-  const std::size_t before = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
-  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
-  if (!std::string_view(text).substr(begin).starts_with(kStreamMark)) return std::nullopt;
-  const std::size_t json = begin + kStreamMark.size();
-  StreamPosition position = stream_position_from_json(text.substr(json, end - json));
-  text.resize(begin);
-  return position;
+  const std::optional<std::string> json = take_last_line(text, kStreamMark);
+  return json ? std::optional(stream_position_from_json(*json)) : std::nullopt;
 }
 
 std::string stream_line(const StreamPosition& position) {

@@ -64,6 +64,16 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
   return near.empty() ? "" : "; did you mean \"" + near + "\"?";
 }
 
+std::optional<std::string> take_last_line(std::string& text, std::string_view mark) {
+  const std::size_t end = text.ends_with('\n') ? text.size() - 1 : text.size();
+  const std::size_t before = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
+  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
+  if (!std::string_view(text).substr(begin, end - begin).starts_with(mark)) return std::nullopt;
+  std::string rest = text.substr(begin + mark.size(), end - begin - mark.size());
+  text.resize(begin);
+  return rest;
+}
+
 std::string comma_list(const std::vector<std::string>& words) {
   std::string out;
   for (const std::string& word : words) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,10 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 
 // "; did you mean \"x\"?" for the candidate that was probably meant, or an empty text.
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
+
+// What follows `mark` in the last line of the text, without its line feed; that line is taken away. Nothing
+// where it does not begin so.
+std::optional<std::string> take_last_line(std::string& text, std::string_view mark);
 
 // "a, b, c"
 std::string comma_list(const std::vector<std::string>& words);

@@ -15,7 +15,6 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "launch/job/followed_data.h"
-#include "launch/job/job_setup.h"
 #include "ps/coordinator_state.h"
 #include "worker/data/csv.h"
 
@@ -28,19 +27,6 @@ constexpr std::size_t kReadAhead = 8;                   // files
 constexpr std::int64_t kMostLateTold = 10;              // one by one
 constexpr double kLastSecond = 253402300799;            // of the year 9999
 constexpr std::int64_t kLeastRecords = 1000;            // that a share of bad ones is taken of
-
-std::int64_t size_of_file(const std::string& path) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  return error ? -1 : static_cast<std::int64_t>(size);
-}
-
-// When the directory has last changed, in nanoseconds; -1: not known.
-std::int64_t changed_ns(const std::string& directory) {
-  struct stat s = {};
-  if (::stat(directory.c_str(), &s) != 0) return -1;
-  return static_cast<std::int64_t>(s.st_mtim.tv_sec) * 1'000'000'000 + s.st_mtim.tv_nsec;
-}
 
 std::int64_t unix_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -187,7 +173,7 @@ bool DirectoryFeed::step() {
 // Lists the directory, unless it is known not to have changed: a change within the clock's grain of the last
 // listing may not show.
 void DirectoryFeed::look() {
-  const std::int64_t now = now_ns(), changed = changed_ns(parts_.directory);
+  const std::int64_t now = now_ns(), changed = seen(parts_.directory).changed_ns;
   const bool is_due = now - looked_ns_ >= std::chrono::nanoseconds(kLookEvery).count();
   if (!is_first_listing_ && !is_due) return;
   constexpr std::int64_t kGrainNs = 2'000'000'000;
@@ -206,7 +192,7 @@ void DirectoryFeed::look() {
     if (name <= last_) {
       late.push_back(name);
     } else {
-      fresh.emplace_back(name, std::max<std::int64_t>(0, size_of_file(parts_.directory + "/" + name)));
+      fresh.emplace_back(name, std::max<std::int64_t>(0, seen(parts_.directory + "/" + name).n_bytes));
     }
   }
   const std::lock_guard lock(mutex_);
@@ -257,7 +243,7 @@ StreamFeed::File DirectoryFeed::read(const std::string& name) {
   const auto data = open_followed(parts_.job, path, parts_.schema);
   const DataFile bytes =
       data == nullptr || data->files().empty() ? read_data_file(path) : data->files().front();
-  const std::int64_t after = size_of_file(path);
+  const std::int64_t after = seen(path).n_bytes;
   if (before != after || bytes.n_bytes != after) {
     fail(
         ErrorKind::data,
@@ -272,7 +258,7 @@ StreamFeed::File DirectoryFeed::read(const std::string& name) {
     keep_bad(data->left_out());
   }
   file.event_time = newest_event(path);
-  read_here_[name] = seen_before;
+  if (parts_.job.follow()->deletes()) read_here_[name] = seen_before;
   return file;
 }
 

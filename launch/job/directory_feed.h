@@ -76,7 +76,7 @@ class DirectoryFeed final : public StreamFeed, public RunObserver {
     bool operator==(const Seen&) const = default;
   };
   static Seen seen(const std::string& path);
-  std::map<std::string, Seen> read_here_;  // and not deleted since
+  std::map<std::string, Seen> read_here_;  // and not deleted since; where files are deleted
   bool has_told_of_times_ = false;
   // Shared.
   mutable std::mutex mutex_;

@@ -9,8 +9,9 @@
 
 #include "common/base/error.h"
 #include "common/config/utf8.h"
-#include "launch/job/job_setup.h"
+#include "launch/job/data_places.h"
 #include "worker/data/find_files.h"
+#include "worker/data/source_registry.h"
 
 namespace varscope {
 namespace {
@@ -112,6 +113,45 @@ std::string followed_directory(const JobConfig& job) {
                   "program then puts files there",
                   node == nullptr ? "" : position_of(node->mark, job.file), path,
                   std::filesystem::path(path).is_absolute() ? "" : ". It was searched as " + places));
+}
+
+std::unique_ptr<Dataset> open_followed(const JobConfig& job, const std::string& path,
+                                       const std::string& schema) {
+  if (is_gone(path)) {
+    fail(ErrorKind::data,
+         "data.train: {} is gone, and not learnt: files of a directory that is followed must stay until a "
+         "checkpoint has learnt them (consumed: delete removes them then); put it back and go on",
+         path);
+  }
+  DataSourceConfig source = with_files(job.data.train, {path});
+  // The stream as a whole has a share of bad records, not one of its files, which may be small.
+  if (auto* csv = source.get<CsvSource>()) csv->max_bad_share = 1;
+  if (auto* libsvm = source.get<LibsvmSource>()) libsvm->max_bad_share = 1;
+  return at_source(job, "data.train", [&] {
+    auto data = open_source(
+        source,
+        {.root = data_root(), .schema = schema, .config_folder = config_folder(job), .may_be_empty = true});
+    if (data == nullptr || data->size() > 0) return data;
+    if (data->left_out().n > 0)
+      fail(ErrorKind::data, "{}: all of its {} records are bad; the first: {}", path, data->left_out().n,
+           data->left_out().first.front());
+    data.reset();
+    return data;
+  });
+}
+
+std::unique_ptr<Dataset> open_first_followed(const JobConfig& job) {
+  const std::string directory = followed_directory(job);
+  for (const std::string& name : list_followed(directory).files) {
+    if (auto data = open_followed(job, directory + "/" + name, "")) return data;
+  }
+  return at_source(job, "data.train", [&]() -> std::unique_ptr<Dataset> {
+    fail(
+        ErrorKind::data,
+        "follow: {} has no file with records yet; `varscope train` waits for one, and `varscope ingest` brings "
+        "them there",
+        directory);
+  });
 }
 
 std::optional<std::string> wait_for_first_file(const JobConfig& job, RunRequests& requests,

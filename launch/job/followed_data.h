@@ -36,6 +36,9 @@ bool is_gone(const std::string& path);
 std::unique_ptr<Dataset> open_followed(const JobConfig& job, const std::string& path,
                                        const std::string& schema);
 
+// The first file of the directory that has samples now. Throws Error(data) where none has.
+std::unique_ptr<Dataset> open_first_followed(const JobConfig& job);
+
 // The first file with samples, from which a new run makes its schema: waits until there is one. `tell` gets a
 // line when it begins to wait. Nothing once it waits and is asked to stop; a request to save is
 // dropped, as there is nothing to save. Throws Error(data), also where END comes before any record.

@@ -13,6 +13,7 @@
 #include "common/config/config_override.h"
 #include "common/config/paths.h"
 #include "common/config/yaml_reader.h"
+#include "launch/job/data_places.h"
 #include "launch/job/finite_advice.h"
 #include "launch/job/followed_data.h"
 #include "launch/job/job_warnings.h"
@@ -209,36 +210,6 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
 
 namespace {
 
-// Of the file that the config was read from; empty for a config that is no file here (of a checkpoint).
-std::filesystem::path config_folder(const JobConfig& job) {
-  std::error_code ignored;
-  if (!std::filesystem::is_regular_file(job.file, ignored)) return {};
-  const std::filesystem::path folder = std::filesystem::path(job.file).parent_path();
-  return folder.empty() ? "." : folder;
-}
-
-// Adds the place in the config to what `work` throws: that of the source, unless the text begins with one, as
-// of a key that was bound without a file's name (":3:14: ").
-template <class Work>
-auto at_source(const JobConfig& job, const char* path, Work work) {
-  try {
-    return work();
-  } catch (const Error& e) {
-    const ConfigNode* node = job.root.find_path(path);
-    std::string position = node == nullptr ? job.file + ": " : position_of(node->mark, job.file),
-                text = e.what();
-    if (const std::size_t end = text.find(": "); text.starts_with(':') && end != std::string::npos) {
-      position = job.file + text.substr(0, end + 2);
-      text.erase(0, end + 2);
-    }
-    throw Error(e.kind(), fmt::format("{}{}: {}", position, path, text), e.where());
-  }
-}
-
-}  // namespace
-
-namespace {
-
 CacheConfig cache_of(const JobConfig& job) {
   constexpr std::int64_t kLeastBytes = std::int64_t{64} << 20;
   if (job.data.cache == "none") return {};
@@ -248,53 +219,10 @@ CacheConfig cache_of(const JobConfig& job) {
 
 }  // namespace
 
-std::unique_ptr<Dataset> open_followed(const JobConfig& job, const std::string& path,
-                                       const std::string& schema) {
-  if (is_gone(path)) {
-    fail(ErrorKind::data,
-         "data.train: {} is gone, and not learnt: files of a directory that is followed must stay until a "
-         "checkpoint has learnt them (consumed: delete removes them then); put it back and go on",
-         path);
-  }
-  DataSourceConfig source = with_files(job.data.train, {path});
-  // The stream as a whole has a share of bad records, not one of its files, which may be small.
-  if (auto* csv = source.get<CsvSource>()) csv->max_bad_share = 1;
-  if (auto* libsvm = source.get<LibsvmSource>()) libsvm->max_bad_share = 1;
-  return at_source(job, "data.train", [&] {
-    auto data = open_source(
-        source,
-        {.root = data_root(), .schema = schema, .config_folder = config_folder(job), .may_be_empty = true});
-    if (data == nullptr || data->size() > 0) return data;
-    if (data->left_out().n > 0)
-      fail(ErrorKind::data, "{}: all of its {} records are bad; the first: {}", path, data->left_out().n,
-           data->left_out().first.front());
-    data.reset();
-    return data;
-  });
-}
-
-namespace {
-
-std::unique_ptr<Dataset> first_of_followed(const JobConfig& job) {
-  const std::string directory = followed_directory(job);
-  for (const std::string& name : list_followed(directory).files) {
-    if (auto data = open_followed(job, directory + "/" + name, "")) return data;
-  }
-  return at_source(job, "data.train", [&]() -> std::unique_ptr<Dataset> {
-    fail(
-        ErrorKind::data,
-        "follow: {} has no file with records yet; `varscope train` waits for one, and `varscope ingest` brings "
-        "them there",
-        directory);
-  });
-}
-
-}  // namespace
-
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split,
                                       const std::string& schema) {
   const bool train = split == DataSplit::train;
-  if (train && follow_of(source) != nullptr) return first_of_followed(job);
+  if (train && follow_of(source) != nullptr) return open_first_followed(job);
   if (!train && schema.empty() && needs_schema(source))
     return load_dataset(job, source, split, load_dataset(job, job.data.train, DataSplit::train)->schema());
   const char* const name = train || job.data.split ? "data.train" : "data.test";
@@ -313,12 +241,6 @@ std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConf
     if (data->size() == 0) fail(ErrorKind::data, "has no samples");
     return data;
   });
-}
-
-std::vector<std::filesystem::path> data_folders(const JobConfig& job) {
-  std::vector<std::filesystem::path> folders{data_root()};
-  if (const auto folder = config_folder(job); !folder.empty()) folders.insert(folders.begin(), folder);
-  return folders;
 }
 
 JobConfig with_found_files(JobConfig job) {

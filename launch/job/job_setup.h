@@ -67,9 +67,6 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
 std::unique_ptr<Dataset> load_dataset(const JobConfig& job, const DataSourceConfig& source, DataSplit split,
                                       const std::string& schema = {});
 
-// Where the config's relative paths of data are searched, in this order.
-std::vector<std::filesystem::path> data_folders(const JobConfig& job);
-
 // The job with the files of its data as absolute paths, those that are found on this host.
 JobConfig with_found_files(JobConfig job);
 

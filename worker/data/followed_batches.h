@@ -35,8 +35,8 @@ class FollowedBatches final : public BatchSource {
   void add(const FedFile& file) override;
   // A file with this step has been added, and none that is behind it was read since.
   bool knows(Clock clock) const override;
-  // Waits until the step's file is read. Throws what `open` throws, and Error(data) for a file that is not the
-  // one that server 0 has read.
+  // Waits until the step's file is read. Throws what `open` throws, and Error(data) for a file that is not
+  // the one that server 0 has read.
   void prepare(Clock clock) override;
 
   const SampleSpec& spec() const override { return spec_; }
