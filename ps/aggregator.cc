@@ -13,8 +13,10 @@ std::size_t chunk_bytes(const Bucket& bucket, int chunk) {
   return static_cast<std::size_t>(bucket.wire_chunk(chunk).n_bytes);
 }
 
-// A ring's buffers take any chunk of the bucket; the first is the longest.
-std::size_t buffer_bytes(const Bucket& bucket) { return chunk_bytes(bucket, 0); }
+// A ring's buffers take any chunk of the bucket.
+std::size_t buffer_bytes(const Bucket& bucket) {
+  return static_cast<std::size_t>(bucket.largest_chunk_bytes());
+}
 
 }  // namespace
 

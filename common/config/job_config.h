@@ -12,6 +12,7 @@
 #include "common/config/reduction.h"
 #include "common/config/serve_config.h"
 #include "common/config/source_keys.h"
+#include "common/config/step_rule.h"
 
 namespace varscope {
 
@@ -27,13 +28,16 @@ struct JobSection {
   bool operator==(const JobSection&) const = default;
 };
 
-enum class Consistency : std::uint8_t { bsp };
 inline constexpr Choice<Consistency> kConsistencies[] = {{Consistency::bsp, "bsp"}};
+// As the config says it; `automatic` is resolved by the model: see StepRule.
+enum class DealingChoice : std::uint8_t { automatic, in_place, to_whoever_asks };
 
 struct ClusterConfig {
   std::int64_t servers = 1;
   std::int64_t logical_workers = 0;  // 0: as many as workers
   Consistency consistency = Consistency::bsp;
+  std::int64_t staleness = 0;  // ssp
+  DealingChoice dealing = DealingChoice::automatic;
   double stall_timeout_s = 60;
   double step_timeout_s = 1800;
   bool early_requests = true;

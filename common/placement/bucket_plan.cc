@@ -6,17 +6,49 @@
 
 namespace varscope {
 
+namespace {
+
+WireChunk chunk_of(std::int64_t first_element, std::int64_t n_elements, DType dtype) {
+  const auto item = static_cast<std::int64_t>(size_of(dtype));
+  return {first_element * item, n_elements * item, first_element, n_elements};
+}
+
+// As many slices as fit, and one at least.
+std::vector<WireChunk> runs_of_slices(const Bucket& bucket) {
+  std::vector<WireChunk> runs;
+  for (const BucketSlice& slice : bucket.slices) {
+    const std::int64_t n_bytes = slice.n_elements * static_cast<std::int64_t>(size_of(bucket.dtype));
+    if (runs.empty() || runs.back().n_bytes + n_bytes > kWireChunkBytes) {
+      runs.push_back(chunk_of(slice.bucket_begin, slice.n_elements, bucket.dtype));
+    } else {
+      runs.back() =
+          chunk_of(runs.back().first_element, runs.back().n_elements + slice.n_elements, bucket.dtype);
+    }
+  }
+  return runs;
+}
+
+}  // namespace
+
 int Bucket::n_wire_chunks() const {
+  if (!runs.empty()) return static_cast<int>(runs.size());
   return static_cast<int>((n_bytes() + kWireChunkBytes - 1) / kWireChunkBytes);
 }
 
 WireChunk Bucket::wire_chunk(int index) const {
+  if (!runs.empty()) return runs[static_cast<std::size_t>(index)];
   const std::int64_t begin = index * kWireChunkBytes, n = std::min(kWireChunkBytes, n_bytes() - begin);
   const auto item = static_cast<std::int64_t>(size_of(dtype));
-  return {begin, n, begin / item, n / item};
+  return chunk_of(begin / item, n / item, dtype);
 }
 
-BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers) {
+std::int64_t Bucket::largest_chunk_bytes() const {
+  std::int64_t most = runs.empty() ? std::min(kWireChunkBytes, n_bytes()) : 0;
+  for (const WireChunk& run : runs) most = std::max(most, run.n_bytes);
+  return most;
+}
+
+BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers, ChunkRule rule) {
   BucketPlan plan;
   plan.by_variable_.resize(variables.size());
   std::map<std::tuple<std::string, ServerId, DType, bool, double>, BucketId> index;
@@ -38,6 +70,9 @@ BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers) {
       auto& mine = plan.by_variable_[v];
       if (std::find(mine.begin(), mine.end(), bucket.id) == mine.end()) mine.push_back(bucket.id);
     }
+  }
+  if (rule == ChunkRule::whole_slices) {
+    for (Bucket& bucket : plan.buckets_) bucket.runs = runs_of_slices(bucket);
   }
   return plan;
 }

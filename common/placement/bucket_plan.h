@@ -23,7 +23,12 @@ struct BucketSlice {
 // (docs/performance.md). A multiple of every element's size.
 inline constexpr std::int64_t kWireChunkBytes = 512 << 10;
 
-// The part of a bucket that travels as one MPI message: kWireChunkBytes of it, the last one what is left.
+// How buckets are cut into wire chunks. Where a chunk is the unit of an update or of a code, no slice may lie
+// in two: runs of whole slices, each of kWireChunkBytes at most or one slice (kMaxSliceBytes).
+enum class ChunkRule : std::uint8_t { bytes, whole_slices };
+
+// The part of a bucket that travels as one MPI message: kWireChunkBytes of it, the last one what is left; or
+// a run of whole slices (ChunkRule).
 struct WireChunk {
   std::int64_t begin;  // bytes of the bucket
   std::int64_t n_bytes;
@@ -43,19 +48,22 @@ struct Bucket {
   double average_decay = -1;  // not negative: moving averages, see VariableSpec
   std::int64_t n_elements = 0;
   std::vector<BucketSlice> slices;
+  std::vector<WireChunk> runs = {};  // ChunkRule::whole_slices; else empty
 
   // False: constants, pulled once.
   bool is_pushed() const { return trainable || average_decay >= 0; }
   std::int64_t n_bytes() const { return n_elements * static_cast<std::int64_t>(size_of(dtype)); }
   int n_wire_chunks() const;
   WireChunk wire_chunk(int index) const;
+  // What any of its chunks fits into.
+  std::int64_t largest_chunk_bytes() const;
 };
 
 // All buckets of a job, in order of the scopes' first variables: a pure function of (variables, number of
-// servers), the same on every rank.
+// servers, rule), the same on every rank.
 class BucketPlan {
  public:
-  static BucketPlan make(const VariableTable& variables, int n_servers);
+  static BucketPlan make(const VariableTable& variables, int n_servers, ChunkRule rule = ChunkRule::bytes);
 
   const IdVector<BucketId, Bucket>& buckets() const { return buckets_; }
   const Bucket& operator[](BucketId id) const { return buckets_[id]; }

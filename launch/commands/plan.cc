@@ -185,7 +185,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   std::int64_t receive = 0;
   for (const Bucket& b : plan.buckets()) {
     receive += contributions * std::min(b.n_wire_chunks(), Aggregator::Limits{}.max_window) *
-               b.wire_chunk(0).n_bytes;
+               b.largest_chunk_bytes();
   }
   const CheckpointSize checkpoint = CheckpointSize::of(plan, cluster, hosts, slots, job.checkpoint);
   const WorkerMemory worker =

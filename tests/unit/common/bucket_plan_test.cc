@@ -164,5 +164,29 @@ TEST(Bucket, WireChunksCoverItWithoutGaps) {
   }
 }
 
+TEST(BucketPlan, ChunksOfWholeSlicesCutNone) {
+  const VariableTable variables({make_spec("a/w", DType::float32, Shape{3000, 1000}),
+                                 make_spec("a/b", DType::float32, Shape{1000}),
+                                 make_spec("a/wide", DType::float64, Shape{9, 40000})});
+  for (int n_servers : {1, 2, 3}) {
+    const BucketPlan plan = BucketPlan::make(variables, n_servers, ChunkRule::whole_slices);
+    for (const Bucket& b : plan.buckets()) {
+      std::set<std::int64_t> ends;
+      for (const BucketSlice& s : b.slices) ends.insert(s.bucket_begin + s.n_elements);
+      std::int64_t next = 0;
+      for (int i = 0; i < b.n_wire_chunks(); ++i) {
+        const WireChunk chunk = b.wire_chunk(i);
+        EXPECT_EQ(chunk.first_element, next);
+        next += chunk.n_elements;
+        EXPECT_TRUE(ends.contains(next)) << b.scope << " chunk " << i;
+        EXPECT_EQ(chunk.n_bytes, chunk.n_elements * static_cast<std::int64_t>(size_of(b.dtype)));
+        EXPECT_LE(chunk.n_bytes, b.largest_chunk_bytes());
+        EXPECT_LE(chunk.n_bytes, kMaxSliceBytes);
+      }
+      EXPECT_EQ(next, b.n_elements);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace varscope
