@@ -57,6 +57,7 @@ Coordinator::Coordinator(const Parts& parts)
       stream_(parts.stream),
       states_of_last_(parts.cluster.n_workers()),
       last_save_ns_(now_ns()) {
+  if (!parts.rule.is_bsp()) dealer_.emplace(parts.rule, cluster_, train_.first);
   if (checkpoints_ != nullptr && on_nan_ == OnNan::stop) checkpoints_->discard_not_finite();
   const RowPlan rows = RowPlan::make(parts.variables, cluster_.n_servers());
   for (ServerId s : cluster_.servers.ids()) {
@@ -79,7 +80,7 @@ void Coordinator::start() {
     awaited_ = train_.first;
   } else if (stop_ && stop_->is_over()) {
     end_early();
-  } else {
+  } else if (!dealer_) {
     release(Clock(train_.first.value + 1));
   }
 }
@@ -91,6 +92,10 @@ void Coordinator::end_early() {
   ended_by_ = "train.stop";
   ended_why_ = fmt::format("{} has not become better in {} evaluations (train.stop)", stop_->rule().metric,
                            stop_->state().n_since);
+  if (dealer_) {
+    is_ended_ = true;
+    return deal();
+  }
   MessageHeader go = make_header(MessageType::go, 0, Clock(current_.value + 1));
   go.flags = kFlagEnd;
   for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
@@ -151,6 +156,7 @@ void Coordinator::release(Clock clock) {
     train_.last = clock;
   }
   current_is_cut_ = begin_cut(clock);
+  if (dealer_) return open_step(clock);
   MessageHeader go = make_header(MessageType::go, 0, clock);
   go.flags = (current_is_cut_ ? kFlagCut : 0) | (is_stopped_ ? kFlagStop : 0);
   for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
@@ -159,7 +165,12 @@ void Coordinator::release(Clock clock) {
 void Coordinator::on_message(const Message& message) {
   switch (type_of(message.header)) {
     case MessageType::step_report:
-      return on_step_report(sender_of(message, cluster_), message);
+      return dealer_ ? on_ticket_report(sender_of(message, cluster_), message)
+                     : on_step_report(sender_of(message, cluster_), message);
+    case MessageType::ticket_request:
+      return on_ticket_request(sender_of(message, cluster_));
+    case MessageType::drained:
+      return on_drained(sender_of(message, cluster_), Clock(message.header.clock));
     case MessageType::eval_report:
       return on_eval_report(message);
     case MessageType::finished:
@@ -200,41 +211,49 @@ void Coordinator::on_step_report(WorkerId worker, const Message& message) {
 }
 
 void Coordinator::complete_step() {
-  StepSummary step{current_, 1, {}, {}};
-  if (train_.steps_per_epoch > 0) step.epoch = (current_.value - 1) / train_.steps_per_epoch + 1;
+  std::vector<StepReport> reports;
   IdVector<WorkerId, std::string> states;
   for (auto& report : reports_) {  // in worker order, that is in the order of the logical workers
-    for (const BatchSums& leaf : report->leaves) step.sums += leaf;
-    step.times += report->times;
     states.push_back(std::move(report->state));
+    reports.push_back(std::move(*report));
     report.reset();
   }
-  completed_ = current_;
+  complete_step(current_, reports, std::move(states), current_is_cut_);
+  if (stop_ && is_evaluated(current_) && current_ < train_.last) return;
+  release_unless_not_finite(Clock(current_.value + 1));
+}
+
+// `reports`: in the order of the logical workers.
+void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& reports,
+                                IdVector<WorkerId, std::string> states, bool is_cut) {
+  StepSummary step{clock, 1, {}, {}};
+  if (train_.steps_per_epoch > 0) step.epoch = (clock.value - 1) / train_.steps_per_epoch + 1;
+  for (const StepReport& report : reports) {
+    for (const BatchSums& leaf : report.leaves) step.sums += leaf;
+    step.times += report.times;
+  }
+  completed_ = clock;
   times_ += step.times;
   state_.epoch += step.sums;
   if (stream_) {
-    stream_->complete(current_, step.sums);
-    step.stream = stream_->due_summary(current_);
+    stream_->complete(clock, step.sums);
+    step.stream = stream_->due_summary(clock);
     states_of_last_ = states;
   }
   observer_.on_step(step);
-  if (train_.steps_per_epoch > 0 && current_.value % train_.steps_per_epoch == 0) {
-    observer_.on_epoch({current_, step.epoch, state_.epoch});
+  if (train_.steps_per_epoch > 0 && clock.value % train_.steps_per_epoch == 0) {
+    observer_.on_epoch({clock, step.epoch, state_.epoch});
     state_.epoch = {};
   }
-  if (current_is_cut_) {
+  if (is_cut) {
     keep_progress();
     checkpoints_->set_states(states, state_text());
-    send_to(cut_by_message_, MessageType::cut);
+    if (!dealer_) send_to(cut_by_message_, MessageType::cut);
   }
   const bool is_finite = std::isfinite(step.sums.loss);
   if (!is_finite || std::exchange(is_suspected_, false))
-    inquire({.step = current_.value, .loss = is_finite ? "" : not_finite_text(step.sums.loss)});
-  if (stop_ && is_evaluated(current_) && current_ < train_.last) {
-    awaited_ = current_;
-  } else {
-    release_unless_not_finite(Clock(current_.value + 1));
-  }
+    inquire({.step = clock.value, .loss = is_finite ? "" : not_finite_text(step.sums.loss)});
+  if (stop_ && is_evaluated(clock) && clock < train_.last) awaited_ = clock;
 }
 
 void Coordinator::release_unless_not_finite(Clock clock) {
@@ -387,7 +406,8 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   state_.stop = stop_->state();
   if (awaited_ != std::optional(evaluation.clock)) return;
   awaited_.reset();
-  stop_->is_over() ? end_early() : release_unless_not_finite(Clock(current_.value + 1));
+  if (stop_->is_over()) return end_early();
+  dealer_ ? deal() : release_unless_not_finite(Clock(current_.value + 1));
 }
 
 // What the last updates made, no worker's loss has shown.
@@ -410,10 +430,18 @@ std::string Coordinator::silent_workers() const {
   return names;
 }
 
+// Servers must not hold up what follows for a cut that somebody is too slow for.
+void Coordinator::give_overdue_save_up() {
+  if (!dealer_ || cuts_.empty()) return checkpoints_->give_up_overdue(silent_workers());
+  checkpoints_->give_up_overdue(workers_with_tickets(cuts_.back()));
+  const MessageHeader header = make_header(MessageType::cut_given_up, 0, cuts_.back());
+  for (Rank server : cluster_.servers) transport_.send_message(server, header);
+}
+
 void Coordinator::tick() {
   if (checkpoints_ != nullptr) {
     checkpoints_->tick();
-    if (checkpoints_->is_overdue()) checkpoints_->give_up_overdue(silent_workers());
+    if (checkpoints_->is_overdue()) give_overdue_save_up();
     look_at_discarded_save();
   }
   if (!failure_.empty()) {
@@ -424,6 +452,7 @@ void Coordinator::tick() {
   if (inquiry_) return;
   if (stream_ && phase_ == Phase::training) tick_stream();
   if (delayed_ && checkpoints_->idle()) release(*std::exchange(delayed_, std::nullopt));
+  if (phase_ == Phase::training) deal();
   if (phase_ != Phase::final_save || (checkpoints_ != nullptr && checkpoints_->has_pending_work())) return;
   const bool save = checkpoints_ != nullptr && saves_at_end() && current_ > train_.first &&
                     checkpoints_->last_committed() != std::optional(current_);

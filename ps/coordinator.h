@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@
 #include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
 #include "ps/stream/stream_control.h"
+#include "ps/ticket_dealer.h"
 
 namespace varscope {
 
@@ -36,7 +38,7 @@ struct TrainPlan {
 };
 
 // Server 0's control plane, the step barrier of BSP: collects the workers' step reports, lets the next step
-// go, decides which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends
+// go (or, where pushes are applied one by one, deals out the tickets of the steps that are open), decides which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends
 // the run. It never touches values or gradients. At the first loss or value that is not finite it asks all
 // servers what they have found by then, so that what it says does not depend on who was first; with
 // OnNan::stop no further step is let go, and once a save that is under way has ended, tick() throws
@@ -57,6 +59,7 @@ class Coordinator {
     OnNan on_nan = OnNan::stop;
     std::optional<EarlyStop> stop = {};
     std::optional<StreamControl> stream = {};  // where a directory is followed
+    StepRule rule = {};
   };
   explicit Coordinator(const Parts& parts);
 
@@ -86,6 +89,29 @@ class Coordinator {
     NotFiniteStep step;
     std::size_t n_due = 0;
   };
+  // A step that may be dealt and is not over.
+  struct OpenStep {
+    Clock clock;
+    std::vector<std::optional<StepReport>> reports;  // by ticket
+    int n_missing = 0;
+    bool is_cut = false;
+    std::vector<std::optional<WorkerId>> holders =
+        std::vector<std::optional<WorkerId>>(reports.size());  // who was given it
+  };
+  // coordinator_tickets.cc
+  bool drains_after(Clock clock) const;
+  void open_step(Clock clock);
+  bool may_open() const;
+  void on_ticket_request(WorkerId worker);
+  void deal();
+  void send_ticket(WorkerId worker, const TicketDealer::Ticket& ticket);
+  OpenStep& open_step_of(Clock clock);
+  void on_ticket_report(WorkerId worker, const Message& message);
+  void complete_ticketed(OpenStep& step);
+  static void fill_in_states(IdVector<WorkerId, std::string>& states);
+  void on_drained(WorkerId worker, Clock clock);
+  std::string workers_with_tickets(Clock clock) const;
+
   void release(Clock clock);
   void release_unless_not_finite(Clock clock);
   void end_early();
@@ -107,6 +133,9 @@ class Coordinator {
   bool saves_at_end() const { return checkpoint_.at_end || is_stopped_; }
   void on_step_report(WorkerId worker, const Message& message);
   void complete_step();
+  void complete_step(Clock clock, const std::vector<StepReport>& reports,
+                     IdVector<WorkerId, std::string> states, bool is_cut);
+  void give_overdue_save_up();
   void on_eval_report(const Message& message);
   void finish_evaluation(const Evaluation& evaluation);
   void on_histograms(const Message& message);
@@ -154,6 +183,13 @@ class Coordinator {
   bool is_idle_save_ = false;                       // the save under way is of a step that ended before
   std::int64_t idle_tries_ = 0;                     // saves of these, each of which needs a name
   IdVector<WorkerId, std::string> states_of_last_;  // of the workers, after the last step of a stream
+  std::optional<TicketDealer> dealer_;              // null: BSP
+  std::deque<OpenStep> open_;                       // in their order
+  std::vector<WorkerId> asking_;                    // for a ticket, in their order
+  std::vector<Clock> cuts_;                         // of steps since the start
+  std::optional<Clock> drain_;                      // no step after this one is opened until it is over
+  int n_drained_ = 0;                               // workers that say so
+  bool is_ended_ = false;                           // there are no more tickets
   std::optional<Clock> awaited_;                    // the evaluation that decides whether training goes on
   std::optional<Clock> delayed_;                    // to be let go once the save under way has ended
   std::string ended_why_, ended_by_;

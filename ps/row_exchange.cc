@@ -19,11 +19,13 @@ std::span<const std::uint32_t> numbers(const GrowingBytes& memory, std::size_t a
 RowExchange::RowExchange(const Parts& parts)
     : parts_(parts),
       codec_(parts.transport, parts.n_buckets),
-      tree_(all_contributions(parts.cluster), parts.cluster.logical_workers),
+      tree_(parts.gate != nullptr
+                ? ReductionTree({TreeNode{}}, 1)
+                : ReductionTree(all_contributions(parts.cluster), parts.cluster.logical_workers)),
       tables_(parts.plan.size()) {
   for (WorkerId w : parts.cluster.workers.ids()) {
     const auto mine = maximal_nodes(parts.cluster.leaves_of(w), parts.cluster.logical_workers);
-    n_contributions_.push_back(static_cast<int>(mine.size()));
+    n_contributions_.push_back(parts.gate != nullptr ? 1 : static_cast<int>(mine.size()));
   }
   for (TableId id : tables_.ids()) {
     if (!is_here(id)) continue;
@@ -49,8 +51,11 @@ void RowExchange::on_wanted(WorkerId worker, const MessageHeader& wanted) {
   const RowPlan::Table& table = own_table(worker, wanted);
   Stream& stream = tables_[table.id].streams[worker];
   const bool is_read = (wanted.flags & kFlagRead) != 0;
-  Request& request = is_read ? stream.read : stream.step(Clock(wanted.clock));
-  if (request.is_open || waiting(stream) != nullptr) {
+  Request& request = is_read ? stream.read : stream.to_ask();
+  const auto is_no_earlier = [&](const Request& r) { return r.is_open && r.clock.value >= wanted.clock; };
+  const bool is_again =
+      !is_read && parts_.gate == nullptr && std::ranges::any_of(stream.steps, is_no_earlier);
+  if (request.is_open || is_again || waiting(stream) != nullptr) {
     fail(ErrorKind::protocol,
          "worker {} asked for rows of table \"{}\" at step {} before its last request was over", worker.value,
          table.name, wanted.clock);
@@ -60,6 +65,7 @@ void RowExchange::on_wanted(WorkerId worker, const MessageHeader& wanted) {
     fail(ErrorKind::protocol, "worker {} asked for rows of table \"{}\" with {} bytes of ids", worker.value,
          table.name, wanted.n_bytes);
   }
+  if (!is_read && is_pushed(table.id)) ++stream.n_wanted;
   request.is_open = request.is_waiting = true;
   request.clock = Clock(wanted.clock);
   request.n_rows = n;
@@ -97,20 +103,30 @@ void RowExchange::check_ids(const RowPlan::Table& table, WorkerId worker, const 
   }
 }
 
+bool RowExchange::may_answer(TableId id, const Stream& stream, const Request& request) const {
+  if (!is_pushed(id)) return true;
+  if (parts_.gate == nullptr) return shard(id).clock() >= request.clock;
+  const bool is_read = &request == &stream.read;
+  const auto is_of_a_push = [&](const Request& r) { return &r != &request && r.is_open; };
+  const bool has_own = std::ranges::none_of(stream.steps, is_of_a_push);
+  return has_own && (is_read || parts_.gate->may_read(id, request.clock));
+}
+
 // Answers the request that waits, once its ids are there, its step is applied, and the last answer has left.
 void RowExchange::answer(TableId id, WorkerId worker) {
   const RowPlan::Table& table = parts_.plan[id];
   Stream& stream = tables_[id].streams[worker];
   Request* request = waiting(stream);
   if (request == nullptr || request->n_due > 0 || stream.n_reply_sends > 0) return;
-  if (is_pushed(id) && shard(id).clock() < request->clock) return;
+  if (!may_answer(id, stream, *request)) return;
   check_ids(table, worker, *request);
   request->is_waiting = false;
   if (request == &stream.read || !is_pushed(id)) request->is_open = false;
   const std::span<std::byte> reply = stream.reply.of(request->n_rows * table.row_bytes());
   // What a step reads is what it will update: rows that expire then are gone already.
   const Clock step(request->clock.value + (request == &stream.read ? 0 : 1));
-  shard(id).read(ids_of(*request), step, reply.data());
+  shard(id).read(ids_of(*request), std::max(step, shard(id).clock()), reply.data());
+  if (parts_.gate != nullptr && request != &stream.read) parts_.gate->on_read(id, worker);
   MessageHeader header = make_header(MessageType::rows, parts_.server.value, request->clock);
   header.bucket = id.value;
   header.n_bytes = reply.size();
@@ -119,13 +135,13 @@ void RowExchange::answer(TableId id, WorkerId worker) {
   stream.n_reply_sends = codec_.send(RowFlow::values, to, id, worker.value, reply);
 }
 
-std::optional<TableId> RowExchange::on_push(WorkerId worker, const Message& push) {
+std::optional<RowExchange::Whole> RowExchange::on_push(WorkerId worker, const Message& push) {
   const MessageHeader& h = push.header;
   const RowPlan::Table& table = own_table(worker, h);
   Table& state = tables_[table.id];
   Stream& stream = state.streams[worker];
-  const Clock now = shard(table.id).clock();
-  const Request& request = stream.step(now);
+  const Request& request = stream.to_push();
+  const Clock now = parts_.gate != nullptr ? request.clock : shard(table.id).clock();
   const auto refuse = [&](const char* field, auto got, auto expected) {
     fail(ErrorKind::protocol, "worker {} pushed rows of table \"{}\": {} is {}, expected {}", worker.value,
          table.name, field, got, expected);
@@ -142,9 +158,10 @@ std::optional<TableId> RowExchange::on_push(WorkerId worker, const Message& push
          table.name);
   if (h.n_contributions != n_contributions_[worker])
     refuse("contributions", h.n_contributions, n_contributions_[worker]);
-  if (h.leaf_begin != parts_.cluster.leaves_of(worker).begin)
+  if (parts_.gate == nullptr && h.leaf_begin != parts_.cluster.leaves_of(worker).begin)
     refuse("its first leaf", h.leaf_begin, parts_.cluster.leaves_of(worker).begin);
-  if (state.n_announced > 0 && h.flags != state.flags) refuse("flags", h.flags, state.flags);
+  if (parts_.gate == nullptr && state.n_announced > 0 && h.flags != state.flags)
+    refuse("flags", h.flags, state.flags);
   stream.n_rows = from_binary<std::vector<std::uint32_t>>(push.body, "the numbers of pushed rows");
   if (stream.n_rows.size() != static_cast<std::size_t>(h.n_contributions))
     refuse("numbers of rows", stream.n_rows.size(), h.n_contributions);
@@ -159,10 +176,10 @@ std::optional<TableId> RowExchange::on_push(WorkerId worker, const Message& push
   stream.n_push_due = codec_.receive(RowFlow::gradients, parts_.cluster.rank_of(worker), table.id,
                                      worker.value, stream.push.of(stream.push_bytes));
   if (stream.n_push_due > 0) return std::nullopt;
-  return push_is_whole(table.id);
+  return push_is_whole(table.id, worker);
 }
 
-std::optional<TableId> RowExchange::on_completion(const Completion& completion) {
+std::optional<RowExchange::Whole> RowExchange::on_completion(const Completion& completion) {
   const TableId id(completion.key.bucket);
   const WorkerId worker(completion.key.contribution);
   Stream& stream = tables_[id].streams[worker];
@@ -176,7 +193,7 @@ std::optional<TableId> RowExchange::on_completion(const Completion& completion) 
     case RowFlow::gradients:
       RowCodec::arrived(completion, stream.push_bytes);
       if (--stream.n_push_due > 0) return std::nullopt;
-      return push_is_whole(id);
+      return push_is_whole(id, worker);
     case RowFlow::values:
       break;
   }
@@ -184,10 +201,15 @@ std::optional<TableId> RowExchange::on_completion(const Completion& completion) 
   return std::nullopt;
 }
 
-std::optional<TableId> RowExchange::push_is_whole(TableId id) {
-  if (++tables_[id].n_whole < parts_.cluster.n_workers()) return std::nullopt;
-  check_pushes(id);
-  return id;
+std::optional<RowExchange::Whole> RowExchange::push_is_whole(TableId id, WorkerId worker) {
+  Table& state = tables_[id];
+  if (parts_.gate == nullptr && ++state.n_whole < parts_.cluster.n_workers()) return std::nullopt;
+  if (parts_.gate != nullptr) {
+    check_push(id, worker);
+  } else {  // before anything is changed
+    for (WorkerId w : state.streams.ids()) check_push(id, w);
+  }
+  return Whole{id, worker};
 }
 
 void RowExchange::check_positions(const RowPlan::Table& table, WorkerId worker,
@@ -213,36 +235,48 @@ RowsPushLayout RowExchange::layout_of(TableId id, const Stream& stream) const {
   return {stream.n_rows, table.row_bytes(), table.counts_ids()};
 }
 
-// Before anything is changed.
-void RowExchange::check_pushes(TableId id) const {
+void RowExchange::check_push(TableId id, WorkerId worker) const {
   const RowPlan::Table& table = parts_.plan[id];
-  const Clock now = shard(id).clock();
-  for (WorkerId w : tables_[id].streams.ids()) {
-    const Stream& stream = tables_[id].streams[w];
-    const RowsPushLayout layout = layout_of(id, stream);
-    for (std::size_t c = 0; c < stream.n_rows.size(); ++c) {
-      check_positions(table, w, numbers(stream.push, layout.positions_at(c), stream.n_rows[c]),
-                      stream.step(now).n_rows);
-      if (table.counts_ids())
-        check_counts(table, w, numbers(stream.push, layout.counts_at(c), stream.n_rows[c]));
-    }
+  const Stream& stream = tables_[id].streams[worker];
+  const RowsPushLayout layout = layout_of(id, stream);
+  for (std::size_t c = 0; c < stream.n_rows.size(); ++c) {
+    check_positions(table, worker, numbers(stream.push, layout.positions_at(c), stream.n_rows[c]),
+                    stream.to_push().n_rows);
+    if (table.counts_ids())
+      check_counts(table, worker, numbers(stream.push, layout.counts_at(c), stream.n_rows[c]));
+  }
+}
+
+void RowExchange::gather(TableId id, const Stream& stream) {
+  const RowsPushLayout layout = layout_of(id, stream);
+  for (std::size_t c = 0; c < stream.n_rows.size(); ++c) {
+    const auto positions = numbers(stream.push, layout.positions_at(c), stream.n_rows[c]);
+    const bool has_counts = parts_.plan[id].counts_ids();
+    contributions_.push_back(
+        {ids_of(stream.to_push()), positions, stream.push.data() + layout.gradients_at(c),
+         has_counts ? numbers(stream.push, layout.counts_at(c), stream.n_rows[c]).data() : nullptr});
   }
 }
 
 void RowExchange::gather_contributions(TableId id) {
-  const Clock now = shard(id).clock();
   contributions_.clear();
-  for (const Stream& stream : tables_[id].streams) {
-    const RowsPushLayout layout = layout_of(id, stream);
-    for (std::size_t c = 0; c < stream.n_rows.size(); ++c) {
-      const auto positions = numbers(stream.push, layout.positions_at(c), stream.n_rows[c]);
-      const bool has_counts = parts_.plan[id].counts_ids();
-      contributions_.push_back(
-          {ids_of(stream.step(now)), positions, stream.push.data() + layout.gradients_at(c),
-           has_counts ? numbers(stream.push, layout.counts_at(c), stream.n_rows[c]).data() : nullptr});
-    }
-  }
+  for (const Stream& stream : tables_[id].streams) gather(id, stream);
 }
+
+void RowExchange::apply_push(TableId id, WorkerId worker, const UpdateStep& step) {
+  Stream& stream = tables_[id].streams[worker];
+  if (step.share > 0) {
+    contributions_.clear();
+    gather(id, stream);
+    shard(id).apply(step, contributions_, tree_);
+  }
+  stream.is_pushed = false;
+  stream.to_push().is_open = false;
+  ++stream.n_pushed;
+  for (WorkerId w : tables_[id].streams.ids()) answer(id, w);
+}
+
+void RowExchange::reach(TableId id, Clock clock) { shard(id).set_clock(std::max(shard(id).clock(), clock)); }
 
 std::span<const double> RowExchange::row_squares(TableId id) {
   std::optional<RowSquares>& squares = tables_[id].squares;
@@ -255,12 +289,13 @@ RowExchange::Applied RowExchange::apply(TableId id, double scale) {
   Table& state = tables_[id];
   const Clock now = shard(id).clock(), next(now.value + 1);
   gather_contributions(id);
-  shard(id).apply(next, contributions_, tree_, scale);
+  shard(id).apply(UpdateStep::whole(next), contributions_, tree_, scale);
   shard(id).set_clock(next);
   state.n_announced = state.n_whole = 0;
   for (Stream& stream : state.streams) {
     stream.is_pushed = false;
-    stream.step(now).is_open = false;
+    stream.to_push().is_open = false;
+    ++stream.n_pushed;
   }
   for (WorkerId w : state.streams.ids()) answer(id, w);
   return {next, state.flags};

@@ -17,11 +17,23 @@
 
 namespace varscope {
 
+// Where each push of rows is applied by itself (PushSteps): when requests may be answered.
+class RowGate {
+ public:
+  virtual ~RowGate() = default;
+  // Whether the table holds what rows that are asked for after step `request` must.
+  virtual bool may_read(TableId table, Clock request) const = 0;
+  // They are read now.
+  virtual void on_read(TableId table, WorkerId worker) = 0;
+};
+
 // A server's side of rows. A worker asks for rows by their ids (rows_wanted), gets their values as soon as
 // the step before is applied to the table, and pushes gradients of some of them (rows_push). Once all
 // workers' pushes of a step are whole, the caller applies them, at once or when it knows their norms; then
 // requests that have waited are answered. A request that is flagged kFlagRead is answered and forgotten. See
 // docs/data_path.md.
+//
+// With a gate each push is applied by itself once it is whole, and an answer holds the worker's own pushes.
 //
 // A worker has one request of a table without an answer at most; the next step's may come before that step is
 // applied. One thread; borrows everything. Throws Error(protocol) that names worker, table and field.
@@ -33,7 +45,8 @@ class RowExchange {
     const RowPlan& plan;
     TableShards& shards;
     ServerId server;
-    int n_buckets = 0;  // of the job's BucketPlan
+    int n_buckets = 0;        // of the job's BucketPlan
+    RowGate* gate = nullptr;  // null: a step's pushes are applied together
   };
   explicit RowExchange(const Parts& parts);
 
@@ -41,10 +54,14 @@ class RowExchange {
   int n_pushed() const { return n_pushed_; }
 
   void on_wanted(WorkerId worker, const MessageHeader& wanted);
-  // Both return the table of which all pushes of the step under way are here now, if there is one: it waits
-  // for apply(), and its pushes stay as they are until then.
-  std::optional<TableId> on_push(WorkerId worker, const Message& push);
-  std::optional<TableId> on_completion(const Completion& completion);
+  // Both return the table of which all pushes of the step under way are here now, if there is one, or with a
+  // gate the push: it waits for apply(), or apply_push(), and stays as it is until then.
+  struct Whole {
+    TableId table;
+    WorkerId worker;  // whose push was the last, or with a gate the one
+  };
+  std::optional<Whole> on_push(WorkerId worker, const Message& push);
+  std::optional<Whole> on_completion(const Completion& completion);
   // Of a table that waits for apply(): the squares of its gradients, by part (RowSquares).
   std::span<const double> row_squares(TableId id);
   struct Applied {
@@ -54,6 +71,12 @@ class RowExchange {
   // Merges the pushes, multiplies the sums by `scale`, updates the rows, and answers requests that have
   // waited for this.
   Applied apply(TableId id, double scale = 1);
+  // With a gate: updates the rows of one push, and answers what may be answered now.
+  void apply_push(TableId id, WorkerId worker, const UpdateStep& step);
+  // The table holds all of step `clock`.
+  void reach(TableId id, Clock clock);
+  // It is here, and trained.
+  bool is_pushed(TableId id) const { return is_here(id) && parts_.plan[id].trainable; }
   const RowPlan& plan() const { return parts_.plan; }
   Clock clock(TableId id) const { return shard(id).clock(); }  // the last step that is applied
   // Some table has not applied step `clock`.
@@ -69,7 +92,7 @@ class RowExchange {
     GrowingBytes ids;
   };
   struct Stream {                  // of one table and worker
-    std::array<Request, 2> steps;  // of even and odd clocks
+    std::array<Request, 2> steps;  // in turn
     Request read;
     GrowingBytes reply;
     int n_reply_sends = 0;
@@ -78,8 +101,11 @@ class RowExchange {
     int n_push_due = 0;      // messages with gradients
     bool is_pushed = false;  // in this round
     std::vector<std::uint32_t> n_rows;
-    Request& step(Clock clock) { return steps[static_cast<std::size_t>(clock.value & 1)]; }
-    const Request& step(Clock clock) const { return steps[static_cast<std::size_t>(clock.value & 1)]; }
+    std::size_t n_wanted = 0, n_pushed = 0;
+    // Requests and pushes come in turn.
+    Request& to_ask() { return steps[n_wanted & 1]; }
+    Request& to_push() { return steps[n_pushed & 1]; }
+    const Request& to_push() const { return steps[n_pushed & 1]; }
   };
   struct Table {
     IdVector<WorkerId, Stream> streams;
@@ -90,7 +116,6 @@ class RowExchange {
   const RowPlan::Table& own_table(WorkerId worker, const MessageHeader& header) const;
   TableShard& shard(TableId id) const { return *parts_.shards[id]; }
   bool is_here(TableId id) const { return parts_.plan[id].has_parts[parts_.server]; }
-  bool is_pushed(TableId id) const { return is_here(id) && parts_.plan[id].trainable; }
   Request* waiting(Stream& stream) const;
   void check_ids(const RowPlan::Table& table, WorkerId worker, const Request& request) const;
   void check_positions(const RowPlan::Table& table, WorkerId worker, std::span<const std::uint32_t> positions,
@@ -98,10 +123,12 @@ class RowExchange {
   void check_counts(const RowPlan::Table& table, WorkerId worker,
                     std::span<const std::uint32_t> counts) const;
   void answer(TableId id, WorkerId worker);
-  std::optional<TableId> push_is_whole(TableId id);
-  void check_pushes(TableId id) const;
+  std::optional<Whole> push_is_whole(TableId id, WorkerId worker);
+  void check_push(TableId id, WorkerId worker) const;
   RowsPushLayout layout_of(TableId id, const Stream& stream) const;
+  void gather(TableId id, const Stream& stream);
   void gather_contributions(TableId id);
+  bool may_answer(TableId id, const Stream& stream, const Request& request) const;
   static std::span<const std::uint64_t> ids_of(const Request& request);
 
   Parts parts_;

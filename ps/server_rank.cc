@@ -26,12 +26,12 @@ ServerRank::ServerRank(const Parts& parts)
     coordinator_.emplace(Coordinator::Parts{
         parts.transport, parts.cluster, parts.plan, parts.variables, control.train,
         parts.saves ? parts.saves->config : CheckpointConfig{}, pointer(checkpoints_), control.observer,
-        control.state, control.evaluation, control.on_nan, control.stop, stream});
+        control.state, control.evaluation, control.on_nan, control.stop, stream, parts.rule});
   }
   server_.emplace(Server::Parts{parts.transport, parts.cluster, parts.plan, optimizer_, shard_,
                                 pointer(checkpointer_), pointer(coordinator_), parts.start_id,
                                 parts.stall_timeout_s, parts.hosts, parts.limits, parts.requests,
-                                parts.histogram_every_steps, parts.rows, &tables_});
+                                parts.histogram_every_steps, parts.rows, &tables_, parts.rule, parts.first});
 }
 
 void ServerRank::make_saves(const Parts& parts) {

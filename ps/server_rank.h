@@ -63,6 +63,8 @@ class ServerRank {
     std::int64_t histogram_every_steps = 0;  // 0: never
     const RowPlan* rows = nullptr;           // null: there are no tables
     std::uint64_t seed = 1;                  // of the first values of tables' rows
+    StepRule rule = {};
+    Clock first{0};  // of the values that `fill` sets; only where the rule is not BSP
   };
   // Throws Error(checkpoint, io), and what `fill` throws.
   explicit ServerRank(const Parts& parts);

@@ -56,6 +56,12 @@ const char* to_string(MessageType type) {
       return "base of a save";
     case MessageType::feed:
       return "file to learn from";
+    case MessageType::ticket_request:
+      return "request for a ticket";
+    case MessageType::drained:
+      return "report of a drain";
+    case MessageType::cut_given_up:
+      return "word of a cut that was given up";
   }
   return "unknown message";
 }
@@ -76,7 +82,7 @@ void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
          "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
          header.magic, header.version);
   }
-  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::feed)) {
+  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::cut_given_up)) {
     fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);
   }
   if (header.n_body != n_body) {

@@ -37,6 +37,10 @@ enum class MessageType : std::uint16_t {
   rows_push = 23,       // worker -> server: gradients of the rows asked for last; RowsPushLayout has the form
   save_base = 24,       // coordinator -> server: SaveBase, what the next save goes on from
   feed = 25,            // coordinator -> worker: FedFile, what the steps from `clock` on learn from
+  // Where each push is applied by itself (docs/consistency.md):
+  ticket_request = 26,  // worker -> coordinator: what shall I compute next? A go is the answer
+  drained = 27,         // worker -> coordinator: all that I have pushed is applied, and I have no ticket
+  cut_given_up = 28,    // coordinator -> server: do not hold up steps after `clock` for its cut any longer
 };
 
 const char* to_string(MessageType type);
@@ -48,13 +52,17 @@ inline constexpr std::uint32_t kFlagStop = 4;  // go: the last step; shutdown: e
 inline constexpr std::uint32_t kFlagEnd = 8;   // go: this step is not trained: the one before was the last
 // Flag of rows_wanted: these rows are only read; no push of them follows.
 inline constexpr std::uint32_t kFlagRead = 16;
+// Flags of the go that answers a ticket_request: no ticket, until all steps up to `clock` are over; and of
+// the go that follows when they are.
+inline constexpr std::uint32_t kFlagDrain = 32;
+inline constexpr std::uint32_t kFlagDrained = 64;
 // "Flags" of step_report and request: kRequestSave, kRequestStop (common/transport/run_requests.h).
 // "Flags" of norm_sums and norm_scales: which norms.
 inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for optimizer.clip
 inline constexpr std::uint32_t kNormsOfValues = 2;     // after it, for constraints
 
 inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
-inline constexpr std::uint16_t kWireVersion = 5;
+inline constexpr std::uint16_t kWireVersion = 6;
 
 // All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per
 // bucket and direction, so that a receiver may take buckets in the order that suits it.

@@ -12,6 +12,12 @@
 namespace varscope {
 namespace {
 
+// What a worker pushes at a time.
+std::vector<TreeNode> contributions_of(const ClusterMap& cluster, WorkerId worker, const StepRule& rule) {
+  if (!rule.is_bsp()) return {TreeNode{}};
+  return maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers);
+}
+
 std::vector<PeerMonitor::Peer> servers_of(const ClusterMap& cluster, const std::vector<std::string>& hosts) {
   std::vector<PeerMonitor::Peer> peers;
   for (ServerId s : cluster.servers.ids()) {
@@ -32,14 +38,17 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
       worker_(worker),
       memory_(memory),
       codec_(transport),
-      rows_(transport, cluster, rows, worker, plan.size()),
+      rows_(transport, cluster, rows, worker, plan.size(),
+            contributions_of(cluster, worker, options.rule).size()),
       step_timeout_s_(options.step_timeout_s),
-      contributions_(maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers)),
+      rule_(options.rule),
+      first_(options.first),
+      contributions_(contributions_of(cluster, worker, options.rule)),
       loop_(transport, *this, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
       states_(plan.size()),
       sequence_(cluster.n_servers(), 0) {}
 
-void PsClient::post_value_receives(const Bucket& bucket, Clock clock) {
+void PsClient::post_value_receives(const Bucket& bucket, Clock wanted) {
   State& state = state_of(bucket.id);
   const Rank server = cluster_.rank_of(bucket.server);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
@@ -50,27 +59,40 @@ void PsClient::post_value_receives(const Bucket& bucket, Clock clock) {
   }
   state.header_due = true;
   state.ack_only = false;
-  state.wanted = clock;
+  state.wanted = wanted;
+}
+
+void PsClient::pull(const Bucket& bucket, Clock clock, Clock wanted) {
+  post_value_receives(bucket, wanted);
+  ++n_busy_;
+  MessageHeader header = make_header(MessageType::pull, worker_.value, clock);
+  header.bucket = bucket.id.value;
+  transport_.send_message(cluster_.rank_of(bucket.server), header);
 }
 
 void PsClient::pull_all(Clock clock) {
-  for (const Bucket& bucket : plan_.buckets()) {
-    post_value_receives(bucket, clock);
-    ++n_busy_;
-    MessageHeader header = make_header(MessageType::pull, worker_.value, clock);
-    header.bucket = bucket.id.value;
-    transport_.send_message(cluster_.rank_of(bucket.server), header);
-  }
+  for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock);
 }
+
+void PsClient::pull(BucketId id, Clock step) {
+  pull(plan_[id], Clock(step.value - 1), rule_.least_read(step, first_));
+}
+
+namespace {
+
+void check_ready(bool is_ready, const Bucket& bucket) {
+  if (is_ready) return;
+  fail(ErrorKind::argument, "bucket {} ({}) is pushed while its value is under way", bucket.id.value,
+       bucket.scope);
+}
+
+}  // namespace
 
 void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
   const std::int64_t started = now_ns();
   const Bucket& bucket = plan_[id];
   State& state = state_of(id);
-  if (!ready(id))
-    fail(ErrorKind::argument, "bucket {} ({}) is pushed while its value is under way", id.value,
-         bucket.scope);
-  const Rank server = cluster_.rank_of(bucket.server);
+  check_ready(ready(id), bucket);
   state.ack_only = (flags & kFlagAck) != 0;
   if (state.ack_only) {
     state.header_due = true;
@@ -78,17 +100,43 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
   } else {
     post_value_receives(bucket, clock);
   }
-  const auto n_contributions = static_cast<int>(contributions_.size());
   MessageHeader header = make_header(MessageType::push, worker_.value, clock);
-  header.bucket = id.value;
-  header.sequence = ++sequence_[bucket.server];
-  header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(n_contributions);
   header.leaf_begin = cluster_.leaves_of(worker_).begin;
-  header.n_contributions = n_contributions;
   header.flags = flags;
-  transport_.send_message(server, header);
+  send_gradients(bucket, header, {}, static_cast<int>(contributions_.size()));
+  communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  State& state = state_of(id);
+  check_ready(ready(id), bucket);
+  state.ack_only = ticket.details.next_step == 0;
+  if (state.ack_only) {
+    state.header_due = true;
+    state.wanted = clock;
+  } else {
+    post_value_receives(bucket, rule_.least_read(Clock(ticket.details.next_step), first_));
+  }
+  MessageHeader header = make_header(MessageType::push, worker_.value, clock);
+  header.leaf_begin = ticket.leaf_begin;
+  header.flags = state.ack_only ? kFlagAck : 0;
+  send_gradients(bucket, header, bytes_of(ticket.details), ticket.details.share > 0 ? 1 : 0);
+  communicate_ns_ += now_ns() - started;
+}
+
+// From the first n gradient buffers, whose elements are interleaved chunk by chunk.
+void PsClient::send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n) {
+  State& state = state_of(bucket.id);
+  const Rank server = cluster_.rank_of(bucket.server);
+  header.bucket = bucket.id.value;
+  header.sequence = ++sequence_[bucket.server];
+  header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(n);
+  header.n_contributions = n;
+  transport_.send_message(server, header, body);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
-    for (int c = 0; c < n_contributions; ++c) {
+    for (int c = 0; c < n; ++c) {
       gradient_pieces_.clear();
       memory_.gradient_pieces(bucket, c, bucket.wire_chunk(chunk), gradient_pieces_);
       codec_.send(Flow::gradients, server, bucket, chunk, c, gradient_pieces_);
@@ -96,7 +144,6 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
     }
   }
   ++n_busy_;
-  communicate_ns_ += now_ns() - started;
 }
 
 bool PsClient::ready(BucketId id) const {
@@ -217,6 +264,15 @@ std::uint32_t PsClient::wait_go(Clock clock) {
          worker_.value, clock.value);
   }
   return go.flags;
+}
+
+void PsClient::ask_for_ticket() {
+  send_to_coordinator(make_header(MessageType::ticket_request, worker_.value, Clock(0)), {});
+}
+
+MessageHeader PsClient::wait_ticket() {
+  wait_until("waiting for a step to compute", [&] { return go_.has_value(); });
+  return *std::exchange(go_, std::nullopt);
 }
 
 // Servers live as long as their heartbeats come: nobody says when the next record will.

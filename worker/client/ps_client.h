@@ -3,15 +3,18 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/config/step_rule.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
 #include "common/transport/fed_file.h"
 #include "common/transport/message_loop.h"
+#include "common/transport/push_details.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire_codec.h"
 #include "worker/client/row_client.h"
@@ -29,6 +32,8 @@ class PsClient final : private MessageHandler {
     double stall_timeout_s = 60;
     std::vector<std::string> hosts = {};  // by rank; for messages
     double step_timeout_s = 1800;         // the longest wait for one thing, though all peers live
+    StepRule rule = {};
+    Clock first{0};  // of the values that the run starts from; only where the rule is not BSP
   };
   PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, const RowPlan& rows,
            WorkerId worker, VariableMemory& memory, const Options& options);
@@ -42,6 +47,12 @@ class PsClient final : private MessageHandler {
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
   // until it is ready again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
+  // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. Where
+  // the next step is known its values are received, else an ack is all that comes: pull() follows. A push of
+  // no samples (share 0) sends none. REQUIRES ready(bucket).
+  void push(BucketId bucket, Clock clock, const PushOfTicket& ticket);
+  // Asks for what step `step` may be computed with. REQUIRES ready(bucket).
+  void pull(BucketId bucket, Clock step);
   // Polls once: takes what has arrived, hands on what can leave.
   void progress();
   bool ready(BucketId bucket) const;
@@ -54,6 +65,10 @@ class PsClient final : private MessageHandler {
   void wait_rows(TableId table);
   // The coordinator's flags for step `clock`: waits until it is let go.
   std::uint32_t wait_go(Clock clock);
+  // Where tickets are dealt: asks for the next one; and the answer, or a later word, once it is there.
+  void ask_for_ticket();
+  std::optional<MessageHeader> take_go() { return std::exchange(go_, std::nullopt); }
+  MessageHeader wait_ticket();
   // Files of a directory that is followed, which have come since the last call, in their order.
   std::vector<FedFile> take_feeds() { return std::exchange(feeds_, {}); }
   // Waits, however long it takes, until a file has come or a step is let go.
@@ -79,7 +94,9 @@ class PsClient final : private MessageHandler {
     Clock wanted;
   };
   State& state_of(BucketId id) { return states_[id]; }
-  void post_value_receives(const Bucket& bucket, Clock clock);
+  void post_value_receives(const Bucket& bucket, Clock wanted);
+  void pull(const Bucket& bucket, Clock clock, Clock wanted);
+  void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
   void on_message(const Message& message) override;
   void on_completion(const Completion& completion) override;
   template <class Done>
@@ -96,6 +113,8 @@ class PsClient final : private MessageHandler {
   WireCodec codec_;
   RowClient rows_;
   double step_timeout_s_;
+  StepRule rule_;
+  Clock first_;
   std::vector<TreeNode> contributions_;
   MessageLoop loop_;
   IdVector<BucketId, State> states_;

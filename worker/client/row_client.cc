@@ -10,13 +10,13 @@
 namespace varscope {
 
 RowClient::RowClient(Transport& transport, const ClusterMap& cluster, const RowPlan& plan, WorkerId worker,
-                     int n_buckets)
+                     int n_buckets, std::size_t n_contributions)
     : transport_(transport),
       cluster_(cluster),
       plan_(plan),
       worker_(worker),
       codec_(transport, n_buckets),
-      n_contributions_(maximal_nodes(cluster.leaves_of(worker), cluster.logical_workers).size()),
+      n_contributions_(n_contributions),
       states_(plan.size()) {
   for (State& s : states_) s.shares = IdVector<ServerId, Share>(cluster.n_servers());
 }
@@ -57,7 +57,7 @@ void RowClient::want(TableId id, Clock clock, std::span<const std::span<const st
 }
 
 void RowClient::push(TableId id, Clock clock, std::uint32_t flags,
-                     std::span<const Contribution> contributions) {
+                     std::span<const Contribution> contributions, const PushOfTicket* ticket) {
   const RowPlan::Table& table = plan_[id];
   const State& s = state(id);
   if (!ready(id))
@@ -72,8 +72,13 @@ void RowClient::push(TableId id, Clock clock, std::uint32_t flags,
     if (table.counts_ids() && c.counts == nullptr && !c.positions.empty())
       fail(ErrorKind::argument, "table \"{}\" is pushed without counts of its ids", table.name);
   }
+  MessageHeader header = make_header(MessageType::rows_push, worker_.value, clock);
+  header.bucket = id.value;
+  header.leaf_begin = ticket != nullptr ? ticket->leaf_begin : cluster_.leaves_of(worker_).begin;
+  header.flags = flags;
+  const std::string details(ticket != nullptr ? bytes_of(ticket->details) : "");
   for (ServerId server : s.shares.ids()) {
-    if (table.has_parts[server]) push_share(table, server, clock, flags, contributions);
+    if (table.has_parts[server]) push_share(table, server, header, details, contributions);
   }
 }
 
@@ -91,8 +96,8 @@ void put_counts(std::span<const std::int32_t> rows, const RowClient::Contributio
 }  // namespace
 
 // Gathers what goes to one server: its rows are those from share.begin on.
-void RowClient::push_share(const RowPlan::Table& table, ServerId server, Clock clock, std::uint32_t flags,
-                           std::span<const Contribution> contributions) {
+void RowClient::push_share(const RowPlan::Table& table, ServerId server, MessageHeader header,
+                           std::string body, std::span<const Contribution> contributions) {
   Share& share = state(table.id).shares[server];
   std::vector<std::span<const std::int32_t>> mine;
   std::vector<std::uint32_t> n_rows;
@@ -128,14 +133,10 @@ void RowClient::push_share(const RowPlan::Table& table, ServerId server, Clock c
     const std::size_t end = c + 1 < mine.size() ? layout.positions_at(c + 1) : layout.n_bytes();
     std::fill(gradient, bytes.data() + end, std::byte{0});
   }
-  MessageHeader header = make_header(MessageType::rows_push, worker_.value, clock);
-  header.bucket = table.id.value;
   header.n_bytes = bytes.size();
-  header.leaf_begin = cluster_.leaves_of(worker_).begin;
   header.n_contributions = static_cast<std::int32_t>(n_rows.size());
-  header.flags = flags;
   const Rank rank = cluster_.rank_of(server);
-  transport_.send_message(rank, header, to_binary(n_rows));
+  transport_.send_message(rank, header, body + to_binary(n_rows));
   share.n_sends = codec_.send(RowFlow::gradients, rank, table.id, server.value, bytes);
   count_sends(table.id, share.n_sends);
 }

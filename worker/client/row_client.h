@@ -11,6 +11,7 @@
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
 #include "common/placement/row_plan.h"
+#include "common/transport/push_details.h"
 #include "common/transport/row_codec.h"
 #include "common/transport/transport.h"
 
@@ -21,8 +22,9 @@ namespace varscope {
 // given, and the memory of a request until that is ready. Throws Error(protocol) for what no server may send.
 class RowClient {
  public:
+  // `n_contributions`: of each push.
   RowClient(Transport& transport, const ClusterMap& cluster, const RowPlan& plan, WorkerId worker,
-            int n_buckets);
+            int n_buckets, std::size_t n_contributions);
 
   const RowPlan& plan() const { return plan_; }
 
@@ -40,9 +42,10 @@ class RowClient {
     const std::byte* gradients = nullptr;
     const std::uint32_t* counts = nullptr;
   };
-  // Pushes step `clock`: a contribution for each of maximal_nodes(). The memory is free again at once.
-  // REQUIRES ready(table), and that the rows were asked for at step clock - 1.
-  void push(TableId table, Clock clock, std::uint32_t flags, std::span<const Contribution> contributions);
+  // Pushes step `clock`: a contribution for each of maximal_nodes(), or, of a ticket, one. The memory is free
+  // again at once. REQUIRES ready(table), and that the rows were asked for at step clock - 1.
+  void push(TableId table, Clock clock, std::uint32_t flags, std::span<const Contribution> contributions,
+            const PushOfTicket* ticket = nullptr);
 
   // The rows are there, and what was pushed has left.
   bool ready(TableId table) const { return state(table).n_due == 0; }
@@ -77,7 +80,7 @@ class RowClient {
     state(table).n_rows_due += n;
     count_sends(table, n);
   }
-  void push_share(const RowPlan::Table& table, ServerId server, Clock clock, std::uint32_t flags,
+  void push_share(const RowPlan::Table& table, ServerId server, MessageHeader header, std::string body,
                   std::span<const Contribution> contributions);
 
   Transport& transport_;

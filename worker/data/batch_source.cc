@@ -31,12 +31,11 @@ std::span<const std::int64_t> IndexedBatches::indices(const BatchRange& of_epoch
   return order_.part(of_epoch.begin + of_batch.begin, of_epoch.begin + of_batch.end);
 }
 
-double IndexedBatches::batch_weight(Clock clock) {
-  const BatchRange all = batch(clock);
+double IndexedBatches::weight(Clock clock, const Range& of_batch) {
   const std::span<const double> weights = data_.weights();
-  if (weights.empty()) return static_cast<double>(all.size());
+  if (weights.empty()) return static_cast<double>(of_batch.size());
   double sum = 0;
-  for (const std::int64_t i : indices(all, {0, all.size()})) sum += weights[static_cast<std::size_t>(i)];
+  for (const std::int64_t i : indices(batch(clock), of_batch)) sum += weights[static_cast<std::size_t>(i)];
   return sum;
 }
 

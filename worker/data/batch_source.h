@@ -36,9 +36,10 @@ class BatchSource {
   virtual std::int64_t largest_part() const = 0;
   // Samples of the step's global batch, of all workers.
   virtual std::int64_t batch_size(Clock clock) const = 0;
-  // The sum of their weights, in their order: what losses are divided by. As many as they are without
-  // weights.
-  virtual double batch_weight(Clock clock) = 0;
+  // The sum of the weights of some of them, in their order: what losses are divided by. As many as they are
+  // without weights.
+  virtual double weight(Clock clock, const Range& of_batch) = 0;
+  double batch_weight(Clock clock) { return weight(clock, {0, batch_size(clock)}); }
   // Those of them that logical worker v has: [0, batch_size) is dealt to all in turn.
   virtual Range part(Clock clock, int v) const = 0;
   // Puts the samples of part(clock, v) into the batch, which holds largest_part().
@@ -77,7 +78,7 @@ class IndexedBatches final : public BatchSource {
   std::optional<std::int64_t> steps_per_pass() const override;
   std::int64_t largest_part() const override;
   std::int64_t batch_size(Clock clock) const override { return batch(clock).size(); }
-  double batch_weight(Clock clock) override;
+  double weight(Clock clock, const Range& of_batch) override;
   Range part(Clock clock, int v) const override;
   void next(Clock clock, int v, const Batch& out) override;
   bool begins_pass(Clock clock) const override { return batch(clock).step_in_epoch == 0; }

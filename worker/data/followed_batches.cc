@@ -107,13 +107,14 @@ std::int64_t FollowedBatches::batch_size(Clock clock) const {
   return fed.end_of(clock) - fed.begin_of(clock);
 }
 
-double FollowedBatches::batch_weight(Clock clock) {
+double FollowedBatches::weight(Clock clock, const Range& of_batch) {
   const File& file = file_of(clock);
-  const std::int64_t n = batch_size(clock);
   const std::span<const double> weights = file.data->weights();
-  if (weights.empty()) return static_cast<double>(n);
+  if (weights.empty()) return static_cast<double>(of_batch.size());
   double sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) sum += weights[static_cast<std::size_t>(file.fed.begin_of(clock) + i)];
+  const std::int64_t first = file.fed.begin_of(clock);
+  for (std::int64_t i = of_batch.begin; i < of_batch.end; ++i)
+    sum += weights[static_cast<std::size_t>(first + i)];
   return sum;
 }
 

@@ -45,7 +45,7 @@ class FollowedBatches final : public BatchSource {
   std::int64_t largest_part() const override;
   // REQUIRES of these three: knows(clock).
   std::int64_t batch_size(Clock clock) const override;
-  double batch_weight(Clock clock) override;
+  double weight(Clock clock, const Range& of_batch) override;
   Range part(Clock clock, int v) const override;
   // REQUIRES: prepare(clock) was called last.
   void next(Clock clock, int v, const Batch& out) override;

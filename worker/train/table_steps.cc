@@ -110,15 +110,26 @@ void TableSteps::finish(std::size_t logical_worker) {
   }
 }
 
-void TableSteps::push(Clock clock, std::uint32_t flags) {
+void TableSteps::push(Clock clock, std::uint32_t flags, const PushOfTicket* ticket) {
   std::vector<RowClient::Contribution> contributions;
   for (const auto& table : tables_) {
     if (!table->plan.trainable) continue;
     contributions.clear();
     for (int c = 0; c < static_cast<int>(parts_.sum_plan.contributions.size()); ++c)
       contributions.push_back({table->sums.touched(c), table->sums.gradients(c), table->sums.counts(c)});
-    parts_.client.rows().push(table->plan.id, clock, flags, contributions);
+    parts_.client.rows().push(table->plan.id, clock, flags, contributions, ticket);
   }
+}
+
+// An answer holds the worker's own pushes, also one without rows.
+void TableSteps::settle(Clock clock) {
+  for (const auto& table : tables_) {
+    const std::vector<std::span<const std::uint64_t>> none(table->plan.has_parts.size());
+    parts_.client.wait_rows(table->plan.id);
+    parts_.client.rows().want(table->plan.id, clock, none, table->values.of(table->plan.row_bytes()).data(),
+                              true);
+  }
+  for (const auto& table : tables_) parts_.client.wait_rows(table->plan.id);
 }
 
 void ServerRows::read(const Variable& table, std::span<const std::uint64_t> ids, std::byte* out) {

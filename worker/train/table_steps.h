@@ -48,7 +48,10 @@ class TableSteps {
   void want(Clock clock);
   void bind(Executor& executor, std::size_t logical_worker);
   void finish(std::size_t logical_worker);
-  void push(Clock clock, std::uint32_t flags);
+  // `ticket`: where each push is applied by itself.
+  void push(Clock clock, std::uint32_t flags, const PushOfTicket* ticket = nullptr);
+  // Waits until what has been pushed is applied, where each push is by itself.
+  void settle(Clock clock);
 
  private:
   struct Table;

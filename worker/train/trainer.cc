@@ -20,6 +20,7 @@ Trainer::Trainer(const Parts& parts)
               static_cast<std::uint64_t>(parts.job.job.seed)),
       tables_({parts.model.graph, executor_, parts.variables, parts.client, parts.sum_plan}),
       server_rows_(parts.client, parts.variables),
+      is_acked_(parts.client.plan().size(), false),
       pending_(parts.client.plan().size()) {
   const std::size_t n_batches = tables_.empty() ? 1 : parts.sum_plan.leaves.size();
   for (std::size_t i = 0; i < n_batches; ++i)
@@ -71,15 +72,8 @@ RunEnd Trainer::run() {
   parts_.client.pull_all(parts_.first);
   parts_.client.wait_all();
   start_times();
-  Clock done = parts_.first;
-  if (parts_.evaluate_first) evaluate(done);
-  bool was_evaluated = true;
-  while ((flags_ & kFlagStop) == 0 && goes_on(done, was_evaluated)) {
-    ++done.value;
-    train_step(done);
-    was_evaluated = evaluates_after(done);
-    if (was_evaluated) evaluate(done);
-  }
+  if (parts_.evaluate_first) evaluate(parts_.first);
+  const Clock done = parts_.rule.is_bsp() ? run_steps() : run_tickets();
   const bool is_stopped = (flags_ & kFlagStop) != 0;
   if (parts_.train.is_stream() && parts_.test != nullptr && !is_stopped) evaluate(done);
   parts_.client.wait_all();
@@ -88,6 +82,19 @@ RunEnd Trainer::run() {
                                     state_text(done));
   parts_.client.wait_shutdown();
   return is_stopped ? RunEnd::stopped : RunEnd::finished;
+}
+
+// Returns the last step.
+Clock Trainer::run_steps() {
+  Clock done = parts_.first;
+  bool was_evaluated = true;
+  while ((flags_ & kFlagStop) == 0 && goes_on(done, was_evaluated)) {
+    ++done.value;
+    train_step(done);
+    was_evaluated = evaluates_after(done);
+    if (was_evaluated) evaluate(done);
+  }
+  return done;
 }
 
 // Whether there is a step after this one.
@@ -169,12 +176,8 @@ bool Trainer::evaluates_after(Clock clock) const {
 
 void Trainer::train_step(Clock clock) {
   if (parts_.train.begins_pass(clock)) states_.reset();
-  for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
   if (!tables_.empty() && wanted_ != clock) want_rows(clock);
-  std::vector<BatchSums> sums;
-  sums.reserve(parts_.sum_plan.leaves.size());
-  for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
-    sums.push_back(run_logical_worker(i, clock));
+  std::vector<BatchSums> sums = run_logical_workers(clock);
   if (!tables_.empty()) {
     wait_go(clock);
     tables_.push(clock, flags_);
@@ -184,16 +187,29 @@ void Trainer::train_step(Clock clock) {
   if (!tables_.empty() && asks_early(clock)) want_rows(Clock(clock.value + 1));
 }
 
+std::vector<BatchSums> Trainer::run_logical_workers(Clock clock) {
+  for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
+  std::vector<BatchSums> sums;
+  sums.reserve(parts_.sum_plan.leaves.size());
+  for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
+    sums.push_back(run_logical_worker(i, clock));
+  return sums;
+}
+
 // Of this worker's logical worker among those of all.
 int Trainer::global_number(std::size_t logical_worker) const {
-  return parts_.cluster.leaves_of(parts_.client.worker()).begin + static_cast<int>(logical_worker);
+  const int begin =
+      parts_.rule.is_bsp() ? parts_.cluster.leaves_of(parts_.client.worker()).begin : ticket_.leaf_begin;
+  return begin + static_cast<int>(logical_worker);
 }
 
 BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
   const int v = global_number(logical_worker);
-  const std::int64_t n = parts_.train.part(clock, v).size(), n_all = parts_.train.batch_size(clock);
+  const std::int64_t n = parts_.train.part(clock, v).size();
+  const std::int64_t n_all = parts_.rule.is_bsp() ? parts_.train.batch_size(clock) : ticket_.n_samples;
   bind_gradients(parts_.sum_plan.leaves[logical_worker].buffer);
   if (n == 0) {
+    ask_for_next(logical_worker);
     // A last short batch may leave a logical worker without samples: its gradient is zero, and is pushed like
     // any other.
     parts_.client.wait_all();
@@ -214,7 +230,8 @@ BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
   states_.bind(executor_, static_cast<int>(logical_worker));
   forward(logical_worker == 0);
   const BatchSums sums = sums_of_batch(n);
-  const double all = parts_.train.batch_weight(clock);  // as many as there are, without weights
+  // As many as there are, without weights.
+  const double all = parts_.rule.is_bsp() ? parts_.train.batch_weight(clock) : ticket_.weight;
   backward(logical_worker, clock, 1.0 / (all * static_cast<double>(parts_.model.loss_divisor)));
   tables_.finish(logical_worker);
   // Samples that are no sequences have nothing to carry over.
@@ -292,6 +309,7 @@ BatchSums Trainer::sums_of_batch(std::int64_t rows) {
 void Trainer::backward(std::size_t logical_worker, Clock clock, double scale) {
   // A variable that forward did not read may still be on its way.
   if (logical_worker == 0) parts_.client.wait_all();
+  ask_for_next(logical_worker);
   executor_.start_backward(scale);
   for (const Executor::BackwardStep& step : executor_.backward_steps()) {
     executor_.backward(step);
@@ -317,14 +335,16 @@ void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Cl
   for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[logical_worker].merges)
     parts_.memory.add_gradients(bucket, m.into, m.from);
   if (logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
+  if (!parts_.rule.is_bsp()) return push_of_ticket(bucket);
   wait_go(clock);
   parts_.client.push(bucket.id, clock, flags_);
 }
 
 void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
-  wait_go(clock);  // a model without trainable variables pushes nothing
+  const bool is_bsp = parts_.rule.is_bsp();
+  if (is_bsp) wait_go(clock);  // a model without trainable variables pushes nothing
   // Any step of a stream may be the last one for a while, and be saved after it has ended.
-  const bool has_state = (flags_ & kFlagCut) != 0 || parts_.train.is_stream();
+  const bool has_state = (is_bsp ? (flags_ & kFlagCut) != 0 : ticket_.is_cut) || parts_.train.is_stream();
   StepReport report{std::move(sums), {}, has_state ? state_text(clock) : ""};
   WorkerTimes& t = report.times;
   t.wait_ns = parts_.client.take_wait_ns();
@@ -335,6 +355,7 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
   const std::int64_t all = now - std::exchange(reported_ns_, now);
   t.compute_ns = std::max<std::int64_t>(0, all - t.wait_ns - t.communicate_ns - t.data_ns);
   MessageHeader header = make_header(MessageType::step_report, parts_.client.worker().value, clock);
+  header.leaf_begin = global_number(0);
   header.flags = parts_.requests != nullptr ? parts_.requests->take() : 0;
   parts_.client.send_to_coordinator(header, to_binary(report));
 }

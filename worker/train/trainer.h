@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
+#include "common/config/step_rule.h"
 #include "common/placement/cluster.h"
 #include "common/transport/reports.h"
 #include "common/transport/run_requests.h"
@@ -26,9 +27,10 @@ namespace varscope {
 // as many as pixels, or steps), where a logical worker's part of a whole batch may have one row only.
 void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logical_workers);
 
-// A worker rank's training loop in BSP: for each step, its logical workers' parts of the global batch forward
+// A worker rank's training loop. In BSP: for each step, its logical workers' parts of the global batch forward
 // and backward; each bucket is pushed as soon as backward has finished it, and waited for only when forward
-// reads it. The numbered path is in docs/data_path.md. One thread; borrows everything.
+// reads it. In SSP and ASP: the same for each ticket that server 0 deals out (trainer_tickets.cc). The
+// numbered path is in docs/data_path.md, tickets are in docs/consistency.md. One thread; borrows everything.
 class Trainer {
  public:
   struct Parts {
@@ -49,6 +51,7 @@ class Trainer {
     bool profile = false;
     RunRequests* requests = nullptr;  // of this rank; null: nobody asks
     bool evaluate_first = false;      // TrainPlan::evaluates_first
+    StepRule rule = {};               // where it is not BSP, the sum plan is ticket_sum_plan()
   };
   explicit Trainer(const Parts& parts);
 
@@ -62,11 +65,33 @@ class Trainer {
     int n_variables = 0;
     int n_missing = 0;
   };
+  // What server 0 has dealt out to this worker.
+  struct Ticket {
+    Clock step;
+    int leaf_begin = 0;
+    std::int64_t n_samples = 0;  // of its leaves
+    double weight = 0;           // of these
+    double share = 0;            // of the step's
+    Clock held_after{0};         // PushDetails
+    bool is_cut = false;         // the step is cut
+  };
+  Clock run_steps();
   bool goes_on(Clock done, bool was_evaluated);
+  // trainer_tickets.cc
+  Clock run_tickets();
+  void begin_ticket(const MessageHeader& go);
+  void run_ticket();
+  bool drain(Clock clock);
+  void pull_what_was_acked();
+  void push_of_ticket(const Bucket& bucket);
+  PushOfTicket push_of_ticket();
+  void ask_for_next(std::size_t logical_worker);
+  void look_for_next();
   bool may_train(Clock clock);
   bool await_data(Clock clock);
   void take_feeds();
   void train_step(Clock clock);
+  std::vector<BatchSums> run_logical_workers(Clock clock);
   // A logical worker is called by its position among this worker's, from 0: a leaf of the sum plan.
   BatchSums run_logical_worker(std::size_t logical_worker, Clock clock);
   void forward(bool wait_for_values);
@@ -100,6 +125,9 @@ class Trainer {
   ServerRows server_rows_;
   Clock wanted_{-1};                          // the step whose rows have been asked for
   double weight_ = 0;                         // of the samples in it; 0 without weights
+  Ticket ticket_;                             // where tickets are dealt: the one under way
+  std::optional<MessageHeader> next_go_;      // what comes after it, once that is known
+  IdVector<BucketId, bool> is_acked_;         // buckets whose next values have not been asked for
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs
   IdVector<BucketId, PendingBucket> pending_;
@@ -108,5 +136,8 @@ class Trainer {
   std::int64_t data_ns_ = 0;
   std::int64_t reported_ns_ = 0;  // since when times count for the next report
 };
+
+// How a worker sums the leaves of a ticket: they are a tree of their own.
+LocalSumPlan ticket_sum_plan(const StepRule& rule, const ClusterMap& cluster, WorkerId worker);
 
 }  // namespace varscope

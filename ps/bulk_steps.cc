@@ -1,0 +1,243 @@
+#include "ps/bulk_steps.h"
+
+#include <algorithm>
+
+#include "common/base/error.h"
+#include "common/base/serialize.h"
+#include "common/transport/wire.h"
+
+namespace varscope {
+
+BulkSteps::BulkSteps(const Parts& parts)
+    : parts_(parts),
+      transport_(parts.transport),
+      shard_(parts.shard),
+      codec_(parts.transport),
+      aggregator_(parts.transport, parts.plan, parts.cluster, parts.limits),
+      updater_(parts.plan, parts.optimizer, parts.shard, parts.watch),
+      deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_,
+                parts.watch),
+      buckets_(parts.plan.size()),
+      sequence_(parts.cluster.n_workers(), 0) {
+  for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
+  if (parts.rows != nullptr && !parts.rows->empty()) {
+    rows_.emplace(RowExchange::Parts{parts.transport, parts.cluster, *parts.rows, *parts.tables,
+                                     shard_.server(), parts.plan.size()});
+    n_pushed_ += rows_->n_pushed();
+  }
+  if (parts.histogram_every_steps > 0)
+    histograms_.emplace(parts.plan, parts.shard, parts.histogram_every_steps);
+}
+
+void BulkSteps::on_push(WorkerId worker, const Message& message) {
+  const MessageHeader& push = message.header;
+  auto& sequence = sequence_[worker];
+  if (push.sequence != ++sequence) {
+    fail(ErrorKind::protocol, "push {} of worker {} arrived where push {} was due", push.sequence,
+         worker.value, sequence);
+  }
+  const Bucket& bucket = own_bucket(parts_, worker, push);
+  const BucketId id = bucket.id;
+  check_is_pushed(bucket, worker);
+  if (push.clock != shard_.clock(id).value + 1) {
+    fail(ErrorKind::protocol, "worker {} pushed step {} of bucket {} ({}), which is at step {}", worker.value,
+         push.clock, id.value, bucket.scope, shard_.clock(id).value);
+  }
+  check_order(worker, push, bucket.scope);
+  BucketState& state = state_of(id);
+  // The value is still being sent to somebody, and this push might complete the round that changes it: not
+  // under MPI's hands. (The values of a round itself leave only when all its pushes have been announced.)
+  if (state.sends_in_flight > 0) {
+    state.deferred.emplace_back(worker, push);
+  } else {
+    announce(worker, push);
+  }
+}
+
+// A step begins when the one before has ended in all buckets and tables.
+void BulkSteps::check_order(WorkerId worker, const MessageHeader& push, std::string_view what) const {
+  if (n_finished_in_step_ == 0 || push.clock <= finishing_.value) return;
+  fail(ErrorKind::protocol, "worker {} pushed step {} of {} {} ({}) before it had all values of step {}",
+       worker.value, push.clock, type_of(push) == MessageType::push ? "bucket" : "table", push.bucket, what,
+       finishing_.value);
+}
+
+void BulkSteps::on_rows_wanted(WorkerId worker, const MessageHeader& wanted) {
+  rows_->on_wanted(worker, wanted);
+}
+
+void BulkSteps::on_rows_push(WorkerId worker, const Message& push) {
+  check_order(worker, push.header, "rows");
+  on_whole_table(rows_->on_push(worker, push));
+}
+
+// All gradients of a table are here: update it at once, unless norms are needed.
+void BulkSteps::on_whole_table(const std::optional<RowExchange::Whole>& whole) {
+  if (!whole) return;
+  const TableId id = whole->table;
+  if (!deferred_.keeps_rows()) return apply_table(id, 1);
+  const Clock step(rows_->clock(id).value + 1);
+  deferred_.give_row_squares(rows_->plan()[id].variable, rows_->row_squares(id), step);
+}
+
+void BulkSteps::apply_table(TableId id, double scale) {
+  const RowExchange::Applied applied = rows_->apply(id, scale);
+  finish_unit(applied.clock, applied.flags);
+}
+
+// One table whose scale has come; false when there is none.
+bool BulkSteps::apply_scaled_table() {
+  const auto update = deferred_.next_row_update();
+  if (!update) return false;
+  apply_table(rows_->plan().of_variable(update->variable)->id, update->scale);
+  return true;
+}
+
+void BulkSteps::announce(WorkerId worker, const MessageHeader& push) {
+  const Bucket& bucket = parts_.plan[BucketId(push.bucket)];
+  BucketState& state = state_of(bucket.id);
+  if (!state.in_round) {
+    state.in_round = true;
+    state.flags = push.flags;
+  } else if (state.flags != push.flags) {
+    fail(ErrorKind::protocol, "worker {} pushed bucket {} with flags {}, another with {}", worker.value,
+         push.bucket, push.flags, state.flags);
+  }
+  aggregator_.announce(worker, bucket, push);
+}
+
+void BulkSteps::on_pull(WorkerId worker, const MessageHeader& pull) {
+  const Bucket& bucket = own_bucket(parts_, worker, pull);
+  const BucketId id = bucket.id;
+  // A round that others have begun does not matter: it cannot change the value without this worker's push,
+  // which follows its pull. Holding the pull back for it would be a deadlock.
+  // What is never pushed is as new as anybody asks for.
+  const Clock clock = bucket.is_pushed() ? shard_.clock(id) : std::max(shard_.clock(id), Clock(pull.clock));
+  if (clock.value < pull.clock) {
+    held_pulls_.emplace_back(worker, pull);
+    return;
+  }
+  const Rank to = parts_.cluster.rank_of(worker);
+  send_value_header(id, clock, to);
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) send_value_chunk(id, chunk, to);
+}
+
+void BulkSteps::send_value_header(BucketId id, Clock clock, Rank to) {
+  MessageHeader header = make_header(MessageType::value, shard_.server().value, clock);
+  header.bucket = id.value;
+  header.n_bytes = static_cast<std::uint64_t>(parts_.plan[id].n_bytes());
+  transport_.send_message(to, header);
+}
+
+void BulkSteps::send_value_chunk(BucketId id, int chunk, Rank to) {
+  const Bucket& bucket = parts_.plan[id];
+  const WireChunk part = bucket.wire_chunk(chunk);
+  const ConstPiece piece{shard_.value(id) + part.begin, static_cast<std::size_t>(part.n_bytes)};
+  codec_.send(Flow::values, to, bucket, chunk, 0, std::span(&piece, 1));
+  ++state_of(id).sends_in_flight;
+}
+
+void BulkSteps::on_completion(const Completion& completion) {
+  if (RowCodec::is_of_rows(completion)) return on_whole_table(rows_->on_completion(completion));
+  const BucketId id(completion.key.bucket);
+  if (WireCodec::flow_of(completion) == Flow::gradients) {
+    Aggregator::ReadyChunk ready{};
+    if (aggregator_.on_received(completion, ready)) apply(ready);
+    return;
+  }
+  BucketState& state = state_of(id);
+  if (--state.sends_in_flight > 0) return;
+  for (const auto& [worker, push] : std::exchange(state.deferred, {})) announce(worker, push);
+}
+
+// The chunk is in cache, and so will its values be: update and answer at once, unless norms are needed.
+void BulkSteps::apply(const Aggregator::ReadyChunk& chunk) {
+  const BucketId id = chunk.bucket;
+  const bool is_deferred = deferred_.defers(id);
+  if (histograms_ && histograms_->is_due(Clock(shard_.clock(id).value + 1))) {
+    const WireChunk part = parts_.plan[id].wire_chunk(chunk.chunk);
+    histograms_->add_gradient(id, part.first_element, part.n_elements, chunk.sum);
+  }
+  if (deferred_.keeps_gradient(id)) {
+    deferred_.keep(id, chunk.chunk, chunk.sum);
+  } else {
+    const WireChunk part = parts_.plan[id].wire_chunk(chunk.chunk);
+    updater_.update(id, part.first_element, part.n_elements, chunk.sum, Clock(shard_.clock(id).value + 1));
+    if (!is_deferred) answer_in_order(id, chunk.chunk);
+  }
+  if (!aggregator_.release_chunk(chunk)) return;
+  is_deferred ? deferred_.round_ended(id) : finish_round(id);
+}
+
+// Gradients may arrive in another order than they were sent in: a short last chunk overtakes a long first
+// one. Workers have posted their receives for the values in the order of the chunks.
+void BulkSteps::answer_in_order(BucketId id, int chunk) {
+  BucketState& state = state_of(id);
+  const int n_chunks = parts_.plan[id].n_wire_chunks();
+  if (state.applied.empty()) state.applied.assign(static_cast<std::size_t>(n_chunks), false);
+  state.applied[static_cast<std::size_t>(chunk)] = true;
+  while (state.n_answered < n_chunks && state.applied[static_cast<std::size_t>(state.n_answered)])
+    answer(id, state.n_answered++);
+  if (state.n_answered < n_chunks) return;
+  state.applied.clear();
+  state.n_answered = 0;
+}
+
+// Sends a chunk with the values after the step that is being applied, unless the pushes asked for an ack.
+void BulkSteps::answer(BucketId id, int chunk) {
+  if ((state_of(id).flags & kFlagAck) != 0) return;
+  for (Rank worker : parts_.cluster.workers) {
+    if (chunk == 0) send_value_header(id, Clock(shard_.clock(id).value + 1), worker);
+    send_value_chunk(id, chunk, worker);
+  }
+}
+
+// One task at a time: polling goes on in between.
+bool BulkSteps::work() {
+  final_chunks_.clear();
+  if (apply_scaled_table()) return true;
+  if (!deferred_.work(final_chunks_)) return false;
+  for (const auto& [id, chunk] : final_chunks_) {
+    answer(id, chunk);
+    if (chunk + 1 == parts_.plan[id].n_wire_chunks()) finish_round(id);
+  }
+  return true;
+}
+
+void BulkSteps::finish_round(BucketId id) {
+  BucketState& state = state_of(id);
+  const Clock clock(shard_.clock(id).value + 1);
+  shard_.set_clock(id, clock);
+  state.in_round = false;
+  if ((state.flags & kFlagAck) != 0) {
+    MessageHeader ack = make_header(MessageType::ack, shard_.server().value, clock);
+    ack.bucket = id.value;
+    for (Rank worker : parts_.cluster.workers) transport_.send_message(worker, ack);
+  }
+  if (histograms_ && histograms_->is_due(clock)) report_histograms(id, clock);
+  finish_unit(clock, state.flags);
+  for (const auto& [worker, pull] : std::exchange(held_pulls_, {})) on_pull(worker, pull);
+}
+
+// A bucket or table has applied step `clock`.
+void BulkSteps::finish_unit(Clock clock, std::uint32_t flags) {
+  finishing_ = clock;
+  if (++n_finished_in_step_ < n_pushed_) return;
+  n_finished_in_step_ = 0;
+  parts_.listener.on_step_end(clock, (flags & kFlagCut) != 0);
+}
+
+bool BulkSteps::is_behind(Clock clock) const {
+  const auto has_less = [&](BucketId id) { return parts_.plan[id].is_pushed() && shard_.clock(id) < clock; };
+  return std::ranges::any_of(shard_.buckets(), has_less) || (rows_ && rows_->is_behind(clock));
+}
+
+// The workers have these values already, and compute with them.
+void BulkSteps::report_histograms(BucketId id, Clock clock) {
+  MessageHeader header = make_header(MessageType::histograms, shard_.server().value, clock);
+  header.bucket = id.value;
+  for (const HistogramReport& report : histograms_->take(id))
+    transport_.send_message(parts_.cluster.rank_of(ServerId(0)), header, to_binary(report));
+}
+
+}  // namespace varscope

@@ -1,0 +1,299 @@
+#include "ps/push_steps.h"
+
+#include <algorithm>
+
+#include "common/base/error.h"
+#include "common/transport/wire.h"
+
+namespace varscope {
+
+PushSteps::PushSteps(const Parts& parts)
+    : parts_(parts),
+      shard_(parts.shard),
+      updater_(parts.plan, parts.optimizer, parts.shard, parts.watch),
+      receiver_(parts.transport, parts.plan, parts.cluster, parts.limits.max_bytes),
+      answers_(parts.transport, parts.plan, parts.cluster, parts.limits.max_bytes),
+      buckets_(parts.plan.size()),
+      tables_(parts.rows != nullptr ? parts.rows->size() : 0),
+      row_tickets_(tables_.size()),
+      sequence_(parts.cluster.n_workers(), 0),
+      held_(parts.cluster.n_workers()),
+      unsent_(parts.cluster.n_workers()),
+      cut_done_(parts.first) {
+  const int per_step = parts.rule.is_dynamic() ? parts.cluster.logical_workers : parts.cluster.n_workers();
+  const Unit start{TicketCount(parts.first, per_step), parts.first.value * parts.cluster.logical_workers};
+  for (BucketId id : shard_.buckets()) {
+    const auto n_chunks = static_cast<std::size_t>(parts.plan[id].n_wire_chunks());
+    BucketState& state = buckets_[id];
+    state.low = parts.first;
+    state.units.assign(n_chunks, start);
+    state.streams = IdVector<WorkerId, Stream>(parts.cluster.n_workers());
+    for (Stream& s : state.streams) s.read_at.assign(n_chunks, 0);
+  }
+  for (TableId id : tables_.ids()) {
+    tables_[id] = start;
+    row_tickets_[id] = IdVector<WorkerId, Ticket>(parts.cluster.n_workers());
+  }
+  if (parts.rows == nullptr || parts.rows->empty()) return;
+  rows_.emplace(RowExchange::Parts{parts.transport, parts.cluster, *parts.rows, *parts.tables,
+                                   shard_.server(), parts.plan.size(), this});
+}
+
+// What a worker sends is handled in its order: behind a push that is held all is held.
+bool PushSteps::holds(const Message& message) const {
+  const MessageType type = type_of(message.header);
+  const bool is_push = type == MessageType::push || type == MessageType::rows_push;
+  return is_push && push_details(message.body, message.from).held_after > cut_done_.value;
+}
+
+void PushSteps::handle(WorkerId worker, const Message& message) {
+  std::deque<Message>& held = held_[worker];
+  if (!held.empty() || holds(message)) {
+    held.push_back(message);
+    return;
+  }
+  switch (type_of(message.header)) {
+    case MessageType::push:
+      return push(worker, message);
+    case MessageType::pull:
+      return pull(worker, message.header);
+    case MessageType::rows_push:
+      return rows_push(worker, message);
+    default:
+      return rows_->on_wanted(worker, message.header);
+  }
+}
+
+void PushSteps::on_push(WorkerId worker, const Message& push) { handle(worker, push); }
+
+void PushSteps::on_pull(WorkerId worker, const MessageHeader& pull) {
+  handle(worker, {parts_.cluster.rank_of(worker), pull, {}});
+}
+
+void PushSteps::on_rows_wanted(WorkerId worker, const MessageHeader& wanted) {
+  handle(worker, {parts_.cluster.rank_of(worker), wanted, {}});
+}
+
+void PushSteps::on_rows_push(WorkerId worker, const Message& push) { handle(worker, push); }
+
+void PushSteps::on_norms(const Message& message) {
+  fail(ErrorKind::protocol, "rank {} sent a {}, but workers take norms themselves in this mode",
+       message.from.value, to_string(type_of(message.header)));
+}
+
+void PushSteps::go_on_after(Clock clock) {
+  cut_done_ = std::max(cut_done_, clock);
+  for (WorkerId w : held_.ids()) {
+    std::deque<Message> messages = std::exchange(held_[w], {});
+    for (const Message& message : messages) handle(w, message);
+  }
+}
+
+PushSteps::Ticket PushSteps::ticket_of(WorkerId worker, const Message& push) const {
+  const MessageHeader& h = push.header;
+  const Ticket ticket{Clock(h.clock), h.leaf_begin, push_details(push.body, push.from)};
+  const int n = ticket.details.n_leaves;
+  const LeafRange own = parts_.cluster.leaves_of(worker);
+  const bool fits = parts_.rule.is_dynamic()
+                        ? n == 1 && h.leaf_begin >= 0 && h.leaf_begin < parts_.cluster.logical_workers
+                        : h.leaf_begin == own.begin && n == own.size();
+  if (!fits || h.clock <= parts_.first.value) {
+    fail(ErrorKind::protocol, "worker {} pushed {} leaves from {} on of step {}, which are no ticket of it",
+         worker.value, n, h.leaf_begin, h.clock);
+  }
+  return ticket;
+}
+
+std::int64_t PushSteps::number_of(WorkerId worker, const Ticket& ticket) const {
+  const std::int64_t before = ticket.step.value - 1;
+  if (parts_.rule.is_dynamic()) return before * parts_.cluster.logical_workers + ticket.leaf_begin;
+  return before * parts_.cluster.n_workers() + worker.value;
+}
+
+void PushSteps::push(WorkerId worker, const Message& message) {
+  const MessageHeader& h = message.header;
+  auto& sequence = sequence_[worker];
+  if (h.sequence != ++sequence) {
+    fail(ErrorKind::protocol, "push {} of worker {} arrived where push {} was due", h.sequence, worker.value,
+         sequence);
+  }
+  const Bucket& bucket = own_bucket(parts_, worker, h);
+  check_is_pushed(bucket, worker);
+  Stream& stream = buckets_[bucket.id].streams[worker];
+  const Ticket ticket = ticket_of(worker, message);
+  const bool is_empty = ticket.details.share == 0;
+  const auto expected = static_cast<std::uint64_t>(is_empty ? 0 : bucket.n_bytes());
+  if (stream.is_pushing || stream.reads || h.n_bytes != expected) {
+    fail(ErrorKind::protocol, "worker {} pushed {} bytes of step {} to bucket {} ({}){}, expected {}",
+         worker.value, h.n_bytes, h.clock, h.bucket, bucket.scope,
+         stream.is_pushing || stream.reads ? " before it had the answer to its last push" : "", expected);
+  }
+  const int n_chunks = bucket.n_wire_chunks();
+  stream.is_pushing = true;
+  stream.ticket = ticket;
+  stream.is_acked = (h.flags & kFlagAck) != 0;
+  stream.applied.assign(static_cast<std::size_t>(n_chunks), false);
+  stream.n_missing = n_chunks;
+  if (!stream.is_acked) {
+    stream.reads = Clock(ticket.details.next_step);
+    stream.next_chunk = 0;
+  }
+  if (!is_empty) return receiver_.announce(worker, bucket.id);
+  for (int chunk = 0; chunk < n_chunks; ++chunk) apply(bucket, worker, chunk, nullptr);
+  end_chunk(bucket, worker);
+}
+
+void PushSteps::pull(WorkerId worker, const MessageHeader& pull) {
+  const Bucket& bucket = own_bucket(parts_, worker, pull);
+  Stream& stream = buckets_[bucket.id].streams[worker];
+  if (stream.is_pushing || stream.reads) {
+    fail(ErrorKind::protocol, "worker {} pulled bucket {} ({}) before it had the answer to its last push",
+         worker.value, pull.bucket, bucket.scope);
+  }
+  stream.reads = Clock(pull.clock + 1);
+  stream.next_chunk = 0;
+  answer(bucket, worker);
+}
+
+void PushSteps::on_completion(const Completion& completion) {
+  if (RowCodec::is_of_rows(completion)) return apply_rows(rows_->on_completion(completion));
+  if (WireCodec::flow_of(completion) == Flow::gradients) {
+    const PushReceiver::Chunk chunk = receiver_.on_received(completion);
+    apply(parts_.plan[chunk.bucket], chunk.worker, chunk.chunk, chunk.gradient);
+    receiver_.release(chunk);
+    return end_chunk(parts_.plan[chunk.bucket], chunk.worker);
+  }
+  answers_.on_sent(completion);
+  const WorkerId worker(completion.key.contribution);
+  for (BucketId id : std::exchange(unsent_[worker], {})) answer(parts_.plan[id], worker);
+}
+
+// Counts a push in, and says what its update is of a step. A run that starts from the values of step t has
+// t steps' leaves behind it.
+UpdateStep PushSteps::count(Unit& unit, WorkerId worker, const Ticket& ticket, std::int64_t read_at,
+                            std::string_view what) {
+  if (!unit.tickets.add(number_of(worker, ticket))) {
+    fail(ErrorKind::protocol, "worker {} pushed step {}, leaf {} of {}, which is applied already",
+         worker.value, ticket.step.value, ticket.leaf_begin, what);
+  }
+  const auto n_leaves = static_cast<std::int64_t>(parts_.cluster.logical_workers);
+  const Clock step(1 + unit.leaves / n_leaves);
+  unit.leaves += ticket.details.n_leaves;
+  const double applied = static_cast<double>(unit.leaves) / static_cast<double>(n_leaves);
+  const auto delay = static_cast<double>(unit.pushes++ - read_at);
+  const double share = ticket.details.share;
+  const bool is_discounted = parts_.optimizer.config().staleness_discount == StalenessDiscount::inverse;
+  return {step, share, applied, is_discounted ? 1 / std::max(1.0, delay * share) : 1, true};
+}
+
+// `gradient`: of the chunk; null: the push is of no samples.
+void PushSteps::apply(const Bucket& bucket, WorkerId worker, int chunk, std::byte* gradient) {
+  BucketState& state = buckets_[bucket.id];
+  Stream& stream = state.streams[worker];
+  const auto at = static_cast<std::size_t>(chunk);
+  Unit& unit = state.units[at];
+  const Clock before = unit.tickets.low();
+  const UpdateStep step = count(unit, worker, stream.ticket, stream.read_at[at], bucket.scope);
+  const WireChunk part = bucket.wire_chunk(chunk);
+  if (gradient != nullptr) updater_.update(bucket.id, part.first_element, part.n_elements, gradient, step);
+  stream.applied[at] = true;
+  --stream.n_missing;
+  if (unit.tickets.low() > before && before == state.low) ++state.n_above;
+}
+
+// After chunks of a push have been applied: answers that have waited for them, and what follows where they
+// were the last ones of a step.
+void PushSteps::end_chunk(const Bucket& bucket, WorkerId worker) {
+  BucketState& state = buckets_[bucket.id];
+  Stream& stream = state.streams[worker];
+  if (stream.n_missing == 0 && std::exchange(stream.is_pushing, false) && stream.is_acked) {
+    MessageHeader ack = make_header(MessageType::ack, shard_.server().value, stream.ticket.step);
+    ack.bucket = bucket.id.value;
+    parts_.transport.send_message(parts_.cluster.rank_of(worker), ack);
+  }
+  answer(bucket, worker);
+  if (parts_.rule.consistency == Consistency::ssp) {
+    for (WorkerId other : state.streams.ids()) answer(bucket, other);
+  }
+  if (state.n_above < static_cast<int>(state.units.size())) return;
+  state.low = std::ranges::min(state.units, {}, [](const Unit& u) { return u.tickets.low(); }).tickets.low();
+  state.n_above = static_cast<int>(
+      std::ranges::count_if(state.units, [&](const Unit& u) { return u.tickets.low() > state.low; }));
+  shard_.set_clock(bucket.id, state.low);
+  parts_.listener.on_step_end(state.low, false);
+}
+
+// Sends the chunks of the worker's next answer that hold what they must, in their order: the worker has
+// posted its receives so. Of what is never pushed there is one version.
+void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
+  BucketState& state = buckets_[bucket.id];
+  Stream& stream = state.streams[worker];
+  if (!stream.reads) return;
+  const Clock least = parts_.rule.least_read(*stream.reads, parts_.first);
+  const int n_chunks = bucket.n_wire_chunks();
+  for (int& chunk = stream.next_chunk; chunk < n_chunks; ++chunk) {
+    const auto at = static_cast<std::size_t>(chunk);
+    const Unit& unit = state.units[at];
+    const Clock holds = bucket.is_pushed() ? unit.tickets.low() : Clock(stream.reads->value - 1);
+    if (holds < least || (stream.is_pushing && !stream.applied[at])) return;
+    if (!answers_.try_send(worker, bucket.id, chunk, shard_.value(bucket.id))) {
+      unsent_[worker].insert(bucket.id);
+      return;
+    }
+    stream.seen = chunk == 0 ? holds : std::min(stream.seen, holds);
+    stream.read_at[at] = unit.pushes;
+  }
+  stream.reads.reset();
+  MessageHeader header = make_header(MessageType::value, shard_.server().value, stream.seen);
+  header.bucket = bucket.id.value;
+  header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes());
+  parts_.transport.send_message(parts_.cluster.rank_of(worker), header);
+}
+
+void PushSteps::rows_push(WorkerId worker, const Message& message) {
+  const Ticket ticket = ticket_of(worker, message);
+  const TableId id(message.header.bucket);
+  if (tables_.has(id)) {
+    Ticket& last = row_tickets_[id][worker];
+    const std::int64_t read_at = last.read_at;
+    last = ticket;
+    last.read_at = read_at;
+  }
+  Message push = message;
+  push.body.erase(0, sizeof(PushDetails));
+  apply_rows(rows_->on_push(worker, push));
+}
+
+// A push of rows is applied as a whole.
+void PushSteps::apply_rows(const std::optional<RowExchange::Whole>& whole) {
+  if (!whole) return;
+  const auto [id, worker] = *whole;
+  Unit& unit = tables_[id];
+  const Clock before = unit.tickets.low();
+  const Ticket& ticket = row_tickets_[id][worker];
+  const UpdateStep step = count(unit, worker, ticket, ticket.read_at, rows_->plan()[id].name);
+  rows_->apply_push(id, worker, step);
+  if (unit.tickets.low() == before) return;
+  rows_->reach(id, unit.tickets.low());
+  parts_.listener.on_step_end(unit.tickets.low(), false);
+}
+
+bool PushSteps::may_read(TableId table, Clock request) const {
+  return tables_[table].tickets.low() >= parts_.rule.least_read(Clock(request.value + 1), parts_.first);
+}
+
+void PushSteps::on_read(TableId table, WorkerId worker) {
+  row_tickets_[table][worker].read_at = tables_[table].pushes;
+}
+
+bool PushSteps::is_behind(Clock clock) const {
+  for (BucketId id : shard_.buckets()) {
+    if (parts_.plan[id].is_pushed() && buckets_[id].low < clock) return true;
+  }
+  for (TableId id : tables_.ids()) {
+    if (rows_->is_pushed(id) && tables_[id].tickets.low() < clock) return true;
+  }
+  return false;
+}
+
+}  // namespace varscope

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/transport/push_details.h"
+#include "ps/push_receiver.h"
+#include "ps/row_exchange.h"
+#include "ps/staged_answers.h"
+#include "ps/step_protocol.h"
+#include "ps/ticket_count.h"
+#include "ps/update/updater.h"
+
+namespace varscope {
+
+// SSP (Ho et al., NIPS 2013) and ASP: each push is applied by itself, chunk by chunk as it comes, for its
+// share of a step, and is answered with what its worker's next ticket may be computed with (StepRule). An
+// answer holds the worker's own pushes. A chunk is a run of whole slices, received, applied and copied for an
+// answer as a whole: a slice in an answer is of one version; two slices may be of two. See
+// docs/consistency.md. One thread; borrows everything it is given.
+class PushSteps final : public StepProtocol, private RowGate {
+ public:
+  // REQUIRES a plan of ChunkRule::whole_slices.
+  explicit PushSteps(const Parts& parts);
+  PushSteps(const PushSteps&) = delete;
+  PushSteps& operator=(const PushSteps&) = delete;
+
+  void on_push(WorkerId worker, const Message& push) override;
+  void on_pull(WorkerId worker, const MessageHeader& pull) override;
+  void on_rows_wanted(WorkerId worker, const MessageHeader& wanted) override;
+  void on_rows_push(WorkerId worker, const Message& push) override;
+  // The workers take norms themselves.
+  void on_norms(const Message& message) override;
+  void on_completion(const Completion& completion) override;
+  bool work() override { return false; }
+  bool is_behind(Clock clock) const override;
+  void go_on_after(Clock clock) override;
+
+ private:
+  // What has been applied to a chunk, or a table.
+  struct Unit {
+    TicketCount tickets;
+    std::int64_t leaves = 0;  // of all steps
+    std::int64_t pushes = 0;  // since the start
+  };
+  struct Ticket {
+    Clock step;
+    int leaf_begin = 0;
+    PushDetails details;
+    std::int64_t read_at = 0;  // of rows: Unit::pushes that the answer to its request held
+  };
+  struct Stream {  // of one bucket and worker
+    bool is_pushing = false;
+    Ticket ticket;
+    bool is_acked = false;              // the answer is an ack
+    std::vector<bool> applied;          // chunks of this push
+    int n_missing = 0;                  // of these
+    std::optional<Clock> reads;         // the ticket's step that an answer is due for
+    int next_chunk = 0;                 // of that answer
+    Clock seen{0};                      // what all its chunks so far hold
+    std::vector<std::int64_t> read_at;  // Unit::pushes that each chunk of the last answer held
+  };
+  struct BucketState {
+    IdVector<WorkerId, Stream> streams;
+    std::vector<Unit> units;
+    Clock low{0};     // of all units
+    int n_above = 0;  // units beyond that
+  };
+  bool holds(const Message& message) const;
+  void handle(WorkerId worker, const Message& message);
+  void push(WorkerId worker, const Message& message);
+  void pull(WorkerId worker, const MessageHeader& pull);
+  void rows_push(WorkerId worker, const Message& message);
+  Ticket ticket_of(WorkerId worker, const Message& push) const;
+  std::int64_t number_of(WorkerId worker, const Ticket& ticket) const;
+  UpdateStep count(Unit& unit, WorkerId worker, const Ticket& ticket, std::int64_t read_at,
+                   std::string_view what);
+  void apply(const Bucket& bucket, WorkerId worker, int chunk, std::byte* gradient);
+  void end_chunk(const Bucket& bucket, WorkerId worker);
+  void answer(const Bucket& bucket, WorkerId worker);
+  void apply_rows(const std::optional<RowExchange::Whole>& whole);
+  bool may_read(TableId table, Clock request) const override;
+  void on_read(TableId table, WorkerId worker) override;
+
+  Parts parts_;
+  ParameterShard& shard_;
+  Updater updater_;
+  PushReceiver receiver_;
+  StagedAnswers answers_;
+  std::optional<RowExchange> rows_;
+  IdVector<BucketId, BucketState> buckets_;
+  IdVector<TableId, Unit> tables_;
+  IdVector<TableId, IdVector<WorkerId, Ticket>> row_tickets_;
+  IdVector<WorkerId, std::int64_t> sequence_;  // its last push
+  IdVector<WorkerId, std::deque<Message>> held_;
+  IdVector<WorkerId, std::set<BucketId>> unsent_;  // answers that wait for memory
+  Clock cut_done_;                                 // the last cut that is over
+};
+
+}  // namespace varscope

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <span>
+#include <tuple>
+
+#include "common/base/ids.h"
+#include "common/placement/bucket_plan.h"
+#include "common/placement/cluster.h"
+#include "common/transport/wire_codec.h"
+#include "ps/buffer_pool.h"
+
+namespace varscope {
+
+// Sends values from copies, so that updates go on while they leave. Every worker has an equal part of the
+// memory, and one chunk at least: one that does not take its answers holds nobody else up. Owns the copies;
+// borrows the rest. One thread.
+class StagedAnswers {
+ public:
+  StagedAnswers(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
+                std::size_t max_bytes)
+      : codec_(transport),
+        plan_(plan),
+        cluster_(cluster),
+        max_bytes_(max_bytes / static_cast<std::size_t>(cluster.n_workers())),
+        in_use_(cluster.n_workers(), 0) {}
+
+  // Copies the chunk's values and sends them. False when the worker has no memory left: later, after an
+  // on_sent() of it.
+  bool try_send(WorkerId to, BucketId bucket, int chunk, const std::byte* bucket_values);
+  void on_sent(const Completion& completion);
+
+ private:
+  WireCodec codec_;
+  const BucketPlan& plan_;
+  const ClusterMap& cluster_;
+  std::size_t max_bytes_;  // of one worker
+  std::multimap<std::tuple<WorkerId, BucketId, int>, AlignedBytes> leaving_;
+  BufferPool pool_;
+  IdVector<WorkerId, std::size_t> in_use_;
+};
+
+}  // namespace varscope
