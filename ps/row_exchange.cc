@@ -255,7 +255,7 @@ RowExchange::Applied RowExchange::apply(TableId id, double scale) {
   Table& state = tables_[id];
   const Clock now = shard(id).clock(), next(now.value + 1);
   gather_contributions(id);
-  shard(id).apply(next, contributions_, tree_, scale);
+  shard(id).apply(UpdateStep::whole(next), contributions_, tree_, scale);
   shard(id).set_clock(next);
   state.n_announced = state.n_whole = 0;
   for (Stream& stream : state.streams) {
