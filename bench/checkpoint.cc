@@ -96,7 +96,7 @@ class Bench {
       for (int i = 0; i < bucket.n_wire_chunks(); ++i) {  // as the server does
         const WireChunk chunk = bucket.wire_chunk(i);
         updater_.update(id, chunk.first_element, chunk.n_elements, gradient_.view().bytes() + chunk.begin,
-                        Clock(++clock_));
+                        UpdateStep::whole(Clock(++clock_)));
       }
     }
   }

@@ -47,7 +47,8 @@ void update(benchmark::State& state, OptimizerType type) {
   }
   std::int64_t clock = 0;
   for (auto _ : state) {
-    optimizer.update(DType::float32, value.get(), gradient.get(), pointers, kElements, Clock(++clock));
+    optimizer.update(DType::float32, value.get(), gradient.get(), pointers, kElements,
+                     UpdateStep::whole(Clock(++clock)));
   }
   state.SetBytesProcessed(state.iterations() * kElements * static_cast<std::int64_t>(sizeof(float)) *
                           (3 + 2 * static_cast<std::int64_t>(slots.size())));
@@ -69,13 +70,13 @@ void update_rows(benchmark::State& state, OptimizerType type) {
   std::vector<std::byte*> pointers(slots.size());
   std::int64_t clock = 0;
   for (auto _ : state) {
-    ++clock;
+    const PushConstants push = optimizer.constants(UpdateStep::whole(Clock(++clock)));
     for (std::int64_t row = 0; row < kElements / kUnits; ++row) {
       const auto at = static_cast<std::ptrdiff_t>(row * kUnits * static_cast<std::int64_t>(sizeof(float)));
       for (std::size_t s = 0; s < slots.size(); ++s)
         pointers[s] = slots[s].get() + (optimizer.row_slots()[s].is_per_row ? at / kUnits : at);
       optimizer.update_row(DType::float32, value.get() + at, gradient.get() + at, pointers, kUnits,
-                           Clock(clock), clock);
+                           push, clock);
     }
   }
   state.SetBytesProcessed(state.iterations() * kElements / kUnits * bytes *

@@ -162,7 +162,8 @@ void BulkSteps::apply(const Aggregator::ReadyChunk& chunk) {
     deferred_.keep(id, chunk.chunk, chunk.sum);
   } else {
     const WireChunk part = parts_.plan[id].wire_chunk(chunk.chunk);
-    updater_.update(id, part.first_element, part.n_elements, chunk.sum, Clock(shard_.clock(id).value + 1));
+    updater_.update(id, part.first_element, part.n_elements, chunk.sum,
+                    UpdateStep::whole(Clock(shard_.clock(id).value + 1)));
     if (!is_deferred) answer_in_order(id, chunk.chunk);
   }
   if (!aggregator_.release_chunk(chunk)) return;

@@ -44,7 +44,7 @@ BenchTable::BenchTable(const TableSpec& spec)
 void BenchTable::step(std::span<const std::uint64_t> ids) {
   const TableShard::Contribution all{ids, std::span(positions_).first(ids.size()),
                                      reinterpret_cast<const std::byte*>(gradients_.data())};
-  shard_->apply(Clock(shard_->clock().value + 1), std::span(&all, 1), tree_);
+  shard_->apply(UpdateStep::whole(Clock(shard_->clock().value + 1)), std::span(&all, 1), tree_);
 }
 
 void BenchTable::fill(std::uint64_t end, std::uint64_t first) {

@@ -128,6 +128,7 @@ SparseFigures measure_updates(const SparseOptions& options) {
   // Values, and one accumulator.
   const PlainRows plain(n_rows(options), (kUnits + 2) * sizeof(float));
   const Optimizer optimizer(rowwise_adagrad());
+  const PushConstants push = optimizer.constants(UpdateStep::whole(Clock(1)));
   std::vector<float> gradients(kRequest * kUnits, 0.01F);
   for (const Draw draw : {Draw::uniform, Draw::zipf}) {
     const Requests rows = draw_requests(draw, n_rows(options), n_requests(options)), ids = ids_of(rows);
@@ -135,7 +136,7 @@ SparseFigures measure_updates(const SparseOptions& options) {
     const auto update = [&](std::size_t i, std::byte* row) {
       std::byte* const slot = row + kUnits * sizeof(float);
       optimizer.update_row(DType::float32, row, bytes(gradients) + i * kUnits * sizeof(float),
-                           std::span(&slot, 1), kUnits, Clock(1), 1);
+                           std::span(&slot, 1), kUnits, push, 1);
     };
     figures.push_back(compare(
         options.trials, "E2", fmt::format("rows updated, {}", name_of(draw)), kRate, {Bound::at_least, 0.6},

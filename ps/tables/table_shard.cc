@@ -21,6 +21,11 @@ T* as(std::byte* memory) {
   return reinterpret_cast<T*>(memory);
 }
 
+// There may be more pushes than steps, and a count has 32 bits.
+std::uint32_t one_more(std::uint32_t count) {
+  return count == std::numeric_limits<std::uint32_t>::max() ? count : count + 1;
+}
+
 // What has not been built for rows is refused, not left out.
 const VariableSpec& checked_variable(const TableShard::Parts& parts) {
   const VariableSpec& v = parts.variable;
@@ -109,8 +114,9 @@ void TableShard::Impl::set_slots(std::byte* row) {
 }
 
 // The batch's i-th id of the merge, with the row and the waiting record that have been found for it.
-void TableShard::Impl::update(LocatedRow at, const LocatedRow& waits, std::size_t i, Clock step,
-                              double scale) {
+void TableShard::Impl::update(LocatedRow at, const LocatedRow& waits, std::size_t i,
+                              const PushConstants& push, double scale) {
+  const Clock step = push.step.clock;
   const std::uint64_t id = merge.id(i);
   bool is_new = !RowStore::is_still(at, id);
   if (!is_new && is_expired(at.row, step)) {
@@ -142,14 +148,14 @@ void TableShard::Impl::update(LocatedRow at, const LocatedRow& waits, std::size_
       first_values(id, value);
       if (!slots.empty()) optimizer.start_row_slots(layout.dtype(), value, slots, units);
     }
-    is_finite = optimizer.update_row(layout.dtype(), value, gradient, slots, units, step,
+    is_finite = optimizer.update_row(layout.dtype(), value, gradient, slots, units, push,
                                      std::int64_t{RowLayout::count_of(at.row)} + 1);
     if (variable.constraint.kind == Constraint::Kind::non_neg)
       with_real(layout.dtype(), [&]<class T>(T) { kernels::non_negative(as<T>(value), units); });
     if (variable.constraint.is_by_row() && !constrain_row(variable.constraint, layout.dtype(), value, units))
       note_bad_norm(step.value);
     RowLayout::set_last(at.row, last);
-    RowLayout::set_count(at.row, RowLayout::count_of(at.row) + 1);
+    RowLayout::set_count(at.row, one_more(RowLayout::count_of(at.row)));
   }
   is_new ? rows.added(at, last) : rows.touched(at, last);
   hash.add(id, values(at.row));
@@ -218,13 +224,19 @@ void TableShard::read(std::span<const std::uint64_t> ids, Clock step, std::byte*
   }
 }
 
-void TableShard::apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree,
-                       double scale) {
+void TableShard::Impl::check_order(const UpdateStep& step) const {
+  const bool is_in_order = step.is_push ? step.clock >= clock : step.clock > clock;
+  if (is_in_order && step.clock.value < std::numeric_limits<std::uint32_t>::max()) return;
+  fail(ErrorKind::argument, "table \"{}\": {}step {} cannot be applied after step {}", variable.name,
+       step.is_push ? "a push of " : "", step.clock.value, clock.value);
+}
+
+void TableShard::apply(const UpdateStep& step, std::span<const Contribution> contributions,
+                       const ReductionTree& tree, double scale) {
   Impl& s = *impl_;
-  if (clock <= s.clock || clock.value >= std::numeric_limits<std::uint32_t>::max()) {
-    fail(ErrorKind::argument, "table \"{}\": step {} cannot be applied after step {}", name(), clock.value,
-         s.clock.value);
-  }
+  s.check_order(step);
+  const Clock clock = step.clock;
+  const PushConstants push = s.optimizer.constants(step);
   s.release_memory();
   s.merge.begin(contributions, tree);
   std::array<std::uint64_t, Impl::kBatch> ids{}, mixed{};
@@ -240,11 +252,11 @@ void TableShard::apply(Clock clock, std::span<const Contribution> contributions,
     for (std::size_t i = 0; i < n; ++i) {
       if (part && *part != found[i].part) s.end_part(*part, clock);
       part = found[i].part;
-      s.update(found[i], waits[i], i, clock, scale);
+      s.update(found[i], waits[i], i, push, scale);
     }
   }
   if (part) s.end_part(*part, clock);
-  s.sweep_some(clock);
+  if (clock > s.clock) s.sweep_some(clock);
   s.clock = clock;
 }
 

@@ -63,15 +63,19 @@ class TableShard {
     // How often each of them occurs; only where TableSpec::entry is above 1, else null: once.
     const std::uint32_t* counts = nullptr;
   };
-  // Applies step `clock`: each row that occurs is summed over the tree, the contributions that do not have it
-  // left out, multiplied by `scale`, made if it is not there (TableSpec::entry), updated once, and held to
-  // the variable's constraint. Then rows leave parts that have too many. `contributions` are in the order of
-  // the leaves, as ReductionTree's; one may be empty. What is not trained is left as it is. Gradients are not
-  // changed.
-  // REQUIRES: ids and positions are as Contribution says. Throws Error(argument) for a clock that is not
-  // after clock(), and for ids as read() does; Error(data) where a part has more rows than it may hold and
-  // none can leave; Error(io) where there is no memory for a row: then the rows before it have been updated.
-  void apply(Clock clock, std::span<const Contribution> contributions, const ReductionTree& tree,
+  // Applies a step, or a push that is a share of one: each row that occurs is summed over the tree, the
+  // contributions that do not have it left out, multiplied by `scale`, made if it is not there
+  // (TableSpec::entry), updated once, and held to the variable's constraint. Then rows leave parts that have
+  // too many. `contributions` are in the order of the leaves, as ReductionTree's; one may be empty. What is
+  // not trained is left as it is. Gradients are not changed. Of several pushes of one step each counts as an
+  // update of its rows, and none removes a row that another has touched, but for what has expired.
+  // REQUIRES: ids and positions are as Contribution says. After a cut at clock() the next clock is a later
+  // one, so that what changes since then can be told by it. Throws Error(argument) for a clock that is not
+  // after clock(), or of a push (UpdateStep::is_push) that is before it; for a share and a rate as
+  // Optimizer::constants() does, and for ids as read() does; Error(data) where a part has more rows than it
+  // may hold and none can leave; Error(io) where there is no memory for a row: then the rows before it have
+  // been updated.
+  void apply(const UpdateStep& step, std::span<const Contribution> contributions, const ReductionTree& tree,
              double scale = 1);
 
   // What has left since the beginning: rows that were too many; rows that have expired, once their memory is

@@ -26,7 +26,8 @@ struct TableShard::Impl {
   void absent_values(std::uint64_t id, std::byte* out) const;
   void first_values(std::uint64_t id, std::byte* out) const;
   void set_slots(std::byte* row);
-  void update(LocatedRow at, const LocatedRow& waits, std::size_t i, Clock step, double scale);
+  void update(LocatedRow at, const LocatedRow& waits, std::size_t i, const PushConstants& push, double scale);
+  void check_order(const UpdateStep& step) const;
   void look(const std::byte* row, std::int64_t clock);
   void look_at(const std::byte* row, int slot, std::int64_t clock);
   void note_bad_norm(std::int64_t clock);

@@ -4,6 +4,7 @@
 
 #include "common/base/error.h"
 #include "ps/update/optimizer_kernels.h"
+#include "ps/update/update_kernels.h"
 
 namespace varscope {
 namespace {
@@ -62,54 +63,50 @@ bool is_adam(const OptimizerConfig& config) {
   return config.type == OptimizerType::adam || config.type == OptimizerType::adamw;
 }
 
-AdamCorrection adam_correction(const OptimizerConfig& config, std::int64_t t) {
-  const auto power = static_cast<double>(t);
-  return {1 - std::pow(config.beta1, power), 1 / (1 - std::pow(config.beta2, power))};
-}
-
 // Those of the first updates of a row, until they are 1 or there are very many.
 std::vector<AdamCorrection> first_corrections(const OptimizerConfig& config) {
   constexpr std::int64_t kMost = 1 << 16;
   std::vector<AdamCorrection> all;
   if (!is_adam(config)) return all;
   do {
-    all.push_back(adam_correction(config, std::ssize(all) + 1));
+    all.push_back(adam_correction(config, static_cast<double>(std::ssize(all) + 1), 1));
   } while (std::ssize(all) < kMost && !(all.back().mean == 1 && all.back().square == 1));
   return all;
 }
 
 template <class T>
-bool update_as(const OptimizerConfig& s, bool is_row, double rate, const AdamCorrection& adam, T* v, T* g,
-               std::span<std::byte* const> slots, std::int64_t n) {
+bool update_as(const OptimizerConfig& s, bool is_row, const PushConstants& push, const AdamCorrection& adam,
+               T* v, T* g, std::span<std::byte* const> slots, std::int64_t n) {
   const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots[i]); };
-  const T lr = static_cast<T>(rate), eps = static_cast<T>(s.epsilon);
+  const T lr = static_cast<T>(push.loop_rate), eps = static_cast<T>(s.epsilon);
+  const kernels::Decay<T> first(push.first), second(push.second);
   if (s.weight_decay != 0) {
     if (s.type == OptimizerType::adamw) {
-      kernels::decay(v, static_cast<T>(rate * s.weight_decay), n);
+      kernels::decay(v, static_cast<T>(push.rate * s.weight_decay), n);
     } else {
       kernels::add_scaled(g, v, static_cast<T>(s.weight_decay), n);
     }
   }
+  if (push.scale != 1) kernels::scale(g, static_cast<T>(push.scale), n);
   switch (s.type) {
     case OptimizerType::sgd:
       return kernels::sgd(v, g, lr, n);
     case OptimizerType::momentum:
-      return kernels::momentum(v, g, slot(0), lr, static_cast<T>(s.momentum), n);
+      return kernels::momentum(v, g, slot(0), lr, first.decay, n);
     case OptimizerType::nesterov:
-      return kernels::nesterov(v, g, slot(0), lr, static_cast<T>(s.momentum), n);
+      return kernels::nesterov(v, g, slot(0), lr, first.decay, n);
     case OptimizerType::rowwise_adagrad:
       if (is_row) return kernels::rowwise_adagrad(v, g, slot(0), lr, eps, n);
       [[fallthrough]];
     case OptimizerType::adagrad:
       return kernels::adagrad(v, g, slot(0), lr, eps, n);
     case OptimizerType::ftrl:
-      return kernels::ftrl(v, g, slot(0), slot(1), kernels::Ftrl<T>(s), n);
+      return kernels::ftrl(v, g, slot(0), slot(1), kernels::Ftrl<T>(s, push.step), n);
     case OptimizerType::rmsprop:
-      return kernels::rmsprop(v, g, slot(0), lr, kernels::Decay<T>(s.rho), eps, n);
+      return kernels::rmsprop(v, g, slot(0), lr, first, eps, n);
     case OptimizerType::adam:
     case OptimizerType::adamw:
-      return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(rate / adam.mean),
-                           kernels::Decay<T>(s.beta1), kernels::Decay<T>(s.beta2),
+      return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(push.rate / adam.mean), first, second,
                            static_cast<T>(adam.square), eps, n);
   }
   return true;
@@ -183,37 +180,38 @@ void Optimizer::start_row_slots(DType dtype, const std::byte* value, std::span<s
 }
 
 bool Optimizer::update(DType dtype, std::byte* value, std::byte* gradient, std::span<std::byte* const> slots,
-                       std::int64_t n, Clock clock) const {
-  const AdamCorrection adam = is_adam(config_) ? adam_correction(config_, clock.value) : AdamCorrection();
-  return update(Of::dense, dtype, value, gradient, slots, n, clock, adam);
+                       std::int64_t n, const UpdateStep& step) const {
+  const PushConstants push = constants(step);
+  return update(Of::dense, dtype, value, gradient, slots, n, push, push.adam);
 }
 
 bool Optimizer::update_row(DType dtype, std::byte* value, std::byte* gradient,
-                           std::span<std::byte* const> slots, std::int64_t units, Clock clock,
+                           std::span<std::byte* const> slots, std::int64_t units, const PushConstants& push,
                            std::int64_t count) const {
-  return update(Of::row, dtype, value, gradient, slots, units, clock,
-                row_correction(config_.correction == Correction::row ? count : clock.value));
+  return update(Of::row, dtype, value, gradient, slots, units, push,
+                config_.correction == Correction::row ? row_correction(count, push.step.share) : push.adam);
 }
 
-AdamCorrection Optimizer::row_correction(std::int64_t t) const {
+AdamCorrection Optimizer::row_correction(std::int64_t count, double share) const {
   if (!is_adam(config_)) return {};
-  if (t <= std::ssize(row_corrections_)) return row_corrections_[static_cast<std::size_t>(t - 1)];
+  const double t = static_cast<double>(count) * share;
+  const auto n_kept = static_cast<double>(row_corrections_.size());
+  if (share == 1 && t <= n_kept) return row_corrections_[static_cast<std::size_t>(count - 1)];
   // The last one is 1 and stays so, or there are too many to be kept.
   const AdamCorrection& last = row_corrections_.back();
-  return last.mean == 1 && last.square == 1 ? last : adam_correction(config_, t);
+  return t > n_kept && last.mean == 1 && last.square == 1 ? last : adam_correction(config_, t, share);
 }
 
 bool Optimizer::update(Of of, DType dtype, std::byte* value, std::byte* gradient,
-                       std::span<std::byte* const> slots, std::int64_t n, Clock clock,
+                       std::span<std::byte* const> slots, std::int64_t n, const PushConstants& push,
                        const AdamCorrection& adam) const {
   require_slots(slots.size(), slots_.size());
-  const double rate = schedule_.rate(clock);
   if (dtype == DType::float32) {
-    return update_as(config_, of == Of::row, rate, adam, reinterpret_cast<float*>(value),
+    return update_as(config_, of == Of::row, push, adam, reinterpret_cast<float*>(value),
                      reinterpret_cast<float*>(gradient), slots, n);
   }
   if (dtype == DType::float64) {
-    return update_as(config_, of == Of::row, rate, adam, reinterpret_cast<double*>(value),
+    return update_as(config_, of == Of::row, push, adam, reinterpret_cast<double*>(value),
                      reinterpret_cast<double*>(gradient), slots, n);
   }
   fail(ErrorKind::argument, "optimizer {} cannot update a variable of dtype {}", to_string(config_.type),

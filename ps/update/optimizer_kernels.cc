@@ -69,12 +69,12 @@
     constexpr T kSmallest = std::numeric_limits<T>::min();                                                 \
     Bits<T> largest = 0;                                                                                   \
     VARSCOPE_LOOP {                                                                                        \
-      const T square = g[i] * g[i];                                                                        \
+      const T square = rule.share * (g[i] * g[i]);                                                         \
       const T next = sum[i] + square;                                                                      \
       const T root = std::sqrt(next);                                                                      \
       const T roots = root + std::sqrt(sum[i]);                                                            \
       const T sigma = square / (roots > kSmallest ? roots : kSmallest) * rule.inverse_rate;                \
-      const T linear = z[i] + (g[i] - sigma * v[i]);                                                       \
+      const T linear = z[i] + (rule.weight * g[i] - sigma * v[i]);                                         \
       const T divisor = (rule.beta + root) * rule.inverse_rate + rule.l2;                                  \
       const T outside = ((linear < 0 ? -rule.l1 : rule.l1) - linear) / divisor;                            \
       const T moved = std::abs(linear) <= rule.l1 ? T(0) : outside;                                        \

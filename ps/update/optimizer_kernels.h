@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "common/config/job_config.h"
+#include "ps/update/push_constants.h"
 
 namespace varscope::kernels {
 
@@ -11,18 +12,23 @@ namespace varscope::kernels {
 template <class T>
 struct Decay {
   T decay, rest;
-  explicit Decay(double d) : decay(static_cast<T>(d)), rest(static_cast<T>(1 - d)) {}
+  explicit Decay(const MovingMean& mean)
+      : decay(static_cast<T>(mean.decay)), rest(static_cast<T>(mean.rest)) {}
 };
 
 // The constants of ftrl. Its accumulator's root is multiplied by 1 / learning_rate, which is rounded once.
 template <class T>
 struct Ftrl {
   T inverse_rate, beta, l1, l2;
-  explicit Ftrl(const OptimizerConfig& c)
+  T share;   // multiplies the square of the gradient
+  T weight;  // multiplies the gradient itself
+  Ftrl(const OptimizerConfig& c, const UpdateStep& step)
       : inverse_rate(static_cast<T>(1 / c.learning_rate)),
         beta(static_cast<T>(c.beta)),
         l1(static_cast<T>(c.l1)),
-        l2(static_cast<T>(c.l2)) {}
+        l2(static_cast<T>(c.l2)),
+        share(static_cast<T>(step.share)),
+        weight(static_cast<T>(step.share * step.rate)) {}
 };
 
 // Element-wise loops over n elements, for float32 and float64; no element depends on another. Those that

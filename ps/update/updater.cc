@@ -24,20 +24,22 @@ Updater::Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterSh
   }
 }
 
-void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte* sum, Clock clock) {
+void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte* sum,
+                     const UpdateStep& step) {
+  check_update_step(step);
   const Bucket& bucket = plan_[id];
   const auto item = static_cast<std::int64_t>(size_of(bucket.dtype));
   shard_.before_write(id, begin * item, n * item);
   const std::int64_t at = begin * item;
   std::byte* value = shard_.value(id) + at;
   if (!bucket.trainable) {
-    const double decay = bucket.average_decay;
+    const MovingMean mean = moving_mean(bucket.average_decay, step.share);
     bool is_finite = true;
     with_real(bucket.dtype, [&]<class T>(T) {
       is_finite =
-          kernels::average(as<T>(value), as<T>(sum), static_cast<T>(decay), static_cast<T>(1 - decay), n);
+          kernels::average(as<T>(value), as<T>(sum), static_cast<T>(mean.decay), static_cast<T>(mean.rest), n);
     });
-    if (!is_finite) watch_.look(id, begin, n, clock);
+    if (!is_finite) watch_.look(id, begin, n, step.clock);
     return;
   }
   const ClipConfig& clip = optimizer_.config().clip;
@@ -46,9 +48,9 @@ void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte*
   }
   std::vector<std::byte*> slots = shard_.slots(id);
   for (std::byte*& slot : slots) slot += at;
-  const bool is_finite = optimizer_.update(bucket.dtype, value, sum, slots, n, clock);
+  const bool is_finite = optimizer_.update(bucket.dtype, value, sum, slots, n, step);
   if (has_non_neg_[id]) force_non_negative(bucket, begin, n);
-  if (!is_finite) watch_.look(id, begin, n, clock);
+  if (!is_finite) watch_.look(id, begin, n, step.clock);
 }
 
 void Updater::force_non_negative(const Bucket& bucket, std::int64_t begin, std::int64_t n) {

@@ -12,9 +12,9 @@
 
 namespace varscope {
 
-// What a server does with the sum of a step for a run of one bucket's elements, where no element depends on
+// What a server does with the sum of a step, or with a push by itself, for a run of one bucket's elements, where no element depends on
 // another:
-//   moving average   v = decay v + (1 - decay) sample
+//   moving average   v = decay^q v + (1 - decay^q) sample, q the share of the step (UpdateStep)
 //   trained          clip by value, the optimizer, then non_neg
 // Then `watch` looks at what was made, where it is not finite. Norms are another matter: see
 // DeferredUpdate. One thread; borrows everything.
@@ -22,9 +22,10 @@ class Updater {
  public:
   Updater(const BucketPlan& plan, const Optimizer& optimizer, ParameterShard& shard, FiniteWatch& watch);
 
-  // Updates elements [begin, begin + n) of the bucket in the shard. `sum` is their sum over the global batch
-  // and may be overwritten. `clock` is the step being applied.
-  void update(BucketId id, std::int64_t begin, std::int64_t n, std::byte* sum, Clock clock);
+  // Updates elements [begin, begin + n) of the bucket in the shard. `sum` is their sum over the global batch,
+  // or of a push the mean over its own samples, and may be overwritten. `step` is what is being applied.
+  // Throws Error(argument) for a share or a factor of the rate out of range, before anything has changed.
+  void update(BucketId id, std::int64_t begin, std::int64_t n, std::byte* sum, const UpdateStep& step);
 
  private:
   void force_non_negative(const Bucket& bucket, std::int64_t begin, std::int64_t n);

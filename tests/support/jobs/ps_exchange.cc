@@ -53,7 +53,7 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
     }
     if (decay >= 0) continue;
     optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
-                     Clock(step));
+                     UpdateStep::whole(Clock(step)));
   }
 }
 

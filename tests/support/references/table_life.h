@@ -112,7 +112,7 @@ class ReferenceTableLife {
     ++row.count;
     Bytes gradient = push.gradient;
     optimizer_.update_row(layout_.dtype(), row.bytes.data() + RowLayout::kValuesAt, gradient.data(),
-                          slots(row), layout_.units(), Clock(clock), static_cast<std::int64_t>(row.count));
+                          slots(row), layout_.units(), UpdateStep::whole(Clock(clock)), static_cast<std::int64_t>(row.count));
     if (constraint_.is_by_row()) {
       std::byte* const value = row.bytes.data() + RowLayout::kValuesAt;
       const double squares = lane_squares(layout_.dtype(), value, layout_.units());
@@ -374,7 +374,7 @@ class TableLife {
       contributions.push_back({h.ids, h.positions, reinterpret_cast<const std::byte*>(h.gradients.data()),
                                spec().entry > 1 ? h.counts.data() : nullptr});
     }
-    shard.apply(Clock(clock_), contributions, ReductionTree({{0, 0}, {1, 0}}, 2));
+    shard.apply(UpdateStep::whole(Clock(clock_)), contributions, ReductionTree({{0, 0}, {1, 0}}, 2));
   }
 
   void check() {

@@ -89,7 +89,7 @@ class Servers {
       const std::vector<float> gradients(own.size() * kUnits, 0.25F + static_cast<float>(clock));
       const TableShard::Contribution all{own, positions,
                                          reinterpret_cast<const std::byte*>(gradients.data())};
-      table(s).apply(Clock(clock), std::span(&all, 1), ReductionTree({TreeNode{0, 0}}, 1));
+      table(s).apply(UpdateStep::whole(Clock(clock)), std::span(&all, 1), ReductionTree({TreeNode{0, 0}}, 1));
     }
   }
   Digest hash() {

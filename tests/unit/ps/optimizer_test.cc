@@ -124,7 +124,7 @@ struct State {
     std::vector<std::byte*> memory;
     for (Tensor& s : slots) memory.push_back(s.view().bytes() + at);
     optimizer.update(dtype_of<T>(), value.view().bytes() + at, gradient.view().bytes() + at, memory, n,
-                     Clock(t));
+                     UpdateStep::whole(Clock(t)));
   }
   bool same_bits(const State& o) const {
     bool same = std::memcmp(value.view().bytes(), o.value.view().bytes(), value.n_bytes()) == 0;
@@ -351,7 +351,7 @@ TEST(Optimizer, RefusesIntegers) {
   std::int32_t x = 0, g = 0;
   EXPECT_EQ(thrown([&] {
               optimizer.update(DType::int32, reinterpret_cast<std::byte*>(&x),
-                               reinterpret_cast<std::byte*>(&g), {}, 1, Clock(1));
+                               reinterpret_cast<std::byte*>(&g), {}, 1, UpdateStep::whole(Clock(1)));
             }),
             "argument: optimizer sgd cannot update a variable of dtype int32");
 }

@@ -78,7 +78,7 @@ class ReferenceDense {
   void apply(int step, double factor) {
     if (factor != 1) spec_.dtype == DType::float64 ? scale<double>(factor) : scale<float>(factor);
     optimizer_.update(spec_.dtype, value_.view().bytes(), gradient_.view().bytes(), memory(),
-                      value_.n_elements(), Clock(step));
+                      value_.n_elements(), UpdateStep::whole(Clock(step)));
   }
   void add_to(ValuesHash& hash) {
     std::int64_t i = 0;

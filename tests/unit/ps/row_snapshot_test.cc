@@ -48,7 +48,7 @@ class Table {
     }
     const std::vector<TableShard::Contribution> all = {
         {ids, positions, reinterpret_cast<const std::byte*>(gradients.data())}};
-    shard_.apply(Clock(shard_.clock().value + 1), all, tree_);
+    shard_.apply(UpdateStep::whole(Clock(shard_.clock().value + 1)), all, tree_);
   }
   void steps(int n, std::uint64_t n_ids, std::size_t a_step) {
     for (int i = 0; i < n; ++i) {

@@ -255,7 +255,7 @@ class Hammered {
       if (!bucket.is_pushed()) continue;
       Tensor sum(bucket.dtype, Shape{bucket.n_elements});
       with_elements(sum, [&](auto* x) { x[clock.value % bucket.n_elements] = 0.5; });
-      updater_.update(id, 0, bucket.n_elements, sum.view().bytes(), clock);
+      updater_.update(id, 0, bucket.n_elements, sum.view().bytes(), UpdateStep::whole(clock));
     }
   }
   // Of values and slots, in the order of the file.

@@ -63,7 +63,7 @@ class Table {
     const std::vector<float> gradients(ids.size() * static_cast<std::size_t>(plan_[TableId(0)].units), 1);
     const TableShard::Contribution all{sorted, positions,
                                        reinterpret_cast<const std::byte*>(gradients.data()), counts.data()};
-    shard_.apply(Clock(clock), std::span(&all, 1), ReductionTree({{0, 0}}, 1));
+    shard_.apply(UpdateStep::whole(Clock(clock)), std::span(&all, 1), ReductionTree({{0, 0}}, 1));
   }
   float read(std::uint64_t id, std::int64_t step) {
     float value = 0;

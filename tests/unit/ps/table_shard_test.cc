@@ -84,7 +84,7 @@ class Table {
       for (std::size_t i = 0; i < ids.size(); ++i)
         all.push_back({ids[i], positions[i], reinterpret_cast<const std::byte*>(gradients[i].data())});
       const auto before = gradients;
-      shard(s).apply(Clock(clock), all, tree);
+      shard(s).apply(UpdateStep::whole(Clock(clock)), all, tree);
       EXPECT_EQ(gradients, before);
     }
   }
@@ -186,10 +186,10 @@ class Reference {
       }
       auto* const gradient = reinterpret_cast<std::byte*>(g.data());
       if (std::ranges::any_of(optimizer_.row_slots(), &Slot::is_per_row)) {
-        optimizer_.update_row(DType::float32, value, gradient, memory_of(row), n, Clock(clock),
+        optimizer_.update_row(DType::float32, value, gradient, memory_of(row), n, UpdateStep::whole(Clock(clock)),
                               row.count + 1);
       } else {
-        optimizer_.update(DType::float32, value, gradient, memory_of(row), n, Clock(clock));
+        optimizer_.update(DType::float32, value, gradient, memory_of(row), n, UpdateStep::whole(Clock(clock)));
       }
       row.last = static_cast<std::uint32_t>(clock);
       ++row.count;
@@ -362,7 +362,7 @@ TEST(TableShard, DoublesAndLongRows) {
   const std::vector<TableShard::Contribution> contributions = {
       {ids, positions, reinterpret_cast<const std::byte*>(two.data())},
       {ids, positions, reinterpret_cast<const std::byte*>(two.data())}};
-  table.shard().apply(Clock(1), contributions, ReductionTree({{0, 0}, {1, 0}}, 2));
+  table.shard().apply(UpdateStep::whole(Clock(1)), contributions, ReductionTree({{0, 0}, {1, 0}}, 2));
   EXPECT_EQ(table.shard().n_rows(), 2);
   EXPECT_EQ(table.shard().n_rows(1), 1);
   std::vector<double> values(3 * static_cast<std::size_t>(units));
@@ -536,7 +536,7 @@ TEST(TableShard, SaysThatThereIsNoMemory) {
     ++id;
     const TableShard::Contribution one{std::span(&id, 1), positions,
                                        reinterpret_cast<const std::byte*>(gradient.data())};
-    table.shard().apply(Clock(static_cast<std::int64_t>(id)), std::span(&one, 1), tree);
+    table.shard().apply(UpdateStep::whole(Clock(static_cast<std::int64_t>(id))), std::span(&one, 1), tree);
   };
   push();
   std::size_t n_pages = 0;
@@ -598,7 +598,7 @@ void expect_little_memory(OptimizerType type, std::int64_t units) {
     std::ranges::sort(ids, {}, mix_row_id);
     const std::vector<TableShard::Contribution> all = {
         {ids, positions, reinterpret_cast<const std::byte*>(gradients.data())}};
-    shard.apply(Clock(clock), all, tree);
+    shard.apply(UpdateStep::whole(Clock(clock)), all, tree);
     const auto n_rows = static_cast<std::size_t>(shard.n_rows());
     if (n_rows < 100'000) continue;
     const double beyond =
