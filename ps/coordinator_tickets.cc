@@ -101,6 +101,7 @@ void Coordinator::on_ticket_report(WorkerId worker, const Message& message) {
     open_.pop_front();
     complete_ticketed(step);
   }
+  while (cuts_.size() > 1 && cuts_[1] <= completed_) cuts_.erase(cuts_.begin());
 }
 
 // In the order of the tickets, that is of the logical workers.
@@ -127,9 +128,13 @@ void Coordinator::fill_in_states(IdVector<WorkerId, std::string>& states) {
 }
 
 void Coordinator::on_drained(WorkerId worker, Clock clock) {
-  if (!drain_ || clock != *drain_ || !open_.empty())
-    fail(ErrorKind::protocol, "worker {} says that step {} is over", worker.value, clock.value);
-  if (++n_drained_ < cluster_.n_workers()) return;
+  const bool is_last = n_drained_ + 1 == cluster_.n_workers();
+  if (!drain_ || clock != *drain_ || (is_last && !open_.empty())) {
+    fail(ErrorKind::protocol, "worker {} says that step {} is over, which it is not", worker.value,
+         clock.value);
+  }
+  ++n_drained_;
+  if (!is_last) return;
   n_drained_ = 0;
   drain_.reset();
   MessageHeader go = make_header(MessageType::go, 0, clock);

@@ -28,9 +28,13 @@ struct JobSection {
   bool operator==(const JobSection&) const = default;
 };
 
-inline constexpr Choice<Consistency> kConsistencies[] = {{Consistency::bsp, "bsp"}};
+inline constexpr Choice<Consistency> kConsistencies[] = {
+    {Consistency::bsp, "bsp"}, {Consistency::ssp, "ssp"}, {Consistency::asp, "asp"}};
 // As the config says it; `automatic` is resolved by the model: see StepRule.
 enum class DealingChoice : std::uint8_t { automatic, in_place, to_whoever_asks };
+inline constexpr Choice<DealingChoice> kDealings[] = {{DealingChoice::automatic, "auto"},
+                                                      {DealingChoice::in_place, "static"},
+                                                      {DealingChoice::to_whoever_asks, "dynamic"}};
 
 struct ClusterConfig {
   std::int64_t servers = 1;
@@ -180,6 +184,11 @@ inline constexpr const char* kFtrlNeedsAConstantRate =
 enum class Correction : std::uint8_t { row, clock };
 inline constexpr Choice<Correction> kCorrections[] = {{Correction::row, "row"}, {Correction::clock, "clock"}};
 
+// How an update is weakened that others have come before since its values were read (Zhang et al. 2015).
+enum class StalenessDiscount : std::uint8_t { none, inverse };
+inline constexpr Choice<StalenessDiscount> kStalenessDiscounts[] = {{StalenessDiscount::none, "none"},
+                                                                    {StalenessDiscount::inverse, "inverse"}};
+
 struct OptimizerConfig {
   OptimizerType type = OptimizerType::sgd;
   double learning_rate = 0.01;
@@ -196,6 +205,7 @@ struct OptimizerConfig {
   double l2 = 0;                            // ftrl
   ScheduleConfig schedule;
   ClipConfig clip;
+  StalenessDiscount staleness_discount = StalenessDiscount::none;
   void describe(Keys& keys);
   bool operator==(const OptimizerConfig&) const = default;
 };

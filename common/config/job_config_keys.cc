@@ -27,8 +27,16 @@ void ClusterConfig::describe(Keys& keys) {
       "equal parts of the global batch whose gradients are summed in a fixed order; 0 means the number of "
       "workers. Set it to get the same bits on any number of workers",
       {.min = 0, .max = kMostRanks});
-  keys.choice("consistency", consistency, kConsistencies,
-              "when a worker may read values; bsp waits for all of them");
+  keys.choice(
+      "consistency", consistency, kConsistencies,
+      "when a worker may read values; bsp: when all have pushed the step before; ssp: when none is more "
+      "than `staleness` steps behind; asp: at any time");
+  keys.key("staleness", staleness, "ssp: how many steps the values may be behind those of bsp",
+           {.unit = "steps", .min = 0});
+  keys.choice(
+      "dealing", dealing, kDealings,
+      "ssp, asp: who computes which part of a step; static: each worker its own; dynamic: whoever asks "
+      "next; auto: dynamic, unless a state must stay on its worker");
   keys.key("stall_timeout_s", stall_timeout_s,
            "a rank that does not answer for this long ends the job; 0 or off means never",
            {.unit = "seconds", .min = 1, .may_be_off = true});
@@ -146,6 +154,9 @@ void OptimizerConfig::describe(Keys& keys) {
   keys.section("schedule", schedule, "how learning_rate changes from step to step");
   keys.section("clip", clip,
                "limits on the mean gradient of a step, before weight decay and the update rule");
+  keys.choice("staleness_discount", staleness_discount, kStalenessDiscounts,
+              "ssp, asp: inverse divides the rate of a push by the steps' worth of pushes that came between "
+              "its read and it");
 }
 
 void ScheduleConfig::describe(Keys& keys) {

@@ -26,6 +26,7 @@
 #include "launch/job/roles.h"
 #include "launch/job/saved_model.h"
 #include "launch/job/shared_verification.h"
+#include "launch/job/step_rules.h"
 #include "launch/observe/graph_def.h"
 #include "launch/observe/output.h"
 #include "launch/process/failure.h"
@@ -115,7 +116,8 @@ ModelFacts facts_of_stream(const JobConfig& job, const WorkerModel& model) {
           .evaluation = model.model.evaluation_spec(),
           .warnings = model.warnings,
           .model = saved_model_text(job, *model.train),
-          .test = model.test ? model.test->identity() : DataIdentity{}};
+          .test = model.test ? model.test->identity() : DataIdentity{},
+          .carries_state = carries_state(model)};
 }
 
 ModelFacts facts_of(const JobConfig& job, const WorkerModel& model) {
@@ -128,7 +130,8 @@ ModelFacts facts_of(const JobConfig& job, const WorkerModel& model) {
           .model = saved_model_text(job, *model.train),
           .train = model.train->identity(),
           .test = model.test ? model.test->identity() : DataIdentity{},
-          .left_out = left_out_of(model)};
+          .left_out = left_out_of(model),
+          .carries_state = carries_state(model)};
 }
 
 StartCommand start_command(const TrainOptions& options, int n_ranks) {

@@ -127,10 +127,12 @@ struct ModelFacts {
   DataIdentity train = {}, test = {};      // test is not known without a test set
   std::string graph = {};                  // for TensorBoard, of the first worker; "" where there is none
   std::vector<LeftOutReport> left_out = {};
+  bool carries_state = false;  // launch/job/step_rules.h
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     std::vector<std::pair<std::string, TableSpec>> tables = table.tables();
-    ar& table& tables& train_samples& test_samples& evaluation& warnings& model& train& test& graph& left_out;
+    ar& table& tables& train_samples& test_samples& evaluation& warnings& model& train& test& graph& left_out&
+        carries_state;
     if constexpr (Archive::is_loading::value) table.set_tables(tables);
   }
 };

@@ -21,6 +21,7 @@
 #include "launch/job/followed_data.h"
 #include "launch/job/run_differences.h"
 #include "launch/job/saved_model.h"
+#include "launch/job/step_rules.h"
 #include "launch/observe/checkpoint_forecast.h"
 #include "launch/observe/output.h"
 #include "launch/process/version.h"
@@ -30,7 +31,9 @@
 namespace varscope {
 
 void complete_context(JobContext& context) {
-  context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers());
+  context.rule = step_rule_of(context.job(), context.facts.carries_state);
+  context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers(),
+                                  context.rule.is_bsp() ? ChunkRule::bytes : ChunkRule::whole_slices);
   context.rows = RowPlan::make(context.facts.table, context.cluster.n_servers());
   context.values = StartValues(context.fs, context.start, context.facts, std::exchange(context.manifest, {}));
   context.train = make_train_plan(context.job(), context.facts, context.values.resumed(), context.state);
@@ -93,9 +96,12 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
       .stall_timeout_s = time_limit(job.cluster.stall_timeout_s),
       .hosts = context.hosts,
       .requests = context.requests,
-      .histogram_every_steps = job.output.tensorboard ? job.output.histogram_every_steps : 0,
+      .histogram_every_steps =
+          job.output.tensorboard && context.rule.is_bsp() ? job.output.histogram_every_steps : 0,
       .rows = &context.rows,
-      .seed = static_cast<std::uint64_t>(job.job.seed)};
+      .seed = static_cast<std::uint64_t>(job.job.seed),
+      .rule = context.rule,
+      .first = context.train.first};
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0)) {
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
@@ -251,18 +257,20 @@ std::unique_ptr<BatchSource> batches_of(const JobContext& context, const Dataset
 
 RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId id, Transport& transport) {
   openblas_set_num_threads(static_cast<int>(context.job().cluster.blas_threads));
+  const StepRule& rule = context.rule;
   const LocalSumPlan sum_plan =
-      LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers);
+      rule.is_bsp() ? LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers)
+                    : ticket_sum_plan(rule, context.cluster, id);
   VariableMemory memory(context.facts.table, sum_plan.n_buffers);
   PsClient client(transport, context.cluster, context.plan, context.rows, id, memory,
                   {time_limit(context.job().cluster.stall_timeout_s), context.hosts,
-                   time_limit(context.job().cluster.step_timeout_s)});
+                   time_limit(context.job().cluster.step_timeout_s), rule, context.train.first});
   const auto samples = batches_of(context, *model.train, client);
   Trainer trainer(Trainer::Parts{
       context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
       model.variables, *samples, model.test.get(), client, memory, sum_plan, context.train.first,
       context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
-      context.start.profile, context.requests, context.train.evaluates_first});
+      context.start.profile, context.requests, context.train.evaluates_first, rule});
   const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);

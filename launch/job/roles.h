@@ -33,6 +33,7 @@ struct JobContext {
   RowPlan rows;
   StartValues values;
   TrainPlan train;
+  StepRule rule;
   CoordinatorState state;
   bool one_process = false;
   StartCommand command;  // for the run's records; rank 0 only
