@@ -212,7 +212,7 @@ class RowProtocol : public ::testing::Test {
         .send(RowFlow::gradients, Rank(0), TableId(0), 0, bytes);
     deliver();
   }
-  void apply(const std::optional<TableId>& whole) {
+  void apply(const std::optional<RowExchange::Whole>& whole) {
     if (whole) exchange_->apply(*whole);
   }
   void deliver() {
