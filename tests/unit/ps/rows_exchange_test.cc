@@ -213,7 +213,7 @@ class RowProtocol : public ::testing::Test {
     deliver();
   }
   void apply(const std::optional<RowExchange::Whole>& whole) {
-    if (whole) exchange_->apply(*whole);
+    if (whole) exchange_->apply(whole->table);
   }
   void deliver() {
     std::vector<Completion> done;
