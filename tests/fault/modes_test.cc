@@ -1,4 +1,5 @@
-// SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over kills,
+// SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over
+// kills, and a stopped worker holds nobody up for longer than a save may take.
 // evaluations and ends are meeting points, a stopped worker holds nobody up for longer than a save may take.
 #include <gtest/gtest.h>
 #include <signal.h>
