@@ -19,6 +19,7 @@
 #include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
 #include "worker/train/evaluator.h"
+#include "worker/train/push_clip.h"
 #include "worker/train/table_steps.h"
 
 namespace varscope {
@@ -86,6 +87,7 @@ class Trainer {
   void pull_what_was_acked();
   void push_of_ticket(const Bucket& bucket);
   PushOfTicket push_of_ticket();
+  void clip_and_push(const std::vector<BatchSums>& sums);
   void ask_for_next(std::size_t logical_worker);
   void look_for_next();
   bool may_train(Clock clock);
@@ -123,6 +125,7 @@ class Trainer {
   std::optional<Evaluator> evaluator_;
   std::vector<Batch> batches_;  // one, or with tables of each logical worker: rows are asked for all at once
   TableSteps tables_;
+  std::optional<PushClip> clip_;  // where this worker clips its pushes by norm
   ServerRows server_rows_;
   Clock wanted_{-1};                          // the step whose rows have been asked for
   double weight_ = 0;                         // of the samples in it; 0 without weights
