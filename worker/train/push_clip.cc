@@ -4,9 +4,9 @@
 
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include "common/base/error.h"
-#include "common/base/log.h"
 #include "common/base/norm_kernels.h"
 
 namespace varscope {
@@ -92,11 +92,12 @@ void PushClip::scale(const std::vector<double>& factors, const std::function<voi
   }
 }
 
-void PushClip::tell(Clock step, const std::map<std::string, double>& variables) const {
+void PushClip::tell(Clock step, const std::map<std::string, double>& variables) {
   const std::string what =
       fmt::format("step {}: the norm of the gradient of {} is not finite", step.value, names_of(variables));
   if (parts_.on_nan == OnNan::stop) throw Error(ErrorKind::not_finite, what);
-  spdlog::warn("{}; it is not clipped (train.on_nan: warn)", what);
+  if (std::exchange(has_warned_, true) || !parts_.warn) return;
+  parts_.warn(what + ", which clips nothing; training goes on (train.on_nan: warn)");
 }
 
 }  // namespace varscope

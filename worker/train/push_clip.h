@@ -27,24 +27,26 @@ class PushClip {
     const BucketPlan& plan;
     VariableMemory& memory;  // gradients in buffer 0
     TableSteps& tables;
+    std::function<void(const std::string&)> warn = {};  // of the user; once at most
   };
   explicit PushClip(const Parts& parts);
 
   // Scales the gradients of a push of step `step`, in place; all of its backward passes are over, and nothing of
   // it has been pushed. A norm that is not finite scales nothing. Where the loss is not finite either, that is
-  // left to whoever hears of the loss; else it is an Error(not_finite), or with OnNan::warn a line of the
-  // developers' log. `progress` is called every 1 MiB or so.
+  // left to whoever hears of the loss; else it is an Error(not_finite), or with OnNan::warn a warning. `progress`
+  // is called every 1 MiB or so.
   void clip(Clock step, bool is_loss_finite, const std::function<void()>& progress);
 
  private:
   void add_up(const std::function<void()>& progress);
   void scale(const std::vector<double>& factors, const std::function<void()>& progress);
-  void tell(Clock step, const std::map<std::string, double>& variables) const;
+  void tell(Clock step, const std::map<std::string, double>& variables);
 
   Parts parts_;
   NormPlan norms_;
   std::vector<int> tables_;   // those that have a part in norms, by variable
   std::vector<double> sums_;  // by NormTerm::place
+  bool has_warned_ = false;
 };
 
 }  // namespace varscope

@@ -49,7 +49,7 @@ Trainer::Trainer(const Parts& parts)
   }
   const ClipConfig& clip = parts_.job.optimizer.clip;
   if (!parts_.rule.is_bsp() && clip.needs_norms())
-    clip_.emplace(PushClip::Parts{clip, parts_.job.train.on_nan, plan, parts_.memory, tables_});
+    clip_.emplace(PushClip::Parts{clip, parts_.job.train.on_nan, plan, parts_.memory, tables_, parts_.warn});
   bind_gradients(0);
   if (parts_.check_numerics) executor_.check_numerics();
   if (parts_.profile) executor_.profile();

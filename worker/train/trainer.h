@@ -54,6 +54,7 @@ class Trainer {
     RunRequests* requests = nullptr;  // of this rank; null: nobody asks
     bool evaluate_first = false;      // TrainPlan::evaluates_first
     StepRule rule = {};               // where it is not BSP, the sum plan is ticket_sum_plan()
+    std::function<void(const std::string&)> warn = {};  // tells the user; may be empty
   };
   explicit Trainer(const Parts& parts);
 
