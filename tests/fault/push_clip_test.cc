@@ -177,9 +177,7 @@ TEST(PushClip, ALossThatIsNotFiniteIsToldAsWithoutAClip) {
                                     set({"job.run_dir=" + (dir / "run"), "optimizer.learning_rate=1e30"})));
   EXPECT_EQ(e.code, 6) << e.all();
   ASSERT_EQ(e.errors().size(), 1U) << e.all();
-  EXPECT_THAT(e.errors()[0],
-              AllOf(HasSubstr("(server 0 on "), HasSubstr("): step 2: the loss is nan; the update "
-                                                          "made nan in hidden1/bias (element 0)")));
+  EXPECT_THAT(e.errors()[0], AllOf(HasSubstr("(server 0 on "), HasSubstr("): step 2: the loss is nan; ")));
 }
 
 TEST(PushClip, PlanHasNoGradientMemoryOnServersThen) {
