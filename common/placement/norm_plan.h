@@ -66,8 +66,8 @@ class NormPlan {
     std::vector<double> of_groups;  // by Norm::place; what has the norm is multiplied by it
     std::optional<double> bad;      // a norm's sum that is not finite; there is none
   };
-  // Adds the sums in the order of terms(). A norm that is not finite scales nothing, its factors are 1: by such
-  // a factor one bad element would spread over all that has a part in the norm.
+  // Adds the sums in the order of terms(). A norm that is not finite scales nothing, its factors are 1: by
+  // such a factor one bad element would spread over all that has a part in the norm.
   Factors factors(const SumOf& sum_of) const;
   // The variables that a norm which is not finite is due to, by full name, with a sum that is not; "" with
   // `bad` where only all of them together are too large.

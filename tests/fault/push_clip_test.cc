@@ -1,5 +1,5 @@
-// optimizer.clip by norm where each push is applied by itself: one worker gives the bits of BSP, each push is held
-// to the limit by itself, and a norm that is not finite is told.
+// optimizer.clip by norm where each push is applied by itself: one worker gives the bits of BSP, each push is
+// held to the limit by itself, and a norm that is not finite is told.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -79,8 +79,8 @@ TEST(PushClip, ATicketOfSeveralLeavesIsClippedAsTheStepThatItIs) {
   expect_bits_of_bsp({"train", dir / "job.yaml"}, "0.1", {kAsp + kStatic, kSsp + kStatic});
 }
 
-// One weight, whose gradient is -1024 by the samples of even rows and -0.25 by those of odd ones, whatever its
-// value is; rows alternate, and a batch is one of each. All numbers are exact in float32.
+// One weight, whose gradient is -1024 by the samples of even rows and -0.25 by those of odd ones, whatever
+// its value is; rows alternate, and a batch is one of each. All numbers are exact in float32.
 std::string alternating_config(const ScratchDir& dir) {
   std::string rows = "x,y\n";
   for (int i = 0; i < 64; ++i) rows += i % 2 == 0 ? "1024,1000000\n" : "0.25,1000000\n";
@@ -110,8 +110,8 @@ std::set<std::string> predictions(const ScratchDir& dir) {
   return values;
 }
 
-// 32 steps. In BSP the mean gradient, of 512.125, is held to 1 in each. Two pushes of half a step each are held
-// to 1 and left at 0.25: 0.625 in a step, whoever makes them, and in which order they come.
+// 32 steps. In BSP the mean gradient, of 512.125, is held to 1 in each. Two pushes of half a step each are
+// held to 1 and left at 0.25: 0.625 in a step, whoever makes them, and in which order they come.
 TEST(PushClip, EachPushIsHeldToTheLimitByItself) {
   for (const std::string type : {"norm", "global_norm"}) {
     const ScratchDir dir;

@@ -77,7 +77,8 @@ TEST(RowSums, OfATableThatDoesNotCountHaveNoCounts) {
   EXPECT_EQ(sums.counts(0), nullptr);
 }
 
-// Of four parts; a row that the buffer has not touched, and the padding's, count for none and stay as they are.
+// Of four parts; a row that the buffer has not touched, and the padding's, count for none and stay as they
+// are.
 TEST(RowSums, SquaresArePartByPartAndScalingTakesTouchedRowsOnly) {
   const RowPlan plan = plan_of(1, DType::float64);
   RowSums sums(plan[TableId(0)], 1);
