@@ -1,5 +1,5 @@
-// Consistency modes beside BSP (docs/performance.md, P1 to P4 of the modes), their quality, and their curves:
-//   bench_consistency [--only P1,P3] [--trials N] [--json FILE] [--quick]
+// Consistency modes beside BSP (docs/performance.md, M1 to M5), their quality, and their curves:
+//   bench_consistency [--only M1,M3] [--trials N] [--json FILE] [--quick]
 //   bench_consistency --quality | --curves FILE
 #include <cstdio>
 #include <string>
@@ -17,11 +17,11 @@
 namespace varscope::bench {
 namespace {
 
-const FigureGroup<ConsistencyOptions> kGroups[] = {{{"P1"}, measure_rotating},
-                                                   {{"P2"}, measure_one_slow},
-                                                   {{"P3"}, measure_random},
-                                                   {{"P4"}, measure_nobody_slow}};
-const FigureGroup<ConsistencyOptions> kQuality[] = {{{"P10"}, measure_quality}};
+const FigureGroup<ConsistencyOptions> kGroups[] = {{{"M1"}, measure_rotating},
+                                                   {{"M2"}, measure_one_slow},
+                                                   {{"M3"}, measure_random},
+                                                   {{"M4"}, measure_nobody_slow}};
+const FigureGroup<ConsistencyOptions> kQuality[] = {{{"M5"}, measure_quality}};
 
 int main_of(int argc, char** argv) {
   ConsistencyOptions options;
@@ -31,7 +31,7 @@ int main_of(int argc, char** argv) {
   std::string json_file, curves;
   bool is_quality = false;
   CLI::App app("Consistency modes beside BSP");
-  app.add_option("--only", only, "Targets, as P1,P3; all without it")
+  app.add_option("--only", only, "Targets, as M1,M3; all without it")
       ->delimiter(',')
       ->check(CLI::IsMember(all_targets(kGroups)));
   auto* trials = app.add_option("--trials", options.trials, "Rounds of all modes; of --quality: seeds")
@@ -39,7 +39,7 @@ int main_of(int argc, char** argv) {
   auto* steps =
       app.add_option("--steps", options.steps, "Global steps of a run")->check(CLI::Range(4, 1'000'000));
   app.add_option("--json", json_file, "Also write the figures to this file");
-  app.add_flag("--quality", is_quality, "P10 instead: Fashion-MNIST in each mode (VARSCOPE_DATA)");
+  app.add_flag("--quality", is_quality, "M5 instead: Fashion-MNIST in each mode (VARSCOPE_DATA)");
   app.add_option("--curves", curves, "Loss over time with a slow worker instead, as FILE.csv and FILE.svg");
   app.add_option("--program", options.program, "varscope with the layer `pause`, of this build without it");
   app.add_option("--mpirun", options.mpirun, "What starts the ranks");

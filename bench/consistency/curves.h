@@ -33,7 +33,7 @@ std::string picture_of(const std::vector<Curve>& curves, const std::string& titl
 // std::runtime_error.
 void write_curves(const ConsistencyOptions& options, const std::string& path);
 
-// P10: accuracy on Fashion-MNIST by the configs of each mode, W=4, beside BSP's; `trials` seeds.
+// M5: accuracy on Fashion-MNIST by the configs of each mode, W=4, beside BSP's; `trials` seeds.
 Figures measure_quality(const ConsistencyOptions& options);
 
 }  // namespace varscope::bench

@@ -11,7 +11,7 @@ namespace varscope::bench {
 // What all runs are made with.
 struct ConsistencyOptions {
   int trials = 3;         // rounds: each mode once in each
-  int steps = 200;        // global steps of a run of P1 to P4
+  int steps = 200;        // global steps of a run of M1 to M4
   bool is_small = false;  // the smallest sizes: does it run at all?
   std::string program;    // varscope with the layer `pause`
   std::string mpirun = "mpirun";
@@ -47,9 +47,9 @@ void run_job(const ConsistencyOptions& options, const ScratchDir& dir, const std
 double speed_of(const ConsistencyOptions& options, const PausedJob& job, const Mode& mode);
 
 // The targets by where they are measured.
-Figures measure_rotating(const ConsistencyOptions&);     // P1
-Figures measure_one_slow(const ConsistencyOptions&);     // P2
-Figures measure_random(const ConsistencyOptions&);       // P3
-Figures measure_nobody_slow(const ConsistencyOptions&);  // P4
+Figures measure_rotating(const ConsistencyOptions&);     // M1
+Figures measure_one_slow(const ConsistencyOptions&);     // M2
+Figures measure_random(const ConsistencyOptions&);       // M3
+Figures measure_nobody_slow(const ConsistencyOptions&);  // M4
 
 }  // namespace varscope::bench

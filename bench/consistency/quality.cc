@@ -1,4 +1,4 @@
-// What a mode costs in quality: accuracy beside BSP's (P10), and loss over time.
+// What a mode costs in quality: accuracy beside BSP's (M5), and loss over time.
 #include <fmt/format.h>
 
 #include <fstream>
@@ -48,7 +48,7 @@ double accuracy_of(const ConsistencyOptions& options, const QualityRun& run, int
 Figure points_lost(const char* name, const std::vector<double>& ours, const std::vector<double>& bsp) {
   std::vector<double> lost;
   for (std::size_t i = 0; i < ours.size(); ++i) lost.push_back(bsp[i] - ours[i]);
-  Figure figure{"P10",
+  Figure figure{"M5",
                 fmt::format("Fashion-MNIST, points of accuracy lost, W={}: {}", kWorkers, name),
                 "%",
                 Spread::of(ours),

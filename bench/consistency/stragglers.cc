@@ -1,4 +1,4 @@
-// Whole runs with slow workers in each mode, as ratios to BSP (P1 to P4). The pauses take no CPU, and are the same in
+// Whole runs with slow workers in each mode, as ratios to BSP (M1 to M4). The pauses take no CPU, and are the same in
 // every run: a few ranks on two cores show what as many machines would.
 #include <fmt/format.h>
 
@@ -57,17 +57,17 @@ void append(Figures& to, Figures more) {
 Figures measure_rotating(const ConsistencyOptions& options) {
   const std::string what = "each worker 10x slower in turns";
   // Dealt out, a worker could pass its slow steps on to others: who is slow in a step is slow then.
-  Figures figures = race(options, "P1", what, job_of(options, "who: rotating", 4),
+  Figures figures = race(options, "M1", what, job_of(options, "who: rotating", 4),
                          {{ssp_mode(2, "static"), at_least(2.5)},
                           {ssp_mode(4, "static"), at_least(2.6)},
                           {asp_mode("static"), at_least(2.6)}});
-  append(figures, race(options, "P1", what, job_of(options, "who: rotating", 2),
+  append(figures, race(options, "M1", what, job_of(options, "who: rotating", 2),
                        {{ssp_mode(2, "static"), at_least(1.6)}, {asp_mode("static"), at_least(1.6)}}));
   return figures;
 }
 
 Figures measure_one_slow(const ConsistencyOptions& options) {
-  return race(options, "P2", "one worker 10x slower", job_of(options, "who: fixed, worker: 0", 4),
+  return race(options, "M2", "one worker 10x slower", job_of(options, "who: fixed, worker: 0", 4),
               {{ssp_mode(2, "dynamic"), at_least(2.5)},
                {ssp_mode(4, "dynamic"), at_least(4.2)},
                {asp_mode("dynamic"), at_least(6.5)},
@@ -75,18 +75,18 @@ Figures measure_one_slow(const ConsistencyOptions& options) {
 }
 
 Figures measure_random(const ConsistencyOptions& options) {
-  return race(options, "P3", "a tenth of all steps 10x slower", job_of(options, "who: random, share: 0.1", 4),
+  return race(options, "M3", "a tenth of all steps 10x slower", job_of(options, "who: random, share: 0.1", 4),
               {{ssp_mode(2, "dynamic"), at_least(1.3)}, {asp_mode("dynamic"), at_least(1.8)}});
 }
 
 Figures measure_nobody_slow(const ConsistencyOptions& options) {
   const std::vector<Contender> contenders = {{asp_mode("static"), at_least(0.85)},
                                              {asp_mode("dynamic"), at_least(0.85)}};
-  Figures figures = race(options, "P4", "nobody slow", job_of(options, "who: none", 4), contenders);
+  Figures figures = race(options, "M4", "nobody slow", job_of(options, "who: none", 4), contenders);
   PausedJob bare;
   bare.workers = 1;
   bare.steps = options.is_small ? options.steps : 50 * options.steps;
-  append(figures, race(options, "P4", "no pauses", bare, contenders));
+  append(figures, race(options, "M4", "no pauses", bare, contenders));
   return figures;
 }
 
