@@ -38,8 +38,8 @@ struct PausedJob {
 };
 std::string yaml_of(const PausedJob& job);
 
-// A whole run by mpirun, of one server and so many workers, in a folder that `dir` names: it writes metrics to
-// dir/run/metrics.jsonl. Throws std::runtime_error with what it printed when it fails.
+// A whole run by mpirun, of one server and so many workers: it writes metrics to dir/run/metrics.jsonl.
+// Throws std::runtime_error with what it printed when it fails.
 void run_job(const ConsistencyOptions& options, const ScratchDir& dir, const std::string& config_file,
              int workers, const Args& keys);
 

@@ -85,11 +85,14 @@ void write_curves(const ConsistencyOptions& options, const std::string& path) {
     std::ofstream(dir / "job.yaml") << yaml_of(job);
     run_job(options, dir, dir / "job.yaml", job.workers, mode.keys);
     curves.push_back({mode.name, points_in(text_of_file(dir / "run/metrics.jsonl"), job.samples_of_step())});
+    const CurvePoint& last = curves.back().points.back();
+    fmt::print("{:<16} {:.2f} s to step {}, loss {:.4f}\n", mode.name, last.seconds, last.step, last.loss);
   }
   PosixFs fs;
   write_named_file(fs, path + ".csv", csv_of(curves));
   write_named_file(fs, path + ".svg",
                    picture_of(curves, fmt::format("{} workers, each 10x slower in turns", job.workers)));
+  fmt::print("wrote {0}.csv and {0}.svg\n", path);
 }
 
 }  // namespace varscope::bench

@@ -1,5 +1,5 @@
-// Whole runs with slow workers in each mode, as ratios to BSP (M1 to M4). The pauses take no CPU, and are the same in
-// every run: a few ranks on two cores show what as many machines would.
+// Whole runs with slow workers in each mode, as ratios to BSP (M1 to M4). The pauses take no CPU, and are the
+// same in every run: a few ranks on two cores show what as many machines would.
 #include <fmt/format.h>
 
 #include <utility>

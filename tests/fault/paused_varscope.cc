@@ -1,5 +1,5 @@
-// The whole program `varscope` with one more layer, `pause` (tests/support/jobs/pause_layer.h): its workers are
-// as slow as a table says, each step at the same places.
+// The whole program `varscope` with one more layer, `pause` (tests/support/jobs/pause_layer.h): its workers
+// are as slow as a table says, in each run at the same places.
 #include "launch/program.h"
 #include "tests/support/jobs/pause_layer.h"
 
