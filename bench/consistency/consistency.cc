@@ -37,7 +37,8 @@ int main_of(int argc, char** argv) {
   auto* trials = app.add_option("--trials", options.trials, "Rounds of all modes; of --quality: seeds")
                      ->check(CLI::Range(1, 1000));
   auto* steps =
-      app.add_option("--steps", options.steps, "Global steps of a run")->check(CLI::Range(4, 1'000'000));
+      app.add_option("--steps", options.steps, "Global steps of a run of BSP; faster modes make more")
+          ->check(CLI::Range(4, 1'000'000));
   app.add_option("--json", json_file, "Also write the figures to this file");
   app.add_flag("--quality", is_quality, "M5 instead: Fashion-MNIST in each mode (VARSCOPE_DATA)");
   app.add_option("--curves", curves, "Loss over time with a slow worker instead, as FILE.csv and FILE.svg");

@@ -27,13 +27,13 @@ data: {{train: {{type: digits, samples: 9600}}}}
 model:
   loss: softmax_cross_entropy
   layers:
-    - {{type: dense, scope: hidden, units: 32, activation: relu, initializer: fan_in_uniform}}
+    - {{type: dense, scope: hidden, units: {}, activation: relu, initializer: fan_in_uniform}}
 {}    - {{type: dense, scope: output, units: 10, initializer: fan_in_uniform}}
 optimizer: {{type: sgd, learning_rate: 0.1}}
 train: {{batch: {}, epochs: 10000, max_steps: {}, log_every_steps: {}}}
 checkpoint: {{every_steps: 0, at_end: false}}
 )",
-                     pause, job.samples_of_step(), job.steps, job.log_every);
+                     job.units, pause, job.samples_of_step(), job.steps, job.log_every);
 }
 
 void run_job(const ConsistencyOptions& options, const ScratchDir& dir, const std::string& config_file,

@@ -11,7 +11,7 @@ namespace varscope::bench {
 // What all runs are made with.
 struct ConsistencyOptions {
   int trials = 3;         // rounds: each mode once in each
-  int steps = 200;        // global steps of a run of M1 to M4
+  int steps = 200;        // global steps of a run of BSP
   bool is_small = false;  // the smallest sizes: does it run at all?
   std::string program;    // varscope with the layer `pause`
   std::string mpirun = "mpirun";
@@ -27,10 +27,11 @@ Mode bsp_mode();
 Mode ssp_mode(int staleness, const std::string& dealing);
 Mode asp_mode(const std::string& dealing);
 
-// A job of 32 units on generated digits, whose workers pause by a table: keys of the layer `pause`, as
+// A job of a perceptron on generated digits, whose workers pause by a table: keys of the layer `pause`, as
 // "who: rotating".
 struct PausedJob {
   std::string pause;  // "" : none, at the speed of the machine
+  int units = 32;     // of the hidden layer: 267 units + 10 parameters
   int workers = 4;
   int steps = 200;
   int log_every = 0;                                    // steps; 0: no lines of metrics before the last

@@ -2,6 +2,7 @@
 // same in every run: a few ranks on two cores show what as many machines would.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,12 @@ struct Contender {
 
 constexpr Goal at_least(double value) { return {Bound::at_least, value}; }
 
+// So many steps that the run takes about as long as that of BSP: ends and beginnings then weigh the same.
+PausedJob as_long(PausedJob job, const Contender& contender) {
+  job.steps *= std::max(1, static_cast<int>(contender.goal.value));
+  return job;
+}
+
 // The modes in turns, BSP first, round by round: each ratio is of two runs of one round.
 Figures race(const ConsistencyOptions& options, const std::string& target, const std::string& what,
              const PausedJob& job, const std::vector<Contender>& contenders) {
@@ -25,7 +32,7 @@ Figures race(const ConsistencyOptions& options, const std::string& target, const
   for (int t = 0; t < options.trials; ++t) {
     bsp.push_back(speed_of(options, job, bsp_mode()));
     for (std::size_t i = 0; i < contenders.size(); ++i) {
-      speeds[i].push_back(speed_of(options, job, contenders[i].mode));
+      speeds[i].push_back(speed_of(options, as_long(job, contenders[i]), contenders[i].mode));
       ratios[i].push_back(speeds[i].back() / bsp.back());
     }
   }
@@ -83,10 +90,14 @@ Figures measure_nobody_slow(const ConsistencyOptions& options) {
   const std::vector<Contender> contenders = {{asp_mode("static"), at_least(0.85)},
                                              {asp_mode("dynamic"), at_least(0.85)}};
   Figures figures = race(options, "M4", "nobody slow", job_of(options, "who: none", 4), contenders);
+  // Where nothing but the exchange counts: by its messages, and by its bytes.
   PausedJob bare;
   bare.workers = 1;
   bare.steps = options.is_small ? options.steps : 50 * options.steps;
-  append(figures, race(options, "M4", "no pauses", bare, contenders));
+  append(figures, race(options, "M4", "no pauses, 34 KB of values", bare, contenders));
+  bare.units = 1024;
+  bare.steps = options.is_small ? options.steps : 5 * options.steps;
+  append(figures, race(options, "M4", "no pauses, 1 MB of values", bare, contenders));
   return figures;
 }
 
