@@ -47,6 +47,7 @@ double accuracy_of(const ConsistencyOptions& options, const QualityRun& run, int
 // Points that are lost against BSP: by the medians, and the least and most of the same seed.
 Figure points_lost(const char* name, const std::vector<double>& ours, const std::vector<double>& bsp) {
   std::vector<double> lost;
+  lost.reserve(ours.size());
   for (std::size_t i = 0; i < ours.size(); ++i) lost.push_back(bsp[i] - ours[i]);
   Figure figure{"M5",
                 fmt::format("Fashion-MNIST, points of accuracy lost, W={}: {}", kWorkers, name),
