@@ -135,7 +135,7 @@ void PushSteps::push(WorkerId worker, const Message& message) {
   stream.is_acked = (h.flags & kFlagAck) != 0;
   stream.applied.assign(static_cast<std::size_t>(n_chunks), false);
   stream.n_missing = n_chunks;
-  if (!stream.is_acked) {
+  if (!stream.is_acked) {  // of kNotKnown anything will do
     stream.reads = Clock(ticket.details.next_step);
     stream.next_chunk = 0;
   }

@@ -74,8 +74,18 @@ void PsClient::pull_all(Clock clock) {
   for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock);
 }
 
-void PsClient::pull(BucketId id, Clock step) {
-  pull(plan_[id], Clock(step.value - 1), rule_.least_read(step, first_));
+void PsClient::wait_for_step(BucketId id, Clock step) {
+  wait(id);
+  const Bucket& bucket = plan_[id];
+  const Clock least = rule_.least_read(step, first_);
+  if (!bucket.is_pushed() || state_of(id).holds >= least) return;
+  pull(bucket, Clock(step.value - 1), least);
+  wait(id);
+}
+
+void PsClient::wait_all_for_step(Clock step) {
+  for (const Bucket& bucket : plan_.buckets()) wait_for_step(bucket.id, step);
+  wait_all();
 }
 
 namespace {
@@ -112,7 +122,7 @@ void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
   const Bucket& bucket = plan_[id];
   State& state = state_of(id);
   check_ready(ready(id), bucket);
-  state.ack_only = ticket.details.next_step == 0;
+  state.ack_only = ticket.details.next_step == PushDetails::kNone;
   if (state.ack_only) {
     state.header_due = true;
     state.wanted = clock;
@@ -188,6 +198,7 @@ void PsClient::on_message(const Message& message) {
          to_string(type_of(h)), h.clock, h.n_bytes, h.bucket, bucket.scope, state.wanted.value);
   }
   state.header_due = false;
+  if (!is_ack) state.holds = Clock(h.clock);
   if (ready(bucket.id)) --n_busy_;
 }
 

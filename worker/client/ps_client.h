@@ -47,12 +47,13 @@ class PsClient final : private MessageHandler {
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
   // until it is ready again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
-  // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. Where
-  // the next step is known its values are received, else an ack is all that comes: pull() follows. A push of
-  // no samples (share 0) sends none. REQUIRES ready(bucket).
+  // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. The
+  // next values are received, or an ack (PushDetails::kNone). A push of no samples (share 0) sends none.
+  // REQUIRES ready(bucket).
   void push(BucketId bucket, Clock clock, const PushOfTicket& ticket);
-  // Asks for what step `step` may be computed with. REQUIRES ready(bucket).
-  void pull(BucketId bucket, Clock step);
+  // Until what step `step` may be computed with is there; asks for it where the last answer is too old.
+  void wait_for_step(BucketId bucket, Clock step);
+  void wait_all_for_step(Clock step);
   // Polls once: takes what has arrived, hands on what can leave.
   void progress();
   bool ready(BucketId bucket) const;
@@ -92,6 +93,7 @@ class PsClient final : private MessageHandler {
     bool header_due = false;
     bool ack_only = false;
     Clock wanted;
+    Clock holds;  // all steps up to this one are in the values here
   };
   State& state_of(BucketId id) { return states_[id]; }
   void post_value_receives(const Bucket& bucket, Clock wanted);
