@@ -61,8 +61,8 @@ void Trainer::run_ticket() {
   report_step(step, std::move(sums));
 }
 
-// Whose own the next ticket is anyway has asked at the start of this one. Else not before the backward pass: who
-// is slow now shall not have another ticket that others may wait for.
+// Whose own the next ticket is anyway has asked at the start of this one. Else not before the backward pass:
+// who is slow now shall not have another ticket that others may wait for.
 void Trainer::ask_for_next(std::size_t logical_worker) {
   if (!parts_.rule.is_dynamic() || logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
   parts_.client.ask_for_ticket();
