@@ -21,7 +21,7 @@ std::vector<std::string> label_warnings(const JobConfig& job, const Dataset& tra
 std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t samples);
 // Of a batch of fewer samples than logical workers.
 std::vector<std::string> worker_warnings(const JobConfig& job, std::int64_t logical_workers);
-// Of histograms for a TensorBoard that is not asked for.
+// Of histograms for a TensorBoard that is not asked for, and of those that only bsp has.
 std::vector<std::string> output_warnings(const JobConfig& job);
 
 // The processors that this process may run on: "0 1 2 ...".
