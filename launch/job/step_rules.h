@@ -12,8 +12,8 @@ bool carries_state(const Graph& graph, bool is_sequential);
 // The same of a model with its data.
 bool carries_state(const WorkerModel& model);
 
-// The rule that the config asks for. `carries_state`: what automatic dealing depends on. REQUIRES: the job has
-// passed check_rule_of_model.
+// The rule that the config asks for. `carries_state`: what automatic dealing depends on. REQUIRES: the job
+// has passed check_rule_of_model.
 StepRule step_rule_of(const JobConfig& job, bool carries_state);
 
 // What of a model does not go with the job's mode: constraints by norm of dense variables outside bsp, and

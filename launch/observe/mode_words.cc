@@ -24,8 +24,8 @@ std::string bound_text(const StepRule& rule) {
                      rule.staleness == 1 ? "" : "s");
 }
 
-// Asynchrony works as momentum does, which a velocity already has (Mitliagkas et al., Allerton 2016); nothing for
-// a rule without one.
+// Asynchrony works as momentum does, which a velocity already has (Mitliagkas et al., Allerton 2016); nothing
+// for a rule without one.
 std::string momentum_text(const OptimizerConfig& optimizer) {
   constexpr const char* kAdvice = "asynchrony adds momentum: lower it";
   switch (optimizer.type) {

@@ -69,6 +69,12 @@ TEST(CrowdingWarnings, AreOneLineForAllHostsAndCountThreads) {
                   "2 ranks with 2 threads of OpenBLAS each on host a share 3 processors: ")));
 }
 
+TEST(CrowdingWarnings, PromiseTheSameResultInBspAlone) {
+  EXPECT_THAT(
+      crowding_warnings({"a", "a"}, {"4", "4"}, 1, Consistency::asp),
+      ElementsAre("2 ranks on host a share 1 processor: steps take longer than with a processor for each"));
+}
+
 TEST(CrowdingWarnings, AreSilentWhereProcessorsAreNotKnown) {
   EXPECT_THAT(crowding_warnings({"a", "a"}, {"0", ""}, 1), IsEmpty());
   std::istringstream own(own_processors());
