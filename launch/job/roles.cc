@@ -131,6 +131,7 @@ void ServerRole::make_observers(const Transport& transport) {
                           c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
                           c.facts.evaluation, c.one_process, c.values.notes()});
   facts_->stream = c.state.stream;
+  facts_->rule = c.rule;
   if (c.job().follow() == nullptr) write_left_out();
   if (const std::string line = scale_line(c.facts.model); !line.empty()) facts_->notes.push_back(line);
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);

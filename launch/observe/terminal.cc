@@ -16,6 +16,7 @@
 #include "common/base/text.h"
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
+#include "launch/observe/mode_words.h"
 #include "launch/observe/output.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/failure.h"
@@ -196,7 +197,8 @@ std::vector<std::string> header_lines(const RunFacts& facts) {
                                      : fmt::format("{} on {}", plural(c.n_servers() + c.n_workers(), "rank"),
                                                    plural(n_hosts, "host")),
                    plural(c.n_servers(), "server"), plural(c.n_workers(), "worker"),
-                   plural(c.logical_workers, "logical worker"), "BSP"));
+                   plural(c.logical_workers, "logical worker"), mode_text(facts.rule)));
+  for (std::string& text : mode_lines(job, facts.rule)) line(std::move(text));
   line(fmt::format("  hosts        {}", roles_text(facts)));
   line(fmt::format("  model        {} in {} ({}), {}", plural(facts.variables.n_parameters(), "parameter"),
                    plural(static_cast<std::int64_t>(facts.variables.size()), "variable"),
