@@ -7,6 +7,7 @@
 #include "checkpoint/restore/reader.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/restore.h"
+#include "tests/support/fs/unsynced_fs.h"
 #include "tests/support/jobs/push_worker.h"
 #include "tests/support/jobs/run_ranks.h"
 #include "tests/support/references/plan_checks.h"
@@ -58,15 +59,17 @@ class CountingServer : private RunObserver {
   // On the coordinator's thread: server 0 alone writes these parts of the result.
   void on_step(const StepSummary& s) override { result_.reported.push_back(s.clock.value); }
   void on_finish(const FinishSummary& f) override { result_.finish = f; }
-  void on_checkpoint(const CheckpointSummary& c) override { result_.cuts.push_back(c.clock.value); }
+  void on_checkpoint(const CheckpointSummary& c) override {
+    result_.cuts.push_back(c.clock.value);
+    if (exchange_.on_saved) exchange_.on_saved(c.clock.value);
+  }
   void on_checkpoint_failed(Clock clock, const std::string& why) override {
     result_.failed_saves.push_back(fmt::format("{}: {}", clock.value, why));
-    if (exchange_.on_save_failed) exchange_.on_save_failed(why);
   }
 
   const PushExchange& exchange_;
   PushResult& result_;
-  PosixFs fs_;
+  UnsyncedFs fs_;
   BucketPlan plan_;
   RowPlan rows_;
   std::optional<ServerRank> server_;

@@ -50,7 +50,7 @@ struct PushExchange {
   // before it pushes that.
   std::function<void(WorkerId, Clock)> on_read = {};
   std::function<bool(WorkerId, Clock)> may_push = {};
-  std::function<void(const std::string&)> on_save_failed = {};  // on server 0's thread
+  std::function<void(std::int64_t)> on_saved = {};  // a step; on server 0's thread
 };
 
 // Three scopes, of which one has several chunks; a variable that is never pushed; no tables.
