@@ -6,6 +6,18 @@
 #include "common/transport/wire.h"
 
 namespace varscope {
+namespace {
+
+// No run has more steps. Numbers of tickets stay far below 2^63.
+constexpr std::int64_t kMostSteps = std::int64_t{1} << 40;
+
+void check_step(WorkerId worker, const MessageHeader& header) {
+  if (header.clock >= 0 && header.clock < kMostSteps) return;
+  fail(ErrorKind::protocol, "worker {} sent a {} of step {}, which no run has", worker.value,
+       to_string(type_of(header)), header.clock);
+}
+
+}  // namespace
 
 PushSteps::PushSteps(const Parts& parts)
     : parts_(parts),
@@ -68,10 +80,12 @@ void PushSteps::handle(WorkerId worker, const Message& message) {
 void PushSteps::on_push(WorkerId worker, const Message& push) { handle(worker, push); }
 
 void PushSteps::on_pull(WorkerId worker, const MessageHeader& pull) {
+  check_step(worker, pull);
   handle(worker, {parts_.cluster.rank_of(worker), pull, {}});
 }
 
 void PushSteps::on_rows_wanted(WorkerId worker, const MessageHeader& wanted) {
+  check_step(worker, wanted);
   handle(worker, {parts_.cluster.rank_of(worker), wanted, {}});
 }
 
@@ -98,7 +112,7 @@ PushSteps::Ticket PushSteps::ticket_of(WorkerId worker, const Message& push) con
   const bool fits = parts_.rule.is_dynamic()
                         ? n == 1 && h.leaf_begin >= 0 && h.leaf_begin < parts_.cluster.logical_workers
                         : h.leaf_begin == own.begin && n == own.size();
-  if (!fits || h.clock <= parts_.first.value) {
+  if (!fits || h.clock <= parts_.first.value || h.clock > kMostSteps) {
     fail(ErrorKind::protocol, "worker {} pushed {} leaves from {} on of step {}, which are no ticket of it",
          worker.value, n, h.leaf_begin, h.clock);
   }
