@@ -16,6 +16,8 @@ PushSteps::PushSteps(const Parts& parts)
       buckets_(parts.plan.size()),
       tables_(parts.rows != nullptr ? parts.rows->size() : 0),
       row_tickets_(tables_.size()),
+      row_timers_(tables_.size()),
+      watch_(parts.rule),
       sequence_(parts.cluster.n_workers(), 0),
       held_(parts.cluster.n_workers()),
       unsent_(parts.cluster.n_workers()),
@@ -34,6 +36,7 @@ PushSteps::PushSteps(const Parts& parts)
   for (TableId id : tables_.ids()) {
     tables_[id] = start;
     row_tickets_[id] = IdVector<WorkerId, Ticket>(parts.cluster.n_workers());
+    row_timers_[id] = IdVector<WorkerId, StalenessWatch::Timer>(parts.cluster.n_workers());
   }
   if (parts.rows == nullptr || parts.rows->empty()) return;
   rows_.emplace(RowExchange::Parts{parts.transport, parts.cluster, *parts.rows, *parts.tables,
@@ -51,6 +54,7 @@ void PushSteps::handle(WorkerId worker, const Message& message) {
   std::deque<Message>& held = held_[worker];
   if (!held.empty() || holds(message)) {
     held.push_back(message);
+    watch_.holds();
     return;
   }
   switch (type_of(message.header)) {
@@ -88,6 +92,8 @@ void PushSteps::go_on_after(Clock clock) {
     std::deque<Message> messages = std::exchange(held_[w], {});
     for (const Message& message : messages) handle(w, message);
   }
+  if (std::ranges::all_of(held_, [](const auto& messages) { return messages.empty(); }))
+    watch_.holds_nothing();
 }
 
 PushSteps::Ticket PushSteps::ticket_of(WorkerId worker, const Message& push) const {
@@ -130,6 +136,8 @@ void PushSteps::push(WorkerId worker, const Message& message) {
          stream.is_pushing || stream.reads ? " before it had the answer to its last push" : "", expected);
   }
   const int n_chunks = bucket.n_wire_chunks();
+  watch_.announced(stream.timer);
+  watch_.pushed(h.n_bytes);
   stream.is_pushing = true;
   stream.ticket = ticket;
   stream.is_acked = (h.flags & kFlagAck) != 0;
@@ -151,6 +159,7 @@ void PushSteps::pull(WorkerId worker, const MessageHeader& pull) {
     fail(ErrorKind::protocol, "worker {} pulled bucket {} ({}) before it had the answer to its last push",
          worker.value, pull.bucket, bucket.scope);
   }
+  watch_.announced(stream.timer);
   stream.reads = Clock(pull.clock + 1);
   stream.next_chunk = 0;
   answer(bucket, worker);
@@ -180,6 +189,7 @@ UpdateStep PushSteps::count(Unit& unit, WorkerId worker, const Ticket& ticket, s
   const auto n_leaves = static_cast<std::int64_t>(parts_.cluster.logical_workers);
   const Clock step(1 + unit.leaves / n_leaves);
   unit.leaves += ticket.details.n_leaves;
+  watch_.applied(unit.pushes - read_at);
   const auto delay = static_cast<double>(unit.pushes++ - read_at);
   const double share = ticket.details.share;
   unit.applied += share;
@@ -210,6 +220,7 @@ void PushSteps::end_chunk(const Bucket& bucket, WorkerId worker) {
   if (stream.n_missing == 0 && std::exchange(stream.is_pushing, false) && stream.is_acked) {
     MessageHeader ack = make_header(MessageType::ack, shard_.server().value, stream.ticket.step);
     ack.bucket = bucket.id.value;
+    watch_.answered(stream.timer, 0);
     parts_.transport.send_message(parts_.cluster.rank_of(worker), ack);
   }
   answer(bucket, worker);
@@ -225,30 +236,44 @@ void PushSteps::end_chunk(const Bucket& bucket, WorkerId worker) {
 }
 
 // Sends the chunks of the worker's next answer that hold what they must, in their order: the worker has
-// posted its receives so. Of what is never pushed there is one version.
+// posted its receives so.
 void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
   BucketState& state = buckets_[bucket.id];
   Stream& stream = state.streams[worker];
   if (!stream.reads) return;
-  const Clock least = parts_.rule.least_read(*stream.reads, parts_.first);
   const int n_chunks = bucket.n_wire_chunks();
   for (int& chunk = stream.next_chunk; chunk < n_chunks; ++chunk) {
-    const auto at = static_cast<std::size_t>(chunk);
-    const Unit& unit = state.units[at];
-    const Clock holds = bucket.is_pushed() ? unit.tickets.low() : Clock(stream.reads->value - 1);
-    if (holds < least || (stream.is_pushing && !stream.applied[at])) return;
+    if (!may_read_chunk(bucket, stream, chunk)) return;
     if (!answers_.try_send(worker, bucket.id, chunk, shard_.value(bucket.id))) {
       unsent_[worker].insert(bucket.id);
       return;
     }
+    const Unit& unit = state.units[static_cast<std::size_t>(chunk)];
+    const Clock before(stream.reads->value - 1);
+    const Clock holds = bucket.is_pushed() ? unit.tickets.low() : before;
     stream.seen = chunk == 0 ? holds : std::min(stream.seen, holds);
-    stream.read_at[at] = unit.pushes;
+    stream.read_at[static_cast<std::size_t>(chunk)] = unit.pushes;
+    if (bucket.is_pushed()) watch_.read(before.value - holds.value);
   }
   stream.reads.reset();
   MessageHeader header = make_header(MessageType::value, shard_.server().value, stream.seen);
   header.bucket = bucket.id.value;
   header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes());
+  header.gated_ns = static_cast<std::uint64_t>(watch_.answered(stream.timer, header.n_bytes));
   parts_.transport.send_message(parts_.cluster.rank_of(worker), header);
+}
+
+// Of the worker's next answer. Of what is never pushed there is one version.
+bool PushSteps::may_read_chunk(const Bucket& bucket, Stream& stream, int chunk) {
+  const auto at = static_cast<std::size_t>(chunk);
+  if (stream.is_pushing && !stream.applied[at]) return false;
+  const Clock least = parts_.rule.least_read(*stream.reads, parts_.first);
+  if (bucket.is_pushed() && buckets_[bucket.id].units[at].tickets.low() < least) {
+    watch_.gated(stream.timer);
+    return false;
+  }
+  watch_.passed(stream.timer);
+  return true;
 }
 
 void PushSteps::rows_push(WorkerId worker, const Message& message) {
@@ -260,6 +285,7 @@ void PushSteps::rows_push(WorkerId worker, const Message& message) {
     last = ticket;
     last.read_at = read_at;
   }
+  watch_.pushed(message.header.n_bytes);
   Message push = message;
   push.body.erase(0, sizeof(PushDetails));
   apply_rows(rows_->on_push(worker, push));
@@ -279,12 +305,21 @@ void PushSteps::apply_rows(const std::optional<RowExchange::Whole>& whole) {
   parts_.listener.on_step_end(unit.tickets.low(), false);
 }
 
-bool PushSteps::may_read(TableId table, Clock request) const {
-  return tables_[table].tickets.low() >= parts_.rule.least_read(Clock(request.value + 1), parts_.first);
+void PushSteps::on_wanted(TableId table, WorkerId worker) { watch_.announced(row_timers_[table][worker]); }
+
+bool PushSteps::may_read(TableId table, WorkerId worker, Clock request) {
+  StalenessWatch::Timer& timer = row_timers_[table][worker];
+  const Clock least = parts_.rule.least_read(Clock(request.value + 1), parts_.first);
+  const bool may = tables_[table].tickets.low() >= least;
+  may ? watch_.passed(timer) : watch_.gated(timer);
+  return may;
 }
 
-void PushSteps::on_read(TableId table, WorkerId worker) {
-  row_tickets_[table][worker].read_at = tables_[table].pushes;
+std::int64_t PushSteps::on_read(TableId table, WorkerId worker, Clock request, std::size_t n_bytes) {
+  const Unit& unit = tables_[table];
+  row_tickets_[table][worker].read_at = unit.pushes;
+  watch_.read(request.value - unit.tickets.low().value);
+  return watch_.answered(row_timers_[table][worker], n_bytes);
 }
 
 bool PushSteps::is_behind(Clock clock) const {
