@@ -9,6 +9,8 @@
 namespace varscope {
 namespace {
 
+constexpr std::int64_t kLook_ns = 100'000'000;
+
 double seconds(std::int64_t ns) { return static_cast<double>(ns) * 1e-9; }
 
 // Of an even number the lower one. REQUIRES some.
@@ -184,6 +186,8 @@ std::string ConsistencyLedger::late_text(WorkerId id, std::int64_t now) const {
 // Where all are late it is none of them: a server, or the machine.
 std::vector<std::string> ConsistencyLedger::take_notes(std::int64_t now) {
   std::vector<std::string> notes;
+  if (now < next_look_ns_) return notes;
+  next_look_ns_ = now + kLook_ns;
   for (WorkerId id : workers_.ids()) {
     Worker& w = workers_[id];
     const bool has_gone_on = w.late && (w.open.empty() || w.open.front().step != w.late->step ||

@@ -50,7 +50,8 @@ class ConsistencyLedger {
   std::optional<ConsistencySummary> take_due(std::int64_t now);
   // Since the start.
   ConsistencySummary total(std::int64_t now) const;
-  // What a person should know: workers that are late since the last call, and those that go on.
+  // What a person should know: workers that are late since the last call, and those that go on. Looks ten times
+  // a second at most.
   std::vector<std::string> take_notes(std::int64_t now);
 
  private:
@@ -87,6 +88,7 @@ class ConsistencyLedger {
   IdVector<ServerId, Clock> told_;  // the step of each server's last report
   Clock completed_, cut_, summarised_;
   Totals last_;
+  std::int64_t next_look_ns_ = 0;  // for workers that are late
 };
 
 }  // namespace varscope
