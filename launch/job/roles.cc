@@ -101,7 +101,8 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
       .rows = &context.rows,
       .seed = static_cast<std::uint64_t>(job.job.seed),
       .rule = context.rule,
-      .first = context.train.first};
+      .first = context.train.first,
+      .staleness_every_steps = job.train.log_every_steps};
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0)) {
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,

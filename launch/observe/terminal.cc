@@ -329,6 +329,8 @@ void Terminal::on_checkpoint(const CheckpointSummary& c) {
 
 void Terminal::on_request(const std::string& what) { line(what); }
 
+void Terminal::on_note(const std::string& what) { line("note: " + what); }
+
 void Terminal::on_warning(const std::string& what) {
   clear_progress();
   record("warning: " + what);
@@ -421,6 +423,10 @@ void Terminal::on_finish(const FinishSummary& finish) {
     line(fmt::format("  speed        {} {}/s", with_commas(std::llround(speed_.samples_per_s())),
                      unit_of(facts_.evaluation)));
     print_times(finish);
+  }
+  if (finish.consistency) {
+    for (const auto& [name, text] : lines_of(*finish.consistency))
+      line(fmt::format("  {:<12} {}", name, text));
   }
   line(fmt::format(
       "  checkpoints  {} written, {} failed, {} skipped, {} queued; training stopped {:.1f} ms for them",

@@ -85,6 +85,8 @@ class PsClient final : private MessageHandler {
   // Nanoseconds spent waiting, and in posting and polling, since the last call.
   std::int64_t take_wait_ns() { return std::exchange(wait_ns_, 0); }
   std::int64_t take_communicate_ns() { return std::exchange(communicate_ns_, 0); }
+  // Of the waiting, what servers held answers back for, until other workers had pushed (SSP).
+  std::int64_t take_gate_ns() { return std::exchange(gate_ns_, 0); }
 
  private:
   struct State {
@@ -99,12 +101,15 @@ class PsClient final : private MessageHandler {
   void post_value_receives(const Bucket& bucket, Clock wanted);
   void pull(const Bucket& bucket, Clock clock, Clock wanted);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
+  void note_gate(const MessageHeader& answer);
   void on_message(const Message& message) override;
   void on_completion(const Completion& completion) override;
   template <class Done>
   void wait_until(const char* doing, Done done);
   template <class Done>
   void wait_until(const char* doing, double limit_s, Done done);
+  template <class Done>
+  void wait_for_answers(const char* doing, Done done);
   std::string missing_text() const;
 
   Transport& transport_;
@@ -129,6 +134,8 @@ class PsClient final : private MessageHandler {
   std::vector<ConstPiece> gradient_pieces_;
   std::int64_t wait_ns_ = 0;
   std::int64_t communicate_ns_ = 0;
+  std::int64_t gate_ns_ = 0;
+  std::int64_t longest_gate_ns_ = 0;  // of the answers that have come in the wait under way
 };
 
 }  // namespace varscope

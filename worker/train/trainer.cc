@@ -359,6 +359,7 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
   StepReport report{std::move(sums), {}, has_state ? state_text(clock) : ""};
   WorkerTimes& t = report.times;
   t.wait_ns = parts_.client.take_wait_ns();
+  t.gate_ns = parts_.client.take_gate_ns();
   t.communicate_ns = parts_.client.take_communicate_ns();
   t.data_ns = std::exchange(data_ns_, 0);
   // All of it since the last report, or the parts would not add up to the whole.
@@ -420,6 +421,7 @@ void Trainer::evaluate(Clock clock) {
 // What has been spent until now belongs to no step.
 void Trainer::start_times() {
   parts_.client.take_wait_ns();
+  parts_.client.take_gate_ns();
   parts_.client.take_communicate_ns();
   data_ns_ = 0;
   reported_ns_ = now_ns();
