@@ -68,8 +68,8 @@ class PushSteps final : public StepProtocol, private RowGate {
     int next_chunk = 0;                 // of that answer
     Clock seen{0};                      // what all its chunks so far hold
     std::vector<std::int64_t> read_at;  // Unit::pushes that each chunk of the last answer held
-    // What the chunks of an answer held whose step was not known: their lead counts when the push comes that was
-    // computed with them. -1: none is due.
+    // What the chunks of an answer held whose step was not known: their lead counts when the push comes that
+    // was computed with them. -1: none is due.
     std::vector<std::int64_t> lead_due;
     StalenessWatch::Timer timer;
   };
