@@ -14,8 +14,9 @@
 
 namespace varscope {
 
-// The coordinator's account of SSP and ASP: who has which ticket for how long, what workers and servers report
-// of waiting and of staleness, and who is late. Times are now_ns() of the caller. One thread; borrows the map.
+// The coordinator's account of SSP and ASP: who has which ticket for how long, what workers and servers
+// report of waiting and of staleness, and who is late. Times are now_ns() of the caller. One thread; borrows
+// the map.
 class ConsistencyLedger {
  public:
   struct Parts {
@@ -50,8 +51,8 @@ class ConsistencyLedger {
   std::optional<ConsistencySummary> take_due(std::int64_t now);
   // Since the start.
   ConsistencySummary total(std::int64_t now) const;
-  // What a person should know: workers that are late since the last call, and those that go on. Looks ten times
-  // a second at most.
+  // What a person should know: workers that are late since the last call, and those that go on. Looks ten
+  // times a second at most.
   std::vector<std::string> take_notes(std::int64_t now);
 
  private:

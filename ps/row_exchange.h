@@ -23,8 +23,8 @@ class RowGate {
   virtual ~RowGate() = default;
   // The worker has asked for rows that it will push.
   virtual void on_wanted(TableId table, WorkerId worker) = 0;
-  // Whether the table holds what rows that are asked for after step `request` must. All else that they need is
-  // there.
+  // Whether the table holds what rows that are asked for after step `request` must. All else that they need
+  // is there.
   virtual bool may_read(TableId table, WorkerId worker, Clock request) = 0;
   // They are read now, so many bytes. Returns for how many nanoseconds may_read() has refused them.
   virtual std::int64_t on_read(TableId table, WorkerId worker, Clock request, std::size_t n_bytes) = 0;

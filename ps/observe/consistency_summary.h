@@ -12,8 +12,8 @@
 
 namespace varscope {
 
-// How stale reads were, who was slow, and what was waited for, in SSP and ASP (docs/consistency.md): since the
-// summary before, or over the whole of a run.
+// How stale reads were, who was slow, and what was waited for, in SSP and ASP (docs/consistency.md): since
+// the summary before, or over the whole of a run.
 struct ConsistencySummary {
   struct Worker {
     std::int64_t tickets = 0;     // done
@@ -42,8 +42,8 @@ struct ConsistencySummary {
 
 // Mean seconds from a push or pull to its answer, without the gate; 0 without answers.
 double mean_service_s(const StalenessReport& server);
-// For a person, in short lines: how stale reads were, who was slow, what was waited for. The name of each line
-// comes first. Of a run in which nothing was read there are none.
+// For a person, in short lines: how stale reads were, who was slow, what was waited for. The name of each
+// line comes first. Of a run in which nothing was read there are none.
 std::vector<std::pair<std::string, std::string>> lines_of(const ConsistencySummary& summary);
 
 }  // namespace varscope

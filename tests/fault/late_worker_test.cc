@@ -1,5 +1,5 @@
-// A worker that is stopped while the others train on: server 0 names it, and says when it goes on; what was waited
-// for is in the metrics.
+// A worker that is stopped while the others train on: server 0 names it, and says when it goes on; what was
+// waited for is in the metrics.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
