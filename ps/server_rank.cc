@@ -6,8 +6,7 @@
 namespace varscope {
 namespace {
 
-// Early enough to be of use, late enough for a page that is read from a busy disk; and before the stall is
-// one.
+// Late enough for data that come from a busy disk.
 constexpr double kLateTicket_s = 10;
 
 template <class T>

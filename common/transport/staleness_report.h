@@ -59,7 +59,7 @@ struct Tally {
 
 // server -> coordinator where each push is applied by itself (SSP, ASP): how stale what was read and applied
 // was, and what its workers waited for, since the start. Counts are of chunks (of whole slices) and of
-// tables, which are applied and read as a whole. Times in nanoseconds.
+// tables, which are applied and read as a whole. Times in nanoseconds. A value type.
 struct StalenessReport {
   // Of what a ticket of step t is computed with: t - 1, less the last step of which, and of all before, every
   // push was in it.
