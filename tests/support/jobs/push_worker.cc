@@ -75,8 +75,7 @@ void PushWorker::compute(const Ticket& ticket) {
         is_touched = is_touched || touches_row(ticket.step, leaf, id);
       if (is_touched) ids.push_back(id);
     }
-    client_.wait_rows(table.id);
-    want(table, std::move(ids), Clock(ticket.step - 1), false);
+    want(table, std::move(ids), Clock(ticket.step - 1), false);  // what was pushed may still be leaving
   }
   client_.wait_all();
   read_all(ticket.step, exchange_.staleness);

@@ -63,6 +63,7 @@ TEST(PushSteps, RowsAreReadAsWholesNoStalerThanSspSays) {
       PushExchange e = with_rows(ssp(2, dealing), r.leaves);
       e.last_is_short = true;
       e.most_pauses = 200;
+      e.faults = {.seed = 9, .max_delay_polls = 20, .silent_rank = {}};
       const PushResult result = run_pushes(e, r.servers, r.workers, r.leaves);
       expect_right(e, result);
       EXPECT_FALSE(result.reads.row_leads.empty());
