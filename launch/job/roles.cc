@@ -101,7 +101,8 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
       .rows = &context.rows,
       .seed = static_cast<std::uint64_t>(job.job.seed),
       .rule = context.rule,
-      .first = context.train.first};
+      .first = context.train.first,
+      .staleness_every_steps = job.train.log_every_steps};
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0)) {
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
@@ -131,6 +132,7 @@ void ServerRole::make_observers(const Transport& transport) {
                           c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
                           c.facts.evaluation, c.one_process, c.values.notes()});
   facts_->stream = c.state.stream;
+  facts_->rule = c.rule;
   if (c.job().follow() == nullptr) write_left_out();
   if (const std::string line = scale_line(c.facts.model); !line.empty()) facts_->notes.push_back(line);
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);
@@ -270,7 +272,8 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
       context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
       model.variables, *samples, model.test.get(), client, memory, sum_plan, context.train.first,
       context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
-      context.start.profile, context.requests, context.train.evaluates_first, rule});
+      context.start.profile, context.requests, context.train.evaluates_first, rule,
+      [id](const std::string& text) { warn({fmt::format("worker {}: {}", id.value, text)}); }});
   const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))
     std::fputs(("profile of worker 0, per run of a logical worker\n" + trainer.profile()).c_str(), stdout);

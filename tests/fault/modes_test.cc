@@ -1,5 +1,5 @@
-// SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over kills,
-// evaluations and ends are meeting points, a stopped worker holds nobody up for longer than a save may take.
+// SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over
+// kills, and a stopped worker holds nobody up for longer than a save may take.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -58,8 +58,8 @@ TEST_P(EachMode, OneWorkerAloneGivesTheBitsOfBsp) {
 
 constexpr int kRows = 2048, kBatch = 64, kEpochs = 40;
 
-// A table with a row for each sample, whose gradient is -1 whatever the values are: a row counts how often its
-// sample has been learnt from. All numbers are exact in float32.
+// A table with a row for each sample, whose gradient is -1 whatever the values are: a row counts how often
+// its sample has been learnt from. All numbers are exact in float32.
 std::string counting_config(const ScratchDir& dir) {
   std::string rows = "id,y\n";
   for (int i = 0; i < kRows; ++i) rows += std::to_string(i * 7919 + 13) + ",1000000\n";
@@ -152,6 +152,30 @@ TEST_P(EachMode, IsStoppedBySignalAndGoesOn) {
   const Summary rest = train(mpirun(3, args + Args{"--resume"}));
   EXPECT_GE(rest.first_step, 40);
   EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{std::to_string(kEpochs)});
+}
+
+TEST(ResumedModes, SayThatTheRunGoesOnInAnotherMode) {
+  const ScratchDir dir;
+  const Args args =
+      Args{"train", counting_config(dir)} + set({"job.run_dir=" + (dir / "run"), "cluster.servers=1"});
+  const Ended first = run(mpirun(3, args + set({"train.epochs=1"}) + modes()[2].keys));
+  ASSERT_EQ(first.code, 0) << first.all();
+  EXPECT_NE(
+      first.out.find("8 logical workers; SSP(2), dealing dynamic\n  consistency  ssp: values are at most 2"),
+      std::string::npos)
+      << first.out;
+  const Ended rest = run(mpirun(3, args + Args{"--resume"} + set({"train.epochs=2"})));
+  ASSERT_EQ(rest.code, 0) << rest.all();
+  EXPECT_NE(
+      rest.err.find(
+          "cluster.consistency: ssp, staleness 2, dealing dynamic in the checkpoint's run, bsp now; the "
+          "bits will differ from those of a run that was not changed, and each sample of an epoch is "
+          "learnt exactly once all the same"),
+      std::string::npos)
+      << rest.err;
+  EXPECT_NE(rest.out.find("8 logical workers; BSP\n  consistency  bsp: the same bits"), std::string::npos)
+      << rest.out;
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{"2"});
 }
 
 // The others train on; the save that it is missing in is given up, and the next one works.

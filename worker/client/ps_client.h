@@ -47,12 +47,13 @@ class PsClient final : private MessageHandler {
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
   // until it is ready again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
-  // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. Where
-  // the next step is known its values are received, else an ack is all that comes: pull() follows. A push of
-  // no samples (share 0) sends none. REQUIRES ready(bucket).
+  // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. The
+  // next values are received, or an ack (PushDetails::kNone). A push of no samples (share 0) sends none.
+  // REQUIRES ready(bucket).
   void push(BucketId bucket, Clock clock, const PushOfTicket& ticket);
-  // Asks for what step `step` may be computed with. REQUIRES ready(bucket).
-  void pull(BucketId bucket, Clock step);
+  // Until what step `step` may be computed with is there; asks for it where the last answer is too old.
+  void wait_for_step(BucketId bucket, Clock step);
+  void wait_all_for_step(Clock step);
   // Polls once: takes what has arrived, hands on what can leave.
   void progress();
   bool ready(BucketId bucket) const;
@@ -84,6 +85,8 @@ class PsClient final : private MessageHandler {
   // Nanoseconds spent waiting, and in posting and polling, since the last call.
   std::int64_t take_wait_ns() { return std::exchange(wait_ns_, 0); }
   std::int64_t take_communicate_ns() { return std::exchange(communicate_ns_, 0); }
+  // Of the waiting, what servers held answers back for, until other workers had pushed (SSP).
+  std::int64_t take_gate_ns() { return std::exchange(gate_ns_, 0); }
 
  private:
   struct State {
@@ -92,17 +95,21 @@ class PsClient final : private MessageHandler {
     bool header_due = false;
     bool ack_only = false;
     Clock wanted;
+    Clock holds;  // all steps up to this one are in the values here
   };
   State& state_of(BucketId id) { return states_[id]; }
   void post_value_receives(const Bucket& bucket, Clock wanted);
   void pull(const Bucket& bucket, Clock clock, Clock wanted);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
+  void note_gate(const MessageHeader& answer);
   void on_message(const Message& message) override;
   void on_completion(const Completion& completion) override;
   template <class Done>
   void wait_until(const char* doing, Done done);
   template <class Done>
   void wait_until(const char* doing, double limit_s, Done done);
+  template <class Done>
+  void wait_for_answers(const char* doing, Done done);
   std::string missing_text() const;
 
   Transport& transport_;
@@ -127,6 +134,8 @@ class PsClient final : private MessageHandler {
   std::vector<ConstPiece> gradient_pieces_;
   std::int64_t wait_ns_ = 0;
   std::int64_t communicate_ns_ = 0;
+  std::int64_t gate_ns_ = 0;
+  std::int64_t longest_gate_ns_ = 0;  // of the answers that have come in the wait under way
 };
 
 }  // namespace varscope

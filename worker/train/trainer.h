@@ -19,6 +19,7 @@
 #include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
 #include "worker/train/evaluator.h"
+#include "worker/train/push_clip.h"
 #include "worker/train/table_steps.h"
 
 namespace varscope {
@@ -27,10 +28,11 @@ namespace varscope {
 // as many as pixels, or steps), where a logical worker's part of a whole batch may have one row only.
 void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logical_workers);
 
-// A worker rank's training loop. In BSP: for each step, its logical workers' parts of the global batch forward
-// and backward; each bucket is pushed as soon as backward has finished it, and waited for only when forward
-// reads it. In SSP and ASP: the same for each ticket that server 0 deals out (trainer_tickets.cc). The
-// numbered path is in docs/data_path.md, tickets are in docs/consistency.md. One thread; borrows everything.
+// A worker rank's training loop. In BSP: for each step, its logical workers' parts of the global batch
+// forward and backward; each bucket is pushed as soon as backward has finished it, and waited for only when
+// forward reads it. In SSP and ASP: the same for each ticket that server 0 deals out (trainer_tickets.cc).
+// The numbered path is in docs/data_path.md, tickets are in docs/consistency.md. One thread; borrows
+// everything.
 class Trainer {
  public:
   struct Parts {
@@ -52,6 +54,7 @@ class Trainer {
     RunRequests* requests = nullptr;  // of this rank; null: nobody asks
     bool evaluate_first = false;      // TrainPlan::evaluates_first
     StepRule rule = {};               // where it is not BSP, the sum plan is ticket_sum_plan()
+    std::function<void(const std::string&)> warn = {};  // tells the user; may be empty
   };
   explicit Trainer(const Parts& parts);
 
@@ -82,9 +85,9 @@ class Trainer {
   void begin_ticket(const MessageHeader& go);
   void run_ticket();
   bool drain(Clock clock);
-  void pull_what_was_acked();
   void push_of_ticket(const Bucket& bucket);
   PushOfTicket push_of_ticket();
+  void clip_and_push(const std::vector<BatchSums>& sums);
   void ask_for_next(std::size_t logical_worker);
   void look_for_next();
   bool may_train(Clock clock);
@@ -95,6 +98,8 @@ class Trainer {
   // A logical worker is called by its position among this worker's, from 0: a leaf of the sum plan.
   BatchSums run_logical_worker(std::size_t logical_worker, Clock clock);
   void forward(bool wait_for_values);
+  void wait_to_read(BucketId id);
+  void wait_to_read_all();
   void backward(std::size_t logical_worker, Clock clock, double scale);
   void finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock);
   void finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock);
@@ -122,12 +127,12 @@ class Trainer {
   std::optional<Evaluator> evaluator_;
   std::vector<Batch> batches_;  // one, or with tables of each logical worker: rows are asked for all at once
   TableSteps tables_;
+  std::optional<PushClip> clip_;  // where this worker clips its pushes by norm
   ServerRows server_rows_;
   Clock wanted_{-1};                          // the step whose rows have been asked for
   double weight_ = 0;                         // of the samples in it; 0 without weights
   Ticket ticket_;                             // where tickets are dealt: the one under way
   std::optional<MessageHeader> next_go_;      // what comes after it, once that is known
-  IdVector<BucketId, bool> is_acked_;         // buckets whose next values have not been asked for
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs
   IdVector<BucketId, PendingBucket> pending_;

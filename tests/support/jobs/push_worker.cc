@@ -24,7 +24,6 @@ PushWorker::PushWorker(Transport& transport, const ClusterMap& cluster, const Pu
       client_(transport, cluster, plan_, row_plan_, worker, memory_,
               {.rule = e.rule, .first = Clock(e.first)}),
       random_(e.seed * 1000 + static_cast<std::uint64_t>(worker.value)),
-      is_acked_(plan_.size(), false),
       own_(static_cast<std::size_t>(cluster.logical_workers), 0),
       rows_(row_plan_.size()) {}
 
@@ -61,12 +60,6 @@ PushWorker::Ticket PushWorker::ticket_of(const MessageHeader& go) const {
 }
 
 void PushWorker::compute(const Ticket& ticket) {
-  for (const Bucket& bucket : plan_.buckets()) {
-    if (!is_acked_[bucket.id]) continue;
-    client_.wait(bucket.id);
-    client_.pull(bucket.id, Clock(ticket.step));
-    is_acked_[bucket.id] = false;
-  }
   for (const RowPlan::Table& table : row_plan_.tables()) {
     std::vector<std::uint64_t> ids;
     for (std::uint64_t id = 0; id < kCountingRows; ++id) {
@@ -77,7 +70,7 @@ void PushWorker::compute(const Ticket& ticket) {
     }
     want(table, std::move(ids), Clock(ticket.step - 1), false);  // what was pushed may still be leaving
   }
-  client_.wait_all();
+  client_.wait_all_for_step(Clock(ticket.step));
   read_all(ticket.step, exchange_.staleness);
   if (exchange_.on_read) exchange_.on_read(client_.worker(), Clock(ticket.step));
   pause();
@@ -97,9 +90,7 @@ void PushWorker::compute(const Ticket& ticket) {
     if (!bucket.is_pushed()) continue;
     fill_gradients(bucket, ticket);
     if (random_() % 2 == 0) client_.progress();
-    const PushOfTicket push = push_of(ticket);
-    is_acked_[bucket.id] = push.details.next_step == 0;
-    client_.push(bucket.id, Clock(ticket.step), push);
+    client_.push(bucket.id, Clock(ticket.step), push_of(ticket));
   }
   for (const RowPlan::Table& table : row_plan_.tables()) push_rows(table, ticket);
   report(ticket);
@@ -233,9 +224,11 @@ void PushWorker::push_rows(const RowPlan::Table& table, const Ticket& ticket) {
 
 PushOfTicket PushWorker::push_of(const Ticket& ticket) {
   if (!next_go_) next_go_ = client_.take_go();
-  const bool is_ticket = next_go_ && (next_go_->flags & (kFlagDrain | kFlagEnd)) == 0;
+  const bool is_last = next_go_ && (next_go_->flags & (kFlagDrain | kFlagEnd)) != 0;
   return {ticket.leaves.begin,
-          {.next_step = is_ticket ? next_go_->clock : 0,
+          {.next_step = is_last    ? PushDetails::kNone
+                        : next_go_ ? next_go_->clock
+                                   : PushDetails::kNotKnown,
            .held_after = ticket.held_after,
            .share = ticket.share,
            .n_leaves = ticket.leaves.size()}};
@@ -268,7 +261,6 @@ bool PushWorker::drain(Clock clock) {
     want(table, std::move(all), clock, true);
   }
   client_.wait_all();
-  is_acked_.assign(is_acked_.size(), false);
   read_all(clock.value + 1, 0);
   return (go.flags & kFlagEnd) == 0;
 }

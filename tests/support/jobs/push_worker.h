@@ -60,7 +60,6 @@ class PushWorker {
   PsClient client_;
   std::mt19937_64 random_;
   std::optional<MessageHeader> next_go_;
-  IdVector<BucketId, bool> is_acked_;
   std::vector<StepSet> own_;  // by leaf
   IdVector<TableId, Rows> rows_;
   ReadFindings findings_;

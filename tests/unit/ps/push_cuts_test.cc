@@ -15,7 +15,6 @@ namespace {
 
 using testing::asp;
 using testing::check_cut;
-using testing::counting_table;
 using testing::expect_right;
 using testing::Holding;
 using testing::proof_rounds;
@@ -106,17 +105,6 @@ TEST(PushCuts, PushesOfLaterStepsWaitForTheCut) {
   }
 }
 
-TEST(PushCuts, RowsOfLaterStepsWaitForTheCutWhereThereAreTablesAlone) {
-  for (const Dealing dealing : {Dealing::in_place, Dealing::to_whoever_asks}) {
-    const TempDir dir;
-    PushExchange e = with_saves(asp(dealing), dir, 3);
-    e.variables = VariableTable({counting_table("user/table", 2, 8), counting_table("item/table", 2, 1)});
-    SlowWorker slow(3);
-    slow.join(e);
-    expect_exact_cuts(e, 2, 2, 2);
-  }
-}
-
 TEST(PushCuts, AServerThatDoesNotHoldPushesBackIsFound) {
   for (const Dealing dealing : {Dealing::in_place, Dealing::to_whoever_asks}) {
     const TempDir dir;
@@ -144,7 +132,10 @@ TEST(PushCuts, AServerThatHoldsPushesOfTheCutItselfIsFound) {
     EXPECT_EQ(result.error, "");
     EXPECT_EQ(result.cuts, std::vector<std::int64_t>{});
     ASSERT_EQ(result.failed_saves.size(), 1U);
-    EXPECT_TRUE(result.failed_saves[0].starts_with("3: no report from server 0, server 1 "))
+    // Whether a worker has reported that step by then depends on when it heard of the next.
+    EXPECT_TRUE(result.failed_saves[0].starts_with("3: no report from server 0, server 1"))
+        << result.failed_saves[0];
+    EXPECT_TRUE(result.failed_saves[0].ends_with(" within 0.3 s (checkpoint.timeout_s)"))
         << result.failed_saves[0];
   }
 }

@@ -97,7 +97,8 @@ class PushProtocol : public ::testing::Test {
     send(header.sender, header, details);
     return serve();
   }
-  // "ack 3 of 0, value 2 of 0", of steps and buckets or tables: what a worker has been sent since the last call.
+  // "ack 3 of 0, value 2 of 0", of steps and buckets or tables: what a worker has been sent since the last
+  // call.
   std::string heard(int worker) {
     std::string text;
     for (Message m; ends_[static_cast<std::size_t>(1 + worker)]->poll_message(m);) {

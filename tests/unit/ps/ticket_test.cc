@@ -187,8 +187,8 @@ TEST(PushDetails, RefuseWhatCannotBe) {
   EXPECT_EQ(refusal({.share = std::nan(""), .n_leaves = 2}),
             "protocol: rank 5 sent a push of 2 leaves with share nan");
   EXPECT_EQ(refusal({.share = 1, .n_leaves = 0}), "protocol: rank 5 sent a push of 0 leaves with share 1");
-  EXPECT_EQ(refusal({.next_step = -1, .n_leaves = 1}),
-            "protocol: rank 5 sent a push before step -1 that waits for a cut of step 0");
+  EXPECT_EQ(refusal({.next_step = -2, .n_leaves = 1}),
+            "protocol: rank 5 sent a push before step -2 that waits for a cut of step 0");
   EXPECT_EQ(refusal({.held_after = -2, .n_leaves = 1}),
             "protocol: rank 5 sent a push before step 0 that waits for a cut of step -2");
   EXPECT_EQ(refusal({.share = 0, .n_leaves = 1}), "no error");
