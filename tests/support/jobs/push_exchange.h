@@ -50,6 +50,8 @@ struct PushExchange {
   // before it pushes that.
   std::function<void(WorkerId, Clock)> on_read = {};
   std::function<bool(WorkerId, Clock)> may_push = {};
+  // The same, before it asks for its first ticket after the start, or after all have met at a step.
+  std::function<bool(WorkerId, Clock)> may_ask = {};
   std::function<void(std::int64_t)> on_saved = {};  // a step; on server 0's thread
 };
 

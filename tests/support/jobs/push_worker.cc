@@ -29,7 +29,8 @@ PushWorker::PushWorker(Transport& transport, const ClusterMap& cluster, const Pu
 
 void PushWorker::run() {
   client_.pull_all(Clock(exchange_.first));
-  client_.ask_for_ticket();
+  client_.wait_all();
+  ask_for_first(Clock(exchange_.first));
   while (true) {
     if (!next_go_) next_go_ = client_.wait_ticket();
     const MessageHeader go = *std::exchange(next_go_, std::nullopt);
@@ -39,11 +40,20 @@ void PushWorker::run() {
       continue;
     }
     if (!drain(Clock(go.clock))) break;
-    client_.ask_for_ticket();
+    ask_for_first(Clock(go.clock));
   }
   client_.send_to_coordinator(
       make_header(MessageType::finished, client_.worker().value, Clock(exchange_.steps)), "");
   client_.wait_shutdown();
+}
+
+// After a meeting of all, whose values it has: others may be far ahead when it asks.
+void PushWorker::ask_for_first(Clock values) {
+  while (exchange_.may_ask && !exchange_.may_ask(client_.worker(), values)) {
+    client_.progress();
+    std::this_thread::yield();
+  }
+  client_.ask_for_ticket();
 }
 
 PushWorker::Ticket PushWorker::ticket_of(const MessageHeader& go) const {
@@ -68,8 +78,7 @@ void PushWorker::compute(const Ticket& ticket) {
         is_touched = is_touched || touches_row(ticket.step, leaf, id);
       if (is_touched) ids.push_back(id);
     }
-    client_.wait_rows(table.id);
-    want(table, std::move(ids), Clock(ticket.step - 1), false);
+    want(table, std::move(ids), Clock(ticket.step - 1), false);  // what was pushed may still be leaving
   }
   client_.wait_all_for_step(Clock(ticket.step));
   read_all(ticket.step, exchange_.staleness);

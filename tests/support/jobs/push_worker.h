@@ -36,6 +36,7 @@ class PushWorker {
     std::vector<std::uint64_t> ids;
     std::vector<double> values;
   };
+  void ask_for_first(Clock values);
   Ticket ticket_of(const MessageHeader& go) const;
   void compute(const Ticket& ticket);
   void pause();

@@ -15,6 +15,7 @@ namespace {
 
 using testing::asp;
 using testing::check_cut;
+using testing::counting_table;
 using testing::expect_right;
 using testing::Holding;
 using testing::proof_rounds;
@@ -102,6 +103,17 @@ TEST(PushCuts, PushesOfLaterStepsWaitForTheCut) {
       slow.join(e);
       expect_exact_cuts(e, n_servers, 2, 2);
     }
+  }
+}
+
+TEST(PushCuts, RowsOfLaterStepsWaitForTheCutWhereThereAreTablesAlone) {
+  for (const Dealing dealing : {Dealing::in_place, Dealing::to_whoever_asks}) {
+    const TempDir dir;
+    PushExchange e = with_saves(asp(dealing), dir, 3);
+    e.variables = VariableTable({counting_table("user/table", 2, 8), counting_table("item/table", 2, 1)});
+    SlowWorker slow(3);
+    slow.join(e);
+    expect_exact_cuts(e, 2, 2, 2);
   }
 }
 

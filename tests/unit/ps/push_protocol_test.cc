@@ -8,6 +8,7 @@
 #include "common/base/serialize.h"
 #include "common/transport/loopback_transport.h"
 #include "common/transport/push_details.h"
+#include "common/transport/row_codec.h"
 #include "common/transport/wire.h"
 #include "ps/server_rank.h"
 #include "tests/support/jobs/push_exchange.h"
@@ -348,6 +349,35 @@ TEST_F(PushProtocolOfRows, RefusesTicketsThatAreNotTheWorkersAndThoseThatAreIn) 
         if (error != "no error") fail(ErrorKind::protocol, "{}", error);
       }(),
       ErrorKind::protocol, {"worker 0 pushed rows of table \"user/table\""});
+}
+
+TEST_F(PushProtocolOfRows, AnswersOnlyWithTheWorkersOwnPushIn) {
+  start(kSsp);
+  const std::vector<std::uint64_t> ids{7};
+  std::vector<double> row(4, -1);
+  RowCodec codec(*ends_[1], plan_.size());
+  codec.receive(RowFlow::values, Rank(0), TableId(0), 0, std::as_writable_bytes(std::span(row)));
+  MessageHeader wanted = make_header(MessageType::rows_wanted, 0, Clock(2));
+  wanted.bucket = 0;
+  wanted.n_bytes = sizeof(std::uint64_t);
+  send(0, wanted, "");
+  codec.send(RowFlow::ids, Rank(0), TableId(0), 0, std::as_bytes(std::span(ids)));
+  for (int turn = 0; turn < 3; ++turn) EXPECT_EQ(serve(), "no error");
+  EXPECT_EQ(heard(0), "answer with rows 2 of 0");
+  EXPECT_EQ(row, std::vector<double>(4, 0));
+  const std::vector<std::uint32_t> n_rows{1};
+  MessageHeader h = make_header(MessageType::rows_push, 0, Clock(3));
+  h.bucket = 0;
+  h.n_contributions = 1;
+  h.n_bytes = RowsPushLayout(n_rows, 32, false).n_bytes();
+  send(0, h, std::string(bytes_of(PushDetails{.share = 0.5, .n_leaves = 1})) + to_binary(n_rows));
+  want(0, 3);
+  for (int turn = 0; turn < 3; ++turn) EXPECT_EQ(serve(), "no error");
+  EXPECT_EQ(heard(0), "") << "the gradients are not there yet";
+  const std::vector<std::byte> gradients(h.n_bytes);
+  codec.send(RowFlow::gradients, Rank(0), TableId(0), 0, gradients);
+  for (int turn = 0; turn < 3; ++turn) EXPECT_EQ(serve(), "no error");
+  EXPECT_EQ(heard(0), "answer with rows 3 of 0");
 }
 
 TEST_F(PushProtocolOfRows, RefusesReadsOfStepsThatNoRunHas) {

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "tests/support/jobs/push_cases.h"
 #include "tests/support/references/plan_checks.h"
 
@@ -63,6 +65,7 @@ TEST(PushSteps, RowsAreReadAsWholesNoStalerThanSspSays) {
       PushExchange e = with_rows(ssp(2, dealing), r.leaves);
       e.last_is_short = true;
       e.most_pauses = 200;
+      e.faults = {.seed = 9, .max_delay_polls = 20, .silent_rank = {}};
       const PushResult result = run_pushes(e, r.servers, r.workers, r.leaves);
       expect_right(e, result);
       EXPECT_FALSE(result.reads.row_leads.empty());
@@ -112,6 +115,21 @@ TEST(PushSteps, AFastWorkerRunsAsFarAheadAsSspAllowsAndWaits) {
         EXPECT_EQ(result.reads.most_lead(), staleness);
       }
     }
+  }
+}
+
+// Its values are those of the start, or of the last evaluation, and its ticket is of a step far behind that.
+TEST(PushSteps, AWorkerThatComesLateReadsAnew) {
+  PushExchange e = with_rows(ssp(1, Dealing::to_whoever_asks), 2);
+  e.evaluates_every = 8;
+  std::atomic<std::int64_t> furthest = 0;
+  e.on_read = [&](WorkerId w, Clock step) {
+    if (w == WorkerId(0)) furthest = step.value;
+  };
+  e.may_ask = [&](WorkerId w, Clock values) { return w == WorkerId(0) || furthest >= values.value + 5; };
+  for (const int n_servers : {1, 2}) {
+    furthest = 0;
+    expect_right(e, run_pushes(e, n_servers, 2, 2));
   }
 }
 
