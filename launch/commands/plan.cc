@@ -9,6 +9,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
+#include "common/transport/step_traffic.h"
 #include "common/variables/row_layout.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/job_warnings.h"
@@ -18,6 +19,7 @@
 #include "ps/aggregator.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"
+#include "worker/client/gradient_coder.h"
 #include "worker/train/worker_memory.h"
 
 namespace varscope {
@@ -135,6 +137,25 @@ std::string load_text(const BucketPlan& plan, std::int64_t model_bytes, int n_se
   return out;
 }
 
+// "per step: 1,000 bytes up, 4,000 bytes down", and by which form.
+std::string traffic_text(const BucketPlan& plan, const ClusterMap& cluster) {
+  const StepTraffic t = step_traffic(plan, cluster);
+  std::string out = fmt::format("per step, all workers: {} bytes up, {} bytes down\n", with_commas(t.up),
+                                with_commas(t.down));
+  std::set<std::string> forms;
+  for (const Bucket& b : plan.buckets()) {
+    if (b.compression.exists()) forms.insert(b.compression.str());
+  }
+  if (forms.empty()) return out;
+  const auto share = [](std::int64_t part, std::int64_t whole) {
+    return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 1;
+  };
+  return out +
+         fmt::format("compression: {}; {:.4f} of the bytes up in full ({}), {:.4f} of those down ({})\n",
+                     comma_list({forms.begin(), forms.end()}), share(t.up, t.full_up), with_commas(t.full_up),
+                     share(t.down, t.full_down), with_commas(t.full_down));
+}
+
 }  // namespace
 
 std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDetail detail,
@@ -177,6 +198,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   out += fmt::format(
       "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", n_pushed,
       bytes_text(pushed * most), chunks * most + n_pushed, bytes_text(pushed), chunks + n_pushed);
+  out += traffic_text(plan, cluster);
   std::int64_t gradients = 0;
   for (int s = 0; s < n_servers; ++s) {
     gradients = std::max(gradients, DeferredUpdate::gradient_bytes(plan, job.optimizer.clip, ServerId(s)));
@@ -191,14 +213,19 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const WorkerMemory worker =
       worker_memory(job, cluster.logical_workers, model->model,
                     model->evaluation ? &*model->evaluation : nullptr, *model->train, model->test.get());
+  std::int64_t coded = 0;
+  for (const WorkerId w : cluster.workers.ids())
+    coded = std::max(coded, GradientCoder::n_bytes(plan, cluster.leaves_of(w).size()));
+  const std::string compressing =
+      coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
   const std::string clipping =
       gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
   out += fmt::format(
       "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
-      "snapshot); a worker {} (values and {} gradient buffers) + {} (activations of {} samples) + {} "
+      "snapshot); a worker {} (values and {} gradient buffers){} + {} (activations of {} samples) + {} "
       "(evaluation) + {} (data)\n",
       bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), clipping,
-      bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + buffers)), buffers,
+      bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + buffers)), buffers, compressing,
       bytes_text(worker.activations), with_commas(worker.largest_part), bytes_text(worker.evaluation),
       bytes_text(worker.data));
   return out;

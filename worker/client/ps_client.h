@@ -17,6 +17,7 @@
 #include "common/transport/push_details.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire_codec.h"
+#include "worker/client/gradient_coder.h"
 #include "worker/client/row_client.h"
 #include "worker/client/variable_memory.h"
 
@@ -47,12 +48,18 @@ class PsClient final : private MessageHandler {
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
   // until it is ready again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
+  // The same where the bucket's gradients are compressed: those of each leaf, encoded, from the coder's memory.
+  // All workers push a bucket's step in the same form.
+  void push(BucketId bucket, Clock clock, std::uint32_t flags, const GradientCoder& coder);
   // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. Where
   // the next step is known its values are received, else an ack is all that comes: pull() follows. A push of
   // no samples (share 0) sends none. REQUIRES ready(bucket).
   void push(BucketId bucket, Clock clock, const PushOfTicket& ticket);
   // Asks for what step `step` may be computed with. REQUIRES ready(bucket).
   void pull(BucketId bucket, Clock step);
+  // Where values come rounded (Compression::values), asks for those of `clock` in full; and back to what had come.
+  void pull_full(Clock clock);
+  void round_values();
   // Polls once: takes what has arrived, hands on what can leave.
   void progress();
   bool ready(BucketId bucket) const;
@@ -91,11 +98,14 @@ class PsClient final : private MessageHandler {
     int receives = 0;
     bool header_due = false;
     bool ack_only = false;
+    WireForm form = WireForm::full;  // of the values that are due
     Clock wanted;
   };
   State& state_of(BucketId id) { return states_[id]; }
-  void post_value_receives(const Bucket& bucket, Clock wanted);
-  void pull(const Bucket& bucket, Clock clock, Clock wanted);
+  void post_value_receives(const Bucket& bucket, Clock wanted, WireForm form);
+  void pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form);
+  MessageHeader begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags);
+  void send_header(const Bucket& bucket, MessageHeader header, std::string_view body, WireForm form, int n);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
   void on_message(const Message& message) override;
   void on_completion(const Completion& completion) override;
