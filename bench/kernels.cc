@@ -75,8 +75,8 @@ void update_rows(benchmark::State& state, OptimizerType type) {
       const auto at = static_cast<std::ptrdiff_t>(row * kUnits * static_cast<std::int64_t>(sizeof(float)));
       for (std::size_t s = 0; s < slots.size(); ++s)
         pointers[s] = slots[s].get() + (optimizer.row_slots()[s].is_per_row ? at / kUnits : at);
-      optimizer.update_row(DType::float32, value.get() + at, gradient.get() + at, pointers, kUnits,
-                           push, clock);
+      optimizer.update_row(DType::float32, value.get() + at, gradient.get() + at, pointers, kUnits, push,
+                           clock);
     }
   }
   state.SetBytesProcessed(state.iterations() * kElements / kUnits * bytes *

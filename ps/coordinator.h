@@ -39,9 +39,10 @@ struct TrainPlan {
   FlushRule flush = {};          // which steps may be cut
 };
 
-// Server 0's control plane, the step barrier of BSP: collects the workers' step reports, lets the next step
-// go (or, where pushes are applied one by one, deals out the tickets of the steps that are open), decides which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends
-// the run. It never touches values or gradients. At the first loss or value that is not finite it asks all
+// Server 0's control plane: collects the workers' step reports, lets the next step go (the step barrier of
+// BSP) or, where pushes are applied one by one, deals out the tickets of the steps that are open; decides
+// which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends the run. It
+// never touches values or gradients. At the first loss or value that is not finite it asks all
 // servers what they have found by then, so that what it says does not depend on who was first; with
 // OnNan::stop no further step is let go, and once a save that is under way has ended, tick() throws
 // Error(not_finite). Messages only; driven by the server's loop; not thread-safe.

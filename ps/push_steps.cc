@@ -21,7 +21,8 @@ PushSteps::PushSteps(const Parts& parts)
       unsent_(parts.cluster.n_workers()),
       cut_done_(parts.first) {
   const int per_step = parts.rule.is_dynamic() ? parts.cluster.logical_workers : parts.cluster.n_workers();
-  const Unit start{TicketCount(parts.first, per_step), parts.first.value * parts.cluster.logical_workers};
+  const Unit start{TicketCount(parts.first, per_step), parts.first.value * parts.cluster.logical_workers,
+                   static_cast<double>(parts.first.value)};
   for (BucketId id : shard_.buckets()) {
     const auto n_chunks = static_cast<std::size_t>(parts.plan[id].n_wire_chunks());
     BucketState& state = buckets_[id];
@@ -179,11 +180,11 @@ UpdateStep PushSteps::count(Unit& unit, WorkerId worker, const Ticket& ticket, s
   const auto n_leaves = static_cast<std::int64_t>(parts_.cluster.logical_workers);
   const Clock step(1 + unit.leaves / n_leaves);
   unit.leaves += ticket.details.n_leaves;
-  const double applied = static_cast<double>(unit.leaves) / static_cast<double>(n_leaves);
   const auto delay = static_cast<double>(unit.pushes++ - read_at);
   const double share = ticket.details.share;
+  unit.applied += share;
   const bool is_discounted = parts_.optimizer.config().staleness_discount == StalenessDiscount::inverse;
-  return {step, share, applied, is_discounted ? 1 / std::max(1.0, delay * share) : 1, true};
+  return {step, share, unit.applied, is_discounted ? 1 / std::max(1.0, delay * share) : 1, true};
 }
 
 // `gradient`: of the chunk; null: the push is of no samples.

@@ -46,7 +46,8 @@ class PushSteps final : public StepProtocol, private RowGate {
   // What has been applied to a chunk, or a table.
   struct Unit {
     TicketCount tickets;
-    std::int64_t leaves = 0;  // of all steps
+    std::int64_t leaves = 0;  // of all steps, those without samples too
+    double applied = 0;       // steps, as the sum of shares
     std::int64_t pushes = 0;  // since the start
   };
   struct Ticket {

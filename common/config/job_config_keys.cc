@@ -32,7 +32,7 @@ void ClusterConfig::describe(Keys& keys) {
       "when a worker may read values; bsp: when all have pushed the step before; ssp: when none is more "
       "than `staleness` steps behind; asp: at any time");
   keys.key("staleness", staleness, "ssp: how many steps the values may be behind those of bsp",
-           {.unit = "steps", .min = 0});
+           {.unit = "steps", .min = 0, .max = 1 << 20});
   keys.choice(
       "dealing", dealing, kDealings,
       "ssp, asp: who computes which part of a step; static: each worker its own; dynamic: whoever asks "

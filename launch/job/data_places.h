@@ -13,8 +13,8 @@ std::filesystem::path config_folder(const JobConfig& job);
 // Where the config's relative paths of data are searched, in this order.
 std::vector<std::filesystem::path> data_folders(const JobConfig& job);
 
-// Throws the error with the place in the config before its text: that of the source at `path`, unless the text
-// begins with one, as of a key that was bound without a file's name (":3:14: ").
+// Throws the error with the place in the config before its text: that of the source at `path`, unless the
+// text begins with one, as of a key that was bound without a file's name (":3:14: ").
 [[noreturn]] void throw_at_source(const JobConfig& job, const char* path, const Error& error);
 
 // What `work` returns; its errors are thrown as above.

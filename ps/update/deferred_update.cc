@@ -191,8 +191,7 @@ void DeferredUpdate::update(const Bucket& bucket, int chunk, std::vector<FinalCh
       kernels::scale(reinterpret_cast<T*>(element(memory, bucket, from)), static_cast<T>(factor), count);
     });
   });
-  updater_.update(bucket.id, begin, n, element(memory, bucket, begin),
-                  UpdateStep::whole(step_of(bucket.id)));
+  updater_.update(bucket.id, begin, n, element(memory, bucket, begin), UpdateStep::whole(step_of(bucket.id)));
   if (state_of(bucket.id).held_slices.empty()) {
     final_chunks.push_back({bucket.id, chunk});
   } else if (chunk + 1 == bucket.n_wire_chunks()) {

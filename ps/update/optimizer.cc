@@ -79,7 +79,6 @@ bool update_as(const OptimizerConfig& s, bool is_row, const PushConstants& push,
                T* v, T* g, std::span<std::byte* const> slots, std::int64_t n) {
   const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots[i]); };
   const T lr = static_cast<T>(push.loop_rate), eps = static_cast<T>(s.epsilon);
-  const kernels::Decay<T> first(push.first), second(push.second);
   if (s.weight_decay != 0) {
     if (s.type == OptimizerType::adamw) {
       kernels::decay(v, static_cast<T>(push.rate * s.weight_decay), n);
@@ -92,9 +91,9 @@ bool update_as(const OptimizerConfig& s, bool is_row, const PushConstants& push,
     case OptimizerType::sgd:
       return kernels::sgd(v, g, lr, n);
     case OptimizerType::momentum:
-      return kernels::momentum(v, g, slot(0), lr, first.decay, n);
+      return kernels::momentum(v, g, slot(0), lr, static_cast<T>(push.first.decay), n);
     case OptimizerType::nesterov:
-      return kernels::nesterov(v, g, slot(0), lr, first.decay, n);
+      return kernels::nesterov(v, g, slot(0), lr, static_cast<T>(push.first.decay), n);
     case OptimizerType::rowwise_adagrad:
       if (is_row) return kernels::rowwise_adagrad(v, g, slot(0), lr, eps, n);
       [[fallthrough]];
@@ -103,10 +102,11 @@ bool update_as(const OptimizerConfig& s, bool is_row, const PushConstants& push,
     case OptimizerType::ftrl:
       return kernels::ftrl(v, g, slot(0), slot(1), kernels::Ftrl<T>(s, push.step), n);
     case OptimizerType::rmsprop:
-      return kernels::rmsprop(v, g, slot(0), lr, first, eps, n);
+      return kernels::rmsprop(v, g, slot(0), lr, kernels::Decay<T>(push.first), eps, n);
     case OptimizerType::adam:
     case OptimizerType::adamw:
-      return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(push.rate / adam.mean), first, second,
+      return kernels::adam(v, g, slot(0), slot(1), static_cast<T>(push.rate / adam.mean),
+                           kernels::Decay<T>(push.first), kernels::Decay<T>(push.second),
                            static_cast<T>(adam.square), eps, n);
   }
   return true;

@@ -50,7 +50,7 @@ const char* to_string(OptimizerType type);
 // The gradient is scaled first (c, or the root of q), then comes the loop of the whole step with other
 // constants. With q = r = 1 all is as above, to the last bit. Pushes of one gradient g whose q add up to 1
 // leave in m, a and n what one step does, but for rounding: powers of mu, rho and b multiply. This is CNTK's
-// momentum as a time constant (Seide and Agarwal 2016), where the size of a minibatch does not matter.
+// momentum_as_time_constant_schedule, where the size of a minibatch does not matter.
 // 1 - rho and 1 - b are formed in double, also for float32 values. Adam's powers are functions of t, not
 // state. An element's result does not depend on its place in the span; of rowwise_adagrad in a table a row's
 // does not on anything beyond the row. Immutable, so safe from any thread on disjoint spans.

@@ -19,10 +19,11 @@ AdamCorrection adam_correction(const OptimizerConfig& config, double t, double s
 
 void check_update_step(const UpdateStep& step) {
   if (!(step.share > 0 && step.share <= 1)) {
-    fail(ErrorKind::argument,
-         "a push of step {} has a share of {} of it, but must have more than 0 and at most 1: leave out a push "
-         "without samples",
-         step.clock.value, step.share);
+    fail(
+        ErrorKind::argument,
+        "a push of step {} has a share of {} of it, but must have more than 0 and at most 1: leave out a push "
+        "without samples",
+        step.clock.value, step.share);
   }
   if (!(step.rate > 0 && std::isfinite(step.rate))) {
     fail(ErrorKind::argument,

@@ -36,8 +36,8 @@ void Updater::update(BucketId id, std::int64_t begin, std::int64_t n, std::byte*
     const MovingMean mean = moving_mean(bucket.average_decay, step.share);
     bool is_finite = true;
     with_real(bucket.dtype, [&]<class T>(T) {
-      is_finite =
-          kernels::average(as<T>(value), as<T>(sum), static_cast<T>(mean.decay), static_cast<T>(mean.rest), n);
+      is_finite = kernels::average(as<T>(value), as<T>(sum), static_cast<T>(mean.decay),
+                                   static_cast<T>(mean.rest), n);
     });
     if (!is_finite) watch_.look(id, begin, n, step.clock);
     return;

@@ -12,8 +12,8 @@
 
 namespace varscope {
 
-// What a server does with the sum of a step, or with a push by itself, for a run of one bucket's elements, where no element depends on
-// another:
+// What a server does with the sum of a step, or with a push by itself, for a run of one bucket's elements,
+// where no element depends on another:
 //   moving average   v = decay^q v + (1 - decay^q) sample, q the share of the step (UpdateStep)
 //   trained          clip by value, the optimizer, then non_neg
 // Then `watch` looks at what was made, where it is not finite. Norms are another matter: see

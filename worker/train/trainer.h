@@ -28,10 +28,11 @@ namespace varscope {
 // as many as pixels, or steps), where a logical worker's part of a whole batch may have one row only.
 void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logical_workers);
 
-// A worker rank's training loop. In BSP: for each step, its logical workers' parts of the global batch forward
-// and backward; each bucket is pushed as soon as backward has finished it, and waited for only when forward
-// reads it. In SSP and ASP: the same for each ticket that server 0 deals out (trainer_tickets.cc). The
-// numbered path is in docs/data_path.md, tickets are in docs/consistency.md. One thread; borrows everything.
+// A worker rank's training loop. In BSP: for each step, its logical workers' parts of the global batch
+// forward and backward; each bucket is pushed as soon as backward has finished it, and waited for only when
+// forward reads it. In SSP and ASP: the same for each ticket that server 0 deals out (trainer_tickets.cc).
+// The numbered path is in docs/data_path.md, tickets are in docs/consistency.md. One thread; borrows
+// everything.
 class Trainer {
  public:
   struct Parts {

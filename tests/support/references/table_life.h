@@ -112,7 +112,8 @@ class ReferenceTableLife {
     ++row.count;
     Bytes gradient = push.gradient;
     optimizer_.update_row(layout_.dtype(), row.bytes.data() + RowLayout::kValuesAt, gradient.data(),
-                          slots(row), layout_.units(), UpdateStep::whole(Clock(clock)), static_cast<std::int64_t>(row.count));
+                          slots(row), layout_.units(), UpdateStep::whole(Clock(clock)),
+                          static_cast<std::int64_t>(row.count));
     if (constraint_.is_by_row()) {
       std::byte* const value = row.bytes.data() + RowLayout::kValuesAt;
       const double squares = lane_squares(layout_.dtype(), value, layout_.units());

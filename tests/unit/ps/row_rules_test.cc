@@ -63,7 +63,8 @@ struct Row {
     return all;
   }
   bool update(std::vector<T> g, int t = 1, int count = 1) {
-    return optimizer.update_row(dtype_of<T>(), bytes(v), bytes(g), pointers(), n(), UpdateStep::whole(Clock(t)), count);
+    return optimizer.update_row(dtype_of<T>(), bytes(v), bytes(g), pointers(), n(),
+                                UpdateStep::whole(Clock(t)), count);
   }
   friend bool same(const Row& a, const Row& b) {
     bool same = same_bits(a.v, b.v);
@@ -275,7 +276,8 @@ void expect_row_is_dense(OptimizerType type, double weight_decay) {
     for (int t = 1; t < 4; ++t) {
       std::vector<T> g = random_values<T>(units, static_cast<std::uint64_t>(1 + t));
       row.update(g, t, t);  // that occurs in every step
-      optimizer.update(dtype_of<T>(), bytes(dense.v), bytes(g), dense.pointers(), dense.n(), UpdateStep::whole(Clock(t)));
+      optimizer.update(dtype_of<T>(), bytes(dense.v), bytes(g), dense.pointers(), dense.n(),
+                       UpdateStep::whole(Clock(t)));
       ASSERT_TRUE(same(row, dense)) << to_string(type) << " units " << units << " step " << t;
     }
   }
@@ -405,7 +407,8 @@ TEST(RowRules, AdamsCorrectionIsThatOfTheFormulaForAnyCount) {
       Row<double> row(optimizer, {0.25}), dense(optimizer, {0.25});
       EXPECT_TRUE(row.update({0.5}, 3, static_cast<int>(k)));
       std::vector<double> g{0.5};
-      EXPECT_TRUE(optimizer.update(DType::float64, bytes(dense.v), bytes(g), dense.pointers(), 1, UpdateStep::whole(Clock(k))));
+      EXPECT_TRUE(optimizer.update(DType::float64, bytes(dense.v), bytes(g), dense.pointers(), 1,
+                                   UpdateStep::whole(Clock(k))));
       EXPECT_EQ(row.v[0], dense.v[0]) << beta2 << " " << k;
     }
   }

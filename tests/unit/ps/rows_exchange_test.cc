@@ -212,8 +212,8 @@ class RowProtocol : public ::testing::Test {
         .send(RowFlow::gradients, Rank(0), TableId(0), 0, bytes);
     deliver();
   }
-  void apply(const std::optional<TableId>& whole) {
-    if (whole) exchange_->apply(*whole);
+  void apply(const std::optional<RowExchange::Whole>& whole) {
+    if (whole) exchange_->apply(whole->table);
   }
   void deliver() {
     std::vector<Completion> done;

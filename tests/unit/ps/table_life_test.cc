@@ -52,6 +52,13 @@ class Table {
 
   // A step in which these ids occur so often, with gradients of 1.
   void step(std::int64_t clock, const std::map<std::uint64_t, std::uint32_t>& ids) {
+    apply(UpdateStep::whole(Clock(clock)), ids);
+  }
+  // The same in a push, half a step.
+  void push(std::int64_t clock, const std::map<std::uint64_t, std::uint32_t>& ids) {
+    apply({Clock(clock), 0.5, static_cast<double>(clock), 1, true}, ids);
+  }
+  void apply(const UpdateStep& step, const std::map<std::uint64_t, std::uint32_t>& ids) {
     std::vector<std::uint64_t> sorted;
     for (const auto& [id, n] : ids) sorted.push_back(id);
     std::ranges::sort(sorted, {}, mix_row_id);
@@ -63,7 +70,7 @@ class Table {
     const std::vector<float> gradients(ids.size() * static_cast<std::size_t>(plan_[TableId(0)].units), 1);
     const TableShard::Contribution all{sorted, positions,
                                        reinterpret_cast<const std::byte*>(gradients.data()), counts.data()};
-    shard_.apply(UpdateStep::whole(Clock(clock)), std::span(&all, 1), ReductionTree({{0, 0}}, 1));
+    shard_.apply(step, std::span(&all, 1), ReductionTree({{0, 0}}, 1));
   }
   float read(std::uint64_t id, std::int64_t step) {
     float value = 0;
@@ -241,6 +248,66 @@ TEST(TableLimit, EndsTheRunWhereNoRowMayLeave) {
       testing::thrown([&] { other.step(1, range(0, 4'097)); }),
       "data: table \"user/embedding\": step 1 has touched 4097 rows of part 0, which may hold 4096 "
       "(max_rows 4096 / 1 parts), and a step removes none of its own; lower train.batch, or raise max_rows");
+}
+
+TEST(TablePushes, OfOneStepRemoveNoneOfEachOthersRows) {
+  TableSpec spec = one_part();
+  spec.max_rows = 4'096;
+  spec.when_full = WhenFull::lru;
+  Table table(spec);
+  table.push(1, range(10'000, 100));
+  table.push(2, range(0, 2'000));
+  table.push(2, range(2'000, 2'096));  // the first hundred go, and no row of step 2
+  EXPECT_EQ(table->n_rows(), 4'096);
+  EXPECT_EQ(table->counts().evicted, 100);
+  EXPECT_EQ(
+      testing::thrown([&] {
+        table.push(2, {{5'000, 1}});
+      }),
+      "data: table \"user/embedding\": step 2 has touched 4097 rows of part 0, which may hold 4096 "
+      "(max_rows 4096 / 1 parts), and a step removes none of its own; lower train.batch, or raise max_rows");
+}
+
+TEST(TablePushes, OfOneStepCountTheOccurrencesOfAnIdTogether) {
+  TableSpec spec = one_part();
+  spec.entry = 5;
+  Table table(spec);
+  table.push(1, {{3, 2}});
+  table.push(1, {{3, 2}});
+  EXPECT_EQ(table->n_rows(), 0);
+  EXPECT_EQ(table->n_waiting(), 1);
+  table.push(1, {{3, 1}});
+  EXPECT_EQ(table->n_rows(), 1);
+  EXPECT_EQ(table->n_waiting(), 0);
+  EXPECT_EQ(table.read(3, 1), 0.5F);  // half a step of the gradient 1: only of the push that made it
+}
+
+// What has expired leaves memory at the pace of steps, however many pushes a step has.
+TEST(TablePushes, OfOneStepSweepAsOneStep) {
+  TableSpec spec = one_part();
+  spec.parts = 4;
+  spec.expire_steps = 16;
+  Table table(spec);
+  table.push(1, range(0, 400));
+  table.push(30, {});
+  const std::int64_t after_one = table->counts().expired;
+  EXPECT_GT(after_one, 0);
+  EXPECT_LT(after_one, 400);
+  for (int k = 0; k < 10; ++k) table.push(30, {});
+  EXPECT_EQ(table->counts().expired, after_one);
+  for (int step = 31; step <= 33; ++step) table.push(step, {});
+  EXPECT_EQ(table->counts().expired, 400);
+}
+
+// Of 32 bits: at its end it stays, and a row that was updated so often is not a new one to lfu and adam.
+TEST(TablePushes, ACountStaysAtItsEnd) {
+  Table table(one_part());
+  const float value = 1;
+  table->restore_values(3, reinterpret_cast<const std::byte*>(&value), 1, 0xffff'fffe);
+  for (int k = 0; k < 3; ++k) table.push(2, {{3, 1}});
+  const PartRows part = table.part();
+  ASSERT_EQ(part.rows.size(), table->layout().row_bytes());
+  EXPECT_EQ(RowLayout::count_of(part.rows.data()), 0xffff'ffffU);
 }
 
 TEST(TableLimit, WhatHasExpiredGoesFirst) {

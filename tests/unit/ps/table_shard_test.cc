@@ -65,6 +65,10 @@ class Table {
   // What `nodes` contribute, each shard getting what is its own. Half of the ids that are asked for are not
   // pushed.
   void apply(std::int64_t clock, const std::vector<Gradients>& contributions, const ReductionTree& tree) {
+    apply(UpdateStep::whole(Clock(clock)), contributions, tree);
+  }
+  void apply(const UpdateStep& step, const std::vector<Gradients>& contributions, const ReductionTree& tree,
+             double scale = 1) {
     for (int s = 0; s < n_shards(); ++s) {
       std::vector<Ids> ids;
       std::vector<std::vector<std::uint32_t>> positions;
@@ -84,7 +88,7 @@ class Table {
       for (std::size_t i = 0; i < ids.size(); ++i)
         all.push_back({ids[i], positions[i], reinterpret_cast<const std::byte*>(gradients[i].data())});
       const auto before = gradients;
-      shard(s).apply(UpdateStep::whole(Clock(clock)), all, tree);
+      shard(s).apply(step, all, tree, scale);
       EXPECT_EQ(gradients, before);
     }
   }
@@ -172,7 +176,8 @@ class Reference {
     }
     return values;
   }
-  void step(std::int64_t clock, const Gradients& sum) {
+  void step(std::int64_t clock, const Gradients& sum) { step(UpdateStep::whole(Clock(clock)), sum); }
+  void step(const UpdateStep& step, const Gradients& sum) {
     for (auto [id, g] : sum) {
       const auto [found, is_new] = rows_.emplace(id, Held{});
       Held& row = found->second;
@@ -186,12 +191,11 @@ class Reference {
       }
       auto* const gradient = reinterpret_cast<std::byte*>(g.data());
       if (std::ranges::any_of(optimizer_.row_slots(), &Slot::is_per_row)) {
-        optimizer_.update_row(DType::float32, value, gradient, memory_of(row), n, UpdateStep::whole(Clock(clock)),
-                              row.count + 1);
+        optimizer_.update_row(DType::float32, value, gradient, memory_of(row), n, step, row.count + 1);
       } else {
-        optimizer_.update(DType::float32, value, gradient, memory_of(row), n, UpdateStep::whole(Clock(clock)));
+        optimizer_.update(DType::float32, value, gradient, memory_of(row), n, step);
       }
-      row.last = static_cast<std::uint32_t>(clock);
+      row.last = static_cast<std::uint32_t>(step.clock.value);
       ++row.count;
     }
   }
@@ -325,6 +329,61 @@ TEST(TableShard, RowsOfRowwiseAdagrad) { expect_rows_of_rule(rule(OptimizerType:
 TEST(TableShard, RowsOfFtrl) { expect_rows_of_rule(rule(OptimizerType::ftrl), 1); }
 TEST(TableShard, RowsOfMomentumStayWhenTheyAreAbsent) {
   expect_rows_of_rule(rule(OptimizerType::momentum), 4);
+}
+
+// Leaves as pushes of their own, several of a step, on one to three servers.
+void expect_rows_of_pushes(const OptimizerConfig& config, std::int64_t units) {
+  const VariableSpec spec = table_spec(units, 8);
+  const ReductionTree one({{0, 0}}, 1);
+  for (const int n_servers : {1, 2, 3}) {
+    Table table(spec, config, n_servers);
+    Reference expected(spec, config);
+    std::mt19937 random(7);
+    double applied = 0;
+    for (std::int64_t clock : {1, 1, 1, 2, 2, 2, 2, 5, 6, 6}) {
+      const double share = static_cast<double>(1 + random() % 8) / 8;
+      const UpdateStep push{Clock(clock), share, applied += share, 0.75, true};
+      const Gradients g = some_gradients(random, units);
+      table.apply(push, {g}, one);
+      expected.step(push, g);
+    }
+    expect_equal(table, expected);
+    expect_true_hashes(table, expected);
+  }
+}
+
+TEST(TableShard, RowsOfPushesThatAreSharesOfAStep) {
+  for (const double weight_decay : {0.0, 0.5}) {
+    expect_rows_of_pushes(rule(OptimizerType::sgd, weight_decay), 5);
+    expect_rows_of_pushes(rule(OptimizerType::momentum, weight_decay), 4);
+    expect_rows_of_pushes(rule(OptimizerType::adagrad, weight_decay), 16);
+    expect_rows_of_pushes(rule(OptimizerType::rowwise_adagrad, weight_decay), 9);
+    expect_rows_of_pushes(rule(OptimizerType::ftrl, weight_decay), 1);
+    OptimizerConfig adam = rule(OptimizerType::adam, weight_decay);
+    adam.correction = Correction::clock;  // what Reference updates dense variables by
+    expect_rows_of_pushes(adam, 3);
+  }
+}
+
+// What norms multiply a gradient by comes before what a share does.
+TEST(TableShard, APushIsScaledByItsNormAndByItsShare) {
+  const OptimizerConfig config = rule(OptimizerType::adagrad);
+  Table table(table_spec(1, 1, Initializer::constant(1)), config);
+  table.apply({Clock(1), 0.25, 0.25, 1, true}, {{{7, Row{4}}}}, ReductionTree({{0, 0}}, 1), 0.5);
+  EXPECT_FLOAT_EQ(table.read({7})[0], 1 - 0.25F * 0.25F * 2 / std::sqrt(0.125F + 0.25F * 4));
+}
+
+TEST(TableShard, APushThatIsAWholeStepHasTheBitsOfTheStep) {
+  for (const OptimizerType type : {OptimizerType::adagrad, OptimizerType::adam, OptimizerType::ftrl}) {
+    Table steps(table_spec(5, 4), rule(type)), pushes(table_spec(5, 4), rule(type));
+    std::mt19937 random(3);
+    for (int t = 1; t <= 6; ++t) {
+      const Gradients g = some_gradients(random, 5);
+      steps.apply(t, {g}, ReductionTree({{0, 0}}, 1));
+      pushes.apply({Clock(t), 1, static_cast<double>(t), 1, true}, {g}, ReductionTree({{0, 0}}, 1));
+    }
+    EXPECT_EQ(steps.rows(), pushes.rows()) << to_string(type);
+  }
 }
 
 // Seven leaves of many, few of whom have an id: who has it meets wherever the tree says.
@@ -513,6 +572,19 @@ TEST(TableShard, SaysWhatItCannotApply) {
             "argument: table \"user/embedding\": step 2 cannot be applied after step 2");
   EXPECT_EQ(thrown([&] { table.apply(0xffff'ffff, {{}}, tree); }),
             "argument: table \"user/embedding\": step 4294967295 cannot be applied after step 2");
+  const auto push = [&](std::int64_t clock, double share = 0.5) {
+    return thrown([&] { table.apply({Clock(clock), share, 1, 1, true}, {{}}, tree); });
+  };
+  EXPECT_EQ(push(2), "no error");
+  EXPECT_EQ(push(2), "no error");
+  EXPECT_EQ(push(1), "argument: table \"user/embedding\": a push of step 1 cannot be applied after step 2");
+  EXPECT_EQ(push(0xffff'ffff),
+            "argument: table \"user/embedding\": a push of step 4294967295 cannot be applied after step 2");
+  EXPECT_EQ(
+      push(3, 0),
+      "argument: a push of step 3 has a share of 0 of it, but must have more than 0 and at most 1: leave "
+      "out a push without samples");
+  EXPECT_EQ(table.shard().clock(), Clock(2));
   EXPECT_EQ(thrown([&] {
               table.apply(3, {{}, {}}, tree);
             }),

@@ -1,0 +1,181 @@
+// SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over kills,
+// evaluations and ends are meeting points, a stopped worker holds nobody up for longer than a save may take.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <random>
+#include <set>
+
+#include "tests/support/jobs/job.h"
+
+namespace varscope::testing {
+namespace {
+
+struct Mode {
+  const char* name;
+  Args keys;
+};
+
+const std::vector<Mode>& modes() {
+  static const std::vector<Mode> all{
+      {"AspDynamic", set({"cluster.consistency=asp", "cluster.dealing=dynamic"})},
+      {"AspStatic", set({"cluster.consistency=asp", "cluster.dealing=static"})},
+      {"SspDynamic", set({"cluster.consistency=ssp", "cluster.staleness=2", "cluster.dealing=dynamic"})},
+      {"SspStatic", set({"cluster.consistency=ssp", "cluster.staleness=1", "cluster.dealing=static"})}};
+  return all;
+}
+
+class EachMode : public ::testing::TestWithParam<std::size_t> {
+ protected:
+  const Mode& mode() const { return modes()[GetParam()]; }
+};
+
+INSTANTIATE_TEST_SUITE_P(Modes, EachMode, ::testing::Range<std::size_t>(0, 4),
+                         [](const auto& info) { return std::string(modes()[info.param].name); });
+
+// One worker with one leaf: each push is a step, and nobody comes in between.
+TEST_P(EachMode, OneWorkerAloneGivesTheBitsOfBsp) {
+  const Args dense = Args{"train", config_file("digits_mlp.yaml")} +
+                     set({"train.max_steps=170", "checkpoint.every_steps=0", "train.eval_every_epochs=1"});
+  const Args sparse = Args{"train", config_file("synthetic_ctr.yaml")} +
+                      set({"train.max_steps=60", "data.train.samples=100000", "data.test.samples=2000"});
+  const Args adam = dense + set({"optimizer.type=adam", "optimizer.momentum="});
+  static std::vector<Summary> of_bsp;
+  const std::vector<Args> jobs{dense, sparse, adam};
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const Args& job = jobs[i];
+    const ScratchDir dir;
+    if (of_bsp.size() == i) of_bsp.push_back(train(mpirun(2, job + set({"job.run_dir=" + (dir / "bsp")}))));
+    const Summary& bulk = of_bsp[i];
+    const Summary mine = train(mpirun(2, job + set({"job.run_dir=" + (dir / "mode")}) + mode().keys));
+    EXPECT_EQ(mine.hash, bulk.hash) << job[1];
+    EXPECT_EQ(mine.test_loss, bulk.test_loss) << job[1];
+  }
+}
+
+constexpr int kRows = 2048, kBatch = 64, kEpochs = 40;
+
+// A table with a row for each sample, whose gradient is -1 whatever the values are: a row counts how often its
+// sample has been learnt from. All numbers are exact in float32.
+std::string counting_config(const ScratchDir& dir) {
+  std::string rows = "id,y\n";
+  for (int i = 0; i < kRows; ++i) rows += std::to_string(i * 7919 + 13) + ",1000000\n";
+  write_text(dir / "rows.csv", rows);
+  const std::string path = dir / "count.yaml";
+  write_text(path, R"(job: {name: count}
+cluster: {logical_workers: 8}
+data:
+  train:
+    type: csv
+    files: rows.csv
+    schema:
+      label: {column: y, type: number}
+      features:
+        id: {columns: [id], ids: uint64}
+model:
+  layers:
+    - {type: embedding, scope: id, input: id, units: 1, combiner: sum, table: {ids: uint64}, initializer: zeros, name: row}
+  loss: absolute_error
+optimizer: {type: sgd, learning_rate: 64}
+train: {batch: 64, epochs: 40, log_every_steps: 10}
+checkpoint: {every_steps: 20, keep: 2}
+)");
+  return path;
+}
+
+// How often each of the samples has counted.
+std::set<std::string> counts_of(const std::string& run_dir, const ScratchDir& dir) {
+  const Ended e = run(varscope({"predict", run_dir, "--in", dir / "rows.csv", "--out", dir / "p.csv"}));
+  EXPECT_EQ(e.code, 0) << e.all();
+  std::ifstream in(dir / "p.csv");
+  std::set<std::string> values;
+  std::string line;
+  int n = 0;
+  for (std::getline(in, line); std::getline(in, line); ++n) values.insert(line.substr(line.rfind(',') + 1));
+  EXPECT_EQ(n, kRows);
+  return values;
+}
+
+TEST_P(EachMode, EverySampleCountsOnceInEachEpoch) {
+  const ScratchDir dir;
+  train(mpirun(5, Args{"train", counting_config(dir)} +
+                      set({"job.run_dir=" + (dir / "run"), "cluster.servers=2", "train.epochs=3"}) +
+                      mode().keys));
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{"3"});
+}
+
+// Each start has another number of servers and workers, and another mode.
+TEST(KilledModes, EverySampleCountsOnceInEachEpochAllTheSame) {
+  const ScratchDir dir;
+  const std::string config = counting_config(dir);
+  std::mt19937_64 random(20261128);
+  int n_kills = 0;
+  for (int start = 0;; ++start) {
+    const int servers = 1 + static_cast<int>(random() % 3), workers = 1 + static_cast<int>(random() % 4);
+    const bool resumes = std::ranges::any_of(names_in(dir / "run/checkpoints"),
+                                             [](const std::string& n) { return n.starts_with("step-"); });
+    Job job(mpirun(servers + workers,
+                   Args{"train", config} +
+                       set({"job.run_dir=" + (dir / "run"), "cluster.servers=" + std::to_string(servers)}) +
+                       modes()[random() % 4].keys + (resumes ? Args{"--resume"} : Args{})));
+    if (start < 5) {
+      const std::vector<pid_t> pids = job.rank_pids(servers + workers, kStartSeconds);
+      ASSERT_FALSE(pids.empty()) << job.err();
+      const std::int64_t from = kRows / kBatch * kEpochs * (start + 1) / 8;
+      job.wait_until([&] { return job.last_step() >= from; }, kStartSeconds);
+      if (kill(pids[random() % pids.size()], SIGKILL) == 0) ++n_kills;
+    }
+    const Ended ended = job.wait(60 * kSlowness);
+    ASSERT_TRUE(ended.in_time) << ended.all();
+    if (ended.code == 0) break;
+    ASSERT_LT(start, 5) << ended.all();
+  }
+  EXPECT_GE(n_kills, 3);
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{std::to_string(kEpochs)});
+}
+
+TEST_P(EachMode, IsStoppedBySignalAndGoesOn) {
+  const ScratchDir dir;
+  const Args args = Args{"train", counting_config(dir)} +
+                    set({"job.run_dir=" + (dir / "run"), "cluster.servers=1", "checkpoint.every_steps=0"}) +
+                    mode().keys;
+  Job job(mpirun(4, args));
+  ASSERT_TRUE(job.wait_until([&] { return job.last_step() >= 40; }, kStartSeconds)) << job.err();
+  const std::vector<pid_t> pids = job.rank_pids(4, kStartSeconds);
+  ASSERT_EQ(pids.size(), 4U);
+  kill(pids[2], SIGUSR2);
+  const Ended stopped = job.wait(30 * kSlowness);
+  EXPECT_EQ(stopped.code, 75) << stopped.all();
+  const Summary rest = train(mpirun(3, args + Args{"--resume"}));
+  EXPECT_GE(rest.first_step, 40);
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{std::to_string(kEpochs)});
+}
+
+// The others train on; the save that it is missing in is given up, and the next one works.
+TEST(StoppedWorker, HoldsNobodyUpForLongerThanASaveMayTake) {
+  const ScratchDir dir;
+  Job job(mpirun(4, Args{"train", counting_config(dir)} +
+                        set({"job.run_dir=" + (dir / "run"), "cluster.servers=1", "train.epochs=4000",
+                             "train.max_steps=8000", "checkpoint.every_steps=50", "checkpoint.timeout_s=1",
+                             "cluster.consistency=asp"})));
+  ASSERT_TRUE(job.wait_until([&] { return job.last_step() >= 100; }, kStartSeconds)) << job.err();
+  const std::vector<pid_t> pids = job.rank_pids(4, kStartSeconds);
+  ASSERT_EQ(pids.size(), 4U);
+  kill(pids[3], SIGSTOP);
+  EXPECT_TRUE(job.wait_until(
+      [&] {
+        return job.err().find("given up") != std::string::npos ||
+               job.out().find("given up") != std::string::npos;
+      },
+      kStartSeconds))
+      << job.out() << job.err();
+  kill(pids[3], SIGCONT);
+  const Ended ended = job.wait(120 * kSlowness);
+  EXPECT_EQ(ended.code, 0) << ended.all();
+}
+
+}  // namespace
+}  // namespace varscope::testing
