@@ -22,9 +22,9 @@ namespace varscope {
 // itself, whatever the others do, so that the byte limit can hold producers back but never deadlock. Rounds
 // over the limit wait in line.
 //
-// Where gradients come encoded (kFlagEncoded), the contributions are the leaves, not the largest tree nodes of
-// each worker: what encoding makes of a sum of leaves would depend on who sums them. They are decoded into the
-// ring; the sum's order is the same.
+// Where gradients come encoded (kFlagEncoded), the contributions are leaves, not the largest tree nodes of
+// each worker: what encoding makes of a sum of leaves would depend on who sums them. They are decoded into
+// the ring; the sum's order is the same.
 //
 // Not thread-safe. Throws Error(protocol) on a push that does not fit (wrong size or contributions, twice).
 class Aggregator {

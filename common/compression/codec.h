@@ -56,9 +56,9 @@ std::size_t encoded_bytes(CodecType type, std::size_t n, double ratio);
 [[nodiscard]] std::optional<NotFinite> encode_gradient(const Codec& codec, std::span<const float> gradient,
                                                        std::span<float> residual, std::span<std::byte> to);
 
-// Values as bf16, nearest even, NaN and infinities as they are, and no others made: what would be rounded to an
-// infinity becomes the largest finite number. `to` has encoded_bytes(bf16) and begins at a multiple of 4, else
-// Error(argument); decode_gradient() undoes it.
+// Values as bf16, nearest even, NaN and infinities as they are, and no others made: what would be rounded to
+// an infinity becomes the largest finite number. Throws Error(argument) unless `to` has encoded_bytes() and
+// begins at a multiple of 4. decode_gradient() undoes it.
 void encode_values(std::span<const float> values, std::span<std::byte> to);
 // Makes values what they are after encode_values() and decode_gradient().
 void round_values(std::span<float> values);

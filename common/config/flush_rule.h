@@ -8,10 +8,10 @@
 
 namespace varscope {
 
-// After which steps workers hold no residuals of compression (docs/compression.md): gradients of these steps go
-// up in full with what earlier ones have lost. Only such a step can be cut for a checkpoint, for residuals are
-// not saved; and since the config alone says which they are, a save that somebody asks for changes no bits: it
-// waits for the next one. A value type, the same on every rank; a default one is of a run without residuals.
+// After which steps workers hold no residuals of compression (docs/compression.md): gradients of these go up
+// in full, with what earlier ones have lost. Only such a step can be cut for a checkpoint, for residuals are
+// not saved. The config alone says which they are, so that a save that somebody asks for changes no bits: it
+// waits for the next one. A value type, the same on every rank; a default one: a run without residuals.
 struct FlushRule {
   bool has_residuals = false;
   std::int64_t every = 0;             // cluster.drain_every_steps

@@ -38,9 +38,9 @@ struct WireChunk {
   std::int64_t n_elements;
 };
 
-// What travels as one push or one value: the slices of one scope's variables (of one dtype, one way of updating
-// and one compression) that one server owns. On the server a bucket is contiguous memory; on a worker it is gathered
-// from and scattered into the variables' own memory.
+// What travels as one push or one value: the slices of one scope's variables (of one dtype, way of updating
+// and compression) that one server owns. On the server a bucket is contiguous memory; on a worker it is
+// gathered from and scattered into the variables' own memory.
 struct Bucket {
   BucketId id;
   std::string scope;

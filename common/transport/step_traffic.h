@@ -7,7 +7,7 @@
 
 namespace varscope {
 
-// The data of dense variables that all workers together send and receive in one step of BSP, as TransportStats
+// The data of dense variables that all workers together send and receive in a step of BSP, as TransportStats
 // count them: bytes without headers. Rows of tables are not in it.
 struct StepTraffic {
   std::int64_t up = 0;       // gradients
@@ -16,8 +16,8 @@ struct StepTraffic {
   std::int64_t full_down = 0;
 };
 
-// `plan` is of the cluster's servers. Compressed gradients are counted encoded: Compression::last_full_step() and
-// FlushRule name the steps in which `full_up` go up.
+// `plan` is of the cluster's servers. Compressed gradients are counted encoded; those of other steps are
+// `full_up` bytes (Compression::last_full_step(), FlushRule).
 StepTraffic step_traffic(const BucketPlan& plan, const ClusterMap& cluster);
 
 }  // namespace varscope

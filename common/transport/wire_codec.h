@@ -31,8 +31,8 @@ std::int64_t wire_bytes(const Bucket& bucket, Flow flow, WireForm form, const Wi
 std::int64_t wire_bytes(const Bucket& bucket, Flow flow, WireForm form);
 
 // What wire chunks are while they travel. In full they are the bytes of their elements as they lie in memory,
-// so that nothing is staged at either end. Encoded ones are staged: values are encoded by send(), gradients by
-// whoever keeps their residuals (send_encoded()); both are decoded by arrived(). Nobody else knows that form.
+// so that nothing is staged at either end. Codes are staged: of values they are made here, of gradients by
+// whoever keeps the residuals (send_encoded()); both are decoded by arrived(). Nobody else knows that form.
 //
 // Borrows the transport; owns what is staged. Not thread-safe.
 class WireCodec {
@@ -43,8 +43,8 @@ class WireCodec {
   // `contribution`: the RequestKey's.
   void send(Flow flow, Rank to, const Bucket& bucket, int chunk, int contribution,
             std::span<const ConstPiece> elements);
-  // Values, encoded; the elements are free at once. sent() takes the completion. Several sends of one chunk that
-  // are under way at a time have contributions of their own.
+  // Values, encoded; the elements are free at once. sent() takes the completion. Several sends of a chunk
+  // that are under way at a time have contributions of their own.
   void send_encoded_values(Rank to, const Bucket& bucket, int chunk, int contribution,
                            std::span<const std::byte> elements);
   // A chunk's gradients that are encoded already; `bytes` must stay unchanged until the send has completed.

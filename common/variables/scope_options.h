@@ -58,8 +58,8 @@ struct VariableOptions {
   std::optional<Regularizer> regularizer = {};
   std::optional<Constraint> constraint = {};
   std::optional<Partitioner> partitioner = {};
-  // Of what is worth it: not of what is not trained, of moving averages, of tables, of rank 0 or 1 (biases), nor
-  // of less than Compression::min_bytes.
+  // Of what is worth it: not of what is not trained, of moving averages, tables, rank 0 or 1 (biases), nor of
+  // less than Compression::min_bytes.
   std::optional<Compression> compression = {};
   // The variable is a table [rows, n] each of whose rows is a unit of its own, as in an embedding:
   // constraints hold for the norm of each row, and the fans of an initializer that depends on the shape are

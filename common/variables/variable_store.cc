@@ -74,7 +74,7 @@ void check_table(const VariableSpec& spec, const VariableOptions& options) {
   }
 }
 
-// What small or seldom used variables would gain, they lose in accuracy: unused rows of a table gather errors.
+// Small variables gain nothing, and rows of a table that are not used gather errors.
 Compression compression_of(const VariableSpec& spec, const VariableOptions& options) {
   const Compression wanted = options.compression.value_or(Compression{});
   const std::int64_t n_bytes =

@@ -47,6 +47,21 @@ TEST(PsMpi, TwoServers) {
   expect_same_as_loopback(default_exchange(), 2);
 }
 
+// Large slices, which are staged at both ends; leaves that are sent one by one.
+TEST(PsMpi, CompressedGradientsAndValues) {
+  Exchange e = default_exchange();
+  std::vector<VariableSpec> all{
+      testing::make_spec("a/weights", DType::float32, Shape{1500, 1024}, Initializer::normal(0, 1)),
+      testing::make_spec("b/weights", DType::float32, Shape{777, 33}, Initializer::normal(0, 1)),
+      testing::make_spec("b/bias", DType::float32, Shape{33})};
+  all[0].compression = {.type = CodecType::onebit, .values = ValueForm::bf16, .start_step = 0};
+  all[1].compression = {.type = CodecType::bf16};
+  e.variables = VariableTable(all);
+  e.optimizer.type = OptimizerType::momentum;
+  e.flush = {true, 3, 0, 0, Clock(e.steps)};
+  expect_same_as_loopback(e, std::min(2, mpi_size() - 1));
+}
+
 // Buckets of many chunks, most of which lie in several slices that are neighbours in the worker's memory.
 TEST(PsMpi, LargeVariablesOnSeveralServers) {
   Exchange e = default_exchange();

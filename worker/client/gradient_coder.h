@@ -13,10 +13,10 @@
 namespace varscope {
 
 // A worker's gradients of compressed variables, between backward and push: of each of its leaves the encoded
-// slices, which are sent from here, and what they have lost, where the codec has a residual. Encoding is by leaf
-// and slice, so that the bits depend on neither the number of workers nor that of servers.
+// slices, which are sent from here, and what they have lost, where the codec has a residual. Encoding is by
+// leaf and slice, so that the bits depend on neither the number of workers nor that of servers.
 //
-// Memory: for each leaf the encoded bytes, and with residuals that of the gradients. Owns it; borrows plan and
+// Memory: for each leaf the encoded bytes, and with residuals that of the gradients. Owns it; borrows the
 // variables' memory. One thread.
 class GradientCoder {
  public:
@@ -24,9 +24,9 @@ class GradientCoder {
 
   // Whether the bucket's gradients are compressed at all.
   bool handles(const Bucket& bucket) const { return buckets_[bucket.id].n_encoded > 0; }
-  // Encodes the gradient of a leaf, which is in gradient buffer `buffer`, with what earlier ones have lost. The
-  // buffer is free at once; the bytes stay until the next encode(): REQUIRES that they have been sent. Throws
-  // Error(not_finite), naming the variable, for a gradient that is not finite: some encodings would hide it.
+  // Encodes the gradient of a leaf, in gradient buffer `buffer`, with what earlier ones have lost. The buffer
+  // is free at once; the bytes stay until the next encode(): REQUIRES that they have been sent. Throws
+  // Error(not_finite), naming the variable, for one that is not finite: some encodings would hide it.
   void encode(const Bucket& bucket, std::size_t leaf, int buffer, Clock clock);
   // Adds what earlier gradients have lost to the one in the buffer, which goes up in full; nothing is left.
   void add_residual(const Bucket& bucket, std::size_t leaf, int buffer);

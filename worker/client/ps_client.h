@@ -48,8 +48,8 @@ class PsClient final : private MessageHandler {
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
   // until it is ready again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
-  // The same where the bucket's gradients are compressed: those of each leaf, encoded, from the coder's memory.
-  // All workers push a bucket's step in the same form.
+  // The same of compressed gradients: those of each leaf, encoded, from the coder's memory. All workers push
+  // a bucket's step in the same form.
   void push(BucketId bucket, Clock clock, std::uint32_t flags, const GradientCoder& coder);
   // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. Where
   // the next step is known its values are received, else an ack is all that comes: pull() follows. A push of
@@ -57,7 +57,7 @@ class PsClient final : private MessageHandler {
   void push(BucketId bucket, Clock clock, const PushOfTicket& ticket);
   // Asks for what step `step` may be computed with. REQUIRES ready(bucket).
   void pull(BucketId bucket, Clock step);
-  // Where values come rounded (Compression::values), asks for those of `clock` in full; and back to what had come.
+  // Where values come rounded (Compression::values): asks for those of `clock` in full; rounds them again.
   void pull_full(Clock clock);
   void round_values();
   // Polls once: takes what has arrived, hands on what can leave.

@@ -59,7 +59,7 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   }
 }
 
-// The gradients of one leaf of a compressed variable as they come out of the codec; `lost` stays from step to step.
+// The gradients of one leaf of a compressed variable as they come out of the codec; `lost` stays.
 void code_alone(const VariableSpec& v, const Codec& codec, std::span<float> g, std::vector<float>& lost) {
   for (const Slice& s : slice_variable(v.shape, v.dtype)) {
     const auto begin = static_cast<std::size_t>(s.linear_begin()),
