@@ -200,7 +200,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
       bytes_text(pushed * most), chunks * most + n_pushed, bytes_text(pushed), chunks + n_pushed);
   out += traffic_text(plan, cluster);
   std::int64_t gradients = 0;
-  for (int s = 0; s < n_servers; ++s) {
+  const bool servers_take_norms = job.cluster.consistency == Consistency::bsp;  // else workers do, in place
+  for (int s = 0; s < n_servers && servers_take_norms; ++s) {
     gradients = std::max(gradients, DeferredUpdate::gradient_bytes(plan, job.optimizer.clip, ServerId(s)));
   }
   const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);

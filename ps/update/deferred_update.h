@@ -10,9 +10,9 @@
 #include "common/base/ids.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"
+#include "common/placement/norm_plan.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/update/norm_exchange.h"
-#include "ps/update/norm_plan.h"
 #include "ps/update/updater.h"
 
 namespace varscope {

@@ -1,9 +1,7 @@
 #include "ps/update/norm_exchange.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <map>
 #include <string>
 #include <utility>
 
@@ -80,51 +78,23 @@ void NormReducer::on_sums(const Message& message) {
   if (std::ranges::none_of(is_due_, [](bool due) { return due; })) finish(*clock_);
 }
 
-double NormReducer::sum_at(const NormTerm& term, std::int64_t group) const {
-  return streams_[term.server].values()[static_cast<std::size_t>(term.place + group)];
-}
-
 void NormReducer::finish(Clock clock) {
-  std::vector<double> groups(static_cast<std::size_t>(plan_.n_groups()), 0);
-  for (const NormTerm& term : plan_.terms()) {
-    const std::int64_t first = plan_.norms()[static_cast<std::size_t>(term.norm)].place + term.first_group;
-    for (std::int64_t g = 0; g < term.n_groups; ++g)
-      groups[static_cast<std::size_t>(first + g)] += sum_at(term, g);
+  const NormPlan::SumOf sum_of = [this](const NormTerm& term, std::int64_t group) {
+    return streams_[term.server].values()[static_cast<std::size_t>(term.place + group)];
+  };
+  const auto [factors, bad] = plan_.factors(sum_of);
+  if (bad && !std::exchange(has_told_, true)) {
+    const auto where = kind_ == kNormsOfGradients ? NotFiniteFinding::Where::gradient_norm
+                                                  : NotFiniteFinding::Where::value_norm;
+    for (const auto& [name, sum] : plan_.not_finite(variables_, sum_of, *bad))
+      watch_.add({where, clock.value, name, "", 0, not_finite_text(sum)});
   }
-  std::optional<double> bad;
-  for (const Norm& norm : plan_.norms()) {
-    for (std::int64_t g = norm.place; g < norm.place + norm.n_groups; ++g) {
-      double& group = groups[static_cast<std::size_t>(g)];
-      if (!std::isfinite(group)) {
-        bad = group;
-        group = 1;
-      } else {
-        group = norm.rule.scale(std::sqrt(group));
-      }
-    }
-  }
-  if (bad && !std::exchange(has_told_, true)) tell_not_finite(clock, *bad);
   last_ = clock.value;
   clock_.reset();
   const MessageHeader header = norm_header(MessageType::norm_scales, ServerId(0), clock, kind_);
   for (ServerId s : plan_.servers()) {
-    if (plan_.n_sums(s) > 0) NormStream::send(transport_, cluster_.rank_of(s), header, groups);
+    if (plan_.n_sums(s) > 0) NormStream::send(transport_, cluster_.rank_of(s), header, factors);
   }
-}
-
-// By name where the sums of a variable are to blame.
-void NormReducer::tell_not_finite(Clock clock, double norm) {
-  std::map<std::string, double> bad;
-  for (const NormTerm& term : plan_.terms()) {
-    for (std::int64_t g = 0; g < term.n_groups; ++g) {
-      if (const double sum = sum_at(term, g); !std::isfinite(sum))
-        bad.emplace(variables_[static_cast<std::size_t>(term.variable)].full_name(), sum);
-    }
-  }
-  if (bad.empty()) bad.emplace("", norm);
-  const auto where = kind_ == kNormsOfGradients ? NotFiniteFinding::Where::gradient_norm
-                                                : NotFiniteFinding::Where::value_norm;
-  for (const auto& [name, sum] : bad) watch_.add({where, clock.value, name, "", 0, not_finite_text(sum)});
 }
 
 NormExchange::NormExchange(Transport& transport, const ClusterMap& cluster, const NormPlan& plan,
@@ -160,9 +130,8 @@ bool NormExchange::on_scales(const Message& message) {
 }
 
 std::span<const double> NormExchange::scales(const NormTerm& term) const {
-  const std::int64_t first = plan_.norms()[static_cast<std::size_t>(term.norm)].place + term.first_group;
   return std::span(scales_.values())
-      .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(term.n_groups));
+      .subspan(plan_.place_of_factors(term), static_cast<std::size_t>(term.n_groups));
 }
 
 }  // namespace varscope

@@ -8,9 +8,9 @@
 
 #include "common/base/ids.h"
 #include "common/placement/cluster.h"
+#include "common/placement/norm_plan.h"
 #include "common/transport/transport.h"
 #include "ps/update/finite_watch.h"
-#include "ps/update/norm_plan.h"
 
 namespace varscope {
 
@@ -38,8 +38,7 @@ class NormStream {
 // not thread-safe.
 class NormReducer {
  public:
-  // `watch` is told of norms that are not finite. They scale nothing: by such a factor one bad element
-  // would spread over all that has a part in the norm.
+  // `watch` is told of norms that are not finite. They scale nothing (NormPlan::factors()).
   NormReducer(Transport& transport, const ClusterMap& cluster, const VariableTable& variables,
               const NormPlan& plan, NormKind kind, FiniteWatch& watch);
 
@@ -48,8 +47,6 @@ class NormReducer {
 
  private:
   void finish(Clock clock);
-  void tell_not_finite(Clock clock, double norm);
-  double sum_at(const NormTerm& term, std::int64_t group) const;
 
   Transport& transport_;
   const ClusterMap& cluster_;

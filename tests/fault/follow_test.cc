@@ -181,7 +181,7 @@ TEST(Follow, FilesThatComeOneByOneAreLearntAsIfTheyHadBeenThere) {
 
 // Kills a random rank again and again while files come; what is left at the end is every record, once.
 TEST(Follow, EveryRecordIsLearntOnceWhoeverIsKilled) {
-  constexpr int kKills = 8;
+  constexpr int kKills = 5;
   constexpr std::int64_t kFiles = 40;
   Place all, killed;
   fill(all.stream, kFiles);
@@ -772,7 +772,7 @@ TEST(Follow, AResumeWithOtherColumnsIsRefused) {
 TEST(OnlineDemo, LearnsAndServesThroughKillsAndAReversalOfTheLabels) {
   const ScratchDir dir;
   Command command{Args{"/bin/bash", std::string(VARSCOPE_CONFIGS) + "/../launch/online_demo.sh", "--seconds",
-                       "60", "--rate", "300", "--dir", dir / "demo"},
+                       "40", "--rate", "300", "--dir", dir / "demo"},
                   {{"VARSCOPE", VARSCOPE_BINARY}}};
   const Ended ended = run(command, 300 * kSlowness);
   EXPECT_EQ(ended.code, 0) << ended.all();

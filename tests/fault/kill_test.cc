@@ -13,7 +13,7 @@ namespace varscope::testing {
 namespace {
 
 constexpr std::uint64_t kSeed = 20240601;
-constexpr int kMoments = 12;
+constexpr int kMoments = 8;
 constexpr int kServers = 2;
 constexpr int kRanks = 4;
 constexpr std::int64_t kSteps = 1000;

@@ -1,5 +1,5 @@
-// SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over kills,
-// evaluations and ends are meeting points, a stopped worker holds nobody up for longer than a save may take.
+// SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over
+// kills, and a stopped worker holds nobody up for longer than a save may take.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -58,8 +58,8 @@ TEST_P(EachMode, OneWorkerAloneGivesTheBitsOfBsp) {
 
 constexpr int kRows = 2048, kBatch = 64, kEpochs = 40;
 
-// A table with a row for each sample, whose gradient is -1 whatever the values are: a row counts how often its
-// sample has been learnt from. All numbers are exact in float32.
+// A table with a row for each sample, whose gradient is -1 whatever the values are: a row counts how often
+// its sample has been learnt from. All numbers are exact in float32.
 std::string counting_config(const ScratchDir& dir) {
   std::string rows = "id,y\n";
   for (int i = 0; i < kRows; ++i) rows += std::to_string(i * 7919 + 13) + ",1000000\n";

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <iterator>
 
+#include "common/base/norm_kernels.h"
 #include "common/base/sum.h"
 
 namespace varscope {
@@ -62,6 +63,24 @@ void RowSums::add(int into, int from, std::size_t n_rows) {
   merged_.clear();
   std::ranges::set_union(left.touched, right.touched, std::back_inserter(merged_));
   std::swap(left.touched, merged_);
+}
+
+void RowSums::add_squares(int buffer, std::span<const std::uint64_t> ids, std::span<double> of_parts) const {
+  with_real(table_.dtype, [&]<class T>(T) {
+    const T* const rows = reinterpret_cast<const T*>(gradients(buffer));
+    for (const std::int32_t position : touched(buffer)) {
+      const auto part = static_cast<std::size_t>(table_.part_of(ids[static_cast<std::size_t>(position)]));
+      of_parts[part] += kernels::sum_of_squares(rows + position * table_.units, table_.units);
+    }
+  });
+}
+
+void RowSums::scale(int buffer, double factor) {
+  with_real(table_.dtype, [&]<class T>(T) {
+    T* const rows = reinterpret_cast<T*>(at(buffer).memory.data());
+    for (const std::int32_t position : touched(buffer))
+      kernels::scale(rows + position * table_.units, static_cast<T>(factor), table_.units);
+  });
 }
 
 }  // namespace varscope

@@ -35,6 +35,12 @@ class RowSums {
 
   std::span<const std::int32_t> touched(int buffer) const { return at(buffer).touched; }  // ascending
   const std::byte* gradients(int buffer) const { return at(buffer).memory.data(); }
+  // The squares of the gradients of touched(buffer), in double: a row's are added first, then to the sum of
+  // its part, of the table's parts in `of_parts`, in the order of `ids`, which are all rows'. That of RowIds
+  // has a part's rows in the order of mix_row_id(), as servers add them.
+  void add_squares(int buffer, std::span<const std::uint64_t> ids, std::span<double> of_parts) const;
+  // Multiplies the gradients of touched(buffer).
+  void scale(int buffer, double factor);
   // By row, of those of touched(); null where the table does not count.
   const std::uint32_t* counts(int buffer) const {
     return table_.counts_ids() ? at(buffer).counts.data() : nullptr;

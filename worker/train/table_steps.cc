@@ -110,6 +110,21 @@ void TableSteps::finish(std::size_t logical_worker) {
   }
 }
 
+TableSteps::Table& TableSteps::of_variable(int variable) const {
+  const auto found = std::ranges::find_if(
+      tables_, [&](const auto& t) { return t->plan.variable == variable && t->plan.trainable; });
+  if (found == tables_.end()) fail(ErrorKind::argument, "variable {} is no trained table", variable);
+  return **found;
+}
+
+void TableSteps::row_squares(int variable, std::span<double> of_parts) const {
+  const Table& table = of_variable(variable);
+  std::ranges::fill(of_parts, 0.0);
+  table.sums.add_squares(0, table.ids.ids(), of_parts);
+}
+
+void TableSteps::scale(int variable, double factor) { of_variable(variable).sums.scale(0, factor); }
+
 void TableSteps::push(Clock clock, std::uint32_t flags, const PushOfTicket* ticket) {
   std::vector<RowClient::Contribution> contributions;
   for (const auto& table : tables_) {

@@ -48,6 +48,11 @@ class TableSteps {
   void want(Clock clock);
   void bind(Executor& executor, std::size_t logical_worker);
   void finish(std::size_t logical_worker);
+  // Where each push is applied by itself, after the last finish(): of the gradients that are to be pushed to
+  // the trained table `variable` (index into the VariableTable) the sums of squares by part, as RowSquares of
+  // ps/tables has them; and multiplies them by `factor`. Throws Error(argument) for what is no trained table.
+  void row_squares(int variable, std::span<double> of_parts) const;
+  void scale(int variable, double factor);
   // `ticket`: where each push is applied by itself.
   void push(Clock clock, std::uint32_t flags, const PushOfTicket* ticket = nullptr);
   // Waits until what has been pushed is applied, where each push is by itself.
@@ -55,6 +60,7 @@ class TableSteps {
 
  private:
   struct Table;
+  Table& of_variable(int variable) const;
 
   Parts parts_;
   std::vector<std::unique_ptr<Table>> tables_;

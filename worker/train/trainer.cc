@@ -48,6 +48,9 @@ Trainer::Trainer(const Parts& parts)
     const auto end = std::unique(variables.begin(), variables.end());
     pending_[bucket.id].n_variables = static_cast<int>(end - variables.begin());
   }
+  const ClipConfig& clip = parts_.job.optimizer.clip;
+  if (!parts_.rule.is_bsp() && clip.needs_norms())
+    clip_.emplace(PushClip::Parts{clip, parts_.job.train.on_nan, plan, parts_.memory, tables_, parts_.warn});
   bind_gradients(0);
   if (parts_.check_numerics) executor_.check_numerics();
   if (parts_.profile) executor_.profile();
@@ -340,6 +343,7 @@ void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Cl
     if (!is_encoded) parts_.memory.add_gradients(bucket, m.into, m.from);
   }
   if (logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
+  if (clip_) return;  // until all buckets are finished
   if (!parts_.rule.is_bsp()) return push_of_ticket(bucket);
   wait_go(clock);
   if (is_encoded) return parts_.client.push(bucket.id, clock, flags_, coder_);

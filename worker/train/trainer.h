@@ -20,6 +20,7 @@
 #include "worker/graph/local_states.h"
 #include "worker/layers/model.h"
 #include "worker/train/evaluator.h"
+#include "worker/train/push_clip.h"
 #include "worker/train/table_steps.h"
 
 namespace varscope {
@@ -55,6 +56,7 @@ class Trainer {
     bool evaluate_first = false;      // TrainPlan::evaluates_first
     FlushRule flush = {};             // of residuals, where gradients are compressed
     StepRule rule = {};               // where it is not BSP, the sum plan is ticket_sum_plan()
+    std::function<void(const std::string&)> warn = {};  // tells the user; may be empty
   };
   explicit Trainer(const Parts& parts);
 
@@ -88,6 +90,7 @@ class Trainer {
   void pull_what_was_acked();
   void push_of_ticket(const Bucket& bucket);
   PushOfTicket push_of_ticket();
+  void clip_and_push(const std::vector<BatchSums>& sums);
   void ask_for_next(std::size_t logical_worker);
   void look_for_next();
   bool may_train(Clock clock);
@@ -130,6 +133,7 @@ class Trainer {
   std::vector<Batch> batches_;  // one, or with tables of each logical worker: rows are asked for all at once
   TableSteps tables_;
   GradientCoder coder_;
+  std::optional<PushClip> clip_;  // where this worker clips its pushes by norm
   ServerRows server_rows_;
   Clock wanted_{-1};                          // the step whose rows have been asked for
   double weight_ = 0;                         // of the samples in it; 0 without weights

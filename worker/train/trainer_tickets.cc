@@ -1,4 +1,7 @@
 // The trainer's loop where tickets are dealt out (SSP, ASP): docs/consistency.md.
+#include <algorithm>
+#include <cmath>
+
 #include "common/base/error.h"
 #include "common/transport/wire.h"
 #include "worker/train/trainer.h"
@@ -50,6 +53,7 @@ void Trainer::run_ticket() {
   pull_what_was_acked();
   if (!tables_.empty()) want_rows(step);
   std::vector<BatchSums> sums = run_logical_workers(step);
+  if (clip_) clip_and_push(sums);
   if (!tables_.empty()) {
     const PushOfTicket push = push_of_ticket();
     tables_.push(step, 0, &push);
@@ -92,6 +96,17 @@ void Trainer::push_of_ticket(const Bucket& bucket) {
   const PushOfTicket push = push_of_ticket();
   is_acked_[bucket.id] = push.details.next_step == 0;
   parts_.client.push(bucket.id, ticket_.step, push);
+}
+
+// The gradients are scaled before any of them leaves: pushes and backward do not overlap.
+void Trainer::clip_and_push(const std::vector<BatchSums>& sums) {
+  const bool is_loss_finite =
+      std::ranges::all_of(sums, [](const BatchSums& s) { return std::isfinite(s.loss); });
+  // What is of no samples, or of samples that weigh nothing, sends no gradients.
+  if (ticket_.share > 0) clip_->clip(ticket_.step, is_loss_finite, [this] { parts_.client.progress(); });
+  for (const Bucket& bucket : parts_.client.plan().buckets()) {
+    if (bucket.is_pushed()) push_of_ticket(bucket);
+  }
 }
 
 // There are no tickets until all up to step `clock` are over: then all workers read the same values. False

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
+#include <limits>
+#include <map>
 
 #include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
@@ -50,6 +53,45 @@ TEST(NormPlan, EveryTrainedSliceCountsOnceInOrderOfNames) {
     EXPECT_EQ(all.norms().size(), 1U);
     EXPECT_EQ(all.terms().size(), n);
   }
+}
+
+TEST(NormPlan, FactorsHoldEachNormToTheLimit) {
+  const VariableTable table = some_table();
+  const NormPlan each = NormPlan::of_gradients(table, {ClipType::norm, 10}, 1);
+  const auto name_of = [&](const NormTerm& term) {
+    return table[static_cast<std::size_t>(term.variable)].name;
+  };
+  // a/b has norm 4, a/w 20, b/w 0.
+  const NormPlan::SumOf sums = [&](const NormTerm& term, std::int64_t) {
+    if (name_of(term) == "a/b") return 16.0;
+    return name_of(term) == "a/w" && term.slice == 0 ? 400.0 : 0.0;
+  };
+  const NormPlan::Factors of_each = each.factors(sums);
+  EXPECT_EQ(of_each.of_groups, (std::vector<double>{1, 0.5, 1}));
+  EXPECT_FALSE(of_each.bad);
+  const NormPlan all = NormPlan::of_gradients(table, {ClipType::global_norm, 10}, 1);
+  EXPECT_EQ(all.factors(sums).of_groups, (std::vector<double>{10 / std::sqrt(416.0)}));
+}
+
+TEST(NormPlan, ANormThatIsNotFiniteScalesNothingAndIsNamed) {
+  const VariableTable table = some_table();
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  const NormPlan each = NormPlan::of_gradients(table, {ClipType::norm, 1}, 2);
+  const NormPlan::SumOf sums = [](const NormTerm& term, std::int64_t) {
+    return term.variable == 1 ? kInf : 4.0;
+  };
+  const NormPlan::Factors factors = each.factors(sums);
+  EXPECT_EQ(factors.of_groups[0], 0.5);
+  EXPECT_EQ(factors.of_groups[1], 1);
+  ASSERT_TRUE(factors.bad);
+  EXPECT_EQ(each.not_finite(table, sums, *factors.bad), (std::map<std::string, double>{{"a/w", kInf}}));
+  // Each of them is finite, all together are not.
+  const NormPlan all = NormPlan::of_gradients(table, {ClipType::global_norm, 1}, 2);
+  const NormPlan::SumOf large = [](const NormTerm&, std::int64_t) { return 1.5e308; };
+  const NormPlan::Factors too_large = all.factors(large);
+  ASSERT_TRUE(too_large.bad);
+  EXPECT_EQ(too_large.of_groups, (std::vector<double>{1}));
+  EXPECT_EQ(all.not_finite(table, large, *too_large.bad), (std::map<std::string, double>{{"", kInf}}));
 }
 
 TEST(NormPlan, IsEmptyWhereNoNormIsAskedFor) {

@@ -77,6 +77,37 @@ TEST(RowSums, OfATableThatDoesNotCountHaveNoCounts) {
   EXPECT_EQ(sums.counts(0), nullptr);
 }
 
+// Of four parts; a row that the buffer has not touched, and the padding's, count for none and stay as they
+// are.
+TEST(RowSums, SquaresArePartByPartAndScalingTakesTouchedRowsOnly) {
+  const RowPlan plan = plan_of(1, DType::float64);
+  RowSums sums(plan[TableId(0)], 1);
+  constexpr std::size_t kRows = 40;
+  auto* rows = reinterpret_cast<double*>(sums.begin(0, kRows));
+  std::vector<std::uint64_t> ids;
+  std::vector<std::int32_t> touched;
+  std::vector<double> expected(4, 0), found(4, 0);
+  for (std::size_t r = 0; r < kRows; ++r) {
+    ids.push_back(1000 + 7 * r);
+    rows[2 * r] = static_cast<double>(r);
+    rows[2 * r + 1] = 0.5;
+    if (r % 3 == 0) continue;
+    touched.push_back(static_cast<std::int32_t>(r));
+    expected[static_cast<std::size_t>(plan[TableId(0)].part_of(ids[r]))] += static_cast<double>(r * r) + 0.25;
+  }
+  rows[2 * kRows] = rows[2 * kRows + 1] = 99;
+  sums.touch(0, touched, {});
+  sums.add_squares(0, ids, found);
+  EXPECT_EQ(found, expected);
+  EXPECT_THAT(expected, ::testing::Each(::testing::Gt(0)));
+  sums.scale(0, 0.5);
+  for (std::size_t r = 0; r < kRows; ++r) {
+    EXPECT_EQ(rows[2 * r], static_cast<double>(r) * (r % 3 == 0 ? 1 : 0.5)) << r;
+    EXPECT_EQ(rows[2 * r + 1], r % 3 == 0 ? 0.5 : 0.25) << r;
+  }
+  EXPECT_EQ(rows[2 * kRows], 99);
+}
+
 // The samples of eight logical workers, the last but one without any: bags with padding and weights of 0.
 class Step {
  public:

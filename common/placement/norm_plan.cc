@@ -1,7 +1,7 @@
-#include "ps/update/norm_plan.h"
+#include "common/placement/norm_plan.h"
 
 #include <algorithm>
-#include <map>
+#include <cmath>
 
 namespace varscope {
 namespace {
@@ -105,6 +105,39 @@ void NormPlan::add_terms(const VariableSpec& variable, int index, int norm, Grou
 const NormTerm* NormPlan::find(int variable, std::int64_t slice) const {
   const std::int64_t first = first_term_[static_cast<std::size_t>(variable)];
   return first < 0 ? nullptr : &terms_[static_cast<std::size_t>(first + slice)];
+}
+
+NormPlan::Factors NormPlan::factors(const SumOf& sum_of) const {
+  Factors result{std::vector<double>(static_cast<std::size_t>(n_groups_), 0), {}};
+  for (const NormTerm& term : terms_) {
+    double* const sums = &result.of_groups[place_of_factors(term)];
+    for (std::int64_t g = 0; g < term.n_groups; ++g) sums[g] += sum_of(term, g);
+  }
+  for (const Norm& norm : norms_) {
+    for (std::int64_t g = norm.place; g < norm.place + norm.n_groups; ++g) {
+      double& group = result.of_groups[static_cast<std::size_t>(g)];
+      if (std::isfinite(group)) {
+        group = norm.rule.scale(std::sqrt(group));
+      } else {
+        result.bad = group;
+        group = 1;
+      }
+    }
+  }
+  return result;
+}
+
+std::map<std::string, double> NormPlan::not_finite(const VariableTable& variables, const SumOf& sum_of,
+                                                   double bad) const {
+  std::map<std::string, double> found;
+  for (const NormTerm& term : terms_) {
+    for (std::int64_t g = 0; g < term.n_groups; ++g) {
+      if (const double sum = sum_of(term, g); !std::isfinite(sum))
+        found.emplace(variables[static_cast<std::size_t>(term.variable)].full_name(), sum);
+    }
+  }
+  if (found.empty()) found.emplace("", bad);
+  return found;
 }
 
 }  // namespace varscope

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +59,24 @@ class NormPlan {
   std::int64_t n_groups() const { return n_groups_; }  // of all norms
   IdRange<ServerId> servers() const { return n_sums_.ids(); }
   int n_servers() const { return static_cast<int>(n_sums_.size()); }
+
+  // A term's sum of squares over group `group` of its n_groups.
+  using SumOf = std::function<double(const NormTerm& term, std::int64_t group)>;
+  struct Factors {
+    std::vector<double> of_groups;  // by Norm::place; what has the norm is multiplied by it
+    std::optional<double> bad;      // a norm's sum that is not finite; there is none
+  };
+  // Adds the sums in the order of terms(). A norm that is not finite scales nothing, its factors are 1: by
+  // such a factor one bad element would spread over all that has a part in the norm.
+  Factors factors(const SumOf& sum_of) const;
+  // The variables that a norm which is not finite is due to, by full name, with a sum that is not; "" with
+  // `bad` where only all of them together are too large.
+  std::map<std::string, double> not_finite(const VariableTable& variables, const SumOf& sum_of,
+                                           double bad) const;
+  // Of a term's first group in Factors::of_groups.
+  std::size_t place_of_factors(const NormTerm& term) const {
+    return static_cast<std::size_t>(norms_[static_cast<std::size_t>(term.norm)].place + term.first_group);
+  }
 
  private:
   NormPlan(std::size_t n_variables, int n_servers) : first_term_(n_variables, -1), n_sums_(n_servers, 0) {}
