@@ -15,7 +15,6 @@ class VariableMemory {
  public:
   VariableMemory(const VariableTable& variables, int n_gradient_buffers);
 
-  const VariableTable& variables() const { return variables_; }
   TensorView value(int variable) const { return view(values_, variable); }
   // Empty for a variable that is not pushed.
   TensorView gradient(int buffer, int variable) const;
