@@ -41,7 +41,7 @@ void ClusterConfig::describe(Keys& keys) {
       "drain_every_steps", drain_every_steps,
       "with compression onebit or topk: at multiples of it gradients go up in full with all that earlier ones have "
       "lost. Checkpoints are cut at such steps, and at those of checkpoint.every_steps and of evaluations",
-      {.unit = "steps", .min = 1});
+      {.unit = "steps", .min = 1, .max = kMostOfRun});
   keys.key("stall_timeout_s", stall_timeout_s,
            "a rank that does not answer for this long ends the job; 0 or off means never",
            {.unit = "seconds", .min = 1, .may_be_off = true});

@@ -45,7 +45,7 @@ constexpr Choice<PartitionerType> kPartitioners[] = {
     {PartitionerType::fixed_size, "fixed_size"},
     {PartitionerType::variable_axis_size, "variable_axis_size"},
     {PartitionerType::min_max, "min_max"}};
-constexpr double kMostParts = 1 << 20, kMostBytes = std::int64_t{1} << 50;
+constexpr double kMostParts = 1 << 20, kMostBytes = std::int64_t{1} << 50, kMostSteps = 1e12;
 struct PartitionerKeys {
   PartitionerType type = PartitionerType::none;
   std::int64_t parts = 0, axis = 0, max_parts = 0, max_bytes = 0, min_bytes = 256 << 10;
@@ -90,7 +90,7 @@ struct CompressionKeys {
         "start_step", start_step,
         "gradients of steps up to this one go up in full; -1: of none (bf16, fp16), or of a tenth of the run, "
         "100 where its length is not known (onebit, topk)",
-        {.min = -1});
+        {.unit = "steps", .min = -1, .max = kMostSteps});
   }
 };
 

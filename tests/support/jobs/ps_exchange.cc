@@ -349,12 +349,15 @@ ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers
       result.worker_hash[*worker] = exchange.run();
       if (worker->value == 0) result.values = exchange.values();
       const std::lock_guard lock(mutex);
-      result.traffic.bytes_sent += transport->stats().bytes_sent;
-      result.traffic.bytes_received += transport->stats().bytes_received;
+      result.bytes_up += transport->stats().bytes_sent;
       return;
     }
     ExchangeServer server(*transport, cluster, mine, *cluster.server_at(rank));
     server.run();
+    {
+      const std::lock_guard lock(mutex);
+      result.bytes_down += transport->stats().bytes_sent;
+    }
     if (!server.finished()) return;
     result.hash = server.finished()->values_hash;
     result.steps = server.steps();

@@ -135,8 +135,8 @@ struct ExchangeResult {
   std::optional<FinishSummary> finish;
   std::vector<NotFiniteSummary> not_finite;
   std::vector<HistogramSummary> histograms;
-  std::vector<Tensor> values;  // of worker 0 at the end, by variable
-  TransportStats traffic;      // bytes and numbers of data that all workers sent and received
+  std::vector<Tensor> values;                  // of worker 0 at the end, by variable
+  std::uint64_t bytes_up = 0, bytes_down = 0;  // of data: that all workers, and that all servers sent
 };
 
 // All ranks as threads of this process. A run that does not end is aborted, and `error` says "stuck".

@@ -107,7 +107,7 @@ TEST_F(EncodedChunk, ValuesAreRoundedOnTheWireAndScatteredSliceBySlice) {
   const BucketPlan plan = BucketPlan::make(table({.values = ValueForm::bf16}), 1);
   const Bucket& bucket = plan[BucketId(0)];
   ASSERT_EQ(bucket.n_wire_chunks(), 1);
-  EXPECT_EQ(wire_bytes(bucket, Flow::values, form_of_values(bucket)), 6 + 12) << "an odd slice is filled up";
+  EXPECT_EQ(wire_bytes(bucket, Flow::values, form_of_values(bucket)), 12 + 12) << "an odd slice is filled up";
   EXPECT_EQ(wire_bytes(bucket, Flow::values, WireForm::full), 44);
   EXPECT_FALSE(codec_of(bucket, Flow::gradients));
   float values[11], first[6] = {}, second[5] = {};

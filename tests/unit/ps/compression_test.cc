@@ -111,11 +111,11 @@ TEST_P(CompressedExchange, SendsTheBytesThatThePlanSays) {
         assign_roles(std::vector<std::string>(static_cast<std::size_t>(n_servers + n_workers), "host"),
                      n_servers, kLeaves);
     const StepTraffic plan = step_traffic(BucketPlan::make(e.variables, n_servers), cluster);
-    const TransportStats before = run_over_loopback(e, n_servers, n_workers, kLeaves).traffic;
+    const ExchangeResult before = run_over_loopback(e, n_servers, n_workers, kLeaves);
     ++e.steps;
-    const TransportStats after = run_over_loopback(e, n_servers, n_workers, kLeaves).traffic;
-    EXPECT_EQ(after.bytes_sent - before.bytes_sent, static_cast<std::uint64_t>(plan.up));
-    EXPECT_EQ(after.bytes_received - before.bytes_received, static_cast<std::uint64_t>(plan.down));
+    const ExchangeResult after = run_over_loopback(e, n_servers, n_workers, kLeaves);
+    EXPECT_EQ(after.bytes_up - before.bytes_up, static_cast<std::uint64_t>(plan.up));
+    EXPECT_EQ(after.bytes_down - before.bytes_down, static_cast<std::uint64_t>(plan.down));
     const bool is_rounded = GetParam().values == ValueForm::bf16;
     EXPECT_EQ(plan.down < plan.full_down, is_rounded);
   }
@@ -132,7 +132,7 @@ TEST_P(CompressedExchange, SendsFirstStepsInFull) {
   EXPECT_EQ(result.hash->hex() != early, late.type.has_value());
 }
 
-// Each leaf wants values of its own, which differ more from each other than from the first values: what all of them
+// Each leaf wants values of its own, which differ more from each other than from the first values: what all
 // want is their mean, and a leaf's large numbers hide its small ones.
 Exchange quarrel(const Compression& compression) {
   Exchange e = compressed_exchange(compression);
@@ -141,11 +141,11 @@ Exchange quarrel(const Compression& compression) {
   all[0].compression = compression;
   e.variables = VariableTable(all);
   e.optimizer.type = OptimizerType::sgd;
-  e.optimizer.learning_rate = 0.02;
-  e.steps = 600;
+  e.optimizer.learning_rate = 0.005;
+  e.steps = 400;
   e.flush = {compression.has_residual(), 100, 0, 0, Clock(e.steps)};
   e.gradient = [](int, std::int64_t element, int leaf, float value) {
-    const float mine = element % 10 == 0 ? 30.0F : 0.3F, wanted = element % 2 == 0 ? 1.0F : -1.0F;
+    const float mine = element % 10 == 0 ? 3.0F : 0.3F, wanted = element % 2 == 0 ? 1.0F : -1.0F;
     const float sign = leaf < 2 ? 1.0F : -1.0F;
     return value - wanted - sign * (leaf % 2 == 0 ? mine : 2 * mine);
   };
@@ -169,13 +169,13 @@ class Quarrel : public ::testing::TestWithParam<CodecType> {};
 INSTANTIATE_TEST_SUITE_P(Types, Quarrel, ::testing::Values(CodecType::onebit, CodecType::topk));
 
 TEST_P(Quarrel, EndsInAgreementOnlyIfNothingIsForgotten) {
-  const Compression compression{.type = GetParam(), .ratio = 0.03, .start_step = 0};
+  const Compression compression{.type = GetParam(), .ratio = 0.1, .start_step = 0};
   Exchange e = quarrel(compression);
   const double kept = missing(e);
   e.forgets_residuals = true;
   const double forgotten = missing(e);
-  EXPECT_LT(kept, 0.2);
-  EXPECT_GT(forgotten, 3 * kept);
+  EXPECT_LT(kept, 0.02);
+  EXPECT_GT(forgotten, 0.2);
 }
 
 TEST(CompressedGradients, ThatAreNotFiniteEndTheRunWithTheVariablesName) {
