@@ -14,9 +14,10 @@ std::size_t chunk_bytes(const Bucket& bucket, int chunk) {
   return static_cast<std::size_t>(bucket.wire_chunk(chunk).n_bytes);
 }
 
+// The last of an odd number is a node of a higher level.
 std::vector<TreeNode> all_leaves(int n) {
   std::vector<TreeNode> leaves;
-  for (int i = 0; i < n; ++i) leaves.push_back({i, 0});
+  for (int i = 0; i < n; ++i) leaves.push_back(maximal_nodes({i, i + 1}, n).front());
   return leaves;
 }
 

@@ -72,6 +72,17 @@ TEST_P(CompressedExchange, EqualsTheReferenceForAnyServersAndWorkers) {
   }
 }
 
+TEST_P(CompressedExchange, EqualsTheReferenceForOddNumbersOfLeaves) {
+  Exchange e = compressed_exchange(GetParam());
+  e.steps = 4;
+  e.flush.last = Clock(4);
+  for (const int leaves : {1, 3, 7}) {
+    const ExchangeResult result = run_over_loopback(e, 2, std::min(2, leaves), leaves);
+    ASSERT_EQ(result.error, "");
+    EXPECT_EQ(result.hash->hex(), reference_hash(e, leaves).hex()) << leaves << " logical workers";
+  }
+}
+
 TEST_P(CompressedExchange, MakesOtherBitsThanWithoutCompression) {
   EXPECT_NE(reference_hash(compressed_exchange(GetParam()), kLeaves).hex(),
             reference_hash(compressed_exchange({}), kLeaves).hex());
