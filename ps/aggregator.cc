@@ -17,6 +17,7 @@ std::size_t chunk_bytes(const Bucket& bucket, int chunk) {
 // The last of an odd number is a node of a higher level.
 std::vector<TreeNode> all_leaves(int n) {
   std::vector<TreeNode> leaves;
+  leaves.reserve(static_cast<std::size_t>(n));
   for (int i = 0; i < n; ++i) leaves.push_back(maximal_nodes({i, i + 1}, n).front());
   return leaves;
 }
