@@ -57,7 +57,6 @@ Coordinator::Coordinator(const Parts& parts)
       stream_(parts.stream),
       states_of_last_(parts.cluster.n_workers()),
       last_save_ns_(now_ns()) {
-  if (!parts.rule.is_bsp()) dealer_.emplace(parts.rule, cluster_, train_.first);
   if (checkpoints_ != nullptr && on_nan_ == OnNan::stop) checkpoints_->discard_not_finite();
   const RowPlan rows = RowPlan::make(parts.variables, cluster_.n_servers());
   for (ServerId s : cluster_.servers.ids()) {
@@ -72,6 +71,10 @@ Coordinator::Coordinator(const Parts& parts)
     if (is_owner) owners_.push_back(s);
     (is_pushed ? cut_by_push_ : cut_by_message_).push_back(s);
   }
+  if (parts.rule.is_bsp()) return;
+  dealer_.emplace(parts.rule, cluster_, train_.first);
+  ledger_.emplace(
+      ConsistencyLedger::Parts{cluster_, parts.rule, train_.first, cut_by_push_, parts.late_ticket_s});
 }
 
 void Coordinator::start() {
@@ -190,6 +193,8 @@ void Coordinator::on_message(const Message& message) {
       return on_finite_report(message);
     case MessageType::histograms:
       return on_histograms(message);
+    case MessageType::staleness:
+      return on_staleness(message);
     default:
       fail(ErrorKind::protocol, "rank {} sent the coordinator a {}", message.from.value,
            to_string(type_of(message.header)));
@@ -471,6 +476,9 @@ void Coordinator::tick() {
   if (stream_ && phase_ == Phase::training) tick_stream();
   if (delayed_ && checkpoints_->idle()) release(*std::exchange(delayed_, std::nullopt));
   if (phase_ == Phase::training) deal();
+  if (ledger_) {
+    for (const std::string& note : ledger_->take_notes(now_ns())) observer_.on_note(note);
+  }
   if (phase_ != Phase::final_save || (checkpoints_ != nullptr && checkpoints_->has_pending_work())) return;
   const bool save = checkpoints_ != nullptr && saves_at_end() && current_ > train_.first &&
                     checkpoints_->last_committed() != std::optional(current_);
@@ -499,6 +507,7 @@ void Coordinator::on_histograms(const Message& message) {
 
 void Coordinator::on_hash_report(const Message& message) {
   const auto report = from_binary<HashReport>(message.body, "a hash report");
+  if (ledger_) ledger_->on_last(ServerId(message.header.sender), report.staleness);
   for (const auto& e : report.entries) hash_.add(e.variable, e.slice, e.digest);
   for (const TableReport& table : report.tables) {
     const auto known = std::ranges::find(tables_, table.name, &TableReport::name);
@@ -512,6 +521,7 @@ void Coordinator::on_hash_report(const Message& message) {
   finish.ended_by = ended_by_;
   if (stream_) finish.stream = stream_->summary();
   finish.tables = std::move(tables_);
+  if (ledger_) finish.consistency = ledger_->total(now_ns());
   if (stop_ && stop_->state().has_best) {
     const StopState& s = stop_->state();
     finish.best = FinishSummary::Best{s.metric, s.best, Clock(s.best_step), ""};

@@ -18,6 +18,7 @@
 #include "common/transport/transport.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/checkpoint_coordinator.h"
+#include "ps/consistency_ledger.h"
 #include "ps/coordinator_state.h"
 #include "ps/early_stop.h"
 #include "ps/histogram_merger.h"
@@ -63,12 +64,13 @@ class Coordinator {
     std::optional<EarlyStop> stop = {};
     std::optional<StreamControl> stream = {};  // where a directory is followed
     StepRule rule = {};
+    double late_ticket_s = 10;  // ConsistencyLedger::Parts::late_s
   };
   explicit Coordinator(const Parts& parts);
 
   void start();
-  // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report, histograms and
-  // request; others throw Error(protocol).
+  // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report, histograms, staleness
+  // and request; outside BSP ticket_request and drained too; others throw Error(protocol).
   void on_message(const Message& message);
   void tick();
   // Somebody asks for kRequestSave or kRequestStop (bits); obeyed at the next step that is let go.
@@ -114,6 +116,8 @@ class Coordinator {
   static void fill_in_states(IdVector<WorkerId, std::string>& states);
   void on_drained(WorkerId worker, Clock clock);
   std::string workers_with_tickets(Clock clock) const;
+  void on_staleness(const Message& message);
+  void tell_consistency();
 
   void release(Clock clock);
   void release_unless_not_finite(Clock clock);
@@ -190,6 +194,7 @@ class Coordinator {
   std::int64_t idle_tries_ = 0;                     // saves of these, each of which needs a name
   IdVector<WorkerId, std::string> states_of_last_;  // of the workers, after the last step of a stream
   std::optional<TicketDealer> dealer_;              // null: BSP
+  std::optional<ConsistencyLedger> ledger_;         // where there is a dealer
   std::deque<OpenStep> open_;                       // in their order
   std::vector<WorkerId> asking_;                    // for a ticket, in their order
   std::vector<Clock> cuts_;                         // of steps since the start

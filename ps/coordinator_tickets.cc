@@ -2,6 +2,7 @@
 // must (docs/consistency.md).
 #include <algorithm>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "ps/coordinator.h"
@@ -22,6 +23,7 @@ void Coordinator::open_step(Clock clock) {
     send_to(cut_by_push_, MessageType::cut);
     send_to(cut_by_message_, MessageType::cut);
     cuts_.push_back(clock);
+    ledger_->on_cut(clock);
   }
   if (drains_after(clock)) drain_ = clock;
 }
@@ -54,6 +56,7 @@ void Coordinator::deal() {
     if (!drain_ && !is_ended_) return false;
     MessageHeader go = make_header(MessageType::go, 0, current_);
     go.flags = is_ended_ ? kFlagEnd : kFlagDrain;
+    if (!is_ended_) ledger_->on_drain_told(worker, now_ns());
     transport_.send_message(cluster_.rank_of(worker), go);
     return true;
   });
@@ -72,6 +75,7 @@ void Coordinator::send_ticket(WorkerId worker, const TicketDealer::Ticket& ticke
   go.sequence = held_after.value;
   go.flags = is_cut ? kFlagCut : 0;
   open_step_of(ticket.step).holders[static_cast<std::size_t>(ticket.index)] = worker;
+  ledger_->on_dealt(worker, ticket.step, ticket.leaf_begin, now_ns());
   transport_.send_message(cluster_.rank_of(worker), go);
 }
 
@@ -95,6 +99,7 @@ void Coordinator::on_ticket_report(WorkerId worker, const Message& message) {
   if ((*report)->leaves.size() != static_cast<std::size_t>(dealer_->n_leaves(*index))) {
     fail(ErrorKind::protocol, "worker {} reports {} logical workers", worker.value, (*report)->leaves.size());
   }
+  ledger_->on_report(worker, Clock(h.clock), h.leaf_begin, (*report)->times, now_ns());
   --open_step_of(Clock(h.clock)).n_missing;
   while (!open_.empty() && open_.front().n_missing == 0) {
     OpenStep step = std::move(open_.front());
@@ -114,6 +119,8 @@ void Coordinator::complete_ticketed(OpenStep& step) {
   }
   if (step.is_cut) fill_in_states(states);
   complete_step(step.clock, reports, std::move(states), step.is_cut);
+  ledger_->on_complete(step.clock, now_ns());
+  tell_consistency();
 }
 
 // A worker that had no ticket of the step stands where the others do.
@@ -136,10 +143,27 @@ void Coordinator::on_drained(WorkerId worker, Clock clock) {
   ++n_drained_;
   if (!is_last) return;
   n_drained_ = 0;
+  ledger_->on_drained(now_ns());
   drain_.reset();
   MessageHeader go = make_header(MessageType::go, 0, clock);
   go.flags = kFlagDrained | (is_stopped_ ? kFlagStop : 0) | (clock >= train_.last ? kFlagEnd : 0);
   for (Rank rank : cluster_.workers) transport_.send_message(rank, go);
+}
+
+void Coordinator::on_staleness(const Message& message) {
+  const std::optional<ServerId> server = cluster_.server_at(message.from);
+  if (!ledger_ || !server) {
+    fail(ErrorKind::protocol, "rank {} sent a {} that is not due", message.from.value,
+         to_string(type_of(message.header)));
+  }
+  ledger_->on_staleness(*server, Clock(message.header.clock),
+                        from_binary<StalenessReport>(message.body, "a report of how stale reads were"));
+  tell_consistency();
+}
+
+void Coordinator::tell_consistency() {
+  if (const std::optional<ConsistencySummary> due = ledger_->take_due(now_ns()))
+    observer_.on_consistency(*due);
 }
 
 // Of those that have tickets of steps up to the one that is being cut.

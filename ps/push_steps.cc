@@ -6,6 +6,18 @@
 #include "common/transport/wire.h"
 
 namespace varscope {
+namespace {
+
+// No run has more steps. Numbers of tickets stay far below 2^63.
+constexpr std::int64_t kMostSteps = std::int64_t{1} << 40;
+
+void check_step(WorkerId worker, const MessageHeader& header) {
+  if (header.clock >= 0 && header.clock < kMostSteps) return;
+  fail(ErrorKind::protocol, "worker {} sent a {} of step {}, which no run has", worker.value,
+       to_string(type_of(header)), header.clock);
+}
+
+}  // namespace
 
 PushSteps::PushSteps(const Parts& parts)
     : parts_(parts),
@@ -16,6 +28,8 @@ PushSteps::PushSteps(const Parts& parts)
       buckets_(parts.plan.size()),
       tables_(parts.rows != nullptr ? parts.rows->size() : 0),
       row_tickets_(tables_.size()),
+      row_timers_(tables_.size()),
+      watch_(parts.rule),
       sequence_(parts.cluster.n_workers(), 0),
       held_(parts.cluster.n_workers()),
       unsent_(parts.cluster.n_workers()),
@@ -29,11 +43,15 @@ PushSteps::PushSteps(const Parts& parts)
     state.low = parts.first;
     state.units.assign(n_chunks, start);
     state.streams = IdVector<WorkerId, Stream>(parts.cluster.n_workers());
-    for (Stream& s : state.streams) s.read_at.assign(n_chunks, 0);
+    for (Stream& s : state.streams) {
+      s.read_at.assign(n_chunks, 0);
+      s.lead_due.assign(n_chunks, -1);
+    }
   }
   for (TableId id : tables_.ids()) {
     tables_[id] = start;
     row_tickets_[id] = IdVector<WorkerId, Ticket>(parts.cluster.n_workers());
+    row_timers_[id] = IdVector<WorkerId, StalenessWatch::Timer>(parts.cluster.n_workers());
   }
   if (parts.rows == nullptr || parts.rows->empty()) return;
   rows_.emplace(RowExchange::Parts{parts.transport, parts.cluster, *parts.rows, *parts.tables,
@@ -51,6 +69,7 @@ void PushSteps::handle(WorkerId worker, const Message& message) {
   std::deque<Message>& held = held_[worker];
   if (!held.empty() || holds(message)) {
     held.push_back(message);
+    watch_.holds();
     return;
   }
   switch (type_of(message.header)) {
@@ -68,10 +87,12 @@ void PushSteps::handle(WorkerId worker, const Message& message) {
 void PushSteps::on_push(WorkerId worker, const Message& push) { handle(worker, push); }
 
 void PushSteps::on_pull(WorkerId worker, const MessageHeader& pull) {
+  check_step(worker, pull);
   handle(worker, {parts_.cluster.rank_of(worker), pull, {}});
 }
 
 void PushSteps::on_rows_wanted(WorkerId worker, const MessageHeader& wanted) {
+  check_step(worker, wanted);
   handle(worker, {parts_.cluster.rank_of(worker), wanted, {}});
 }
 
@@ -88,6 +109,8 @@ void PushSteps::go_on_after(Clock clock) {
     std::deque<Message> messages = std::exchange(held_[w], {});
     for (const Message& message : messages) handle(w, message);
   }
+  if (std::ranges::all_of(held_, [](const auto& messages) { return messages.empty(); }))
+    watch_.holds_nothing();
 }
 
 PushSteps::Ticket PushSteps::ticket_of(WorkerId worker, const Message& push) const {
@@ -98,7 +121,7 @@ PushSteps::Ticket PushSteps::ticket_of(WorkerId worker, const Message& push) con
   const bool fits = parts_.rule.is_dynamic()
                         ? n == 1 && h.leaf_begin >= 0 && h.leaf_begin < parts_.cluster.logical_workers
                         : h.leaf_begin == own.begin && n == own.size();
-  if (!fits || h.clock <= parts_.first.value) {
+  if (!fits || h.clock <= parts_.first.value || h.clock > kMostSteps) {
     fail(ErrorKind::protocol, "worker {} pushed {} leaves from {} on of step {}, which are no ticket of it",
          worker.value, n, h.leaf_begin, h.clock);
   }
@@ -130,12 +153,14 @@ void PushSteps::push(WorkerId worker, const Message& message) {
          stream.is_pushing || stream.reads ? " before it had the answer to its last push" : "", expected);
   }
   const int n_chunks = bucket.n_wire_chunks();
+  watch_.announced(stream.timer);
+  watch_.pushed(h.n_bytes);
   stream.is_pushing = true;
   stream.ticket = ticket;
   stream.is_acked = (h.flags & kFlagAck) != 0;
   stream.applied.assign(static_cast<std::size_t>(n_chunks), false);
   stream.n_missing = n_chunks;
-  if (!stream.is_acked) {
+  if (!stream.is_acked) {  // of kNotKnown anything will do
     stream.reads = Clock(ticket.details.next_step);
     stream.next_chunk = 0;
   }
@@ -151,6 +176,7 @@ void PushSteps::pull(WorkerId worker, const MessageHeader& pull) {
     fail(ErrorKind::protocol, "worker {} pulled bucket {} ({}) before it had the answer to its last push",
          worker.value, pull.bucket, bucket.scope);
   }
+  watch_.announced(stream.timer);
   stream.reads = Clock(pull.clock + 1);
   stream.next_chunk = 0;
   answer(bucket, worker);
@@ -180,6 +206,7 @@ UpdateStep PushSteps::count(Unit& unit, WorkerId worker, const Ticket& ticket, s
   const auto n_leaves = static_cast<std::int64_t>(parts_.cluster.logical_workers);
   const Clock step(1 + unit.leaves / n_leaves);
   unit.leaves += ticket.details.n_leaves;
+  watch_.applied(unit.pushes - read_at);
   const auto delay = static_cast<double>(unit.pushes++ - read_at);
   const double share = ticket.details.share;
   unit.applied += share;
@@ -195,6 +222,8 @@ void PushSteps::apply(const Bucket& bucket, WorkerId worker, int chunk, std::byt
   Unit& unit = state.units[at];
   const Clock before = unit.tickets.low();
   const UpdateStep step = count(unit, worker, stream.ticket, stream.read_at[at], bucket.scope);
+  if (std::int64_t& held = stream.lead_due[at]; held >= 0)
+    watch_.read(stream.ticket.step.value - 1 - std::exchange(held, -1));
   const WireChunk part = bucket.wire_chunk(chunk);
   if (gradient != nullptr) updater_.update(bucket.id, part.first_element, part.n_elements, gradient, step);
   stream.applied[at] = true;
@@ -210,6 +239,7 @@ void PushSteps::end_chunk(const Bucket& bucket, WorkerId worker) {
   if (stream.n_missing == 0 && std::exchange(stream.is_pushing, false) && stream.is_acked) {
     MessageHeader ack = make_header(MessageType::ack, shard_.server().value, stream.ticket.step);
     ack.bucket = bucket.id.value;
+    watch_.answered(stream.timer, 0);
     parts_.transport.send_message(parts_.cluster.rank_of(worker), ack);
   }
   answer(bucket, worker);
@@ -225,30 +255,46 @@ void PushSteps::end_chunk(const Bucket& bucket, WorkerId worker) {
 }
 
 // Sends the chunks of the worker's next answer that hold what they must, in their order: the worker has
-// posted its receives so. Of what is never pushed there is one version.
+// posted its receives so.
 void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
   BucketState& state = buckets_[bucket.id];
   Stream& stream = state.streams[worker];
   if (!stream.reads) return;
-  const Clock least = parts_.rule.least_read(*stream.reads, parts_.first);
   const int n_chunks = bucket.n_wire_chunks();
   for (int& chunk = stream.next_chunk; chunk < n_chunks; ++chunk) {
-    const auto at = static_cast<std::size_t>(chunk);
-    const Unit& unit = state.units[at];
-    const Clock holds = bucket.is_pushed() ? unit.tickets.low() : Clock(stream.reads->value - 1);
-    if (holds < least || (stream.is_pushing && !stream.applied[at])) return;
+    if (!may_read_chunk(bucket, stream, chunk)) return;
     if (!answers_.try_send(worker, bucket.id, chunk, shard_.value(bucket.id))) {
       unsent_[worker].insert(bucket.id);
       return;
     }
+    const Unit& unit = state.units[static_cast<std::size_t>(chunk)];
+    const Clock before(stream.reads->value - 1);
+    const Clock holds = bucket.is_pushed() ? unit.tickets.low() : before;
     stream.seen = chunk == 0 ? holds : std::min(stream.seen, holds);
-    stream.read_at[at] = unit.pushes;
+    stream.read_at[static_cast<std::size_t>(chunk)] = unit.pushes;
+    const bool is_known = stream.reads->value != PushDetails::kNotKnown;
+    stream.lead_due[static_cast<std::size_t>(chunk)] = is_known ? -1 : holds.value;
+    if (is_known && bucket.is_pushed()) watch_.read(before.value - holds.value);
   }
   stream.reads.reset();
   MessageHeader header = make_header(MessageType::value, shard_.server().value, stream.seen);
   header.bucket = bucket.id.value;
   header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes());
+  header.gated_ns = static_cast<std::uint64_t>(watch_.answered(stream.timer, header.n_bytes));
   parts_.transport.send_message(parts_.cluster.rank_of(worker), header);
+}
+
+// Of the worker's next answer. Of what is never pushed there is one version.
+bool PushSteps::may_read_chunk(const Bucket& bucket, Stream& stream, int chunk) {
+  const auto at = static_cast<std::size_t>(chunk);
+  if (stream.is_pushing && !stream.applied[at]) return false;
+  const Clock least = parts_.rule.least_read(*stream.reads, parts_.first);
+  if (bucket.is_pushed() && buckets_[bucket.id].units[at].tickets.low() < least) {
+    watch_.gated(stream.timer);
+    return false;
+  }
+  watch_.passed(stream.timer);
+  return true;
 }
 
 void PushSteps::rows_push(WorkerId worker, const Message& message) {
@@ -260,6 +306,7 @@ void PushSteps::rows_push(WorkerId worker, const Message& message) {
     last = ticket;
     last.read_at = read_at;
   }
+  watch_.pushed(message.header.n_bytes);
   Message push = message;
   push.body.erase(0, sizeof(PushDetails));
   apply_rows(rows_->on_push(worker, push));
@@ -279,12 +326,21 @@ void PushSteps::apply_rows(const std::optional<RowExchange::Whole>& whole) {
   parts_.listener.on_step_end(unit.tickets.low(), false);
 }
 
-bool PushSteps::may_read(TableId table, Clock request) const {
-  return tables_[table].tickets.low() >= parts_.rule.least_read(Clock(request.value + 1), parts_.first);
+void PushSteps::on_wanted(TableId table, WorkerId worker) { watch_.announced(row_timers_[table][worker]); }
+
+bool PushSteps::may_read(TableId table, WorkerId worker, Clock request) {
+  StalenessWatch::Timer& timer = row_timers_[table][worker];
+  const Clock least = parts_.rule.least_read(Clock(request.value + 1), parts_.first);
+  const bool may = tables_[table].tickets.low() >= least;
+  may ? watch_.passed(timer) : watch_.gated(timer);
+  return may;
 }
 
-void PushSteps::on_read(TableId table, WorkerId worker) {
-  row_tickets_[table][worker].read_at = tables_[table].pushes;
+std::int64_t PushSteps::on_read(TableId table, WorkerId worker, Clock request, std::size_t n_bytes) {
+  const Unit& unit = tables_[table];
+  row_tickets_[table][worker].read_at = unit.pushes;
+  watch_.read(request.value - unit.tickets.low().value);
+  return watch_.answered(row_timers_[table][worker], n_bytes);
 }
 
 bool PushSteps::is_behind(Clock clock) const {

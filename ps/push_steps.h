@@ -13,6 +13,7 @@
 #include "ps/push_receiver.h"
 #include "ps/row_exchange.h"
 #include "ps/staged_answers.h"
+#include "ps/staleness_watch.h"
 #include "ps/step_protocol.h"
 #include "ps/ticket_count.h"
 #include "ps/update/updater.h"
@@ -41,6 +42,7 @@ class PushSteps final : public StepProtocol, private RowGate {
   bool work() override { return false; }
   bool is_behind(Clock clock) const override;
   void go_on_after(Clock clock) override;
+  StalenessReport staleness() const override { return watch_.report(); }
 
  private:
   // What has been applied to a chunk, or a table.
@@ -66,6 +68,10 @@ class PushSteps final : public StepProtocol, private RowGate {
     int next_chunk = 0;                 // of that answer
     Clock seen{0};                      // what all its chunks so far hold
     std::vector<std::int64_t> read_at;  // Unit::pushes that each chunk of the last answer held
+    // What the chunks of an answer held whose step was not known: their lead counts when the push comes that
+    // was computed with them. -1: none is due.
+    std::vector<std::int64_t> lead_due;
+    StalenessWatch::Timer timer;
   };
   struct BucketState {
     IdVector<WorkerId, Stream> streams;
@@ -86,8 +92,10 @@ class PushSteps final : public StepProtocol, private RowGate {
   void end_chunk(const Bucket& bucket, WorkerId worker);
   void answer(const Bucket& bucket, WorkerId worker);
   void apply_rows(const std::optional<RowExchange::Whole>& whole);
-  bool may_read(TableId table, Clock request) const override;
-  void on_read(TableId table, WorkerId worker) override;
+  bool may_read_chunk(const Bucket& bucket, Stream& stream, int chunk);
+  void on_wanted(TableId table, WorkerId worker) override;
+  bool may_read(TableId table, WorkerId worker, Clock request) override;
+  std::int64_t on_read(TableId table, WorkerId worker, Clock request, std::size_t n_bytes) override;
 
   Parts parts_;
   ParameterShard& shard_;
@@ -98,6 +106,8 @@ class PushSteps final : public StepProtocol, private RowGate {
   IdVector<BucketId, BucketState> buckets_;
   IdVector<TableId, Unit> tables_;
   IdVector<TableId, IdVector<WorkerId, Ticket>> row_tickets_;
+  IdVector<TableId, IdVector<WorkerId, StalenessWatch::Timer>> row_timers_;
+  StalenessWatch watch_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
   IdVector<WorkerId, std::deque<Message>> held_;
   IdVector<WorkerId, std::set<BucketId>> unsent_;  // answers that wait for memory

@@ -65,7 +65,10 @@ void RowExchange::on_wanted(WorkerId worker, const MessageHeader& wanted) {
     fail(ErrorKind::protocol, "worker {} asked for rows of table \"{}\" with {} bytes of ids", worker.value,
          table.name, wanted.n_bytes);
   }
-  if (!is_read && is_pushed(table.id)) ++stream.n_wanted;
+  if (!is_read && is_pushed(table.id)) {
+    ++stream.n_wanted;
+    if (parts_.gate != nullptr) parts_.gate->on_wanted(table.id, worker);
+  }
   request.is_open = request.is_waiting = true;
   request.clock = Clock(wanted.clock);
   request.n_rows = n;
@@ -103,13 +106,14 @@ void RowExchange::check_ids(const RowPlan::Table& table, WorkerId worker, const 
   }
 }
 
-bool RowExchange::may_answer(TableId id, const Stream& stream, const Request& request) const {
+bool RowExchange::may_answer(TableId id, WorkerId worker, const Stream& stream,
+                             const Request& request) const {
   if (!is_pushed(id)) return true;
   if (parts_.gate == nullptr) return shard(id).clock() >= request.clock;
   const bool is_read = &request == &stream.read;
   const auto is_of_a_push = [&](const Request& r) { return &r != &request && r.is_open; };
   const bool has_own = std::ranges::none_of(stream.steps, is_of_a_push);
-  return has_own && (is_read || parts_.gate->may_read(id, request.clock));
+  return has_own && (is_read || parts_.gate->may_read(id, worker, request.clock));
 }
 
 // Answers the request that waits, once its ids are there, its step is applied, and the last answer has left.
@@ -118,7 +122,7 @@ void RowExchange::answer(TableId id, WorkerId worker) {
   Stream& stream = tables_[id].streams[worker];
   Request* request = waiting(stream);
   if (request == nullptr || request->n_due > 0 || stream.n_reply_sends > 0) return;
-  if (!may_answer(id, stream, *request)) return;
+  if (!may_answer(id, worker, stream, *request)) return;
   check_ids(table, worker, *request);
   request->is_waiting = false;
   if (request == &stream.read || !is_pushed(id)) request->is_open = false;
@@ -126,8 +130,11 @@ void RowExchange::answer(TableId id, WorkerId worker) {
   // What a step reads is what it will update: rows that expire then are gone already.
   const Clock step(request->clock.value + (request == &stream.read ? 0 : 1));
   shard(id).read(ids_of(*request), std::max(step, shard(id).clock()), reply.data());
-  if (parts_.gate != nullptr && request != &stream.read) parts_.gate->on_read(id, worker);
   MessageHeader header = make_header(MessageType::rows, parts_.server.value, request->clock);
+  if (parts_.gate != nullptr && request != &stream.read && is_pushed(id)) {
+    const std::int64_t gated_ns = parts_.gate->on_read(id, worker, request->clock, reply.size());
+    header.gated_ns = static_cast<std::uint64_t>(gated_ns);
+  }
   header.bucket = id.value;
   header.n_bytes = reply.size();
   const Rank to = parts_.cluster.rank_of(worker);

@@ -21,10 +21,13 @@ namespace varscope {
 class RowGate {
  public:
   virtual ~RowGate() = default;
-  // Whether the table holds what rows that are asked for after step `request` must.
-  virtual bool may_read(TableId table, Clock request) const = 0;
-  // They are read now.
-  virtual void on_read(TableId table, WorkerId worker) = 0;
+  // The worker has asked for rows that it will push.
+  virtual void on_wanted(TableId table, WorkerId worker) = 0;
+  // Whether the table holds what rows that are asked for after step `request` must. All else that they need
+  // is there.
+  virtual bool may_read(TableId table, WorkerId worker, Clock request) = 0;
+  // They are read now, so many bytes. Returns for how many nanoseconds may_read() has refused them.
+  virtual std::int64_t on_read(TableId table, WorkerId worker, Clock request, std::size_t n_bytes) = 0;
 };
 
 // A server's side of rows. A worker asks for rows by their ids (rows_wanted), gets their values as soon as
@@ -128,7 +131,7 @@ class RowExchange {
   RowsPushLayout layout_of(TableId id, const Stream& stream) const;
   void gather(TableId id, const Stream& stream);
   void gather_contributions(TableId id);
-  bool may_answer(TableId id, const Stream& stream, const Request& request) const;
+  bool may_answer(TableId id, WorkerId worker, const Stream& stream, const Request& request) const;
   static std::span<const std::uint64_t> ids_of(const Request& request);
 
   Parts parts_;

@@ -38,7 +38,8 @@ Server::Server(const Parts& parts)
       transport_(parts.transport),
       shard_(parts.shard),
       watch_(parts.plan, parts.shard),
-      loop_(parts.transport, *this, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s) {
+      loop_(parts.transport, *this, peers_of(parts), parts.shard.server().value, parts.stall_timeout_s),
+      staleness_told_(parts.first) {
   const StepProtocol::Parts steps{parts.transport,
                                   parts.cluster,
                                   parts.plan,
@@ -118,6 +119,7 @@ void Server::on_message(const Message& message) {
       return;
     case MessageType::finite_report:
     case MessageType::histograms:
+    case MessageType::staleness:
       // Without a coordinator nobody leads this run.
       if (parts_.coordinator != nullptr) parts_.coordinator->on_message(message);
       return;
@@ -153,6 +155,7 @@ void Server::on_step_end(Clock clock, bool is_cut) {
   if (finite_asked_ && !steps_->is_behind(*finite_asked_))
     answer_finite_request(*std::exchange(finite_asked_, std::nullopt));
   if (is_cut) cut(clock, 0);
+  if (!parts_.rule.is_bsp()) report_staleness(clock);
   if (!cut_asked_ || steps_->is_behind(cut_asked_->first)) return;
   const auto [step, retry] = *std::exchange(cut_asked_, std::nullopt);
   cut(step, retry);
@@ -224,8 +227,21 @@ void Server::report_not_finite(bool is_answer) {
                           to_binary(report));
 }
 
+// Each time all here has come to the next multiple of the steps between two reports, or beyond it.
+void Server::report_staleness(Clock clock) {
+  const std::int64_t every = parts_.staleness_every_steps;
+  if (every <= 0) return;
+  const Clock due(clock.value / every * every);
+  if (due <= staleness_told_ || steps_->is_behind(due)) return;
+  staleness_told_ = due;
+  transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
+                          make_header(MessageType::staleness, shard_.server().value, due),
+                          to_binary(steps_->staleness()));
+}
+
 void Server::report_hashes() {
   HashReport report = shard_.hashes();
+  report.staleness = steps_->staleness();
   for_each_table([&](const TableShard& table) {
     table.add_hashes(report);
     report.tables.push_back(table.report());

@@ -39,7 +39,8 @@ class Server final : private MessageHandler, private StepListener {
     const RowPlan* rows = nullptr;           // null: there are no tables
     TableShards* tables = nullptr;           // where there are
     StepRule rule = {};
-    Clock first{0};  // of the values that the run starts from
+    Clock first{0};                          // of the values that the run starts from
+    std::int64_t staleness_every_steps = 0;  // StalenessReport; 0: at the end alone
   };
   explicit Server(const Parts& parts);
   Server(const Server&) = delete;
@@ -62,6 +63,7 @@ class Server final : private MessageHandler, private StepListener {
   void report_hashes();
   void answer_finite_request(Clock clock);
   void report_not_finite(bool is_answer);
+  void report_staleness(Clock clock);
   bool has_found_not_finite() const;
   template <class F>
   void for_each_table(const F& f) const;
@@ -75,6 +77,7 @@ class Server final : private MessageHandler, private StepListener {
   std::optional<std::pair<Clock, std::int64_t>> cut_asked_;  // a cut, and its retry, that waits for its step
   std::optional<Clock> finite_asked_;                        // finite_request that waits for this step
   bool has_told_not_finite_ = false;
+  Clock staleness_told_;  // of the last StalenessReport
   bool shutdown_ = false;
   RunEnd end_ = RunEnd::finished;
 };

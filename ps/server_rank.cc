@@ -1,9 +1,13 @@
 #include "ps/server_rank.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace varscope {
 namespace {
+
+// Late enough for data that come from a busy disk.
+constexpr double kLateTicket_s = 10;
 
 template <class T>
 T* pointer(std::optional<T>& part) {
@@ -23,15 +27,17 @@ ServerRank::ServerRank(const Parts& parts)
     std::optional<StreamControl> stream;
     if (control.stream)
       stream.emplace(*control.stream, control.state.stream.value_or(StreamPosition{}), control.train.first);
-    coordinator_.emplace(Coordinator::Parts{
-        parts.transport, parts.cluster, parts.plan, parts.variables, control.train,
-        parts.saves ? parts.saves->config : CheckpointConfig{}, pointer(checkpoints_), control.observer,
-        control.state, control.evaluation, control.on_nan, control.stop, stream, parts.rule});
+    coordinator_.emplace(
+        Coordinator::Parts{parts.transport, parts.cluster, parts.plan, parts.variables, control.train,
+                           parts.saves ? parts.saves->config : CheckpointConfig{}, pointer(checkpoints_),
+                           control.observer, control.state, control.evaluation, control.on_nan, control.stop,
+                           stream, parts.rule, std::min(kLateTicket_s, parts.stall_timeout_s / 4)});
   }
   server_.emplace(Server::Parts{parts.transport, parts.cluster, parts.plan, optimizer_, shard_,
                                 pointer(checkpointer_), pointer(coordinator_), parts.start_id,
                                 parts.stall_timeout_s, parts.hosts, parts.limits, parts.requests,
-                                parts.histogram_every_steps, parts.rows, &tables_, parts.rule, parts.first});
+                                parts.histogram_every_steps, parts.rows, &tables_, parts.rule, parts.first,
+                                parts.staleness_every_steps});
 }
 
 void ServerRank::make_saves(const Parts& parts) {

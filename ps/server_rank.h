@@ -64,7 +64,8 @@ class ServerRank {
     const RowPlan* rows = nullptr;           // null: there are no tables
     std::uint64_t seed = 1;                  // of the first values of tables' rows
     StepRule rule = {};
-    Clock first{0};  // of the values that `fill` sets; only where the rule is not BSP
+    Clock first{0};                          // of the values that `fill` sets; only where the rule is not BSP
+    std::int64_t staleness_every_steps = 0;  // 0: how stale reads are is said at the end alone
   };
   // Throws Error(checkpoint, io), and what `fill` throws.
   explicit ServerRank(const Parts& parts);

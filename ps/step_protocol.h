@@ -7,6 +7,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"
 #include "common/placement/row_plan.h"
+#include "common/transport/staleness_report.h"
 #include "common/transport/transport.h"
 #include "ps/aggregator.h"
 #include "ps/store/parameter_shard.h"
@@ -59,6 +60,8 @@ class StepProtocol {
   virtual bool is_behind(Clock clock) const = 0;
   // What steps after `clock` were held for has been done, or was given up.
   virtual void go_on_after(Clock clock) = 0;
+  // How stale reads and pushes have been; nothing where pushes of a step are applied together.
+  virtual StalenessReport staleness() const { return {}; }
 };
 
 // The bucket of a push or pull of this server. Throws Error(protocol).

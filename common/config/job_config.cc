@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/base/text.h"
+#include "common/config/consistency_keys.h"
 #include "common/config/metric_names.h"
 #include "common/config/paths.h"
 #include "common/variables/scope_names.h"
@@ -316,6 +317,7 @@ JobConfig parse_job(const ConfigNode& root, const std::string& file) {
   config.model.loss = read_loss(config);
   check_schedule(config);
   check_follow(config);
+  check_consistency_keys(config);
   check_keep_best(config);
   resolve_stop(config);
   check_names(config.checkpoint.rename, config.file, "checkpoint.rename");

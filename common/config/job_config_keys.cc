@@ -25,7 +25,7 @@ void ClusterConfig::describe(Keys& keys) {
   keys.key(
       "logical_workers", logical_workers,
       "equal parts of the global batch whose gradients are summed in a fixed order; 0 means the number of "
-      "workers. Set it to get the same bits on any number of workers",
+      "workers. Set it to get the same bits on any number of workers (bsp)",
       {.min = 0, .max = kMostRanks});
   keys.choice(
       "consistency", consistency, kConsistencies,

@@ -22,6 +22,10 @@ PushDetails push_details(std::string_view body, Rank from) {
     fail(ErrorKind::protocol, "rank {} sent a push of {} leaves with share {}", from.value, details.n_leaves,
          details.share);
   }
+  if (details.next_step < PushDetails::kNone || details.held_after < 0) {
+    fail(ErrorKind::protocol, "rank {} sent a push before step {} that waits for a cut of step {}",
+         from.value, details.next_step, details.held_after);
+  }
   return details;
 }
 

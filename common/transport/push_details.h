@@ -12,9 +12,11 @@ namespace varscope {
 // the step of its ticket, `leaf_begin` the ticket's first leaf. The first bytes of the message's body, as
 // they lie in memory.
 struct PushDetails {
-  // The step that its worker computes next: the answer holds what that may be computed with. 0: not known
-  // yet, an ack is the answer and a pull follows.
-  std::int64_t next_step = 0;
+  // The step that its worker computes next: the answer holds what that may be computed with. kNotKnown: the
+  // answer is what there is, with the worker's own push; a pull follows where that turns out to be too old.
+  // kNone: an ack is the answer.
+  static constexpr std::int64_t kNotKnown = 0, kNone = -1;
+  std::int64_t next_step = kNotKnown;
   // Not to be applied before the cut after this step has been made, or given up.
   std::int64_t held_after = 0;
   // Samples (by weight) over those of its step's global batch; 0: none, and no gradient follows.

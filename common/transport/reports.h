@@ -8,6 +8,7 @@
 
 #include "common/base/hash.h"
 #include "common/base/score_counts.h"
+#include "common/transport/staleness_report.h"
 
 namespace varscope {
 
@@ -20,15 +21,17 @@ struct WorkerTimes {
   std::int64_t communicate_ns = 0;  // posting and polling
   std::int64_t wait_ns = 0;         // for values or for the go
   std::int64_t data_ns = 0;         // filling batches
+  std::int64_t gate_ns = 0;         // of wait_ns: answers waited for other workers' pushes
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& compute_ns& communicate_ns& wait_ns& data_ns;
+    ar& compute_ns& communicate_ns& wait_ns& data_ns& gate_ns;
   }
   WorkerTimes& operator+=(const WorkerTimes& o) {
     compute_ns += o.compute_ns;
     communicate_ns += o.communicate_ns;
     wait_ns += o.wait_ns;
     data_ns += o.data_ns;
+    gate_ns += o.gate_ns;
     return *this;
   }
 };
@@ -143,9 +146,10 @@ struct HashReport {
   };
   std::vector<Entry> entries;
   std::vector<TableReport> tables;
+  StalenessReport staleness = {};  // where each push is applied by itself
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& entries& tables;
+    ar& entries& tables& staleness;
   }
 };
 

@@ -41,6 +41,7 @@ enum class MessageType : std::uint16_t {
   ticket_request = 26,  // worker -> coordinator: what shall I compute next? A go is the answer
   drained = 27,         // worker -> coordinator: all that I have pushed is applied, and I have no ticket
   cut_given_up = 28,    // coordinator -> server: do not hold up steps after `clock` for its cut any longer
+  staleness = 29,       // server -> coordinator: StalenessReport, all here have step `clock`
 };
 
 const char* to_string(MessageType type);

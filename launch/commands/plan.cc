@@ -15,7 +15,9 @@
 #include "launch/job/job_setup.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/start_values.h"
+#include "launch/job/step_rules.h"
 #include "launch/observe/checkpoint_forecast.h"
+#include "launch/observe/mode_words.h"
 #include "launch/observe/output.h"
 #include "ps/aggregator.h"
 #include "ps/update/deferred_update.h"
@@ -204,13 +206,17 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   checkpoint_names(job, model->table);  // throws where train would
   warn(model->warnings);
   warn(worker_warnings(job, cluster.logical_workers));
-  const BucketPlan plan = BucketPlan::make(model->table, n_servers);
+  const StepRule rule = step_rule_of(job, carries_state(*model));
+  const BucketPlan plan =
+      BucketPlan::make(model->table, n_servers, rule.is_bsp() ? ChunkRule::bytes : ChunkRule::whole_slices);
   const Optimizer optimizer(job.optimizer);
   const auto slots = static_cast<std::int64_t>(optimizer.slots().size());
   const std::int64_t model_bytes = model->table.n_bytes();
 
-  std::string out = fmt::format("{}: {} servers, {} workers, {} logical workers\n\n", job.job.name, n_servers,
-                                n_workers, cluster.logical_workers);
+  std::string out = fmt::format("{}: {} servers, {} workers, {} logical workers; {}\n", job.job.name,
+                                n_servers, n_workers, cluster.logical_workers, mode_text(rule));
+  for (const std::string& line : mode_lines(job, rule)) out += line + "\n";
+  out += "\n";
   out += tree_text(model->table, n_servers);
   out += fmt::format("total: {} parameters, {}\n", with_commas(model->table.n_parameters()),
                      bytes_text(model_bytes));

@@ -8,6 +8,7 @@
 #include "launch/job/job_setup.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/start_values.h"
+#include "launch/job/step_rules.h"
 #include "ps/update/optimizer.h"
 #include "worker/data/click_data.h"
 #include "worker/data/order.h"
@@ -119,6 +120,8 @@ std::vector<std::string> check_model(const JobConfig& job, const LayerRegistry& 
   // Whether the shapes of two files are alike, only the files can tell.
   if (test && is_idx(job.data.train) == is_idx(*test_source)) check_test_data(job, *train, *test);
   build_worker_model(model, job, *train, layers);
+  // Of all sources a text alone goes on from step to step.
+  check_rule_of_model(job, model.model.graph, job.data.train.get<TextSource>() != nullptr);
   if (test) check_test_classes(job, model.model, *train, *test);
   checkpoint_names(job, model.table);
   if (job.cluster.logical_workers > 0)

@@ -18,6 +18,7 @@
 #include "launch/job/followed_data.h"
 #include "launch/job/job_warnings.h"
 #include "launch/job/run_differences.h"
+#include "launch/job/step_rules.h"
 #include "launch/observe/output.h"
 #include "launch/observe/run_records.h"
 #include "launch/observe/tensorboard.h"
@@ -314,6 +315,7 @@ std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const Layer
     check_test_data(job, DataFacts::of(*m->train), DataFacts::of(*m->test));
   }
   build_worker_model(*m, job, DataFacts::of(*m->train), layers);
+  check_rule_of_model(job, m->model.graph, m->train->streams() > 0);
   if (m->test) check_test_classes(job, m->model, DataFacts::of(*m->train), DataFacts::of(*m->test));
   if (job.follow() == nullptr) {  // of a stream the first file says little
     for (std::string& w : batch_warnings(job, m->train->size())) m->warnings.push_back(std::move(w));

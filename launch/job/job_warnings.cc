@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "common/base/text.h"
+#include "common/config/binder.h"
 #include "worker/layers/model_output.h"
 
 namespace varscope {
@@ -179,9 +180,16 @@ std::vector<std::string> worker_warnings(const JobConfig& job, std::int64_t logi
 }
 
 std::vector<std::string> output_warnings(const JobConfig& job) {
-  if (job.output.histogram_every_steps == 0 || job.output.tensorboard) return {};
+  const char* const path = "output.histogram_every_steps";
+  if (job.output.histogram_every_steps == 0) return {};
+  if (!job.output.tensorboard)
+    return {at(job, path, "no histograms are written without output.tensorboard: true")};
+  if (job.cluster.consistency == Consistency::bsp) return {};
   return {
-      at(job, "output.histogram_every_steps", "no histograms are written without output.tensorboard: true")};
+      at(job, path,
+         fmt::format("no histograms are written in {}: they are of one step's values over all servers, which "
+                     "only cluster.consistency: bsp has",
+                     choice_name(kConsistencies, job.cluster.consistency)))};
 }
 
 std::string own_processors() {
@@ -197,7 +205,7 @@ std::string own_processors() {
 
 std::vector<std::string> crowding_warnings(const std::vector<std::string>& hosts,
                                            const std::vector<std::string>& processors,
-                                           std::int64_t blas_threads) {
+                                           std::int64_t blas_threads, Consistency consistency) {
   struct Host {
     std::int64_t ranks = 0;
     std::set<int> processors;
@@ -227,7 +235,10 @@ std::vector<std::string> crowding_warnings(const std::vector<std::string>& hosts
   if (crowded.empty()) return {};
   if (crowded.size() > 1)
     first += fmt::format(", and so on {} more host{}", crowded.size() - 1, crowded.size() == 2 ? "" : "s");
-  return {first + ": the result is the same, but steps take longer than with a processor for each"};
+  return {first +
+          (consistency == Consistency::bsp ? ": the result is the same, but steps take longer"
+                                           : ": steps take longer") +
+          " than with a processor for each"};
 }
 
 }  // namespace varscope

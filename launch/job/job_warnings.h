@@ -21,15 +21,16 @@ std::vector<std::string> label_warnings(const JobConfig& job, const Dataset& tra
 std::vector<std::string> batch_warnings(const JobConfig& job, std::int64_t samples);
 // Of a batch of fewer samples than logical workers.
 std::vector<std::string> worker_warnings(const JobConfig& job, std::int64_t logical_workers);
-// Of histograms for a TensorBoard that is not asked for.
+// Of histograms for a TensorBoard that is not asked for, and of those that only bsp has.
 std::vector<std::string> output_warnings(const JobConfig& job);
 
 // The processors that this process may run on: "0 1 2 ...".
 std::string own_processors();
 // Of hosts with more ranks, or threads of OpenBLAS, than processors that they may run on. By rank: host, and
-// what own_processors() says there.
+// what own_processors() says there. Of bsp they say that the result is the same.
 std::vector<std::string> crowding_warnings(const std::vector<std::string>& hosts,
                                            const std::vector<std::string>& processors,
-                                           std::int64_t blas_threads);
+                                           std::int64_t blas_threads,
+                                           Consistency consistency = Consistency::bsp);
 
 }  // namespace varscope

@@ -101,7 +101,8 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
       .rows = &context.rows,
       .seed = static_cast<std::uint64_t>(job.job.seed),
       .rule = context.rule,
-      .first = context.train.first};
+      .first = context.train.first,
+      .staleness_every_steps = job.train.log_every_steps};
   if (context.saves()) parts.saves.emplace(saves());
   if (id == ServerId(0)) {
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
@@ -131,6 +132,7 @@ void ServerRole::make_observers(const Transport& transport) {
                           c.facts.test_samples, c.start.run_id, c.start.attempt, c.start.resume_path,
                           c.facts.evaluation, c.one_process, c.values.notes()});
   facts_->stream = c.state.stream;
+  facts_->rule = c.rule;
   if (c.job().follow() == nullptr) write_left_out();
   if (const std::string line = scale_line(c.facts.model); !line.empty()) facts_->notes.push_back(line);
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);

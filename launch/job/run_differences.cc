@@ -33,8 +33,24 @@ std::string text_of(const ConfigNode& leaf) {
   return "[" + text + "]";
 }
 
+// The keys of a mode are one matter: "ssp, staleness 2, dealing auto". Runs of before modes were there are
+// bsp, and discount nothing.
+void settle_mode(Leaves& leaves) {
+  const auto take = [&](const char* path, const char* absent) {
+    const auto node = leaves.extract(path);
+    return node.empty() ? std::string(absent) : node.mapped();
+  };
+  std::string mode = take("cluster.consistency", "bsp");
+  const std::string staleness = take("cluster.staleness", "0"), dealing = take("cluster.dealing", "auto");
+  if (mode == "ssp") mode += ", staleness " + staleness;
+  if (mode != "bsp") mode += ", dealing " + dealing;
+  leaves["cluster.consistency"] = mode;
+  leaves.emplace("optimizer.staleness_discount", "none");
+}
+
 // The names of a loss and of no activation may be written in two ways each.
 void settle(Leaves& leaves) {
+  settle_mode(leaves);
   if (const auto loss = leaves.find("model.loss"); loss != leaves.end()) {
     leaves["model.loss.type"] = loss->second;
     leaves.erase("model.loss");
@@ -124,7 +140,9 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "train.on_nan",
                                   "train.stop",
                                   "train.metrics"};
-  return path == "cluster.blas_threads" ||
+  constexpr std::array kOfCluster = {"cluster.blas_threads", "cluster.consistency", "cluster.staleness",
+                                     "cluster.dealing"};
+  return std::ranges::find(kOfCluster, path) != kOfCluster.end() ||
          std::ranges::none_of(kOthers, [&](const char* other) { return is_below(path, other); });
 }
 

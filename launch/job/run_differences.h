@@ -53,7 +53,8 @@ std::vector<std::string> data_differences(const std::string& key, const DataIden
 std::vector<std::string> file_differences(const std::string& model_before, const std::string& model_now);
 
 // Where they are not what they were: "train.shuffle: true in the checkpoint's run, false now", a line each,
-// all of them. An empty `before`, of an older version, differs in nothing.
+// all of them; the mode of consistency with all its keys in one. An empty `before`, of an older version,
+// differs in nothing.
 enum class ConfigPart : std::uint8_t {
   run,      // all but data
   model,    // the model, and what it is trained for

@@ -233,12 +233,16 @@ StartValues::StartValues(Fs& fs, const StartPacket& start, const ModelFacts& fac
 
 namespace {
 
-// What another hyperparameter does at once, and not little by little as with other rules; may be empty.
-std::string change_of_values(std::string_view difference, OptimizerType type) {
+// What follows from a line of ConfigPart::training.
+std::string effect_of_change(std::string_view difference, OptimizerType type) {
   const std::string_view key = difference.substr(0, difference.find(':'));
+  std::string text = "; the bits will differ from those of a run that was not changed";
+  if (key == "cluster.consistency")
+    return text + ", and each sample of an epoch is learnt exactly once all the same";
+  // Other rules change values little by little.
   constexpr std::array kKeys = {"optimizer.learning_rate", "optimizer.beta", "optimizer.l1", "optimizer.l2"};
-  if (type != OptimizerType::ftrl || std::ranges::find(kKeys, key) == kKeys.end()) return {};
-  return "; ftrl makes each value from its sums and this: it jumps at its next gradient";
+  if (type != OptimizerType::ftrl || std::ranges::find(kKeys, key) == kKeys.end()) return text;
+  return text + "; ftrl makes each value from its sums and this: it jumps at its next gradient";
 }
 
 }  // namespace
@@ -294,8 +298,7 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
   for (const std::string& line : of_test)
     warnings_.push_back(line + "; evaluations are not to be compared with earlier ones");
   for (const std::string& line : config_differences(saved->config, start.job, ConfigPart::training))
-    warnings_.push_back(line + "; the bits will differ from those of a run that was not changed" +
-                        change_of_values(line, start.job.optimizer.type));
+    warnings_.push_back(line + effect_of_change(line, start.job.optimizer.type));
 }
 
 // Of the values that the model takes.

@@ -6,10 +6,19 @@
 
 namespace varscope {
 
-// Whether recurrent layers carry their state from step to step: then it stays on its worker.
+// Whether recurrent layers carry their state from step to step: then it stays on its worker. `is_sequential`:
+// a step's samples follow those of the step before, as in a text (Dataset::streams).
+bool carries_state(const Graph& graph, bool is_sequential);
+// The same of a model with its data.
 bool carries_state(const WorkerModel& model);
 
-// The rule that the config asks for. `carries_state`: what automatic dealing depends on.
+// The rule that the config asks for. `carries_state`: what automatic dealing depends on. REQUIRES: the job
+// has passed check_rule_of_model.
 StepRule step_rule_of(const JobConfig& job, bool carries_state);
+
+// What of a model does not go with the job's mode: constraints by norm of dense variables outside bsp, and
+// state that is carried on where parts of steps go to whoever asks. `graph`: that of training. Throws
+// Error(config), with the place of the layer or key, the variable and what to do.
+void check_rule_of_model(const JobConfig& job, const Graph& graph, bool is_sequential);
 
 }  // namespace varscope

@@ -42,6 +42,45 @@ json stream_fields(const StreamSummary& s) {
   return fields;
 }
 
+json cells_of(const Tally& tally) {
+  json cells = json::object();
+  for (std::size_t i = 0; i < tally.cells.size(); ++i) {
+    if (tally.cells[i] > 0) cells[tally.name(i)] = tally.cells[i];
+  }
+  return {{"counts", cells}, {"mean", tally.mean()}, {"most", tally.most}};
+}
+
+json consistency_fields(const ConsistencySummary& s) {
+  const auto in_s = [](std::int64_t ns) { return static_cast<double>(ns) * 1e-9; };
+  json fields{{"mode", s.rule.consistency == Consistency::ssp ? "ssp" : "asp"},
+              {"staleness", cells_of(s.all.leads)},
+              {"delay", cells_of(s.all.delays)},
+              {"gate_wait_s", in_s(s.all.gate_ns)},
+              {"held_s", in_s(s.all.held_ns)},
+              {"bytes_up", s.all.bytes_up},
+              {"bytes_down", s.all.bytes_down}};
+  for (std::size_t i = 0; i < s.servers.size(); ++i) {
+    fields["servers"].push_back({{"server", i},
+                                 {"answers", s.servers[i].n_answers},
+                                 {"service_wait_s", mean_service_s(s.servers[i])},
+                                 {"held_s", in_s(s.servers[i].held_ns)}});
+  }
+  for (std::size_t i = 0; i < s.workers.size(); ++i) {
+    const ConsistencySummary::Worker& w = s.workers[i];
+    fields["workers"].push_back({{"worker", i},
+                                 {"clock", w.clock.value},
+                                 {"lag", w.lag},
+                                 {"tickets", w.tickets},
+                                 {"open_s", w.open_s},
+                                 {"ticket_compute_s", w.ticket_compute_s},
+                                 {"gate_wait_s", w.gate_wait_s},
+                                 {"drain_wait_s", w.drain_wait_s},
+                                 {"wait_s", w.wait_s}});
+  }
+  if (s.slowest) fields["slowest"] = {{"worker", s.slowest->worker}, {"ratio", s.slowest->ratio}};
+  return fields;
+}
+
 }  // namespace
 
 MetricsFile::MetricsFile(const RunFacts& facts)
@@ -108,6 +147,10 @@ void MetricsFile::on_eval(const EvalSummary& eval) {
   write("eval", eval.clock, fields);
 }
 
+void MetricsFile::on_consistency(const ConsistencySummary& summary) {
+  write("consistency", summary.clock, consistency_fields(summary));
+}
+
 void MetricsFile::on_checkpoint(const CheckpointSummary& c) {
   write("checkpoint", c.clock,
         {{"path", c.path},
@@ -148,6 +191,7 @@ void MetricsFile::on_finish(const FinishSummary& finish) {
                       {"step", finish.best->step.value},
                       {"checkpoint", finish.best->checkpoint}};
   }
+  if (finish.consistency) fields["consistency"] = consistency_fields(*finish.consistency);
   for (const TableReport& table : finish.tables) {
     fields["tables"].push_back({{"name", table.name},
                                 {"rows", table.rows},

@@ -29,6 +29,7 @@ class MetricsFile final : public RunObserver {
   void on_step(const StepSummary& step) override;
   void on_epoch(const EpochSummary& epoch) override;
   void on_eval(const EvalSummary& eval) override;
+  void on_consistency(const ConsistencySummary& summary) override;
   void on_checkpoint(const CheckpointSummary& checkpoint) override;
   void on_checkpoint_failed(Clock clock, const std::string& why) override;
   void on_not_finite(const NotFiniteSummary& summary) override;

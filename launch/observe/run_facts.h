@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
+#include "common/config/step_rule.h"
 #include "common/metrics/metric.h"
 #include "common/placement/cluster.h"
 #include "common/variables/variable_table.h"
@@ -40,6 +41,7 @@ struct RunFacts {
   std::vector<std::string> left_out = {};  // "2 of 4 left out of data.train: runs/a/bad_records.txt"
   std::optional<PredictedCost> predicted = {};
   std::optional<StreamPosition> stream = {};  // where the run goes on in a stream
+  StepRule rule = {};                         // of the job, with dealing resolved
   // For TensorBoard; nothing where there is none (output.tensorboard).
   std::string_view graph = {};                              // a GraphDef (launch/observe/graph_def.h)
   std::map<std::string, std::string> hyperparameters = {};  // values by the paths of their keys

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -215,6 +216,32 @@ void TensorBoard::on_histograms(const HistogramSummary& all) {
     if (event.has_summary()) file_.write(event.SerializeAsString());
   }
   tell_problem();
+}
+
+void TensorBoard::on_consistency(const ConsistencySummary& s) {
+  double total_s = 0, gate_s = 0, drain_s = 0, wait_s = 0;
+  std::int64_t lag = 0;
+  for (const ConsistencySummary::Worker& w : s.workers) {
+    total_s += w.total_s;
+    gate_s += w.gate_wait_s;
+    drain_s += w.drain_wait_s;
+    wait_s += w.wait_s;
+    lag = std::max(lag, w.lag);
+  }
+  double service_s = 0;
+  for (const StalenessReport& server : s.servers) service_s = std::max(service_s, mean_service_s(server));
+  std::vector<Scalar> scalars{{"consistency/staleness_mean", s.all.leads.mean()},
+                              {"consistency/staleness_most", static_cast<double>(s.all.leads.most)},
+                              {"consistency/delay_mean", s.all.delays.mean()},
+                              {"consistency/lag_most", static_cast<double>(lag)},
+                              {"consistency/service_s", service_s}};
+  if (s.slowest) scalars.push_back({"consistency/slowest_ratio", s.slowest->ratio});
+  if (total_s > 0) {
+    scalars.push_back({"consistency/wait_gate", gate_s / total_s});
+    scalars.push_back({"consistency/wait_servers", std::max(0.0, wait_s - gate_s - drain_s) / total_s});
+    scalars.push_back({"consistency/wait_drains", drain_s / total_s});
+  }
+  write(s.clock, scalars);
 }
 
 void TensorBoard::on_checkpoint(const CheckpointSummary& c) {

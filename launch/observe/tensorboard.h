@@ -34,6 +34,7 @@ class TensorBoard final : public RunObserver {
   void on_epoch(const EpochSummary& epoch) override;
   void on_eval(const EvalSummary& eval) override;
   void on_histograms(const HistogramSummary& all) override;
+  void on_consistency(const ConsistencySummary& summary) override;
   void on_checkpoint(const CheckpointSummary& checkpoint) override;
   void on_finish(const FinishSummary& finish) override;
 

@@ -16,6 +16,7 @@
 #include "common/base/text.h"
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
+#include "launch/observe/mode_words.h"
 #include "launch/observe/output.h"
 #include "launch/observe/tensorboard.h"
 #include "launch/process/failure.h"
@@ -196,7 +197,8 @@ std::vector<std::string> header_lines(const RunFacts& facts) {
                                      : fmt::format("{} on {}", plural(c.n_servers() + c.n_workers(), "rank"),
                                                    plural(n_hosts, "host")),
                    plural(c.n_servers(), "server"), plural(c.n_workers(), "worker"),
-                   plural(c.logical_workers, "logical worker"), "BSP"));
+                   plural(c.logical_workers, "logical worker"), mode_text(facts.rule)));
+  for (std::string& text : mode_lines(job, facts.rule)) line(std::move(text));
   line(fmt::format("  hosts        {}", roles_text(facts)));
   line(fmt::format("  model        {} in {} ({}), {}", plural(facts.variables.n_parameters(), "parameter"),
                    plural(static_cast<std::int64_t>(facts.variables.size()), "variable"),
@@ -327,6 +329,8 @@ void Terminal::on_checkpoint(const CheckpointSummary& c) {
 
 void Terminal::on_request(const std::string& what) { line(what); }
 
+void Terminal::on_note(const std::string& what) { line("note: " + what); }
+
 void Terminal::on_warning(const std::string& what) {
   clear_progress();
   record("warning: " + what);
@@ -419,6 +423,10 @@ void Terminal::on_finish(const FinishSummary& finish) {
     line(fmt::format("  speed        {} {}/s", with_commas(std::llround(speed_.samples_per_s())),
                      unit_of(facts_.evaluation)));
     print_times(finish);
+  }
+  if (finish.consistency) {
+    for (const auto& [name, text] : lines_of(*finish.consistency))
+      line(fmt::format("  {:<12} {}", name, text));
   }
   line(fmt::format(
       "  checkpoints  {} written, {} failed, {} skipped, {} queued; training stopped {:.1f} ms for them",

@@ -33,6 +33,7 @@ class Terminal final : public RunObserver {
   void on_not_finite(const NotFiniteSummary& summary) override;
   void on_warning(const std::string& what) override;
   void on_request(const std::string& what) override;
+  void on_note(const std::string& what) override;
   void on_finish(const FinishSummary& finish) override;
 
  private:

@@ -10,6 +10,7 @@
 #include "common/base/types.h"
 #include "common/metrics/metric.h"
 #include "common/transport/reports.h"
+#include "ps/observe/consistency_summary.h"
 
 namespace varscope {
 
@@ -71,6 +72,7 @@ struct FinishSummary {
   std::string ended_by = {};   // what: "train.stop", or "END" of a stream
   std::optional<StreamSummary> stream = {};
   std::vector<TableReport> tables = {};
+  std::optional<ConsistencySummary> consistency = {};  // where there is no BSP
 };
 
 // The first loss or value that is not finite.
@@ -102,6 +104,8 @@ class RunObserver {
   virtual void on_epoch(const EpochSummary&) {}
   virtual void on_eval(const EvalSummary&) {}
   virtual void on_histograms(const HistogramSummary&) {}
+  // Outside BSP, every train.log_every_steps.
+  virtual void on_consistency(const ConsistencySummary&) {}
   virtual void on_checkpoint(const CheckpointSummary&) {}
   virtual void on_checkpoint_failed(Clock, const std::string& /*why*/) {}
   virtual void on_not_finite(const NotFiniteSummary&) {}
@@ -109,6 +113,8 @@ class RunObserver {
   virtual void on_warning(const std::string& /*what*/) {}
   // Somebody asked for something by a signal; what comes of it.
   virtual void on_request(const std::string& /*what*/) {}
+  // Something that is nobody's fault and that a person should know.
+  virtual void on_note(const std::string& /*what*/) {}
   virtual void on_finish(const FinishSummary&) {}
 };
 

@@ -18,6 +18,9 @@ class RunObservers final : public RunObserver {
   void on_epoch(const EpochSummary& epoch) override { tell(&RunObserver::on_epoch, epoch); }
   void on_eval(const EvalSummary& eval) override { tell(&RunObserver::on_eval, eval); }
   void on_histograms(const HistogramSummary& all) override { tell(&RunObserver::on_histograms, all); }
+  void on_consistency(const ConsistencySummary& summary) override {
+    tell(&RunObserver::on_consistency, summary);
+  }
   void on_checkpoint(const CheckpointSummary& made) override { tell(&RunObserver::on_checkpoint, made); }
   void on_checkpoint_failed(Clock clock, const std::string& why) override {
     tell(&RunObserver::on_checkpoint_failed, clock, why);
@@ -25,6 +28,7 @@ class RunObservers final : public RunObserver {
   void on_not_finite(const NotFiniteSummary& what) override { tell(&RunObserver::on_not_finite, what); }
   void on_warning(const std::string& what) override { tell(&RunObserver::on_warning, what); }
   void on_request(const std::string& what) override { tell(&RunObserver::on_request, what); }
+  void on_note(const std::string& what) override { tell(&RunObserver::on_note, what); }
   void on_finish(const FinishSummary& finish) override { tell(&RunObserver::on_finish, finish); }
 
  private:

@@ -109,6 +109,9 @@ INSTANTIATE_TEST_SUITE_P(
             "checkpoint.variables.0: the model has no variable \"h/weigths\"; did you mean \"h/weights\"?"},
         Mistake{"CheckpointRename", "checkpoint.rename={h/bias: h/weights}", "checkpoint.rename"},
         Mistake{"Steps", "train.epochs=1000000000001", "train.epochs: 1000000000001 is out of range"},
+        Mistake{"Staleness", "cluster.consistency=ssp", "cluster.staleness: missing; ssp needs it"},
+        Mistake{"Dealing", "cluster.dealing=dynamic",
+                "cluster.dealing: dynamic does not go with cluster.consistency: bsp"},
         Mistake{"LogicalWorkers", "cluster.logical_workers=4294967298",
                 "is out of range; allowed: 0 to 1048576"}),
     [](const auto& info) { return info.param.name; });

@@ -154,6 +154,30 @@ TEST_P(EachMode, IsStoppedBySignalAndGoesOn) {
   EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{std::to_string(kEpochs)});
 }
 
+TEST(ResumedModes, SayThatTheRunGoesOnInAnotherMode) {
+  const ScratchDir dir;
+  const Args args =
+      Args{"train", counting_config(dir)} + set({"job.run_dir=" + (dir / "run"), "cluster.servers=1"});
+  const Ended first = run(mpirun(3, args + set({"train.epochs=1"}) + modes()[2].keys));
+  ASSERT_EQ(first.code, 0) << first.all();
+  EXPECT_NE(
+      first.out.find("8 logical workers; SSP(2), dealing dynamic\n  consistency  ssp: values are at most 2"),
+      std::string::npos)
+      << first.out;
+  const Ended rest = run(mpirun(3, args + Args{"--resume"} + set({"train.epochs=2"})));
+  ASSERT_EQ(rest.code, 0) << rest.all();
+  EXPECT_NE(
+      rest.err.find(
+          "cluster.consistency: ssp, staleness 2, dealing dynamic in the checkpoint's run, bsp now; the "
+          "bits will differ from those of a run that was not changed, and each sample of an epoch is "
+          "learnt exactly once all the same"),
+      std::string::npos)
+      << rest.err;
+  EXPECT_NE(rest.out.find("8 logical workers; BSP\n  consistency  bsp: the same bits"), std::string::npos)
+      << rest.out;
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{"2"});
+}
+
 // The others train on; the save that it is missing in is given up, and the next one works.
 TEST(StoppedWorker, HoldsNobodyUpForLongerThanASaveMayTake) {
   const ScratchDir dir;

@@ -76,9 +76,18 @@ void PsClient::pull_all(Clock clock) {
   for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock, form_of_values(bucket));
 }
 
-void PsClient::pull(BucketId id, Clock step) {
+void PsClient::wait_for_step(BucketId id, Clock step) {
+  wait(id);
   const Bucket& bucket = plan_[id];
-  pull(bucket, Clock(step.value - 1), rule_.least_read(step, first_), form_of_values(bucket));
+  const Clock least = rule_.least_read(step, first_);
+  if (!bucket.is_pushed() || state_of(id).holds >= least) return;
+  pull(bucket, Clock(step.value - 1), least, form_of_values(bucket));
+  wait(id);
+}
+
+void PsClient::wait_all_for_step(Clock step) {
+  for (const Bucket& bucket : plan_.buckets()) wait_for_step(bucket.id, step);
+  wait_all();
 }
 
 void PsClient::pull_full(Clock clock) {
@@ -156,7 +165,7 @@ void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
   const Bucket& bucket = plan_[id];
   State& state = state_of(id);
   check_ready(ready(id), bucket);
-  state.ack_only = ticket.details.next_step == 0;
+  state.ack_only = ticket.details.next_step == PushDetails::kNone;
   if (state.ack_only) {
     state.header_due = true;
     state.wanted = clock;
@@ -219,6 +228,7 @@ void PsClient::on_message(const Message& message) {
       feeds_.push_back(from_binary<FedFile>(message.body, "a file to learn from"));
       return;
     case MessageType::rows:
+      note_gate(h);
       return rows_.on_rows(h);
     case MessageType::value:
     case MessageType::ack:
@@ -240,7 +250,15 @@ void PsClient::on_message(const Message& message) {
          to_string(type_of(h)), h.clock, h.n_bytes, h.bucket, bucket.scope, state.wanted.value);
   }
   state.header_due = false;
+  if (!is_ack) state.holds = Clock(h.clock);
+  note_gate(h);
   if (ready(bucket.id)) --n_busy_;
+}
+
+void PsClient::note_gate(const MessageHeader& answer) {
+  const auto gated_ns = static_cast<std::int64_t>(
+      std::min<std::uint64_t>(answer.gated_ns, std::numeric_limits<std::int64_t>::max()));
+  longest_gate_ns_ = std::max(longest_gate_ns_, gated_ns);
 }
 
 void PsClient::on_completion(const Completion& completion) {
@@ -285,6 +303,15 @@ void PsClient::wait_until(const char* doing, double limit_s, Done done) {
   wait_ns_ += now_ns() - started;
 }
 
+// An answer that comes while it is waited for has been at the gate for that time, or less.
+template <class Done>
+void PsClient::wait_for_answers(const char* doing, Done done) {
+  longest_gate_ns_ = 0;
+  const std::int64_t before = wait_ns_;
+  wait_until(doing, done);
+  gate_ns_ += std::min(wait_ns_ - before, longest_gate_ns_);
+}
+
 // What is still due, and from whom.
 std::string PsClient::missing_text() const {
   for (const Bucket& bucket : plan_.buckets()) {
@@ -297,15 +324,15 @@ std::string PsClient::missing_text() const {
 }
 
 void PsClient::wait(BucketId bucket) {
-  wait_until("waiting for values", [&] { return ready(bucket); });
+  wait_for_answers("waiting for values", [&] { return ready(bucket); });
 }
 
 void PsClient::wait_all() {
-  wait_until("waiting for values", [&] { return n_busy_ == 0 && rows_.all_ready(); });
+  wait_for_answers("waiting for values", [&] { return n_busy_ == 0 && rows_.all_ready(); });
 }
 
 void PsClient::wait_rows(TableId table) {
-  wait_until("waiting for rows", [&] { return rows_.ready(table); });
+  wait_for_answers("waiting for rows", [&] { return rows_.ready(table); });
 }
 
 std::uint32_t PsClient::wait_go(Clock clock) {

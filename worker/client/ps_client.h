@@ -51,12 +51,13 @@ class PsClient final : private MessageHandler {
   // The same of compressed gradients: those of each leaf, encoded, from the coder's memory. All workers push
   // a bucket's step in the same form.
   void push(BucketId bucket, Clock clock, std::uint32_t flags, const GradientCoder& coder);
-  // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. Where
-  // the next step is known its values are received, else an ack is all that comes: pull() follows. A push of
-  // no samples (share 0) sends none. REQUIRES ready(bucket).
+  // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. The
+  // next values are received, or an ack (PushDetails::kNone). A push of no samples (share 0) sends none.
+  // REQUIRES ready(bucket).
   void push(BucketId bucket, Clock clock, const PushOfTicket& ticket);
-  // Asks for what step `step` may be computed with. REQUIRES ready(bucket).
-  void pull(BucketId bucket, Clock step);
+  // Until what step `step` may be computed with is there; asks for it where the last answer is too old.
+  void wait_for_step(BucketId bucket, Clock step);
+  void wait_all_for_step(Clock step);
   // Where values come rounded (Compression::values): asks for those of `clock` in full; rounds them again.
   void pull_full(Clock clock);
   void round_values();
@@ -91,6 +92,8 @@ class PsClient final : private MessageHandler {
   // Nanoseconds spent waiting, and in posting and polling, since the last call.
   std::int64_t take_wait_ns() { return std::exchange(wait_ns_, 0); }
   std::int64_t take_communicate_ns() { return std::exchange(communicate_ns_, 0); }
+  // Of the waiting, what servers held answers back for, until other workers had pushed (SSP).
+  std::int64_t take_gate_ns() { return std::exchange(gate_ns_, 0); }
 
  private:
   struct State {
@@ -100,6 +103,7 @@ class PsClient final : private MessageHandler {
     bool ack_only = false;
     WireForm form = WireForm::full;  // of the values that are due
     Clock wanted;
+    Clock holds;  // all steps up to this one are in the values here
   };
   State& state_of(BucketId id) { return states_[id]; }
   void post_value_receives(const Bucket& bucket, Clock wanted, WireForm form);
@@ -107,12 +111,15 @@ class PsClient final : private MessageHandler {
   MessageHeader begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags);
   void send_header(const Bucket& bucket, MessageHeader header, std::string_view body, WireForm form, int n);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
+  void note_gate(const MessageHeader& answer);
   void on_message(const Message& message) override;
   void on_completion(const Completion& completion) override;
   template <class Done>
   void wait_until(const char* doing, Done done);
   template <class Done>
   void wait_until(const char* doing, double limit_s, Done done);
+  template <class Done>
+  void wait_for_answers(const char* doing, Done done);
   std::string missing_text() const;
 
   Transport& transport_;
@@ -137,6 +144,8 @@ class PsClient final : private MessageHandler {
   std::vector<ConstPiece> gradient_pieces_;
   std::int64_t wait_ns_ = 0;
   std::int64_t communicate_ns_ = 0;
+  std::int64_t gate_ns_ = 0;
+  std::int64_t longest_gate_ns_ = 0;  // of the answers that have come in the wait under way
 };
 
 }  // namespace varscope

@@ -21,7 +21,6 @@ Trainer::Trainer(const Parts& parts)
       tables_({parts.model.graph, executor_, parts.variables, parts.client, parts.sum_plan}),
       coder_(parts.client.plan(), parts.memory, static_cast<int>(parts.sum_plan.leaves.size())),
       server_rows_(parts.client, parts.variables),
-      is_acked_(parts.client.plan().size(), false),
       pending_(parts.client.plan().size()) {
   const std::size_t n_batches = tables_.empty() ? 1 : parts.sum_plan.leaves.size();
   for (std::size_t i = 0; i < n_batches; ++i)
@@ -293,12 +292,20 @@ void Trainer::forward(bool wait_for_values) {
   std::size_t i = 0;
   for (const Executor::ForwardStep& step : executor_.forward_steps()) {
     if (wait_for_values) {
-      for (BucketId id : reads_[i]) parts_.client.wait(id);
+      for (BucketId id : reads_[i]) wait_to_read(id);
     }
     ++i;
     executor_.forward(step);
     parts_.client.progress();
   }
+}
+
+void Trainer::wait_to_read(BucketId id) {
+  parts_.rule.is_bsp() ? parts_.client.wait(id) : parts_.client.wait_for_step(id, ticket_.step);
+}
+
+void Trainer::wait_to_read_all() {
+  parts_.rule.is_bsp() ? parts_.client.wait_all() : parts_.client.wait_all_for_step(ticket_.step);
 }
 
 BatchSums Trainer::sums_of_batch(std::int64_t rows) {
@@ -312,7 +319,7 @@ BatchSums Trainer::sums_of_batch(std::int64_t rows) {
 
 void Trainer::backward(std::size_t logical_worker, Clock clock, double scale) {
   // A variable that forward did not read may still be on its way.
-  if (logical_worker == 0) parts_.client.wait_all();
+  if (logical_worker == 0) wait_to_read_all();
   ask_for_next(logical_worker);
   executor_.start_backward(scale);
   for (const Executor::BackwardStep& step : executor_.backward_steps()) {
@@ -358,6 +365,7 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
   StepReport report{std::move(sums), {}, has_state ? state_text(clock) : ""};
   WorkerTimes& t = report.times;
   t.wait_ns = parts_.client.take_wait_ns();
+  t.gate_ns = parts_.client.take_gate_ns();
   t.communicate_ns = parts_.client.take_communicate_ns();
   t.data_ns = std::exchange(data_ns_, 0);
   // All of it since the last report, or the parts would not add up to the whole.
@@ -422,6 +430,7 @@ void Trainer::evaluate(Clock clock) {
 // What has been spent until now belongs to no step.
 void Trainer::start_times() {
   parts_.client.take_wait_ns();
+  parts_.client.take_gate_ns();
   parts_.client.take_communicate_ns();
   data_ns_ = 0;
   reported_ns_ = now_ns();

@@ -87,7 +87,6 @@ class Trainer {
   void begin_ticket(const MessageHeader& go);
   void run_ticket();
   bool drain(Clock clock);
-  void pull_what_was_acked();
   void push_of_ticket(const Bucket& bucket);
   PushOfTicket push_of_ticket();
   void clip_and_push(const std::vector<BatchSums>& sums);
@@ -101,6 +100,8 @@ class Trainer {
   // A logical worker is called by its position among this worker's, from 0: a leaf of the sum plan.
   BatchSums run_logical_worker(std::size_t logical_worker, Clock clock);
   void forward(bool wait_for_values);
+  void wait_to_read(BucketId id);
+  void wait_to_read_all();
   void backward(std::size_t logical_worker, Clock clock, double scale);
   void finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock);
   void finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock);
@@ -139,7 +140,6 @@ class Trainer {
   double weight_ = 0;                         // of the samples in it; 0 without weights
   Ticket ticket_;                             // where tickets are dealt: the one under way
   std::optional<MessageHeader> next_go_;      // what comes after it, once that is known
-  IdVector<BucketId, bool> is_acked_;         // buckets whose next values have not been asked for
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs
   IdVector<BucketId, PendingBucket> pending_;

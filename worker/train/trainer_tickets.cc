@@ -50,7 +50,7 @@ void Trainer::begin_ticket(const MessageHeader& go) {
 void Trainer::run_ticket() {
   const Clock step = ticket_.step;
   if (parts_.train.begins_pass(step)) states_.reset();
-  pull_what_was_acked();
+  if (!parts_.rule.is_dynamic()) parts_.client.ask_for_ticket();
   if (!tables_.empty()) want_rows(step);
   std::vector<BatchSums> sums = run_logical_workers(step);
   if (clip_) clip_and_push(sums);
@@ -61,19 +61,10 @@ void Trainer::run_ticket() {
   report_step(step, std::move(sums));
 }
 
-// The values that the ticket is computed with, of buckets whose last push did not know of it.
-void Trainer::pull_what_was_acked() {
-  for (const Bucket& bucket : parts_.client.plan().buckets()) {
-    if (!is_acked_[bucket.id]) continue;
-    parts_.client.wait(bucket.id);
-    parts_.client.pull(bucket.id, ticket_.step);
-    is_acked_[bucket.id] = false;
-  }
-}
-
-// Before the first push of the ticket: most often the answer has come by then.
+// Whose own the next ticket is anyway has asked at the start of this one. Else not before the backward pass:
+// who is slow now shall not have another ticket that others may wait for.
 void Trainer::ask_for_next(std::size_t logical_worker) {
-  if (parts_.rule.is_bsp() || logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
+  if (!parts_.rule.is_dynamic() || logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
   parts_.client.ask_for_ticket();
 }
 
@@ -84,18 +75,18 @@ void Trainer::look_for_next() {
 
 PushOfTicket Trainer::push_of_ticket() {
   look_for_next();
-  const bool is_ticket = next_go_ && (next_go_->flags & (kFlagDrain | kFlagEnd)) == 0;
+  const bool is_last = next_go_ && (next_go_->flags & (kFlagDrain | kFlagEnd)) != 0;
   return {ticket_.leaf_begin,
-          {.next_step = is_ticket ? next_go_->clock : 0,
+          {.next_step = is_last    ? PushDetails::kNone
+                        : next_go_ ? next_go_->clock
+                                   : PushDetails::kNotKnown,
            .held_after = ticket_.held_after.value,
            .share = ticket_.share,
            .n_leaves = static_cast<std::int32_t>(parts_.sum_plan.leaves.size())}};
 }
 
 void Trainer::push_of_ticket(const Bucket& bucket) {
-  const PushOfTicket push = push_of_ticket();
-  is_acked_[bucket.id] = push.details.next_step == 0;
-  parts_.client.push(bucket.id, ticket_.step, push);
+  parts_.client.push(bucket.id, ticket_.step, push_of_ticket());
 }
 
 // The gradients are scaled before any of them leaves: pushes and backward do not overlap.
@@ -124,7 +115,6 @@ bool Trainer::drain(Clock clock) {
   }
   parts_.client.pull_all(clock);
   parts_.client.wait_all();
-  is_acked_.assign(is_acked_.size(), false);
   flags_ = go.flags;
   if (evaluates_after(clock)) evaluate(clock);
   start_times();

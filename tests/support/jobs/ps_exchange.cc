@@ -3,10 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <exception>
 #include <mutex>
 #include <thread>
 
@@ -16,6 +13,7 @@
 #include "common/transport/wire.h"
 #include "ps/checkpointing/restore.h"
 #include "tests/support/jobs/row_exchange.h"
+#include "tests/support/jobs/run_ranks.h"
 #include "tests/support/references/canonical_reference.h"
 #include "tests/support/references/plan_checks.h"
 
@@ -335,9 +333,7 @@ ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers
   LoopbackHub hub(n_servers + n_workers, faults);
   ExchangeResult result;
   result.worker_hash = IdVector<WorkerId, Digest>(n_workers);
-  std::mutex mutex;
-  std::condition_variable wake;
-  int n_running = n_servers + n_workers;
+  std::mutex mutex;  // of the bytes
   // A rank that is stopped notices nothing.
   Exchange stopped = e;
   stopped.server_stall_s = stopped.worker_stall_s = 3600;
@@ -365,35 +361,7 @@ ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers
     result.not_finite = server.not_finite();
     result.histograms = server.histograms();
   };
-  std::vector<std::thread> threads;
-  threads.reserve(static_cast<std::size_t>(n_servers + n_workers));
-  for (int r = 0; r < n_servers + n_workers; ++r) {
-    threads.emplace_back([&, r] {
-      std::string error;
-      try {
-        run_rank(Rank(r));
-      } catch (const Aborted&) {
-        // The error of another rank is being reported.
-      } catch (const Error& failure) {
-        error = std::string(to_string(failure.kind())) + ": " + failure.what();
-      } catch (const std::exception& failure) {
-        error = failure.what();
-      }
-      const std::lock_guard lock(mutex);
-      if (!error.empty() && result.error.empty()) result.error = error;
-      if (!error.empty()) hub.abort();
-      --n_running;
-      wake.notify_all();
-    });
-  }
-  {
-    std::unique_lock lock(mutex);
-    if (!wake.wait_for(lock, std::chrono::seconds(40), [&] { return n_running == 0; })) {
-      result.error = "stuck";
-      hub.abort();
-    }
-  }
-  for (std::thread& t : threads) t.join();
+  result.error = run_ranks(hub, n_servers + n_workers, run_rank);
   return result;
 }
 

@@ -349,6 +349,50 @@ INSTANTIATE_TEST_SUITE_P(
         LineCase{13, "---\na: 1\n",
                  "job.yaml:13:1: content after the end of the first document; one is allowed"}));
 
+// --- modes of consistency
+
+INSTANTIATE_TEST_SUITE_P(
+    Consistency, JobErrors,
+    testing::Values(
+        LineCase{
+            13, "cluster: {consistency: ssp}",
+            "job.yaml:13:24: cluster.staleness: missing; ssp needs it: how many steps the values may be behind "
+            "those of bsp, 1 or more"},
+        LineCase{
+            13, "cluster: {consistency: ssp, staleness: 0}",
+            "job.yaml:13:40: cluster.staleness: 0 is too little for ssp: that is bsp; set it to 1 or more, or "
+            "cluster.consistency to bsp"},
+        LineCase{13, "cluster: {consistency: ssp, staleness: -1}",
+                 "job.yaml:13:40: cluster.staleness: -1 is out of range; allowed: 0 to 1048576 (steps)"},
+        LineCase{
+            13, "cluster: {staleness: 2}",
+            "job.yaml:13:22: cluster.staleness: does not go with cluster.consistency: bsp, where no value is "
+            "behind; remove it, or set that to ssp"},
+        LineCase{
+            13, "cluster: {consistency: asp, staleness: 2}",
+            "job.yaml:13:40: cluster.staleness: does not go with cluster.consistency: asp, which has no bound; "
+            "remove it, or set that to ssp"},
+        LineCase{
+            13, "cluster: {consistency: bsp, dealing: static}",
+            "job.yaml:13:38: cluster.dealing: static does not go with cluster.consistency: bsp, where each worker "
+            "always has its own part of a step; remove it, or set that to ssp or asp"},
+        LineCase{
+            13, "cluster: {dealing: dynamic}",
+            "job.yaml:13:20: cluster.dealing: dynamic does not go with cluster.consistency: bsp, where each "
+            "worker always has its own part of a step; remove it, or set that to ssp or asp"},
+        LineCase{
+            13, "cluster: {consistency: asp, dealing: dynamc}",
+            "job.yaml:13:38: cluster.dealing: expected one of auto, static, dynamic, got \"dynamc\"; did "
+            "you mean \"dynamic\"?"},
+        LineCase{
+            13, "optimizer: {staleness_discount: inverse}",
+            "job.yaml:13:33: optimizer.staleness_discount: inverse does not go with cluster.consistency: bsp, "
+            "where no push is late; remove it, or set that to ssp or asp"},
+        LineCase{
+            13, "cluster: {consistency: spp}",
+            "job.yaml:13:24: cluster.consistency: expected one of bsp, ssp, asp, got \"spp\"; did you mean "
+            "\"ssp\"?"}));
+
 TEST(ParseJob, NamesTheFileWhenItIsEmptyOrNotASection) {
   EXPECT_EQ(message_of([] { parse(""); }), "job.yaml: the file is empty; a job needs job, data and model");
   EXPECT_EQ(message_of([] { parse("# only this\n"); }),
@@ -591,6 +635,8 @@ TEST(Dump, ReadsBackToAnEqualConfig) {
        "warm_start={from: c}"},
       {"serve={listen: ':80', version: '100,200', require: {metric: loss, max: 0.6}, memory_mib: off, swap: replace}"},
       {"serve.require={metric: auc, min: 0.7, max: 1}", "serve.name=n", "serve.poll_ms=10"},
+      {"cluster={consistency: ssp, staleness: 3, dealing: static}", "optimizer.staleness_discount=inverse"},
+      {"cluster={consistency: asp, dealing: dynamic}"},
       {"job.name=12", "job.run_dir=null_", "checkpoint.dir='null'", "job.seed=9223372036854775807"},
   };
   for (const auto& overrides : variants) {
@@ -846,6 +892,31 @@ TEST(FollowKeys, AreRefusedWhereNothingIsFollowed) {
   refused("files: a.csv, event_time: t", "", "data.train.event_time");
   refused("files: a.csv", "train: {progressive_window: 5}", "train.progressive_window");
   refused("files: a.csv", "checkpoint: {every_records: 5}", "checkpoint.every_records");
+}
+
+TEST(FollowKeys, AreOfBsp) {
+  for (const std::string mode : {"ssp, staleness: 2", "asp"}) {
+    const std::string text =
+        message_of([&] { follow("follow: in", "cluster: {consistency: " + mode + "}"); });
+    EXPECT_EQ(text,
+              "job.yaml:5:24: cluster.consistency: " + mode.substr(0, 3) +
+                  " does not go with data.train.follow: a followed directory is trained in bsp; remove this "
+                  "key, or name files in data.train");
+  }
+  EXPECT_NE(follow("follow: in", "cluster: {consistency: bsp}").follow(), nullptr);
+}
+
+// A dump has all keys: those of other modes, too, with their defaults.
+TEST(ConsistencyKeys, MayBeWrittenWithTheirDefaultsInAnyMode) {
+  const auto cluster_of = [](const std::string& keys) {
+    return parse(job_text() + "cluster: {" + keys + "}\noptimizer: {staleness_discount: none}\n").cluster;
+  };
+  EXPECT_EQ(cluster_of("consistency: bsp, staleness: 0, dealing: auto"), ClusterConfig{});
+  EXPECT_EQ(cluster_of("consistency: asp, staleness: 0, dealing: auto").consistency, Consistency::asp);
+  const ClusterConfig ssp = cluster_of("consistency: ssp, staleness: 1, dealing: dynamic");
+  EXPECT_EQ(ssp.consistency, Consistency::ssp);
+  EXPECT_EQ(ssp.staleness, 1);
+  EXPECT_EQ(ssp.dealing, DealingChoice::to_whoever_asks);
 }
 
 TEST(FollowKeys, TestDataAreFiles) {

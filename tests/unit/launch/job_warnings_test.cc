@@ -30,6 +30,25 @@ TEST(OutputWarnings, AreOfHistogramsThatNobodyWrites) {
                           "output.tensorboard: true"));
 }
 
+TEST(OutputWarnings, AreOfHistogramsThatOnlyBspHas) {
+  const auto warnings = [](const std::string& cluster) {
+    return output_warnings(
+        parse_job(read_yaml_text("job: {name: t}\ndata: {train: {type: digits}}\n"
+                                 "model: {layers: [{type: dense, units: 10}], loss: softmax_cross_entropy}\n"
+                                 "cluster: {" +
+                                     cluster + "}\noutput: {tensorboard: true, histogram_every_steps: 10}\n",
+                                 "job.yaml"),
+                  "job.yaml"));
+  };
+  EXPECT_THAT(warnings("consistency: bsp"), IsEmpty());
+  EXPECT_THAT(
+      warnings("consistency: asp"),
+      ElementsAre("job.yaml:5:52: output.histogram_every_steps: no histograms are written in asp: they are "
+                  "of one step's values over all servers, which only cluster.consistency: bsp has"));
+  EXPECT_THAT(warnings("consistency: ssp, staleness: 1"),
+              ElementsAre(::testing::HasSubstr("no histograms are written in ssp: ")));
+}
+
 TEST(CrowdingWarnings, CountProcessorsThatRanksOfAHostMayUseTogether) {
   EXPECT_THAT(crowding_warnings({}, {}, 1), IsEmpty());
   EXPECT_THAT(crowding_warnings({"a", "a"}, {"0 1", "0 1"}, 1), IsEmpty());
@@ -48,6 +67,12 @@ TEST(CrowdingWarnings, AreOneLineForAllHostsAndCountThreads) {
   EXPECT_THAT(crowding_warnings({"a", "a"}, {"0 1 2", "0 1 2"}, 2),
               ElementsAre(::testing::StartsWith(
                   "2 ranks with 2 threads of OpenBLAS each on host a share 3 processors: ")));
+}
+
+TEST(CrowdingWarnings, PromiseTheSameResultInBspAlone) {
+  EXPECT_THAT(
+      crowding_warnings({"a", "a"}, {"4", "4"}, 1, Consistency::asp),
+      ElementsAre("2 ranks on host a share 1 processor: steps take longer than with a processor for each"));
 }
 
 TEST(CrowdingWarnings, AreSilentWhereProcessorsAreNotKnown) {

@@ -83,6 +83,44 @@ TEST(ConfigDifferences, LetsBeWhatChangesNoBit) {
   EXPECT_THAT(differences(now), ElementsAre("cluster.blas_threads: 1 in the checkpoint's run, 2 now"));
 }
 
+JobConfig in_mode(const std::string& keys) {
+  return job("{type: sgd, learning_rate: 0.1}", "{epochs: 1, batch: 8}", "relu", "cluster: {" + keys + "}\n");
+}
+
+// Allowed, so that it is no matter of the model or the data, and told in one line.
+TEST(ConfigDifferences, TellAnotherModeOfConsistencyInOneLine) {
+  const auto before = computing_config(in_mode("consistency: ssp, staleness: 2"));
+  const auto lines = [&](const std::string& keys) {
+    EXPECT_THAT(config_differences(before, in_mode(keys), ConfigPart::meaning), IsEmpty());
+    EXPECT_THAT(config_differences(before, in_mode(keys), ConfigPart::model), IsEmpty());
+    EXPECT_THAT(config_differences(before, in_mode(keys), ConfigPart::data), IsEmpty());
+    return config_differences(before, in_mode(keys), ConfigPart::training);
+  };
+  const std::string was = "cluster.consistency: ssp, staleness 2, dealing auto in the checkpoint's run, ";
+  EXPECT_THAT(lines("consistency: ssp, staleness: 2"), IsEmpty());
+  EXPECT_THAT(lines("consistency: bsp"), ElementsAre(was + "bsp now"));
+  EXPECT_THAT(lines("consistency: asp, dealing: dynamic"), ElementsAre(was + "asp, dealing dynamic now"));
+  EXPECT_THAT(lines("consistency: ssp, staleness: 3"),
+              ElementsAre(was + "ssp, staleness 3, dealing auto now"));
+  EXPECT_THAT(lines("consistency: ssp, staleness: 2, dealing: static"),
+              ElementsAre(was + "ssp, staleness 2, dealing static now"));
+}
+
+// Their runs were bsp, and discounted nothing.
+TEST(ConfigDifferences, CheckpointsOfBeforeModesWereThereAreOfBsp) {
+  auto before = computing_config(job());
+  EXPECT_EQ(before.erase("cluster.consistency") + before.erase("cluster.staleness") +
+                before.erase("cluster.dealing") + before.erase("optimizer.staleness_discount"),
+            4U);
+  EXPECT_THAT(config_differences(before, job(), ConfigPart::run), IsEmpty());
+  EXPECT_THAT(config_differences(before, in_mode("consistency: asp"), ConfigPart::run),
+              ElementsAre("cluster.consistency: bsp in the checkpoint's run, asp, dealing auto now"));
+  const JobConfig discounted = job("{type: sgd, learning_rate: 0.1, staleness_discount: inverse}",
+                                   "{epochs: 1, batch: 8}", "relu", "cluster: {consistency: asp}\n");
+  EXPECT_THAT(config_differences(before, discounted, ConfigPart::run),
+              ::testing::Contains("optimizer.staleness_discount: none in the checkpoint's run, inverse now"));
+}
+
 TEST(ConfigDifferences, TellsPartsApart) {
   JobConfig now = job("{type: sgd, learning_rate: 0.2}", "{epochs: 1, batch: 8}", "tanh");
   now.data.train.get<TextSource>()->file = "b";

@@ -26,6 +26,10 @@ class Scribe final : public RunObserver {
   }
   void on_warning(const std::string& what) override { note("warning " + what); }
   void on_request(const std::string& what) override { note("request " + what); }
+  void on_consistency(const ConsistencySummary& summary) override {
+    note(fmt::format("consistency {}", summary.clock.value));
+  }
+  void on_note(const std::string& what) override { note("note " + what); }
   void on_finish(const FinishSummary& finish) override { note(fmt::format("finish {}", finish.clock.value)); }
 
  private:
@@ -52,12 +56,16 @@ TEST(RunObservers, EachHearsEverythingInTheOrderOfTheirAdding) {
   observer.on_checkpoint_failed(Clock(4), "late");
   observer.on_warning("old");
   observer.on_request("stop");
+  observer.on_consistency({.clock = Clock(6), .rule = {}, .all = {}, .servers = {}, .workers = {}});
+  observer.on_note("late");
   observer.on_finish({Clock(5), {}, {}});
-  EXPECT_THAT(heard, ElementsAre("terminal step 1", "file step 1", "terminal epoch 7", "file epoch 7",
-                                 "terminal eval 2", "file eval 2", "terminal checkpoint dir",
-                                 "file checkpoint dir", "terminal failed 4 late", "file failed 4 late",
-                                 "terminal warning old", "file warning old", "terminal request stop",
-                                 "file request stop", "terminal finish 5", "file finish 5"));
+  EXPECT_THAT(
+      heard,
+      ElementsAre("terminal step 1", "file step 1", "terminal epoch 7", "file epoch 7", "terminal eval 2",
+                  "file eval 2", "terminal checkpoint dir", "file checkpoint dir", "terminal failed 4 late",
+                  "file failed 4 late", "terminal warning old", "file warning old", "terminal request stop",
+                  "file request stop", "terminal consistency 6", "file consistency 6", "terminal note late",
+                  "file note late", "terminal finish 5", "file finish 5"));
 }
 
 TEST(RunObservers, NobodyNeedListen) {

@@ -1,0 +1,65 @@
+#include "common/config/consistency_keys.h"
+
+#include "common/config/binder.h"
+
+namespace varscope {
+namespace {
+
+// At the key, or where that is not written at what says the mode.
+[[noreturn]] void refuse(const JobConfig& config, const char* path, const std::string& text) {
+  const ConfigNode* node = config.root.find_path(path);
+  if (node == nullptr) node = config.root.find_path("cluster.consistency");
+  fail_at(node != nullptr ? *node : config.root, config.file, path, text);
+}
+
+void check_staleness(const JobConfig& config) {
+  const ClusterConfig& cluster = config.cluster;
+  const char* path = "cluster.staleness";
+  if (cluster.consistency == Consistency::ssp) {
+    if (cluster.staleness > 0) return;
+    if (config.root.find_path(path) == nullptr)
+      refuse(config, path,
+             "missing; ssp needs it: how many steps the values may be behind those of bsp, 1 or more");
+    refuse(config, path,
+           "0 is too little for ssp: that is bsp; set it to 1 or more, or cluster.consistency to bsp");
+  }
+  if (cluster.staleness == 0) return;
+  refuse(
+      config, path,
+      cluster.consistency == Consistency::bsp
+          ? "does not go with cluster.consistency: bsp, where no value is behind; remove it, or set that to ssp"
+          : "does not go with cluster.consistency: asp, which has no bound; remove it, or set that to ssp");
+}
+
+}  // namespace
+
+void check_consistency_keys(const JobConfig& config) {
+  const Consistency consistency = config.cluster.consistency;
+  check_staleness(config);
+  if (consistency == Consistency::bsp) {
+    if (config.cluster.dealing != DealingChoice::automatic) {
+      refuse(config, "cluster.dealing",
+             fmt::format(
+                 "{} does not go with cluster.consistency: bsp, where each worker always has its own part of "
+                 "a step; remove it, or set that to ssp or asp",
+                 choice_name(kDealings, config.cluster.dealing)));
+    }
+    if (config.optimizer.staleness_discount != StalenessDiscount::none) {
+      refuse(config, "optimizer.staleness_discount",
+             fmt::format(
+                 "{} does not go with cluster.consistency: bsp, where no push is late; remove it, or set "
+                 "that to ssp or asp",
+                 choice_name(kStalenessDiscounts, config.optimizer.staleness_discount)));
+    }
+    return;
+  }
+  if (config.follow() != nullptr) {
+    refuse(config, "cluster.consistency",
+           fmt::format(
+               "{} does not go with data.train.follow: a followed directory is trained in bsp; remove this "
+               "key, or name files in data.train",
+               choice_name(kConsistencies, consistency)));
+  }
+}
+
+}  // namespace varscope

@@ -1,0 +1,68 @@
+#include "launch/observe/mode_words.h"
+
+#include "common/base/text.h"
+#include "common/config/binder.h"
+
+namespace varscope {
+namespace {
+
+const char* dealing_name(const StepRule& rule) {
+  return choice_name(kDealings, rule.is_dynamic() ? DealingChoice::to_whoever_asks : DealingChoice::in_place);
+}
+
+std::string promise_of_bsp(const JobConfig& job) {
+  const std::int64_t v = job.cluster.logical_workers;
+  const std::string text = "bsp: the same bits whatever the timing, and on any number of servers";
+  if (v == 0) return text + "; of workers too with cluster.logical_workers";
+  return text + fmt::format(" and of workers up to {}", with_commas(v));
+}
+
+std::string bound_text(const StepRule& rule) {
+  if (rule.consistency == Consistency::asp)
+    return "asp: values may be behind those of bsp by any number of steps";
+  return fmt::format("ssp: values are at most {} step{} behind those of bsp", with_commas(rule.staleness),
+                     rule.staleness == 1 ? "" : "s");
+}
+
+// Asynchrony works as momentum does, which a velocity already has (Mitliagkas et al., Allerton 2016); nothing
+// for a rule without one.
+std::string momentum_text(const OptimizerConfig& optimizer) {
+  constexpr const char* kAdvice = "asynchrony adds momentum: lower it";
+  switch (optimizer.type) {
+    case OptimizerType::momentum:
+    case OptimizerType::nesterov:
+      if (optimizer.momentum <= 0) return "";
+      return fmt::format("lr/(1-momentum) = {:.4g}; {}", optimizer.learning_rate / (1 - optimizer.momentum),
+                         kAdvice);
+    case OptimizerType::adam:
+    case OptimizerType::adamw:
+      if (optimizer.beta1 <= 0) return "";
+      return fmt::format("beta1 = {:.4g}; {}", optimizer.beta1, kAdvice);
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+std::string mode_text(const StepRule& rule) {
+  if (rule.is_bsp()) return "BSP";
+  const std::string name =
+      rule.consistency == Consistency::asp ? "ASP" : fmt::format("SSP({})", rule.staleness);
+  return fmt::format("{}, dealing {}", name, dealing_name(rule));
+}
+
+std::vector<std::string> mode_lines(const JobConfig& job, const StepRule& rule) {
+  if (rule.is_bsp()) return {"  consistency  " + promise_of_bsp(job)};
+  std::vector<std::string> lines;
+  lines.push_back(
+      fmt::format("  consistency  {}; each sample of an epoch is learnt exactly once", bound_text(rule)));
+  lines.push_back(
+      fmt::format("               bits depend on timing{}; a resumed run is a valid one, not the same one",
+                  job.cluster.logical_workers > 0 ? ", with cluster.logical_workers all the same" : ""));
+  if (const std::string text = momentum_text(job.optimizer); !text.empty())
+    lines.push_back("  optimizer    " + text);
+  return lines;
+}
+
+}  // namespace varscope

@@ -1,0 +1,224 @@
+// Which rule a job's keys and model make, what is refused, and what the header says of it.
+#include "launch/job/step_rules.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/config/yaml_reader.h"
+#include "launch/commands/plan.h"
+#include "launch/job/check_config.h"
+#include "launch/observe/mode_words.h"
+#include "launch/observe/terminal.h"
+#include "tests/support/references/checkpoint_fixture.h"
+
+namespace varscope {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using testing::error_of;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr const char* kDigits = "{type: digits, samples: 40, size: 8}";
+constexpr const char* kText = "{type: text, file: none.txt, vocabulary: 9, steps: 3}";
+constexpr const char* kDense =
+    "    - {type: dense, scope: h, units: 6}\n    - {type: dense, scope: out, units: 10}\n";
+constexpr const char* kLstm =
+    "    - {type: lstm, scope: r, units: 4}\n    - {type: dense, scope: out, units: 10}\n";
+constexpr const char* kReader =
+    "    - {type: embedding, scope: e, vocabulary: 9, units: 3}\n"
+    "    - {type: lstm, scope: r, units: 4}\n"
+    "    - {type: dense, scope: out, units: 9, each_step: true}\n";
+
+// Lines 1 to 6, then layers.
+JobConfig job(const std::string& cluster, const std::string& layers = kDense,
+              const std::string& data = kDigits,
+              const std::string& optimizer = "{type: sgd, learning_rate: 0.1}") {
+  return parse_job(read_yaml_text("job: {name: t}\ncluster: {" + cluster + "}\ndata: {train: " + data +
+                                      "}\noptimizer: " + optimizer +
+                                      "\nmodel:\n  loss: softmax_cross_entropy\n  layers:\n" + layers,
+                                  "job.yaml"),
+                   "job.yaml");
+}
+
+std::string refusal(const JobConfig& config) {
+  return error_of([&] { check_without_data(config, LayerRegistry::built_in()); });
+}
+
+TEST(StepRules, AutomaticDealingDependsOnWhetherStateIsCarriedOn) {
+  const auto dealing = [](const std::string& keys, bool carries) {
+    return step_rule_of(job(keys), carries).dealing;
+  };
+  EXPECT_EQ(dealing("consistency: asp", false), Dealing::to_whoever_asks);
+  EXPECT_EQ(dealing("consistency: asp", true), Dealing::in_place);
+  EXPECT_EQ(dealing("consistency: asp, dealing: static", false), Dealing::in_place);
+  EXPECT_EQ(dealing("consistency: ssp, staleness: 1, dealing: dynamic", false), Dealing::to_whoever_asks);
+  EXPECT_EQ(dealing("consistency: bsp", false), Dealing::in_place);
+  const StepRule ssp = step_rule_of(job("consistency: ssp, staleness: 3"), false);
+  EXPECT_EQ(ssp.consistency, Consistency::ssp);
+  EXPECT_EQ(ssp.staleness, 3);
+}
+
+// Rows of images are sequences, too, but each sample begins anew.
+TEST(StepRules, StateIsCarriedOnOverATextAlone) {
+  const auto carries = [](const std::string& layers, bool is_sequential) {
+    const LayerRegistry all = LayerRegistry::built_in();
+    const auto model = load_worker_model(job("servers: 1", layers), all);
+    EXPECT_FALSE(carries_state(*model));
+    return carries_state(model->model.graph, is_sequential);
+  };
+  EXPECT_FALSE(carries(kDense, true));
+  EXPECT_FALSE(carries(kLstm, false));
+  EXPECT_TRUE(carries(kLstm, true));
+}
+
+TEST(StepRules, DynamicDealingIsRefusedWhereStateStaysOnItsWorker) {
+  EXPECT_THAT(
+      refusal(job("consistency: asp, dealing: dynamic", kReader, kText)),
+      AllOf(HasSubstr("job.yaml:2:38: cluster.dealing: dynamic does not go with \"r/"),
+            HasSubstr("a state that is carried from step to step over the text and so stays on its worker; "
+                      "set it to static, or remove it (auto)")));
+  EXPECT_THAT(refusal(job("consistency: ssp, staleness: 1, dealing: dynamic", kReader, kText)),
+              HasSubstr("cluster.dealing: dynamic does not go with"));
+  for (const char* keys : {"consistency: asp", "consistency: asp, dealing: static", "consistency: bsp"})
+    EXPECT_EQ(refusal(job(keys, kReader, kText)), "no error") << keys;
+  EXPECT_EQ(refusal(job("consistency: asp, dealing: dynamic", kLstm)), "no error");
+}
+
+std::string constrained(const std::string& constraint, const std::string& more = "") {
+  return "    - {type: dense, scope: h, units: 6, constraint: " + constraint + more + "}\n" +
+         "    - {type: dense, scope: out, units: 10}\n";
+}
+
+TEST(StepRules, ConstraintsByNormAreOfBsp) {
+  EXPECT_THAT(
+      refusal(job("consistency: asp", constrained("{type: max_norm, limit: 3}"))),
+      HasSubstr("job.yaml:8:7: variable \"h/weights\" has constraint max_norm(3), which does not go with "
+                "cluster.consistency: asp: a norm needs one version of the values over all servers, and only "
+                "bsp has one; remove the constraint, or set cluster.consistency to bsp"));
+  EXPECT_THAT(refusal(job("consistency: ssp, staleness: 2", constrained("unit_norm"))),
+              HasSubstr("has constraint unit_norm, which does not go with cluster.consistency: ssp: "));
+  // A variable in parts goes by its own name.
+  EXPECT_THAT(refusal(job("consistency: asp",
+                          constrained("unit_norm", ", partitioner: {type: fixed_size, parts: 2}"))),
+              HasSubstr("variable \"h/weights\" has constraint"));
+  EXPECT_EQ(refusal(job("consistency: bsp", constrained("unit_norm"))), "no error");
+  EXPECT_EQ(refusal(job("consistency: asp", constrained("non_neg"))), "no error");
+  EXPECT_EQ(refusal(job("consistency: asp", constrained("unit_norm", ", trainable: false"))), "no error");
+}
+
+// The rows of a table are whole on their servers; those of a dense embedding may be cut.
+TEST(StepRules, RowsOfTablesKeepToTheirNormsInAnyMode) {
+  const auto embedding = [](const std::string& keys) {
+    return "    - {type: embedding, scope: e, units: 3, constraint: unit_norm, " + keys + "}\n" +
+           "    - {type: dense, scope: out, units: 9, each_step: true}\n";
+  };
+  EXPECT_EQ(refusal(job("consistency: asp", embedding("table: {parts: 2}"), kText)), "no error");
+  EXPECT_THAT(refusal(job("consistency: asp", embedding("vocabulary: 9"), kText)),
+              HasSubstr("has constraint unit_norm of each row, which does not go with"));
+}
+
+// With data as without them.
+TEST(StepRules, TrainingRefusesInTheSameWords) {
+  const JobConfig config = job("consistency: asp", constrained("unit_norm"));
+  const std::string trained = error_of([&] { load_worker_model(config, LayerRegistry::built_in()); });
+  EXPECT_THAT(trained, HasSubstr("variable \"h/weights\" has constraint unit_norm"));
+  EXPECT_EQ(trained, refusal(config));
+}
+
+std::vector<std::string> words(const std::string& cluster, const std::string& optimizer = "{type: sgd}") {
+  const JobConfig config = job(cluster, kDense, kDigits, optimizer);
+  return mode_lines(config, step_rule_of(config, false));
+}
+
+TEST(ModeWords, SayWhatBspPromises) {
+  EXPECT_THAT(
+      words("consistency: bsp"),
+      ElementsAre("  consistency  bsp: the same bits whatever the timing, and on any number of servers; of "
+                  "workers too with cluster.logical_workers"));
+  EXPECT_THAT(
+      words("logical_workers: 4", "{type: adam}"),
+      ElementsAre(
+          "  consistency  bsp: the same bits whatever the timing, and on any number of servers and of "
+          "workers up to 4"));
+}
+
+TEST(ModeWords, SayWhatSspAndAspPromiseAndWhatNot) {
+  const std::string timing =
+      "               bits depend on timing; a resumed run is a valid one, not the same one";
+  EXPECT_THAT(
+      words("consistency: ssp, staleness: 2"),
+      ElementsAre(
+          "  consistency  ssp: values are at most 2 steps behind those of bsp; each sample of an epoch "
+          "is learnt exactly once",
+          timing));
+  EXPECT_THAT(words("consistency: ssp, staleness: 1"), Contains(HasSubstr("at most 1 step behind")));
+  EXPECT_THAT(
+      words("consistency: asp"),
+      ElementsAre("  consistency  asp: values may be behind those of bsp by any number of steps; each sample "
+                  "of an epoch is learnt exactly once",
+                  timing));
+  EXPECT_THAT(
+      words("consistency: asp, logical_workers: 4"),
+      Contains(
+          "               bits depend on timing, with cluster.logical_workers all the same; a resumed run "
+          "is a valid one, not the same one"));
+}
+
+TEST(ModeWords, WarnOfMomentumOutsideBsp) {
+  const auto last = [](const std::string& optimizer) { return words("consistency: asp", optimizer).back(); };
+  EXPECT_EQ(last("{type: momentum, learning_rate: 0.1, momentum: 0.9}"),
+            "  optimizer    lr/(1-momentum) = 1; asynchrony adds momentum: lower it");
+  EXPECT_EQ(last("{type: nesterov, learning_rate: 0.05, momentum: 0.5}"),
+            "  optimizer    lr/(1-momentum) = 0.1; asynchrony adds momentum: lower it");
+  for (const char* type : {"adam", "adamw"})
+    EXPECT_EQ(last(fmt::format("{{type: {}}}", type)),
+              "  optimizer    beta1 = 0.9; asynchrony adds momentum: lower it");
+  for (const char* without : {"{type: sgd}", "{type: adagrad}", "{type: rmsprop}", "{type: ftrl}",
+                              "{type: momentum, momentum: 0}", "{type: adam, beta1: 0}"})
+    EXPECT_THAT(last(without), HasSubstr("bits depend on timing")) << without;
+}
+
+TEST(ModeWords, NameTheModeAndWhoGetsWhat) {
+  EXPECT_EQ(mode_text({}), "BSP");
+  EXPECT_EQ(mode_text({Consistency::ssp, 2, Dealing::to_whoever_asks}), "SSP(2), dealing dynamic");
+  EXPECT_EQ(mode_text({Consistency::asp, 0, Dealing::in_place}), "ASP, dealing static");
+}
+
+TEST(ModeWords, AreInTheHeaderOfARun) {
+  const JobConfig config = job("consistency: ssp, staleness: 2");
+  const ClusterMap cluster = assign_roles({"n1", "n1", "n1"}, 1, 2);
+  const VariableTable none;
+  RunFacts facts{config, cluster, none, {"n1", "n1", "n1"}, TrainPlan{Clock(0), Clock(8), 4}, 8, 4,
+                 "run",  1,       ""};
+  facts.rule = step_rule_of(config, false);
+  EXPECT_THAT(header_lines(facts),
+              AllOf(Contains(HasSubstr("2 logical workers; SSP(2), dealing dynamic")),
+                    Contains(HasSubstr("consistency  ssp: values are at most 2 steps behind")),
+                    Contains(HasSubstr("bits depend on timing"))));
+  const JobConfig bulk = job("consistency: bsp");
+  const RunFacts of_bsp{bulk,  cluster, none, {"n1", "n1", "n1"}, TrainPlan{Clock(0), Clock(8), 4}, 8, 4,
+                        "run", 1,       ""};
+  EXPECT_THAT(header_lines(of_bsp), AllOf(Contains(HasSubstr("2 logical workers; BSP")),
+                                          Contains(HasSubstr("consistency  bsp: the same bits")),
+                                          Not(Contains(HasSubstr("depend on timing")))));
+}
+
+TEST(ModeWords, AreInThePlan) {
+  const auto plan = [](const JobConfig& config) {
+    return plan_text(config, 2, 2, PlanDetail::summary, LayerRegistry::built_in());
+  };
+  EXPECT_THAT(
+      plan(job("consistency: asp", kDense, kDigits, "{type: momentum, learning_rate: 0.1, momentum: 0.9}")),
+      AllOf(
+          HasSubstr("t: 2 servers, 2 workers, 2 logical workers; ASP, dealing dynamic\n  consistency  asp: "),
+          HasSubstr("\n  optimizer    lr/(1-momentum) = 1; ")));
+  EXPECT_THAT(
+      plan(job("consistency: bsp")),
+      HasSubstr("t: 2 servers, 2 workers, 2 logical workers; BSP\n  consistency  bsp: the same bits"));
+}
+
+}  // namespace
+}  // namespace varscope
