@@ -4,13 +4,13 @@
 #include <deque>
 #include <vector>
 
+#include "common/base/buffer_pool.h"
 #include "common/base/ids.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire_codec.h"
-#include "ps/buffer_pool.h"
 
 namespace varscope {
 
@@ -21,6 +21,10 @@ namespace varscope {
 // ring of `window` chunk buffers per contribution, all taken at admission: every admitted round can finish by
 // itself, whatever the others do, so that the byte limit can hold producers back but never deadlock. Rounds
 // over the limit wait in line.
+//
+// Where gradients come encoded (kFlagEncoded), the contributions are leaves, not the largest tree nodes of
+// each worker: what encoding makes of a sum of leaves would depend on who sums them. They are decoded into
+// the ring; the sum's order is the same.
 //
 // Not thread-safe. Throws Error(protocol) on a push that does not fit (wrong size or contributions, twice).
 class Aggregator {
@@ -57,8 +61,16 @@ class Aggregator {
     bool announced = false;
     int next_chunk = 0;  // to post a receive for
   };
+  // Whose contributions make a sum.
+  struct Shares {
+    Shares(const std::vector<TreeNode>& all, const ClusterMap& cluster, WireForm form);
+    ReductionTree tree;
+    IdVector<WorkerId, std::pair<int, int>> of_worker;  // [first, last) contribution of each
+  };
   struct Round {
     bool open = false;
+    const Shares* shares = nullptr;
+    WireForm form = WireForm::full;
     bool admitted = false;
     int window = 1;
     int chunks_done = 0;  // all chunks below this are done
@@ -69,7 +81,8 @@ class Aggregator {
   };
   Round& round_of(BucketId id) { return rounds_[id]; }
   std::byte* buffer(Round& round, int contribution, int chunk);
-  std::size_t ring_bytes(const Bucket& bucket, int window) const;
+  std::size_t ring_bytes(const Bucket& bucket, const Round& round, int window) const;
+  void open(const Bucket& bucket, Round& round, WireForm form);
   bool try_admit(const Bucket& bucket, Round& round);
   void post_receives(const Bucket& bucket, Round& round, WorkerId worker);
   bool merge_upwards(const Bucket& bucket, Round& round, int contribution, int chunk);
@@ -79,8 +92,7 @@ class Aggregator {
   const BucketPlan& plan_;
   const ClusterMap& cluster_;
   Limits limits_;
-  ReductionTree tree_;
-  IdVector<WorkerId, std::pair<int, int>> contributions_of_;  // [first, last) contribution of each
+  Shares nodes_, leaves_;  // of full and of encoded gradients
   IdVector<BucketId, Round> rounds_;
   std::deque<BucketId> waiting_;
   BufferPool pool_;

@@ -117,23 +117,28 @@ void BulkSteps::on_pull(WorkerId worker, const MessageHeader& pull) {
     held_pulls_.emplace_back(worker, pull);
     return;
   }
+  const WireForm form = (pull.flags & kFlagEncoded) != 0 ? form_of_values(bucket) : WireForm::full;
   const Rank to = parts_.cluster.rank_of(worker);
-  send_value_header(id, clock, to);
-  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) send_value_chunk(id, chunk, to);
+  send_value_header(id, clock, to, form);
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) send_value_chunk(id, chunk, to, form);
 }
 
-void BulkSteps::send_value_header(BucketId id, Clock clock, Rank to) {
+void BulkSteps::send_value_header(BucketId id, Clock clock, Rank to, WireForm form) {
   MessageHeader header = make_header(MessageType::value, shard_.server().value, clock);
   header.bucket = id.value;
-  header.n_bytes = static_cast<std::uint64_t>(parts_.plan[id].n_bytes());
+  header.n_bytes = static_cast<std::uint64_t>(wire_bytes(parts_.plan[id], Flow::values, form));
   transport_.send_message(to, header);
 }
 
-void BulkSteps::send_value_chunk(BucketId id, int chunk, Rank to) {
+void BulkSteps::send_value_chunk(BucketId id, int chunk, Rank to, WireForm form) {
   const Bucket& bucket = parts_.plan[id];
   const WireChunk part = bucket.wire_chunk(chunk);
   const ConstPiece piece{shard_.value(id) + part.begin, static_cast<std::size_t>(part.n_bytes)};
-  codec_.send(Flow::values, to, bucket, chunk, 0, std::span(&piece, 1));
+  if (form == WireForm::encoded) {
+    codec_.send_encoded_values(to, bucket, chunk, to.value, {piece.data, piece.n_bytes});
+  } else {
+    codec_.send(Flow::values, to, bucket, chunk, to.value, std::span(&piece, 1));
+  }
   ++state_of(id).sends_in_flight;
 }
 
@@ -145,6 +150,7 @@ void BulkSteps::on_completion(const Completion& completion) {
     if (aggregator_.on_received(completion, ready)) apply(ready);
     return;
   }
+  codec_.sent(completion);
   BucketState& state = state_of(id);
   if (--state.sends_in_flight > 0) return;
   for (const auto& [worker, push] : std::exchange(state.deferred, {})) announce(worker, push);
@@ -187,9 +193,10 @@ void BulkSteps::answer_in_order(BucketId id, int chunk) {
 // Sends a chunk with the values after the step that is being applied, unless the pushes asked for an ack.
 void BulkSteps::answer(BucketId id, int chunk) {
   if ((state_of(id).flags & kFlagAck) != 0) return;
+  const WireForm form = form_of_values(parts_.plan[id]);
   for (Rank worker : parts_.cluster.workers) {
-    if (chunk == 0) send_value_header(id, Clock(shard_.clock(id).value + 1), worker);
-    send_value_chunk(id, chunk, worker);
+    if (chunk == 0) send_value_header(id, Clock(shard_.clock(id).value + 1), worker, form);
+    send_value_chunk(id, chunk, worker, form);
   }
 }
 

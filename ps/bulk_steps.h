@@ -50,8 +50,8 @@ class BulkSteps final : public StepProtocol {
   void apply(const Aggregator::ReadyChunk& chunk);
   void answer(BucketId id, int chunk);
   void answer_in_order(BucketId id, int chunk);
-  void send_value_header(BucketId id, Clock clock, Rank to);
-  void send_value_chunk(BucketId id, int chunk, Rank to);
+  void send_value_header(BucketId id, Clock clock, Rank to, WireForm form);
+  void send_value_chunk(BucketId id, int chunk, Rank to, WireForm form);
   void finish_round(BucketId id);
   void on_whole_table(const std::optional<RowExchange::Whole>& whole);
   void apply_table(TableId id, double scale);

@@ -117,6 +117,7 @@ bool Coordinator::cut_is_due(Clock clock) const {
 }
 
 bool Coordinator::begin_cut(Clock clock) {
+  if (!train_.flush.may_cut(clock)) return false;  // what is due stays due
   // Written while the last evaluation runs, which may take long. Where this does not come off, the final save
   // tries again.
   if (checkpoints_ != nullptr && clock == train_.last && saves_at_end())
@@ -154,7 +155,7 @@ void Coordinator::release(Clock clock) {
     return;
   }
   current_ = clock;
-  if (is_stopping_ && clock < train_.last) {
+  if (is_stopping_ && clock < train_.last && train_.flush.may_cut(clock)) {
     is_stopped_ = true;
     train_.last = clock;
   }
@@ -339,12 +340,29 @@ void Coordinator::on_request(std::uint32_t what) {
   const std::string save = checkpoints_ != nullptr ? "a checkpoint" : "no checkpoint (none are configured)";
   if ((what & kRequestStop) != 0) {
     is_stopping_ = true;
-    observer_.on_request(
-        fmt::format("a signal asks to stop: {}{}, and the end", starved_ ? "" : "one more step, ", save));
+    observer_.on_request(fmt::format("a signal asks to stop: {}{}, and the end",
+                                     starved_ ? "" : steps_until_cut() + ", ", save));
   } else if (!std::exchange(is_queued_, checkpoints_ != nullptr)) {
     observer_.on_request(fmt::format("a signal asks for a checkpoint: {} {}", save,
-                                     starved_ ? "now, unless all is saved" : "at the next step"));
+                                     starved_ ? "now, unless all is saved" : "at " + step_of_next_cut()));
   }
+}
+
+Clock Coordinator::next_cut() const {
+  return std::min(train_.last, train_.flush.next_cut(Clock(current_.value + 1)));
+}
+
+// "one more step"
+std::string Coordinator::steps_until_cut() const {
+  return train_.flush.has_residuals
+             ? fmt::format("on to step {}, where compression has nothing left to send", next_cut().value)
+             : "one more step";
+}
+
+std::string Coordinator::step_of_next_cut() const {
+  return train_.flush.has_residuals
+             ? fmt::format("step {}, where compression has nothing left to send", next_cut().value)
+             : "the next step";
 }
 
 std::string Coordinator::state_text() const { return to_manifest_text(state_); }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/config/flush_rule.h"
 #include "common/config/job_config.h"
 #include "common/metrics/metric.h"
 #include "common/placement/bucket_plan.h"
@@ -36,6 +37,7 @@ struct TrainPlan {
   std::int64_t evaluates_every =
       0;                         // steps between two evaluations, besides that after the last step; 0: none
   bool evaluates_first = false;  // the values of `first`, before the first step
+  FlushRule flush = {};          // which steps may be cut
 };
 
 // Server 0's control plane: collects the workers' step reports, lets the next step go (the step barrier of
@@ -133,6 +135,9 @@ class Coordinator {
   void save_idle();
   void keep_progress();
   bool cut_is_due(Clock clock) const;
+  Clock next_cut() const;
+  std::string steps_until_cut() const;
+  std::string step_of_next_cut() const;
   bool begin_cut(Clock clock);
   bool begin_save(Clock clock, std::int64_t retry, CheckpointCoordinator::Rows rows);
   bool saves_at_end() const { return checkpoint_.at_end || is_stopped_; }

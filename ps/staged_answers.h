@@ -5,11 +5,11 @@
 #include <span>
 #include <tuple>
 
+#include "common/base/buffer_pool.h"
 #include "common/base/ids.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"
 #include "common/transport/wire_codec.h"
-#include "ps/buffer_pool.h"
 
 namespace varscope {
 

@@ -1,6 +1,7 @@
 #include "common/compression/codec.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <string>
@@ -228,6 +229,34 @@ std::optional<NotFinite> encode_gradient(const Codec& codec, std::span<const flo
   require_aligned(to.data(), "an encoded gradient");
   if (encode(codec, gradient, residual, to.data())) return std::nullopt;
   return find_bad_sum(gradient, residual);
+}
+
+void encode_values(std::span<const float> values, std::span<std::byte> to) {
+  const std::size_t n = values.size(), expected = encoded_bytes(CodecType::bf16, n, 1);
+  if (to.size() != expected) {
+    fail(ErrorKind::argument, "{} values become {} bytes of bf16, and were given {}", n, expected, to.size());
+  }
+  if (n == 0) return;
+  require_aligned(to.data(), "encoded values");
+  if (encode_bfloat16(values, to.data())) return;
+  auto* halves = numbers<std::uint16_t>(to.data(), 0);
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
+    const std::uint32_t quiet = std::isnan(values[i]) ? 0x40 : 0;  // a NaN stays one without its lower half
+    if (!is_finite_magnitude(to_bfloat16(&halves[i], &values[i], 1)))
+      halves[i] = static_cast<std::uint16_t>(bits >> 16 | quiet);
+  }
+}
+
+void round_values(std::span<float> values) {
+  constexpr std::size_t kAtOnce = 4096;
+  alignas(kNumber) std::array<std::byte, 2 * kAtOnce> bytes;
+  for (std::size_t begin = 0; begin < values.size(); begin += kAtOnce) {
+    const std::span<float> some = values.subspan(begin, std::min(kAtOnce, values.size() - begin));
+    const std::span<std::byte> encoded(bytes.data(), encoded_bytes(CodecType::bf16, some.size(), 1));
+    encode_values(some, encoded);
+    decode_gradient({CodecType::bf16}, encoded, some);
+  }
 }
 
 void decode_gradient(const Codec& codec, std::span<const std::byte> from, std::span<float> to) {

@@ -56,6 +56,13 @@ std::size_t encoded_bytes(CodecType type, std::size_t n, double ratio);
 [[nodiscard]] std::optional<NotFinite> encode_gradient(const Codec& codec, std::span<const float> gradient,
                                                        std::span<float> residual, std::span<std::byte> to);
 
+// Values as bf16, nearest even, NaN and infinities as they are, and no others made: what would be rounded to
+// an infinity becomes the largest finite number. Throws Error(argument) unless `to` has encoded_bytes() and
+// begins at a multiple of 4. decode_gradient() undoes it.
+void encode_values(std::span<const float> values, std::span<std::byte> to);
+// Makes values what they are after encode_values() and decode_gradient().
+void round_values(std::span<float> values);
+
 // Bytes of the network to float32; overwrites all of `to`. What topk has left out becomes -0, the number that
 // changes nothing when it is added. Throws Error(protocol) when `from` has not the bytes that to.size()
 // elements become, or when they are what no encoder makes: topk's indices that do not ascend or lie outside,

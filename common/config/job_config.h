@@ -42,6 +42,7 @@ struct ClusterConfig {
   Consistency consistency = Consistency::bsp;
   std::int64_t staleness = 0;  // ssp
   DealingChoice dealing = DealingChoice::automatic;
+  std::int64_t drain_every_steps = 100;
   double stall_timeout_s = 60;
   double step_timeout_s = 1800;
   bool early_requests = true;
@@ -107,7 +108,7 @@ struct ModelConfig {
   TargetType target = TargetType::labels;
   DType dtype = DType::float32;
   // Defaults of all layers, null when absent; worker/layers binds them, path "model.initializer" and so on.
-  ConfigNode initializer, regularizer, constraint, partitioner;
+  ConfigNode initializer, regularizer, constraint, partitioner, compression;
   void describe(Keys& keys);
   bool operator==(const ModelConfig&) const = default;
 };

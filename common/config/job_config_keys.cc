@@ -37,6 +37,11 @@ void ClusterConfig::describe(Keys& keys) {
       "dealing", dealing, kDealings,
       "ssp, asp: who computes which part of a step; static: each worker its own; dynamic: whoever asks "
       "next; auto: dynamic, unless a state must stay on its worker");
+  keys.key(
+      "drain_every_steps", drain_every_steps,
+      "with compression onebit or topk: at multiples of it gradients go up in full with all that earlier ones have "
+      "lost. Checkpoints are cut at such steps, and at those of checkpoint.every_steps and of evaluations",
+      {.unit = "steps", .min = 1, .max = kMostOfRun});
   keys.key("stall_timeout_s", stall_timeout_s,
            "a rank that does not answer for this long ends the job; 0 or off means never",
            {.unit = "seconds", .min = 1, .may_be_off = true});
@@ -93,6 +98,11 @@ void ModelConfig::describe(Keys& keys) {
   keys.key("partitioner", partitioner,
            "default partitioner of all variables: fixed_size, variable_axis_size, min_max or none, as a map",
            {.type_name = "a partitioner"});
+  keys.key(
+      "compression", compression,
+      "how gradients of large weights travel to servers, and values back: bf16, fp16, onebit, topk or none, or "
+      "a map with that type. It is for slow networks; in one machine it costs time",
+      {.type_name = "a compression"});
 }
 
 void LossConfig::describe(Keys& keys) {

@@ -48,20 +48,33 @@ std::int64_t Bucket::largest_chunk_bytes() const {
   return most;
 }
 
+std::span<const BucketSlice> Bucket::slices_of(const WireChunk& chunk) const {
+  const auto begins_before = [](std::int64_t at) {
+    return [at](const BucketSlice& s) { return s.bucket_begin < at; };
+  };
+  const auto first = std::partition_point(slices.begin(), slices.end(), begins_before(chunk.first_element));
+  const auto last =
+      std::partition_point(first, slices.end(), begins_before(chunk.first_element + chunk.n_elements));
+  return {first, last};
+}
+
 BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers, ChunkRule rule) {
   BucketPlan plan;
   plan.by_variable_.resize(variables.size());
-  std::map<std::tuple<std::string, ServerId, DType, bool, double>, BucketId> index;
+  using How = decltype(Compression().key());
+  std::map<std::tuple<std::string, ServerId, DType, bool, double, How>, BucketId> index;
   for (std::size_t v = 0; v < variables.size(); ++v) {
     const VariableSpec& spec = variables[v];
     const std::vector<Slice> slices = slice_variable(spec.shape, spec.dtype);
     for (std::size_t i = 0; i < slices.size(); ++i) {
       const ServerId server = spec.owner(static_cast<std::int64_t>(i), n_servers);
-      const auto key = std::tuple(spec.scope, server, spec.dtype, spec.trainable, spec.average_decay);
+      const auto key = std::tuple(spec.scope, server, spec.dtype, spec.trainable, spec.average_decay,
+                                  spec.compression.key());
       const auto [it, is_new] = index.try_emplace(key, plan.buckets_.next_id());
       if (is_new) {
         plan.buckets_.push_back(
             {it->second, spec.scope, server, spec.dtype, spec.trainable, spec.average_decay, 0, {}});
+        plan.buckets_[it->second].compression = spec.compression;
       }
       Bucket& bucket = plan.buckets_[it->second];
       bucket.slices.push_back({static_cast<int>(v), static_cast<std::int64_t>(i), slices[i],
@@ -71,8 +84,8 @@ BucketPlan BucketPlan::make(const VariableTable& variables, int n_servers, Chunk
       if (std::find(mine.begin(), mine.end(), bucket.id) == mine.end()) mine.push_back(bucket.id);
     }
   }
-  if (rule == ChunkRule::whole_slices) {
-    for (Bucket& bucket : plan.buckets_) bucket.runs = runs_of_slices(bucket);
+  for (Bucket& bucket : plan.buckets_) {
+    if (rule == ChunkRule::whole_slices || bucket.compression.exists()) bucket.runs = runs_of_slices(bucket);
   }
   return plan;
 }

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/compression/compression.h"
 #include "common/variables/variable_table.h"
 
 namespace varscope {
@@ -36,9 +38,9 @@ struct WireChunk {
   std::int64_t n_elements;
 };
 
-// What travels as one push or one value: the slices of one scope's variables (of one dtype and one way of
-// updating) that one server owns. On the server a bucket is contiguous memory; on a worker it is gathered
-// from and scattered into the variables' own memory.
+// What travels as one push or one value: the slices of one scope's variables (of one dtype, way of updating
+// and compression) that one server owns. On the server a bucket is contiguous memory; on a worker it is
+// gathered from and scattered into the variables' own memory.
 struct Bucket {
   BucketId id;
   std::string scope;
@@ -48,7 +50,8 @@ struct Bucket {
   double average_decay = -1;  // not negative: moving averages, see VariableSpec
   std::int64_t n_elements = 0;
   std::vector<BucketSlice> slices;
-  std::vector<WireChunk> runs = {};  // ChunkRule::whole_slices; else empty
+  std::vector<WireChunk> runs = {};  // ChunkRule::whole_slices, or compressed; else empty
+  Compression compression = {};      // of all its variables
 
   // False: constants, pulled once.
   bool is_pushed() const { return trainable || average_decay >= 0; }
@@ -57,6 +60,8 @@ struct Bucket {
   WireChunk wire_chunk(int index) const;
   // What any of its chunks fits into.
   std::int64_t largest_chunk_bytes() const;
+  // The slices of a chunk of whole slices.
+  std::span<const BucketSlice> slices_of(const WireChunk& chunk) const;
 };
 
 // All buckets of a job, in order of the scopes' first variables: a pure function of (variables, number of

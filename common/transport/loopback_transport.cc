@@ -65,6 +65,7 @@ class LoopbackTransport : public Transport {
     const std::lock_guard lock(hub_.mutex_);
     hub_.check_alive();
     ++stats_.data_sends;
+    for (const ConstPiece& piece : pieces) stats_.bytes_sent += piece.n_bytes;
     const LoopbackHub::Channel channel{{rank_, to}, tag.value};
     hub_.sends_[channel].push_back({{pieces.begin(), pieces.end()}, {}, key, to});
     hub_.match(channel);

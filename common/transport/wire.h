@@ -57,6 +57,8 @@ inline constexpr std::uint32_t kFlagRead = 16;
 // the go that follows when they are.
 inline constexpr std::uint32_t kFlagDrain = 32;
 inline constexpr std::uint32_t kFlagDrained = 64;
+// Flag of push: gradients come encoded, those of each leaf by themselves; of pull: values may.
+inline constexpr std::uint32_t kFlagEncoded = 128;
 // "Flags" of step_report and request: kRequestSave, kRequestStop (common/transport/run_requests.h).
 // "Flags" of norm_sums and norm_scales: which norms.
 inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for optimizer.clip

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/compression/compression.h"
 #include "common/variables/constraint.h"
 #include "common/variables/initializer.h"
 #include "common/variables/partitioner.h"
@@ -39,6 +40,7 @@ struct ScopeOptions {
   std::optional<Regularizer> regularizer = {};  // Regularizer::none() switches off
   std::optional<Constraint> constraint = {};    // Constraint{} switches off
   std::optional<Partitioner> partitioner = {};  // an empty function switches off
+  std::optional<Compression> compression = {};  // Compression{} switches off
   // Runs before those of the scopes around; they are what its GetterCall::next calls.
   std::optional<CustomGetter> custom_getter = {};
   // False: the scope opens no name scope for operations. Not inherited.
@@ -56,6 +58,9 @@ struct VariableOptions {
   std::optional<Regularizer> regularizer = {};
   std::optional<Constraint> constraint = {};
   std::optional<Partitioner> partitioner = {};
+  // Of what is worth it: not of what is not trained, of moving averages, tables, rank 0 or 1 (biases), nor of
+  // less than Compression::min_bytes.
+  std::optional<Compression> compression = {};
   // The variable is a table [rows, n] each of whose rows is a unit of its own, as in an embedding:
   // constraints hold for the norm of each row, and the fans of an initializer that depends on the shape are
   // n. REQUIRES rank 2.
@@ -89,7 +94,8 @@ struct ScopeState {
   bool trainable = true;
   Regularizer regularizer = {};
   Constraint constraint = {};
-  Partitioner partitioner = {};            // may be empty
+  Partitioner partitioner = {};  // may be empty
+  Compression compression = {};
   std::vector<CustomGetter> getters = {};  // outermost first
 };
 

@@ -27,6 +27,7 @@ void apply(const ScopeOptions& options, ScopeState& state) {
   if (options.regularizer) state.regularizer = *options.regularizer;
   if (options.constraint) state.constraint = *options.constraint;
   if (options.partitioner) state.partitioner = *options.partitioner;
+  if (options.compression) state.compression = *options.compression;
   if (options.custom_getter) state.getters.push_back(*options.custom_getter);
 }
 

@@ -74,6 +74,16 @@ void check_table(const VariableSpec& spec, const VariableOptions& options) {
   }
 }
 
+// Small variables gain nothing, and rows of a table that are not used gather errors.
+Compression compression_of(const VariableSpec& spec, const VariableOptions& options) {
+  const Compression wanted = options.compression.value_or(Compression{});
+  const std::int64_t n_bytes =
+      spec.shape.fully_known() ? spec.shape.n_elements() * static_cast<std::int64_t>(size_of(spec.dtype)) : 0;
+  const bool is_worth_it = spec.trainable && !spec.is_average() && !options.rows_are_units &&
+                           !spec.is_table() && spec.shape.rank() > 1 && n_bytes >= wanted.min_bytes;
+  return is_worth_it ? wanted : Compression{};
+}
+
 // A new variable, not divided. `may_grow`: it is local, its first extent may be unknown.
 VariableSpec describe(std::string name, std::string scope, const std::optional<Shape>& shape,
                       DType default_dtype, const VariableOptions& options, bool may_grow) {
@@ -113,6 +123,7 @@ VariableSpec describe(std::string name, std::string scope, const std::optional<S
   spec.table = options.table;
   if (spec.is_table()) check_table(spec, options);
   if (spec.is_table() && !spec.trainable) spec.table = spec.table->untrained();
+  spec.compression = compression_of(spec, options);
   return spec;
 }
 
@@ -230,6 +241,7 @@ Variable& VariableStore::get(std::string_view name, std::optional<Shape> shape,
     if (!o.regularizer) o.regularizer = scope.regularizer;
     if (!o.constraint) o.constraint = scope.constraint;
     if (!o.partitioner) o.partitioner = scope.partitioner;
+    if (!o.compression) o.compression = scope.compression;
     if (o.made_at.empty()) o.made_at = location_text(where);
     getters = scope.getters;
     if (o.custom_getter) {
@@ -248,6 +260,7 @@ Variable& VariableStore::get(std::string_view name, std::optional<Shape> shape,
     o.regularizer = Regularizer::none();
     o.constraint = Constraint{};
     o.partitioner = Partitioner{};
+    o.compression = Compression{};
   }
   Variable& v = run_getters(r, getters);
   if (getters.empty()) check_own_options(v, options);  // a getter may ask for others

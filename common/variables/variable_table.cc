@@ -101,10 +101,28 @@ void VariableTable::set_tables(const std::vector<std::pair<std::string, TableSpe
   }
 }
 
+std::vector<std::pair<std::string, Compression>> VariableTable::compressions() const {
+  std::vector<std::pair<std::string, Compression>> all;
+  for (const VariableSpec& v : variables_) {
+    if (v.compression.exists()) all.emplace_back(v.name, v.compression);
+  }
+  return all;
+}
+
+void VariableTable::set_compressions(const std::vector<std::pair<std::string, Compression>>& compressions) {
+  for (const auto& [name, compression] : compressions) {
+    const auto v = std::ranges::find(variables_, name, &VariableSpec::name);
+    if (v == variables_.end())
+      fail(ErrorKind::data, "variable \"{}\", which is compressed, is not there", name);
+    v->compression = compression;
+  }
+}
+
 Digest VariableTable::digest() const {
-  const std::string text = to_text(*this);
-  const auto with = tables();
-  return with.empty() ? digest_of(text) : digest_of(text + to_text(with));
+  std::string text = to_text(*this);
+  if (const auto with = tables(); !with.empty()) text += to_text(with);
+  if (const auto with = compressions(); !with.empty()) text += to_text(with);
+  return digest_of(text);
 }
 
 ValuesHash::ValuesHash(const VariableTable& variables) {

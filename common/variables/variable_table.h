@@ -12,6 +12,7 @@
 
 #include "common/base/hash.h"
 #include "common/base/types.h"
+#include "common/compression/compression.h"
 #include "common/variables/constraint.h"
 #include "common/variables/initializer.h"
 #include "common/variables/slice.h"
@@ -44,6 +45,9 @@ struct VariableSpec {
   // A sparse table: `shape` is [0, units], and none of the slices are here (common/variables/table_spec.h).
   // Not in this struct's archive, which old checkpoints share: who sends or stores one writes tables() too.
   std::optional<TableSpec> table = {};
+  // How its gradients and values travel (docs/compression.md); none where it is not worth it: see
+  // VariableOptions. Not in the archive either: values mean the same with another.
+  Compression compression = {};
 
   bool is_table() const { return table.has_value(); }
   bool is_average() const { return average_decay >= 0; }
@@ -113,7 +117,7 @@ class VariableTable {
   const VariableSpec* find(std::string_view name) const;  // nullptr when there is none
   std::int64_t n_parameters() const;
   std::int64_t n_bytes() const;
-  // Over names, scopes, dtypes, shapes, initializers: ranks compare it at start-up.
+  // Over names, scopes, dtypes, shapes, initializers, compressions: ranks compare it at start-up.
   Digest digest() const;
 
   // The tables among them, (name, spec), in their order. set_tables() throws Error(data) unless these are all
@@ -121,7 +125,12 @@ class VariableTable {
   std::vector<std::pair<std::string, TableSpec>> tables() const;
   void set_tables(const std::vector<std::pair<std::string, TableSpec>>& tables);
 
-  // Without the TableSpecs.
+  // The compressed variables among them, by name. set_compressions() throws Error(data) for one that is not
+  // here.
+  std::vector<std::pair<std::string, Compression>> compressions() const;
+  void set_compressions(const std::vector<std::pair<std::string, Compression>>& compressions);
+
+  // Without the TableSpecs and Compressions.
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& variables_;

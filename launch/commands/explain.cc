@@ -59,14 +59,15 @@ std::string text_of_layer(const std::vector<ExplainedKey>& keys, const std::stri
   std::vector<std::string> short_ones(sections.begin(), sections.end());
   short_ones.insert(short_ones.end(), types.begin(), types.end());
   short_ones.insert(short_ones.end(), sources.begin(), sources.end());
-  for (const char* other : {"layers", "block", "initializer", "regularizer", "constraint", "partitioner"})
+  for (const char* other :
+       {"layers", "block", "initializer", "regularizer", "constraint", "partitioner", "compression"})
     short_ones.emplace_back(other);
   std::string hint = did_you_mean(section, short_ones);
   if (hint.empty()) hint = did_you_mean(section, all);
   fail(
       ErrorKind::config,
       "config --explain: there is no \"{}\"{}; there are the sections {}, their keys, the data sources {}, layers, the "
-      "layers {}, block, initializer, regularizer, constraint and partitioner",
+      "layers {}, block, initializer, regularizer, constraint, partitioner and compression",
       section, hint, comma_list({sections.begin(), sections.end()}), comma_list(sources), comma_list(types));
 }
 

@@ -9,6 +9,8 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
+#include "common/transport/step_traffic.h"
+#include "common/transport/wire_codec.h"
 #include "common/variables/row_layout.h"
 #include "launch/job/job_setup.h"
 #include "launch/job/job_warnings.h"
@@ -20,6 +22,7 @@
 #include "ps/aggregator.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"
+#include "worker/client/gradient_coder.h"
 #include "worker/train/worker_memory.h"
 
 namespace varscope {
@@ -137,6 +140,62 @@ std::string load_text(const BucketPlan& plan, std::int64_t model_bytes, int n_se
   return out;
 }
 
+// How workers sum their leaves: of the worker with most, and of all.
+struct WorkerSums {
+  std::int64_t most = 0, most_leaves = 0, buffers = 0;
+  std::int64_t contributions = 0;
+};
+
+WorkerSums worker_sums(const ClusterMap& cluster) {
+  WorkerSums all;
+  for (const WorkerId w : cluster.workers.ids()) {
+    const LeafRange leaves = cluster.leaves_of(w);
+    const LocalSumPlan sums = LocalSumPlan::make(leaves, cluster.logical_workers);
+    all.most = std::max(all.most, std::ssize(sums.contributions));
+    all.most_leaves = std::max<std::int64_t>(all.most_leaves, leaves.size());
+    all.buffers = std::max<std::int64_t>(all.buffers, sums.n_buffers);
+    all.contributions += std::ssize(sums.contributions);
+  }
+  return all;
+}
+
+// What one worker pushes and pulls in a step: the one with most.
+std::string pushes_text(const BucketPlan& plan, const WorkerSums& sums) {
+  std::int64_t n_pushed = 0, pushed = 0, messages = 0, pulled = 0, chunks = 0;
+  for (const Bucket& b : plan.buckets()) {
+    if (!b.is_pushed()) continue;
+    const bool is_encoded = codec_of(b, Flow::gradients).has_value();
+    const std::int64_t n = is_encoded ? sums.most_leaves : sums.most;
+    ++n_pushed;
+    messages += n * b.n_wire_chunks() + 1;
+    pushed += n * wire_bytes(b, Flow::gradients, is_encoded ? WireForm::encoded : WireForm::full);
+    chunks += b.n_wire_chunks();
+    pulled += wire_bytes(b, Flow::values, form_of_values(b));
+  }
+  return fmt::format(
+      "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", n_pushed,
+      bytes_text(pushed), messages, bytes_text(pulled), chunks + n_pushed);
+}
+
+// "per step: 1,000 bytes up, 4,000 bytes down", and by which form.
+std::string traffic_text(const BucketPlan& plan, const ClusterMap& cluster) {
+  const StepTraffic t = step_traffic(plan, cluster);
+  std::string out = fmt::format("per step, all workers: {} bytes up, {} bytes down\n", with_commas(t.up),
+                                with_commas(t.down));
+  std::set<std::string> forms;
+  for (const Bucket& b : plan.buckets()) {
+    if (b.compression.exists()) forms.insert(b.compression.str());
+  }
+  if (forms.empty()) return out;
+  const auto share = [](std::int64_t part, std::int64_t whole) {
+    return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 1;
+  };
+  return out +
+         fmt::format("compression: {}; {:.4f} of the bytes up in full ({}), {:.4f} of those down ({})\n",
+                     comma_list({forms.begin(), forms.end()}), share(t.up, t.full_up), with_commas(t.full_up),
+                     share(t.down, t.full_down), with_commas(t.full_down));
+}
+
 }  // namespace
 
 std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDetail detail,
@@ -167,22 +226,9 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   if (detail == PlanDetail::slices) out += slices_text(model->table, n_servers);
   out += load_text(plan, model_bytes, n_servers);
 
-  std::int64_t chunks = 0, pushed = 0, n_pushed = 0, most = 0, buffers = 0, contributions = 0;
-  for (const Bucket& b : plan.buckets()) {
-    if (!b.is_pushed()) continue;
-    ++n_pushed;
-    chunks += b.n_wire_chunks();
-    pushed += b.n_bytes();
-  }
-  for (int w = 0; w < n_workers; ++w) {
-    const LocalSumPlan sums = LocalSumPlan::make(cluster.leaves_of(WorkerId(w)), cluster.logical_workers);
-    most = std::max(most, static_cast<std::int64_t>(sums.contributions.size()));
-    buffers = std::max<std::int64_t>(buffers, sums.n_buffers);
-    contributions += static_cast<std::int64_t>(sums.contributions.size());
-  }
-  out += fmt::format(
-      "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", n_pushed,
-      bytes_text(pushed * most), chunks * most + n_pushed, bytes_text(pushed), chunks + n_pushed);
+  const WorkerSums sums = worker_sums(cluster);
+  out += pushes_text(plan, sums);
+  out += traffic_text(plan, cluster);
   std::int64_t gradients = 0;
   const bool servers_take_norms = job.cluster.consistency == Consistency::bsp;  // else workers do, in place
   for (int s = 0; s < n_servers && servers_take_norms; ++s) {
@@ -191,23 +237,29 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);
   std::int64_t receive = 0;
   for (const Bucket& b : plan.buckets()) {
-    receive += contributions * std::min(b.n_wire_chunks(), Aggregator::Limits{}.max_window) *
-               b.largest_chunk_bytes();
+    const bool is_encoded = codec_of(b, Flow::gradients).has_value();
+    receive += (is_encoded ? std::int64_t{2} * cluster.logical_workers : sums.contributions) *
+               std::min(b.n_wire_chunks(), Aggregator::Limits{}.max_window) * b.largest_chunk_bytes();
   }
   const CheckpointSize checkpoint = CheckpointSize::of(plan, cluster, hosts, slots, job.checkpoint);
   const WorkerMemory worker =
       worker_memory(job, cluster.logical_workers, model->model,
                     model->evaluation ? &*model->evaluation : nullptr, *model->train, model->test.get());
+  std::int64_t coded = 0;
+  for (const WorkerId w : cluster.workers.ids())
+    coded = std::max(coded, GradientCoder::n_bytes(plan, cluster.leaves_of(w).size()));
+  const std::string compressing =
+      coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
   const std::string clipping =
       gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
   out += fmt::format(
       "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
-      "snapshot); a worker {} (values and {} gradient buffers) + {} (activations of {} samples) + {} "
+      "snapshot); a worker {} (values and {} gradient buffers){} + {} (activations of {} samples) + {} "
       "(evaluation) + {} (data)\n",
       bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), clipping,
-      bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + buffers)), buffers,
-      bytes_text(worker.activations), with_commas(worker.largest_part), bytes_text(worker.evaluation),
-      bytes_text(worker.data));
+      bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + sums.buffers)), sums.buffers,
+      compressing, bytes_text(worker.activations), with_commas(worker.largest_part),
+      bytes_text(worker.evaluation), bytes_text(worker.data));
   return out;
 }
 

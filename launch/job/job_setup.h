@@ -131,9 +131,13 @@ struct ModelFacts {
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     std::vector<std::pair<std::string, TableSpec>> tables = table.tables();
+    std::vector<std::pair<std::string, Compression>> compressions = table.compressions();
     ar& table& tables& train_samples& test_samples& evaluation& warnings& model& train& test& graph& left_out&
-        carries_state;
-    if constexpr (Archive::is_loading::value) table.set_tables(tables);
+        carries_state& compressions;
+    if constexpr (Archive::is_loading::value) {
+      table.set_tables(tables);
+      table.set_compressions(compressions);
+    }
   }
 };
 

@@ -269,10 +269,25 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
                    time_limit(context.job().cluster.step_timeout_s), rule, context.train.first});
   const auto samples = batches_of(context, *model.train, client);
   Trainer trainer(Trainer::Parts{
-      context.job(), context.cluster, model.model, model.evaluation ? &*model.evaluation : nullptr,
-      model.variables, *samples, model.test.get(), client, memory, sum_plan, context.train.first,
-      context.train.last, saved_locals(context, model.model.graph), context.start.check_numerics,
-      context.start.profile, context.requests, context.train.evaluates_first, rule,
+      context.job(),
+      context.cluster,
+      model.model,
+      model.evaluation ? &*model.evaluation : nullptr,
+      model.variables,
+      *samples,
+      model.test.get(),
+      client,
+      memory,
+      sum_plan,
+      context.train.first,
+      context.train.last,
+      saved_locals(context, model.model.graph),
+      context.start.check_numerics,
+      context.start.profile,
+      context.requests,
+      context.train.evaluates_first,
+      context.train.flush,
+      rule,
       [id](const std::string& text) { warn({fmt::format("worker {}: {}", id.value, text)}); }});
   const RunEnd end = with_finite_advice(context.fs, context.start, [&] { return trainer.run(); });
   if (context.start.profile && id == WorkerId(0))

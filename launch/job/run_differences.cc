@@ -95,9 +95,10 @@ bool changes_nothing(std::string_view path) {
 
 // Keys of the model that only training sees: values mean the same with others.
 bool is_of_training(std::string_view path) {
-  constexpr std::array kKeys = {"rate",           "regularizer",     "constraint",    "trainable",
-                                "momentum",       "label_smoothing", "class_weights", "positive_weight",
-                                "sum_over_steps", "reduction"};
+  constexpr std::array kKeys = {
+      "rate",     "regularizer",     "constraint",    "compression",     "trainable",
+      "momentum", "label_smoothing", "class_weights", "positive_weight", "sum_over_steps",
+      "reduction"};
   while (!path.empty()) {
     const std::string_view key = path.substr(0, path.find('.'));
     if (std::ranges::find(kKeys, key) != kKeys.end() || key.ends_with("_regularizer") ||

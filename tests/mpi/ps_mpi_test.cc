@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "common/placement/cluster.h"
+#include "common/transport/step_traffic.h"
 #include "tests/support/jobs/mpi_main.h"
 #include "tests/support/jobs/norms_exchange.h"
 #include "tests/support/jobs/ps_exchange.h"
@@ -45,6 +46,53 @@ TEST(PsMpi, OneServer) { expect_same_as_loopback(default_exchange(), 1); }
 TEST(PsMpi, TwoServers) {
   if (mpi_size() < 3) GTEST_SKIP() << "needs three ranks";
   expect_same_as_loopback(default_exchange(), 2);
+}
+
+// What this rank sends and receives of a run of so many steps.
+TransportStats traffic_of(const Exchange& e, const ClusterMap& cluster) {
+  const auto transport = mpi_job().make_transport();
+  if (const auto worker = cluster.worker_at(transport->rank())) {
+    ExchangeWorker(*transport, cluster, e, *worker).run();
+  } else {
+    ExchangeServer(*transport, cluster, e, *cluster.server_at(transport->rank())).run();
+  }
+  return transport->stats();
+}
+
+// One more step moves as many bytes more. Each worker has two of the leaves.
+TEST(PsMpi, CompressedStepsMoveTheBytesThatThePlanSays) {
+  Exchange e = default_exchange();
+  std::vector<VariableSpec> all = e.variables.variables();
+  all[0].compression = {.type = CodecType::onebit, .values = ValueForm::bf16, .start_step = 0};
+  e.variables = VariableTable(all);
+  e.optimizer.type = OptimizerType::momentum;
+  const int n_workers = mpi_size() - 1;
+  const ClusterMap cluster =
+      assign_roles(std::vector<std::string>(static_cast<std::size_t>(mpi_size()), "host"), 1, 2 * n_workers);
+  const StepTraffic plan = step_traffic(BucketPlan::make(e.variables, 1), cluster);
+  const TransportStats before = traffic_of(e, cluster);
+  ++e.steps;
+  const TransportStats after = traffic_of(e, cluster);
+  const auto sent = static_cast<std::int64_t>(after.bytes_sent - before.bytes_sent),
+             received = static_cast<std::int64_t>(after.bytes_received - before.bytes_received);
+  const bool is_server = mpi_job().rank() == Rank(0);
+  EXPECT_EQ(sent, is_server ? plan.down : plan.up / n_workers);
+  EXPECT_EQ(received, is_server ? plan.up : plan.down / n_workers);
+}
+
+// Large slices, which are staged at both ends; leaves that are sent one by one.
+TEST(PsMpi, CompressedGradientsAndValues) {
+  Exchange e = default_exchange();
+  std::vector<VariableSpec> all{
+      testing::make_spec("a/weights", DType::float32, Shape{1500, 1024}, Initializer::normal(0, 1)),
+      testing::make_spec("b/weights", DType::float32, Shape{777, 33}, Initializer::normal(0, 1)),
+      testing::make_spec("b/bias", DType::float32, Shape{33})};
+  all[0].compression = {.type = CodecType::onebit, .values = ValueForm::bf16, .start_step = 0};
+  all[1].compression = {.type = CodecType::bf16};
+  e.variables = VariableTable(all);
+  e.optimizer.type = OptimizerType::momentum;
+  e.flush = {true, 3, 0, 0, Clock(e.steps)};
+  expect_same_as_loopback(e, std::min(2, mpi_size() - 1));
 }
 
 // Buckets of many chunks, most of which lie in several slices that are neighbours in the worker's memory.

@@ -48,30 +48,32 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
       states_(plan.size()),
       sequence_(cluster.n_servers(), 0) {}
 
-void PsClient::post_value_receives(const Bucket& bucket, Clock wanted) {
+void PsClient::post_value_receives(const Bucket& bucket, Clock wanted, WireForm form) {
   State& state = state_of(bucket.id);
   const Rank server = cluster_.rank_of(bucket.server);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     value_pieces_.clear();
     memory_.value_pieces(bucket, bucket.wire_chunk(chunk), value_pieces_);
-    codec_.receive(Flow::values, server, bucket, chunk, 0, value_pieces_);
+    codec_.receive(Flow::values, server, bucket, chunk, 0, value_pieces_, form);
     ++state.receives;
   }
   state.header_due = true;
   state.ack_only = false;
+  state.form = form;
   state.wanted = wanted;
 }
 
-void PsClient::pull(const Bucket& bucket, Clock clock, Clock wanted) {
-  post_value_receives(bucket, wanted);
+void PsClient::pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form) {
+  post_value_receives(bucket, wanted, form);
   ++n_busy_;
   MessageHeader header = make_header(MessageType::pull, worker_.value, clock);
   header.bucket = bucket.id.value;
+  header.flags = form == WireForm::encoded ? kFlagEncoded : 0;
   transport_.send_message(cluster_.rank_of(bucket.server), header);
 }
 
 void PsClient::pull_all(Clock clock) {
-  for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock);
+  for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock, form_of_values(bucket));
 }
 
 void PsClient::wait_for_step(BucketId id, Clock step) {
@@ -79,13 +81,31 @@ void PsClient::wait_for_step(BucketId id, Clock step) {
   const Bucket& bucket = plan_[id];
   const Clock least = rule_.least_read(step, first_);
   if (!bucket.is_pushed() || state_of(id).holds >= least) return;
-  pull(bucket, Clock(step.value - 1), least);
+  pull(bucket, Clock(step.value - 1), least, form_of_values(bucket));
   wait(id);
 }
 
 void PsClient::wait_all_for_step(Clock step) {
   for (const Bucket& bucket : plan_.buckets()) wait_for_step(bucket.id, step);
   wait_all();
+}
+
+void PsClient::pull_full(Clock clock) {
+  for (const Bucket& bucket : plan_.buckets()) {
+    if (codec_of(bucket, Flow::values)) pull(bucket, clock, clock, WireForm::full);
+  }
+}
+
+void PsClient::round_values() {
+  for (const Bucket& bucket : plan_.buckets()) {
+    if (!codec_of(bucket, Flow::values)) continue;
+    for (const BucketSlice& s : bucket.slices) {
+      varscope::round_values(
+          memory_.value(s.variable)
+              .as<float>()
+              .subspan(static_cast<std::size_t>(s.variable_begin), static_cast<std::size_t>(s.n_elements)));
+    }
+  }
 }
 
 namespace {
@@ -98,22 +118,45 @@ void check_ready(bool is_ready, const Bucket& bucket) {
 
 }  // namespace
 
-void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
-  const std::int64_t started = now_ns();
-  const Bucket& bucket = plan_[id];
-  State& state = state_of(id);
-  check_ready(ready(id), bucket);
+// Posts what comes back.
+MessageHeader PsClient::begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags) {
+  State& state = state_of(bucket.id);
+  check_ready(ready(bucket.id), bucket);
   state.ack_only = (flags & kFlagAck) != 0;
   if (state.ack_only) {
     state.header_due = true;
     state.wanted = clock;
   } else {
-    post_value_receives(bucket, clock);
+    post_value_receives(bucket, clock, form_of_values(bucket));
   }
   MessageHeader header = make_header(MessageType::push, worker_.value, clock);
   header.leaf_begin = cluster_.leaves_of(worker_).begin;
   header.flags = flags;
+  return header;
+}
+
+void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  const MessageHeader header = begin_push(bucket, clock, flags);
   send_gradients(bucket, header, {}, static_cast<int>(contributions_.size()));
+  communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::push(BucketId id, Clock clock, std::uint32_t flags, const GradientCoder& coder) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  const int n_leaves = cluster_.leaves_of(worker_).size();
+  const MessageHeader header = begin_push(bucket, clock, flags | kFlagEncoded);
+  send_header(bucket, header, {}, WireForm::encoded, n_leaves);
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
+    for (int leaf = 0; leaf < n_leaves; ++leaf) {
+      codec_.send_encoded(cluster_.rank_of(bucket.server), bucket, chunk, leaf,
+                          coder.encoded(bucket, static_cast<std::size_t>(leaf), chunk));
+      ++state_of(id).sends;
+    }
+  }
+  ++n_busy_;
   communicate_ns_ += now_ns() - started;
 }
 
@@ -127,7 +170,8 @@ void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
     state.header_due = true;
     state.wanted = clock;
   } else {
-    post_value_receives(bucket, rule_.least_read(Clock(ticket.details.next_step), first_));
+    post_value_receives(bucket, rule_.least_read(Clock(ticket.details.next_step), first_),
+                        form_of_values(bucket));
   }
   MessageHeader header = make_header(MessageType::push, worker_.value, clock);
   header.leaf_begin = ticket.leaf_begin;
@@ -136,15 +180,22 @@ void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
   communicate_ns_ += now_ns() - started;
 }
 
+// Of a push of n contributions.
+void PsClient::send_header(const Bucket& bucket, MessageHeader header, std::string_view body, WireForm form,
+                           int n) {
+  header.bucket = bucket.id.value;
+  header.sequence = ++sequence_[bucket.server];
+  header.n_bytes =
+      static_cast<std::uint64_t>(wire_bytes(bucket, Flow::gradients, form)) * static_cast<std::uint64_t>(n);
+  header.n_contributions = n;
+  transport_.send_message(cluster_.rank_of(bucket.server), header, body);
+}
+
 // From the first n gradient buffers, whose elements are interleaved chunk by chunk.
 void PsClient::send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n) {
   State& state = state_of(bucket.id);
   const Rank server = cluster_.rank_of(bucket.server);
-  header.bucket = bucket.id.value;
-  header.sequence = ++sequence_[bucket.server];
-  header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes()) * static_cast<std::uint64_t>(n);
-  header.n_contributions = n;
-  transport_.send_message(server, header, body);
+  send_header(bucket, header, body, WireForm::full, n);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     for (int c = 0; c < n; ++c) {
       gradient_pieces_.clear();
@@ -193,7 +244,7 @@ void PsClient::on_message(const Message& message) {
   State& state = state_of(bucket.id);
   const bool is_ack = type_of(h) == MessageType::ack;
   if (!state.header_due || h.clock < state.wanted.value || is_ack != state.ack_only ||
-      (!is_ack && h.n_bytes != static_cast<std::uint64_t>(bucket.n_bytes()))) {
+      (!is_ack && h.n_bytes != static_cast<std::uint64_t>(wire_bytes(bucket, Flow::values, state.form)))) {
     fail(ErrorKind::protocol,
          "server {} sent a {} of step {} ({} bytes) of bucket {} ({}), where step {} was due", h.sender,
          to_string(type_of(h)), h.clock, h.n_bytes, h.bucket, bucket.scope, state.wanted.value);

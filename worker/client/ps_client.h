@@ -17,6 +17,7 @@
 #include "common/transport/push_details.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire_codec.h"
+#include "worker/client/gradient_coder.h"
 #include "worker/client/row_client.h"
 #include "worker/client/variable_memory.h"
 
@@ -47,6 +48,9 @@ class PsClient final : private MessageHandler {
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
   // until it is ready again.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
+  // The same of compressed gradients: those of each leaf, encoded, from the coder's memory. All workers push
+  // a bucket's step in the same form.
+  void push(BucketId bucket, Clock clock, std::uint32_t flags, const GradientCoder& coder);
   // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. The
   // next values are received, or an ack (PushDetails::kNone). A push of no samples (share 0) sends none.
   // REQUIRES ready(bucket).
@@ -54,6 +58,9 @@ class PsClient final : private MessageHandler {
   // Until what step `step` may be computed with is there; asks for it where the last answer is too old.
   void wait_for_step(BucketId bucket, Clock step);
   void wait_all_for_step(Clock step);
+  // Where values come rounded (Compression::values): asks for those of `clock` in full; rounds them again.
+  void pull_full(Clock clock);
+  void round_values();
   // Polls once: takes what has arrived, hands on what can leave.
   void progress();
   bool ready(BucketId bucket) const;
@@ -94,12 +101,15 @@ class PsClient final : private MessageHandler {
     int receives = 0;
     bool header_due = false;
     bool ack_only = false;
+    WireForm form = WireForm::full;  // of the values that are due
     Clock wanted;
     Clock holds;  // all steps up to this one are in the values here
   };
   State& state_of(BucketId id) { return states_[id]; }
-  void post_value_receives(const Bucket& bucket, Clock wanted);
-  void pull(const Bucket& bucket, Clock clock, Clock wanted);
+  void post_value_receives(const Bucket& bucket, Clock wanted, WireForm form);
+  void pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form);
+  MessageHeader begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags);
+  void send_header(const Bucket& bucket, MessageHeader header, std::string_view body, WireForm form, int n);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
   void note_gate(const MessageHeader& answer);
   void on_message(const Message& message) override;

@@ -15,10 +15,10 @@ class VariableMemory {
  public:
   VariableMemory(const VariableTable& variables, int n_gradient_buffers);
 
-  const VariableTable& variables() const { return variables_; }
   TensorView value(int variable) const { return view(values_, variable); }
   // Empty for a variable that is not pushed.
   TensorView gradient(int buffer, int variable) const;
+  const VariableTable& variables() const { return variables_; }
   int n_gradient_buffers() const { return static_cast<int>(gradients_.size()); }
   // Adds gradient buffer `from` to `into`, for the elements of one bucket only.
   void add_gradients(const Bucket& bucket, int into, int from);

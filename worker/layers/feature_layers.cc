@@ -114,7 +114,7 @@ NodeId joined_fields(const LayerContext& context) {
 
 LayerInfo build_field_pairs(const LayerContext& context) {
   for (const char* key : {"factors", "vocabulary", "table", "padding", "scope", "reuse", "trainable",
-                          "initializer", "regularizer", "constraint", "partitioner"}) {
+                          "initializer", "regularizer", "constraint", "partitioner", "compression"}) {
     if (context.node.find(key) == nullptr) continue;
     context.fail_key(key, "over embedded fields a factorization_machine has no variables; remove this key");
   }

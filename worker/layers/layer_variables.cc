@@ -23,6 +23,8 @@ void VariableKeys::describe(Keys& keys) {
   keys.key("constraint", constraint, "of the weights; without it the scope's", {.type_name = "a constraint"});
   keys.key("partitioner", partitioner, "of the weights; without it the scope's",
            {.type_name = "a partitioner"});
+  keys.key("compression", compression, "of the weights; without it the scope's",
+           {.type_name = "a compression"});
 }
 
 LayerVariables::LayerVariables(const LayerContext& context, const VariableKeys& keys, std::string_view type)
@@ -99,6 +101,8 @@ NodeId LayerVariables::add_weights(std::string_view name, const Shape& shape, co
   if (!keys_.constraint.is_null()) o.constraint = read_constraint(keys_.constraint, file, path("constraint"));
   if (!keys_.partitioner.is_null())
     o.partitioner = read_partitioner(keys_.partitioner, file, path("partitioner"));
+  if (!keys_.compression.is_null())
+    o.compression = read_compression(keys_.compression, file, path("compression"));
   // At the key, where the store would say it of the layer.
   const Variable* shared = context_.store.find(fmt::format("{}/{}", scope(), name));
   if (shared != nullptr && shared->shape() == shape) check_shared(*shared, o);
@@ -140,6 +144,8 @@ void LayerVariables::check_shared(const Variable& v, const VariableOptions& o) c
     if (written != spec.constraint)
       refuse_shared(v, "constraint", "the constraint " + spec.constraint.str(), written.str());
   }
+  if (!keys_.compression.is_null() && spec.compression.exists() && *o.compression != spec.compression)
+    refuse_shared(v, "compression", "the compression " + spec.compression.str(), o.compression->str());
   if (keys_.regularizer.is_null()) return;
   Regularizer found = Regularizer::none();
   for (const RegularizationLoss& loss : context_.store.regularization_losses()) {

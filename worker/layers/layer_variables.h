@@ -13,7 +13,7 @@ struct VariableKeys {
   std::string scope;
   std::string reuse = "no";
   std::string trainable;  // empty: inherited
-  ConfigNode initializer, regularizer, constraint, partitioner;
+  ConfigNode initializer, regularizer, constraint, partitioner, compression;
   void describe(Keys& keys);
 };
 
@@ -27,8 +27,8 @@ class LayerVariables {
 
   const std::string& scope() const { return scope_->name(); }
   bool shares() const { return shares_; }
-  // The layer's main variables: by its initializer, regularizer, constraint and partitioner, or those that
-  // the scope hands down. `fan_in` is what fan_in_uniform divides by.
+  // The layer's main variables: by its initializer, regularizer, constraint, partitioner and compression, or
+  // those that the scope hands down. `fan_in` is what fan_in_uniform divides by.
   NodeId weights(std::string_view name, const Shape& shape, std::int64_t fan_in);
   // The same of a table whose rows are units of their own (VariableOptions::rows_are_units): an embedding.
   NodeId table(std::string_view name, std::int64_t rows, std::int64_t width);

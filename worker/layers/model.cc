@@ -18,10 +18,50 @@ ScopeOptions root_options(const JobConfig& config, GraphMode mode) {
   keys.regularizer = config.model.regularizer;
   keys.constraint = config.model.constraint;
   keys.partitioner = config.model.partitioner;
+  keys.compression = config.model.compression;
   ScopeOptions options = keys.options(config.file, "model");
   options.dtype = config.model.dtype;
   if (mode == GraphMode::evaluate) options.reuse = Reuse::yes;
   return options;
+}
+
+[[noreturn]] void refuse_compression(const Variable& v, const std::string& why) {
+  const Compression& c = v.spec().compression;
+  const std::string at = c.made_at.empty() ? v.made_at() + ": " : c.made_at;
+  fail(ErrorKind::config, "{}{} (of variable \"{}\"): {}", at, c.str(), v.name(), why);
+}
+
+// What a compression does not go with.
+void check_compression(const VariableStore& store, const JobConfig& config) {
+  const OptimizerType optimizer = config.optimizer.type;
+  const bool is_adaptive = optimizer == OptimizerType::adam || optimizer == OptimizerType::adamw ||
+                           optimizer == OptimizerType::rmsprop;
+  for (const Variable* v : store.variables()) {
+    const Compression& c = v->spec().compression;
+    if (!c.exists()) continue;
+    if (config.cluster.consistency != Consistency::bsp)
+      refuse_compression(*v,
+                         "compression is for cluster.consistency: bsp as yet; remove it, or train in bsp");
+    if (v->dtype() != DType::float32) {
+      refuse_compression(
+          *v, fmt::format("the variable is {}, and only float32 is compressed; say compression: none "
+                          "there",
+                          to_string(v->dtype())));
+    }
+    if (!c.has_residual()) continue;
+    if (is_adaptive) {
+      refuse_compression(
+          *v,
+          fmt::format("does not go with optimizer {}, which divides by the size of each gradient: signs and "
+                      "left-out elements say nothing of it. Use bf16 or fp16, or sgd, momentum, nesterov or "
+                      "adagrad",
+                      choice_name(kOptimizerTypes, optimizer)));
+    }
+    if (config.follow() != nullptr)
+      refuse_compression(*v,
+                         "does not go with data.train.follow: what gradients lose is not in checkpoints, and "
+                         "these may be of any step there; use bf16 or fp16");
+  }
 }
 
 // An id that no row of the table stands for would be met in the middle of a run.
@@ -158,6 +198,7 @@ Model build_model(VariableStore& store, const JobConfig& config, const DataFacts
   model.layers = tree.take_layers();
   check_ids(model, inputs);
   check_lookups(model, inputs);
+  check_compression(store, config);
   add_output(model, store, config, data);
   return model;
 }

@@ -45,7 +45,7 @@ constexpr Choice<PartitionerType> kPartitioners[] = {
     {PartitionerType::fixed_size, "fixed_size"},
     {PartitionerType::variable_axis_size, "variable_axis_size"},
     {PartitionerType::min_max, "min_max"}};
-constexpr double kMostParts = 1 << 20, kMostBytes = std::int64_t{1} << 50;
+constexpr double kMostParts = 1 << 20, kMostBytes = std::int64_t{1} << 50, kMostSteps = 1e12;
 struct PartitionerKeys {
   PartitionerType type = PartitionerType::none;
   std::int64_t parts = 0, axis = 0, max_parts = 0, max_bytes = 0, min_bytes = 256 << 10;
@@ -61,6 +61,36 @@ struct PartitionerKeys {
                       {.min = 1, .max = kMostParts, .only_for = "variable_axis_size, min_max"});
     keys.key("min_bytes", min_bytes, "smallest part",
              {.unit = "bytes", .min = 1, .max = kMostBytes, .only_for = "min_max"});
+  }
+};
+
+enum class CompressionType : std::uint8_t { none, bf16, fp16, onebit, topk };
+constexpr Choice<CompressionType> kCompressions[] = {{CompressionType::none, "none"},
+                                                     {CompressionType::bf16, "bf16"},
+                                                     {CompressionType::fp16, "fp16"},
+                                                     {CompressionType::onebit, "onebit"},
+                                                     {CompressionType::topk, "topk"}};
+constexpr Choice<ValueForm> kValueForms[] = {{ValueForm::full, "full"}, {ValueForm::bf16, "bf16"}};
+struct CompressionKeys {
+  CompressionType type = CompressionType::none;
+  ValueForm values = ValueForm::full;
+  double ratio = Compression().ratio;
+  std::int64_t min_bytes = Compression().min_bytes, start_step = Compression::kAutomatic;
+  void describe(Keys& keys) {
+    keys.selector("type", type, kCompressions,
+                  "what becomes of a gradient's numbers: 16 bits (bf16, fp16), a sign (onebit), or only the "
+                  "largest are sent (topk); the last two keep what they lose for later");
+    keys.key("ratio", ratio, "share of a gradient's elements that is sent",
+             {.max = 1, .above = 0, .only_for = "topk"});
+    keys.choice("values", values, kValueForms,
+                "form of the values that workers compute with; servers keep all bits");
+    keys.key("min_bytes", min_bytes, "smaller variables are not compressed",
+             {.unit = "bytes", .min = 0, .max = kMostBytes});
+    keys.key(
+        "start_step", start_step,
+        "gradients of steps up to this one go up in full; -1: of none (bf16, fp16), or of a tenth of the run, "
+        "100 where its length is not known (onebit, topk)",
+        {.unit = "steps", .min = -1, .max = kMostSteps});
   }
 };
 
@@ -115,12 +145,40 @@ Partitioner read_partitioner(const ConfigNode& node, std::string_view file, std:
   return {};
 }
 
+Compression read_compression(const ConfigNode& node, std::string_view file, std::string_view path) {
+  const auto keys =
+      read_named<CompressionKeys>(node, file, path, "a compression ({type: topk, ratio: 0.01})");
+  Compression c{.ratio = keys.ratio,
+                .values = keys.values,
+                .min_bytes = keys.min_bytes,
+                .start_step = keys.start_step,
+                .made_at = fmt::format("{}{}: ", position_of(node.mark, file), path)};
+  switch (keys.type) {
+    case CompressionType::none:
+      break;
+    case CompressionType::bf16:
+      c.type = CodecType::bf16;
+      break;
+    case CompressionType::fp16:
+      c.type = CodecType::fp16;
+      break;
+    case CompressionType::onebit:
+      c.type = CodecType::onebit;
+      break;
+    case CompressionType::topk:
+      c.type = CodecType::topk;
+      break;
+  }
+  return c;
+}
+
 void ScopeKeys::describe(Keys& keys) {
   keys.key("initializer", initializer, "first weights of the variables inside",
            {.type_name = "an initializer"});
   keys.key("regularizer", regularizer, "of all variables inside, biases too", {.type_name = "a regularizer"});
   keys.key("constraint", constraint, "of all variables inside, biases too", {.type_name = "a constraint"});
   keys.key("partitioner", partitioner, "of all variables inside", {.type_name = "a partitioner"});
+  keys.key("compression", compression, "of the large weights inside", {.type_name = "a compression"});
   keys.choice("dtype", dtype, {"", "float32", "float64"}, "of the variables inside; empty is inherited");
   keys.choice("trainable", trainable, {"", "true", "false"},
               "whether the variables inside are trained; empty is inherited");
@@ -137,6 +195,8 @@ ScopeOptions ScopeKeys::options(std::string_view file, std::string_view path) co
   if (!constraint.is_null()) o.constraint = read_constraint(constraint, file, join_keys(path, "constraint"));
   if (!partitioner.is_null())
     o.partitioner = read_partitioner(partitioner, file, join_keys(path, "partitioner"));
+  if (!compression.is_null())
+    o.compression = read_compression(compression, file, join_keys(path, "compression"));
   if (!dtype.empty()) o.dtype = dtype_from_string(dtype);
   if (!trainable.empty()) o.trainable = trainable == "true";
   return o;
@@ -155,7 +215,8 @@ std::string explain_scope_keys(std::string_view path) { return explain_keys<Scop
 std::string explain_scope_values() {
   return "a regularizer: none, or a map\n" + explain_keys<RegularizerKeys>("regularizer") +
          "a constraint: a name, or a map\n" + explain_keys<ConstraintKeys>("constraint") +
-         "a partitioner: none, or a map\n" + explain_keys<PartitionerKeys>("partitioner");
+         "a partitioner: none, or a map\n" + explain_keys<PartitionerKeys>("partitioner") +
+         "a compression: a name, or a map\n" + explain_keys<CompressionKeys>("compression");
 }
 
 }  // namespace varscope

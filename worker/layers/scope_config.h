@@ -16,9 +16,12 @@ Constraint read_constraint(const ConfigNode& node, std::string_view file, std::s
 // Empty for `none`.
 Partitioner read_partitioner(const ConfigNode& node, std::string_view file, std::string_view path);
 
+// With the place in the file in `made_at`.
+Compression read_compression(const ConfigNode& node, std::string_view file, std::string_view path);
+
 // The keys of a block of layers that its scope hands down; also the defaults in `model`.
 struct ScopeKeys {
-  ConfigNode initializer, regularizer, constraint, partitioner;
+  ConfigNode initializer, regularizer, constraint, partitioner, compression;
   std::string dtype;      // empty: inherited
   std::string trainable;  // "", "true", "false"
   void describe(Keys& keys);
@@ -30,7 +33,7 @@ void check_scope_name(const ConfigNode& node, std::string_view key, std::string_
                       std::string_view file, std::string_view path);
 
 std::string explain_scope_keys(std::string_view path);
-// What regularizers, constraints and partitioners are, with their keys.
+// What regularizers, constraints, partitioners and compressions are, with their keys.
 std::string explain_scope_values();
 
 }  // namespace varscope

@@ -19,6 +19,7 @@ Trainer::Trainer(const Parts& parts)
       states_(parts.model.graph, static_cast<int>(parts.sum_plan.leaves.size()), parts.train.largest_part(),
               static_cast<std::uint64_t>(parts.job.job.seed)),
       tables_({parts.model.graph, executor_, parts.variables, parts.client, parts.sum_plan}),
+      coder_(parts.client.plan(), parts.memory, static_cast<int>(parts.sum_plan.leaves.size())),
       server_rows_(parts.client, parts.variables),
       pending_(parts.client.plan().size()) {
   const std::size_t n_batches = tables_.empty() ? 1 : parts.sum_plan.leaves.size();
@@ -329,11 +330,12 @@ void Trainer::backward(std::size_t logical_worker, Clock clock, double scale) {
 }
 
 // Only the last logical worker's gradient completes a bucket; the earlier ones are summed when their backward
-// is over.
+// is over, or encoded.
 void Trainer::finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock) {
   const bool is_last = logical_worker + 1 == parts_.sum_plan.leaves.size();
-  if (!is_last && parts_.sum_plan.leaves[logical_worker].merges.empty()) return;
+  const bool is_awaited = is_last || !parts_.sum_plan.leaves[logical_worker].merges.empty();
   for (BucketId id : parts_.client.plan().of_variable(table_index(variable))) {
+    if (!is_awaited && !is_coded(parts_.client.plan()[id])) continue;
     PendingBucket& pending = pending_[id];
     if (--pending.n_missing > 0) continue;
     pending.n_missing = pending.n_variables;
@@ -342,12 +344,16 @@ void Trainer::finish_variable(const Variable& variable, std::size_t logical_work
 }
 
 void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock) {
-  for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[logical_worker].merges)
-    parts_.memory.add_gradients(bucket, m.into, m.from);
+  if (is_coded(bucket)) code_gradient(bucket, logical_worker, clock);
+  const bool is_encoded = goes_encoded(bucket, clock);
+  for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[logical_worker].merges) {
+    if (!is_encoded) parts_.memory.add_gradients(bucket, m.into, m.from);
+  }
   if (logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
   if (clip_) return;  // until all buckets are finished
   if (!parts_.rule.is_bsp()) return push_of_ticket(bucket);
   wait_go(clock);
+  if (is_encoded) return parts_.client.push(bucket.id, clock, flags_, coder_);
   parts_.client.push(bucket.id, clock, flags_);
 }
 
@@ -409,9 +415,12 @@ void Trainer::load_locals() {
 void Trainer::evaluate(Clock clock) {
   const std::int64_t started = now_ns();
   parts_.client.wait_all();
+  parts_.client.pull_full(clock);
+  parts_.client.wait_all();
   server_rows_.set_clock(clock);
   EvalReport report = evaluator_->run(parts_.client.worker().value, parts_.cluster.n_workers(),
                                       [this] { parts_.client.progress(); });
+  parts_.client.round_values();
   report.eval_ns = now_ns() - started;
   parts_.client.send_to_coordinator(
       make_header(MessageType::eval_report, parts_.client.worker().value, clock), to_binary(report));

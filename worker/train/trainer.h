@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/config/flush_rule.h"
 #include "common/config/job_config.h"
 #include "common/config/step_rule.h"
 #include "common/placement/cluster.h"
@@ -53,6 +54,7 @@ class Trainer {
     bool profile = false;
     RunRequests* requests = nullptr;  // of this rank; null: nobody asks
     bool evaluate_first = false;      // TrainPlan::evaluates_first
+    FlushRule flush = {};             // of residuals, where gradients are compressed
     StepRule rule = {};               // where it is not BSP, the sum plan is ticket_sum_plan()
     std::function<void(const std::string&)> warn = {};  // tells the user; may be empty
   };
@@ -103,6 +105,10 @@ class Trainer {
   void backward(std::size_t logical_worker, Clock clock, double scale);
   void finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock);
   void finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock);
+  // trainer_compression.cc
+  bool is_coded(const Bucket& bucket) const { return coder_.handles(bucket); }
+  bool goes_encoded(const Bucket& bucket, Clock clock) const;
+  void code_gradient(const Bucket& bucket, std::size_t logical_worker, Clock clock);
   void bind_gradients(int buffer);
   void read(Batch& batch, int v, Clock clock);
   void want_rows(Clock clock);
@@ -127,6 +133,7 @@ class Trainer {
   std::optional<Evaluator> evaluator_;
   std::vector<Batch> batches_;  // one, or with tables of each logical worker: rows are asked for all at once
   TableSteps tables_;
+  GradientCoder coder_;
   std::optional<PushClip> clip_;  // where this worker clips its pushes by norm
   ServerRows server_rows_;
   Clock wanted_{-1};                          // the step whose rows have been asked for

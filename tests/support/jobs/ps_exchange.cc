@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <thread>
 
 #include "checkpoint/restore/reader.h"
+#include "common/base/error.h"
 #include "common/base/serialize.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/restore.h"
@@ -54,15 +57,69 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   }
 }
 
+// The gradients of one leaf of a compressed variable as they come out of the codec; `lost` stays.
+void code_alone(const VariableSpec& v, const Codec& codec, std::span<float> g, std::vector<float>& lost) {
+  for (const Slice& s : slice_variable(v.shape, v.dtype)) {
+    const auto begin = static_cast<std::size_t>(s.linear_begin()),
+               n = static_cast<std::size_t>(s.n_elements());
+    std::vector<std::byte> bytes(encoded_bytes(codec.type, n, codec.ratio));
+    const std::span<float> r = std::span(lost).subspan(begin, has_residual(codec.type) ? n : 0);
+    if (encode_gradient(codec, g.subspan(begin, n), r, bytes))
+      fail(ErrorKind::not_finite, "a gradient of \"{}\" is not finite", v.name);
+    decode_gradient(codec, bytes, g.subspan(begin, n));
+  }
+}
+
+// As train_alone(), where gradients or values are compressed.
+void train_compressed_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
+  const VariableSpec& spec = e.variables[static_cast<std::size_t>(variable)];
+  const Compression& c = spec.compression;
+  const Optimizer optimizer(e.optimizer);
+  std::vector<Tensor> slots;
+  std::vector<std::byte*> memory;
+  for (std::size_t i = 0; i < optimizer.slots().size(); ++i) slots.emplace_back(value.dtype(), value.shape());
+  memory.reserve(slots.size());
+  for (Tensor& s : slots) memory.push_back(s.view().bytes());
+  optimizer.start_slots(value.dtype(), value.view().bytes(), memory, value.n_elements());
+  Tensor gradient(value.dtype(), value.shape());
+  const auto n = static_cast<std::size_t>(value.n_elements());
+  std::vector<std::vector<float>> leaves(static_cast<std::size_t>(n_leaves), std::vector<float>(n)),
+      lost = leaves;
+  std::vector<float> seen(n), of_element(leaves.size());
+  for (int step = 1; step <= e.steps; ++step) {
+    std::ranges::copy(value.as<float>(), seen.begin());
+    if (c.values == ValueForm::bf16) round_values(seen);
+    const bool is_full =
+        !c.type || step <= c.last_full_step(e.steps) || (c.has_residual() && e.flush.is_flush(Clock(step)));
+    for (std::size_t leaf = 0; leaf < leaves.size(); ++leaf) {
+      for (std::size_t i = 0; i < n; ++i) {
+        leaves[leaf][i] = synthetic_gradient<float>(variable, static_cast<std::int64_t>(i),
+                                                    static_cast<int>(leaf), step, seen[i]);
+      }
+      if (!is_full) code_alone(spec, c.codec(), leaves[leaf], lost[leaf]);
+      for (std::size_t i = 0; i < n && is_full; ++i) leaves[leaf][i] += std::exchange(lost[leaf][i], 0.0F);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t leaf = 0; leaf < leaves.size(); ++leaf) of_element[leaf] = leaves[leaf][i];
+      gradient.as<float>()[i] = canonical_sum(of_element);
+    }
+    optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
+                     UpdateStep::whole(Clock(step)));
+  }
+}
+
 // What a worker's graph would do: one logical worker's gradients of one bucket, from the values in memory.
-void compute_gradients(const Bucket& bucket, VariableMemory& memory, int buffer, int leaf, Clock clock) {
+void compute_gradients(const Bucket& bucket, VariableMemory& memory, int buffer, int leaf, Clock clock,
+                       const Exchange& e) {
   const auto fill = [&]<class T>(T) {
     for (const BucketSlice& s : bucket.slices) {
       const auto value = memory.value(s.variable).as<T>(),
                  gradient = memory.gradient(buffer, s.variable).as<T>();
       for (std::int64_t i = s.variable_begin; i < s.variable_begin + s.n_elements; ++i) {
         const auto at = static_cast<std::size_t>(i);
-        gradient[at] = synthetic_gradient<T>(s.variable, i, leaf, clock.value, value[at]);
+        gradient[at] = e.gradient
+                           ? static_cast<T>(e.gradient(s.variable, i, leaf, static_cast<float>(value[at])))
+                           : synthetic_gradient<T>(s.variable, i, leaf, clock.value, value[at]);
       }
     }
   };
@@ -95,7 +152,9 @@ Digest reference_hash(const Exchange& e, int n_leaves) {
     const VariableSpec& v = e.variables[i];
     Tensor value(v.dtype, v.shape);
     v.fill(value.view(), e.seed, 0);
-    if (v.is_pushed() && v.dtype == DType::float32)
+    if (v.compression.exists()) {
+      train_compressed_alone(e, static_cast<int>(i), n_leaves, value);
+    } else if (v.is_pushed() && v.dtype == DType::float32)
       train_alone<float>(e, static_cast<int>(i), n_leaves, value);
     if (v.is_pushed() && v.dtype == DType::float64)
       train_alone<double>(e, static_cast<int>(i), n_leaves, value);
@@ -113,6 +172,7 @@ ExchangeWorker::ExchangeWorker(Transport& transport, const ClusterMap& cluster, 
       leaves_(cluster.leaves_of(worker)),
       sums_(LocalSumPlan::make(leaves_, cluster.logical_workers)),
       memory_(e.variables, sums_.n_buffers),
+      coder_(plan_, memory_, leaves_.size()),
       client_(transport, cluster, plan_, rows_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {
   if (!rows_.empty()) row_worker_ = std::make_unique<RowWorker>(client_, rows_, cluster, worker);
 }
@@ -123,6 +183,24 @@ void ExchangeWorker::let_go(Clock clock) {
   if (clock <= released_) return;
   flags_ = client_.wait_go(clock);
   released_ = clock;
+}
+
+bool ExchangeWorker::goes_encoded(const Bucket& bucket, Clock clock) const {
+  return coder_.handles(bucket) && clock.value > bucket.compression.last_full_step(exchange_.steps) &&
+         !(bucket.compression.has_residual() && exchange_.flush.is_flush(clock));
+}
+
+// One leaf's gradient, and what becomes of it.
+void ExchangeWorker::compute(const Bucket& bucket, std::size_t leaf, Clock clock) {
+  const int buffer = sums_.leaves[leaf].buffer;
+  compute_gradients(bucket, memory_, buffer, leaves_.begin + static_cast<int>(leaf), clock, exchange_);
+  if (goes_encoded(bucket, clock)) {
+    coder_.encode(bucket, leaf, buffer, clock);
+    if (exchange_.forgets_residuals) std::ranges::fill(coder_.residual(bucket, leaf), 0.0F);
+    return;
+  }
+  if (coder_.handles(bucket)) coder_.add_residual(bucket, leaf, buffer);
+  for (const auto& [into, from] : sums_.leaves[leaf].merges) memory_.add_gradients(bucket, into, from);
 }
 
 std::vector<Tensor> ExchangeWorker::values() const {
@@ -143,14 +221,14 @@ void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
   for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
     const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
     if (!bucket.is_pushed()) continue;
-    for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) {
-      compute_gradients(bucket, memory_, sums_.leaves[leaf].buffer, leaves_.begin + static_cast<int>(leaf),
-                        clock);
-      for (const auto& [into, from] : sums_.leaves[leaf].merges) memory_.add_gradients(bucket, into, from);
-    }
+    for (std::size_t leaf = 0; leaf < sums_.leaves.size(); ++leaf) compute(bucket, leaf, clock);
     client_.progress();
     let_go(clock);
-    client_.push(bucket.id, clock, flags_ | extra_flags);
+    if (goes_encoded(bucket, clock)) {
+      client_.push(bucket.id, clock, flags_ | extra_flags, coder_);
+    } else {
+      client_.push(bucket.id, clock, flags_ | extra_flags);
+    }
   }
   if (row_worker_) {
     let_go(clock);
@@ -183,6 +261,8 @@ Digest ExchangeWorker::finish() {
     client_.pull_all(Clock(exchange_.steps));
     client_.wait_all();
   }
+  client_.pull_full(Clock(exchange_.steps));
+  client_.wait_all();
   ValuesHash hash(exchange_.variables);
   for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
     add_values(exchange_.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
@@ -223,8 +303,12 @@ ExchangeServer::ExchangeServer(Transport& transport, const ClusterMap& cluster, 
     parts.saves.emplace(ServerRank::Saves{fs_, e.checkpoint_dir, config, e.snapshot});
   }
   if (server == ServerId(0)) {
-    parts.control.emplace(
-        ServerRank::Control{TrainPlan{Clock(e.first), Clock(e.steps), 2}, *this, {}, {}, e.on_nan});
+    parts.control.emplace(ServerRank::Control{
+        TrainPlan{.first = Clock(e.first), .last = Clock(e.steps), .steps_per_epoch = 2, .flush = e.flush},
+        *this,
+        {},
+        {},
+        e.on_nan});
   }
   server_.emplace(parts);
 }
@@ -249,6 +333,7 @@ ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers
   LoopbackHub hub(n_servers + n_workers, faults);
   ExchangeResult result;
   result.worker_hash = IdVector<WorkerId, Digest>(n_workers);
+  std::mutex mutex;  // of the bytes
   // A rank that is stopped notices nothing.
   Exchange stopped = e;
   stopped.server_stall_s = stopped.worker_stall_s = 3600;
@@ -259,10 +344,16 @@ ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers
       ExchangeWorker exchange(*transport, cluster, mine, *worker);
       result.worker_hash[*worker] = exchange.run();
       if (worker->value == 0) result.values = exchange.values();
+      const std::lock_guard lock(mutex);
+      result.bytes_up += transport->stats().bytes_sent;
       return;
     }
     ExchangeServer server(*transport, cluster, mine, *cluster.server_at(rank));
     server.run();
+    {
+      const std::lock_guard lock(mutex);
+      result.bytes_down += transport->stats().bytes_sent;
+    }
     if (!server.finished()) return;
     result.hash = server.finished()->values_hash;
     result.steps = server.steps();

@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "common/config/flush_rule.h"
 #include "common/placement/cluster.h"
 #include "common/transport/loopback_transport.h"
 #include "ps/server_rank.h"
 #include "ps/update/optimizer.h"
+#include "worker/client/gradient_coder.h"
 #include "worker/client/ps_client.h"
 #include "worker/client/variable_memory.h"
 
@@ -35,6 +37,11 @@ struct Exchange {
   bool waits_for_last_save = false;
   OnNan on_nan = OnNan::stop;
   int histogram_every_steps = 0;
+  FlushRule flush = {};  // of compressed variables
+  // A counter-test: what gradients lose in their encoding is forgotten at once.
+  bool forgets_residuals = false;
+  // Of (variable, element, leaf, value), in place of synthetic_gradient(); of float32.
+  std::function<float(int, std::int64_t, int, float)> gradient = {};
   std::function<double(Clock)> loss = {};  // of each logical worker's two samples; unset: some number
 };
 
@@ -77,12 +84,15 @@ class ExchangeWorker {
 
  private:
   void let_go(Clock clock);
+  bool goes_encoded(const Bucket& bucket, Clock clock) const;
+  void compute(const Bucket& bucket, std::size_t leaf, Clock clock);
   const Exchange& exchange_;
   BucketPlan plan_;
   RowPlan rows_;
   LeafRange leaves_;
   LocalSumPlan sums_;
   VariableMemory memory_;
+  GradientCoder coder_;
   PsClient client_;
   std::unique_ptr<RowWorker> row_worker_;  // where there are tables
   Clock released_, wanted_{-1};
@@ -125,7 +135,8 @@ struct ExchangeResult {
   std::optional<FinishSummary> finish;
   std::vector<NotFiniteSummary> not_finite;
   std::vector<HistogramSummary> histograms;
-  std::vector<Tensor> values;  // of worker 0 at the end, by variable
+  std::vector<Tensor> values;                  // of worker 0 at the end, by variable
+  std::uint64_t bytes_up = 0, bytes_down = 0;  // of data: that all workers, and that all servers sent
 };
 
 // All ranks as threads of this process. A run that does not end is aborted, and `error` says "stuck".

@@ -339,5 +339,35 @@ TEST(Codec, RoundsHugeNumbersToNoInfinity) {
             (std::vector<float>{0x1.ffcp127F, -0x1.ffcp127F, 0x1.fe0p127F, 0}));
 }
 
+TEST(Codec, ValuesAreRoundedAsGradientsAreAndKeepWhatIsNotFinite) {
+  std::mt19937 random(3);
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const Kind kind : kKinds) {
+    for (const std::size_t n : {0, 1, 2, 31, 4096, 9001}) {
+      std::vector<float> values(n), decoded(n);
+      for (std::size_t i = 0; i < n; ++i) values[i] = number(kind, random, i);
+      std::vector<std::byte> as_values(encoded_bytes(CodecType::bf16, n, 1)), as_gradient(as_values.size());
+      encode_values(values, as_values);
+      ASSERT_FALSE(encode_gradient({CodecType::bf16}, values, {}, as_gradient));
+      EXPECT_EQ(as_values, as_gradient);
+      decode_gradient({CodecType::bf16}, as_values, decoded);
+      round_values(values);
+      EXPECT_EQ(std::memcmp(values.data(), decoded.data(), n * sizeof(float)), 0);
+      round_values(decoded);
+      EXPECT_EQ(std::memcmp(values.data(), decoded.data(), n * sizeof(float)), 0) << "twice is once";
+    }
+  }
+  std::vector<float> bad{1.001F, kInf, -kInf, std::bit_cast<float>(0x7f800001U), FLT_MAX};
+  round_values(bad);
+  EXPECT_EQ(bad[0], 1.0F);
+  EXPECT_EQ(bad[1], kInf);
+  EXPECT_EQ(bad[2], -kInf);
+  EXPECT_TRUE(std::isnan(bad[3])) << "its bits were all in the lower half";
+  EXPECT_TRUE(std::isfinite(bad[4]));
+  std::vector<std::byte> few(4);
+  EXPECT_EQ(thrown([&] { encode_values(bad, few); }),
+            "argument: 5 values become 12 bytes of bf16, and were given 4");
+}
+
 }  // namespace
 }  // namespace varscope

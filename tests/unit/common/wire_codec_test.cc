@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/transport/loopback_transport.h"
@@ -81,6 +82,77 @@ TEST_F(WireCodecTest, AChunkThatIsNotWholeIsRefused) {
               server.arrived(bucket, {{1, 0, 0, 0}, 8});
             }),
             "protocol: wire chunk 0 of bucket 0 (a, of server 0) has 8 bytes instead of 524288");
+}
+
+// Two slices in one chunk, and a codec.
+class EncodedChunk : public ::testing::Test {
+ protected:
+  static VariableTable table(const Compression& compression) {
+    std::vector<VariableSpec> all{make_spec("a/w", DType::float32, Shape{2, 3}),
+                                  make_spec("a/x", DType::float32, Shape{5, 1})};
+    for (VariableSpec& v : all) v.compression = compression;
+    return VariableTable(all);
+  }
+  static std::vector<Completion> completions(Transport& transport) {
+    std::vector<Completion> done;
+    transport.poll_completions(done);
+    return done;
+  }
+  LoopbackHub hub{2};
+  std::unique_ptr<Transport> t0 = hub.endpoint(Rank(0)), t1 = hub.endpoint(Rank(1));
+  WireCodec server{*t0}, worker{*t1};
+};
+
+TEST_F(EncodedChunk, ValuesAreRoundedOnTheWireAndScatteredSliceBySlice) {
+  const BucketPlan plan = BucketPlan::make(table({.values = ValueForm::bf16}), 1);
+  const Bucket& bucket = plan[BucketId(0)];
+  ASSERT_EQ(bucket.n_wire_chunks(), 1);
+  EXPECT_EQ(wire_bytes(bucket, Flow::values, form_of_values(bucket)), 12 + 12) << "an odd slice is filled up";
+  EXPECT_EQ(wire_bytes(bucket, Flow::values, WireForm::full), 44);
+  EXPECT_FALSE(codec_of(bucket, Flow::gradients));
+  float values[11], first[6] = {}, second[5] = {};
+  for (int i = 0; i < 11; ++i) values[i] = 1.0F + static_cast<float>(i) * 0.001F;
+  const Piece into[] = {{reinterpret_cast<std::byte*>(first), sizeof first},
+                        {reinterpret_cast<std::byte*>(second), sizeof second}};
+  worker.receive(Flow::values, Rank(0), bucket, 0, 0, into, WireForm::encoded);
+  server.send_encoded_values(Rank(1), bucket, 0, 7, std::as_bytes(std::span(values)));
+  const std::vector<float> sent(values, values + 11);
+  std::ranges::fill(values, 0.0F);  // they are free
+  const std::vector<Completion> received = completions(*t1);
+  ASSERT_EQ(received.size(), 1U);
+  worker.arrived(bucket, received[0]);
+  std::vector<float> rounded = sent;
+  round_values(rounded);
+  EXPECT_NE(rounded, sent);
+  EXPECT_EQ(std::vector<float>(first, first + 6), std::vector<float>(rounded.begin(), rounded.begin() + 6));
+  EXPECT_EQ(std::vector<float>(second, second + 5), std::vector<float>(rounded.begin() + 6, rounded.end()));
+  const std::vector<Completion> left = completions(*t0);
+  ASSERT_EQ(left.size(), 1U);
+  EXPECT_EQ(left[0].key.contribution, 7);
+  EXPECT_EQ(
+      thrown([&] { server.send_encoded_values(Rank(1), bucket, 0, 7, std::as_bytes(std::span(values))); }),
+      "argument: wire chunk 0 of bucket 0 is sent twice as contribution 7");
+  server.sent(left[0]);
+  server.send_encoded_values(Rank(1), bucket, 0, 7, std::as_bytes(std::span(values)));
+}
+
+TEST_F(EncodedChunk, BytesThatNoEncoderMakesAreRefused) {
+  const BucketPlan plan = BucketPlan::make(table({.type = CodecType::topk, .ratio = 0.5}), 1);
+  const Bucket& bucket = plan[BucketId(0)];
+  float sum[11] = {};
+  const Piece into{reinterpret_cast<std::byte*>(sum), sizeof sum};
+  ASSERT_EQ(wire_bytes(bucket, Flow::gradients, WireForm::encoded), 3 * 8 + 3 * 8);
+  const auto answer_to = [&](const std::vector<std::uint32_t>& words) {
+    server.receive(Flow::gradients, Rank(1), bucket, 0, 0, std::span(&into, 1), WireForm::encoded);
+    worker.send_encoded(Rank(0), bucket, 0, 0, std::as_bytes(std::span(words)));
+    const std::vector<Completion> done = completions(*t0);
+    return thrown([&] { server.arrived(bucket, done.at(0)); });
+  };
+  EXPECT_EQ(answer_to({0, 2, 4, 0, 0, 0, 0, 1, 2, 0, 0, 0}), "no error");
+  EXPECT_THAT(answer_to({0, 2, 4, 0, 0, 0, 0, 1, 5, 0, 0, 0}),
+              ::testing::HasSubstr("protocol: a topk gradient of 5 elements has index 5 at place 2 of 3"));
+  EXPECT_EQ(answer_to({0, 2, 4}),
+            "protocol: wire chunk 0 of bucket 0 (a, of server 0) has 12 bytes instead of 48");
 }
 
 }  // namespace

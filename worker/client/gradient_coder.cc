@@ -1,0 +1,90 @@
+#include "worker/client/gradient_coder.h"
+
+#include <cstring>
+
+#include "common/base/error.h"
+#include "common/base/sum.h"
+#include "common/transport/wire_codec.h"
+
+namespace varscope {
+
+GradientCoder::GradientCoder(const BucketPlan& plan, VariableMemory& memory, int n_leaves)
+    : memory_(memory), buckets_(plan.size()) {
+  const auto leaves = static_cast<std::size_t>(n_leaves);
+  for (const Bucket& bucket : plan.buckets()) {
+    if (!codec_of(bucket, Flow::gradients)) continue;
+    Coded& coded = buckets_[bucket.id];
+    for (int i = 0; i < bucket.n_wire_chunks(); ++i) {
+      coded.chunk_at.push_back(coded.n_encoded);
+      coded.n_encoded += static_cast<std::size_t>(
+          wire_bytes(bucket, Flow::gradients, WireForm::encoded, bucket.wire_chunk(i)));
+    }
+    coded.chunk_at.push_back(coded.n_encoded);
+    coded.encoded = allocate_aligned(leaves * coded.n_encoded);
+    if (!bucket.compression.has_residual()) continue;
+    const std::size_t n_bytes = leaves * static_cast<std::size_t>(bucket.n_bytes());
+    coded.residuals = allocate_aligned(n_bytes);
+    std::memset(coded.residuals.get(), 0, n_bytes);
+  }
+}
+
+std::int64_t GradientCoder::n_bytes(const BucketPlan& plan, int n_leaves) {
+  std::int64_t n = 0;
+  for (const Bucket& bucket : plan.buckets()) {
+    if (!codec_of(bucket, Flow::gradients)) continue;
+    n += wire_bytes(bucket, Flow::gradients, WireForm::encoded);
+    if (bucket.compression.has_residual()) n += bucket.n_bytes();
+  }
+  return n * n_leaves;
+}
+
+float* GradientCoder::gradient(const BucketSlice& slice, int buffer) const {
+  return memory_.gradient(buffer, slice.variable).as<float>().data() + slice.variable_begin;
+}
+
+std::span<float> GradientCoder::residual(const Bucket& bucket, std::size_t leaf) {
+  if (!bucket.compression.has_residual()) return {};
+  const auto n = static_cast<std::size_t>(bucket.n_elements);
+  return {reinterpret_cast<float*>(buckets_[bucket.id].residuals.get()) + leaf * n, n};
+}
+
+void GradientCoder::encode(const Bucket& bucket, std::size_t leaf, int buffer, Clock clock) {
+  Coded& coded = buckets_[bucket.id];
+  const Codec codec = codec_of(bucket, Flow::gradients).value();
+  std::byte* to = coded.encoded.get() + leaf * coded.n_encoded;
+  const std::span<float> residuals = residual(bucket, leaf);
+  for (const BucketSlice& s : bucket.slices) {
+    const auto n = static_cast<std::size_t>(s.n_elements);
+    const std::size_t n_encoded = encoded_bytes(codec.type, n, codec.ratio);
+    const std::span<float> r =
+        residuals.empty() ? residuals : residuals.subspan(static_cast<std::size_t>(s.bucket_begin), n);
+    const auto bad = encode_gradient(codec, {gradient(s, buffer), n}, r, {to, n_encoded});
+    if (bad) {
+      fail(ErrorKind::not_finite,
+           "step {}: the gradient of variable \"{}\" is {} at element {}, so that it cannot be compressed",
+           clock.value, memory_.variables()[static_cast<std::size_t>(s.variable)].name, bad->what,
+           s.variable_begin + bad->element);
+    }
+    to += n_encoded;
+  }
+}
+
+void GradientCoder::add_residual(const Bucket& bucket, std::size_t leaf, int buffer) {
+  const std::span<float> residuals = residual(bucket, leaf);
+  if (residuals.empty()) return;
+  for (const BucketSlice& s : bucket.slices) {
+    add_into(DType::float32, reinterpret_cast<std::byte*>(gradient(s, buffer)),
+             reinterpret_cast<const std::byte*>(residuals.data() + s.bucket_begin),
+             static_cast<std::size_t>(s.n_elements) * sizeof(float));
+  }
+  std::memset(residuals.data(), 0, residuals.size_bytes());
+}
+
+std::span<const std::byte> GradientCoder::encoded(const Bucket& bucket, std::size_t leaf, int chunk) const {
+  const Coded& coded = buckets_[bucket.id];
+  const auto at = static_cast<std::size_t>(chunk);
+  return {coded.encoded.get() + leaf * coded.n_encoded + coded.chunk_at[at],
+          coded.chunk_at[at + 1] - coded.chunk_at[at]};
+}
+
+}  // namespace varscope

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/tensor.h"
+#include "common/placement/bucket_plan.h"
+#include "worker/client/variable_memory.h"
+
+namespace varscope {
+
+// A worker's gradients of compressed variables, between backward and push: of each of its leaves the encoded
+// slices, which are sent from here, and what they have lost, where the codec has a residual. Encoding is by
+// leaf and slice, so that the bits depend on neither the number of workers nor that of servers.
+//
+// Memory: for each leaf the encoded bytes, and with residuals that of the gradients. Owns it; borrows the
+// variables' memory. One thread.
+class GradientCoder {
+ public:
+  GradientCoder(const BucketPlan& plan, VariableMemory& memory, int n_leaves);
+
+  // Whether the bucket's gradients are compressed at all.
+  bool handles(const Bucket& bucket) const { return buckets_[bucket.id].n_encoded > 0; }
+  // Encodes the gradient of a leaf, in gradient buffer `buffer`, with what earlier ones have lost. The buffer
+  // is free at once; the bytes stay until the next encode(): REQUIRES that they have been sent. Throws
+  // Error(not_finite), naming the variable, for one that is not finite: some encodings would hide it.
+  void encode(const Bucket& bucket, std::size_t leaf, int buffer, Clock clock);
+  // Adds what earlier gradients have lost to the one in the buffer, which goes up in full; nothing is left.
+  void add_residual(const Bucket& bucket, std::size_t leaf, int buffer);
+  // The encoded bytes of one wire chunk.
+  std::span<const std::byte> encoded(const Bucket& bucket, std::size_t leaf, int chunk) const;
+  // What a leaf's gradients have lost, in the order of the bucket's elements; empty without residuals.
+  std::span<float> residual(const Bucket& bucket, std::size_t leaf);
+  // Of both, for `n_leaves` leaves.
+  static std::int64_t n_bytes(const BucketPlan& plan, int n_leaves);
+
+ private:
+  struct Coded {
+    std::size_t n_encoded = 0;          // bytes of one leaf
+    std::vector<std::size_t> chunk_at;  // in these; and the end
+    AlignedBytes encoded;
+    AlignedBytes residuals;
+  };
+  float* gradient(const BucketSlice& slice, int buffer) const;
+
+  VariableMemory& memory_;
+  IdVector<BucketId, Coded> buckets_;
+};
+
+}  // namespace varscope
