@@ -85,6 +85,8 @@ void Coordinator::start() {
     end_early();
   } else if (!dealer_) {
     release(Clock(train_.first.value + 1));
+  } else if (current_ >= train_.last) {
+    is_ended_ = true;  // nothing is left to do
   }
 }
 
@@ -224,14 +226,14 @@ void Coordinator::complete_step() {
     reports.push_back(std::move(*report));
     report.reset();
   }
-  complete_step(current_, reports, std::move(states), current_is_cut_);
+  complete_step(current_, reports, states, current_is_cut_);
   if (stop_ && is_evaluated(current_) && current_ < train_.last) return;
   release_unless_not_finite(Clock(current_.value + 1));
 }
 
 // `reports`: in the order of the logical workers.
 void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& reports,
-                                IdVector<WorkerId, std::string> states, bool is_cut) {
+                                const IdVector<WorkerId, std::string>& states, bool is_cut) {
   StepSummary step{clock, 1, {}, {}};
   if (train_.steps_per_epoch > 0) step.epoch = (clock.value - 1) / train_.steps_per_epoch + 1;
   for (const StepReport& report : reports) {

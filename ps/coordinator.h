@@ -144,7 +144,7 @@ class Coordinator {
   void on_step_report(WorkerId worker, const Message& message);
   void complete_step();
   void complete_step(Clock clock, const std::vector<StepReport>& reports,
-                     IdVector<WorkerId, std::string> states, bool is_cut);
+                     const IdVector<WorkerId, std::string>& states, bool is_cut);
   void give_overdue_save_up();
   void on_eval_report(const Message& message);
   void finish_evaluation(const Evaluation& evaluation);
@@ -200,6 +200,7 @@ class Coordinator {
   std::vector<Clock> cuts_;                         // of steps since the start
   std::optional<Clock> drain_;                      // no step after this one is opened until it is over
   int n_drained_ = 0;                               // workers that say so
+  int n_reading_ = 0;                               // workers that have come together, and read
   bool is_ended_ = false;                           // there are no more tickets
   std::optional<Clock> awaited_;                    // the evaluation that decides whether training goes on
   std::optional<Clock> delayed_;                    // to be let go once the save under way has ended

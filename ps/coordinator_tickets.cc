@@ -37,12 +37,14 @@ void Coordinator::on_ticket_request(WorkerId worker) {
   if (!dealer_ || std::ranges::find(asking_, worker) != asking_.end())
     fail(ErrorKind::protocol, "worker {} asked for a ticket where none is due", worker.value);
   asking_.push_back(worker);
+  if (n_reading_ > 0) --n_reading_;
   deal();
 }
 
-// Answers whom it can, in the order in which they asked.
+// Answers whom it can, in the order in which they asked. Not while workers that have come together still
+// read: one that is late shall not see pushes of the next step.
 void Coordinator::deal() {
-  if (!dealer_) return;
+  if (!dealer_ || n_reading_ > 0) return;
   std::erase_if(asking_, [this](WorkerId worker) {
     std::optional<TicketDealer::Ticket> ticket = dealer_->take(worker);
     while (!ticket && may_open()) {
@@ -118,7 +120,7 @@ void Coordinator::complete_ticketed(OpenStep& step) {
     reports.push_back(std::move(*step.reports[i]));
   }
   if (step.is_cut) fill_in_states(states);
-  complete_step(step.clock, reports, std::move(states), step.is_cut);
+  complete_step(step.clock, reports, states, step.is_cut);
   ledger_->on_complete(step.clock, now_ns());
   tell_consistency();
 }
@@ -143,6 +145,7 @@ void Coordinator::on_drained(WorkerId worker, Clock clock) {
   ++n_drained_;
   if (!is_last) return;
   n_drained_ = 0;
+  if (clock < train_.last) n_reading_ = cluster_.n_workers();
   ledger_->on_drained(now_ns());
   drain_.reset();
   MessageHeader go = make_header(MessageType::go, 0, clock);

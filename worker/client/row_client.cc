@@ -97,7 +97,7 @@ void put_counts(std::span<const std::int32_t> rows, const RowClient::Contributio
 
 // Gathers what goes to one server: its rows are those from share.begin on.
 void RowClient::push_share(const RowPlan::Table& table, ServerId server, MessageHeader header,
-                           std::string body, std::span<const Contribution> contributions) {
+                           const std::string& body, std::span<const Contribution> contributions) {
   Share& share = state(table.id).shares[server];
   std::vector<std::span<const std::int32_t>> mine;
   std::vector<std::uint32_t> n_rows;

@@ -80,7 +80,7 @@ class RowClient {
     state(table).n_rows_due += n;
     count_sends(table, n);
   }
-  void push_share(const RowPlan::Table& table, ServerId server, MessageHeader header, std::string body,
+  void push_share(const RowPlan::Table& table, ServerId server, MessageHeader header, const std::string& body,
                   std::span<const Contribution> contributions);
 
   Transport& transport_;

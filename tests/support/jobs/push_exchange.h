@@ -52,6 +52,9 @@ struct PushExchange {
   std::function<bool(WorkerId, Clock)> may_push = {};
   // The same, before it asks for its first ticket after the start, or after all have met at a step.
   std::function<bool(WorkerId, Clock)> may_ask = {};
+  // Where all meet, worker 0 is late: it reads once somebody has begun to push a later step, or after so many
+  // rounds in which nobody has.
+  int late_reader_rounds = 0;
   std::function<void(std::int64_t)> on_saved = {};  // a step; on server 0's thread
 };
 

@@ -145,6 +145,11 @@ void PushWorker::read_all(std::int64_t step, std::optional<std::int64_t> stalene
   for (const RowPlan::Table& table : row_plan_.tables()) read_rows(table, step, staleness);
 }
 
+// Where all workers have met there is nothing of this step or a later one.
+StepSet PushWorker::may_hold(std::int64_t step, int leaf) const {
+  return has_met_ ? space_.up_to(step - 1, leaf) : pushed_.of(leaf);
+}
+
 void PushWorker::read_slice(const BucketSlice& slice, std::int64_t step,
                             std::optional<std::int64_t> staleness) {
   const auto values = std::as_const(memory_)
@@ -165,7 +170,7 @@ void PushWorker::read_slice(const BucketSlice& slice, std::int64_t step,
   }
   for (int leaf = 0; leaf < space_.n_leaves; ++leaf)
     read.leaves.push_back(
-        {space_.up_to(step - 1, leaf), own_[static_cast<std::size_t>(leaf)], pushed_.of(leaf)});
+        {space_.up_to(step - 1, leaf), own_[static_cast<std::size_t>(leaf)], may_hold(step, leaf)});
   ++findings_.leads[check_read(read, *holds, findings_)];
 }
 
@@ -187,7 +192,7 @@ void PushWorker::read_rows(const RowPlan::Table& table, std::int64_t step,
     for (int leaf = 0; leaf < space_.n_leaves; ++leaf) {
       const StepSet of_row = row_tickets(space_, id, leaf, space_.last);
       read.leaves.push_back({row_tickets(space_, id, leaf, step - 1),
-                             own_[static_cast<std::size_t>(leaf)] & of_row, pushed_.of(leaf) & of_row});
+                             own_[static_cast<std::size_t>(leaf)] & of_row, may_hold(step, leaf) & of_row});
     }
     ++findings_.row_leads[check_read(read, *holds, findings_)];
   }
@@ -264,6 +269,11 @@ bool PushWorker::drain(Clock clock) {
   }
   client_.send_to_coordinator(make_header(MessageType::drained, client_.worker().value, clock), {});
   const MessageHeader go = client_.wait_ticket();
+  const int n_rounds = client_.worker() == WorkerId(0) ? exchange_.late_reader_rounds : 0;
+  for (int i = 0; i < n_rounds && !pushed_.has_after(clock.value); ++i) {
+    client_.progress();
+    std::this_thread::yield();
+  }
   client_.pull_all(clock);
   for (const RowPlan::Table& table : row_plan_.tables()) {
     std::vector<std::uint64_t> all;
@@ -271,7 +281,9 @@ bool PushWorker::drain(Clock clock) {
     want(table, std::move(all), clock, true);
   }
   client_.wait_all();
+  has_met_ = true;
   read_all(clock.value + 1, 0);
+  has_met_ = false;
   return (go.flags & kFlagEnd) == 0;
 }
 

@@ -42,6 +42,7 @@ class PushWorker {
   void pause();
   void want(const RowPlan::Table& table, std::vector<std::uint64_t> ids, Clock clock, bool is_read);
   void read_all(std::int64_t step, std::optional<std::int64_t> staleness);
+  StepSet may_hold(std::int64_t step, int leaf) const;
   void read_slice(const BucketSlice& slice, std::int64_t step, std::optional<std::int64_t> staleness);
   void read_rows(const RowPlan::Table& table, std::int64_t step, std::optional<std::int64_t> staleness);
   void fill_gradients(const Bucket& bucket, const Ticket& ticket);
@@ -54,6 +55,7 @@ class PushWorker {
   const PushExchange& exchange_;
   const ClusterMap& cluster_;
   PushedTickets& pushed_;
+  bool has_met_ = false;  // what is read now is what all read
   TicketSpace space_;
   BucketPlan plan_;
   RowPlan row_plan_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <map>
@@ -53,6 +54,9 @@ class PushedTickets {
     steps_[static_cast<std::size_t>(leaf)].fetch_or(StepSet{1} << (step - 1));
   }
   StepSet of(int leaf) const { return steps_[static_cast<std::size_t>(leaf)]; }
+  bool has_after(std::int64_t step) const {
+    return std::ranges::any_of(steps_, [&](const auto& s) { return (s.load() >> step) != 0; });
+  }
 
  private:
   std::vector<std::atomic<StepSet>> steps_;
