@@ -42,6 +42,7 @@ struct ClusterConfig {
   Consistency consistency = Consistency::bsp;
   std::int64_t staleness = 0;  // ssp
   DealingChoice dealing = DealingChoice::automatic;
+  bool record = false;  // ssp, asp
   double stall_timeout_s = 60;
   double step_timeout_s = 1800;
   bool early_requests = true;

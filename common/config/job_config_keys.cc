@@ -37,6 +37,9 @@ void ClusterConfig::describe(Keys& keys) {
       "dealing", dealing, kDealings,
       "ssp, asp: who computes which part of a step; static: each worker its own; dynamic: whoever asks "
       "next; auto: dynamic, unless a state must stay on its worker");
+  keys.key("record", record,
+           "ssp, asp: in run_dir/record, who was dealt what and in which order servers did what; `varscope "
+           "train --replay` does the same again (docs/debugging.md)");
   keys.key("stall_timeout_s", stall_timeout_s,
            "a rank that does not answer for this long ends the job; 0 or off means never",
            {.unit = "seconds", .min = 1, .may_be_off = true});

@@ -62,16 +62,17 @@ void PsClient::post_value_receives(const Bucket& bucket, Clock wanted) {
   state.wanted = wanted;
 }
 
-void PsClient::pull(const Bucket& bucket, Clock clock, Clock wanted) {
+void PsClient::pull(const Bucket& bucket, Clock clock, Clock wanted, std::uint32_t flags) {
   post_value_receives(bucket, wanted);
   ++n_busy_;
   MessageHeader header = make_header(MessageType::pull, worker_.value, clock);
   header.bucket = bucket.id.value;
+  header.flags = flags;
   transport_.send_message(cluster_.rank_of(bucket.server), header);
 }
 
 void PsClient::pull_all(Clock clock) {
-  for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock);
+  for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock, kFlagDrained);
 }
 
 void PsClient::wait_for_step(BucketId id, Clock step) {
@@ -79,7 +80,7 @@ void PsClient::wait_for_step(BucketId id, Clock step) {
   const Bucket& bucket = plan_[id];
   const Clock least = rule_.least_read(step, first_);
   if (!bucket.is_pushed() || state_of(id).holds >= least) return;
-  pull(bucket, Clock(step.value - 1), least);
+  pull(bucket, Clock(step.value - 1), least, 0);
   wait(id);
 }
 

@@ -99,7 +99,7 @@ class PsClient final : private MessageHandler {
   };
   State& state_of(BucketId id) { return states_[id]; }
   void post_value_receives(const Bucket& bucket, Clock wanted);
-  void pull(const Bucket& bucket, Clock clock, Clock wanted);
+  void pull(const Bucket& bucket, Clock clock, Clock wanted, std::uint32_t flags);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
   void note_gate(const MessageHeader& answer);
   void on_message(const Message& message) override;
