@@ -310,6 +310,19 @@ class CommandLine {
     c->add_flag("--allow-other-data", train_.allow_other_data,
                 "With --resume: go on though the samples of data.train are not those of the checkpoint's run")
         ->needs(resume_);
+    CLI::Option* replay =
+        c->add_option(
+             "--replay", train_.replay,
+             "Do again, in the same order, what the recorded run (cluster.record) of this directory did")
+            ->type_name("DIR")
+            ->excludes(resume_)
+            ->excludes(fresh);
+    c->add_option(
+         "--from", train_.from,
+         "With --replay: begin after this step, of which the run has a checkpoint, or 0; default: the "
+         "newest there is")
+        ->type_name("STEP")
+        ->needs(replay);
     c->add_flag("--profile", train_.profile,
                 "At the end print what each op took, and how much of it in BLAS");
     c->add_flag("--check-numerics", train_.check_numerics,

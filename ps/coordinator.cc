@@ -56,6 +56,8 @@ Coordinator::Coordinator(const Parts& parts)
       stop_(parts.stop),
       stream_(parts.stream),
       states_of_last_(parts.cluster.n_workers()),
+      record_(parts.record),
+      replay_(parts.replay),
       last_save_ns_(now_ns()) {
   if (checkpoints_ != nullptr && on_nan_ == OnNan::stop) checkpoints_->discard_not_finite();
   const RowPlan rows = RowPlan::make(parts.variables, cluster_.n_servers());
@@ -72,7 +74,7 @@ Coordinator::Coordinator(const Parts& parts)
     (is_pushed ? cut_by_push_ : cut_by_message_).push_back(s);
   }
   if (parts.rule.is_bsp()) return;
-  dealer_.emplace(parts.rule, cluster_, train_.first);
+  dealer_.emplace(parts.rule, cluster_, train_.first, replay_);
   ledger_.emplace(
       ConsistencyLedger::Parts{cluster_, parts.rule, train_.first, cut_by_push_, parts.late_ticket_s});
 }

@@ -24,6 +24,8 @@
 #include "ps/histogram_merger.h"
 #include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
+#include "ps/record/recorded_order.h"
+#include "ps/record/step_record.h"
 #include "ps/stream/stream_control.h"
 #include "ps/ticket_dealer.h"
 
@@ -64,7 +66,9 @@ class Coordinator {
     std::optional<EarlyStop> stop = {};
     std::optional<StreamControl> stream = {};  // where a directory is followed
     StepRule rule = {};
-    double late_ticket_s = 10;  // ConsistencyLedger::Parts::late_s
+    double late_ticket_s = 10;                // ConsistencyLedger::Parts::late_s
+    TicketRecord* record = nullptr;           // of what is dealt; null: none
+    const RecordedTickets* replay = nullptr;  // what is to be dealt again; null: as workers ask
   };
   explicit Coordinator(const Parts& parts);
 
@@ -194,16 +198,18 @@ class Coordinator {
   std::int64_t idle_tries_ = 0;                     // saves of these, each of which needs a name
   IdVector<WorkerId, std::string> states_of_last_;  // of the workers, after the last step of a stream
   std::optional<TicketDealer> dealer_;              // null: BSP
-  std::optional<ConsistencyLedger> ledger_;         // where there is a dealer
-  std::deque<OpenStep> open_;                       // in their order
-  std::vector<WorkerId> asking_;                    // for a ticket, in their order
-  std::vector<Clock> cuts_;                         // of steps since the start
-  std::optional<Clock> drain_;                      // no step after this one is opened until it is over
-  int n_drained_ = 0;                               // workers that say so
-  int n_reading_ = 0;                               // workers that have come together, and read
-  bool is_ended_ = false;                           // there are no more tickets
-  std::optional<Clock> awaited_;                    // the evaluation that decides whether training goes on
-  std::optional<Clock> delayed_;                    // to be let go once the save under way has ended
+  TicketRecord* record_;
+  const RecordedTickets* replay_;
+  std::optional<ConsistencyLedger> ledger_;  // where there is a dealer
+  std::deque<OpenStep> open_;                // in their order
+  std::vector<WorkerId> asking_;             // for a ticket, in their order
+  std::vector<Clock> cuts_;                  // of steps since the start
+  std::optional<Clock> drain_;               // no step after this one is opened until it is over
+  int n_drained_ = 0;                        // workers that say so
+  int n_reading_ = 0;             // workers that have come together, and read before anybody gets a ticket
+  bool is_ended_ = false;         // there are no more tickets
+  std::optional<Clock> awaited_;  // the evaluation that decides whether training goes on
+  std::optional<Clock> delayed_;  // to be let go once the save under way has ended
   std::string ended_why_, ended_by_;
   bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
   bool is_stopping_ = false;

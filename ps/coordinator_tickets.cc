@@ -9,8 +9,13 @@
 
 namespace varscope {
 
-// Whether all workers must have the values of step `clock`, and none of a later one.
-bool Coordinator::drains_after(Clock clock) const { return clock >= train_.last || is_evaluated(clock); }
+// Whether all workers must have the values of step `clock`, and none of a later one. Where a run is recorded,
+// at each cut: what a worker read before could not be had from the checkpoint. REQUIRES: the step that is
+// being opened.
+bool Coordinator::drains_after(Clock clock) const {
+  return clock >= train_.last || is_evaluated(clock) || (record_ != nullptr && current_is_cut_) ||
+         (replay_ != nullptr && replay_->is_drained(clock));
+}
 
 // Step `clock` may be dealt from now on. Where it is cut, servers are told first, so that they hold what is
 // behind it.
@@ -25,7 +30,10 @@ void Coordinator::open_step(Clock clock) {
     cuts_.push_back(clock);
     ledger_->on_cut(clock);
   }
-  if (drains_after(clock)) drain_ = clock;
+  const bool is_drained = drains_after(clock);
+  if (record_ != nullptr)
+    record_->opened(clock, is_drained ? TicketRecord::Drained::yes : TicketRecord::Drained::no);
+  if (is_drained) drain_ = clock;
 }
 
 bool Coordinator::may_open() const {
@@ -77,6 +85,7 @@ void Coordinator::send_ticket(WorkerId worker, const TicketDealer::Ticket& ticke
   go.sequence = held_after.value;
   go.flags = is_cut ? kFlagCut : 0;
   open_step_of(ticket.step).holders[static_cast<std::size_t>(ticket.index)] = worker;
+  if (record_ != nullptr && dealer_->is_dynamic()) record_->dealt(dealer_->number_of(ticket), worker);
   ledger_->on_dealt(worker, ticket.step, ticket.leaf_begin, now_ns());
   transport_.send_message(cluster_.rank_of(worker), go);
 }
@@ -148,6 +157,7 @@ void Coordinator::on_drained(WorkerId worker, Clock clock) {
   if (clock < train_.last) n_reading_ = cluster_.n_workers();
   ledger_->on_drained(now_ns());
   drain_.reset();
+  if (record_ != nullptr && !cuts_.empty() && cuts_.back() == clock) record_->begin(clock);
   MessageHeader go = make_header(MessageType::go, 0, clock);
   go.flags = kFlagDrained | (is_stopped_ ? kFlagStop : 0) | (clock >= train_.last ? kFlagEnd : 0);
   for (Rank rank : cluster_.workers) transport_.send_message(rank, go);

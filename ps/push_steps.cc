@@ -1,6 +1,7 @@
 #include "ps/push_steps.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "common/base/error.h"
 #include "common/transport/wire.h"
@@ -19,12 +20,22 @@ void check_step(WorkerId worker, const MessageHeader& header) {
 
 }  // namespace
 
+namespace {
+
+// In a replay what comes early waits in its buffer, and so do copies, until their turn: a limit could make
+// one wait for the other. Each worker has a push and an answer of a bucket under way at most.
+std::size_t memory_limit(const StepProtocol::Parts& parts) {
+  return parts.replay != nullptr ? std::numeric_limits<std::size_t>::max() / 2 : parts.limits.max_bytes;
+}
+
+}  // namespace
+
 PushSteps::PushSteps(const Parts& parts)
     : parts_(parts),
       shard_(parts.shard),
       updater_(parts.plan, parts.optimizer, parts.shard, parts.watch),
-      receiver_(parts.transport, parts.plan, parts.cluster, parts.limits.max_bytes),
-      answers_(parts.transport, parts.plan, parts.cluster, parts.limits.max_bytes),
+      receiver_(parts.transport, parts.plan, parts.cluster, memory_limit(parts)),
+      answers_(parts.transport, parts.plan, parts.cluster, memory_limit(parts)),
       buckets_(parts.plan.size()),
       tables_(parts.rows != nullptr ? parts.rows->size() : 0),
       row_tickets_(tables_.size()),
@@ -33,7 +44,9 @@ PushSteps::PushSteps(const Parts& parts)
       sequence_(parts.cluster.n_workers(), 0),
       held_(parts.cluster.n_workers()),
       unsent_(parts.cluster.n_workers()),
-      cut_done_(parts.first) {
+      cut_done_(parts.first),
+      units_(parts.plan, parts.rows, parts.shard.server()),
+      turns_(parts.replay != nullptr ? static_cast<std::size_t>(units_.count()) : 0) {
   const int per_step = parts.rule.is_dynamic() ? parts.cluster.logical_workers : parts.cluster.n_workers();
   const Unit start{TicketCount(parts.first, per_step), parts.first.value * parts.cluster.logical_workers,
                    static_cast<double>(parts.first.value)};
@@ -80,7 +93,8 @@ void PushSteps::handle(WorkerId worker, const Message& message) {
     case MessageType::rows_push:
       return rows_push(worker, message);
     default:
-      return rows_->on_wanted(worker, message.header);
+      rows_->on_wanted(worker, message.header);
+      if (parts_.replay != nullptr) play_rows(TableId(message.header.bucket));
   }
 }
 
@@ -162,9 +176,14 @@ void PushSteps::push(WorkerId worker, const Message& message) {
   stream.n_missing = n_chunks;
   if (!stream.is_acked) {  // of kNotKnown anything will do
     stream.reads = Clock(ticket.details.next_step);
+    stream.reads_for = Reads::push;
     stream.next_chunk = 0;
   }
   if (!is_empty) return receiver_.announce(worker, bucket.id);
+  if (parts_.replay != nullptr) {
+    for (int chunk = 0; chunk < n_chunks; ++chunk) play_early(bucket, chunk, worker, nullptr);
+    return;
+  }
   for (int chunk = 0; chunk < n_chunks; ++chunk) apply(bucket, worker, chunk, nullptr);
   end_chunk(bucket, worker);
 }
@@ -178,14 +197,24 @@ void PushSteps::pull(WorkerId worker, const MessageHeader& pull) {
   }
   watch_.announced(stream.timer);
   stream.reads = Clock(pull.clock + 1);
+  stream.reads_for = (pull.flags & kFlagDrained) != 0 ? Reads::drained : Reads::again;
   stream.next_chunk = 0;
+  if (parts_.replay != nullptr && bucket.is_pushed()) {
+    for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) play(bucket, chunk);
+  }
   answer(bucket, worker);
 }
 
 void PushSteps::on_completion(const Completion& completion) {
-  if (RowCodec::is_of_rows(completion)) return apply_rows(rows_->on_completion(completion));
+  if (RowCodec::is_of_rows(completion)) {
+    take_rows(rows_->on_completion(completion));
+    if (parts_.replay != nullptr) play_rows(TableId(completion.key.bucket));
+    return;
+  }
   if (WireCodec::flow_of(completion) == Flow::gradients) {
     const PushReceiver::Chunk chunk = receiver_.on_received(completion);
+    if (parts_.replay != nullptr)
+      return play_early(parts_.plan[chunk.bucket], chunk.chunk, chunk.worker, chunk.gradient);
     apply(parts_.plan[chunk.bucket], chunk.worker, chunk.chunk, chunk.gradient);
     receiver_.release(chunk);
     return end_chunk(parts_.plan[chunk.bucket], chunk.worker);
@@ -226,6 +255,7 @@ void PushSteps::apply(const Bucket& bucket, WorkerId worker, int chunk, std::byt
     watch_.read(stream.ticket.step.value - 1 - std::exchange(held, -1));
   const WireChunk part = bucket.wire_chunk(chunk);
   if (gradient != nullptr) updater_.update(bucket.id, part.first_element, part.n_elements, gradient, step);
+  if (parts_.record != nullptr) parts_.record->applied(units_.of(bucket.id, chunk), worker);
   stream.applied[at] = true;
   --stream.n_missing;
   if (unit.tickets.low() > before && before == state.low) ++state.n_above;
@@ -254,6 +284,11 @@ void PushSteps::end_chunk(const Bucket& bucket, WorkerId worker) {
   parts_.listener.on_step_end(state.low, false);
 }
 
+void PushSteps::record_answer(int unit, WorkerId worker, const Stream& stream) {
+  stream.reads_for == Reads::drained ? parts_.record->drained(unit, worker)
+                                     : parts_.record->answered(unit, worker);
+}
+
 // Sends the chunks of the worker's next answer that hold what they must, in their order: the worker has
 // posted its receives so.
 void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
@@ -262,6 +297,11 @@ void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
   if (!stream.reads) return;
   const int n_chunks = bucket.n_wire_chunks();
   for (int& chunk = stream.next_chunk; chunk < n_chunks; ++chunk) {
+    if (parts_.replay != nullptr) {
+      const Answer answer = answer_in_order(bucket, chunk, worker);
+      if (answer == Answer::sent) continue;
+      if (answer == Answer::due) return;
+    }
     if (!may_read_chunk(bucket, stream, chunk)) return;
     if (!answers_.try_send(worker, bucket.id, chunk, shard_.value(bucket.id))) {
       unsent_[worker].insert(bucket.id);
@@ -275,6 +315,8 @@ void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
     const bool is_known = stream.reads->value != PushDetails::kNotKnown;
     stream.lead_due[static_cast<std::size_t>(chunk)] = is_known ? -1 : holds.value;
     if (is_known && bucket.is_pushed()) watch_.read(before.value - holds.value);
+    if (parts_.record != nullptr && bucket.is_pushed())
+      record_answer(units_.of(bucket.id, chunk), worker, stream);
   }
   stream.reads.reset();
   MessageHeader header = make_header(MessageType::value, shard_.server().value, stream.seen);
@@ -309,17 +351,23 @@ void PushSteps::rows_push(WorkerId worker, const Message& message) {
   watch_.pushed(message.header.n_bytes);
   Message push = message;
   push.body.erase(0, sizeof(PushDetails));
-  apply_rows(rows_->on_push(worker, push));
+  take_rows(rows_->on_push(worker, push));
 }
 
 // A push of rows is applied as a whole.
-void PushSteps::apply_rows(const std::optional<RowExchange::Whole>& whole) {
+void PushSteps::take_rows(const std::optional<RowExchange::Whole>& whole) {
   if (!whole) return;
-  const auto [id, worker] = *whole;
+  if (parts_.replay == nullptr) return apply_rows(whole->table, whole->worker);
+  turns_[static_cast<std::size_t>(units_.of(whole->table))].early.emplace(whole->worker, nullptr);
+  play_rows(whole->table);
+}
+
+void PushSteps::apply_rows(TableId id, WorkerId worker) {
   Unit& unit = tables_[id];
   const Clock before = unit.tickets.low();
   const Ticket& ticket = row_tickets_[id][worker];
   const UpdateStep step = count(unit, worker, ticket, ticket.read_at, rows_->plan()[id].name);
+  if (parts_.record != nullptr) parts_.record->applied(units_.of(id), worker);
   rows_->apply_push(id, worker, step);
   if (unit.tickets.low() == before) return;
   rows_->reach(id, unit.tickets.low());
@@ -329,6 +377,10 @@ void PushSteps::apply_rows(const std::optional<RowExchange::Whole>& whole) {
 void PushSteps::on_wanted(TableId table, WorkerId worker) { watch_.announced(row_timers_[table][worker]); }
 
 bool PushSteps::may_read(TableId table, WorkerId worker, Clock request) {
+  if (parts_.replay != nullptr) {
+    const auto event = parts_.replay->next(units_.of(table));
+    if (event) return *event == RecordEvent{RecordEvent::What::answered, worker};
+  }
   StalenessWatch::Timer& timer = row_timers_[table][worker];
   const Clock least = parts_.rule.least_read(Clock(request.value + 1), parts_.first);
   const bool may = tables_[table].tickets.low() >= least;
@@ -340,7 +392,30 @@ std::int64_t PushSteps::on_read(TableId table, WorkerId worker, Clock request, s
   const Unit& unit = tables_[table];
   row_tickets_[table][worker].read_at = unit.pushes;
   watch_.read(request.value - unit.tickets.low().value);
+  if (rows_->is_pushed(table)) {
+    if (parts_.record != nullptr) parts_.record->answered(units_.of(table), worker);
+    if (parts_.replay != nullptr && parts_.replay->next(units_.of(table)))
+      parts_.replay->advance(units_.of(table));
+  }
   return watch_.answered(row_timers_[table][worker], n_bytes);
+}
+
+// A run that goes on from the checkpoint counts from here, and so does this one: to the last bit of what
+// shares add up to.
+void PushSteps::on_cut(Clock clock) {
+  for (BucketState& state : buckets_) {
+    for (Unit& unit : state.units) unit.applied = static_cast<double>(clock.value);
+  }
+  for (Unit& unit : tables_) unit.applied = static_cast<double>(clock.value);
+  if (parts_.record == nullptr) return;
+  std::vector<std::uint64_t> hashes(static_cast<std::size_t>(units_.count()));
+  for (BucketId id : shard_.buckets()) {
+    const Bucket& bucket = parts_.plan[id];
+    for (int chunk = 0; bucket.is_pushed() && chunk < bucket.n_wire_chunks(); ++chunk)
+      hashes[static_cast<std::size_t>(units_.of(id, chunk))] = hash_of(bucket, chunk);
+  }
+  for (TableId id : tables_.ids()) hashes[static_cast<std::size_t>(units_.of(id))] = hash_of(id);
+  parts_.record->cut(clock, hashes);
 }
 
 bool PushSteps::is_behind(Clock clock) const {

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "common/base/ids.h"
 #include "common/transport/push_details.h"
 #include "ps/push_receiver.h"
+#include "ps/record/record_units.h"
 #include "ps/row_exchange.h"
 #include "ps/staged_answers.h"
 #include "ps/staleness_watch.h"
@@ -24,7 +27,8 @@ namespace varscope {
 // share of a step, and is answered with what its worker's next ticket may be computed with (StepRule). An
 // answer holds the worker's own pushes. A chunk is a run of whole slices, received, applied and copied for an
 // answer as a whole: a slice in an answer is of one version; two slices may be of two. See
-// docs/consistency.md. One thread; borrows everything it is given.
+// docs/consistency.md. With Parts::replay both in the order of a recorded run instead: nothing is limited by
+// memory then, as the order decides who waits. One thread; borrows everything it is given.
 class PushSteps final : public StepProtocol, private RowGate {
  public:
   // REQUIRES a plan of ChunkRule::whole_slices.
@@ -41,6 +45,7 @@ class PushSteps final : public StepProtocol, private RowGate {
   void on_completion(const Completion& completion) override;
   bool work() override { return false; }
   bool is_behind(Clock clock) const override;
+  void on_cut(Clock clock) override;
   void go_on_after(Clock clock) override;
   StalenessReport staleness() const override { return watch_.report(); }
 
@@ -58,13 +63,17 @@ class PushSteps final : public StepProtocol, private RowGate {
     PushDetails details;
     std::int64_t read_at = 0;  // of rows: Unit::pushes that the answer to its request held
   };
+  // What asks for values: a push for its answer, a worker for which that was too old, or all, who have come
+  // together.
+  enum class Reads : std::uint8_t { push, again, drained };
   struct Stream {  // of one bucket and worker
     bool is_pushing = false;
     Ticket ticket;
-    bool is_acked = false;              // the answer is an ack
-    std::vector<bool> applied;          // chunks of this push
-    int n_missing = 0;                  // of these
-    std::optional<Clock> reads;         // the ticket's step that an answer is due for
+    bool is_acked = false;       // the answer is an ack
+    std::vector<bool> applied;   // chunks of this push
+    int n_missing = 0;           // of these
+    std::optional<Clock> reads;  // the ticket's step that an answer is due for
+    Reads reads_for = Reads::push;
     int next_chunk = 0;                 // of that answer
     Clock seen{0};                      // what all its chunks so far hold
     std::vector<std::int64_t> read_at;  // Unit::pushes that each chunk of the last answer held
@@ -79,6 +88,31 @@ class PushSteps final : public StepProtocol, private RowGate {
     Clock low{0};     // of all units
     int n_above = 0;  // units beyond that
   };
+  // Where a recorded run is replayed: what is not in its order yet, of a unit.
+  struct Copy {  // made when it was, for a worker that may not have asked yet
+    AlignedBytes values;
+    Clock holds;
+  };
+  struct Turn {
+    std::map<WorkerId, std::byte*> early;  // pushes that have come; null: of no samples, or of rows
+    struct Answers {                       // that have not left
+      std::deque<Copy> answered, drained;  // what tickets are computed with; what all read together
+      bool ends_with_drain = false;        // what the last push is answered with, nobody computes with
+    };
+    std::map<WorkerId, Answers> answers;
+  };
+  // push_steps_replay.cc
+  void play(const Bucket& bucket, int chunk);
+  void play_early(const Bucket& bucket, int chunk, WorkerId worker, std::byte* gradient);
+  void apply_early(const Bucket& bucket, int chunk, WorkerId worker);
+  enum class Answer : std::uint8_t { sent, due, free };
+  Answer answer_in_order(const Bucket& bucket, int chunk, WorkerId worker);
+  void copy_for(const Bucket& bucket, int chunk, const RecordEvent& event);
+  void play_rows(TableId id);
+  void pass_cut(Unit& state, int unit, std::uint64_t hash, const std::string& what);
+  std::uint64_t hash_of(const Bucket& bucket, int chunk) const;
+  std::uint64_t hash_of(TableId id) const;
+
   bool holds(const Message& message) const;
   void handle(WorkerId worker, const Message& message);
   void push(WorkerId worker, const Message& message);
@@ -91,7 +125,9 @@ class PushSteps final : public StepProtocol, private RowGate {
   void apply(const Bucket& bucket, WorkerId worker, int chunk, std::byte* gradient);
   void end_chunk(const Bucket& bucket, WorkerId worker);
   void answer(const Bucket& bucket, WorkerId worker);
-  void apply_rows(const std::optional<RowExchange::Whole>& whole);
+  void record_answer(int unit, WorkerId worker, const Stream& stream);
+  void take_rows(const std::optional<RowExchange::Whole>& whole);
+  void apply_rows(TableId id, WorkerId worker);
   bool may_read_chunk(const Bucket& bucket, Stream& stream, int chunk);
   void on_wanted(TableId table, WorkerId worker) override;
   bool may_read(TableId table, WorkerId worker, Clock request) override;
@@ -112,6 +148,8 @@ class PushSteps final : public StepProtocol, private RowGate {
   IdVector<WorkerId, std::deque<Message>> held_;
   IdVector<WorkerId, std::set<BucketId>> unsent_;  // answers that wait for memory
   Clock cut_done_;                                 // the last cut that is over
+  RecordUnits units_;
+  std::vector<Turn> turns_;  // by unit; of a replay only
 };
 
 }  // namespace varscope

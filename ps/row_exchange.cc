@@ -117,12 +117,12 @@ bool RowExchange::may_answer(TableId id, WorkerId worker, const Stream& stream,
 }
 
 // Answers the request that waits, once its ids are there, its step is applied, and the last answer has left.
-void RowExchange::answer(TableId id, WorkerId worker) {
+bool RowExchange::answer(TableId id, WorkerId worker) {
   const RowPlan::Table& table = parts_.plan[id];
   Stream& stream = tables_[id].streams[worker];
   Request* request = waiting(stream);
-  if (request == nullptr || request->n_due > 0 || stream.n_reply_sends > 0) return;
-  if (!may_answer(id, worker, stream, *request)) return;
+  if (request == nullptr || request->n_due > 0 || stream.n_reply_sends > 0) return false;
+  if (!may_answer(id, worker, stream, *request)) return false;
   check_ids(table, worker, *request);
   request->is_waiting = false;
   if (request == &stream.read || !is_pushed(id)) request->is_open = false;
@@ -140,6 +140,7 @@ void RowExchange::answer(TableId id, WorkerId worker) {
   const Rank to = parts_.cluster.rank_of(worker);
   parts_.transport.send_message(to, header);
   stream.n_reply_sends = codec_.send(RowFlow::values, to, id, worker.value, reply);
+  return true;
 }
 
 std::optional<RowExchange::Whole> RowExchange::on_push(WorkerId worker, const Message& push) {

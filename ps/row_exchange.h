@@ -76,6 +76,8 @@ class RowExchange {
   Applied apply(TableId id, double scale = 1);
   // With a gate: updates the rows of one push, and answers what may be answered now.
   void apply_push(TableId id, WorkerId worker, const UpdateStep& step);
+  // Answers the request of the worker that waits, if there is one and it may be answered now: true.
+  bool answer(TableId id, WorkerId worker);
   // The table holds all of step `clock`.
   void reach(TableId id, Clock clock);
   // It is here, and trained.
@@ -125,7 +127,6 @@ class RowExchange {
                        std::size_t n_rows) const;
   void check_counts(const RowPlan::Table& table, WorkerId worker,
                     std::span<const std::uint32_t> counts) const;
-  void answer(TableId id, WorkerId worker);
   std::optional<Whole> push_is_whole(TableId id, WorkerId worker);
   void check_push(TableId id, WorkerId worker) const;
   RowsPushLayout layout_of(TableId id, const Stream& stream) const;

@@ -52,7 +52,9 @@ Server::Server(const Parts& parts)
                                   parts.tables,
                                   parts.histogram_every_steps,
                                   parts.rule,
-                                  parts.first};
+                                  parts.first,
+                                  parts.record,
+                                  parts.replay};
   if (parts.rule.is_bsp()) {
     steps_ = std::make_unique<BulkSteps>(steps);
   } else {
@@ -78,6 +80,7 @@ bool Server::work() {
   if (!has_told_not_finite_ && has_found_not_finite()) report_not_finite(false);
   if (parts_.checkpointer != nullptr) report_outcome();
   if (parts_.requests != nullptr) pass_requests_on();
+  if (parts_.record != nullptr) parts_.record->tick();
   if (parts_.coordinator != nullptr) parts_.coordinator->tick();
   return worked;
 }
@@ -173,6 +176,7 @@ void Server::cut(Clock clock, std::int64_t retry) {
     fail(ErrorKind::protocol, "a checkpoint of step {} was asked for, but none are configured", clock.value);
   spdlog::debug("server {} cuts at step {}", shard_.server().value, clock.value);
   parts_.checkpointer->cut(clock, checkpoint_id(clock, parts_.start_id, retry));
+  steps_->on_cut(clock);
   steps_->go_on_after(clock);
 }
 
@@ -215,7 +219,9 @@ bool Server::has_found_not_finite() const {
   return has_found;
 }
 
+// What has led to it is on record before the run may end.
 void Server::report_not_finite(bool is_answer) {
+  if (parts_.record != nullptr) parts_.record->write();
   has_told_not_finite_ = has_told_not_finite_ || !is_answer;
   FiniteReport report = watch_.report();
   report.is_answer = is_answer;

@@ -41,6 +41,8 @@ class Server final : private MessageHandler, private StepListener {
     StepRule rule = {};
     Clock first{0};                          // of the values that the run starts from
     std::int64_t staleness_every_steps = 0;  // StalenessReport; 0: at the end alone
+    StepRecord* record = nullptr;            // StepProtocol::Parts
+    RecordedOrder* replay = nullptr;         // the same
   };
   explicit Server(const Parts& parts);
   Server(const Server&) = delete;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "ps/record/record_units.h"
+
 namespace varscope {
 namespace {
 
@@ -22,6 +24,12 @@ ServerRank::ServerRank(const Parts& parts)
     tables_ = make_table_shards(parts.variables, *parts.rows, parts.id, optimizer_, parts.seed);
   parts.fill(shard_, tables_);
   if (parts.saves) make_saves(parts);
+  if (parts.record) make_record(parts);
+  if (parts.replay) {
+    const RecordedRun& run = parts.replay->run;
+    replay_.emplace(parts.replay->fs, run.dir, RecordedOrder::Options{run.from, run.compared, parts.id});
+    if (parts.control) ticket_replay_.emplace(parts.replay->fs, run.dir, run.from);
+  }
   if (parts.control) {
     const Control& control = *parts.control;
     std::optional<StreamControl> stream;
@@ -31,13 +39,43 @@ ServerRank::ServerRank(const Parts& parts)
         Coordinator::Parts{parts.transport, parts.cluster, parts.plan, parts.variables, control.train,
                            parts.saves ? parts.saves->config : CheckpointConfig{}, pointer(checkpoints_),
                            control.observer, control.state, control.evaluation, control.on_nan, control.stop,
-                           stream, parts.rule, std::min(kLateTicket_s, parts.stall_timeout_s / 4)});
+                           stream, parts.rule, std::min(kLateTicket_s, parts.stall_timeout_s / 4),
+                           pointer(ticket_record_), pointer(ticket_replay_)});
   }
-  server_.emplace(Server::Parts{parts.transport, parts.cluster, parts.plan, optimizer_, shard_,
-                                pointer(checkpointer_), pointer(coordinator_), parts.start_id,
-                                parts.stall_timeout_s, parts.hosts, parts.limits, parts.requests,
-                                parts.histogram_every_steps, parts.rows, &tables_, parts.rule, parts.first,
-                                parts.staleness_every_steps});
+  server_.emplace(Server::Parts{parts.transport,
+                                parts.cluster,
+                                parts.plan,
+                                optimizer_,
+                                shard_,
+                                pointer(checkpointer_),
+                                pointer(coordinator_),
+                                parts.start_id,
+                                parts.stall_timeout_s,
+                                parts.hosts,
+                                parts.limits,
+                                parts.requests,
+                                parts.histogram_every_steps,
+                                parts.rows,
+                                &tables_,
+                                parts.rule,
+                                parts.first,
+                                parts.staleness_every_steps,
+                                pointer(record_),
+                                pointer(replay_)});
+}
+
+void ServerRank::make_record(const Parts& parts) {
+  const Record& record = *parts.record;
+  SegmentWriter::Parts writer{record.fs, events_dir(record.run_dir, parts.id),
+                              parts.saves ? parts.saves->dir : "", record.header, record.tell};
+  writer.header.server = parts.id.value;
+  writer.header.n_units = RecordUnits(parts.plan, parts.rows, parts.id).count();
+  record_.emplace(writer, parts.first);
+  if (!parts.control) return;
+  writer.dir = tickets_dir(record.run_dir);
+  writer.header.server = -1;
+  writer.header.n_units = 0;
+  ticket_record_.emplace(std::move(writer), parts.first);
 }
 
 void ServerRank::make_saves(const Parts& parts) {

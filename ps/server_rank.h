@@ -9,6 +9,8 @@
 #include "ps/checkpointing/checkpoint_coordinator.h"
 #include "ps/checkpointing/shard_checkpointer.h"
 #include "ps/coordinator.h"
+#include "ps/record/recorded_order.h"
+#include "ps/record/step_record.h"
 #include "ps/server.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/tables/table_shards.h"
@@ -42,6 +44,18 @@ class ServerRank {
     std::optional<EarlyStop> stop = {};
     std::optional<StreamControl::Options> stream = {};  // from state.stream on, where there is one
   };
+  // Where the run is recorded; the same on all servers.
+  struct Record {
+    Fs& fs;
+    std::string run_dir;
+    RecordHeader header;                           // whose `server` and `n_units` are filled in
+    std::function<void(const std::string&)> tell;  // what goes wrong with it
+  };
+  // A recorded run that is to be done again.
+  struct Replay {
+    Fs& fs;
+    RecordedRun run;
+  };
   struct Parts {
     Transport& transport;
     const ClusterMap& cluster;
@@ -66,6 +80,8 @@ class ServerRank {
     StepRule rule = {};
     Clock first{0};                          // of the values that `fill` sets; only where the rule is not BSP
     std::int64_t staleness_every_steps = 0;  // 0: how stale reads are is said at the end alone
+    std::optional<Record> record = {};       // nothing: the run is not recorded
+    std::optional<Replay> replay = {};       // nothing: it is no replay
   };
   // Throws Error(checkpoint, io), and what `fill` throws.
   explicit ServerRank(const Parts& parts);
@@ -77,6 +93,7 @@ class ServerRank {
 
  private:
   void make_saves(const Parts& parts);
+  void make_record(const Parts& parts);
   Manifest manifest_of(const Parts& parts) const;
 
   Optimizer optimizer_;
@@ -84,6 +101,10 @@ class ServerRank {
   TableShards tables_;
   std::optional<ShardCheckpointer> checkpointer_;
   std::optional<CheckpointCoordinator> checkpoints_;
+  std::optional<StepRecord> record_;
+  std::optional<TicketRecord> ticket_record_;  // server 0 only
+  std::optional<RecordedOrder> replay_;
+  std::optional<RecordedTickets> ticket_replay_;  // server 0 only
   std::optional<Coordinator> coordinator_;
   std::optional<Server> server_;
 };

@@ -30,6 +30,10 @@ class StagedAnswers {
   // on_sent() of it.
   bool try_send(WorkerId to, BucketId bucket, int chunk, const std::byte* bucket_values);
   void on_sent(const Completion& completion);
+  // The same in two: a copy that is sent when it is asked for. It counts against no limit until then, nor
+  // waits for one.
+  AlignedBytes copy(BucketId bucket, int chunk, const std::byte* bucket_values);
+  void send(WorkerId to, BucketId bucket, int chunk, AlignedBytes copy);
 
  private:
   WireCodec codec_;

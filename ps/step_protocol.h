@@ -10,6 +10,8 @@
 #include "common/transport/staleness_report.h"
 #include "common/transport/transport.h"
 #include "ps/aggregator.h"
+#include "ps/record/recorded_order.h"
+#include "ps/record/step_record.h"
 #include "ps/store/parameter_shard.h"
 #include "ps/tables/table_shards.h"
 #include "ps/update/finite_watch.h"
@@ -44,7 +46,9 @@ class StepProtocol {
     TableShards* tables = nullptr;           // where there are
     std::int64_t histogram_every_steps = 0;  // 0: never
     StepRule rule = {};
-    Clock first{0};  // of the values that the run starts from
+    Clock first{0};                   // of the values that the run starts from
+    StepRecord* record = nullptr;     // of what is applied and answered; null: none
+    RecordedOrder* replay = nullptr;  // what is to be done in which order; null: as it comes
   };
   virtual ~StepProtocol() = default;
   virtual void on_push(WorkerId worker, const Message& push) = 0;
@@ -58,6 +62,8 @@ class StepProtocol {
   virtual bool work() = 0;
   // Some bucket or table here lacks pushes of step `clock` or of one before it.
   virtual bool is_behind(Clock clock) const = 0;
+  // All here hold step `clock` and nothing of a later one, and a checkpoint of it is cut.
+  virtual void on_cut(Clock) {}
   // What steps after `clock` were held for has been done, or was given up.
   virtual void go_on_after(Clock clock) = 0;
   // How stale reads and pushes have been; nothing where pushes of a step are applied together.

@@ -37,6 +37,11 @@ void check_consistency_keys(const JobConfig& config) {
   const Consistency consistency = config.cluster.consistency;
   check_staleness(config);
   if (consistency == Consistency::bsp) {
+    if (config.cluster.record) {
+      refuse(config, "cluster.record",
+             "does not go with cluster.consistency: bsp, where the same start gives the same bits: start it "
+             "again to see it again; remove the key, or set that to ssp or asp");
+    }
     if (config.cluster.dealing != DealingChoice::automatic) {
       refuse(config, "cluster.dealing",
              fmt::format(

@@ -23,6 +23,7 @@
 #include "common/transport/mpi/mpi_job.h"
 #include "launch/job/followed_data.h"
 #include "launch/job/job_warnings.h"
+#include "launch/job/replay.h"
 #include "launch/job/roles.h"
 #include "launch/job/saved_model.h"
 #include "launch/job/shared_verification.h"
@@ -60,6 +61,7 @@ void warn_of_start(const JobContext& context) {
 // What a run that fails or is stopped tells its user. With --fresh the directory may hold an earlier run's
 // checkpoints until they have been set aside: then after that.
 void tell_how_to_go_on(const StartPacket& start) {
+  if (start.is_replay()) return;
   const std::string dir = start.job.checkpoint_dir();
   std::error_code ignored;  // then LATEST decides
   const bool is_resumed =
@@ -183,7 +185,7 @@ class FirstError {
 
 RunEnd train_in_one_process(const TrainOptions& options, const LayerRegistry& layers, Fs& fs) {
   JobContext context(fs);
-  JobConfig job = load_config(options.config, options.overrides);
+  JobConfig job = load_job(options);
   check_threads(job);
   PreparedStart start = prepare_start(options, std::move(job), fs, verify_files);
   warn(start.warnings);
@@ -255,6 +257,8 @@ void agree_on_program(const TrainOptions& options, MpiJob& mpi) {
   if (options.fresh) asked += " --fresh";
   if (options.check_numerics) asked += " --check-numerics";
   if (options.profile) asked += " --profile";
+  if (!options.replay.empty()) asked += " --replay " + options.replay;
+  if (options.from) asked += fmt::format(" --from {}", *options.from);
   mpi.agree(std::nullopt);  // a rank whose command line makes no sense says so here
   const char* version = std::getenv("VARSCOPE_PRETEND_VERSION");  // lets a test be a rank of another version
   const char* order = std::endian::native == std::endian::little ? "" : " (big-endian)";
@@ -294,7 +298,7 @@ void share_start(const TrainOptions& options, MpiJob& mpi, JobContext& context) 
   SharedVerification verification(mpi, context.fs);
   together(mpi, [&] {
     verification.run([&] {
-      JobConfig job = load_config(options.config, options.overrides);
+      JobConfig job = load_job(options);
       const VerifyFiles verify =
           verification.with_servers(assign_roles(context.hosts, static_cast<int>(job.cluster.servers),
                                                  static_cast<int>(job.cluster.logical_workers)));

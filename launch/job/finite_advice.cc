@@ -42,19 +42,32 @@ std::string command_from(const StartPacket& start, const std::string& checkpoint
   return command;
 }
 
+// Of a recorded run the very same is done again.
+std::string how_to_see_it(const StartPacket& start) {
+  const std::string replay =
+      start.job.cluster.record ? "--replay " + shell_word(start.job.run_dir()) + " " : "";
+  return replay + "--check-numerics names the op that makes the first one";
+}
+
 }  // namespace
 
 std::string finite_advice(Fs& fs, const StartPacket& start, const std::string& resumed) {
+  if (start.is_replay()) {
+    return start.check_numerics
+               ? "as in the recorded run"
+               : "as in the recorded run; with --check-numerics, too, the op is named that makes the "
+                 "first one";
+  }
   const std::optional<Finite> finite = newest_finite(fs, start, resumed);
   if (!finite) {
     return "there is no finite checkpoint to go on from: start anew with a lower optimizer.learning_rate or "
-           "optimizer.clip; --check-numerics names the op that makes the first one";
+           "optimizer.clip; " +
+           how_to_see_it(start);
   }
   return fmt::format(
       "the newest finite checkpoint is {} (step {}); go on from it with a lower optimizer.learning_rate or "
-      "with optimizer.clip: {}; --check-numerics names the op that makes the "
-      "first one",
-      finite->path, finite->step, command_from(start, finite->path));
+      "with optimizer.clip: {}; {}",
+      finite->path, finite->step, command_from(start, finite->path), how_to_see_it(start));
 }
 
 std::string start_warning(Fs& fs, const StartPacket& start, const std::string& path,

@@ -17,6 +17,7 @@
 #include "launch/job/finite_advice.h"
 #include "launch/job/followed_data.h"
 #include "launch/job/job_warnings.h"
+#include "launch/job/replay.h"
 #include "launch/job/run_differences.h"
 #include "launch/job/step_rules.h"
 #include "launch/observe/output.h"
@@ -164,7 +165,8 @@ void set_earlier_run_aside(Fs& fs, const JobConfig& job) {
   // Another job may have started there since prepare_start(): not under its feet.
   if (fs.is_directory(job.checkpoint_dir())) earlier.lock("(set aside by --fresh)");
   // The checkpoints last: while they are there, a start without --fresh is refused.
-  for (const char* name : {"metrics.jsonl", RunRecords::kJob, RunRecords::kCommand, RunRecords::kLog})
+  for (const char* name :
+       {"metrics.jsonl", RunRecords::kJob, RunRecords::kCommand, RunRecords::kLog, "record"})
     set_aside(fs, join_path(job.run_dir(), name));
   set_aside(fs, tensorboard_dir(job));
   set_aside(fs, job.checkpoint_dir());
@@ -200,6 +202,12 @@ PreparedStart prepare_start(const TrainOptions& options, JobConfig job, Fs& fs, 
     // Not under the feet of a job that still writes there; released at once, taken again when training
     // starts.
     CheckpointDirectory(fs, packet.job.checkpoint_dir()).lock(packet.start_id);
+  }
+  if (!options.replay.empty()) {
+    packet.run_id = new_id();
+    prepare_replay(options, start, fs, verify);
+    if (packet.resume_path.empty()) find_warm_start(options, start, fs, verify);
+    return start;
   }
   options.resume ? start_resumed(options, start, fs, verify) : start_new(options, start, fs, verify);
   if (packet.job.follow() != nullptr && !options.resume) {

@@ -12,6 +12,7 @@
 #include "common/variables/variable_scope.h"
 #include "launch/job/load_config.h"
 #include "ps/coordinator.h"
+#include "ps/record/recorded_order.h"
 #include "worker/data/dataset.h"
 #include "worker/layers/model.h"
 
@@ -27,6 +28,8 @@ struct TrainOptions {
   bool allow_other_data = false;  // resume though data.train is not what it was
   bool check_numerics = false;
   bool profile = false;
+  std::string replay;                   // the directory of a recorded run; empty: no replay
+  std::optional<std::int64_t> from;     // the step that it begins after; nothing: the newest there is
   std::vector<std::string> words = {};  // of the command line, the program's name first
 };
 
@@ -44,10 +47,12 @@ struct StartPacket {
   bool check_numerics = false;
   bool profile = false;
   bool is_stopped = false;  // a signal asked to stop before there was any data: nothing is to be done
+  RecordedRun replay = {};  // of a replay
+  bool is_replay() const { return !replay.dir.empty(); }
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     ar& job& resume_path& warm_start_path& run_id& attempt& first_file& go_on& start_id& allow_other_data&
-        check_numerics& profile& is_stopped;
+        check_numerics& profile& is_stopped& replay;
   }
 };
 struct PreparedStart {

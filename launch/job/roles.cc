@@ -19,6 +19,7 @@
 #include "common/base/serialize.h"
 #include "launch/job/finite_advice.h"
 #include "launch/job/followed_data.h"
+#include "launch/job/replay.h"
 #include "launch/job/run_differences.h"
 #include "launch/job/saved_model.h"
 #include "launch/job/step_rules.h"
@@ -31,12 +32,21 @@
 namespace varscope {
 
 void complete_context(JobContext& context) {
+  if (context.start.is_replay())  // before anything else is found that follows from it
+    check_replay(context.start.replay, record_header(context.start, context.cluster, context.facts));
   context.rule = step_rule_of(context.job(), context.facts.carries_state);
   context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers(),
                                   context.rule.is_bsp() ? ChunkRule::bytes : ChunkRule::whole_slices);
   context.rows = RowPlan::make(context.facts.table, context.cluster.n_servers());
   context.values = StartValues(context.fs, context.start, context.facts, std::exchange(context.manifest, {}));
   context.train = make_train_plan(context.job(), context.facts, context.values.resumed(), context.state);
+  if (context.start.is_replay()) {
+    context.train.last = context.start.replay.last;
+  } else if (context.job().cluster.record && context.cluster.n_workers() > RecordEvent::kMostWorkers) {
+    fail(ErrorKind::config,
+         "cluster.record: a record is of {} workers at most, this job has {}; remove the key",
+         RecordEvent::kMostWorkers, context.cluster.n_workers());
+  }
 }
 
 namespace {
@@ -104,6 +114,13 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
       .first = context.train.first,
       .staleness_every_steps = job.train.log_every_steps};
   if (context.saves()) parts.saves.emplace(saves());
+  if (context.start.is_replay()) {
+    parts.replay.emplace(ServerRank::Replay{context.fs, context.start.replay});
+  } else if (job.cluster.record) {
+    parts.record.emplace(ServerRank::Record{
+        context.fs, job.run_dir(), record_header(context.start, context.cluster, context.facts),
+        [id](const std::string& what) { warn({fmt::format("server {}: {}", id.value, what)}); }});
+  }
   if (id == ServerId(0)) {
     parts.control.emplace(ServerRank::Control{context.train, observers_, context.state,
                                               context.facts.evaluation, job.train.on_nan,
@@ -134,6 +151,9 @@ void ServerRole::make_observers(const Transport& transport) {
   facts_->stream = c.state.stream;
   facts_->rule = c.rule;
   if (c.job().follow() == nullptr) write_left_out();
+  if (c.start.is_replay()) {
+    for (std::string& note : replay_notes(c.start.replay)) facts_->notes.push_back(std::move(note));
+  }
   if (const std::string line = scale_line(c.facts.model); !line.empty()) facts_->notes.push_back(line);
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);
   if (c.saves()) facts_->predicted = predicted_cost();

@@ -42,6 +42,7 @@ struct JobContext {
   const JobConfig& job() const { return start.job; }
   bool saves() const {
     const CheckpointConfig& c = job().checkpoint;
+    if (start.is_replay()) return false;
     return c.every_steps > 0 || c.every_seconds > 0 || c.every_records > 0 || c.at_end;
   }
 };

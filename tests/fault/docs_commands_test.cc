@@ -84,10 +84,11 @@ TEST_P(Page, ItsCommandsWorkAndPrintWhatItSays) {
   expect_printed(of_page, ended.out);
 }
 
-INSTANTIATE_TEST_SUITE_P(Docs, Page, ::testing::Values("serving.md", "online.md"), [](const auto& page) {
-  const std::string name = page.param;
-  return name.substr(0, name.find('.'));
-});
+INSTANTIATE_TEST_SUITE_P(Docs, Page, ::testing::Values("serving.md", "online.md", "debugging.md"),
+                         [](const auto& page) {
+                           const std::string name = page.param;
+                           return name.substr(0, name.find('.'));
+                         });
 
 }  // namespace
 }  // namespace varscope::testing

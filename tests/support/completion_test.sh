@@ -60,6 +60,7 @@ offers "$(lines 'my jobs' runs train)" checkpoint list ''
 offers '' checkpoint rollback runs ''
 offers runs/a train a.yaml --resume = runs/
 offers notes.txt eval a.yaml --checkpoint no
+offers "$(lines 'my jobs' runs train)" train a.yaml --replay ''
 
 # Values of options: keys, choices, files, nothing for a number.
 offers "$(lines checkpoint.keep= checkpoint.keep_best.count= checkpoint.keep_best.metric= checkpoint.keep_best.mode= \

@@ -63,17 +63,18 @@ void PsClient::post_value_receives(const Bucket& bucket, Clock wanted, WireForm 
   state.wanted = wanted;
 }
 
-void PsClient::pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form) {
+void PsClient::pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form, std::uint32_t flags) {
   post_value_receives(bucket, wanted, form);
   ++n_busy_;
   MessageHeader header = make_header(MessageType::pull, worker_.value, clock);
   header.bucket = bucket.id.value;
-  header.flags = form == WireForm::encoded ? kFlagEncoded : 0;
+  header.flags = flags | (form == WireForm::encoded ? kFlagEncoded : 0);
   transport_.send_message(cluster_.rank_of(bucket.server), header);
 }
 
 void PsClient::pull_all(Clock clock) {
-  for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock, form_of_values(bucket));
+  for (const Bucket& bucket : plan_.buckets())
+    pull(bucket, clock, clock, form_of_values(bucket), kFlagDrained);
 }
 
 void PsClient::wait_for_step(BucketId id, Clock step) {

@@ -107,7 +107,7 @@ class PsClient final : private MessageHandler {
   };
   State& state_of(BucketId id) { return states_[id]; }
   void post_value_receives(const Bucket& bucket, Clock wanted, WireForm form);
-  void pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form);
+  void pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form, std::uint32_t flags = 0);
   MessageHeader begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags);
   void send_header(const Bucket& bucket, MessageHeader header, std::string_view body, WireForm form, int n);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
