@@ -30,7 +30,7 @@ Args job_of(const std::string& run_dir, const char* mode) {
   return Args{"train", config_file("digits_mlp.yaml")} +
          set({"job.run_dir=" + run_dir, std::string("cluster.consistency=") + mode, "cluster.servers=1",
               "cluster.stall_timeout_s=" + std::to_string(20 * static_cast<int>(kSlowness)),
-              "train.epochs=100000", "train.max_steps=10000", "train.log_every_steps=100",
+              "train.epochs=100000", "train.max_steps=20000", "train.log_every_steps=100",
               "train.eval_every_epochs=0", "checkpoint.every_steps=0"});
 }
 
@@ -72,10 +72,10 @@ TEST_P(LateWorker, IsNamedAndSaysWhenItGoesOn) {
     n_reads += n.get<std::int64_t>();
     EXPECT_TRUE(!is_ssp || std::stoi(lead) <= 2) << lead;
   }
-  EXPECT_GE(n_reads, 10000);
+  EXPECT_GE(n_reads, 20000);
   std::int64_t n_tickets = 0;
   for (const json& worker : all["workers"]) n_tickets += worker["tickets"].get<std::int64_t>();
-  EXPECT_EQ(n_tickets % 10000, 0) << "as many for each step";
+  EXPECT_EQ(n_tickets % 20000, 0) << "as many for each step";
   EXPECT_GT(n_tickets, 0);
   if (!is_ssp) return;
   EXPECT_EQ(all["staleness"]["most"], 2) << "the others have gone as far as they may";

@@ -16,6 +16,9 @@ namespace varscope::testing {
 
 // How often the rounds of a proof are done: VARSCOPE_PROOF_ROUNDS times as often for a long run.
 inline int proof_rounds(int rounds) {
+#ifdef VARSCOPE_SANITIZED
+  rounds = (rounds + 2) / 3;  // each takes ten times as long
+#endif
   const char* factor = std::getenv("VARSCOPE_PROOF_ROUNDS");
   return rounds * (factor != nullptr ? std::max(1, std::atoi(factor)) : 1);
 }
