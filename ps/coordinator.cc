@@ -9,6 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/finite.h"
 #include "common/base/serialize.h"
+#include "common/base/text.h"
 #include "common/placement/cluster.h"
 #include "common/placement/row_plan.h"
 #include "common/transport/wire.h"
@@ -450,11 +451,11 @@ void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type
 }
 
 std::string Coordinator::silent_workers() const {
-  std::string names;
+  std::vector<std::string> names;
   for (WorkerId w : reports_.ids()) {
-    if (!reports_[w]) names += fmt::format("{}worker {}", names.empty() ? "" : ", ", w.value);
+    if (!reports_[w]) names.push_back(fmt::format("worker {}", w.value));
   }
-  return names;
+  return comma_list(names);
 }
 
 // Servers must not hold up what follows for a cut that somebody is too slow for.

@@ -5,6 +5,7 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
+#include "common/base/text.h"
 #include "ps/coordinator.h"
 
 namespace varscope {
@@ -181,18 +182,17 @@ void Coordinator::tell_consistency() {
 
 // Of those that have tickets of steps up to the one that is being cut.
 std::string Coordinator::workers_with_tickets(Clock clock) const {
-  std::vector<WorkerId> late;
+  IdVector<WorkerId, bool> is_late(cluster_.n_workers(), false);
   for (const OpenStep& step : open_) {
     for (std::size_t i = 0; i < step.reports.size() && step.clock <= clock; ++i) {
-      if (step.holders[i] && !step.reports[i]) late.push_back(*step.holders[i]);
+      if (step.holders[i] && !step.reports[i]) is_late[*step.holders[i]] = true;
     }
   }
-  std::ranges::sort(late);
-  const auto same = std::ranges::unique(late);
-  late.erase(same.begin(), same.end());
-  std::string names;
-  for (WorkerId w : late) names += fmt::format("{}worker {}", names.empty() ? "" : ", ", w.value);
-  return names;
+  std::vector<std::string> names;
+  for (WorkerId w : is_late.ids()) {
+    if (is_late[w]) names.push_back(fmt::format("worker {}", w.value));
+  }
+  return comma_list(names);
 }
 
 }  // namespace varscope

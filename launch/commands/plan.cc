@@ -207,8 +207,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   warn(model->warnings);
   warn(worker_warnings(job, cluster.logical_workers));
   const StepRule rule = step_rule_of(job, carries_state(*model));
-  const BucketPlan plan =
-      BucketPlan::make(model->table, n_servers, rule.is_bsp() ? ChunkRule::bytes : ChunkRule::whole_slices);
+  const BucketPlan plan = BucketPlan::make(model->table, n_servers, chunk_rule(rule));
   const Optimizer optimizer(job.optimizer);
   const auto slots = static_cast<std::int64_t>(optimizer.slots().size());
   const std::int64_t model_bytes = model->table.n_bytes();

@@ -35,8 +35,7 @@ void complete_context(JobContext& context) {
   if (context.start.is_replay())  // before anything else is found that follows from it
     check_replay(context.start.replay, record_header(context.start, context.cluster, context.facts));
   context.rule = step_rule_of(context.job(), context.facts.carries_state);
-  context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers(),
-                                  context.rule.is_bsp() ? ChunkRule::bytes : ChunkRule::whole_slices);
+  context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers(), chunk_rule(context.rule));
   context.rows = RowPlan::make(context.facts.table, context.cluster.n_servers());
   context.values = StartValues(context.fs, context.start, context.facts, std::exchange(context.manifest, {}));
   context.train = make_train_plan(context.job(), context.facts, context.values.resumed(), context.state);

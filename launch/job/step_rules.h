@@ -2,6 +2,7 @@
 
 #include "common/config/job_config.h"
 #include "common/config/step_rule.h"
+#include "common/placement/bucket_plan.h"
 #include "launch/job/job_setup.h"
 
 namespace varscope {
@@ -15,6 +16,11 @@ bool carries_state(const WorkerModel& model);
 // The rule that the config asks for. `carries_state`: what automatic dealing depends on. REQUIRES: the job
 // has passed check_rule_of_model.
 StepRule step_rule_of(const JobConfig& job, bool carries_state);
+
+// How the buckets of such a job are cut: where each push is applied by itself a chunk is what is applied.
+inline ChunkRule chunk_rule(const StepRule& rule) {
+  return rule.is_bsp() ? ChunkRule::bytes : ChunkRule::whole_slices;
+}
 
 // What of a model does not go with the job's mode: constraints by norm of dense variables outside bsp, and
 // state that is carried on where parts of steps go to whoever asks. `graph`: that of training. Throws
