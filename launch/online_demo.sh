@@ -106,6 +106,7 @@ train() {
 declare -A ports=()
 serve() {
   local log="$dir/serve-$1.log"
+  : >>"$log"  # it may be read before the replica has run at all
   "$program" serve "$dir/run" --name "$name" --listen "127.0.0.1:${ports[$1]:-0}" --poll-ms 500 \
     --require 'progressive_loss_window<=0.66' >>"$log" 2>&1 &
   pids[serve-$1]=$!

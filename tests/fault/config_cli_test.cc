@@ -236,7 +236,7 @@ TEST(Explain, KnowsLayersAndWhatTheirKeysTake) {
   EXPECT_THAT(dense, Not(HasSubstr("conv2d")));
   EXPECT_THAT(output_of({"config", "--explain", "layers"}), HasSubstr("\ntype: lstm\n"));
   EXPECT_THAT(output_of({"config", "--explain", "block"}), StartsWith("model.layers[block].initializer: "));
-  for (const std::string word : {"initializer", "regularizer", "constraint", "partitioner"})
+  for (const std::string word : {"initializer", "regularizer", "constraint", "partitioner", "compression"})
     EXPECT_THAT(output_of({"config", "--explain", word}), StartsWith(word + ".type: one of "));
 }
 
@@ -252,7 +252,7 @@ TEST(Explain, SaysKeysOfLayersAndDataSourcesOnce) {
   EXPECT_EQ(count("].reuse: a text, default no\n    no: new variables. auto"), 1);
   EXPECT_EQ(count("its keys are those of data.train"), 1);
   EXPECT_EQ(count("]: the words of a text"), 1);
-  EXPECT_EQ(count("partitioner: as all layers with variables\n"), 7)
+  EXPECT_EQ(count("partitioner, compression: as all layers with variables\n"), 7)
       << "dense, conv2d, embedding, lstm, gru, cross, factorization_machine";
   // Who asks for the other source has its keys.
   const std::string test = output_of({"config", "--explain", "data.test"});

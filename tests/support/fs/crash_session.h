@@ -278,10 +278,13 @@ struct CrashesTried {
 // States that are good, by the promise that they keep.
 using GoodStates = std::set<std::pair<std::size_t, Digest>>;
 
+// There are tens of thousands of states, and what reads them is the same code.
+inline constexpr std::size_t kStateStride = kCaseStride == 1 ? 1 : 19;
+
 // A crash after every operation of the log from number `from` on. Ends at the first violation. What is in
 // `good` is not tried again, and of what is new one state in `stride` is.
 inline CrashesTried try_crashes(const CrashSession& session, const std::vector<DiskOp>& log, GoodStates& good,
-                                std::size_t from = 0, std::size_t stride = kCaseStride) {
+                                std::size_t from = 0, std::size_t stride = kStateStride) {
   CrashesTried tried;
   CrashStates states(session.start);
   GoodStates seen;
