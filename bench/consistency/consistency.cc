@@ -1,4 +1,4 @@
-// Consistency modes beside BSP (docs/performance.md, M1 to M5), their quality, and their curves:
+// Consistency modes beside BSP (docs/performance.md, M1 to M6), their quality, and their curves:
 //   bench_consistency [--only M1,M3] [--trials N] [--json FILE] [--quick]
 //   bench_consistency --quality | --curves FILE
 #include <cstdio>
@@ -20,13 +20,15 @@ namespace {
 const FigureGroup<ConsistencyOptions> kGroups[] = {{{"M1"}, measure_rotating},
                                                    {{"M2"}, measure_one_slow},
                                                    {{"M3"}, measure_random},
-                                                   {{"M4"}, measure_nobody_slow}};
+                                                   {{"M4"}, measure_nobody_slow},
+                                                   {{"M6"}, measure_slow_link}};
 const FigureGroup<ConsistencyOptions> kQuality[] = {{{"M5"}, measure_quality}};
 
 int main_of(int argc, char** argv) {
   ConsistencyOptions options;
   options.program = VARSCOPE_PAUSED_BINARY;
   options.main_config = VARSCOPE_MAIN_CONFIG;
+  options.two_hosts = VARSCOPE_TWO_HOSTS_SCRIPT;
   std::vector<std::string> only;
   std::string json_file, curves;
   bool is_quality = false;

@@ -16,6 +16,7 @@ struct ConsistencyOptions {
   std::string program;    // varscope with the layer `pause`
   std::string mpirun = "mpirun";
   std::string main_config;  // configs/fashion_mlp.yaml
+  std::string two_hosts;    // bench/two_hosts.sh
 };
 
 // A consistency mode and who computes what, as the config says it.
@@ -52,5 +53,6 @@ Figures measure_rotating(const ConsistencyOptions&);     // M1
 Figures measure_one_slow(const ConsistencyOptions&);     // M2
 Figures measure_random(const ConsistencyOptions&);       // M3
 Figures measure_nobody_slow(const ConsistencyOptions&);  // M4
+Figures measure_slow_link(const ConsistencyOptions&);    // M6
 
 }  // namespace varscope::bench
