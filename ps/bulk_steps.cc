@@ -64,10 +64,10 @@ void BulkSteps::check_order(WorkerId worker, const MessageHeader& push, std::str
        read);
 }
 
-// The pushes that the bucket's next round has been waiting for, once nothing of it is under way.
+// Once nothing of the bucket is being sent: the pushes of its next round, or of the one that others have begun.
 void BulkSteps::announce_deferred(BucketId id) {
   BucketState& state = state_of(id);
-  if (state.in_round || state.sends_in_flight > 0) return;
+  if (state.sends_in_flight > 0) return;
   const std::int64_t next = shard_.clock(id).value + 1;
   for (const auto& [worker, push] : std::exchange(state.deferred, {})) {
     if (push.clock == next) {

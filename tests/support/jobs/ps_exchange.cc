@@ -281,6 +281,10 @@ Digest ExchangeWorker::run() {
   memory_.spread_values(memory_.set_of(Clock(exchange_.first)));
   for (Clock clock(exchange_.first + 1); clock.value <= exchange_.steps; ++clock.value) {
     push_step(clock, exchange_.ack_last && clock.value == exchange_.steps ? kFlagAck : 0);
+    if (!exchange_.pulls_at_flushes || !exchange_.flush.is_flush(clock)) continue;
+    client_.wait_all();
+    client_.pull_all(clock);
+    client_.wait_all();
   }
   return finish();
 }

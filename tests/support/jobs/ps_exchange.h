@@ -38,6 +38,8 @@ struct Exchange {
   OnNan on_nan = OnNan::stop;
   int histogram_every_steps = 0;
   FlushRule flush = {};  // of compressed variables; and of a delay, which is that of the rule, too
+  // Workers pull all values anew after each step that is flushed, as for an evaluation.
+  bool pulls_at_flushes = false;
   // Is called by each worker before it computes a step; may sleep.
   std::function<void(WorkerId, Clock)> before_step = {};
   // A counter-test: what gradients lose in their encoding is forgotten at once.
