@@ -34,9 +34,9 @@ struct Job {
 };
 
 std::string yaml_of(const Job& job, const std::string& run_dir) {
-  return "job: {name: exact, run_dir: " + run_dir +
-         "}\ncluster: {logical_workers: 2" + job.cluster + "}\ndata:\n  train: " + job.data + "\nmodel:\n  layers:\n" +
-         job.layers + job.output + "  loss: " + job.loss + "\n" + job.rest +
+  return "job: {name: exact, run_dir: " + run_dir + "}\ncluster: {logical_workers: 2" + job.cluster +
+         "}\ndata:\n  train: " + job.data + "\nmodel:\n  layers:\n" + job.layers + job.output +
+         "  loss: " + job.loss + "\n" + job.rest +
          "train: {epochs: 9, batch: 40}\noutput: {metrics: false, progress: off}\n";
 }
 
