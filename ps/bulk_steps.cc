@@ -39,7 +39,8 @@ void BulkSteps::on_push(WorkerId worker, const Message& message) {
   const Bucket& bucket = own_bucket(parts_, worker, push);
   const BucketId id = bucket.id;
   check_is_pushed(bucket, worker);
-  if (push.clock != shard_.clock(id).value + 1) {
+  const std::int64_t ahead = push.clock - shard_.clock(id).value;  // of the bucket's values
+  if (ahead < 1 || ahead > 1 + parts_.rule.delay) {
     fail(ErrorKind::protocol, "worker {} pushed step {} of bucket {} ({}), which is at step {}", worker.value,
          push.clock, id.value, bucket.scope, shard_.clock(id).value);
   }
@@ -47,19 +48,34 @@ void BulkSteps::on_push(WorkerId worker, const Message& message) {
   BucketState& state = state_of(id);
   // The value is still being sent to somebody, and this push might complete the round that changes it: not
   // under MPI's hands. (The values of a round itself leave only when all its pushes have been announced.)
-  if (state.sends_in_flight > 0) {
+  if (ahead > 1 || state.sends_in_flight > 0) {
     state.deferred.emplace_back(worker, push);
   } else {
     announce(worker, push);
   }
 }
 
-// A step begins when the one before has ended in all buckets and tables.
+// A step begins when the one before has ended in all buckets and tables, or with a delay an earlier one.
 void BulkSteps::check_order(WorkerId worker, const MessageHeader& push, std::string_view what) const {
-  if (n_finished_in_step_ == 0 || push.clock <= finishing_.value) return;
+  const std::int64_t read = push.clock - 1 - parts_.rule.delay;
+  if (!ended_ || read <= ended_->value) return;
   fail(ErrorKind::protocol, "worker {} pushed step {} of {} {} ({}) before it had all values of step {}",
        worker.value, push.clock, type_of(push) == MessageType::push ? "bucket" : "table", push.bucket, what,
-       finishing_.value);
+       read);
+}
+
+// Once nothing of the bucket is being sent: the pushes of its next round, or of the one that others have begun.
+void BulkSteps::announce_deferred(BucketId id) {
+  BucketState& state = state_of(id);
+  if (state.sends_in_flight > 0) return;
+  const std::int64_t next = shard_.clock(id).value + 1;
+  for (const auto& [worker, push] : std::exchange(state.deferred, {})) {
+    if (push.clock == next) {
+      announce(worker, push);
+    } else {
+      state.deferred.emplace_back(worker, push);
+    }
+  }
 }
 
 void BulkSteps::on_rows_wanted(WorkerId worker, const MessageHeader& wanted) {
@@ -152,8 +168,7 @@ void BulkSteps::on_completion(const Completion& completion) {
   }
   codec_.sent(completion);
   BucketState& state = state_of(id);
-  if (--state.sends_in_flight > 0) return;
-  for (const auto& [worker, push] : std::exchange(state.deferred, {})) announce(worker, push);
+  if (--state.sends_in_flight == 0) announce_deferred(id);
 }
 
 // The chunk is in cache, and so will its values be: update and answer at once, unless norms are needed.
@@ -225,14 +240,24 @@ void BulkSteps::finish_round(BucketId id) {
   if (histograms_ && histograms_->is_due(clock)) report_histograms(id, clock);
   finish_unit(clock, state.flags);
   for (const auto& [worker, pull] : std::exchange(held_pulls_, {})) on_pull(worker, pull);
+  announce_deferred(id);
 }
 
-// A bucket or table has applied step `clock`.
+// A bucket or table has applied step `clock`. With a delay some may be steps ahead of others, but each does
+// one after the other.
 void BulkSteps::finish_unit(Clock clock, std::uint32_t flags) {
-  finishing_ = clock;
-  if (++n_finished_in_step_ < n_pushed_) return;
-  n_finished_in_step_ = 0;
-  parts_.listener.on_step_end(clock, (flags & kFlagCut) != 0);
+  if (!ended_) ended_ = Clock(clock.value - 1);
+  const auto at = static_cast<std::size_t>(clock.value - ended_->value - 1);
+  n_finished_.resize(std::max(n_finished_.size(), at + 1), 0);
+  if (++n_finished_[at] < n_pushed_) return;
+  n_finished_.pop_front();
+  ended_ = clock;
+  const bool is_cut = (flags & kFlagCut) != 0;
+  if (is_cut && !n_finished_.empty()) {
+    fail(ErrorKind::protocol, "step {} is cut, but server {} has applied pushes of step {}", clock.value,
+         shard_.server().value, clock.value + 1);
+  }
+  parts_.listener.on_step_end(clock, is_cut);
 }
 
 bool BulkSteps::is_behind(Clock clock) const {

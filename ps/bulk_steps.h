@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -19,7 +20,8 @@ namespace varscope {
 
 // BSP (Valiant, CACM 1990): sums the pushes of all workers in the canonical order, applies the optimizer wire
 // chunk by wire chunk, and answers each with its new value as soon as it has one; where norms are needed,
-// DeferredUpdate says when. See docs/data_path.md. One thread; borrows everything it is given.
+// DeferredUpdate says when. With a delay (StepRule) pushes of later steps wait until their bucket's round has
+// ended; nothing else differs. See docs/data_path.md. One thread; borrows everything it is given.
 class BulkSteps final : public StepProtocol {
  public:
   explicit BulkSteps(const Parts& parts);
@@ -34,7 +36,7 @@ class BulkSteps final : public StepProtocol {
   void on_completion(const Completion& completion) override;
   bool work() override;
   bool is_behind(Clock clock) const override;
-  // No worker pushes a step before it has all values of the one before: nothing is ever held.
+  // No worker pushes a step before it has all values of the one before, or of the cut: nothing is ever held.
   void go_on_after(Clock) override {}
 
  private:
@@ -44,9 +46,11 @@ class BulkSteps final : public StepProtocol {
     std::uint32_t flags = 0;
     std::vector<bool> applied = {};                            // chunks of this round
     int n_answered = 0;                                        // all chunks below this
-    std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends
+    std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends, and
+                                                               // of later steps
   };
   void announce(WorkerId worker, const MessageHeader& push);
+  void announce_deferred(BucketId id);
   void apply(const Aggregator::ReadyChunk& chunk);
   void answer(BucketId id, int chunk);
   void answer_in_order(BucketId id, int chunk);
@@ -73,9 +77,9 @@ class BulkSteps final : public StepProtocol {
   IdVector<BucketId, BucketState> buckets_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
-  int n_pushed_ = 0;  // buckets and tables
-  int n_finished_in_step_ = 0;
-  Clock finishing_{0};  // that step, where there are any
+  int n_pushed_ = 0;            // buckets and tables
+  std::optional<Clock> ended_;  // the last step that all of them have applied; nothing: none has any
+  std::deque<int> n_finished_;  // of the steps after it: how many have applied it
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;
 };
 

@@ -48,7 +48,6 @@ Coordinator::Coordinator(const Parts& parts)
       state_(parts.state),
       evaluation_(parts.evaluation),
       current_(parts.train.first),
-      reports_(parts.cluster.n_workers()),
       final_states_(parts.cluster.n_workers()),
       histograms_(parts.plan, parts.variables),
       hash_(parts.variables),
@@ -87,7 +86,7 @@ void Coordinator::start() {
   } else if (stop_ && stop_->is_over()) {
     end_early();
   } else if (!dealer_) {
-    release(Clock(train_.first.value + 1));
+    release_due();
   } else if (current_ >= train_.last) {
     is_ended_ = true;  // nothing is left to do
   }
@@ -166,6 +165,9 @@ void Coordinator::release(Clock clock) {
   }
   current_is_cut_ = begin_cut(clock);
   if (dealer_) return open_step(clock);
+  open_.push_back({clock,
+                   std::vector<std::optional<StepReport>>(static_cast<std::size_t>(cluster_.n_workers())),
+                   cluster_.n_workers(), current_is_cut_});
   MessageHeader go = make_header(MessageType::go, 0, clock);
   go.flags = (current_is_cut_ ? kFlagCut : 0) | (is_stopped_ ? kFlagStop : 0);
   for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
@@ -206,32 +208,45 @@ void Coordinator::on_message(const Message& message) {
   }
 }
 
+// Lets go all steps whose values are there as far as they read them: of BSP the next one, with a delay some.
+void Coordinator::release_due() {
+  while (current_ < train_.last && !delayed_ && !awaited_) {
+    const Clock next(current_.value + 1);
+    if (train_.flush.read_by(next, train_.first) > completed_) return;
+    release_unless_not_finite(next);
+    if (current_ != next) return;
+  }
+}
+
+// A worker reports its steps in their order.
 void Coordinator::on_step_report(WorkerId worker, const Message& message) {
-  auto& report = reports_[worker];
-  if (message.header.clock != current_.value || report) {
+  const auto at = static_cast<std::size_t>(worker.value);
+  const auto step = std::ranges::find_if(open_, [at](const OpenStep& s) { return !s.reports[at]; });
+  if (step == open_.end() || message.header.clock != step->clock.value) {
     fail(ErrorKind::protocol, "worker {} reports step {} while step {} is under way", worker.value,
-         message.header.clock, current_.value);
+         message.header.clock, step == open_.end() ? current_.value : step->clock.value);
   }
   if (message.header.flags != 0) on_request(message.header.flags);
+  std::optional<StepReport>& report = step->reports[at];
   report = from_binary<StepReport>(message.body, "a step report");
   if (report->leaves.size() != static_cast<std::size_t>(cluster_.leaves_of(worker).size())) {
     fail(ErrorKind::protocol, "worker {} reports {} logical workers", worker.value, report->leaves.size());
   }
-  if (std::all_of(reports_.begin(), reports_.end(), [](const auto& r) { return r.has_value(); }))
-    complete_step();
+  if (--step->n_missing == 0) complete_step();
 }
 
+// The first of those that are open.
 void Coordinator::complete_step() {
+  OpenStep step = std::move(open_.front());
+  open_.pop_front();
   std::vector<StepReport> reports;
   IdVector<WorkerId, std::string> states;
-  for (auto& report : reports_) {  // in worker order, that is in the order of the logical workers
+  for (auto& report : step.reports) {  // in worker order, that is in the order of the logical workers
     states.push_back(std::move(report->state));
     reports.push_back(std::move(*report));
-    report.reset();
   }
-  complete_step(current_, reports, states, current_is_cut_);
-  if (stop_ && is_evaluated(current_) && current_ < train_.last) return;
-  release_unless_not_finite(Clock(current_.value + 1));
+  complete_step(step.clock, reports, states, step.is_cut);
+  release_due();
 }
 
 // `reports`: in the order of the logical workers.
@@ -262,7 +277,9 @@ void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& repo
     if (!dealer_) send_to(cut_by_message_, MessageType::cut);
   }
   const bool is_finite = std::isfinite(step.sums.loss);
-  if (!is_finite || std::exchange(is_suspected_, false))
+  const bool is_suspected = suspected_ && *suspected_ <= clock;
+  if (is_suspected) suspected_.reset();
+  if (!is_finite || is_suspected)
     inquire({.step = clock.value, .loss = is_finite ? "" : not_finite_text(step.sums.loss)});
   if (stop_ && is_evaluated(clock) && clock < train_.last) awaited_ = clock;
 }
@@ -288,9 +305,9 @@ void Coordinator::on_finite_report(const Message& message) {
   }
   if (!report.is_answer) {
     const std::int64_t clock = report.findings.front().clock;
-    // Of the step under way the losses are not known yet.
+    // Of a step under way the losses are not known yet, nor what else may be found of one before it.
     if (clock > completed_.value) {
-      is_suspected_ = true;
+      suspected_ = std::min(suspected_.value_or(Clock(clock)), Clock(clock));
     } else {
       inquire({.step = clock});
     }
@@ -359,15 +376,14 @@ Clock Coordinator::next_cut() const {
 
 // "one more step"
 std::string Coordinator::steps_until_cut() const {
-  return train_.flush.has_residuals
-             ? fmt::format("on to step {}, where compression has nothing left to send", next_cut().value)
-             : "one more step";
+  return train_.flush.is_needed() ? "on to " + step_of_next_cut() : "one more step";
 }
 
 std::string Coordinator::step_of_next_cut() const {
-  return train_.flush.has_residuals
-             ? fmt::format("step {}, where compression has nothing left to send", next_cut().value)
-             : "the next step";
+  if (!train_.flush.is_needed()) return "the next step";
+  return fmt::format("step {}, where {}", next_cut().value,
+                     train_.flush.has_residuals ? "compression has nothing left to send"
+                                                : "all workers come together (cluster.delay)");
 }
 
 std::string Coordinator::state_text() const { return to_manifest_text(state_); }
@@ -435,7 +451,7 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   if (awaited_ != std::optional(evaluation.clock)) return;
   awaited_.reset();
   if (stop_->is_over()) return end_early();
-  dealer_ ? deal() : release_unless_not_finite(Clock(current_.value + 1));
+  dealer_ ? deal() : release_due();
 }
 
 // What the last updates made, no worker's loss has shown.
@@ -452,8 +468,9 @@ void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type
 
 std::string Coordinator::silent_workers() const {
   std::vector<std::string> names;
-  for (WorkerId w : reports_.ids()) {
-    if (!reports_[w]) names.push_back(fmt::format("worker {}", w.value));
+  for (WorkerId w : cluster_.workers.ids()) {
+    if (open_.empty() || !open_.front().reports[static_cast<std::size_t>(w.value)])
+      names.push_back(fmt::format("worker {}", w.value));
   }
   return comma_list(names);
 }

@@ -98,10 +98,10 @@ class Coordinator {
     NotFiniteStep step;
     std::size_t n_due = 0;
   };
-  // A step that may be dealt and is not over.
+  // A step that has been let go, or may be dealt, and is not over.
   struct OpenStep {
     Clock clock;
-    std::vector<std::optional<StepReport>> reports;  // by ticket
+    std::vector<std::optional<StepReport>> reports;  // by worker, or by ticket
     int n_missing = 0;
     bool is_cut = false;
     std::vector<std::optional<WorkerId>> holders =
@@ -124,6 +124,7 @@ class Coordinator {
   void tell_consistency();
 
   void release(Clock clock);
+  void release_due();
   void release_unless_not_finite(Clock clock);
   void end_early();
   bool is_evaluated(Clock clock) const {
@@ -174,7 +175,6 @@ class Coordinator {
   Phase phase_ = Phase::training;
   Clock current_;  // the step that has been let go
   bool current_is_cut_ = false;
-  IdVector<WorkerId, std::optional<StepReport>> reports_;
   IdVector<WorkerId, std::string> final_states_;
   int n_finished_ = 0;
   std::int64_t final_tries_ = 0;
@@ -185,8 +185,8 @@ class Coordinator {
   int hash_reports_ = 0;
   std::vector<TableReport> tables_;  // sums of those reports, in the order of the plan
   OnNan on_nan_;
-  Clock completed_;            // the last step that all workers have reported
-  bool is_suspected_ = false;  // a server has found something in the step under way
+  Clock completed_;                 // the last step that all workers have reported
+  std::optional<Clock> suspected_;  // the first step under way in which a server has found something
   std::optional<Inquiry> inquiry_;
   std::optional<Clock> not_finite_since_;
   std::string failure_;  // ends the run as soon as no save is under way

@@ -8,6 +8,10 @@ namespace varscope::bench {
 
 Mode bsp_mode() { return {"BSP", {}}; }
 
+Mode delay_mode(int delay) {
+  return {fmt::format("delay {}", delay), {fmt::format("cluster.delay={}", delay)}};
+}
+
 Mode ssp_mode(int staleness, const std::string& dealing) {
   return {fmt::format("SSP({}), {}", staleness, dealing),
           {"cluster.consistency=ssp", fmt::format("cluster.staleness={}", staleness),

@@ -25,6 +25,7 @@ struct Mode {
   Args keys;         // {"cluster.consistency=ssp", ...}
 };
 Mode bsp_mode();
+Mode delay_mode(int delay);  // BSP with cluster.delay
 Mode ssp_mode(int staleness, const std::string& dealing);
 Mode asp_mode(const std::string& dealing);
 

@@ -67,7 +67,9 @@ Figures measure_rotating(const ConsistencyOptions& options) {
   Figures figures = race(options, "M1", what, job_of(options, "who: rotating", 4),
                          {{ssp_mode(2, "static"), at_least(2.5)},
                           {ssp_mode(4, "static"), at_least(2.6)},
-                          {asp_mode("static"), at_least(2.6)}});
+                          {asp_mode("static"), at_least(2.6)},
+                          {delay_mode(1), at_least(1.6)},
+                          {delay_mode(2), at_least(2.4)}});
   append(figures, race(options, "M1", what, job_of(options, "who: rotating", 2),
                        {{ssp_mode(2, "static"), at_least(1.6)}, {asp_mode("static"), at_least(1.6)}}));
   return figures;
@@ -83,13 +85,17 @@ Figures measure_one_slow(const ConsistencyOptions& options) {
 
 Figures measure_random(const ConsistencyOptions& options) {
   return race(options, "M3", "a tenth of all steps 10x slower", job_of(options, "who: random, share: 0.1", 4),
-              {{ssp_mode(2, "dynamic"), at_least(1.3)}, {asp_mode("dynamic"), at_least(1.8)}});
+              {{ssp_mode(2, "dynamic"), at_least(1.3)},
+               {asp_mode("dynamic"), at_least(1.8)},
+               {delay_mode(1), at_least(1.2)}});
 }
 
 Figures measure_nobody_slow(const ConsistencyOptions& options) {
   const std::vector<Contender> contenders = {{asp_mode("static"), at_least(0.85)},
                                              {asp_mode("dynamic"), at_least(0.85)}};
-  Figures figures = race(options, "M4", "nobody slow", job_of(options, "who: none", 4), contenders);
+  std::vector<Contender> of_four = contenders;
+  of_four.push_back({delay_mode(1), at_least(1.0)});
+  Figures figures = race(options, "M4", "nobody slow", job_of(options, "who: none", 4), of_four);
   // Where nothing but the exchange counts: by its messages, and by its bytes.
   PausedJob bare;
   bare.workers = 1;

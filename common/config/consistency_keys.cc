@@ -31,11 +31,35 @@ void check_staleness(const JobConfig& config) {
           : "does not go with cluster.consistency: asp, which has no bound; remove it, or set that to ssp");
 }
 
+void check_delay(const JobConfig& config) {
+  const ClusterConfig& cluster = config.cluster;
+  if (cluster.delay == 0) return;
+  if (cluster.consistency == Consistency::ssp) {
+    refuse(
+        config, "cluster.delay",
+        "does not go with cluster.consistency: ssp, where cluster.staleness says how far values may be behind; "
+        "remove the key, or set that to bsp");
+  }
+  if (cluster.consistency == Consistency::asp) {
+    refuse(
+        config, "cluster.delay",
+        "does not go with cluster.consistency: asp, where values are as new as they come; remove the key, or "
+        "set that to bsp");
+  }
+  if (config.follow() != nullptr) {
+    refuse(
+        config, "cluster.delay",
+        "does not go with data.train.follow, where data may end or pause after any step; remove the key, or "
+        "name files in data.train");
+  }
+}
+
 }  // namespace
 
 void check_consistency_keys(const JobConfig& config) {
   const Consistency consistency = config.cluster.consistency;
   check_staleness(config);
+  check_delay(config);
   if (consistency == Consistency::bsp) {
     if (config.cluster.record) {
       refuse(config, "cluster.record",

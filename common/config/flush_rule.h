@@ -8,23 +8,28 @@
 
 namespace varscope {
 
-// After which steps workers hold no residuals of compression (docs/compression.md): gradients of these go up
-// in full, with what earlier ones have lost. Only such a step can be cut for a checkpoint, for residuals are
-// not saved. The config alone says which they are, so that a save that somebody asks for changes no bits: it
-// waits for the next one. A value type, the same on every rank; a default one: a run without residuals.
+// After which steps workers hold nothing that a checkpoint has not. With compression these are steps whose
+// gradients go up in full, with what earlier ones have lost (docs/compression.md); with cluster.delay steps
+// whose values all workers have before they begin another one (docs/consistency.md). Only such a step can be
+// cut, for residuals and older values are not saved. The config alone says which they are, so that a save
+// that somebody asks for changes no bits: it waits for the next one. A value type, the same on every rank; a
+// default one: a run with neither.
 struct FlushRule {
   bool has_residuals = false;
   std::int64_t every = 0;             // cluster.drain_every_steps
   std::int64_t checkpoint_every = 0;  // checkpoint.every_steps
   std::int64_t evaluation_every = 0;  // steps between evaluations
   Clock last{0};                      // the step that the run is planned to end with
+  std::int64_t delay = 0;             // cluster.delay
 
   // Whether step `clock` is one.
   bool is_flush(Clock clock) const {
     const auto divides = [clock](std::int64_t n) { return n > 0 && clock.value % n == 0; };
     return clock == last || divides(every) || divides(checkpoint_every) || divides(evaluation_every);
   }
-  bool may_cut(Clock clock) const { return !has_residuals || is_flush(clock); }
+  // Whether other steps cannot be cut.
+  bool is_needed() const { return has_residuals || delay > 0; }
+  bool may_cut(Clock clock) const { return !is_needed() || is_flush(clock); }
   // The first step from `clock` on that may be cut.
   Clock next_cut(Clock clock) const {
     if (may_cut(clock)) return clock;
@@ -32,6 +37,15 @@ struct FlushRule {
     for (const std::int64_t n : std::array{every, checkpoint_every, evaluation_every})
       if (n > 0) next = std::min(next, (clock.value / n + 1) * n);
     return Clock(next);
+  }
+  // After which step the values are that step `step` of a BSP run is computed with: `delay` steps behind those
+  // of the step before, but none that is older than the last flush, or than `first`, which the run begins with.
+  Clock read_by(Clock step, Clock first) const {
+    const std::int64_t before = step.value - 1;
+    std::int64_t read = std::max(first.value, before - delay);
+    for (const std::int64_t n : std::array{every, checkpoint_every, evaluation_every})
+      if (n > 0) read = std::max(read, before / n * n);
+    return Clock(last < step ? std::max(read, last.value) : read);
   }
 };
 

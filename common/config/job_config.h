@@ -42,6 +42,7 @@ struct ClusterConfig {
   Consistency consistency = Consistency::bsp;
   std::int64_t staleness = 0;  // ssp
   DealingChoice dealing = DealingChoice::automatic;
+  std::int64_t delay = 0;  // bsp
   std::int64_t drain_every_steps = 100;
   bool record = false;  // ssp, asp
   double stall_timeout_s = 60;

@@ -38,9 +38,15 @@ void ClusterConfig::describe(Keys& keys) {
       "ssp, asp: who computes which part of a step; static: each worker its own; dynamic: whoever asks "
       "next; auto: dynamic, unless a state must stay on its worker");
   keys.key(
+      "delay", delay,
+      "bsp: by how many steps the values that a step is computed with are older, so that pushes, and workers "
+      "that are slow in turn, hold up the others less; other bits, but the same each time",
+      {.unit = "steps", .min = 0, .max = 2});
+  keys.key(
       "drain_every_steps", drain_every_steps,
       "with compression onebit or topk: at multiples of it gradients go up in full with all that earlier ones have "
-      "lost. Checkpoints are cut at such steps, and at those of checkpoint.every_steps and of evaluations",
+      "lost; with delay: no step begins before all workers have the values of such a step. Checkpoints are cut at "
+      "these steps, and at those of checkpoint.every_steps and of evaluations",
       {.unit = "steps", .min = 1, .max = kMostOfRun});
   keys.key("record", record,
            "ssp, asp: in run_dir/record, who was dealt what and in which order servers did what; `varscope "

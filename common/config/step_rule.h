@@ -19,6 +19,7 @@ struct StepRule {
   Consistency consistency = Consistency::bsp;
   std::int64_t staleness = 0;  // ssp: steps
   Dealing dealing = Dealing::in_place;
+  std::int64_t delay = 0;  // bsp: steps that a worker may begin before it has the values of the one before
 
   bool is_bsp() const { return consistency == Consistency::bsp; }
   bool is_dynamic() const { return dealing == Dealing::to_whoever_asks; }

@@ -244,20 +244,23 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const WorkerMemory worker =
       worker_memory(job, cluster.logical_workers, model->model,
                     model->evaluation ? &*model->evaluation : nullptr, *model->train, model->test.get());
+  const std::int64_t n_sets = rule.delay + 1;
+  const std::string sets = n_sets > 1 ? fmt::format(", {} of each: cluster.delay", n_sets) : "";
   std::int64_t coded = 0;
   for (const WorkerId w : cluster.workers.ids())
-    coded = std::max(coded, GradientCoder::n_bytes(plan, cluster.leaves_of(w).size()));
+    coded =
+        std::max(coded, GradientCoder::n_bytes(plan, cluster.leaves_of(w).size(), static_cast<int>(n_sets)));
   const std::string compressing =
       coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
   const std::string clipping =
       gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
   out += fmt::format(
       "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
-      "snapshot); a worker {} (values and {} gradient buffers){} + {} (activations of {} samples) + {} "
+      "snapshot); a worker {} (values and {} gradient buffers{}){} + {} (activations of {} samples) + {} "
       "(evaluation) + {} (data)\n",
       bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), clipping,
-      bytes_text(checkpoint.snapshot_bytes), bytes_text(model_bytes * (1 + sums.buffers)), sums.buffers,
-      compressing, bytes_text(worker.activations), with_commas(worker.largest_part),
+      bytes_text(checkpoint.snapshot_bytes), bytes_text(n_sets * model_bytes * (1 + sums.buffers)),
+      sums.buffers, sets, compressing, bytes_text(worker.activations), with_commas(worker.largest_part),
       bytes_text(worker.evaluation), bytes_text(worker.data));
   return out;
 }

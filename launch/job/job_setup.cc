@@ -406,8 +406,12 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
       job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)
     plan.evaluates_every = plan.steps_per_epoch * job.train.eval_every_epochs;
   const auto is_lossy = [](const VariableSpec& v) { return v.compression.has_residual(); };
-  plan.flush = {std::ranges::any_of(facts.table.variables(), is_lossy), job.cluster.drain_every_steps,
-                job.checkpoint.every_steps, plan.evaluates_every, plan.last};
+  plan.flush = {std::ranges::any_of(facts.table.variables(), is_lossy),
+                job.cluster.drain_every_steps,
+                job.checkpoint.every_steps,
+                plan.evaluates_every,
+                plan.last,
+                job.cluster.delay};
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);
   plan.last = std::max(plan.last, plan.first);

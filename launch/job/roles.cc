@@ -282,7 +282,8 @@ RunEnd run_worker(const JobContext& context, const WorkerModel& model, WorkerId 
   const LocalSumPlan sum_plan =
       rule.is_bsp() ? LocalSumPlan::make(context.cluster.leaves_of(id), context.cluster.logical_workers)
                     : ticket_sum_plan(rule, context.cluster, id);
-  VariableMemory memory(context.facts.table, sum_plan.n_buffers);
+  const auto n_sets = static_cast<int>(rule.delay + 1);
+  VariableMemory memory(context.facts.table, sum_plan.n_buffers, n_sets);
   PsClient client(transport, context.cluster, context.plan, context.rows, id, memory,
                   {time_limit(context.job().cluster.stall_timeout_s), context.hosts,
                    time_limit(context.job().cluster.step_timeout_s), rule, context.train.first});

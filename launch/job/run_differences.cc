@@ -33,7 +33,7 @@ std::string text_of(const ConfigNode& leaf) {
   return "[" + text + "]";
 }
 
-// The keys of a mode are one matter: "ssp, staleness 2, dealing auto". Runs of before modes were there are
+// The keys of a mode are one matter: "ssp, staleness 2, dealing auto"; "bsp, delay 1, ...". Runs of before modes were there are
 // bsp, and discount nothing.
 void settle_mode(Leaves& leaves) {
   const auto take = [&](const char* path, const char* absent) {
@@ -44,6 +44,8 @@ void settle_mode(Leaves& leaves) {
   const std::string staleness = take("cluster.staleness", "0"), dealing = take("cluster.dealing", "auto");
   if (mode == "ssp") mode += ", staleness " + staleness;
   if (mode != "bsp") mode += ", dealing " + dealing;
+  const std::string delay = take("cluster.delay", "0"), drains = take("cluster.drain_every_steps", "100");
+  if (delay != "0") mode += ", delay " + delay + ", drained every " + drains + " steps";
   leaves["cluster.consistency"] = mode;
   leaves.emplace("optimizer.staleness_discount", "none");
 }
@@ -140,8 +142,9 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "train.on_nan",
                                   "train.stop",
                                   "train.metrics"};
-  constexpr std::array kOfCluster = {"cluster.blas_threads", "cluster.consistency", "cluster.staleness",
-                                     "cluster.dealing"};
+  constexpr std::array kOfCluster = {"cluster.blas_threads", "cluster.consistency",
+                                     "cluster.staleness",    "cluster.dealing",
+                                     "cluster.delay",        "cluster.drain_every_steps"};
   return std::ranges::find(kOfCluster, path) != kOfCluster.end() ||
          std::ranges::none_of(kOthers, [&](const char* other) { return is_below(path, other); });
 }

@@ -10,11 +10,24 @@ const char* dealing_name(const StepRule& rule) {
   return choice_name(kDealings, rule.is_dynamic() ? DealingChoice::to_whoever_asks : DealingChoice::in_place);
 }
 
-std::string promise_of_bsp(const JobConfig& job) {
+std::string promise_of_bsp(const JobConfig& job, const StepRule& rule) {
   const std::int64_t v = job.cluster.logical_workers;
-  const std::string text = "bsp: the same bits whatever the timing, and on any number of servers";
+  const std::string text =
+      (rule.delay == 0 ? "bsp"
+                       : fmt::format("bsp, delay {}: step t is computed with the values after step t-{}",
+                                     rule.delay, rule.delay + 1)) +
+      ": the same bits whatever the timing, and on any number of servers";
   if (v == 0) return text + "; of workers too with cluster.logical_workers";
   return text + fmt::format(" and of workers up to {}", with_commas(v));
+}
+
+// Where a delay ends, and with it what a checkpoint need not hold.
+std::string drains_text(const JobConfig& job) {
+  std::string saves;
+  if (job.checkpoint.every_steps > 0) saves = fmt::format(", {}", with_commas(job.checkpoint.every_steps));
+  return fmt::format(
+      "all workers come together, and checkpoints are cut, every {}{} steps, at evaluations and at the end",
+      with_commas(job.cluster.drain_every_steps), saves);
 }
 
 std::string bound_text(const StepRule& rule) {
@@ -26,18 +39,19 @@ std::string bound_text(const StepRule& rule) {
 
 // Asynchrony works as momentum does, which a velocity already has (Mitliagkas et al., Allerton 2016); nothing
 // for a rule without one.
-std::string momentum_text(const OptimizerConfig& optimizer) {
-  constexpr const char* kAdvice = "asynchrony adds momentum: lower it";
+std::string momentum_text(const OptimizerConfig& optimizer, const StepRule& rule) {
+  const char* advice =
+      rule.is_bsp() ? "a delay adds momentum: lower it" : "asynchrony adds momentum: lower it";
   switch (optimizer.type) {
     case OptimizerType::momentum:
     case OptimizerType::nesterov:
       if (optimizer.momentum <= 0) return "";
       return fmt::format("lr/(1-momentum) = {:.4g}; {}", optimizer.learning_rate / (1 - optimizer.momentum),
-                         kAdvice);
+                         advice);
     case OptimizerType::adam:
     case OptimizerType::adamw:
       if (optimizer.beta1 <= 0) return "";
-      return fmt::format("beta1 = {:.4g}; {}", optimizer.beta1, kAdvice);
+      return fmt::format("beta1 = {:.4g}; {}", optimizer.beta1, advice);
     default:
       return "";
   }
@@ -46,22 +60,31 @@ std::string momentum_text(const OptimizerConfig& optimizer) {
 }  // namespace
 
 std::string mode_text(const StepRule& rule) {
-  if (rule.is_bsp()) return "BSP";
+  if (rule.is_bsp()) return rule.delay == 0 ? "BSP" : fmt::format("BSP, delay {}", rule.delay);
   const std::string name =
       rule.consistency == Consistency::asp ? "ASP" : fmt::format("SSP({})", rule.staleness);
   return fmt::format("{}, dealing {}", name, dealing_name(rule));
 }
 
 std::vector<std::string> mode_lines(const JobConfig& job, const StepRule& rule) {
-  if (rule.is_bsp()) return {"  consistency  " + promise_of_bsp(job)};
   std::vector<std::string> lines;
+  const auto add_momentum = [&] {
+    if (const std::string text = momentum_text(job.optimizer, rule); !text.empty())
+      lines.push_back("  optimizer    " + text);
+  };
+  if (rule.is_bsp()) {
+    lines.push_back("  consistency  " + promise_of_bsp(job, rule));
+    if (rule.delay == 0) return lines;
+    lines.push_back("               " + drains_text(job));
+    add_momentum();
+    return lines;
+  }
   lines.push_back(
       fmt::format("  consistency  {}; each sample of an epoch is learnt exactly once", bound_text(rule)));
   lines.push_back(
       fmt::format("               bits depend on timing{}; a resumed run is a valid one, not the same one",
                   job.cluster.logical_workers > 0 ? ", with cluster.logical_workers all the same" : ""));
-  if (const std::string text = momentum_text(job.optimizer); !text.empty())
-    lines.push_back("  optimizer    " + text);
+  add_momentum();
   return lines;
 }
 

@@ -9,8 +9,8 @@
 namespace varscope {
 
 GradientCoder::GradientCoder(const BucketPlan& plan, VariableMemory& memory, int n_leaves)
-    : memory_(memory), buckets_(plan.size()) {
-  const auto leaves = static_cast<std::size_t>(n_leaves);
+    : memory_(memory), n_leaves_(static_cast<std::size_t>(n_leaves)), buckets_(plan.size()) {
+  const auto n_sets = static_cast<std::size_t>(memory.n_sets());
   for (const Bucket& bucket : plan.buckets()) {
     if (!codec_of(bucket, Flow::gradients)) continue;
     Coded& coded = buckets_[bucket.id];
@@ -20,19 +20,23 @@ GradientCoder::GradientCoder(const BucketPlan& plan, VariableMemory& memory, int
           wire_bytes(bucket, Flow::gradients, WireForm::encoded, bucket.wire_chunk(i)));
     }
     coded.chunk_at.push_back(coded.n_encoded);
-    coded.encoded = allocate_aligned(leaves * coded.n_encoded);
+    coded.encoded = allocate_aligned(n_sets * n_leaves_ * coded.n_encoded);
     if (!bucket.compression.has_residual()) continue;
-    const std::size_t n_bytes = leaves * static_cast<std::size_t>(bucket.n_bytes());
+    const std::size_t n_bytes = n_leaves_ * static_cast<std::size_t>(bucket.n_bytes());
     coded.residuals = allocate_aligned(n_bytes);
     std::memset(coded.residuals.get(), 0, n_bytes);
   }
 }
 
-std::int64_t GradientCoder::n_bytes(const BucketPlan& plan, int n_leaves) {
+std::size_t GradientCoder::encoded_at(const Coded& coded, std::size_t leaf, Clock clock) const {
+  return (static_cast<std::size_t>(memory_.set_of(clock)) * n_leaves_ + leaf) * coded.n_encoded;
+}
+
+std::int64_t GradientCoder::n_bytes(const BucketPlan& plan, int n_leaves, int n_sets) {
   std::int64_t n = 0;
   for (const Bucket& bucket : plan.buckets()) {
     if (!codec_of(bucket, Flow::gradients)) continue;
-    n += wire_bytes(bucket, Flow::gradients, WireForm::encoded);
+    n += n_sets * wire_bytes(bucket, Flow::gradients, WireForm::encoded);
     if (bucket.compression.has_residual()) n += bucket.n_bytes();
   }
   return n * n_leaves;
@@ -51,7 +55,7 @@ std::span<float> GradientCoder::residual(const Bucket& bucket, std::size_t leaf)
 void GradientCoder::encode(const Bucket& bucket, std::size_t leaf, int buffer, Clock clock) {
   Coded& coded = buckets_[bucket.id];
   const Codec codec = codec_of(bucket, Flow::gradients).value();
-  std::byte* to = coded.encoded.get() + leaf * coded.n_encoded;
+  std::byte* to = coded.encoded.get() + encoded_at(coded, leaf, clock);
   const std::span<float> residuals = residual(bucket, leaf);
   for (const BucketSlice& s : bucket.slices) {
     const auto n = static_cast<std::size_t>(s.n_elements);
@@ -80,10 +84,11 @@ void GradientCoder::add_residual(const Bucket& bucket, std::size_t leaf, int buf
   std::memset(residuals.data(), 0, residuals.size_bytes());
 }
 
-std::span<const std::byte> GradientCoder::encoded(const Bucket& bucket, std::size_t leaf, int chunk) const {
+std::span<const std::byte> GradientCoder::encoded(const Bucket& bucket, std::size_t leaf, int chunk,
+                                                  Clock clock) const {
   const Coded& coded = buckets_[bucket.id];
   const auto at = static_cast<std::size_t>(chunk);
-  return {coded.encoded.get() + leaf * coded.n_encoded + coded.chunk_at[at],
+  return {coded.encoded.get() + encoded_at(coded, leaf, clock) + coded.chunk_at[at],
           coded.chunk_at[at + 1] - coded.chunk_at[at]};
 }
 

@@ -46,15 +46,21 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
       contributions_(contributions_of(cluster, worker, options.rule)),
       loop_(transport, *this, servers_of(cluster, options.hosts), worker.value, options.stall_timeout_s),
       states_(plan.size()),
-      sequence_(cluster.n_servers(), 0) {}
+      n_busy_(static_cast<std::size_t>(memory.n_sets()), 0),
+      sequence_(cluster.n_servers(), 0) {
+  if (memory.n_sets() != rule_.delay + 1)
+    fail(ErrorKind::argument, "{} sets of memory with a delay of {}", memory.n_sets(), rule_.delay);
+  for (std::vector<State>& of_bucket : states_) of_bucket.resize(n_busy_.size());
+}
 
 void PsClient::post_value_receives(const Bucket& bucket, Clock wanted, WireForm form) {
-  State& state = state_of(bucket.id);
+  State& state = state_of(bucket.id, wanted);
   const Rank server = cluster_.rank_of(bucket.server);
+  const int set = memory_.set_of(wanted);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     value_pieces_.clear();
-    memory_.value_pieces(bucket, bucket.wire_chunk(chunk), value_pieces_);
-    codec_.receive(Flow::values, server, bucket, chunk, 0, value_pieces_, form);
+    memory_.value_pieces(bucket, set, bucket.wire_chunk(chunk), value_pieces_);
+    codec_.receive(Flow::values, server, bucket, chunk, set, value_pieces_, form);
     ++state.receives;
   }
   state.header_due = true;
@@ -65,7 +71,7 @@ void PsClient::post_value_receives(const Bucket& bucket, Clock wanted, WireForm 
 
 void PsClient::pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form, std::uint32_t flags) {
   post_value_receives(bucket, wanted, form);
-  ++n_busy_;
+  ++busy_of(wanted);
   MessageHeader header = make_header(MessageType::pull, worker_.value, clock);
   header.bucket = bucket.id.value;
   header.flags = flags | (form == WireForm::encoded ? kFlagEncoded : 0);
@@ -81,7 +87,7 @@ void PsClient::wait_for_step(BucketId id, Clock step) {
   wait(id);
   const Bucket& bucket = plan_[id];
   const Clock least = rule_.least_read(step, first_);
-  if (!bucket.is_pushed() || state_of(id).holds >= least) return;
+  if (!bucket.is_pushed() || state_of(id, least).holds >= least) return;
   pull(bucket, Clock(step.value - 1), least, form_of_values(bucket));
   wait(id);
 }
@@ -97,12 +103,12 @@ void PsClient::pull_full(Clock clock) {
   }
 }
 
-void PsClient::round_values() {
+void PsClient::round_values(Clock clock) {
   for (const Bucket& bucket : plan_.buckets()) {
     if (!codec_of(bucket, Flow::values)) continue;
     for (const BucketSlice& s : bucket.slices) {
       varscope::round_values(
-          memory_.value(s.variable)
+          memory_.value(s.variable, memory_.set_of(clock))
               .as<float>()
               .subspan(static_cast<std::size_t>(s.variable_begin), static_cast<std::size_t>(s.n_elements)));
     }
@@ -121,8 +127,8 @@ void check_ready(bool is_ready, const Bucket& bucket) {
 
 // Posts what comes back.
 MessageHeader PsClient::begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags) {
-  State& state = state_of(bucket.id);
-  check_ready(ready(bucket.id), bucket);
+  State& state = state_of(bucket.id, clock);
+  check_ready(state.is_ready(), bucket);
   state.ack_only = (flags & kFlagAck) != 0;
   if (state.ack_only) {
     state.header_due = true;
@@ -152,20 +158,20 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags, const Gradien
   send_header(bucket, header, {}, WireForm::encoded, n_leaves);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     for (int leaf = 0; leaf < n_leaves; ++leaf) {
-      codec_.send_encoded(cluster_.rank_of(bucket.server), bucket, chunk, leaf,
-                          coder.encoded(bucket, static_cast<std::size_t>(leaf), chunk));
-      ++state_of(id).sends;
+      codec_.send_encoded(cluster_.rank_of(bucket.server), bucket, chunk, key_of(leaf, clock),
+                          coder.encoded(bucket, static_cast<std::size_t>(leaf), chunk, clock));
+      ++state_of(id, clock).sends;
     }
   }
-  ++n_busy_;
+  ++busy_of(clock);
   communicate_ns_ += now_ns() - started;
 }
 
 void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
   const std::int64_t started = now_ns();
   const Bucket& bucket = plan_[id];
-  State& state = state_of(id);
-  check_ready(ready(id), bucket);
+  State& state = state_of(id, clock);
+  check_ready(state.is_ready(), bucket);
   state.ack_only = ticket.details.next_step == PushDetails::kNone;
   if (state.ack_only) {
     state.header_due = true;
@@ -194,24 +200,23 @@ void PsClient::send_header(const Bucket& bucket, MessageHeader header, std::stri
 
 // From the first n gradient buffers, whose elements are interleaved chunk by chunk.
 void PsClient::send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n) {
-  State& state = state_of(bucket.id);
+  const Clock clock(header.clock);
+  State& state = state_of(bucket.id, clock);
   const Rank server = cluster_.rank_of(bucket.server);
   send_header(bucket, header, body, WireForm::full, n);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     for (int c = 0; c < n; ++c) {
       gradient_pieces_.clear();
-      memory_.gradient_pieces(bucket, c, bucket.wire_chunk(chunk), gradient_pieces_);
-      codec_.send(Flow::gradients, server, bucket, chunk, c, gradient_pieces_);
+      memory_.gradient_pieces(bucket, memory_.buffer_of(c, clock), bucket.wire_chunk(chunk),
+                              gradient_pieces_);
+      codec_.send(Flow::gradients, server, bucket, chunk, key_of(c, clock), gradient_pieces_);
       ++state.sends;
     }
   }
-  ++n_busy_;
+  ++busy_of(clock);
 }
 
-bool PsClient::ready(BucketId id) const {
-  const State& s = states_[id];
-  return s.sends == 0 && s.receives == 0 && !s.header_due;
-}
+bool PsClient::ready(BucketId id) const { return std::ranges::all_of(states_[id], &State::is_ready); }
 
 void PsClient::on_message(const Message& message) {
   const MessageHeader& h = message.header;
@@ -219,8 +224,9 @@ void PsClient::on_message(const Message& message) {
     case MessageType::heartbeat:
       return;
     case MessageType::go:
-      if (go_) fail(ErrorKind::protocol, "step {} was let go twice", h.clock);
-      go_ = h;
+      // As many steps are open as there are sets of memory.
+      if (gos_.size() == n_busy_.size()) fail(ErrorKind::protocol, "step {} was let go twice", h.clock);
+      gos_.push_back(h);
       return;
     case MessageType::shutdown:
       shutdown_ = true;
@@ -242,7 +248,9 @@ void PsClient::on_message(const Message& message) {
     fail(ErrorKind::protocol, "server {} answered for bucket {}, which does not exist", h.sender, h.bucket);
   }
   const Bucket& bucket = plan_[BucketId(h.bucket)];
-  State& state = state_of(bucket.id);
+  if (h.clock < 0)
+    fail(ErrorKind::protocol, "server {} answered for step {}, which does not exist", h.sender, h.clock);
+  State& state = state_of(bucket.id, Clock(h.clock));
   const bool is_ack = type_of(h) == MessageType::ack;
   if (!state.header_due || h.clock < state.wanted.value || is_ack != state.ack_only ||
       (!is_ack && h.n_bytes != static_cast<std::uint64_t>(wire_bytes(bucket, Flow::values, state.form)))) {
@@ -253,7 +261,7 @@ void PsClient::on_message(const Message& message) {
   state.header_due = false;
   if (!is_ack) state.holds = Clock(h.clock);
   note_gate(h);
-  if (ready(bucket.id)) --n_busy_;
+  if (state.is_ready()) --busy_of(Clock(h.clock));
 }
 
 void PsClient::note_gate(const MessageHeader& answer) {
@@ -265,14 +273,17 @@ void PsClient::note_gate(const MessageHeader& answer) {
 void PsClient::on_completion(const Completion& completion) {
   if (RowCodec::is_of_rows(completion)) return rows_.on_completion(completion);
   const Bucket& bucket = plan_[BucketId(completion.key.bucket)];
-  State& state = state_of(bucket.id);
-  if (WireCodec::flow_of(completion) == Flow::gradients) {
+  const bool is_gradients = WireCodec::flow_of(completion) == Flow::gradients;
+  const auto set =
+      static_cast<std::size_t>(completion.key.contribution / (is_gradients ? cluster_.logical_workers : 1));
+  State& state = states_[bucket.id][set];
+  if (is_gradients) {
     --state.sends;
   } else {
     codec_.arrived(bucket, completion);
     --state.receives;
   }
-  if (ready(bucket.id)) --n_busy_;
+  if (state.is_ready()) --n_busy_[set];
 }
 
 void PsClient::progress() {
@@ -316,10 +327,10 @@ void PsClient::wait_for_answers(const char* doing, Done done) {
 // What is still due, and from whom.
 std::string PsClient::missing_text() const {
   for (const Bucket& bucket : plan_.buckets()) {
-    if (ready(bucket.id)) continue;
-    const State& s = states_[bucket.id];
+    const auto s = std::ranges::find_if_not(states_[bucket.id], &State::is_ready);
+    if (s == states_[bucket.id].end()) continue;
     return fmt::format(" (step {} of scope \"{}\" from server {}: {} sends, {} receives open)",
-                       s.wanted.value, bucket.scope, bucket.server.value, s.sends, s.receives);
+                       s->wanted.value, bucket.scope, bucket.server.value, s->sends, s->receives);
   }
   return rows_.missing_text();
 }
@@ -329,7 +340,19 @@ void PsClient::wait(BucketId bucket) {
 }
 
 void PsClient::wait_all() {
-  wait_for_answers("waiting for values", [&] { return n_busy_ == 0 && rows_.all_ready(); });
+  wait_for_answers("waiting for values", [&] {
+    return std::ranges::all_of(n_busy_, [](int n) { return n == 0; }) && rows_.all_ready();
+  });
+}
+
+void PsClient::wait_version(BucketId bucket, Clock clock) {
+  const State& state = state_of(bucket, clock);
+  wait_for_answers("waiting for values", [&] { return state.is_ready(); });
+}
+
+void PsClient::wait_all_of_version(Clock clock) {
+  const int& n_busy = busy_of(clock);
+  wait_for_answers("waiting for values", [&] { return n_busy == 0; });
 }
 
 void PsClient::wait_rows(TableId table) {
@@ -337,8 +360,8 @@ void PsClient::wait_rows(TableId table) {
 }
 
 std::uint32_t PsClient::wait_go(Clock clock) {
-  wait_until("waiting for the step barrier", [&] { return go_.has_value(); });
-  const MessageHeader go = *std::exchange(go_, std::nullopt);
+  wait_until("waiting for the step barrier", [&] { return is_let_go(); });
+  const MessageHeader go = *take_go();
   if (go.clock != clock.value) {
     fail(ErrorKind::protocol, "the coordinator let step {} go, where worker {} is at step {}", go.clock,
          worker_.value, clock.value);
@@ -346,19 +369,26 @@ std::uint32_t PsClient::wait_go(Clock clock) {
   return go.flags;
 }
 
+std::optional<MessageHeader> PsClient::take_go() {
+  if (gos_.empty()) return std::nullopt;
+  const MessageHeader go = gos_.front();
+  gos_.pop_front();
+  return go;
+}
+
 void PsClient::ask_for_ticket() {
   send_to_coordinator(make_header(MessageType::ticket_request, worker_.value, Clock(0)), {});
 }
 
 MessageHeader PsClient::wait_ticket() {
-  wait_until("waiting for a step to compute", [&] { return go_.has_value(); });
-  return *std::exchange(go_, std::nullopt);
+  wait_until("waiting for a step to compute", [&] { return is_let_go(); });
+  return *take_go();
 }
 
 // Servers live as long as their heartbeats come: nobody says when the next record will.
 void PsClient::wait_feed() {
   wait_until("waiting for data", std::numeric_limits<double>::infinity(),
-             [&] { return !feeds_.empty() || go_.has_value(); });
+             [&] { return !feeds_.empty() || is_let_go(); });
 }
 
 void PsClient::send_to_coordinator(MessageHeader header, const std::string& body) {

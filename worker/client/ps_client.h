@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,7 +34,7 @@ class PsClient final : private MessageHandler {
     double stall_timeout_s = 60;
     std::vector<std::string> hosts = {};  // by rank; for messages
     double step_timeout_s = 1800;         // the longest wait for one thing, though all peers live
-    StepRule rule = {};
+    StepRule rule = {};                   // with a delay d the memory has d + 1 sets
     Clock first{0};  // of the values that the run starts from; only where the rule is not BSP
   };
   PsClient(Transport& transport, const ClusterMap& cluster, const BucketPlan& plan, const RowPlan& rows,
@@ -46,7 +47,8 @@ class PsClient final : private MessageHandler {
   // Pushes one bucket's gradients of step `clock`: LocalSumPlan::contributions[i] from gradient buffer i.
   // REQUIRES ready(bucket), and all values of the step before (wait_all()): the server refuses a step that
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
-  // until it is ready again.
+  // until it is ready again. With a delay d (StepRule) that is of step clock - 1 - d, and of the bucket's
+  // gradients and values of the set that the clock has in the memory: pushes of d + 1 steps may be under way.
   void push(BucketId bucket, Clock clock, std::uint32_t flags);
   // The same of compressed gradients: those of each leaf, encoded, from the coder's memory. All workers push
   // a bucket's step in the same form.
@@ -60,7 +62,7 @@ class PsClient final : private MessageHandler {
   void wait_all_for_step(Clock step);
   // Where values come rounded (Compression::values): asks for those of `clock` in full; rounds them again.
   void pull_full(Clock clock);
-  void round_values();
+  void round_values(Clock clock);
   // Polls once: takes what has arrived, hands on what can leave.
   void progress();
   bool ready(BucketId bucket) const;
@@ -68,6 +70,10 @@ class PsClient final : private MessageHandler {
   void wait(BucketId bucket);
   // All buckets and all rows.
   void wait_all();
+  // The same of the values after step `clock`, and of the gradients of that step; with a delay those of later
+  // steps may be under way.
+  void wait_version(BucketId bucket, Clock clock);
+  void wait_all_of_version(Clock clock);
   // Rows of tables: what is asked for and pushed there is waited for here.
   RowClient& rows() { return rows_; }
   void wait_rows(TableId table);
@@ -75,14 +81,14 @@ class PsClient final : private MessageHandler {
   std::uint32_t wait_go(Clock clock);
   // Where tickets are dealt: asks for the next one; and the answer, or a later word, once it is there.
   void ask_for_ticket();
-  std::optional<MessageHeader> take_go() { return std::exchange(go_, std::nullopt); }
+  std::optional<MessageHeader> take_go();
   MessageHeader wait_ticket();
   // Files of a directory that is followed, which have come since the last call, in their order.
   std::vector<FedFile> take_feeds() { return std::exchange(feeds_, {}); }
   // Waits, however long it takes, until a file has come or a step is let go.
   void wait_feed();
   // The go of the next step has come, and wait_go() will not wait.
-  bool is_let_go() const { return go_.has_value(); }
+  bool is_let_go() const { return !gos_.empty(); }
   void send_to_coordinator(MessageHeader header, const std::string& body);
   // Waits for the coordinator to end the job.
   void wait_shutdown();
@@ -97,6 +103,7 @@ class PsClient final : private MessageHandler {
 
  private:
   struct State {
+    bool is_ready() const { return sends == 0 && receives == 0 && !header_due; }
     int sends = 0;
     int receives = 0;
     bool header_due = false;
@@ -105,7 +112,15 @@ class PsClient final : private MessageHandler {
     Clock wanted;
     Clock holds;  // all steps up to this one are in the values here
   };
-  State& state_of(BucketId id) { return states_[id]; }
+  // Of the values after step `clock`, and of the push that they answer.
+  State& state_of(BucketId id, Clock clock) {
+    return states_[id][static_cast<std::size_t>(memory_.set_of(clock))];
+  }
+  int& busy_of(Clock clock) { return n_busy_[static_cast<std::size_t>(memory_.set_of(clock))]; }
+  // How a push's contributions are called in the keys of its sends: apart from those of other sets.
+  int key_of(int contribution, Clock clock) const {
+    return memory_.set_of(clock) * cluster_.logical_workers + contribution;
+  }
   void post_value_receives(const Bucket& bucket, Clock wanted, WireForm form);
   void pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form, std::uint32_t flags = 0);
   MessageHeader begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags);
@@ -134,10 +149,10 @@ class PsClient final : private MessageHandler {
   Clock first_;
   std::vector<TreeNode> contributions_;
   MessageLoop loop_;
-  IdVector<BucketId, State> states_;
-  int n_busy_ = 0;                             // buckets that are not ready
-  IdVector<ServerId, std::int64_t> sequence_;  // of the last push
-  std::optional<MessageHeader> go_;
+  IdVector<BucketId, std::vector<State>> states_;  // by set of the memory
+  std::vector<int> n_busy_;                        // by set: buckets that are not ready
+  IdVector<ServerId, std::int64_t> sequence_;      // of the last push
+  std::deque<MessageHeader> gos_;
   std::vector<FedFile> feeds_;
   bool shutdown_ = false;
   std::vector<Piece> value_pieces_;

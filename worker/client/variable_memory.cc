@@ -17,7 +17,7 @@ AlignedBytes zeroed(std::int64_t n_bytes) {
 
 }  // namespace
 
-VariableMemory::VariableMemory(const VariableTable& variables, int n_gradient_buffers)
+VariableMemory::VariableMemory(const VariableTable& variables, int n_gradient_buffers, int n_sets)
     : variables_(variables) {
   for (const VariableSpec& v : variables.variables()) {
     offsets_.push_back(n_bytes_);
@@ -25,8 +25,15 @@ VariableMemory::VariableMemory(const VariableTable& variables, int n_gradient_bu
     n_bytes_ += (n + static_cast<std::int64_t>(kAlignment) - 1) / static_cast<std::int64_t>(kAlignment) *
                 static_cast<std::int64_t>(kAlignment);
   }
-  values_ = zeroed(n_bytes_);
-  for (int i = 0; i < n_gradient_buffers; ++i) gradients_.push_back(zeroed(n_bytes_));
+  for (int i = 0; i < n_sets; ++i) values_.push_back(zeroed(n_bytes_));
+  for (int i = 0; i < n_gradient_buffers * n_sets; ++i) gradients_.push_back(zeroed(n_bytes_));
+}
+
+void VariableMemory::spread_values(int set) {
+  const AlignedBytes& from = values_[static_cast<std::size_t>(set)];
+  for (const AlignedBytes& to : values_) {
+    if (&to != &from) std::memcpy(to.get(), from.get(), static_cast<std::size_t>(n_bytes_));
+  }
 }
 
 TensorView VariableMemory::view(const AlignedBytes& arena, int variable) const {
@@ -75,9 +82,9 @@ void VariableMemory::pieces(const Bucket& bucket, std::byte* arena, const WireCh
   }
 }
 
-void VariableMemory::value_pieces(const Bucket& bucket, const WireChunk& chunk,
+void VariableMemory::value_pieces(const Bucket& bucket, int set, const WireChunk& chunk,
                                   std::vector<Piece>& out) const {
-  pieces(bucket, values_.get(), chunk, out);
+  pieces(bucket, values_[static_cast<std::size_t>(set)].get(), chunk, out);
 }
 
 void VariableMemory::gradient_pieces(const Bucket& bucket, int buffer, const WireChunk& chunk,

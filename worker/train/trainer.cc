@@ -21,7 +21,8 @@ Trainer::Trainer(const Parts& parts)
       tables_({parts.model.graph, executor_, parts.variables, parts.client, parts.sum_plan}),
       coder_(parts.client.plan(), parts.memory, static_cast<int>(parts.sum_plan.leaves.size())),
       server_rows_(parts.client, parts.variables),
-      pending_(parts.client.plan().size()) {
+      pending_(parts.client.plan().size()),
+      read_(parts.first) {
   const std::size_t n_batches = tables_.empty() ? 1 : parts.sum_plan.leaves.size();
   for (std::size_t i = 0; i < n_batches; ++i)
     batches_.emplace_back(parts.train.spec(), parts.job.model.dtype, parts.train.largest_part());
@@ -50,7 +51,7 @@ Trainer::Trainer(const Parts& parts)
   const ClipConfig& clip = parts_.job.optimizer.clip;
   if (!parts_.rule.is_bsp() && clip.needs_norms())
     clip_.emplace(PushClip::Parts{clip, parts_.job.train.on_nan, plan, parts_.memory, tables_, parts_.warn});
-  bind_gradients(0);
+  bind_memory(0, parts_.first);
   if (parts_.check_numerics) executor_.check_numerics();
   if (parts_.profile) executor_.profile();
   check_statistics(parts_.model.graph, parts_.job.train.batch, parts_.cluster.logical_workers);
@@ -59,21 +60,22 @@ Trainer::Trainer(const Parts& parts)
   evaluator_.emplace(parts_.job, *parts_.evaluation, *parts_.test);
   evaluator_->set_rows(server_rows_);
   if (parts_.check_numerics) evaluator_->executor().check_numerics();
-  for (std::size_t i = 0; i < parts_.variables.size(); ++i)
-    evaluator_->executor().bind(*parts_.variables[i], parts_.memory.value(static_cast<int>(i)));
 }
 
-void Trainer::bind_gradients(int buffer) {
+// The values that step `clock` reads, and the gradient buffer of a leaf of the sum plan.
+void Trainer::bind_memory(int buffer, Clock clock) {
+  const int set = parts_.memory.set_of(read_), gradients = parts_.memory.buffer_of(buffer, clock);
   for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
     const Variable& v = *parts_.variables[i];
     const int index = static_cast<int>(i);
-    executor_.bind(v, parts_.memory.value(index), parts_.memory.gradient(buffer, index));
+    executor_.bind(v, parts_.memory.value(index, set), parts_.memory.gradient(gradients, index));
   }
 }
 
 RunEnd Trainer::run() {
   parts_.client.pull_all(parts_.first);
   parts_.client.wait_all();
+  parts_.memory.spread_values(parts_.memory.set_of(parts_.first));  // what is never pushed comes once
   start_times();
   if (parts_.evaluate_first) evaluate(parts_.first);
   const Clock done = parts_.rule.is_bsp() ? run_steps() : run_tickets();
@@ -142,7 +144,7 @@ bool Trainer::may_train(Clock clock) {
 // After the last update, which no forward pass has read.
 void Trainer::check_values(Clock clock) const {
   for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
-    const auto bad = find_not_finite(parts_.memory.value(static_cast<int>(i)));
+    const auto bad = find_not_finite(parts_.memory.value(static_cast<int>(i), parts_.memory.set_of(clock)));
     if (!bad) continue;
     fail(ErrorKind::not_finite, "step {}: the update made {} at element {} of variable \"{}\"", clock.value,
          bad->what, bad->element, parts_.variables[i]->name());
@@ -178,6 +180,7 @@ bool Trainer::evaluates_after(Clock clock) const {
 }
 
 void Trainer::train_step(Clock clock) {
+  read_ = parts_.flush.read_by(clock, parts_.first);
   if (parts_.train.begins_pass(clock)) states_.reset();
   if (!tables_.empty() && wanted_ != clock) want_rows(clock);
   std::vector<BatchSums> sums = run_logical_workers(clock);
@@ -210,13 +213,14 @@ BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
   const int v = global_number(logical_worker);
   const std::int64_t n = parts_.train.part(clock, v).size();
   const std::int64_t n_all = parts_.rule.is_bsp() ? parts_.train.batch_size(clock) : ticket_.n_samples;
-  bind_gradients(parts_.sum_plan.leaves[logical_worker].buffer);
+  bind_memory(parts_.sum_plan.leaves[logical_worker].buffer, clock);
   if (n == 0) {
     ask_for_next(logical_worker);
     // A last short batch may leave a logical worker without samples: its gradient is zero, and is pushed like
     // any other.
-    parts_.client.wait_all();
-    parts_.memory.zero_gradients(parts_.sum_plan.leaves[logical_worker].buffer);
+    parts_.rule.delay > 0 ? wait_to_read_all(clock) : parts_.client.wait_all();
+    parts_.memory.zero_gradients(
+        parts_.memory.buffer_of(parts_.sum_plan.leaves[logical_worker].buffer, clock));
     for (const Variable* variable : parts_.variables) {
       if (variable->spec().is_pushed()) finish_variable(*variable, logical_worker, clock);
     }
@@ -301,11 +305,15 @@ void Trainer::forward(bool wait_for_values) {
 }
 
 void Trainer::wait_to_read(BucketId id) {
-  parts_.rule.is_bsp() ? parts_.client.wait(id) : parts_.client.wait_for_step(id, ticket_.step);
+  parts_.rule.is_bsp() ? parts_.client.wait_version(id, read_)
+                       : parts_.client.wait_for_step(id, ticket_.step);
 }
 
-void Trainer::wait_to_read_all() {
-  parts_.rule.is_bsp() ? parts_.client.wait_all() : parts_.client.wait_all_for_step(ticket_.step);
+// With a delay the pushes of steps in between are still under way, but not across a flush. What has been
+// waited for of step clock - 1 - delay has also left the gradient buffers, which this step takes.
+void Trainer::wait_to_read_all(Clock clock) {
+  if (!parts_.rule.is_bsp()) return parts_.client.wait_all_for_step(ticket_.step);
+  read_.value + 1 == clock.value ? parts_.client.wait_all() : parts_.client.wait_all_of_version(read_);
 }
 
 BatchSums Trainer::sums_of_batch(std::int64_t rows) {
@@ -319,7 +327,7 @@ BatchSums Trainer::sums_of_batch(std::int64_t rows) {
 
 void Trainer::backward(std::size_t logical_worker, Clock clock, double scale) {
   // A variable that forward did not read may still be on its way.
-  if (logical_worker == 0) wait_to_read_all();
+  if (logical_worker == 0) wait_to_read_all(clock);
   ask_for_next(logical_worker);
   executor_.start_backward(scale);
   for (const Executor::BackwardStep& step : executor_.backward_steps()) {
@@ -347,7 +355,10 @@ void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Cl
   if (is_coded(bucket)) code_gradient(bucket, logical_worker, clock);
   const bool is_encoded = goes_encoded(bucket, clock);
   for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[logical_worker].merges) {
-    if (!is_encoded) parts_.memory.add_gradients(bucket, m.into, m.from);
+    if (!is_encoded) {
+      parts_.memory.add_gradients(bucket, parts_.memory.buffer_of(m.into, clock),
+                                  parts_.memory.buffer_of(m.from, clock));
+    }
   }
   if (logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
   if (clip_) return;  // until all buckets are finished
@@ -417,10 +428,14 @@ void Trainer::evaluate(Clock clock) {
   parts_.client.wait_all();
   parts_.client.pull_full(clock);
   parts_.client.wait_all();
+  for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
+    evaluator_->executor().bind(*parts_.variables[i],
+                                parts_.memory.value(static_cast<int>(i), parts_.memory.set_of(clock)));
+  }
   server_rows_.set_clock(clock);
   EvalReport report = evaluator_->run(parts_.client.worker().value, parts_.cluster.n_workers(),
                                       [this] { parts_.client.progress(); });
-  parts_.client.round_values();
+  parts_.client.round_values(clock);
   report.eval_ns = now_ns() - started;
   parts_.client.send_to_coordinator(
       make_header(MessageType::eval_report, parts_.client.worker().value, clock), to_binary(report));

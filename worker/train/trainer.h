@@ -54,7 +54,7 @@ class Trainer {
     bool profile = false;
     RunRequests* requests = nullptr;  // of this rank; null: nobody asks
     bool evaluate_first = false;      // TrainPlan::evaluates_first
-    FlushRule flush = {};             // of residuals, where gradients are compressed
+    FlushRule flush = {};             // of residuals; and by which values each step reads
     StepRule rule = {};               // where it is not BSP, the sum plan is ticket_sum_plan()
     std::function<void(const std::string&)> warn = {};  // tells the user; may be empty
   };
@@ -101,7 +101,7 @@ class Trainer {
   BatchSums run_logical_worker(std::size_t logical_worker, Clock clock);
   void forward(bool wait_for_values);
   void wait_to_read(BucketId id);
-  void wait_to_read_all();
+  void wait_to_read_all(Clock clock);
   void backward(std::size_t logical_worker, Clock clock, double scale);
   void finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock);
   void finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock);
@@ -109,7 +109,7 @@ class Trainer {
   bool is_coded(const Bucket& bucket) const { return coder_.handles(bucket); }
   bool goes_encoded(const Bucket& bucket, Clock clock) const;
   void code_gradient(const Bucket& bucket, std::size_t logical_worker, Clock clock);
-  void bind_gradients(int buffer);
+  void bind_memory(int buffer, Clock clock);
   void read(Batch& batch, int v, Clock clock);
   void want_rows(Clock clock);
   bool asks_early(Clock clock);
@@ -143,6 +143,7 @@ class Trainer {
   std::vector<int> table_index_;              // by Variable::index()
   std::vector<std::vector<BucketId>> reads_;  // by forward step: the buckets it needs
   IdVector<BucketId, PendingBucket> pending_;
+  Clock read_;               // the values of the step under way are those after this one (BSP)
   std::uint32_t flags_ = 0;  // of the step under way, once it has been let go
   bool released_ = false;
   std::int64_t data_ns_ = 0;

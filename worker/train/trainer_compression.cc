@@ -14,7 +14,7 @@ bool Trainer::goes_encoded(const Bucket& bucket, Clock clock) const {
 
 // The gradient of one logical worker is complete, and is in its buffer.
 void Trainer::code_gradient(const Bucket& bucket, std::size_t logical_worker, Clock clock) {
-  const int buffer = parts_.sum_plan.leaves[logical_worker].buffer;
+  const int buffer = parts_.memory.buffer_of(parts_.sum_plan.leaves[logical_worker].buffer, clock);
   if (goes_encoded(bucket, clock)) {
     coder_.encode(bucket, logical_worker, buffer, clock);
   } else {

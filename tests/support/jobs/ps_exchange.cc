@@ -29,6 +29,22 @@ void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash
   }
 }
 
+// All that a variable has been.
+template <class T>
+class Versions {
+ public:
+  explicit Versions(const Exchange& e) : flush_(e.flush) {}
+  // What `step` is computed with; `now`: the values after the step before.
+  const std::vector<T>& read(std::int64_t step, std::span<const T> now) {
+    after_.emplace_back(now.begin(), now.end());
+    return after_[static_cast<std::size_t>(flush_.read_by(Clock(step), Clock(0)).value)];
+  }
+
+ private:
+  FlushRule flush_;
+  std::vector<std::vector<T>> after_;
+};
+
 template <class T>
 void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   const Optimizer optimizer(e.optimizer);
@@ -41,12 +57,14 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   Tensor gradient(value.dtype(), value.shape());
   const double decay = e.variables[static_cast<std::size_t>(variable)].average_decay;
   std::vector<T> leaves(static_cast<std::size_t>(n_leaves));
+  Versions<T> versions(e);
   for (int step = 1; step <= e.steps; ++step) {
     const auto v = value.as<T>(), g = gradient.as<T>();
+    const std::vector<T> read = versions.read(step, v);
     for (std::size_t i = 0; i < v.size(); ++i) {
       for (int leaf = 0; leaf < n_leaves; ++leaf) {
         leaves[static_cast<std::size_t>(leaf)] =
-            synthetic_gradient<T>(variable, static_cast<std::int64_t>(i), leaf, step, v[i]);
+            synthetic_gradient<T>(variable, static_cast<std::int64_t>(i), leaf, step, read[i]);
       }
       g[i] = canonical_sum(leaves);
       if (decay >= 0) v[i] = static_cast<T>(decay) * v[i] + static_cast<T>(1 - decay) * g[i];
@@ -86,8 +104,9 @@ void train_compressed_alone(const Exchange& e, int variable, int n_leaves, Tenso
   std::vector<std::vector<float>> leaves(static_cast<std::size_t>(n_leaves), std::vector<float>(n)),
       lost = leaves;
   std::vector<float> seen(n), of_element(leaves.size());
+  Versions<float> versions(e);
   for (int step = 1; step <= e.steps; ++step) {
-    std::ranges::copy(value.as<float>(), seen.begin());
+    seen = versions.read(step, value.as<float>());
     if (c.values == ValueForm::bf16) round_values(seen);
     const bool is_full =
         !c.type || step <= c.last_full_step(e.steps) || (c.has_residual() && e.flush.is_flush(Clock(step)));
@@ -111,9 +130,10 @@ void train_compressed_alone(const Exchange& e, int variable, int n_leaves, Tenso
 // What a worker's graph would do: one logical worker's gradients of one bucket, from the values in memory.
 void compute_gradients(const Bucket& bucket, VariableMemory& memory, int buffer, int leaf, Clock clock,
                        const Exchange& e) {
+  const int set = memory.set_of(e.flush.read_by(clock, Clock(e.first)));
   const auto fill = [&]<class T>(T) {
     for (const BucketSlice& s : bucket.slices) {
-      const auto value = memory.value(s.variable).as<T>(),
+      const auto value = memory.value(s.variable, set).as<T>(),
                  gradient = memory.gradient(buffer, s.variable).as<T>();
       for (std::int64_t i = s.variable_begin; i < s.variable_begin + s.n_elements; ++i) {
         const auto at = static_cast<std::size_t>(i);
@@ -171,9 +191,10 @@ ExchangeWorker::ExchangeWorker(Transport& transport, const ClusterMap& cluster, 
       rows_(RowPlan::make(e.variables, cluster.n_servers())),
       leaves_(cluster.leaves_of(worker)),
       sums_(LocalSumPlan::make(leaves_, cluster.logical_workers)),
-      memory_(e.variables, sums_.n_buffers),
+      memory_(e.variables, sums_.n_buffers, static_cast<int>(e.flush.delay + 1)),
       coder_(plan_, memory_, leaves_.size()),
-      client_(transport, cluster, plan_, rows_, worker, memory_, {.stall_timeout_s = e.worker_stall_s}) {
+      client_(transport, cluster, plan_, rows_, worker, memory_,
+              {.stall_timeout_s = e.worker_stall_s, .rule = {.delay = e.flush.delay}}) {
   if (!rows_.empty()) row_worker_ = std::make_unique<RowWorker>(client_, rows_, cluster, worker);
 }
 
@@ -192,7 +213,7 @@ bool ExchangeWorker::goes_encoded(const Bucket& bucket, Clock clock) const {
 
 // One leaf's gradient, and what becomes of it.
 void ExchangeWorker::compute(const Bucket& bucket, std::size_t leaf, Clock clock) {
-  const int buffer = sums_.leaves[leaf].buffer;
+  const int buffer = memory_.buffer_of(sums_.leaves[leaf].buffer, clock);
   compute_gradients(bucket, memory_, buffer, leaves_.begin + static_cast<int>(leaf), clock, exchange_);
   if (goes_encoded(bucket, clock)) {
     coder_.encode(bucket, leaf, buffer, clock);
@@ -200,24 +221,32 @@ void ExchangeWorker::compute(const Bucket& bucket, std::size_t leaf, Clock clock
     return;
   }
   if (coder_.handles(bucket)) coder_.add_residual(bucket, leaf, buffer);
-  for (const auto& [into, from] : sums_.leaves[leaf].merges) memory_.add_gradients(bucket, into, from);
+  for (const auto& [into, from] : sums_.leaves[leaf].merges) {
+    memory_.add_gradients(bucket, memory_.buffer_of(into, clock), memory_.buffer_of(from, clock));
+  }
 }
 
 std::vector<Tensor> ExchangeWorker::values() const {
   std::vector<Tensor> all;
   for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
-    const TensorView view = memory_.value(static_cast<int>(i));
+    const TensorView view = memory_.value(static_cast<int>(i), memory_.set_of(Clock(exchange_.steps)));
     all.emplace_back(view.dtype(), view.shape());
     std::memcpy(all.back().view().bytes(), view.bytes(), view.n_bytes());
   }
   return all;
 }
 
+// As after a forward pass: nothing is pushed before.
+void ExchangeWorker::wait_to_read(Clock clock) {
+  const Clock read = exchange_.flush.read_by(clock, Clock(exchange_.first));
+  read.value + 1 == clock.value ? client_.wait_all() : client_.wait_all_of_version(read);
+}
+
 void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
   const int n = plan_.size();
   if (row_worker_ && wanted_ != clock) row_worker_->want(clock);
-  // As after a forward pass: nothing is pushed before.
-  client_.wait_all();
+  wait_to_read(clock);
+  if (exchange_.before_step) exchange_.before_step(client_.worker(), clock);
   for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
     const Bucket& bucket = plan_[BucketId((k + client_.worker().value) % n)];
     if (!bucket.is_pushed()) continue;
@@ -249,8 +278,13 @@ void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
 Digest ExchangeWorker::run() {
   client_.pull_all(Clock(exchange_.first));
   client_.wait_all();
+  memory_.spread_values(memory_.set_of(Clock(exchange_.first)));
   for (Clock clock(exchange_.first + 1); clock.value <= exchange_.steps; ++clock.value) {
     push_step(clock, exchange_.ack_last && clock.value == exchange_.steps ? kFlagAck : 0);
+    if (!exchange_.pulls_at_flushes || !exchange_.flush.is_flush(clock)) continue;
+    client_.wait_all();
+    client_.pull_all(clock);
+    client_.wait_all();
   }
   return finish();
 }
@@ -265,7 +299,8 @@ Digest ExchangeWorker::finish() {
   client_.wait_all();
   ValuesHash hash(exchange_.variables);
   for (std::size_t i = 0; i < exchange_.variables.size(); ++i) {
-    add_values(exchange_.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
+    const int set = memory_.set_of(Clock(exchange_.steps));
+    add_values(exchange_.variables[i], memory_.value(static_cast<int>(i), set).bytes(), hash);
   }
   while (exchange_.waits_for_last_save &&
          !PosixFs().exists(exchange_.checkpoint_dir + "/" + step_name(exchange_.steps))) {
@@ -295,7 +330,8 @@ ExchangeServer::ExchangeServer(Transport& transport, const ClusterMap& cluster, 
                           .limits = e.limits,
                           .histogram_every_steps = e.histogram_every_steps,
                           .rows = &rows_,
-                          .seed = e.seed};
+                          .seed = e.seed,
+                          .rule = {.delay = e.flush.delay}};
   if (!e.checkpoint_dir.empty()) {
     CheckpointConfig config;
     config.every_steps = e.every_steps;

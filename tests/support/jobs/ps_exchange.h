@@ -37,7 +37,11 @@ struct Exchange {
   bool waits_for_last_save = false;
   OnNan on_nan = OnNan::stop;
   int histogram_every_steps = 0;
-  FlushRule flush = {};  // of compressed variables
+  FlushRule flush = {};  // of compressed variables; and of a delay, which is that of the rule, too
+  // Workers pull all values anew after each step that is flushed, as for an evaluation.
+  bool pulls_at_flushes = false;
+  // Is called by each worker before it computes a step; may sleep.
+  std::function<void(WorkerId, Clock)> before_step = {};
   // A counter-test: what gradients lose in their encoding is forgotten at once.
   bool forgets_residuals = false;
   // Of (variable, element, leaf, value), in place of synthetic_gradient(); of float32.
@@ -84,6 +88,7 @@ class ExchangeWorker {
 
  private:
   void let_go(Clock clock);
+  void wait_to_read(Clock clock);
   bool goes_encoded(const Bucket& bucket, Clock clock) const;
   void compute(const Bucket& bucket, std::size_t leaf, Clock clock);
   const Exchange& exchange_;

@@ -384,6 +384,16 @@ INSTANTIATE_TEST_SUITE_P(
             13, "cluster: {consistency: asp, dealing: dynamc}",
             "job.yaml:13:38: cluster.dealing: expected one of auto, static, dynamic, got \"dynamc\"; did "
             "you mean \"dynamic\"?"},
+        LineCase{13, "cluster: {delay: 3}",
+                 "job.yaml:13:18: cluster.delay: 3 is out of range; allowed: 0 to 2 (steps)"},
+        LineCase{
+            13, "cluster: {consistency: ssp, staleness: 2, delay: 1}",
+            "job.yaml:13:50: cluster.delay: does not go with cluster.consistency: ssp, where cluster.staleness says "
+            "how far values may be behind; remove the key, or set that to bsp"},
+        LineCase{
+            13, "cluster: {delay: 2, consistency: asp}",
+            "job.yaml:13:18: cluster.delay: does not go with cluster.consistency: asp, where values are as new as "
+            "they come; remove the key, or set that to bsp"},
         LineCase{
             13, "optimizer: {staleness_discount: inverse}",
             "job.yaml:13:33: optimizer.staleness_discount: inverse does not go with cluster.consistency: bsp, "
@@ -637,6 +647,7 @@ TEST(Dump, ReadsBackToAnEqualConfig) {
       {"serve.require={metric: auc, min: 0.7, max: 1}", "serve.name=n", "serve.poll_ms=10"},
       {"cluster={consistency: ssp, staleness: 3, dealing: static}", "optimizer.staleness_discount=inverse"},
       {"cluster={consistency: asp, dealing: dynamic}"},
+      {"cluster={delay: 2, drain_every_steps: 40}"},
       {"job.name=12", "job.run_dir=null_", "checkpoint.dir='null'", "job.seed=9223372036854775807"},
   };
   for (const auto& overrides : variants) {
@@ -906,13 +917,21 @@ TEST(FollowKeys, AreOfBsp) {
   EXPECT_NE(follow("follow: in", "cluster: {consistency: bsp}").follow(), nullptr);
 }
 
+TEST(FollowKeys, GoWithNoDelay) {
+  EXPECT_EQ(
+      message_of([&] { follow("follow: in", "cluster: {delay: 1}"); }),
+      "job.yaml:5:18: cluster.delay: does not go with data.train.follow, where data may end or pause after "
+      "any step; remove the key, or name files in data.train");
+}
+
 // A dump has all keys: those of other modes, too, with their defaults.
 TEST(ConsistencyKeys, MayBeWrittenWithTheirDefaultsInAnyMode) {
   const auto cluster_of = [](const std::string& keys) {
     return parse(job_text() + "cluster: {" + keys + "}\noptimizer: {staleness_discount: none}\n").cluster;
   };
-  EXPECT_EQ(cluster_of("consistency: bsp, staleness: 0, dealing: auto"), ClusterConfig{});
-  EXPECT_EQ(cluster_of("consistency: asp, staleness: 0, dealing: auto").consistency, Consistency::asp);
+  EXPECT_EQ(cluster_of("consistency: bsp, staleness: 0, dealing: auto, delay: 0"), ClusterConfig{});
+  EXPECT_EQ(cluster_of("consistency: asp, staleness: 0, dealing: auto, delay: 0").consistency,
+            Consistency::asp);
   const ClusterConfig ssp = cluster_of("consistency: ssp, staleness: 1, dealing: dynamic");
   EXPECT_EQ(ssp.consistency, Consistency::ssp);
   EXPECT_EQ(ssp.staleness, 1);

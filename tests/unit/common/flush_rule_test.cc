@@ -35,5 +35,43 @@ TEST(FlushRule, TheEndIsTheOnlyCutWhereNothingElseIsPlanned) {
   EXPECT_EQ(rule.next_cut(Clock(1)), Clock(9));
 }
 
+TEST(FlushRule, WithADelayOnlyStepsWithoutOlderValuesMayBeCut) {
+  const FlushRule rule{.every = 10, .last = Clock(25), .delay = 1};
+  EXPECT_TRUE(rule.is_needed());
+  EXPECT_FALSE(rule.may_cut(Clock(9)));
+  EXPECT_TRUE(rule.may_cut(Clock(10)));
+  EXPECT_EQ(rule.next_cut(Clock(21)), Clock(25));
+}
+
+TEST(FlushRule, WithoutADelayAStepReadsTheValuesAfterTheOneBefore) {
+  const FlushRule rule{.every = 7, .checkpoint_every = 5, .evaluation_every = 11, .last = Clock(40)};
+  for (std::int64_t step = 4; step <= 40; ++step)
+    EXPECT_EQ(rule.read_by(Clock(step), Clock(3)), Clock(step - 1));
+}
+
+// By what is meant: the newest of the values that are old enough and those that everybody has waited for.
+TEST(FlushRule, WithADelayAStepReadsOlderValuesButNoneFromBeforeAFlush) {
+  for (const std::int64_t delay : {1, 2}) {
+    for (const std::int64_t checkpoint_every : {0, 1, 2, 5}) {
+      for (const std::int64_t first : {0, 3, 10}) {
+        const FlushRule rule{.every = 7,
+                             .checkpoint_every = checkpoint_every,
+                             .evaluation_every = 11,
+                             .last = Clock(40),
+                             .delay = delay};
+        for (std::int64_t step = first + 1; step <= 40; ++step) {
+          std::int64_t expected = first;
+          for (std::int64_t v = first + 1; v < step; ++v)
+            if (v <= step - 1 - delay || rule.is_flush(Clock(v))) expected = v;
+          EXPECT_EQ(rule.read_by(Clock(step), Clock(first)), Clock(expected))
+              << "step " << step << " from " << first << ", delay " << delay;
+        }
+      }
+    }
+  }
+  const FlushRule rule{.every = 100, .last = Clock(40), .delay = 2};
+  EXPECT_EQ(rule.read_by(Clock(42), Clock(10)), Clock(40)) << "a run that went beyond its end";
+}
+
 }  // namespace
 }  // namespace varscope

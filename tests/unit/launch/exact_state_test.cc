@@ -30,12 +30,13 @@ struct Job {
   std::string rest = "optimizer: {type: momentum, learning_rate: 0.05}\n";
   std::string data = "{type: digits, samples: 120, size: 8}";
   std::string loss = "softmax_cross_entropy";
+  std::string cluster = "";
 };
 
 std::string yaml_of(const Job& job, const std::string& run_dir) {
-  return "job: {name: exact, run_dir: " + run_dir +
-         "}\ncluster: {logical_workers: 2}\ndata:\n  train: " + job.data + "\nmodel:\n  layers:\n" +
-         job.layers + job.output + "  loss: " + job.loss + "\n" + job.rest +
+  return "job: {name: exact, run_dir: " + run_dir + "}\ncluster: {logical_workers: 2" + job.cluster +
+         "}\ndata:\n  train: " + job.data + "\nmodel:\n  layers:\n" + job.layers + job.output +
+         "  loss: " + job.loss + "\n" + job.rest +
          "train: {epochs: 9, batch: 40}\noutput: {metrics: false, progress: off}\n";
 }
 
@@ -151,6 +152,19 @@ TEST(ExactState, OfEveryWayOfClipping) {
     SCOPED_TRACE(name);
     Job job;
     job.rest = "optimizer: {type: momentum, clip: {type: " + name + keys + "}}\n";
+    expect_exact(job);
+  }
+}
+
+// The values of steps before that of the checkpoint are in none.
+TEST(ExactState, OfEveryDelay) {
+  for (const char* delay : {"1", "2"}) {
+    SCOPED_TRACE(delay);
+    Job job;
+    job.cluster = std::string(", delay: ") + delay + ", drain_every_steps: " + std::to_string(kFirst);
+    expect_exact(job);
+    job.layers = "    - {type: dense, units: 6, activation: tanh}\n    - {type: batch_norm, momentum: 0.8}\n";
+    job.rest = "optimizer: {type: adam, learning_rate: 0.02, clip: {type: global_norm, limit: 0.1}}\n";
     expect_exact(job);
   }
 }

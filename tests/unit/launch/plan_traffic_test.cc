@@ -13,9 +13,10 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 // Two workers. Weights of 144 x 40, 23,040 bytes; weights below min_bytes and biases, together 1,800 bytes.
-std::string plan_of(const std::string& compression, int n_leaves) {
+std::string plan_of(const std::string& compression, int n_leaves, int delay = 0) {
   const std::string text =
       "job: {name: t}\ncluster: {logical_workers: " + std::to_string(n_leaves) +
+      ", delay: " + std::to_string(delay) +
       "}\ndata: {train: {type: digits, samples: 64, size: 12}}\nmodel:\n  compression: " + compression +
       "\n  loss: softmax_cross_entropy\n  layers:\n"
       "    - {type: dense, scope: a, units: 40}\n"
@@ -40,6 +41,15 @@ TEST(PlanTraffic, CountsCompressedLeaves) {
   EXPECT_THAT(plan_of("bf16", 4), HasSubstr(" 49,680 bytes up, 49,680 bytes down\n"))
       << "four codes are as long as two sums in full";
   EXPECT_THAT(plan_of("onebit", 2), HasSubstr(" + 23.3 KiB (compressed gradients, and what they lose) + "));
+}
+
+// 24,840 bytes of values and of each of two gradient buffers.
+TEST(PlanMemory, CountsTheSetsOfADelay) {
+  EXPECT_THAT(plan_of("none", 4), HasSubstr("; a worker 72.8 KiB (values and 2 gradient buffers) + "));
+  EXPECT_THAT(plan_of("none", 4, 2),
+              HasSubstr("; a worker 218.3 KiB (values and 2 gradient buffers, 3 of each: cluster.delay) + "));
+  // Of codes there are two sets then, of what they lose one.
+  EXPECT_THAT(plan_of("onebit", 2, 1), HasSubstr(" + 24.0 KiB (compressed gradients, and what they lose) + "));
 }
 
 }  // namespace

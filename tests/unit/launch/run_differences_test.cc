@@ -104,14 +104,28 @@ TEST(ConfigDifferences, TellAnotherModeOfConsistencyInOneLine) {
               ElementsAre(was + "ssp, staleness 3, dealing auto now"));
   EXPECT_THAT(lines("consistency: ssp, staleness: 2, dealing: static"),
               ElementsAre(was + "ssp, staleness 2, dealing static now"));
+  EXPECT_THAT(lines("delay: 1"), ElementsAre(was + "bsp, delay 1, drained every 100 steps now"));
+}
+
+// Where the workers come together decides which values are read.
+TEST(ConfigDifferences, OfADelayTellItsDrainsToo) {
+  const auto lines = [](const std::string& before, const std::string& now) {
+    return config_differences(computing_config(in_mode(before)), in_mode(now), ConfigPart::training);
+  };
+  EXPECT_THAT(
+      lines("delay: 1, drain_every_steps: 50", "delay: 1, drain_every_steps: 60"),
+      ElementsAre("cluster.consistency: bsp, delay 1, drained every 50 steps in the checkpoint's run, bsp, "
+                  "delay 1, drained every 60 steps now"));
+  EXPECT_THAT(lines("drain_every_steps: 50", "drain_every_steps: 60"), IsEmpty());
 }
 
 // Their runs were bsp, and discounted nothing.
 TEST(ConfigDifferences, CheckpointsOfBeforeModesWereThereAreOfBsp) {
   auto before = computing_config(job());
   EXPECT_EQ(before.erase("cluster.consistency") + before.erase("cluster.staleness") +
-                before.erase("cluster.dealing") + before.erase("optimizer.staleness_discount"),
-            4U);
+                before.erase("cluster.dealing") + before.erase("cluster.delay") +
+                before.erase("cluster.drain_every_steps") + before.erase("optimizer.staleness_discount"),
+            6U);
   EXPECT_THAT(config_differences(before, job(), ConfigPart::run), IsEmpty());
   EXPECT_THAT(config_differences(before, in_mode("consistency: asp"), ConfigPart::run),
               ElementsAre("cluster.consistency: bsp in the checkpoint's run, asp, dealing auto now"));

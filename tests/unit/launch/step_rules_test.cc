@@ -128,6 +128,28 @@ TEST(StepRules, TrainingRefusesInTheSameWords) {
   EXPECT_EQ(trained, refusal(config));
 }
 
+TEST(StepRules, ADelayIsOfBsp) {
+  EXPECT_EQ(step_rule_of(job("delay: 2"), false).delay, 2);
+  EXPECT_TRUE(step_rule_of(job("delay: 2"), false).is_bsp());
+  EXPECT_EQ(step_rule_of(job("consistency: ssp, staleness: 2"), false).delay, 0);
+}
+
+TEST(StepRules, ADelayGoesWithNormsAndCarriedStateButNotWithTables) {
+  for (const char* layers : {kDense, kLstm}) EXPECT_EQ(refusal(job("delay: 1", layers)), "no error");
+  EXPECT_EQ(refusal(job("delay: 1", kReader, kText)), "no error");
+  EXPECT_EQ(refusal(job("delay: 2", constrained("unit_norm"))), "no error");
+  const std::string table =
+      "    - {type: embedding, scope: e, units: 3, table: {parts: 2}}\n"
+      "    - {type: dense, scope: out, units: 9, each_step: true}\n";
+  EXPECT_THAT(refusal(job("servers: 1, delay: 1", table, kText)),
+              HasSubstr("job.yaml:2:30: cluster.delay: does not go with sparse tables (\"e/"));
+  EXPECT_THAT(
+      refusal(job("servers: 1, delay: 1", table, kText)),
+      HasSubstr("servers have the rows of one step only; remove the key, or set cluster.consistency to "
+                "ssp, where rows may be behind"));
+  EXPECT_EQ(refusal(job("delay: 0", table, kText)), "no error");
+}
+
 std::vector<std::string> words(const std::string& cluster, const std::string& optimizer = "{type: sgd}") {
   const JobConfig config = job(cluster, kDense, kDigits, optimizer);
   return mode_lines(config, step_rule_of(config, false));
@@ -143,6 +165,21 @@ TEST(ModeWords, SayWhatBspPromises) {
       ElementsAre(
           "  consistency  bsp: the same bits whatever the timing, and on any number of servers and of "
           "workers up to 4"));
+}
+
+TEST(ModeWords, SayWhatADelayMeans) {
+  const std::string drains = "               all workers come together, and checkpoints are cut, every 100";
+  EXPECT_THAT(
+      words("delay: 1, logical_workers: 4"),
+      ElementsAre(
+          "  consistency  bsp, delay 1: step t is computed with the values after step t-2: the same bits "
+          "whatever the timing, and on any number of servers and of workers up to 4",
+          drains + " steps, at evaluations and at the end"));
+  EXPECT_THAT(
+      words("delay: 2, drain_every_steps: 2000", "{type: momentum, learning_rate: 0.1, momentum: 0.9}"),
+      ElementsAre(HasSubstr("bsp, delay 2: step t is computed with the values after step t-3: "),
+                  HasSubstr("every 2,000 steps"),
+                  "  optimizer    lr/(1-momentum) = 1; a delay adds momentum: lower it"));
 }
 
 TEST(ModeWords, SayWhatSspAndAspPromiseAndWhatNot) {
@@ -183,6 +220,7 @@ TEST(ModeWords, WarnOfMomentumOutsideBsp) {
 
 TEST(ModeWords, NameTheModeAndWhoGetsWhat) {
   EXPECT_EQ(mode_text({}), "BSP");
+  EXPECT_EQ(mode_text({.delay = 2}), "BSP, delay 2");
   EXPECT_EQ(mode_text({Consistency::ssp, 2, Dealing::to_whoever_asks}), "SSP(2), dealing dynamic");
   EXPECT_EQ(mode_text({Consistency::asp, 0, Dealing::in_place}), "ASP, dealing static");
 }
