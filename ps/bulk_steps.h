@@ -2,14 +2,17 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/transport/counted_workers.h"
 #include "common/transport/wire_codec.h"
 #include "ps/aggregator.h"
 #include "ps/row_exchange.h"
+#include "ps/shared_answers.h"
 #include "ps/step_protocol.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/histogram_taker.h"
@@ -19,7 +22,9 @@ namespace varscope {
 
 // BSP (Valiant, CACM 1990): sums the pushes of all workers in the canonical order, applies the optimizer wire
 // chunk by wire chunk, and answers each with its new value as soon as it has one; where norms are needed,
-// DeferredUpdate says when. See docs/data_path.md. One thread; borrows everything it is given.
+// DeferredUpdate says when. See docs/data_path.md. With backup workers (Chen et al. 2016) the pushes of a step
+// are those of the workers that they name; who is not among them asks for the values. One thread; borrows
+// everything it is given.
 class BulkSteps final : public StepProtocol {
  public:
   explicit BulkSteps(const Parts& parts);
@@ -46,12 +51,15 @@ class BulkSteps final : public StepProtocol {
     int n_answered = 0;                                        // all chunks below this
     std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends
   };
+  void take_counted(WorkerId worker, const Message& push);
   void announce(WorkerId worker, const MessageHeader& push);
+  void scale_sum(const Aggregator::ReadyChunk& chunk) const;
   void apply(const Aggregator::ReadyChunk& chunk);
   void answer(BucketId id, int chunk);
   void answer_in_order(BucketId id, int chunk);
   void send_value_header(BucketId id, Clock clock, Rank to, WireForm form);
-  void send_value_chunk(BucketId id, int chunk, Rank to, WireForm form);
+  void send_value_chunk(BucketId id, int chunk, std::span<const Rank> to, WireForm form);
+  void send_own_chunk(const Bucket& bucket, int chunk, Rank to, WireForm form);
   void finish_round(BucketId id);
   void on_whole_table(const std::optional<RowExchange::Whole>& whole);
   void apply_table(TableId id, double scale);
@@ -73,6 +81,10 @@ class BulkSteps final : public StepProtocol {
   IdVector<BucketId, BucketState> buckets_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
+  std::vector<Rank> answered_;            // whose pushes are answered: all workers, or those that count
+  std::optional<SharedAnswers> shared_;   // with backup workers
+  CountedPush counting_;                  // the same: what the pushes of a step say
+  Clock counting_step_{-1};               // that step
   int n_pushed_ = 0;  // buckets and tables
   int n_finished_in_step_ = 0;
   Clock finishing_{0};  // that step, where there are any

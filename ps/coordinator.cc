@@ -74,6 +74,10 @@ Coordinator::Coordinator(const Parts& parts)
     if (is_owner) owners_.push_back(s);
     (is_pushed ? cut_by_push_ : cut_by_message_).push_back(s);
   }
+  if (parts.rule.has_backups()) {
+    quorum_.emplace(StepQuorum::Parts{cluster_.n_workers(), static_cast<int>(parts.rule.backups),
+                                      train_.first, parts.samples, replay_});
+  }
   if (parts.rule.is_bsp()) return;
   dealer_.emplace(parts.rule, cluster_, train_.first, replay_);
   ledger_.emplace(
@@ -82,11 +86,12 @@ Coordinator::Coordinator(const Parts& parts)
 
 void Coordinator::start() {
   if (stop_) state_.stop = stop_->state();
-  if (stop_ && train_.evaluates_first) {
+  if ((stop_ || quorum_) && train_.evaluates_first) {
     awaited_ = train_.first;
   } else if (stop_ && stop_->is_over()) {
     end_early();
   } else if (!dealer_) {
+    let_compute(Clock(train_.first.value + 1));
     release(Clock(train_.first.value + 1));
   } else if (current_ >= train_.last) {
     is_ended_ = true;  // nothing is left to do
@@ -153,7 +158,7 @@ bool Coordinator::begin_save(Clock clock, std::int64_t retry, CheckpointCoordina
 // Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every
 // push, so that all servers cut at the same step without another round of messages.
 void Coordinator::release(Clock clock) {
-  if (clock > train_.last || waits_for_data(clock)) return;
+  if (clock > train_.last || waits_for_data(clock) || must_wait_for_gradients(clock)) return;
   // The values that an evaluation may find to be the best are saved whatever is being written now.
   if (stop_ && is_evaluated(clock) && checkpoints_ != nullptr && !checkpoints_->idle()) {
     delayed_ = clock;
@@ -168,6 +173,7 @@ void Coordinator::release(Clock clock) {
   if (dealer_) return open_step(clock);
   MessageHeader go = make_header(MessageType::go, 0, clock);
   go.flags = (current_is_cut_ ? kFlagCut : 0) | (is_stopped_ ? kFlagStop : 0);
+  if (quorum_) return send_counted_go(go);
   for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
 }
 
@@ -176,6 +182,8 @@ void Coordinator::on_message(const Message& message) {
     case MessageType::step_report:
       return dealer_ ? on_ticket_report(sender_of(message, cluster_), message)
                      : on_step_report(sender_of(message, cluster_), message);
+    case MessageType::gradient_done:
+      return on_gradient_done(sender_of(message, cluster_), message);
     case MessageType::ticket_request:
       return on_ticket_request(sender_of(message, cluster_));
     case MessageType::drained:
@@ -208,7 +216,7 @@ void Coordinator::on_message(const Message& message) {
 
 void Coordinator::on_step_report(WorkerId worker, const Message& message) {
   auto& report = reports_[worker];
-  if (message.header.clock != current_.value || report) {
+  if (message.header.clock != current_.value || report || !counts(worker)) {
     fail(ErrorKind::protocol, "worker {} reports step {} while step {} is under way", worker.value,
          message.header.clock, current_.value);
   }
@@ -217,20 +225,28 @@ void Coordinator::on_step_report(WorkerId worker, const Message& message) {
   if (report->leaves.size() != static_cast<std::size_t>(cluster_.leaves_of(worker).size())) {
     fail(ErrorKind::protocol, "worker {} reports {} logical workers", worker.value, report->leaves.size());
   }
-  if (std::all_of(reports_.begin(), reports_.end(), [](const auto& r) { return r.has_value(); }))
-    complete_step();
+  for (WorkerId w : reports_.ids()) {
+    if (!reports_[w] && counts(w)) return;
+  }
+  complete_step();
 }
 
 void Coordinator::complete_step() {
   std::vector<StepReport> reports;
-  IdVector<WorkerId, std::string> states;
-  for (auto& report : reports_) {  // in worker order, that is in the order of the logical workers
-    states.push_back(std::move(report->state));
-    reports.push_back(std::move(*report));
-    report.reset();
+  IdVector<WorkerId, std::string> states(cluster_.n_workers());
+  for (WorkerId w : reports_.ids()) {  // in worker order, that is in the order of the logical workers
+    if (!reports_[w]) continue;
+    states[w] = std::move(reports_[w]->state);
+    reports.push_back(std::move(*reports_[w]));
+    reports_[w].reset();
   }
+  if (quorum_ && current_is_cut_) fill_in_states(states);
   complete_step(current_, reports, states, current_is_cut_);
-  if (stop_ && is_evaluated(current_) && current_ < train_.last) return;
+  if (waits_for_evaluation(current_)) {
+    // It may have ended before: a worker without test batches reports the step when it likes.
+    if (evaluated_ == std::optional(current_)) go_on_after_evaluation();
+    return;
+  }
   release_unless_not_finite(Clock(current_.value + 1));
 }
 
@@ -238,6 +254,7 @@ void Coordinator::complete_step() {
 void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& reports,
                                 const IdVector<WorkerId, std::string>& states, bool is_cut) {
   StepSummary step{clock, 1, {}, {}};
+  if (quorum_) step.dropped = quorum_->dropped();
   if (train_.steps_per_epoch > 0) step.epoch = (clock.value - 1) / train_.steps_per_epoch + 1;
   for (const StepReport& report : reports) {
     for (const BatchSums& leaf : report.leaves) step.sums += leaf;
@@ -260,11 +277,12 @@ void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& repo
     keep_progress();
     checkpoints_->set_states(states, state_text());
     if (!dealer_) send_to(cut_by_message_, MessageType::cut);
+    if (quorum_ && record_ != nullptr) record_->begin(clock);
   }
   const bool is_finite = std::isfinite(step.sums.loss);
   if (!is_finite || std::exchange(is_suspected_, false))
     inquire({.step = clock.value, .loss = is_finite ? "" : not_finite_text(step.sums.loss)});
-  if (stop_ && is_evaluated(clock) && clock < train_.last) awaited_ = clock;
+  if (waits_for_evaluation(clock)) awaited_ = clock;
 }
 
 void Coordinator::release_unless_not_finite(Clock clock) {
@@ -428,13 +446,19 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record);
   if (!std::isfinite(summary.sums.loss))
     inquire({.step = evaluation.clock.value, .test_loss = not_finite_text(summary.sums.loss)});
-  if (!stop_) return;
-  const auto value = record.values.find(stop_->rule().metric);
-  stop_->add(record.step, value != record.values.end() ? value->second : std::nan(""));
-  state_.stop = stop_->state();
-  if (awaited_ != std::optional(evaluation.clock)) return;
+  if (stop_) {
+    const auto value = record.values.find(stop_->rule().metric);
+    stop_->add(record.step, value != record.values.end() ? value->second : std::nan(""));
+    state_.stop = stop_->state();
+  }
+  evaluated_ = evaluation.clock;
+  if (awaited_ == evaluated_) go_on_after_evaluation();
+}
+
+void Coordinator::go_on_after_evaluation() {
   awaited_.reset();
-  if (stop_->is_over()) return end_early();
+  if (stop_ && stop_->is_over()) return end_early();
+  let_compute(Clock(current_.value + 1));
   dealer_ ? deal() : release_unless_not_finite(Clock(current_.value + 1));
 }
 
@@ -453,7 +477,7 @@ void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type
 std::string Coordinator::silent_workers() const {
   std::vector<std::string> names;
   for (WorkerId w : reports_.ids()) {
-    if (!reports_[w]) names.push_back(fmt::format("worker {}", w.value));
+    if (!reports_[w] && counts(w)) names.push_back(fmt::format("worker {}", w.value));
   }
   return comma_list(names);
 }
@@ -527,6 +551,7 @@ void Coordinator::on_hash_report(const Message& message) {
   if (stream_) finish.stream = stream_->summary();
   finish.tables = std::move(tables_);
   if (ledger_) finish.consistency = ledger_->total(now_ns());
+  if (quorum_) finish.dropped = quorum_->total();
   if (stop_ && stop_->state().has_best) {
     const StopState& s = stop_->state();
     finish.best = FinishSummary::Best{s.metric, s.best, Clock(s.best_step), ""};
