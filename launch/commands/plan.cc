@@ -202,6 +202,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
                       const LayerRegistry& layers) {
   const std::vector<std::string> hosts(static_cast<std::size_t>(n_servers + n_workers), "host");
   const ClusterMap cluster = assign_roles(hosts, n_servers, static_cast<int>(job.cluster.logical_workers));
+  check_backups_of_cluster(job, cluster);
   const auto model = load_worker_model(job, layers);
   checkpoint_names(job, model->table);  // throws where train would
   warn(model->warnings);

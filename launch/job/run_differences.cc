@@ -44,6 +44,8 @@ void settle_mode(Leaves& leaves) {
   const std::string staleness = take("cluster.staleness", "0"), dealing = take("cluster.dealing", "auto");
   if (mode == "ssp") mode += ", staleness " + staleness;
   if (mode != "bsp") mode += ", dealing " + dealing;
+  if (const std::string backups = take("cluster.backup_workers", "0"); backups != "0")
+    mode += ", backup workers " + backups;
   leaves["cluster.consistency"] = mode;
   leaves.emplace("optimizer.staleness_discount", "none");
 }
@@ -141,7 +143,7 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "train.stop",
                                   "train.metrics"};
   constexpr std::array kOfCluster = {"cluster.blas_threads", "cluster.consistency", "cluster.staleness",
-                                     "cluster.dealing"};
+                                     "cluster.dealing", "cluster.backup_workers"};
   return std::ranges::find(kOfCluster, path) != kOfCluster.end() ||
          std::ranges::none_of(kOthers, [&](const char* other) { return is_below(path, other); });
 }
