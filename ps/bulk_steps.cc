@@ -28,14 +28,8 @@ BulkSteps::BulkSteps(const Parts& parts)
     n_pushed_ += rows_->n_pushed();
   }
   if (parts.rule.has_backups()) {
-    // One answer of each worker that may be late, and that of the step under way.
-    std::size_t n_bytes = 0;
-    for (BucketId id : shard_.buckets()) {
-      for (int chunk = 0; parts.plan[id].is_pushed() && chunk < parts.plan[id].n_wire_chunks(); ++chunk)
-        n_bytes += BufferPool::class_of(static_cast<std::size_t>(parts.plan[id].wire_chunk(chunk).n_bytes));
-    }
     shared_.emplace(parts.transport, parts.plan, parts.cluster,
-                    n_bytes * static_cast<std::size_t>(parts.rule.backups + 1));
+                    SharedAnswers::bytes_for(parts.plan, shard_.server(), parts.rule.backups));
   }
   if (parts.histogram_every_steps > 0)
     histograms_.emplace(parts.plan, parts.shard, parts.histogram_every_steps);

@@ -16,6 +16,16 @@ int take_number(std::vector<int>& free, std::size_t& size) {
 
 }  // namespace
 
+std::size_t SharedAnswers::bytes_for(const BucketPlan& plan, ServerId server, std::int64_t backups) {
+  std::size_t n_bytes = 0;
+  for (const BucketId id : plan.of_server(server)) {
+    const Bucket& bucket = plan[id];
+    for (int chunk = 0; bucket.is_pushed() && chunk < bucket.n_wire_chunks(); ++chunk)
+      n_bytes += BufferPool::class_of(static_cast<std::size_t>(bucket.wire_chunk(chunk).n_bytes));
+  }
+  return n_bytes * static_cast<std::size_t>(backups + 1);
+}
+
 int SharedAnswers::take_slot(int copy) {
   std::size_t size = copy_of_slot_.size();
   const int slot = take_number(free_slots_, size);

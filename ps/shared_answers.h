@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -17,6 +18,10 @@ namespace varscope {
 // thread.
 class SharedAnswers {
  public:
+  // What a server needs with so many backup workers: a copy of its pushed values for each worker that may be
+  // late, and that of the step under way.
+  static std::size_t bytes_for(const BucketPlan& plan, ServerId server, std::int64_t backups);
+
   // `max_bytes`: of all copies that have not left.
   SharedAnswers(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
                 std::size_t max_bytes)

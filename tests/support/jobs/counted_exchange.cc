@@ -197,7 +197,8 @@ void serve(Transport& transport, const ClusterMap& cluster, const CountedExchang
       .limits = e.exchange.limits,
       .rows = &rows,
       .rule = rule_of(e)};
-  RecordHeader header{.start_id = "test",
+  RecordHeader header{.program_version = "test",
+                      .start_id = "test",
                       .servers = e.n_servers,
                       .workers = e.n_workers,
                       .logical_workers = e.n_workers,

@@ -176,6 +176,9 @@ TEST(BackupRules, AreFewerThanWorkersWithALogicalWorkerEach) {
                 plan_text(job("backup_workers: 2"), 1, 2, PlanDetail::summary, LayerRegistry::built_in());
               }),
               HasSubstr("2 is too many for 2 workers"));
+  EXPECT_THAT(plan_text(job("backup_workers: 1"), 1, 2, PlanDetail::summary, LayerRegistry::built_in()),
+              AllOf(HasSubstr("; BSP, 1 backup worker\n  consistency  bsp, 1 backup worker: "),
+                    HasSubstr(" + 16 KiB (answers that late workers take later)")));
 }
 
 std::vector<std::string> words(const std::string& cluster, const std::string& optimizer = "{type: sgd}") {

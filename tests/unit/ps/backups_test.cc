@@ -315,9 +315,13 @@ TEST(BackupWorkers, WhereAllCountTheBitsAreThoseOfBsp) {
   CountedExchange e = some_exchange();
   e.n_workers = 3;
   {
-    TicketRecord record(SegmentWriter::Parts{fs, tickets_dir(dir.path()), "",
-                                             RecordHeader{.servers = 1, .workers = 3, .rule = {.backups = 1}}, {}},
-                        Clock(0));
+    const RecordHeader header{.program_version = "test",
+                              .start_id = "test",
+                              .servers = 1,
+                              .workers = 3,
+                              .logical_workers = 3,
+                              .rule = {.backups = 1}};
+    TicketRecord record(SegmentWriter::Parts{fs, tickets_dir(dir.path()), "", header, {}}, Clock(0));
     for (int step = 1; step <= e.exchange.steps; ++step) record.counted(Clock(step), CountedWorkers::all(3));
   }
   e.replay_dir = dir.path();
