@@ -139,11 +139,11 @@ TEST(BackupRules, WhatADroppedStepWouldLeaveAHoleInIsRefused) {
       "    - {type: embedding, scope: e, units: 3, table: {parts: 2}}\n"
       "    - {type: dense, scope: out, units: 9, each_step: true}\n";
   EXPECT_THAT(refusal(job("backup_workers: 1", table, kText)),
-              HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with the sparse table \"e/weights\": "
+              HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with the sparse table \"e/embeddings\": "
                         "its rows are asked for before it is known whose gradients count; remove the key, or "
                         "make the layer dense"));
   const auto compressed = [](const std::string& type) {
-    return "    - {type: dense, scope: h, units: 6, compression: " + type + "}\n" +
+    return "    - {type: dense, scope: h, units: 64, compression: {type: " + type + "}}\n" +
            "    - {type: dense, scope: out, units: 10}\n";
   };
   for (const char* lossy : {"onebit", "topk"}) {
@@ -178,7 +178,7 @@ TEST(BackupRules, AreFewerThanWorkersWithALogicalWorkerEach) {
               HasSubstr("2 is too many for 2 workers"));
   EXPECT_THAT(plan_text(job("backup_workers: 1"), 1, 2, PlanDetail::summary, LayerRegistry::built_in()),
               AllOf(HasSubstr("; BSP, 1 backup worker\n  consistency  bsp, 1 backup worker: "),
-                    HasSubstr(" + 16 KiB (answers that late workers take later)")));
+                    HasSubstr(" + 16.0 KiB (answers that late workers take later)")));
 }
 
 std::vector<std::string> words(const std::string& cluster, const std::string& optimizer = "{type: sgd}") {

@@ -273,7 +273,8 @@ TEST(BackupWorkers, OneThatWakesFindsTheNewestStep) {
   EXPECT_EQ(r.finish->values_hash, counted_reference_hash(e));
   EXPECT_EQ(r.worker_hash[WorkerId(2)], r.finish->values_hash);
   EXPECT_EQ(r.n_dropped[WorkerId(2)], 6);
-  EXPECT_LE(r.n_catch_ups[WorkerId(2)], 3);
+  // The go of step 4 may come to it last of all.
+  EXPECT_LE(r.n_catch_ups[WorkerId(2)], 4);
   EXPECT_EQ(r.finish->dropped->samples, r.finish->dropped->workers[WorkerId(2)].samples);
 }
 
