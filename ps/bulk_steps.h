@@ -81,11 +81,11 @@ class BulkSteps final : public StepProtocol {
   IdVector<BucketId, BucketState> buckets_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
-  std::vector<Rank> answered_;            // whose pushes are answered: all workers, or those that count
-  std::optional<SharedAnswers> shared_;   // with backup workers
-  CountedPush counting_;                  // the same: what the pushes of a step say
-  Clock counting_step_{-1};               // that step
-  int n_pushed_ = 0;  // buckets and tables
+  std::vector<Rank> answered_;           // whose pushes are answered: all workers, or those that count
+  std::optional<SharedAnswers> shared_;  // with backup workers
+  CountedPush counting_;                 // the same: what the pushes of a step say
+  Clock counting_step_{-1};              // that step
+  int n_pushed_ = 0;                     // buckets and tables
   int n_finished_in_step_ = 0;
   Clock finishing_{0};  // that step, where there are any
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;

@@ -76,7 +76,7 @@ class Coordinator {
 
   void start();
   // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report, histograms, staleness
-  // and request; outside BSP ticket_request and drained too; others throw Error(protocol).
+  // and request; outside BSP ticket_request and drained too, with backup workers gradient_done; others throw Error(protocol).
   void on_message(const Message& message);
   void tick();
   // Somebody asks for kRequestSave or kRequestStop (bits); obeyed at the next step that is let go.
@@ -224,7 +224,7 @@ class Coordinator {
   bool is_ended_ = false;         // there are no more tickets
   std::optional<Clock> awaited_;  // the evaluation that decides whether training goes on, or has to end first
   std::optional<Clock> evaluated_;  // the last evaluation that has ended
-  std::optional<Clock> delayed_;  // to be let go once the save under way has ended
+  std::optional<Clock> delayed_;    // to be let go once the save under way has ended
   std::string ended_why_, ended_by_;
   bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
   bool is_stopping_ = false;

@@ -20,8 +20,9 @@ StepQuorum::StepQuorum(Parts parts)
 void StepQuorum::on_done(WorkerId worker, Clock clock) {
   Clock& newest = done_[worker];
   if (clock <= newest || clock.value > last_.value + 1) {
-    fail(ErrorKind::protocol, "worker {} has a gradient of step {} after that of step {}, where step {} is the next",
-         worker.value, clock.value, newest.value, last_.value + 1);
+    fail(ErrorKind::protocol,
+         "worker {} has a gradient of step {} after that of step {}, where step {} is the next", worker.value,
+         clock.value, newest.value, last_.value + 1);
   }
   newest = clock;
   if (clock > last_) in_order_.push_back(worker);

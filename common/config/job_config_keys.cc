@@ -47,9 +47,10 @@ void ClusterConfig::describe(Keys& keys) {
       "bsp: in each step so many workers are not waited for, the slowest; what they have computed of it is "
       "dropped, and bits depend on timing. Fewer than workers; 0 means that all are waited for",
       {.unit = "workers", .min = 0, .max = kMostRanks});
-  keys.key("record", record,
-           "ssp, asp, backup_workers: in run_dir/record, who was dealt what and in which order servers did what; `varscope "
-           "train --replay` does the same again (docs/debugging.md)");
+  keys.key(
+      "record", record,
+      "ssp, asp, backup_workers: in run_dir/record, who was dealt what and in which order servers did what; `varscope "
+      "train --replay` does the same again (docs/debugging.md)");
   keys.key("stall_timeout_s", stall_timeout_s,
            "a rank that does not answer for this long ends the job; 0 or off means never",
            {.unit = "seconds", .min = 1, .may_be_off = true});

@@ -43,7 +43,8 @@ int CountedWorkers::count() const { return static_cast<int>(std::ranges::count(i
 std::string CountedWorkers::to_bytes() const {
   std::string bytes((is_counted_.size() + 7) / 8, '\0');
   for (std::size_t i = 0; i < is_counted_.size(); ++i) {
-    if (is_counted_[i]) bytes[i / 8] = static_cast<char>(static_cast<unsigned char>(bytes[i / 8]) | 1U << (i % 8));
+    if (is_counted_[i])
+      bytes[i / 8] = static_cast<char>(static_cast<unsigned char>(bytes[i / 8]) | 1U << (i % 8));
   }
   return bytes;
 }

@@ -43,7 +43,8 @@ enum class MessageType : std::uint16_t {
   cut_given_up = 28,    // coordinator -> server: do not hold up steps after `clock` for its cut any longer
   staleness = 29,       // server -> coordinator: StalenessReport, all here have step `clock`
   // With backup workers (docs/consistency.md):
-  gradient_done = 30,  // worker -> coordinator: I have my gradient of step `clock`, and have pushed nothing of it
+  gradient_done =
+      30,  // worker -> coordinator: I have my gradient of step `clock`, and have pushed nothing of it
 };
 
 const char* to_string(MessageType type);

@@ -251,7 +251,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
     coded = std::max(coded, GradientCoder::n_bytes(plan, cluster.leaves_of(w).size()));
   const std::string compressing =
       coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
-  std::string more = gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
+  std::string more =
+      gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
   if (rule.has_backups()) {
     std::size_t answers = 0;
     for (int s = 0; s < n_servers; ++s)

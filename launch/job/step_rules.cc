@@ -35,20 +35,23 @@ void check_backups(const JobConfig& job, const Graph& graph, bool is_sequential)
             "does not go with " + what);
   };
   if (carries_state(graph, is_sequential)) {
-    refuse(fmt::format("\"{}\", a state that is carried from step to step over the text: a dropped step would be "
-                       "missing in it; remove the key",
-                       first_state(graph)->name()));
+    refuse(fmt::format(
+        "\"{}\", a state that is carried from step to step over the text: a dropped step would be "
+        "missing in it; remove the key",
+        first_state(graph)->name()));
   }
   for (const Variable* v : graph.variables()) {
     if (v->spec().is_table()) {
-      refuse(fmt::format("the sparse table \"{}\": its rows are asked for before it is known whose gradients "
-                         "count; remove the key, or make the layer dense",
-                         v->name()));
+      refuse(
+          fmt::format("the sparse table \"{}\": its rows are asked for before it is known whose gradients "
+                      "count; remove the key, or make the layer dense",
+                      v->name()));
     }
     if (v->spec().compression.has_residual()) {
-      refuse(fmt::format("the compression of \"{}\", which keeps on each worker what its gradients have lost: "
-                         "of a dropped one nobody can say what that is; remove the key, or take fp16 or bf16",
-                         v->name()));
+      refuse(
+          fmt::format("the compression of \"{}\", which keeps on each worker what its gradients have lost: "
+                      "of a dropped one nobody can say what that is; remove the key, or take fp16 or bf16",
+                      v->name()));
     }
   }
 }

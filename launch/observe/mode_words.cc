@@ -17,11 +17,15 @@ std::string backups_text(const StepRule& rule) {
 // What such a run promises, and what it does not.
 std::vector<std::string> lines_of_backups(const StepRule& rule) {
   constexpr const char* kIndent = "               ";
-  return {fmt::format("  consistency  bsp, {}: a step is the mean over the first workers that have their gradient, "
-                      "all but {}",
-                      backups_text(rule), with_commas(rule.backups)),
-          kIndent + std::string("what the late ones have computed is dropped, and is listed; bits depend on who was late"),
-          kIndent + std::string("a worker that dies ends the run all the same: backups stand in for the late only")};
+  return {fmt::format(
+              "  consistency  bsp, {}: a step is the mean over the first workers that have their gradient, "
+              "all but {}",
+              backups_text(rule), with_commas(rule.backups)),
+          kIndent +
+              std::string(
+                  "what the late ones have computed is dropped, and is listed; bits depend on who was late"),
+          kIndent + std::string(
+                        "a worker that dies ends the run all the same: backups stand in for the late only")};
 }
 
 std::string promise_of_bsp(const JobConfig& job) {

@@ -16,9 +16,9 @@
 namespace varscope::testing {
 namespace {
 
+using nlohmann::json;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 constexpr int kWorkers = 4, kSteps = 24, kSamples = 1000, kBatch = 64;
 
@@ -33,7 +33,8 @@ model:
   loss: softmax_cross_entropy
   layers:
     - {type: dense, scope: hidden, units: 32, activation: relu, initializer: fan_in_uniform}
-    - {type: pause, )" + pause + R"(}
+    - {type: pause, )" +
+                       pause + R"(}
     - {type: dense, scope: output, units: 10, initializer: fan_in_uniform}
 optimizer: {type: sgd, learning_rate: 0.1}
 train: {batch: 64, epochs: 100, max_steps: 24}
@@ -101,7 +102,8 @@ TEST(BackupJob, ASlowWorkerIsDroppedAndListedAndARecordedRunIsReplayed) {
     EXPECT_EQ(total["workers"][w]["samples"], samples_of[w]);
   }
   EXPECT_EQ(m.epoch_samples, kSamples - 15 * kBatch / kWorkers - 10) << "the first 16 steps";
-  EXPECT_THAT(job.out, ContainsRegex("dropped      [0-9]+ of 1,512 samples \\(2[0-9]\\.[0-9] %\\); most of worker "));
+  EXPECT_THAT(job.out,
+              ContainsRegex("dropped      [0-9]+ of 1,512 samples \\(2[0-9]\\.[0-9] %\\); most of worker "));
   EXPECT_LT(m.finish["seconds"].get<double>(), metrics_of(dir / "plain").finish["seconds"].get<double>());
 
   const Ended again = run_paused(args + Args{"--replay", dir / "run"});
@@ -115,12 +117,12 @@ TEST(BackupJob, ASlowWorkerIsDroppedAndListedAndARecordedRunIsReplayed) {
 TEST(BackupJob, EpochsWithAShortLastBatchEnd) {
   for (const auto& [workers, backups] : {std::pair{2, 1}, {4, 3}}) {
     const ScratchDir dir;
-    const Summary s = train(mpirun(
-        workers + 1,
-        Args{"train", config_file("digits_mlp.yaml")} +
-            set({"job.run_dir=" + (dir / "run"), "data.train.samples=129", "train.batch=64", "train.epochs=3",
-                 "train.max_steps=0", "train.eval_every_epochs=1", "checkpoint.every_steps=0",
-                 "cluster.backup_workers=" + std::to_string(backups)})));
+    const Summary s =
+        train(mpirun(workers + 1, Args{"train", config_file("digits_mlp.yaml")} +
+                                      set({"job.run_dir=" + (dir / "run"), "data.train.samples=129",
+                                           "train.batch=64", "train.epochs=3", "train.max_steps=0",
+                                           "train.eval_every_epochs=1", "checkpoint.every_steps=0",
+                                           "cluster.backup_workers=" + std::to_string(backups)})));
     EXPECT_EQ(s.step, 9);
     const Metrics m = metrics_of(dir / "run");
     EXPECT_EQ(m.finish["dropped"]["of_samples"], 3 * 129);
@@ -130,9 +132,10 @@ TEST(BackupJob, EpochsWithAShortLastBatchEnd) {
 
 TEST(BackupJob, IsStoppedBySignalGoesOnAndEndsWhereAWorkerDies) {
   const ScratchDir dir;
-  const Args args = Args{"train", config_file("digits_mlp.yaml")} +
-                    set({"job.run_dir=" + (dir / "run"), "train.max_steps=1000000", "train.epochs=1000000",
-                         "train.log_every_steps=10", "train.eval_every_epochs=0", "cluster.backup_workers=1"});
+  const Args args =
+      Args{"train", config_file("digits_mlp.yaml")} +
+      set({"job.run_dir=" + (dir / "run"), "train.max_steps=1000000", "train.epochs=1000000",
+           "train.log_every_steps=10", "train.eval_every_epochs=0", "cluster.backup_workers=1"});
   {
     Job job(mpirun(4, args));
     const std::vector<pid_t> pids = job.rank_pids(4, kStartSeconds);

@@ -271,9 +271,9 @@ void PsClient::take_step_go(const Message& message) {
   const Clock step(is_of_next ? h.clock - 1 : h.clock);
   if (step_go_ && (is_of_next ? step < step_go_->step : step <= step_go_->step))
     fail(ErrorKind::protocol, "step {} was let go after step {}", h.clock, step_go_->step.value);
-  step_go_ = StepGo{step, h.flags,
-                    is_of_next ? CountedWorkers()
-                               : CountedWorkers::from_bytes(message.body, cluster_.n_workers())};
+  step_go_ =
+      StepGo{step, h.flags,
+             is_of_next ? CountedWorkers() : CountedWorkers::from_bytes(message.body, cluster_.n_workers())};
 }
 
 const PsClient::StepGo& PsClient::wait_newest_go(Clock least) {

@@ -153,11 +153,11 @@ class CountedWorker {
     const auto fill = [&]<class T>(T) {
       for (const BucketSlice& s : bucket.slices) {
         if (!bucket.is_pushed()) continue;
-        const auto value = memory_.value(s.variable).as<T>(), gradient = memory_.gradient(0, s.variable).as<T>();
+        const auto value = memory_.value(s.variable).as<T>(),
+                   gradient = memory_.gradient(0, s.variable).as<T>();
         for (std::int64_t i = s.variable_begin; i < s.variable_begin + s.n_elements; ++i) {
           const auto at = static_cast<std::size_t>(i);
-          gradient[at] =
-              synthetic_gradient<T>(s.variable, i, client_.worker().value, clock.value, value[at]);
+          gradient[at] = synthetic_gradient<T>(s.variable, i, client_.worker().value, clock.value, value[at]);
         }
       }
     };

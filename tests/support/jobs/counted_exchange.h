@@ -31,8 +31,8 @@ struct CountedResult {
   std::optional<FinishSummary> finish;
   std::vector<StepSummary> steps;
   IdVector<WorkerId, Digest> worker_hash;
-  IdVector<WorkerId, int> n_dropped;     // steps, as the worker saw it
-  IdVector<WorkerId, int> n_catch_ups;   // how often it went on with the newest values
+  IdVector<WorkerId, int> n_dropped;    // steps, as the worker saw it
+  IdVector<WorkerId, int> n_catch_ups;  // how often it went on with the newest values
 };
 CountedResult run_counted(const CountedExchange& e);
 

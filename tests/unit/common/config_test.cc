@@ -384,8 +384,9 @@ INSTANTIATE_TEST_SUITE_P(
             13, "cluster: {consistency: asp, backup_workers: 1}",
             "job.yaml:13:45: cluster.backup_workers: does not go with cluster.consistency: asp, where no worker "
             "waits for a whole step; remove it, or set that to bsp"},
-        LineCase{13, "cluster: {backup_workers: -1}",
-                 "job.yaml:13:27: cluster.backup_workers: -1 is out of range; allowed: 0 to 1048576 (workers)"},
+        LineCase{
+            13, "cluster: {backup_workers: -1}",
+            "job.yaml:13:27: cluster.backup_workers: -1 is out of range; allowed: 0 to 1048576 (workers)"},
         LineCase{
             13, "cluster: {consistency: bsp, record: true}",
             "job.yaml:13:37: cluster.record: does not go with cluster.consistency: bsp, where the same start "
@@ -915,10 +916,11 @@ TEST(FollowKeys, AreOfBsp) {
                   "key, or name files in data.train");
   }
   EXPECT_NE(follow("follow: in", "cluster: {consistency: bsp}").follow(), nullptr);
-  EXPECT_NE(message_of([&] { follow("follow: in", "cluster: {backup_workers: 1}"); })
-                .find("cluster.backup_workers: does not go with data.train.follow, where each record is learnt "
-                      "from: a late worker's part of a step is dropped; remove it, or name files in data.train"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([&] { follow("follow: in", "cluster: {backup_workers: 1}"); })
+          .find("cluster.backup_workers: does not go with data.train.follow, where each record is learnt "
+                "from: a late worker's part of a step is dropped; remove it, or name files in data.train"),
+      std::string::npos);
 }
 
 // A dump has all keys: those of other modes, too, with their defaults.

@@ -132,7 +132,8 @@ TEST_F(ConsistencyOutput, WhoWasDroppedIsListedByStepAndInAll) {
   EXPECT_EQ(line["workers"], json::parse("[1, 4]"));
   EXPECT_EQ(line["samples"], 5);
   FinishSummary finish{Clock(20), {}, {}};
-  finish.dropped = DroppedSummary{.n_backups = 1, .samples = 5, .of_samples = 40, .workers = {{1, 5}, {0, 0}}};
+  finish.dropped =
+      DroppedSummary{.n_backups = 1, .samples = 5, .of_samples = 40, .workers = {{1, 5}, {0, 0}}};
   file.on_finish(finish);
   EXPECT_EQ(last_line()["dropped"], json::parse(R"({"backup_workers": 1, "samples": 5, "of_samples": 40,
       "workers": [{"worker": 0, "steps": 1, "samples": 5}, {"worker": 1, "steps": 0, "samples": 0}]})"));

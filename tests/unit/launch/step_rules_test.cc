@@ -131,17 +131,19 @@ TEST(StepRules, TrainingRefusesInTheSameWords) {
 
 TEST(BackupRules, WhatADroppedStepWouldLeaveAHoleInIsRefused) {
   EXPECT_EQ(refusal(job("backup_workers: 1")), "no error");
-  EXPECT_THAT(refusal(job("backup_workers: 1", kReader, kText)),
-              AllOf(HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with \"r/"),
-                    HasSubstr("a state that is carried from step to step over the text: a dropped step would be "
-                              "missing in it; remove the key")));
+  EXPECT_THAT(
+      refusal(job("backup_workers: 1", kReader, kText)),
+      AllOf(HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with \"r/"),
+            HasSubstr("a state that is carried from step to step over the text: a dropped step would be "
+                      "missing in it; remove the key")));
   const std::string table =
       "    - {type: embedding, scope: e, units: 3, table: {parts: 2}}\n"
       "    - {type: dense, scope: out, units: 9, each_step: true}\n";
-  EXPECT_THAT(refusal(job("backup_workers: 1", table, kText)),
-              HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with the sparse table \"e/embeddings\": "
-                        "its rows are asked for before it is known whose gradients count; remove the key, or "
-                        "make the layer dense"));
+  EXPECT_THAT(
+      refusal(job("backup_workers: 1", table, kText)),
+      HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with the sparse table \"e/embeddings\": "
+                "its rows are asked for before it is known whose gradients count; remove the key, or "
+                "make the layer dense"));
   const auto compressed = [](const std::string& type) {
     return "    - {type: dense, scope: h, units: 64, compression: {type: " + type + "}}\n" +
            "    - {type: dense, scope: out, units: 10}\n";
@@ -165,13 +167,15 @@ TEST(BackupRules, AreFewerThanWorkersWithALogicalWorkerEach) {
   };
   EXPECT_EQ(told("backup_workers: 2", 3), "no error");
   EXPECT_EQ(told("backup_workers: 2, logical_workers: 3", 3), "no error");
-  EXPECT_THAT(told("backup_workers: 3", 3),
-              HasSubstr("job.yaml:2:27: cluster.backup_workers: 3 is too many for 3 workers: a step needs one at "
-                        "least; set it to 2 or less, or start more ranks"));
+  EXPECT_THAT(
+      told("backup_workers: 3", 3),
+      HasSubstr("job.yaml:2:27: cluster.backup_workers: 3 is too many for 3 workers: a step needs one at "
+                "least; set it to 2 or less, or start more ranks"));
   EXPECT_THAT(told("backup_workers: 1", 1), HasSubstr("1 is too many for 1 worker: "));
-  EXPECT_THAT(told("backup_workers: 1, logical_workers: 4", 3),
-              HasSubstr("job.yaml:2:47: cluster.logical_workers: 4 does not go with cluster.backup_workers and 3 "
-                        "workers: of a worker all or nothing counts; remove the key, or set it to 3"));
+  EXPECT_THAT(
+      told("backup_workers: 1, logical_workers: 4", 3),
+      HasSubstr("job.yaml:2:47: cluster.logical_workers: 4 does not go with cluster.backup_workers and 3 "
+                "workers: of a worker all or nothing counts; remove the key, or set it to 3"));
   EXPECT_THAT(error_of([] {
                 plan_text(job("backup_workers: 2"), 1, 2, PlanDetail::summary, LayerRegistry::built_in());
               }),

@@ -115,7 +115,8 @@ TEST(ReductionTreeOfPresent, NeedsALeaf) {
 
 // --- who is chosen
 
-StepQuorum quorum_of(int n_workers, int n_backups, StepQuorum::Samples samples = [](Clock, WorkerId) { return 4; }) {
+StepQuorum quorum_of(
+    int n_workers, int n_backups, StepQuorum::Samples samples = [](Clock, WorkerId) { return 4; }) {
   return StepQuorum({n_workers, n_backups, Clock(0), std::move(samples)});
 }
 
@@ -189,12 +190,11 @@ CountedExchange some_exchange() {
   CountedExchange e;
   VariableSpec average = make_spec("norm/mean", DType::float32, Shape{300}, Initializer::constant(0), false);
   average.average_decay = 0.9;
-  e.exchange.variables =
-      VariableTable({make_spec("large/weights", DType::float32, Shape{400, 401}, Initializer::normal(0, 1)),
-                     make_spec("small/weights", DType::float32, Shape{9, 7}, Initializer::normal(0, 1)),
-                     make_spec("small/frozen", DType::float32, Shape{13}, Initializer::normal(0, 1), false),
-                     make_spec("double/weights", DType::float64, Shape{5000}, Initializer::normal(0, 1)),
-                     average});
+  e.exchange.variables = VariableTable(
+      {make_spec("large/weights", DType::float32, Shape{400, 401}, Initializer::normal(0, 1)),
+       make_spec("small/weights", DType::float32, Shape{9, 7}, Initializer::normal(0, 1)),
+       make_spec("small/frozen", DType::float32, Shape{13}, Initializer::normal(0, 1), false),
+       make_spec("double/weights", DType::float64, Shape{5000}, Initializer::normal(0, 1)), average});
   e.exchange.optimizer.type = OptimizerType::adam;
   e.exchange.optimizer.learning_rate = 0.05;
   e.exchange.steps = 6;
@@ -238,7 +238,8 @@ TEST(BackupWorkers, AStepIsTheMeanOverThoseThatCount) {
     for (const StepSummary& step : r.steps) {
       EXPECT_EQ(step.dropped.workers, late_ones(e, step.clock));
       std::int64_t n_counted = 0;
-      for (WorkerId w : IdRange<WorkerId>(workers)) n_counted += e.is_late(step.clock, w) ? 0 : e.samples(step.clock, w);
+      for (WorkerId w : IdRange<WorkerId>(workers))
+        n_counted += e.is_late(step.clock, w) ? 0 : e.samples(step.clock, w);
       EXPECT_EQ(step.sums.samples, n_counted);
     }
     for (WorkerId w : r.n_dropped.ids()) EXPECT_EQ(r.finish->dropped->workers[w].steps, r.n_dropped[w]);
@@ -374,8 +375,8 @@ class BackupServer : public ::testing::Test {
     return endpoint.get();
   }
   std::unique_ptr<PsClient> client(int worker, VariableMemory& memory) {
-    return std::make_unique<PsClient>(*hub_endpoint(worker + 1), cluster, plan, rows, WorkerId(worker), memory,
-                                      PsClient::Options{.rule = {.backups = 1}});
+    return std::make_unique<PsClient>(*hub_endpoint(worker + 1), cluster, plan, rows, WorkerId(worker),
+                                      memory, PsClient::Options{.rule = {.backups = 1}});
   }
   static std::string body(CountedWorkers counted, double scale = 1) {
     return CountedPush{scale, 1, std::move(counted)}.to_bytes();
@@ -521,7 +522,8 @@ class BackupCoordinator : public ::testing::Test {
       text += fmt::format(" {}", h.clock);
       if (!message.body.empty()) {
         text += ":";
-        for (const int w : numbers(CountedWorkers::from_bytes(message.body, 3))) text += fmt::format(" {}", w);
+        for (const int w : numbers(CountedWorkers::from_bytes(message.body, 3)))
+          text += fmt::format(" {}", w);
       }
       if ((h.flags & kFlagStop) != 0) text += ", the last";
       all.push_back(text);
