@@ -22,6 +22,14 @@ std::vector<TreeNode> all_leaves(int n) {
   return leaves;
 }
 
+std::vector<TreeNode> contributions_of(const CountedWorkers& counted, const ClusterMap& cluster) {
+  std::vector<TreeNode> nodes;
+  for (WorkerId w : counted.ids()) {
+    if (counted.has(w)) nodes.push_back(maximal_nodes(cluster.leaves_of(w), cluster.logical_workers).front());
+  }
+  return nodes;
+}
+
 // A ring's buffers take any chunk of the bucket.
 std::size_t buffer_bytes(const Bucket& bucket) {
   return static_cast<std::size_t>(bucket.largest_chunk_bytes());
@@ -50,6 +58,15 @@ Aggregator::Shares::Shares(const std::vector<TreeNode>& all, const ClusterMap& c
   }
 }
 
+Aggregator::Shares::Shares(const CountedWorkers& counted, const ClusterMap& cluster)
+    : tree(ReductionTree::of_present(contributions_of(counted, cluster), cluster.logical_workers)) {
+  int first = 0;
+  for (WorkerId w : counted.ids()) {
+    of_worker.emplace_back(first, first + (counted.has(w) ? 1 : 0));
+    first = of_worker.back().second;
+  }
+}
+
 std::byte* Aggregator::buffer(Round& round, int contribution, int chunk) {
   return round.ring[static_cast<std::size_t>(contribution * round.window + chunk % round.window)].get();
 }
@@ -69,7 +86,7 @@ std::size_t Aggregator::ring_bytes(const Bucket& bucket, const Round& round, int
 void Aggregator::open(const Bucket& bucket, Round& round, WireForm form) {
   round.open = true;
   round.form = form;
-  round.shares = form == WireForm::encoded ? &leaves_ : &nodes_;
+  round.shares = &shares_of(form);
   round.streams.assign(round.shares->of_worker.size(), {});
   round.done.assign(static_cast<std::size_t>(bucket.n_wire_chunks()), false);
   round.chunks_done = 0;
@@ -82,7 +99,7 @@ void Aggregator::announce(WorkerId worker, const Bucket& bucket, const MessageHe
     fail(ErrorKind::protocol, "worker {} pushed encoded gradients to bucket {} ({}), which is not compressed",
          worker.value, push.bucket, bucket.scope);
   }
-  const auto [first, last] = (form == WireForm::encoded ? leaves_ : nodes_).of_worker[worker];
+  const auto [first, last] = shares_of(form).of_worker[worker];
   const auto expected = static_cast<std::uint64_t>(wire_bytes(bucket, Flow::gradients, form)) *
                         static_cast<std::uint64_t>(last - first);
   if (push.n_bytes != expected || push.n_contributions != last - first ||

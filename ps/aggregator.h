@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "common/base/buffer_pool.h"
@@ -9,6 +10,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
+#include "common/transport/counted_workers.h"
 #include "common/transport/transport.h"
 #include "common/transport/wire_codec.h"
 
@@ -44,6 +46,9 @@ class Aggregator {
   Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster)
       : Aggregator(transport, plan, cluster, Limits{}) {}
 
+  // From now on rounds sum the gradients of these workers alone: the tree is the same, absent leaves are passed
+  // through. REQUIRES: each worker has one leaf; no round is open.
+  void count_only(const CountedWorkers& counted) { counted_.emplace(counted, cluster_); }
   // A push of the bucket has been announced. REQUIRES: the bucket is on this server and is pushed, and its
   // previous round has ended.
   void announce(WorkerId worker, const Bucket& bucket, const MessageHeader& push);
@@ -64,6 +69,7 @@ class Aggregator {
   // Whose contributions make a sum.
   struct Shares {
     Shares(const std::vector<TreeNode>& all, const ClusterMap& cluster, WireForm form);
+    Shares(const CountedWorkers& counted, const ClusterMap& cluster);
     ReductionTree tree;
     IdVector<WorkerId, std::pair<int, int>> of_worker;  // [first, last) contribution of each
   };
@@ -79,6 +85,9 @@ class Aggregator {
     std::vector<AlignedBytes> ring;     // [contribution * window + chunk % window]
     std::vector<std::uint8_t> arrived;  // operands seen, [merge * window + chunk % window]
   };
+  const Shares& shares_of(WireForm form) const {
+    return counted_ ? *counted_ : form == WireForm::encoded ? leaves_ : nodes_;
+  }
   Round& round_of(BucketId id) { return rounds_[id]; }
   std::byte* buffer(Round& round, int contribution, int chunk);
   std::size_t ring_bytes(const Bucket& bucket, const Round& round, int window) const;
@@ -92,7 +101,8 @@ class Aggregator {
   const BucketPlan& plan_;
   const ClusterMap& cluster_;
   Limits limits_;
-  Shares nodes_, leaves_;  // of full and of encoded gradients
+  Shares nodes_, leaves_;          // of full and of encoded gradients
+  std::optional<Shares> counted_;  // of both, where only some workers count
   IdVector<BucketId, Round> rounds_;
   std::deque<BucketId> waiting_;
   BufferPool pool_;

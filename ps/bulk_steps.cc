@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/error.h"
+#include "common/base/norm_kernels.h"
 #include "common/base/serialize.h"
 #include "common/transport/wire.h"
 
@@ -18,12 +19,17 @@ BulkSteps::BulkSteps(const Parts& parts)
       deferred_(parts.transport, parts.cluster, parts.plan, parts.optimizer, parts.shard, updater_,
                 parts.watch),
       buckets_(parts.plan.size()),
-      sequence_(parts.cluster.n_workers(), 0) {
+      sequence_(parts.cluster.n_workers(), 0),
+      answered_(parts.cluster.workers.begin(), parts.cluster.workers.end()) {
   for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
   if (parts.rows != nullptr && !parts.rows->empty()) {
     rows_.emplace(RowExchange::Parts{parts.transport, parts.cluster, *parts.rows, *parts.tables,
                                      shard_.server(), parts.plan.size()});
     n_pushed_ += rows_->n_pushed();
+  }
+  if (parts.rule.has_backups()) {
+    shared_.emplace(parts.transport, parts.plan, parts.cluster,
+                    SharedAnswers::bytes_for(parts.plan, shard_.server(), parts.rule.backups));
   }
   if (parts.histogram_every_steps > 0)
     histograms_.emplace(parts.plan, parts.shard, parts.histogram_every_steps);
@@ -45,6 +51,7 @@ void BulkSteps::on_push(WorkerId worker, const Message& message) {
          push.clock, id.value, bucket.scope, shard_.clock(id).value);
   }
   check_order(worker, push, bucket.scope);
+  if (shared_) take_counted(worker, message);
   BucketState& state = state_of(id);
   // The value is still being sent to somebody, and this push might complete the round that changes it: not
   // under MPI's hands. (The values of a round itself leave only when all its pushes have been announced.)
@@ -53,6 +60,40 @@ void BulkSteps::on_push(WorkerId worker, const Message& message) {
   } else {
     announce(worker, push);
   }
+}
+
+// The first push of a step says whose gradients it is made of; all others say the same. Rounds of the step
+// before have ended: check_order().
+void BulkSteps::take_counted(WorkerId worker, const Message& push) {
+  const Clock step(push.header.clock);
+  CountedPush says = CountedPush::from_bytes(push.body, parts_.cluster.n_workers(), push.from);
+  if (!says.counted.has(worker)) {
+    fail(ErrorKind::protocol, "worker {} pushed step {}, of which its own gradient does not count",
+         worker.value, step.value);
+  }
+  if (step == counting_step_) {
+    if (says == counting_) return;
+    fail(ErrorKind::protocol, "worker {} pushed step {} with other counted workers or factors than another",
+         worker.value, step.value);
+  }
+  counting_ = std::move(says);
+  counting_step_ = step;
+  aggregator_.count_only(counting_.counted);
+  answered_.clear();
+  for (WorkerId w : parts_.cluster.workers.ids()) {
+    if (counting_.counted.has(w)) answered_.push_back(parts_.cluster.rank_of(w));
+  }
+}
+
+// From the mean over the samples of the step that count, times their share, to the mean over them.
+void BulkSteps::scale_sum(const Aggregator::ReadyChunk& chunk) const {
+  const Bucket& bucket = parts_.plan[chunk.bucket];
+  const double factor = bucket.average_decay >= 0 ? counting_.average_scale : counting_.gradient_scale;
+  if (factor == 1) return;
+  with_real(bucket.dtype, [&]<class T>(T) {
+    kernels::scale(reinterpret_cast<T*>(chunk.sum), static_cast<T>(factor),
+                   bucket.wire_chunk(chunk.chunk).n_elements);
+  });
 }
 
 // A step begins when the one before has ended in all buckets and tables, or with a delay an earlier one.
@@ -129,14 +170,15 @@ void BulkSteps::on_pull(WorkerId worker, const MessageHeader& pull) {
   // which follows its pull. Holding the pull back for it would be a deadlock.
   // What is never pushed is as new as anybody asks for.
   const Clock clock = bucket.is_pushed() ? shard_.clock(id) : std::max(shard_.clock(id), Clock(pull.clock));
-  if (clock.value < pull.clock) {
+  // With backup workers the round of the next step may be that of others: they need not wait for this one.
+  if (clock.value < pull.clock || (shared_ && state_of(id).in_round)) {
     held_pulls_.emplace_back(worker, pull);
     return;
   }
   const WireForm form = (pull.flags & kFlagEncoded) != 0 ? form_of_values(bucket) : WireForm::full;
   const Rank to = parts_.cluster.rank_of(worker);
   send_value_header(id, clock, to, form);
-  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) send_value_chunk(id, chunk, to, form);
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) send_value_chunk(id, chunk, {&to, 1}, form);
 }
 
 void BulkSteps::send_value_header(BucketId id, Clock clock, Rank to, WireForm form) {
@@ -146,16 +188,22 @@ void BulkSteps::send_value_header(BucketId id, Clock clock, Rank to, WireForm fo
   transport_.send_message(to, header);
 }
 
-void BulkSteps::send_value_chunk(BucketId id, int chunk, Rank to, WireForm form) {
+void BulkSteps::send_value_chunk(BucketId id, int chunk, std::span<const Rank> to, WireForm form) {
   const Bucket& bucket = parts_.plan[id];
+  if (shared_ && bucket.is_pushed() && shared_->try_send(to, id, chunk, shard_.value(id), form)) return;
+  for (const Rank rank : to) send_own_chunk(bucket, chunk, rank, form);
+}
+
+// From the values' own memory, which no update may touch until it has left.
+void BulkSteps::send_own_chunk(const Bucket& bucket, int chunk, Rank to, WireForm form) {
   const WireChunk part = bucket.wire_chunk(chunk);
-  const ConstPiece piece{shard_.value(id) + part.begin, static_cast<std::size_t>(part.n_bytes)};
+  const ConstPiece piece{shard_.value(bucket.id) + part.begin, static_cast<std::size_t>(part.n_bytes)};
   if (form == WireForm::encoded) {
     codec_.send_encoded_values(to, bucket, chunk, to.value, {piece.data, piece.n_bytes});
   } else {
     codec_.send(Flow::values, to, bucket, chunk, to.value, std::span(&piece, 1));
   }
-  ++state_of(id).sends_in_flight;
+  ++state_of(bucket.id).sends_in_flight;
 }
 
 void BulkSteps::on_completion(const Completion& completion) {
@@ -166,6 +214,7 @@ void BulkSteps::on_completion(const Completion& completion) {
     if (aggregator_.on_received(completion, ready)) apply(ready);
     return;
   }
+  if (shared_ && shared_->on_sent(completion)) return;
   codec_.sent(completion);
   BucketState& state = state_of(id);
   if (--state.sends_in_flight == 0) announce_deferred(id);
@@ -175,6 +224,7 @@ void BulkSteps::on_completion(const Completion& completion) {
 void BulkSteps::apply(const Aggregator::ReadyChunk& chunk) {
   const BucketId id = chunk.bucket;
   const bool is_deferred = deferred_.defers(id);
+  scale_sum(chunk);
   if (histograms_ && histograms_->is_due(Clock(shard_.clock(id).value + 1))) {
     const WireChunk part = parts_.plan[id].wire_chunk(chunk.chunk);
     histograms_->add_gradient(id, part.first_element, part.n_elements, chunk.sum);
@@ -209,10 +259,10 @@ void BulkSteps::answer_in_order(BucketId id, int chunk) {
 void BulkSteps::answer(BucketId id, int chunk) {
   if ((state_of(id).flags & kFlagAck) != 0) return;
   const WireForm form = form_of_values(parts_.plan[id]);
-  for (Rank worker : parts_.cluster.workers) {
+  for (Rank worker : answered_) {
     if (chunk == 0) send_value_header(id, Clock(shard_.clock(id).value + 1), worker, form);
-    send_value_chunk(id, chunk, worker, form);
   }
+  send_value_chunk(id, chunk, answered_, form);
 }
 
 // One task at a time: polling goes on in between.
@@ -235,7 +285,7 @@ void BulkSteps::finish_round(BucketId id) {
   if ((state.flags & kFlagAck) != 0) {
     MessageHeader ack = make_header(MessageType::ack, shard_.server().value, clock);
     ack.bucket = id.value;
-    for (Rank worker : parts_.cluster.workers) transport_.send_message(worker, ack);
+    for (Rank worker : answered_) transport_.send_message(worker, ack);
   }
   if (histograms_ && histograms_->is_due(clock)) report_histograms(id, clock);
   finish_unit(clock, state.flags);

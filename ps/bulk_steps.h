@@ -3,14 +3,17 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/transport/counted_workers.h"
 #include "common/transport/wire_codec.h"
 #include "ps/aggregator.h"
 #include "ps/row_exchange.h"
+#include "ps/shared_answers.h"
 #include "ps/step_protocol.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/histogram_taker.h"
@@ -21,7 +24,9 @@ namespace varscope {
 // BSP (Valiant, CACM 1990): sums the pushes of all workers in the canonical order, applies the optimizer wire
 // chunk by wire chunk, and answers each with its new value as soon as it has one; where norms are needed,
 // DeferredUpdate says when. With a delay (StepRule) pushes of later steps wait until their bucket's round has
-// ended; nothing else differs. See docs/data_path.md. One thread; borrows everything it is given.
+// ended; nothing else differs. With backup workers (Chen et al. 2016) the pushes of a step are those of the
+// workers that they name; who is not among them asks for the values. See docs/data_path.md. One thread; borrows
+// everything it is given.
 class BulkSteps final : public StepProtocol {
  public:
   explicit BulkSteps(const Parts& parts);
@@ -49,13 +54,16 @@ class BulkSteps final : public StepProtocol {
     std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends, and
                                                                // of later steps
   };
+  void take_counted(WorkerId worker, const Message& push);
   void announce(WorkerId worker, const MessageHeader& push);
   void announce_deferred(BucketId id);
+  void scale_sum(const Aggregator::ReadyChunk& chunk) const;
   void apply(const Aggregator::ReadyChunk& chunk);
   void answer(BucketId id, int chunk);
   void answer_in_order(BucketId id, int chunk);
   void send_value_header(BucketId id, Clock clock, Rank to, WireForm form);
-  void send_value_chunk(BucketId id, int chunk, Rank to, WireForm form);
+  void send_value_chunk(BucketId id, int chunk, std::span<const Rank> to, WireForm form);
+  void send_own_chunk(const Bucket& bucket, int chunk, Rank to, WireForm form);
   void finish_round(BucketId id);
   void on_whole_table(const std::optional<RowExchange::Whole>& whole);
   void apply_table(TableId id, double scale);
@@ -77,9 +85,13 @@ class BulkSteps final : public StepProtocol {
   IdVector<BucketId, BucketState> buckets_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
   std::vector<std::pair<WorkerId, MessageHeader>> held_pulls_;
-  int n_pushed_ = 0;            // buckets and tables
-  std::optional<Clock> ended_;  // the last step that all of them have applied; nothing: none has any
-  std::deque<int> n_finished_;  // of the steps after it: how many have applied it
+  std::vector<Rank> answered_;           // whose pushes are answered: all workers, or those that count
+  std::optional<SharedAnswers> shared_;  // with backup workers
+  CountedPush counting_;                 // the same: what the pushes of a step say
+  Clock counting_step_{-1};              // that step
+  int n_pushed_ = 0;                     // buckets and tables
+  std::optional<Clock> ended_;           // the last step that all of them have applied; nothing: none has any
+  std::deque<int> n_finished_;           // of the steps after it: how many have applied it
   std::vector<DeferredUpdate::FinalChunk> final_chunks_;
 };
 

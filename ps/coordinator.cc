@@ -73,6 +73,10 @@ Coordinator::Coordinator(const Parts& parts)
     if (is_owner) owners_.push_back(s);
     (is_pushed ? cut_by_push_ : cut_by_message_).push_back(s);
   }
+  if (parts.rule.has_backups()) {
+    quorum_.emplace(StepQuorum::Parts{cluster_.n_workers(), static_cast<int>(parts.rule.backups),
+                                      train_.first, parts.samples, replay_});
+  }
   if (parts.rule.is_bsp()) return;
   dealer_.emplace(parts.rule, cluster_, train_.first, replay_);
   ledger_.emplace(
@@ -81,11 +85,12 @@ Coordinator::Coordinator(const Parts& parts)
 
 void Coordinator::start() {
   if (stop_) state_.stop = stop_->state();
-  if (stop_ && train_.evaluates_first) {
+  if ((stop_ || quorum_) && train_.evaluates_first) {
     awaited_ = train_.first;
   } else if (stop_ && stop_->is_over()) {
     end_early();
   } else if (!dealer_) {
+    let_compute(Clock(train_.first.value + 1));
     release_due();
   } else if (current_ >= train_.last) {
     is_ended_ = true;  // nothing is left to do
@@ -152,7 +157,7 @@ bool Coordinator::begin_save(Clock clock, std::int64_t retry, CheckpointCoordina
 // Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every
 // push, so that all servers cut at the same step without another round of messages.
 void Coordinator::release(Clock clock) {
-  if (clock > train_.last || waits_for_data(clock)) return;
+  if (clock > train_.last || waits_for_data(clock) || must_wait_for_gradients(clock)) return;
   // The values that an evaluation may find to be the best are saved whatever is being written now.
   if (stop_ && is_evaluated(clock) && checkpoints_ != nullptr && !checkpoints_->idle()) {
     delayed_ = clock;
@@ -167,9 +172,10 @@ void Coordinator::release(Clock clock) {
   if (dealer_) return open_step(clock);
   open_.push_back({clock,
                    std::vector<std::optional<StepReport>>(static_cast<std::size_t>(cluster_.n_workers())),
-                   cluster_.n_workers(), current_is_cut_});
+                   quorum_ ? quorum_->chosen()->count() : cluster_.n_workers(), current_is_cut_});
   MessageHeader go = make_header(MessageType::go, 0, clock);
   go.flags = (current_is_cut_ ? kFlagCut : 0) | (is_stopped_ ? kFlagStop : 0);
+  if (quorum_) return send_counted_go(go);
   for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
 }
 
@@ -178,6 +184,8 @@ void Coordinator::on_message(const Message& message) {
     case MessageType::step_report:
       return dealer_ ? on_ticket_report(sender_of(message, cluster_), message)
                      : on_step_report(sender_of(message, cluster_), message);
+    case MessageType::gradient_done:
+      return on_gradient_done(sender_of(message, cluster_), message);
     case MessageType::ticket_request:
       return on_ticket_request(sender_of(message, cluster_));
     case MessageType::drained:
@@ -222,7 +230,7 @@ void Coordinator::release_due() {
 void Coordinator::on_step_report(WorkerId worker, const Message& message) {
   const auto at = static_cast<std::size_t>(worker.value);
   const auto step = std::ranges::find_if(open_, [at](const OpenStep& s) { return !s.reports[at]; });
-  if (step == open_.end() || message.header.clock != step->clock.value) {
+  if (step == open_.end() || message.header.clock != step->clock.value || !counts(worker)) {
     fail(ErrorKind::protocol, "worker {} reports step {} while step {} is under way", worker.value,
          message.header.clock, step == open_.end() ? current_.value : step->clock.value);
   }
@@ -240,12 +248,17 @@ void Coordinator::complete_step() {
   OpenStep step = std::move(open_.front());
   open_.pop_front();
   std::vector<StepReport> reports;
-  IdVector<WorkerId, std::string> states;
-  for (auto& report : step.reports) {  // in worker order, that is in the order of the logical workers
-    states.push_back(std::move(report->state));
+  IdVector<WorkerId, std::string> states(cluster_.n_workers());
+  for (WorkerId w : states.ids()) {  // in worker order, that is in the order of the logical workers
+    std::optional<StepReport>& report = step.reports[static_cast<std::size_t>(w.value)];
+    if (!report) continue;  // it does not count
+    states[w] = std::move(report->state);
     reports.push_back(std::move(*report));
   }
+  if (quorum_ && step.is_cut) fill_in_states(states);
   complete_step(step.clock, reports, states, step.is_cut);
+  // It may have ended before: a worker without test batches reports the step when it likes.
+  if (awaited_ && evaluated_ == awaited_) return go_on_after_evaluation();
   release_due();
 }
 
@@ -253,6 +266,7 @@ void Coordinator::complete_step() {
 void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& reports,
                                 const IdVector<WorkerId, std::string>& states, bool is_cut) {
   StepSummary step{clock, 1, {}, {}};
+  if (quorum_) step.dropped = quorum_->dropped();
   if (train_.steps_per_epoch > 0) step.epoch = (clock.value - 1) / train_.steps_per_epoch + 1;
   for (const StepReport& report : reports) {
     for (const BatchSums& leaf : report.leaves) step.sums += leaf;
@@ -275,13 +289,14 @@ void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& repo
     keep_progress();
     checkpoints_->set_states(states, state_text());
     if (!dealer_) send_to(cut_by_message_, MessageType::cut);
+    if (quorum_ && record_ != nullptr) record_->begin(clock);
   }
   const bool is_finite = std::isfinite(step.sums.loss);
   const bool is_suspected = suspected_ && *suspected_ <= clock;
   if (is_suspected) suspected_.reset();
   if (!is_finite || is_suspected)
     inquire({.step = clock.value, .loss = is_finite ? "" : not_finite_text(step.sums.loss)});
-  if (stop_ && is_evaluated(clock) && clock < train_.last) awaited_ = clock;
+  if (waits_for_evaluation(clock)) awaited_ = clock;
 }
 
 void Coordinator::release_unless_not_finite(Clock clock) {
@@ -394,6 +409,8 @@ void Coordinator::on_eval_report(const Message& message) {
   const Clock clock(message.header.clock);
   auto found =
       std::find_if(evaluations_.begin(), evaluations_.end(), [&](const auto& e) { return e.clock == clock; });
+  // Of a worker without batches, after all others: it says nothing.
+  if (found == evaluations_.end() && report.batches.empty() && evaluated_ && clock <= *evaluated_) return;
   if (found == evaluations_.end()) {
     if (report.n_batches < 0 || report.n_batches > (1 << 24)) {
       fail(ErrorKind::protocol, "rank {} reports an evaluation of {} batches", message.from.value,
@@ -444,13 +461,19 @@ void Coordinator::finish_evaluation(const Evaluation& evaluation) {
   if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record);
   if (!std::isfinite(summary.sums.loss))
     inquire({.step = evaluation.clock.value, .test_loss = not_finite_text(summary.sums.loss)});
-  if (!stop_) return;
-  const auto value = record.values.find(stop_->rule().metric);
-  stop_->add(record.step, value != record.values.end() ? value->second : std::nan(""));
-  state_.stop = stop_->state();
-  if (awaited_ != std::optional(evaluation.clock)) return;
+  if (stop_) {
+    const auto value = record.values.find(stop_->rule().metric);
+    stop_->add(record.step, value != record.values.end() ? value->second : std::nan(""));
+    state_.stop = stop_->state();
+  }
+  evaluated_ = evaluation.clock;
+  if (awaited_ == evaluated_) go_on_after_evaluation();
+}
+
+void Coordinator::go_on_after_evaluation() {
   awaited_.reset();
-  if (stop_->is_over()) return end_early();
+  if (stop_ && stop_->is_over()) return end_early();
+  let_compute(Clock(current_.value + 1));
   dealer_ ? deal() : release_due();
 }
 
@@ -469,8 +492,8 @@ void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type
 std::string Coordinator::silent_workers() const {
   std::vector<std::string> names;
   for (WorkerId w : cluster_.workers.ids()) {
-    if (open_.empty() || !open_.front().reports[static_cast<std::size_t>(w.value)])
-      names.push_back(fmt::format("worker {}", w.value));
+    const bool is_silent = open_.empty() || !open_.front().reports[static_cast<std::size_t>(w.value)];
+    if (is_silent && counts(w)) names.push_back(fmt::format("worker {}", w.value));
   }
   return comma_list(names);
 }
@@ -544,6 +567,7 @@ void Coordinator::on_hash_report(const Message& message) {
   if (stream_) finish.stream = stream_->summary();
   finish.tables = std::move(tables_);
   if (ledger_) finish.consistency = ledger_->total(now_ns());
+  if (quorum_) finish.dropped = quorum_->total();
   if (stop_ && stop_->state().has_best) {
     const StopState& s = stop_->state();
     finish.best = FinishSummary::Best{s.metric, s.best, Clock(s.best_step), ""};

@@ -26,6 +26,7 @@
 #include "ps/observe/run_observer.h"
 #include "ps/record/recorded_order.h"
 #include "ps/record/step_record.h"
+#include "ps/step_quorum.h"
 #include "ps/stream/stream_control.h"
 #include "ps/ticket_dealer.h"
 
@@ -43,7 +44,7 @@ struct TrainPlan {
 };
 
 // Server 0's control plane: collects the workers' step reports, lets the next step go (the step barrier of
-// BSP) or, where pushes are applied one by one, deals out the tickets of the steps that are open; decides
+// BSP; with backup workers the first gradients make a step, see StepQuorum) or, where pushes are applied one by one, deals out the tickets of the steps that are open; decides
 // which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends the run. It
 // never touches values or gradients. At the first loss or value that is not finite it asks all
 // servers what they have found by then, so that what it says does not depend on who was first; with
@@ -69,12 +70,13 @@ class Coordinator {
     double late_ticket_s = 10;                // ConsistencyLedger::Parts::late_s
     TicketRecord* record = nullptr;           // of what is dealt; null: none
     const RecordedTickets* replay = nullptr;  // what is to be dealt again; null: as workers ask
+    StepQuorum::Samples samples = {};         // with backup workers
   };
   explicit Coordinator(const Parts& parts);
 
   void start();
   // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report, histograms, staleness
-  // and request; outside BSP ticket_request and drained too; others throw Error(protocol).
+  // and request; outside BSP ticket_request and drained too, with backup workers gradient_done; others throw Error(protocol).
   void on_message(const Message& message);
   void tick();
   // Somebody asks for kRequestSave or kRequestStop (bits); obeyed at the next step that is let go.
@@ -107,6 +109,15 @@ class Coordinator {
     std::vector<std::optional<WorkerId>> holders =
         std::vector<std::optional<WorkerId>>(reports.size());  // who was given it
   };
+  // coordinator_backups.cc
+  void on_gradient_done(WorkerId worker, const Message& message);
+  bool must_wait_for_gradients(Clock clock);
+  void send_counted_go(MessageHeader go);
+  void let_compute(Clock clock);
+  bool counts(WorkerId worker) const { return !quorum_ || quorum_->counted().has(worker); }
+  bool waits_for_evaluation(Clock clock) const {
+    return (stop_ || quorum_) && is_evaluated(clock) && clock < train_.last;
+  }
   // coordinator_tickets.cc
   bool drains_after(Clock clock) const;
   void open_step(Clock clock);
@@ -153,6 +164,7 @@ class Coordinator {
   void give_overdue_save_up();
   void on_eval_report(const Message& message);
   void finish_evaluation(const Evaluation& evaluation);
+  void go_on_after_evaluation();
   void on_histograms(const Message& message);
   void on_hash_report(const Message& message);
   void begin_final_save();
@@ -197,6 +209,8 @@ class Coordinator {
   bool is_idle_save_ = false;                       // the save under way is of a step that ended before
   std::int64_t idle_tries_ = 0;                     // saves of these, each of which needs a name
   IdVector<WorkerId, std::string> states_of_last_;  // of the workers, after the last step of a stream
+  std::optional<StepQuorum> quorum_;                // with backup workers
+  std::optional<Clock> due_;                        // to be let go once enough workers have a gradient
   std::optional<TicketDealer> dealer_;              // null: BSP
   TicketRecord* record_;
   const RecordedTickets* replay_;
@@ -208,8 +222,9 @@ class Coordinator {
   int n_drained_ = 0;                        // workers that say so
   int n_reading_ = 0;             // workers that have come together, and read before anybody gets a ticket
   bool is_ended_ = false;         // there are no more tickets
-  std::optional<Clock> awaited_;  // the evaluation that decides whether training goes on
-  std::optional<Clock> delayed_;  // to be let go once the save under way has ended
+  std::optional<Clock> awaited_;  // the evaluation that decides whether training goes on, or has to end first
+  std::optional<Clock> evaluated_;  // the last evaluation that has ended
+  std::optional<Clock> delayed_;    // to be let go once the save under way has ended
   std::string ended_why_, ended_by_;
   bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
   bool is_stopping_ = false;

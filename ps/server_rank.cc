@@ -27,7 +27,8 @@ ServerRank::ServerRank(const Parts& parts)
   if (parts.record) make_record(parts);
   if (parts.replay) {
     const RecordedRun& run = parts.replay->run;
-    replay_.emplace(parts.replay->fs, run.dir, RecordedOrder::Options{run.from, run.compared, parts.id});
+    if (!parts.rule.is_bsp())
+      replay_.emplace(parts.replay->fs, run.dir, RecordedOrder::Options{run.from, run.compared, parts.id});
     if (parts.control) ticket_replay_.emplace(parts.replay->fs, run.dir, run.from);
   }
   if (parts.control) {
@@ -40,7 +41,7 @@ ServerRank::ServerRank(const Parts& parts)
                            parts.saves ? parts.saves->config : CheckpointConfig{}, pointer(checkpoints_),
                            control.observer, control.state, control.evaluation, control.on_nan, control.stop,
                            stream, parts.rule, std::min(kLateTicket_s, parts.stall_timeout_s / 4),
-                           pointer(ticket_record_), pointer(ticket_replay_)});
+                           pointer(ticket_record_), pointer(ticket_replay_), control.samples});
   }
   server_.emplace(Server::Parts{parts.transport,
                                 parts.cluster,
@@ -70,7 +71,7 @@ void ServerRank::make_record(const Parts& parts) {
                               parts.saves ? parts.saves->dir : "", record.header, record.tell};
   writer.header.server = parts.id.value;
   writer.header.n_units = RecordUnits(parts.plan, parts.rows, parts.id).count();
-  record_.emplace(writer, parts.first);
+  if (!parts.rule.is_bsp()) record_.emplace(writer, parts.first);
   if (!parts.control) return;
   writer.dir = tickets_dir(record.run_dir);
   writer.header.server = -1;

@@ -43,6 +43,7 @@ class ServerRank {
     OnNan on_nan = OnNan::stop;
     std::optional<EarlyStop> stop = {};
     std::optional<StreamControl::Options> stream = {};  // from state.stream on, where there is one
+    StepQuorum::Samples samples = {};                   // with backup workers
   };
   // Where the run is recorded; the same on all servers.
   struct Record {

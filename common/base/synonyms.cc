@@ -40,6 +40,7 @@ constexpr Row kRows[] = {
     {"log_every_steps", "logsteps logevery loginterval logeverynsteps loggingsteps"},
     {"eval_every_epochs", "evalevery evalinterval evalfrequency validateevery"},
     {"servers", "nservers numservers ps nps numps parameterservers psservers"},
+    {"backup_workers", "backups backupworker numbackups nbackups spareworkers"},
     {"blas_threads", "threads nthreads numthreads ompthreads ompnumthreads"},
     {"stall_timeout_s", "timeout timeouts stalltimeout heartbeattimeout"},
     {"step_timeout_s", "steptimeout"},

@@ -54,14 +54,38 @@ void check_delay(const JobConfig& config) {
   }
 }
 
+// What follows from the number of workers, and from the model, is in launch/job/step_rules.h.
+void check_backups(const JobConfig& config) {
+  const ClusterConfig& cluster = config.cluster;
+  const char* path = "cluster.backup_workers";
+  if (cluster.backup_workers == 0) return;
+  if (cluster.consistency != Consistency::bsp) {
+    refuse(config, path,
+           fmt::format("does not go with cluster.consistency: {}, where no worker waits for a whole step; "
+                       "remove it, or set that to bsp",
+                       choice_name(kConsistencies, cluster.consistency)));
+  }
+  if (cluster.delay > 0) {
+    refuse(config, path,
+           "does not go with cluster.delay: a late worker's step is dropped, with a delay it is waited for; "
+           "remove one of them");
+  }
+  if (config.follow() != nullptr) {
+    refuse(config, path,
+           "does not go with data.train.follow, where each record is learnt from: a late worker's part of a "
+           "step is dropped; remove it, or name files in data.train");
+  }
+}
+
 }  // namespace
 
 void check_consistency_keys(const JobConfig& config) {
   const Consistency consistency = config.cluster.consistency;
   check_staleness(config);
   check_delay(config);
+  check_backups(config);
   if (consistency == Consistency::bsp) {
-    if (config.cluster.record) {
+    if (config.cluster.record && config.cluster.backup_workers == 0) {
       refuse(config, "cluster.record",
              "does not go with cluster.consistency: bsp, where the same start gives the same bits: start it "
              "again to see it again; remove the key, or set that to ssp or asp");

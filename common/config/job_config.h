@@ -44,7 +44,8 @@ struct ClusterConfig {
   DealingChoice dealing = DealingChoice::automatic;
   std::int64_t delay = 0;  // bsp
   std::int64_t drain_every_steps = 100;
-  bool record = false;  // ssp, asp
+  std::int64_t backup_workers = 0;  // bsp
+  bool record = false;              // ssp, asp; bsp with backup_workers
   double stall_timeout_s = 60;
   double step_timeout_s = 1800;
   bool early_requests = true;

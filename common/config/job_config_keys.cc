@@ -48,9 +48,15 @@ void ClusterConfig::describe(Keys& keys) {
       "lost; with delay: no step begins before all workers have the values of such a step. Checkpoints are cut at "
       "these steps, and at those of checkpoint.every_steps and of evaluations",
       {.unit = "steps", .min = 1, .max = kMostOfRun});
-  keys.key("record", record,
-           "ssp, asp: in run_dir/record, who was dealt what and in which order servers did what; `varscope "
-           "train --replay` does the same again (docs/debugging.md)");
+  keys.key(
+      "backup_workers", backup_workers,
+      "bsp: in each step so many workers are not waited for, the slowest; what they have computed of it is "
+      "dropped, and bits depend on timing. Fewer than workers; 0 means that all are waited for",
+      {.unit = "workers", .min = 0, .max = kMostRanks});
+  keys.key(
+      "record", record,
+      "ssp, asp, backup_workers: in run_dir/record, who was dealt what and in which order servers did what; `varscope "
+      "train --replay` does the same again (docs/debugging.md)");
   keys.key("stall_timeout_s", stall_timeout_s,
            "a rank that does not answer for this long ends the job; 0 or off means never",
            {.unit = "seconds", .min = 1, .may_be_off = true});

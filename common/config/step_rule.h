@@ -20,8 +20,10 @@ struct StepRule {
   std::int64_t staleness = 0;  // ssp: steps
   Dealing dealing = Dealing::in_place;
   std::int64_t delay = 0;  // bsp: steps that a worker may begin before it has the values of the one before
+  std::int64_t backups = 0;  // bsp: so many workers' gradients of a step are not waited for, and are dropped
 
   bool is_bsp() const { return consistency == Consistency::bsp; }
+  bool has_backups() const { return backups > 0; }
   bool is_dynamic() const { return dealing == Dealing::to_whoever_asks; }
   // The last step whose pushes, and those of all steps before, must be in values that step `step` is computed
   // with. A run begins with the values of `first`.

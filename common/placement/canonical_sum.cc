@@ -55,31 +55,41 @@ LocalSumPlan LocalSumPlan::make(LeafRange leaves, int n_leaves) {
 }
 
 ReductionTree::ReductionTree(std::vector<TreeNode> contributions, int n_leaves)
+    : ReductionTree(std::move(contributions), n_leaves, Absent::refused) {}
+
+ReductionTree ReductionTree::of_present(std::vector<TreeNode> present, int n_leaves) {
+  return {std::move(present), n_leaves, Absent::passed_through};
+}
+
+ReductionTree::ReductionTree(std::vector<TreeNode> contributions, int n_leaves, Absent absent)
     : contributions_(std::move(contributions)),
       first_merge_(contributions_.size(), -1),
       last_merge_(contributions_.size(), -1) {
   int covered = 0;
   for (const TreeNode& node : contributions_) {
-    if (node.first != covered) {
+    if (node.first < covered || (node.first > covered && absent == Absent::refused)) {
       fail(ErrorKind::protocol, "gradient contributions leave a gap or overlap at logical worker {}",
            covered);
     }
     covered = end_of(node, n_leaves);
   }
-  if (covered != n_leaves || contributions_.empty()) {
+  if ((covered != n_leaves && absent == Absent::refused) || contributions_.empty()) {
     fail(ErrorKind::protocol, "gradient contributions cover {} of {} logical workers", covered, n_leaves);
   }
-  build({0, root_level(n_leaves)}, n_leaves);
+  build({0, root_level(n_leaves)}, n_leaves, absent);
 }
 
-// Returns the buffer that holds `node` once its merges are done.
-int ReductionTree::build(TreeNode node, int n_leaves) {
+// Returns the buffer that holds `node` once its merges are done; -1 where none of its leaves is present.
+int ReductionTree::build(TreeNode node, int n_leaves, Absent absent) {
   if (const int whole = find(climb(node, n_leaves)); whole >= 0) return whole;
-  if (node.level == 0) fail(ErrorKind::protocol, "nobody contributes logical worker {}", node.first);
+  if (node.level == 0 && absent == Absent::refused)
+    fail(ErrorKind::protocol, "nobody contributes logical worker {}", node.first);
+  if (node.level == 0) return -1;
   const int middle = node.first + (1 << (node.level - 1));
-  const int left = build({node.first, node.level - 1}, n_leaves);
+  const int left = build({node.first, node.level - 1}, n_leaves, absent);
   if (middle >= n_leaves) return left;
-  const int right = build({middle, node.level - 1}, n_leaves);
+  const int right = build({middle, node.level - 1}, n_leaves, absent);
+  if (left < 0 || right < 0) return std::max(left, right);
   const int merge = static_cast<int>(merges_.size());
   merges_.push_back({left, right, -1});
   for (const int side : {left, right}) {

@@ -52,6 +52,10 @@ class ReductionTree {
   // `contributions` of all workers, in leaf order. Throws Error(protocol) unless they cover the leaves
   // exactly once.
   ReductionTree(std::vector<TreeNode> contributions, int n_leaves);
+  // The tree in which only some leaves are present: a node of which one child has no leaves is the other
+  // child. With all leaves it is the tree above. `present`: nodes that do not overlap, in leaf order, one at
+  // least; throws Error(protocol) otherwise.
+  static ReductionTree of_present(std::vector<TreeNode> present, int n_leaves);
 
   int n_contributions() const { return static_cast<int>(contributions_.size()); }
   const std::vector<Merge>& merges() const { return merges_; }
@@ -59,7 +63,9 @@ class ReductionTree {
   // The whole sum ends in buffer 0: the contribution with the lowest leaf is the left operand all the way up.
 
  private:
-  int build(TreeNode node, int n_leaves);
+  enum class Absent : std::uint8_t { refused, passed_through };
+  ReductionTree(std::vector<TreeNode> contributions, int n_leaves, Absent absent);
+  int build(TreeNode node, int n_leaves, Absent absent);
   int find(TreeNode node) const;  // the index of a contribution; -1: none
   std::vector<TreeNode> contributions_;
   std::vector<Merge> merges_;

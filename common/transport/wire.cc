@@ -64,6 +64,8 @@ const char* to_string(MessageType type) {
       return "word of a cut that was given up";
     case MessageType::staleness:
       return "report of how stale reads were";
+    case MessageType::gradient_done:
+      return "word of a gradient";
   }
   return "unknown message";
 }
@@ -84,7 +86,7 @@ void check_header(const MessageHeader& header, std::size_t n_body, Rank from) {
          "rank {} sent a message of another program or version (magic {:#x}, wire version {})", from.value,
          header.magic, header.version);
   }
-  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::staleness)) {
+  if (header.type < 1 || header.type > static_cast<std::uint16_t>(MessageType::gradient_done)) {
     fail(ErrorKind::protocol, "rank {} sent a message of unknown type {}", from.value, header.type);
   }
   if (header.n_body != n_body) {

@@ -42,6 +42,9 @@ enum class MessageType : std::uint16_t {
   drained = 27,         // worker -> coordinator: all that I have pushed is applied, and I have no ticket
   cut_given_up = 28,    // coordinator -> server: do not hold up steps after `clock` for its cut any longer
   staleness = 29,       // server -> coordinator: StalenessReport, all here have step `clock`
+  // With backup workers (docs/consistency.md):
+  gradient_done =
+      30,  // worker -> coordinator: I have my gradient of step `clock`, and have pushed nothing of it
 };
 
 const char* to_string(MessageType type);
@@ -57,6 +60,8 @@ inline constexpr std::uint32_t kFlagRead = 16;
 // the go that follows when they are.
 inline constexpr std::uint32_t kFlagDrain = 32;
 inline constexpr std::uint32_t kFlagDrained = 64;
+// Flag of go, with backup workers: step `clock` may be computed. What counts of it, another go will say.
+inline constexpr std::uint32_t kFlagBegin = 256;
 // Flag of push: gradients come encoded, those of each leaf by themselves; of pull: values may.
 inline constexpr std::uint32_t kFlagEncoded = 128;
 // "Flags" of step_report and request: kRequestSave, kRequestStop (common/transport/run_requests.h).
@@ -65,7 +70,7 @@ inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for
 inline constexpr std::uint32_t kNormsOfValues = 2;     // after it, for constraints
 
 inline constexpr std::uint32_t kMessageMagic = 0x4d435356;  // "VSCM"
-inline constexpr std::uint16_t kWireVersion = 6;
+inline constexpr std::uint16_t kWireVersion = 7;
 
 // All MPI tags. Messages share one tag, so that those of one sender are never reordered. Data has a tag per
 // bucket and direction, so that a receiver may take buckets in the order that suits it.

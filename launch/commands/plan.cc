@@ -20,6 +20,7 @@
 #include "launch/observe/mode_words.h"
 #include "launch/observe/output.h"
 #include "ps/aggregator.h"
+#include "ps/shared_answers.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"
 #include "worker/client/gradient_coder.h"
@@ -202,6 +203,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
                       const LayerRegistry& layers) {
   const std::vector<std::string> hosts(static_cast<std::size_t>(n_servers + n_workers), "host");
   const ClusterMap cluster = assign_roles(hosts, n_servers, static_cast<int>(job.cluster.logical_workers));
+  check_backups_of_cluster(job, cluster);
   const auto model = load_worker_model(job, layers);
   checkpoint_names(job, model->table);  // throws where train would
   warn(model->warnings);
@@ -252,13 +254,20 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
         std::max(coded, GradientCoder::n_bytes(plan, cluster.leaves_of(w).size(), static_cast<int>(n_sets)));
   const std::string compressing =
       coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
-  const std::string clipping =
+  std::string more =
       gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
+  if (rule.has_backups()) {
+    std::size_t answers = 0;
+    for (int s = 0; s < n_servers; ++s)
+      answers = std::max(answers, SharedAnswers::bytes_for(plan, ServerId(s), rule.backups));
+    more += fmt::format(" + {} (answers that late workers take later)",
+                        bytes_text(static_cast<std::int64_t>(answers)));
+  }
   out += fmt::format(
       "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
       "snapshot); a worker {} (values and {} gradient buffers{}){} + {} (activations of {} samples) + {} "
       "(evaluation) + {} (data)\n",
-      bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), clipping,
+      bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), more,
       bytes_text(checkpoint.snapshot_bytes), bytes_text(n_sets * model_bytes * (1 + sums.buffers)),
       sums.buffers, sets, compressing, bytes_text(worker.activations), with_commas(worker.largest_part),
       bytes_text(worker.evaluation), bytes_text(worker.data));

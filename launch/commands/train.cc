@@ -438,8 +438,7 @@ RunEnd train_in_mpi_job(const TrainOptions& options, const LayerRegistry& layers
   started = true;
   spdlog::debug("starts as {}", who_text(context, mpi.rank()));
   if (mpi.rank() == Rank(0)) {
-    warn(crowding_warnings(context.hosts, processors, context.job().cluster.blas_threads,
-                           context.job().cluster.consistency));
+    warn(crowding_warnings(context.hosts, processors, context.job().cluster.blas_threads, context.rule));
     warn_of_start(context);
   }
   if (id) return server->run();

@@ -205,7 +205,7 @@ std::string own_processors() {
 
 std::vector<std::string> crowding_warnings(const std::vector<std::string>& hosts,
                                            const std::vector<std::string>& processors,
-                                           std::int64_t blas_threads, Consistency consistency) {
+                                           std::int64_t blas_threads, const StepRule& rule) {
   struct Host {
     std::int64_t ranks = 0;
     std::set<int> processors;
@@ -236,8 +236,8 @@ std::vector<std::string> crowding_warnings(const std::vector<std::string>& hosts
   if (crowded.size() > 1)
     first += fmt::format(", and so on {} more host{}", crowded.size() - 1, crowded.size() == 2 ? "" : "s");
   return {first +
-          (consistency == Consistency::bsp ? ": the result is the same, but steps take longer"
-                                           : ": steps take longer") +
+          (rule.is_bsp() && !rule.has_backups() ? ": the result is the same, but steps take longer"
+                                                : ": steps take longer") +
           " than with a processor for each"};
 }
 

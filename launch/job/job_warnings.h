@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/config/job_config.h"
+#include "common/config/step_rule.h"
 #include "worker/layers/model.h"
 
 namespace varscope {
@@ -27,10 +28,9 @@ std::vector<std::string> output_warnings(const JobConfig& job);
 // The processors that this process may run on: "0 1 2 ...".
 std::string own_processors();
 // Of hosts with more ranks, or threads of OpenBLAS, than processors that they may run on. By rank: host, and
-// what own_processors() says there. Of bsp they say that the result is the same.
+// what own_processors() says there. Of bsp without backup workers they say that the result is the same.
 std::vector<std::string> crowding_warnings(const std::vector<std::string>& hosts,
                                            const std::vector<std::string>& processors,
-                                           std::int64_t blas_threads,
-                                           Consistency consistency = Consistency::bsp);
+                                           std::int64_t blas_threads, const StepRule& rule = {});
 
 }  // namespace varscope

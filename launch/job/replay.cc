@@ -114,6 +114,7 @@ void check_replay(const RecordedRun& run, const RecordHeader& now) {
   compare("cluster.consistency", std::string(choice_name(kConsistencies, then.rule.consistency)),
           std::string(choice_name(kConsistencies, now.rule.consistency)));
   compare("cluster.staleness", then.rule.staleness, now.rule.staleness);
+  compare("cluster.backup_workers", then.rule.backups, now.rule.backups);
   const auto dealing = [](const RecordHeader& h) { return h.rule.is_dynamic() ? "dynamic" : "static"; };
   compare("cluster.dealing", std::string(dealing(then)), std::string(dealing(now)));
   std::set<std::string> names;

@@ -34,6 +34,7 @@ namespace varscope {
 void complete_context(JobContext& context) {
   if (context.start.is_replay())  // before anything else is found that follows from it
     check_replay(context.start.replay, record_header(context.start, context.cluster, context.facts));
+  check_backups_of_cluster(context.job(), context.cluster);
   context.rule = step_rule_of(context.job(), context.facts.carries_state);
   context.plan = BucketPlan::make(context.facts.table, context.cluster.n_servers(), chunk_rule(context.rule));
   context.rows = RowPlan::make(context.facts.table, context.cluster.n_servers());
@@ -68,6 +69,15 @@ ShardCheckpointer::Options snapshot_options(const JobContext& context) {
   return {job.checkpoint.snapshot, static_cast<std::size_t>(job.checkpoint.pool_mib) << 20,
           std::min(time_limit(job.cluster.stall_timeout_s) / 4, time_limit(job.checkpoint.timeout_s)),
           context.values.names(), job.checkpoint.incremental};
+}
+
+// Of each step and worker; each has one logical worker.
+StepQuorum::Samples samples_of(const JobContext& context) {
+  return [n = context.facts.train_samples, batch = context.job().train.batch,
+          workers = context.cluster.n_workers()](Clock clock, WorkerId worker) {
+    const std::int64_t all = batch_at(clock.value - 1, n, batch).size();
+    return logical_range(0, all, worker.value, workers).size();
+  };
 }
 
 // What a run that goes on with other data says of it.
@@ -125,6 +135,7 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
                                               context.facts.evaluation, job.train.on_nan,
                                               early_stop(context)});
     if (job.follow() != nullptr) parts.control->stream.emplace(follow());
+    if (context.rule.has_backups()) parts.control->samples = samples_of(context);
   }
   rank_.emplace(parts);
   if (id == ServerId(0)) make_observers(transport);

@@ -46,6 +46,8 @@ void settle_mode(Leaves& leaves) {
   if (mode != "bsp") mode += ", dealing " + dealing;
   const std::string delay = take("cluster.delay", "0"), drains = take("cluster.drain_every_steps", "100");
   if (delay != "0") mode += ", delay " + delay + ", drained every " + drains + " steps";
+  if (const std::string backups = take("cluster.backup_workers", "0"); backups != "0")
+    mode += ", backup workers " + backups;
   leaves["cluster.consistency"] = mode;
   leaves.emplace("optimizer.staleness_discount", "none");
 }
@@ -142,9 +144,10 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "train.on_nan",
                                   "train.stop",
                                   "train.metrics"};
-  constexpr std::array kOfCluster = {"cluster.blas_threads", "cluster.consistency",
-                                     "cluster.staleness",    "cluster.dealing",
-                                     "cluster.delay",        "cluster.drain_every_steps"};
+  constexpr std::array kOfCluster = {"cluster.blas_threads",      "cluster.consistency",
+                                     "cluster.staleness",         "cluster.dealing",
+                                     "cluster.delay",             "cluster.drain_every_steps",
+                                     "cluster.backup_workers"};
   return std::ranges::find(kOfCluster, path) != kOfCluster.end() ||
          std::ranges::none_of(kOthers, [&](const char* other) { return is_below(path, other); });
 }

@@ -40,6 +40,35 @@ void check_delay(const JobConfig& job, const Graph& graph) {
   }
 }
 
+// A worker that drops its part of a step goes on as if it had never begun it.
+void check_backups(const JobConfig& job, const Graph& graph, bool is_sequential) {
+  const auto refuse = [&](const std::string& what) {
+    const ConfigNode* node = job.root.find_path("cluster.backup_workers");
+    fail_at(node != nullptr ? *node : job.root, job.file, "cluster.backup_workers",
+            "does not go with " + what);
+  };
+  if (carries_state(graph, is_sequential)) {
+    refuse(fmt::format(
+        "\"{}\", a state that is carried from step to step over the text: a dropped step would be "
+        "missing in it; remove the key",
+        first_state(graph)->name()));
+  }
+  for (const Variable* v : graph.variables()) {
+    if (v->spec().is_table()) {
+      refuse(
+          fmt::format("the sparse table \"{}\": its rows are asked for before it is known whose gradients "
+                      "count; remove the key, or make the layer dense",
+                      v->name()));
+    }
+    if (v->spec().compression.has_residual()) {
+      refuse(
+          fmt::format("the compression of \"{}\", which keeps on each worker what its gradients have lost: "
+                      "of a dropped one nobody can say what that is; remove the key, or take fp16 or bf16",
+                      v->name()));
+    }
+  }
+}
+
 }  // namespace
 
 bool carries_state(const Graph& graph, bool is_sequential) {
@@ -52,7 +81,7 @@ bool carries_state(const WorkerModel& model) {
 
 StepRule step_rule_of(const JobConfig& job, bool carries_state) {
   const ClusterConfig& c = job.cluster;
-  if (c.consistency == Consistency::bsp) return {.delay = c.delay};
+  if (c.consistency == Consistency::bsp) return {.delay = c.delay, .backups = c.backup_workers};
   const bool is_dynamic = c.dealing == DealingChoice::to_whoever_asks ||
                           (c.dealing == DealingChoice::automatic && !carries_state);
   return {c.consistency, c.staleness, is_dynamic ? Dealing::to_whoever_asks : Dealing::in_place};
@@ -60,6 +89,7 @@ StepRule step_rule_of(const JobConfig& job, bool carries_state) {
 
 void check_rule_of_model(const JobConfig& job, const Graph& graph, bool is_sequential) {
   const ClusterConfig& cluster = job.cluster;
+  if (cluster.backup_workers > 0) check_backups(job, graph, is_sequential);
   if (cluster.consistency == Consistency::bsp) return check_delay(job, graph);
   for (const Variable* v : graph.variables()) check_constraint(job, *v);
   if (cluster.dealing != DealingChoice::to_whoever_asks || !carries_state(graph, is_sequential)) return;
@@ -69,6 +99,26 @@ void check_rule_of_model(const JobConfig& job, const Graph& graph, bool is_seque
               "dynamic does not go with \"{}\", a state that is carried from step to step over the text and "
               "so stays on its worker; set it to static, or remove it (auto)",
               first_state(graph)->name()));
+}
+
+void check_backups_of_cluster(const JobConfig& job, const ClusterMap& cluster) {
+  const std::int64_t backups = job.cluster.backup_workers, workers = cluster.n_workers();
+  if (backups == 0) return;
+  const auto refuse = [&](const char* path, const std::string& text) {
+    const ConfigNode* node = job.root.find_path(path);
+    fail_at(node != nullptr ? *node : job.root, job.file, path, text);
+  };
+  if (backups >= workers) {
+    refuse("cluster.backup_workers",
+           fmt::format("{} is too many for {} worker{}: a step needs one at least; set it to {} or less, or "
+                       "start more ranks",
+                       backups, workers, workers == 1 ? "" : "s", workers - 1));
+  }
+  if (cluster.logical_workers == workers) return;
+  refuse("cluster.logical_workers",
+         fmt::format("{} does not go with cluster.backup_workers and {} workers: of a worker all or nothing "
+                     "counts; remove the key, or set it to {}",
+                     cluster.logical_workers, workers, workers));
 }
 
 }  // namespace varscope

@@ -50,6 +50,18 @@ json cells_of(const Tally& tally) {
   return {{"counts", cells}, {"mean", tally.mean()}, {"most", tally.most}};
 }
 
+json dropped_fields(const DroppedSummary& s) {
+  json fields{{"backup_workers", s.n_backups},
+              {"samples", s.samples},
+              {"of_samples", s.of_samples},
+              {"workers", json::array()}};
+  for (const WorkerId w : s.workers.ids()) {
+    fields["workers"].push_back(
+        {{"worker", w.value}, {"steps", s.workers[w].steps}, {"samples", s.workers[w].samples}});
+  }
+  return fields;
+}
+
 json consistency_fields(const ConsistencySummary& s) {
   const auto in_s = [](std::int64_t ns) { return static_cast<double>(ns) * 1e-9; };
   json fields{{"mode", s.rule.consistency == Consistency::ssp ? "ssp" : "asp"},
@@ -117,6 +129,11 @@ void MetricsFile::write_start() {
 
 void MetricsFile::on_step(const StepSummary& step) {
   speed_.add(step.sums);
+  if (!step.dropped.workers.empty()) {
+    json workers = json::array();
+    for (const WorkerId w : step.dropped.workers) workers.push_back(w.value);
+    write("dropped", step.clock, {{"workers", workers}, {"samples", step.dropped.samples}});
+  }
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every == 0 || step.clock.value % every != 0) return;
   json fields{{"epoch", step.epoch},
@@ -191,6 +208,7 @@ void MetricsFile::on_finish(const FinishSummary& finish) {
                       {"step", finish.best->step.value},
                       {"checkpoint", finish.best->checkpoint}};
   }
+  if (finish.dropped) fields["dropped"] = dropped_fields(*finish.dropped);
   if (finish.consistency) fields["consistency"] = consistency_fields(*finish.consistency);
   for (const TableReport& table : finish.tables) {
     fields["tables"].push_back({{"name", table.name},

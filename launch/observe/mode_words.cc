@@ -10,6 +10,24 @@ const char* dealing_name(const StepRule& rule) {
   return choice_name(kDealings, rule.is_dynamic() ? DealingChoice::to_whoever_asks : DealingChoice::in_place);
 }
 
+std::string backups_text(const StepRule& rule) {
+  return fmt::format("{} backup worker{}", with_commas(rule.backups), rule.backups == 1 ? "" : "s");
+}
+
+// What such a run promises, and what it does not.
+std::vector<std::string> lines_of_backups(const StepRule& rule) {
+  constexpr const char* kIndent = "               ";
+  return {fmt::format(
+              "  consistency  bsp, {}: a step is the mean over the first workers that have their gradient, "
+              "all but {}",
+              backups_text(rule), with_commas(rule.backups)),
+          kIndent +
+              std::string(
+                  "what the late ones have computed is dropped, and is listed; bits depend on who was late"),
+          kIndent + std::string(
+                        "a worker that dies ends the run all the same: backups stand in for the late only")};
+}
+
 std::string promise_of_bsp(const JobConfig& job, const StepRule& rule) {
   const std::int64_t v = job.cluster.logical_workers;
   const std::string text =
@@ -60,6 +78,7 @@ std::string momentum_text(const OptimizerConfig& optimizer, const StepRule& rule
 }  // namespace
 
 std::string mode_text(const StepRule& rule) {
+  if (rule.has_backups()) return "BSP, " + backups_text(rule);
   if (rule.is_bsp()) return rule.delay == 0 ? "BSP" : fmt::format("BSP, delay {}", rule.delay);
   const std::string name =
       rule.consistency == Consistency::asp ? "ASP" : fmt::format("SSP({})", rule.staleness);
@@ -67,6 +86,7 @@ std::string mode_text(const StepRule& rule) {
 }
 
 std::vector<std::string> mode_lines(const JobConfig& job, const StepRule& rule) {
+  if (rule.has_backups()) return lines_of_backups(rule);
   std::vector<std::string> lines;
   const auto add_momentum = [&] {
     if (const std::string text = momentum_text(job.optimizer, rule); !text.empty())

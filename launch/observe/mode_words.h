@@ -8,7 +8,7 @@
 
 namespace varscope {
 
-// "BSP"; "SSP(2), dealing dynamic"; "ASP, dealing static".
+// "BSP"; "SSP(2), dealing dynamic"; "ASP, dealing static"; "BSP, 1 backup worker".
 std::string mode_text(const StepRule& rule);
 
 // What the rule promises of a run and what it does not (docs/consistency.md), and what to know of momentum:

@@ -424,6 +424,7 @@ void Terminal::on_finish(const FinishSummary& finish) {
                      unit_of(facts_.evaluation)));
     print_times(finish);
   }
+  if (finish.dropped) line("  dropped      " + text_of(*finish.dropped));
   if (finish.consistency) {
     for (const auto& [name, text] : lines_of(*finish.consistency))
       line(fmt::format("  {:<12} {}", name, text));

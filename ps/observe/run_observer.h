@@ -11,6 +11,7 @@
 #include "common/metrics/metric.h"
 #include "common/transport/reports.h"
 #include "ps/observe/consistency_summary.h"
+#include "ps/observe/dropped_summary.h"
 
 namespace varscope {
 
@@ -29,6 +30,7 @@ struct StepSummary {
   BatchSums sums;                            // over the global batch
   WorkerTimes times;                         // of all workers together
   std::optional<StreamSummary> stream = {};  // in a stream, of each step that is logged, and of some others
+  DroppedStep dropped = {};                  // with backup workers: who is not in `sums`
 };
 struct EpochSummary {
   Clock clock;
@@ -73,6 +75,7 @@ struct FinishSummary {
   std::optional<StreamSummary> stream = {};
   std::vector<TableReport> tables = {};
   std::optional<ConsistencySummary> consistency = {};  // where there is no BSP
+  std::optional<DroppedSummary> dropped = {};          // with backup workers
 };
 
 // The first loss or value that is not finite.

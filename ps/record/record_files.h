@@ -24,12 +24,13 @@ namespace varscope {
 //
 // A segment begins where the values of <step> are, at a start or a cut, and ends with the next cut: the next
 // one goes on. Each is a file of records (common/base/record_file.h), the first of which is a RecordHeader as
-// a text archive. The others begin with a byte that says what follows; all numbers are little-endian:
+// a text archive. With backup workers there are no events of servers. The others begin with a byte that says what follows; all numbers are little-endian:
 //
 //   events = 'E' {unit: u32  n: u32  event: u16 * n}*      of each unit in their order
 //   cut    = 'C' step: i64  hash: u64 * n_units            of all units, after the events before it
 //   opened = 'O' step: i64  drained: u8
 //   dealt  = 'D' ticket: i64  worker: u32                  ticket: (step - 1) * tickets of a step + its index
+//   made   = 'M' step: i64  workers: u8 * ((n + 7) / 8)    with backup workers: a bit for each that counts
 //
 // A unit is what a push is applied to as a whole: a chunk of a bucket of the server that is pushed, in the
 // order of the plan; after these the tables. An event is 3 bits of RecordEvent::What, and the worker.
@@ -50,7 +51,7 @@ struct RecordHeader {
   void serialize(Archive& ar, unsigned) {
     auto consistency = static_cast<int>(rule.consistency), dealing = static_cast<int>(rule.dealing);
     ar& program_version& start_id& from& server& servers& workers& logical_workers& consistency& rule
-        .staleness& dealing& variables& settings& n_units;
+        .staleness& dealing& rule.backups& variables& settings& n_units;
     rule.consistency = static_cast<Consistency>(consistency);
     rule.dealing = static_cast<Dealing>(dealing);
   }

@@ -150,6 +150,7 @@ bool RecordedTickets::take(std::string_view record) {
     if (record.front() != 0) drained_.insert(step);
     return true;
   }
+  if (kind == 'M' && record.size() > 8) return take_counted(record);
   if (kind != 'D' || record.size() != 12) return false;
   const std::int64_t ticket = take_le<std::int64_t>(record);
   const auto worker = take_le<std::uint32_t>(record);
@@ -162,10 +163,28 @@ bool RecordedTickets::take(std::string_view record) {
   return true;
 }
 
+bool RecordedTickets::take_counted(std::string_view record) {
+  const auto step = take_le<std::int64_t>(record);
+  if (step != last_.value + 1) return false;
+  try {
+    counted_[step] = CountedWorkers::from_bytes(record, header_.workers);
+  } catch (const Error&) {
+    return false;
+  }
+  last_ = Clock(step);
+  return true;
+}
+
+const CountedWorkers* RecordedTickets::counted(Clock step) const {
+  const auto found = counted_.find(step.value);
+  return found == counted_.end() ? nullptr : &found->second;
+}
+
 namespace {
 
 // Segments of this step that all servers have, of one start.
 bool all_have(Fs& fs, const std::string& run_dir, const RecordHeader& tickets, Clock from) {
+  if (tickets.rule.is_bsp()) return true;  // whose gradients made a step is all that there is
   for (ServerId s : IdRange<ServerId>(tickets.servers)) {
     const std::string dir = events_dir(run_dir, s);
     if (!fs.exists(segment_path(dir, from))) return false;
@@ -202,6 +221,7 @@ RecordedRun recorded_run(Fs& fs, const std::string& run_dir, Clock from) {
   const RecordedTickets tickets(fs, run_dir, from);
   RecordedRun run{run_dir, tickets.header(), from, tickets.last(), {}, {}};
   if (!tickets.why_ended().empty()) run.warnings.push_back(tickets.why_ended());
+  if (run.header.rule.is_bsp()) return run;
   for (ServerId s : IdRange<ServerId>(run.header.servers)) {
     SegmentChain chain(fs, events_dir(run_dir, s), from);
     for (std::string record; chain.next(record);) continue;

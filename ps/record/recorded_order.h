@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/transport/counted_workers.h"
 #include "ps/record/record_files.h"
 
 namespace varscope {
@@ -67,7 +68,8 @@ class RecordedOrder {
   std::vector<CutRecord> cuts_;
 };
 
-// Who was dealt which ticket in a recorded run, and where the workers came together. All of it is in memory.
+// Who was dealt which ticket in a recorded run, and where the workers came together; with backup workers,
+// whose gradients made which step. All of it is in memory.
 // A value type.
 class RecordedTickets {
  public:
@@ -81,16 +83,20 @@ class RecordedTickets {
   // The numbers of each worker's tickets, in their order; none where workers have tickets in place.
   const std::map<int, std::deque<std::int64_t>>& of_workers() const { return of_workers_; }
   std::int64_t n_dealt() const { return n_dealt_; }  // the first ones after `from`
+  // With backup workers: whose gradients made the step; null where the record has none of it.
+  const CountedWorkers* counted(Clock step) const;
   const std::string& why_ended() const { return why_ended_; }
 
  private:
   bool take(std::string_view record);
+  bool take_counted(std::string_view record);
 
   RecordHeader header_;
   Clock last_{0};
   std::set<std::int64_t> drained_;
   std::map<int, std::deque<std::int64_t>> of_workers_;
   std::int64_t n_dealt_ = 0;
+  std::map<std::int64_t, CountedWorkers> counted_;
   std::string why_ended_;
 };
 

@@ -85,6 +85,13 @@ void TicketRecord::dealt(std::int64_t ticket, WorkerId worker) {
   writer_.write();
 }
 
+void TicketRecord::counted(Clock step, const CountedWorkers& workers) {
+  std::string record = "M";
+  put_le(record, step.value);
+  writer_.append(record + workers.to_bytes());
+  writer_.write();
+}
+
 void TicketRecord::begin(Clock from) {
   if (from > writer_.from()) writer_.begin(from);
 }

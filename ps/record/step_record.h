@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/transport/counted_workers.h"
 #include "ps/record/record_files.h"
 
 namespace varscope {
@@ -55,6 +56,8 @@ class TicketRecord {
   void opened(Clock step, Drained drained);
   // `ticket`: its number, (step - 1) * tickets of a step + index.
   void dealt(std::int64_t ticket, WorkerId worker);
+  // With backup workers: whose gradients make the step. It is in the file before anybody is told.
+  void counted(Clock step, const CountedWorkers& workers);
   // All of step `from` is over, and nothing of a later one is dealt.
   void begin(Clock from);
 

@@ -83,6 +83,12 @@ void PsClient::pull_all(Clock clock) {
     pull(bucket, clock, clock, form_of_values(bucket), kFlagDrained);
 }
 
+void PsClient::pull_pushed(Clock clock) {
+  for (const Bucket& bucket : plan_.buckets()) {
+    if (bucket.is_pushed()) pull(bucket, clock, clock, form_of_values(bucket));
+  }
+}
+
 void PsClient::wait_for_step(BucketId id, Clock step) {
   wait(id);
   const Bucket& bucket = plan_[id];
@@ -142,20 +148,21 @@ MessageHeader PsClient::begin_push(const Bucket& bucket, Clock clock, std::uint3
   return header;
 }
 
-void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
+void PsClient::push(BucketId id, Clock clock, std::uint32_t flags, std::string_view body) {
   const std::int64_t started = now_ns();
   const Bucket& bucket = plan_[id];
   const MessageHeader header = begin_push(bucket, clock, flags);
-  send_gradients(bucket, header, {}, static_cast<int>(contributions_.size()));
+  send_gradients(bucket, header, body, static_cast<int>(contributions_.size()));
   communicate_ns_ += now_ns() - started;
 }
 
-void PsClient::push(BucketId id, Clock clock, std::uint32_t flags, const GradientCoder& coder) {
+void PsClient::push(BucketId id, Clock clock, std::uint32_t flags, const GradientCoder& coder,
+                    std::string_view body) {
   const std::int64_t started = now_ns();
   const Bucket& bucket = plan_[id];
   const int n_leaves = cluster_.leaves_of(worker_).size();
   const MessageHeader header = begin_push(bucket, clock, flags | kFlagEncoded);
-  send_header(bucket, header, {}, WireForm::encoded, n_leaves);
+  send_header(bucket, header, body, WireForm::encoded, n_leaves);
   for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
     for (int leaf = 0; leaf < n_leaves; ++leaf) {
       codec_.send_encoded(cluster_.rank_of(bucket.server), bucket, chunk, key_of(leaf, clock),
@@ -224,6 +231,7 @@ void PsClient::on_message(const Message& message) {
     case MessageType::heartbeat:
       return;
     case MessageType::go:
+      if (rule_.has_backups()) return take_step_go(message);
       // As many steps are open as there are sets of memory.
       if (gos_.size() == n_busy_.size()) fail(ErrorKind::protocol, "step {} was let go twice", h.clock);
       gos_.push_back(h);
@@ -262,6 +270,31 @@ void PsClient::on_message(const Message& message) {
   if (!is_ack) state.holds = Clock(h.clock);
   note_gate(h);
   if (state.is_ready()) --busy_of(Clock(h.clock));
+}
+
+// Of several that have come while this worker was busy, the newest counts.
+void PsClient::take_step_go(const Message& message) {
+  const MessageHeader& h = message.header;
+  const bool is_of_next = (h.flags & (kFlagBegin | kFlagEnd)) != 0;
+  const Clock step(is_of_next ? h.clock - 1 : h.clock);
+  if (step_go_ && (is_of_next ? step < step_go_->step : step <= step_go_->step))
+    fail(ErrorKind::protocol, "step {} was let go after step {}", h.clock, step_go_->step.value);
+  step_go_ =
+      StepGo{step, h.flags,
+             is_of_next ? CountedWorkers() : CountedWorkers::from_bytes(message.body, cluster_.n_workers())};
+}
+
+const PsClient::StepGo& PsClient::wait_newest_go(Clock least) {
+  wait_until("waiting for the step barrier", [&] { return step_go_ && step_go_->step >= least; });
+  return *step_go_;
+}
+
+const PsClient::StepGo& PsClient::wait_begin(Clock next) {
+  wait_until("waiting for the step barrier", [&] {
+    const bool is_of_next = step_go_ && (step_go_->flags & (kFlagBegin | kFlagEnd)) != 0;
+    return step_go_ && (step_go_->step >= next || (is_of_next && step_go_->step.value + 1 == next.value));
+  });
+  return *step_go_;
 }
 
 void PsClient::note_gate(const MessageHeader& answer) {

@@ -13,6 +13,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
+#include "common/transport/counted_workers.h"
 #include "common/transport/fed_file.h"
 #include "common/transport/message_loop.h"
 #include "common/transport/push_details.h"
@@ -44,15 +45,19 @@ class PsClient final : private MessageHandler {
 
   // Asks for every bucket's value at `clock` or later. Does not wait.
   void pull_all(Clock clock);
+  // The same of what is pushed.
+  void pull_pushed(Clock clock);
   // Pushes one bucket's gradients of step `clock`: LocalSumPlan::contributions[i] from gradient buffer i.
   // REQUIRES ready(bucket), and all values of the step before (wait_all()): the server refuses a step that
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
   // until it is ready again. With a delay d (StepRule) that is of step clock - 1 - d, and of the bucket's
   // gradients and values of the set that the clock has in the memory: pushes of d + 1 steps may be under way.
-  void push(BucketId bucket, Clock clock, std::uint32_t flags);
+  // `body`: with backup workers a CountedPush.
+  void push(BucketId bucket, Clock clock, std::uint32_t flags, std::string_view body = {});
   // The same of compressed gradients: those of each leaf, encoded, from the coder's memory. All workers push
   // a bucket's step in the same form.
-  void push(BucketId bucket, Clock clock, std::uint32_t flags, const GradientCoder& coder);
+  void push(BucketId bucket, Clock clock, std::uint32_t flags, const GradientCoder& coder,
+            std::string_view body = {});
   // The same where each push is applied by itself: of a ticket of step `clock`, from gradient buffer 0. The
   // next values are received, or an ack (PushDetails::kNone). A push of no samples (share 0) sends none.
   // REQUIRES ready(bucket).
@@ -79,6 +84,18 @@ class PsClient final : private MessageHandler {
   void wait_rows(TableId table);
   // The coordinator's flags for step `clock`: waits until it is let go.
   std::uint32_t wait_go(Clock clock);
+  // With backup workers: the newest step that has been let go, by the go of it, or by that of the next one,
+  // which says whether that is computed (kFlagBegin, kFlagEnd) and names nobody.
+  struct StepGo {
+    Clock step;
+    std::uint32_t flags = 0;
+    CountedWorkers counted = {};
+  };
+  const std::optional<StepGo>& newest_go() const { return step_go_; }
+  // Waits until there is one of step `least`, or of a later one.
+  const StepGo& wait_newest_go(Clock least);
+  // Waits for the word whether step `next` is computed, or until it has been let go without this worker.
+  const StepGo& wait_begin(Clock next);
   // Where tickets are dealt: asks for the next one; and the answer, or a later word, once it is there.
   void ask_for_ticket();
   std::optional<MessageHeader> take_go();
@@ -126,6 +143,7 @@ class PsClient final : private MessageHandler {
   MessageHeader begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags);
   void send_header(const Bucket& bucket, MessageHeader header, std::string_view body, WireForm form, int n);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
+  void take_step_go(const Message& message);
   void note_gate(const MessageHeader& answer);
   void on_message(const Message& message) override;
   void on_completion(const Completion& completion) override;
@@ -153,6 +171,7 @@ class PsClient final : private MessageHandler {
   std::vector<int> n_busy_;                        // by set: buckets that are not ready
   IdVector<ServerId, std::int64_t> sequence_;      // of the last push
   std::deque<MessageHeader> gos_;
+  std::optional<StepGo> step_go_;  // with backup workers, in its place
   std::vector<FedFile> feeds_;
   bool shutdown_ = false;
   std::vector<Piece> value_pieces_;

@@ -94,8 +94,12 @@ Clock Trainer::run_steps() {
   Clock done = parts_.first;
   bool was_evaluated = true;
   while ((flags_ & kFlagStop) == 0 && goes_on(done, was_evaluated)) {
-    ++done.value;
-    train_step(done);
+    if (parts_.rule.has_backups()) {
+      done = train_counted_step(Clock(done.value + 1));
+    } else {
+      ++done.value;
+      train_step(done);
+    }
     was_evaluated = evaluates_after(done);
     if (was_evaluated) evaluate(done);
   }
@@ -135,6 +139,7 @@ bool Trainer::await_data(Clock clock) {
 
 // Where evaluations decide whether training goes on, a step begins when it is let go, not before.
 bool Trainer::may_train(Clock clock) {
+  if (parts_.rule.has_backups()) return may_compute(clock);
   flags_ = parts_.client.wait_go(clock);
   released_ = true;
   start_times();
@@ -236,6 +241,7 @@ BatchSums Trainer::run_logical_worker(std::size_t logical_worker, Clock clock) {
                      static_cast<double>(n) / static_cast<double>(n_all)});
   states_.bind(executor_, static_cast<int>(logical_worker));
   forward(logical_worker == 0);
+  if (is_left_behind()) return {};
   const BatchSums sums = sums_of_batch(n);
   // As many as there are, without weights.
   const double all = parts_.rule.is_bsp() ? parts_.train.batch_weight(clock) : ticket_.weight;
@@ -301,6 +307,7 @@ void Trainer::forward(bool wait_for_values) {
     ++i;
     executor_.forward(step);
     parts_.client.progress();
+    if (is_left_behind()) return;
   }
 }
 
@@ -334,6 +341,7 @@ void Trainer::backward(std::size_t logical_worker, Clock clock, double scale) {
     executor_.backward(step);
     for (const Variable* v : step.finished) finish_variable(*v, logical_worker, clock);
     parts_.client.progress();
+    if (is_left_behind()) return;
   }
 }
 
@@ -363,6 +371,7 @@ void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Cl
   if (logical_worker + 1 < parts_.sum_plan.leaves.size()) return;
   if (clip_) return;  // until all buckets are finished
   if (!parts_.rule.is_bsp()) return push_of_ticket(bucket);
+  if (parts_.rule.has_backups()) return;  // until it is known whether it counts
   wait_go(clock);
   if (is_encoded) return parts_.client.push(bucket.id, clock, flags_, coder_);
   parts_.client.push(bucket.id, clock, flags_);

@@ -31,7 +31,8 @@ void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logic
 
 // A worker rank's training loop. In BSP: for each step, its logical workers' parts of the global batch
 // forward and backward; each bucket is pushed as soon as backward has finished it, and waited for only when
-// forward reads it. In SSP and ASP: the same for each ticket that server 0 deals out (trainer_tickets.cc).
+// forward reads it. With backup workers it is pushed when all is computed, by those who were first; the others
+// drop it and go on with the newest values (trainer_backups.cc). In SSP and ASP: the same for each ticket that server 0 deals out (trainer_tickets.cc).
 // The numbered path is in docs/data_path.md, tickets are in docs/consistency.md. One thread; borrows
 // everything.
 class Trainer {
@@ -82,6 +83,14 @@ class Trainer {
   };
   Clock run_steps();
   bool goes_on(Clock done, bool was_evaluated);
+  // trainer_backups.cc
+  Clock train_counted_step(Clock clock);
+  bool may_compute(Clock clock);
+  bool is_left_behind() const;
+  bool is_counted(const PsClient::StepGo& go, Clock clock) const;
+  CountedPush counted_push(const PsClient::StepGo& go);
+  void push_counted(const PsClient::StepGo& go);
+  void catch_up(const PsClient::StepGo& go);
   // trainer_tickets.cc
   Clock run_tickets();
   void begin_ticket(const MessageHeader& go);
@@ -146,6 +155,7 @@ class Trainer {
   Clock read_;               // the values of the step under way are those after this one (BSP)
   std::uint32_t flags_ = 0;  // of the step under way, once it has been let go
   bool released_ = false;
+  Clock computing_{0};  // with backup workers: the step under way
   std::int64_t data_ns_ = 0;
   std::int64_t reported_ns_ = 0;  // since when times count for the next report
 };

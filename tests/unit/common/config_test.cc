@@ -381,6 +381,17 @@ INSTANTIATE_TEST_SUITE_P(
             "job.yaml:13:20: cluster.dealing: dynamic does not go with cluster.consistency: bsp, where each "
             "worker always has its own part of a step; remove it, or set that to ssp or asp"},
         LineCase{
+            13, "cluster: {consistency: asp, backup_workers: 1}",
+            "job.yaml:13:45: cluster.backup_workers: does not go with cluster.consistency: asp, where no worker "
+            "waits for a whole step; remove it, or set that to bsp"},
+        LineCase{
+            13, "cluster: {backup_workers: -1}",
+            "job.yaml:13:27: cluster.backup_workers: -1 is out of range; allowed: 0 to 1048576 (workers)"},
+        LineCase{
+            13, "cluster: {consistency: bsp, record: true}",
+            "job.yaml:13:37: cluster.record: does not go with cluster.consistency: bsp, where the same start "
+            "gives the same bits: start it again to see it again; remove the key, or set that to ssp or asp"},
+        LineCase{
             13, "cluster: {consistency: asp, dealing: dynamc}",
             "job.yaml:13:38: cluster.dealing: expected one of auto, static, dynamic, got \"dynamc\"; did "
             "you mean \"dynamic\"?"},
@@ -648,6 +659,7 @@ TEST(Dump, ReadsBackToAnEqualConfig) {
       {"cluster={consistency: ssp, staleness: 3, dealing: static}", "optimizer.staleness_discount=inverse"},
       {"cluster={consistency: asp, dealing: dynamic}"},
       {"cluster={delay: 2, drain_every_steps: 40}"},
+      {"cluster={backup_workers: 2, record: true}"},
       {"job.name=12", "job.run_dir=null_", "checkpoint.dir='null'", "job.seed=9223372036854775807"},
   };
   for (const auto& overrides : variants) {
@@ -915,6 +927,11 @@ TEST(FollowKeys, AreOfBsp) {
                   "key, or name files in data.train");
   }
   EXPECT_NE(follow("follow: in", "cluster: {consistency: bsp}").follow(), nullptr);
+  EXPECT_NE(
+      message_of([&] { follow("follow: in", "cluster: {backup_workers: 1}"); })
+          .find("cluster.backup_workers: does not go with data.train.follow, where each record is learnt "
+                "from: a late worker's part of a step is dropped; remove it, or name files in data.train"),
+      std::string::npos);
 }
 
 TEST(FollowKeys, GoWithNoDelay) {
@@ -936,6 +953,8 @@ TEST(ConsistencyKeys, MayBeWrittenWithTheirDefaultsInAnyMode) {
   EXPECT_EQ(ssp.consistency, Consistency::ssp);
   EXPECT_EQ(ssp.staleness, 1);
   EXPECT_EQ(ssp.dealing, DealingChoice::to_whoever_asks);
+  EXPECT_EQ(cluster_of("consistency: asp, backup_workers: 0").consistency, Consistency::asp);
+  EXPECT_EQ(cluster_of("backup_workers: 2, record: true").backup_workers, 2);
 }
 
 TEST(FollowKeys, TestDataAreFiles) {

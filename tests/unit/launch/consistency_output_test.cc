@@ -119,6 +119,26 @@ TEST_F(ConsistencyOutput, MetricsHaveALineAndTheTotalsAtTheEnd) {
   EXPECT_EQ(last_line()["consistency"]["staleness"], line["staleness"]);
 }
 
+TEST_F(ConsistencyOutput, WhoWasDroppedIsListedByStepAndInAll) {
+  std::filesystem::create_directories(job.run_dir());
+  MetricsFile file(facts);
+  StepSummary step{Clock(7), 1, {}, {}};
+  step.sums = {1, 1, 4};
+  step.dropped = {{WorkerId(1), WorkerId(4)}, 5};
+  file.on_step(step);
+  const json line = last_line();
+  EXPECT_EQ(line["event"], "dropped");
+  EXPECT_EQ(line["step"], 7);
+  EXPECT_EQ(line["workers"], json::parse("[1, 4]"));
+  EXPECT_EQ(line["samples"], 5);
+  FinishSummary finish{Clock(20), {}, {}};
+  finish.dropped =
+      DroppedSummary{.n_backups = 1, .samples = 5, .of_samples = 40, .workers = {{1, 5}, {0, 0}}};
+  file.on_finish(finish);
+  EXPECT_EQ(last_line()["dropped"], json::parse(R"({"backup_workers": 1, "samples": 5, "of_samples": 40,
+      "workers": [{"worker": 0, "steps": 1, "samples": 5}, {"worker": 1, "steps": 0, "samples": 0}]})"));
+}
+
 struct NoWarnings final : RunObserver {
   void on_warning(const std::string& what) override { ADD_FAILURE() << what; }
 };

@@ -70,9 +70,11 @@ TEST(CrowdingWarnings, AreOneLineForAllHostsAndCountThreads) {
 }
 
 TEST(CrowdingWarnings, PromiseTheSameResultInBspAlone) {
-  EXPECT_THAT(
-      crowding_warnings({"a", "a"}, {"4", "4"}, 1, Consistency::asp),
-      ElementsAre("2 ranks on host a share 1 processor: steps take longer than with a processor for each"));
+  for (const StepRule& rule : {StepRule{.consistency = Consistency::asp}, StepRule{.backups = 1}}) {
+    EXPECT_THAT(
+        crowding_warnings({"a", "a"}, {"4", "4"}, 1, rule),
+        ElementsAre("2 ranks on host a share 1 processor: steps take longer than with a processor for each"));
+  }
 }
 
 TEST(CrowdingWarnings, AreSilentWhereProcessorsAreNotKnown) {

@@ -99,6 +99,7 @@ TEST(ConfigDifferences, TellAnotherModeOfConsistencyInOneLine) {
   const std::string was = "cluster.consistency: ssp, staleness 2, dealing auto in the checkpoint's run, ";
   EXPECT_THAT(lines("consistency: ssp, staleness: 2"), IsEmpty());
   EXPECT_THAT(lines("consistency: bsp"), ElementsAre(was + "bsp now"));
+  EXPECT_THAT(lines("backup_workers: 2"), ElementsAre(was + "bsp, backup workers 2 now"));
   EXPECT_THAT(lines("consistency: asp, dealing: dynamic"), ElementsAre(was + "asp, dealing dynamic now"));
   EXPECT_THAT(lines("consistency: ssp, staleness: 3"),
               ElementsAre(was + "ssp, staleness 3, dealing auto now"));
@@ -124,8 +125,9 @@ TEST(ConfigDifferences, CheckpointsOfBeforeModesWereThereAreOfBsp) {
   auto before = computing_config(job());
   EXPECT_EQ(before.erase("cluster.consistency") + before.erase("cluster.staleness") +
                 before.erase("cluster.dealing") + before.erase("cluster.delay") +
-                before.erase("cluster.drain_every_steps") + before.erase("optimizer.staleness_discount"),
-            6U);
+                before.erase("cluster.drain_every_steps") + before.erase("cluster.backup_workers") +
+                before.erase("optimizer.staleness_discount"),
+            7U);
   EXPECT_THAT(config_differences(before, job(), ConfigPart::run), IsEmpty());
   EXPECT_THAT(config_differences(before, in_mode("consistency: asp"), ConfigPart::run),
               ElementsAre("cluster.consistency: bsp in the checkpoint's run, asp, dealing auto now"));

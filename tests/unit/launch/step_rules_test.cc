@@ -127,6 +127,63 @@ TEST(StepRules, TrainingRefusesInTheSameWords) {
   EXPECT_THAT(trained, HasSubstr("variable \"h/weights\" has constraint unit_norm"));
   EXPECT_EQ(trained, refusal(config));
 }
+// --- backup workers
+
+TEST(BackupRules, WhatADroppedStepWouldLeaveAHoleInIsRefused) {
+  EXPECT_EQ(refusal(job("backup_workers: 1")), "no error");
+  EXPECT_THAT(
+      refusal(job("backup_workers: 1", kReader, kText)),
+      AllOf(HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with \"r/"),
+            HasSubstr("a state that is carried from step to step over the text: a dropped step would be "
+                      "missing in it; remove the key")));
+  const std::string table =
+      "    - {type: embedding, scope: e, units: 3, table: {parts: 2}}\n"
+      "    - {type: dense, scope: out, units: 9, each_step: true}\n";
+  EXPECT_THAT(
+      refusal(job("backup_workers: 1", table, kText)),
+      HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with the sparse table \"e/embeddings\": "
+                "its rows are asked for before it is known whose gradients count; remove the key, or "
+                "make the layer dense"));
+  const auto compressed = [](const std::string& type) {
+    return "    - {type: dense, scope: h, units: 64, compression: {type: " + type + "}}\n" +
+           "    - {type: dense, scope: out, units: 10}\n";
+  };
+  for (const char* lossy : {"onebit", "topk"}) {
+    EXPECT_THAT(refusal(job("backup_workers: 1", compressed(lossy))),
+                HasSubstr("job.yaml:2:27: cluster.backup_workers: does not go with the compression of \"h/"))
+        << lossy;
+  }
+  EXPECT_EQ(refusal(job("backup_workers: 1", compressed("bf16"))), "no error");
+}
+
+TEST(BackupRules, AreFewerThanWorkersWithALogicalWorkerEach) {
+  const auto told = [](const std::string& keys, int n_workers) {
+    const JobConfig config = job(keys);
+    return error_of([&] {
+      check_backups_of_cluster(
+          config, assign_roles(std::vector<std::string>(static_cast<std::size_t>(n_workers + 1), "a"), 1,
+                               static_cast<int>(config.cluster.logical_workers)));
+    });
+  };
+  EXPECT_EQ(told("backup_workers: 2", 3), "no error");
+  EXPECT_EQ(told("backup_workers: 2, logical_workers: 3", 3), "no error");
+  EXPECT_THAT(
+      told("backup_workers: 3", 3),
+      HasSubstr("job.yaml:2:27: cluster.backup_workers: 3 is too many for 3 workers: a step needs one at "
+                "least; set it to 2 or less, or start more ranks"));
+  EXPECT_THAT(told("backup_workers: 1", 1), HasSubstr("1 is too many for 1 worker: "));
+  EXPECT_THAT(
+      told("backup_workers: 1, logical_workers: 4", 3),
+      HasSubstr("job.yaml:2:47: cluster.logical_workers: 4 does not go with cluster.backup_workers and 3 "
+                "workers: of a worker all or nothing counts; remove the key, or set it to 3"));
+  EXPECT_THAT(error_of([] {
+                plan_text(job("backup_workers: 2"), 1, 2, PlanDetail::summary, LayerRegistry::built_in());
+              }),
+              HasSubstr("2 is too many for 2 workers"));
+  EXPECT_THAT(plan_text(job("backup_workers: 1"), 1, 2, PlanDetail::summary, LayerRegistry::built_in()),
+              AllOf(HasSubstr("; BSP, 1 backup worker\n  consistency  bsp, 1 backup worker: "),
+                    HasSubstr(" + 16.0 KiB (answers that late workers take later)")));
+}
 
 TEST(StepRules, ADelayIsOfBsp) {
   EXPECT_EQ(step_rule_of(job("delay: 2"), false).delay, 2);
@@ -180,6 +237,14 @@ TEST(ModeWords, SayWhatADelayMeans) {
       ElementsAre(HasSubstr("bsp, delay 2: step t is computed with the values after step t-3: "),
                   HasSubstr("every 2,000 steps"),
                   "  optimizer    lr/(1-momentum) = 1; a delay adds momentum: lower it"));
+TEST(ModeWords, SayWhatBackupWorkersCost) {
+  EXPECT_THAT(
+      words("backup_workers: 2"),
+      ElementsAre(
+          "  consistency  bsp, 2 backup workers: a step is the mean over the first workers that have their "
+          "gradient, all but 2",
+          "               what the late ones have computed is dropped, and is listed; bits depend on who was late",
+          "               a worker that dies ends the run all the same: backups stand in for the late only"));
 }
 
 TEST(ModeWords, SayWhatSspAndAspPromiseAndWhatNot) {
@@ -221,6 +286,8 @@ TEST(ModeWords, WarnOfMomentumOutsideBsp) {
 TEST(ModeWords, NameTheModeAndWhoGetsWhat) {
   EXPECT_EQ(mode_text({}), "BSP");
   EXPECT_EQ(mode_text({.delay = 2}), "BSP, delay 2");
+  EXPECT_EQ(mode_text({.backups = 1}), "BSP, 1 backup worker");
+  EXPECT_EQ(mode_text({.backups = 3}), "BSP, 3 backup workers");
   EXPECT_EQ(mode_text({Consistency::ssp, 2, Dealing::to_whoever_asks}), "SSP(2), dealing dynamic");
   EXPECT_EQ(mode_text({Consistency::asp, 0, Dealing::in_place}), "ASP, dealing static");
 }
