@@ -22,8 +22,8 @@ inline ChunkRule chunk_rule(const StepRule& rule) {
   return rule.is_bsp() ? ChunkRule::bytes : ChunkRule::whole_slices;
 }
 
-// What of a model does not go with the job's mode: constraints by norm of dense variables outside bsp, state
-// that is carried on where parts of steps go to whoever asks, and sparse tables with cluster.delay. `graph`: that of training. Throws
+// What of a model does not go with the job's mode: constraints by norm of dense variables outside bsp, and
+// state that is carried on where parts of steps go to whoever asks. `graph`: that of training. Throws
 // Error(config), with the place of the layer or key, the variable and what to do.
 void check_rule_of_model(const JobConfig& job, const Graph& graph, bool is_sequential);
 
