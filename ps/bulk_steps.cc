@@ -24,7 +24,7 @@ BulkSteps::BulkSteps(const Parts& parts)
   for (BucketId id : shard_.buckets()) n_pushed_ += parts.plan[id].is_pushed() ? 1 : 0;
   if (parts.rows != nullptr && !parts.rows->empty()) {
     rows_.emplace(RowExchange::Parts{parts.transport, parts.cluster, *parts.rows, *parts.tables,
-                                     shard_.server(), parts.plan.size()});
+                                     shard_.server(), parts.plan.size(), nullptr, parts.flush, parts.first});
     n_pushed_ += rows_->n_pushed();
   }
   if (parts.rule.has_backups()) {
@@ -121,11 +121,19 @@ void BulkSteps::announce_deferred(BucketId id) {
 
 void BulkSteps::on_rows_wanted(WorkerId worker, const MessageHeader& wanted) {
   rows_->on_wanted(worker, wanted);
+  apply_whole_tables();
 }
 
 void BulkSteps::on_rows_push(WorkerId worker, const Message& push) {
   check_order(worker, push.header, "rows");
   on_whole_table(rows_->on_push(worker, push));
+  apply_whole_tables();
+}
+
+// With a delay what has come may have been the last request that a table's pushes waited for, and where
+// these are applied, those of the next step may be here.
+void BulkSteps::apply_whole_tables() {
+  while (const std::optional<RowExchange::Whole> whole = rows_->take_whole()) on_whole_table(whole);
 }
 
 // All gradients of a table are here: update it at once, unless norms are needed.
@@ -147,6 +155,7 @@ bool BulkSteps::apply_scaled_table() {
   const auto update = deferred_.next_row_update();
   if (!update) return false;
   apply_table(rows_->plan().of_variable(update->variable)->id, update->scale);
+  apply_whole_tables();
   return true;
 }
 
@@ -207,7 +216,10 @@ void BulkSteps::send_own_chunk(const Bucket& bucket, int chunk, Rank to, WireFor
 }
 
 void BulkSteps::on_completion(const Completion& completion) {
-  if (RowCodec::is_of_rows(completion)) return on_whole_table(rows_->on_completion(completion));
+  if (RowCodec::is_of_rows(completion)) {
+    on_whole_table(rows_->on_completion(completion));
+    return apply_whole_tables();
+  }
   const BucketId id(completion.key.bucket);
   if (WireCodec::flow_of(completion) == Flow::gradients) {
     Aggregator::ReadyChunk ready{};

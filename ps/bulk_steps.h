@@ -66,6 +66,7 @@ class BulkSteps final : public StepProtocol {
   void send_own_chunk(const Bucket& bucket, int chunk, Rank to, WireForm form);
   void finish_round(BucketId id);
   void on_whole_table(const std::optional<RowExchange::Whole>& whole);
+  void apply_whole_tables();
   void apply_table(TableId id, double scale);
   bool apply_scaled_table();
   void finish_unit(Clock clock, std::uint32_t flags);

@@ -30,6 +30,8 @@ RowExchange::RowExchange(const Parts& parts)
   for (TableId id : tables_.ids()) {
     if (!is_here(id)) continue;
     tables_[id].streams = IdVector<WorkerId, Stream>(parts.cluster.n_workers());
+    for (Stream& stream : tables_[id].streams)
+      stream.steps.resize(2 + static_cast<std::size_t>(parts.flush.delay));
     if (is_pushed(id)) ++n_pushed_;
   }
 }
@@ -54,11 +56,15 @@ void RowExchange::on_wanted(WorkerId worker, const MessageHeader& wanted) {
   Request& request = is_read ? stream.read : stream.to_ask();
   const auto is_no_earlier = [&](const Request& r) { return r.is_open && r.clock.value >= wanted.clock; };
   const bool is_again =
-      !is_read && parts_.gate == nullptr && std::ranges::any_of(stream.steps, is_no_earlier);
+      !is_read && parts_.gate == nullptr && !is_delayed() && std::ranges::any_of(stream.steps, is_no_earlier);
   if (request.is_open || is_again || waiting(stream) != nullptr) {
     fail(ErrorKind::protocol,
          "worker {} asked for rows of table \"{}\" at step {} before its last request was over", worker.value,
          table.name, wanted.clock);
+  }
+  if (is_delayed() && !is_read && is_pushed(table.id) && wanted.clock != read_of(stream.n_wanted).value) {
+    fail(ErrorKind::protocol, "worker {} asked for rows of table \"{}\" at step {}, where step {} was due",
+         worker.value, table.name, wanted.clock, read_of(stream.n_wanted).value);
   }
   const std::uint64_t n = wanted.n_bytes / sizeof(std::uint64_t);
   if (wanted.n_bytes % sizeof(std::uint64_t) != 0 || n > std::numeric_limits<std::uint32_t>::max()) {
@@ -79,10 +85,9 @@ void RowExchange::on_wanted(WorkerId worker, const MessageHeader& wanted) {
 }
 
 RowExchange::Request* RowExchange::waiting(Stream& stream) const {
-  for (Request* request : {&stream.steps[0], &stream.steps[1], &stream.read}) {
-    if (request->is_waiting) return request;
-  }
-  return nullptr;
+  if (stream.read.is_waiting) return &stream.read;
+  const auto found = std::ranges::find_if(stream.steps, &Request::is_waiting);
+  return found == stream.steps.end() ? nullptr : &*found;
 }
 
 void RowExchange::check_ids(const RowPlan::Table& table, WorkerId worker, const Request& request) const {
@@ -125,6 +130,7 @@ bool RowExchange::answer(TableId id, WorkerId worker) {
   if (!may_answer(id, worker, stream, *request)) return false;
   check_ids(table, worker, *request);
   request->is_waiting = false;
+  if (request != &stream.read) ++stream.n_answered;
   if (request == &stream.read || !is_pushed(id)) request->is_open = false;
   const std::span<std::byte> reply = stream.reply.of(request->n_rows * table.row_bytes());
   // What a step reads is what it will update: rows that expire then are gone already.
@@ -157,11 +163,13 @@ std::optional<RowExchange::Whole> RowExchange::on_push(WorkerId worker, const Me
   if (!is_pushed(table.id))
     fail(ErrorKind::protocol, "worker {} pushed table \"{}\", which is not trained", worker.value,
          table.name);
+  if (is_delayed() && is_too_early(table.id, worker, push)) return std::nullopt;
   if (h.clock != now.value + 1) refuse("its step", h.clock, now.value + 1);
   if (stream.is_pushed)
     fail(ErrorKind::protocol, "worker {} pushed table \"{}\" twice in step {}", worker.value, table.name,
          h.clock);
-  if (!request.is_open || request.is_waiting || request.clock != now)
+  const Clock read = is_delayed() ? parts_.flush.read_by(Clock(h.clock), parts_.first) : now;
+  if (!request.is_open || request.is_waiting || request.clock != read)
     fail(ErrorKind::protocol, "worker {} pushed rows of table \"{}\" that it has not asked for", worker.value,
          table.name);
   if (h.n_contributions != n_contributions_[worker])
@@ -185,6 +193,48 @@ std::optional<RowExchange::Whole> RowExchange::on_push(WorkerId worker, const Me
                                      worker.value, stream.push.of(stream.push_bytes));
   if (stream.n_push_due > 0) return std::nullopt;
   return push_is_whole(table.id, worker);
+}
+
+// A push of a later step, which is kept until its round begins. A worker's pushes stay in their order.
+bool RowExchange::is_too_early(TableId id, WorkerId worker, const Message& push) {
+  Stream& stream = tables_[id].streams[worker];
+  const std::int64_t next =
+      shard(id).clock().value + 1 + std::ssize(stream.later) + (stream.is_pushed ? 1 : 0);
+  if (push.header.clock != next || next > shard(id).clock().value + 1 + parts_.flush.delay) return false;
+  if (next == shard(id).clock().value + 1) return false;
+  stream.later.push_back(push);
+  return true;
+}
+
+// Takes the pushes that have come early.
+void RowExchange::begin_round(TableId id) {
+  for (WorkerId w : tables_[id].streams.ids()) {
+    std::deque<Message>& later = tables_[id].streams[w].later;
+    if (later.empty()) continue;
+    const Message push = std::move(later.front());
+    later.pop_front();
+    on_push(w, push);
+  }
+}
+
+// Some worker has not been answered yet by the rows as they are now, with which it computes a step.
+bool RowExchange::has_readers_to_come(TableId id) const {
+  const std::optional<Clock> last = parts_.flush.last_reader(shard(id).clock(), parts_.first);
+  if (!last) return false;
+  const auto n_due = static_cast<std::size_t>(last->value - parts_.first.value);
+  return std::ranges::any_of(tables_[id].streams, [n_due](const Stream& s) { return s.n_answered < n_due; });
+}
+
+std::optional<RowExchange::Whole> RowExchange::take_whole() {
+  for (TableId id : tables_.ids()) {
+    Table& state = tables_[id];
+    if (!is_delayed() || !is_pushed(id) || state.is_taken || state.n_whole < parts_.cluster.n_workers() ||
+        has_readers_to_come(id))
+      continue;
+    state.is_taken = true;
+    return Whole{id, WorkerId(0)};
+  }
+  return std::nullopt;
 }
 
 std::optional<RowExchange::Whole> RowExchange::on_completion(const Completion& completion) {
@@ -217,6 +267,7 @@ std::optional<RowExchange::Whole> RowExchange::push_is_whole(TableId id, WorkerI
   } else {  // before anything is changed
     for (WorkerId w : state.streams.ids()) check_push(id, w);
   }
+  if (is_delayed()) return std::nullopt;
   return Whole{id, worker};
 }
 
@@ -299,14 +350,17 @@ RowExchange::Applied RowExchange::apply(TableId id, double scale) {
   gather_contributions(id);
   shard(id).apply(UpdateStep::whole(next), contributions_, tree_, scale);
   shard(id).set_clock(next);
+  const std::uint32_t flags = state.flags;
   state.n_announced = state.n_whole = 0;
+  state.is_taken = false;
   for (Stream& stream : state.streams) {
     stream.is_pushed = false;
     stream.to_push().is_open = false;
     ++stream.n_pushed;
   }
   for (WorkerId w : state.streams.ids()) answer(id, w);
-  return {next, state.flags};
+  if (is_delayed()) begin_round(id);
+  return {next, flags};
 }
 
 bool RowExchange::is_behind(Clock clock) const {

@@ -1,12 +1,13 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <vector>
 
 #include "common/base/growing_bytes.h"
 #include "common/base/ids.h"
+#include "common/config/flush_rule.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
 #include "common/placement/row_plan.h"
@@ -38,6 +39,10 @@ class RowGate {
 //
 // With a gate each push is applied by itself once it is whole, and an answer holds the worker's own pushes.
 //
+// With a delay (FlushRule) requests and pushes of several steps are under way. A push of a later step waits
+// until its round begins, its data with MPI. The pushes of a step are not applied before all workers have
+// been answered by the rows that this changes.
+//
 // A worker has one request of a table without an answer at most; the next step's may come before that step is
 // applied. One thread; borrows everything. Throws Error(protocol) that names worker, table and field.
 class RowExchange {
@@ -50,6 +55,8 @@ class RowExchange {
     ServerId server;
     int n_buckets = 0;        // of the job's BucketPlan
     RowGate* gate = nullptr;  // null: a step's pushes are applied together
+    FlushRule flush = {};     // which values each step reads, where there is a delay
+    Clock first{0};           // of the values that the run starts from; only with a delay
   };
   explicit RowExchange(const Parts& parts);
 
@@ -65,6 +72,8 @@ class RowExchange {
   };
   std::optional<Whole> on_push(WorkerId worker, const Message& push);
   std::optional<Whole> on_completion(const Completion& completion);
+  // With a delay these return nothing. Whatever has come, this returns such a table, once, until there is none.
+  std::optional<Whole> take_whole();
   // Of a table that waits for apply(): the squares of its gradients, by part (RowSquares).
   std::span<const double> row_squares(TableId id);
   struct Applied {
@@ -96,8 +105,8 @@ class RowExchange {
     int n_due = 0;  // messages with its ids
     GrowingBytes ids;
   };
-  struct Stream {                  // of one table and worker
-    std::array<Request, 2> steps;  // in turn
+  struct Stream {                // of one table and worker
+    std::vector<Request> steps;  // in turn
     Request read;
     GrowingBytes reply;
     int n_reply_sends = 0;
@@ -106,16 +115,18 @@ class RowExchange {
     int n_push_due = 0;      // messages with gradients
     bool is_pushed = false;  // in this round
     std::vector<std::uint32_t> n_rows;
-    std::size_t n_wanted = 0, n_pushed = 0;
+    std::size_t n_wanted = 0, n_answered = 0, n_pushed = 0;
+    std::deque<Message> later = {};  // pushes of later steps
     // Requests and pushes come in turn.
-    Request& to_ask() { return steps[n_wanted & 1]; }
-    Request& to_push() { return steps[n_pushed & 1]; }
-    const Request& to_push() const { return steps[n_pushed & 1]; }
+    Request& to_ask() { return steps[n_wanted % steps.size()]; }
+    Request& to_push() { return steps[n_pushed % steps.size()]; }
+    const Request& to_push() const { return steps[n_pushed % steps.size()]; }
   };
   struct Table {
     IdVector<WorkerId, Stream> streams;
     std::uint32_t flags = 0;
     int n_announced = 0, n_whole = 0;   // pushes of this round
+    bool is_taken = false;              // take_whole() has returned it
     std::optional<RowSquares> squares;  // made when first asked for
   };
   const RowPlan::Table& own_table(WorkerId worker, const MessageHeader& header) const;
@@ -127,6 +138,15 @@ class RowExchange {
                        std::size_t n_rows) const;
   void check_counts(const RowPlan::Table& table, WorkerId worker,
                     std::span<const std::uint32_t> counts) const;
+  bool is_delayed() const { return parts_.flush.delay > 0; }
+  // What the step of a request reads: the requests for pushes of a worker are of one step each.
+  Clock read_of(std::size_t request) const {
+    return parts_.flush.read_by(Clock(parts_.first.value + 1 + static_cast<std::int64_t>(request)),
+                                parts_.first);
+  }
+  bool has_readers_to_come(TableId id) const;
+  bool is_too_early(TableId id, WorkerId worker, const Message& push);
+  void begin_round(TableId id);
   std::optional<Whole> push_is_whole(TableId id, WorkerId worker);
   void check_push(TableId id, WorkerId worker) const;
   RowsPushLayout layout_of(TableId id, const Stream& stream) const;

@@ -79,10 +79,11 @@ class ServerRank {
     const RowPlan* rows = nullptr;           // null: there are no tables
     std::uint64_t seed = 1;                  // of the first values of tables' rows
     StepRule rule = {};
-    Clock first{0};                          // of the values that `fill` sets; only where the rule is not BSP
+    Clock first{0};  // of the values that `fill` sets; only where the rule is not BSP, or has a delay
     std::int64_t staleness_every_steps = 0;  // 0: how stale reads are is said at the end alone
     std::optional<Record> record = {};       // nothing: the run is not recorded
     std::optional<Replay> replay = {};       // nothing: it is no replay
+    FlushRule flush = {};                    // which values each step reads, where there is a delay
   };
   // Throws Error(checkpoint, io), and what `fill` throws.
   explicit ServerRank(const Parts& parts);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "common/base/types.h"
 
@@ -46,6 +47,12 @@ struct FlushRule {
     for (const std::int64_t n : std::array{every, checkpoint_every, evaluation_every})
       if (n > 0) read = std::max(read, before / n * n);
     return Clock(last < step ? std::max(read, last.value) : read);
+  }
+  // The last step that is computed with the values after step `read`; nothing where none is.
+  std::optional<Clock> last_reader(Clock read, Clock first) const {
+    for (std::int64_t step = read.value + 1 + delay; step > read.value; --step)
+      if (read_by(Clock(step), first) == read) return Clock(step);
+    return std::nullopt;
   }
 };
 

@@ -27,19 +27,6 @@ void check_constraint(const JobConfig& job, const Variable& variable) {
       choice_name(kConsistencies, job.cluster.consistency));
 }
 
-// Servers answer requests for rows as of one step, and keep no older ones.
-void check_delay(const JobConfig& job, const Graph& graph) {
-  if (job.cluster.delay == 0) return;
-  for (const Variable* v : graph.variables()) {
-    if (!v->spec().is_table()) continue;
-    const ConfigNode* node = job.root.find_path("cluster.delay");
-    fail_at(node != nullptr ? *node : job.root, job.file, "cluster.delay",
-            fmt::format("does not go with sparse tables (\"{}\"): servers have the rows of one step only; "
-                        "remove the key, or set cluster.consistency to ssp, where rows may be behind",
-                        v->name()));
-  }
-}
-
 // A worker that drops its part of a step goes on as if it had never begun it.
 void check_backups(const JobConfig& job, const Graph& graph, bool is_sequential) {
   const auto refuse = [&](const std::string& what) {
@@ -90,7 +77,7 @@ StepRule step_rule_of(const JobConfig& job, bool carries_state) {
 void check_rule_of_model(const JobConfig& job, const Graph& graph, bool is_sequential) {
   const ClusterConfig& cluster = job.cluster;
   if (cluster.backup_workers > 0) check_backups(job, graph, is_sequential);
-  if (cluster.consistency == Consistency::bsp) return check_delay(job, graph);
+  if (cluster.consistency == Consistency::bsp) return;
   for (const Variable* v : graph.variables()) check_constraint(job, *v);
   if (cluster.dealing != DealingChoice::to_whoever_asks || !carries_state(graph, is_sequential)) return;
   const ConfigNode* node = job.root.find_path("cluster.dealing");

@@ -39,7 +39,7 @@ PsClient::PsClient(Transport& transport, const ClusterMap& cluster, const Bucket
       memory_(memory),
       codec_(transport),
       rows_(transport, cluster, rows, worker, plan.size(),
-            contributions_of(cluster, worker, options.rule).size()),
+            contributions_of(cluster, worker, options.rule).size(), options.rule.delay),
       step_timeout_s_(options.step_timeout_s),
       rule_(options.rule),
       first_(options.first),
@@ -385,7 +385,7 @@ void PsClient::wait_version(BucketId bucket, Clock clock) {
 
 void PsClient::wait_all_of_version(Clock clock) {
   const int& n_busy = busy_of(clock);
-  wait_for_answers("waiting for values", [&] { return n_busy == 0; });
+  wait_for_answers("waiting for values", [&] { return n_busy == 0 && rows_.all_ready(); });
 }
 
 void PsClient::wait_rows(TableId table) {

@@ -76,7 +76,7 @@ class PsClient final : private MessageHandler {
   // All buckets and all rows.
   void wait_all();
   // The same of the values after step `clock`, and of the gradients of that step; with a delay those of later
-  // steps may be under way.
+  // steps may be under way. Of rows there is one request at a time: all of them.
   void wait_version(BucketId bucket, Clock clock);
   void wait_all_of_version(Clock clock);
   // Rows of tables: what is asked for and pushed there is waited for here.

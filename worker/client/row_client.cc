@@ -10,13 +10,14 @@
 namespace varscope {
 
 RowClient::RowClient(Transport& transport, const ClusterMap& cluster, const RowPlan& plan, WorkerId worker,
-                     int n_buckets, std::size_t n_contributions)
+                     int n_buckets, std::size_t n_contributions, std::int64_t delay)
     : transport_(transport),
       cluster_(cluster),
       plan_(plan),
       worker_(worker),
       codec_(transport, n_buckets),
       n_contributions_(n_contributions),
+      delay_(delay),
       states_(plan.size()) {
   for (State& s : states_) s.shares = IdVector<ServerId, Share>(cluster.n_servers());
 }
@@ -63,7 +64,8 @@ void RowClient::push(TableId id, Clock clock, std::uint32_t flags,
   if (!ready(id))
     fail(ErrorKind::argument, "table \"{}\" is pushed while its rows are under way", table.name);
   if (!table.trainable) fail(ErrorKind::argument, "table \"{}\" is not trained, and is pushed", table.name);
-  if (contributions.size() != n_contributions_ || clock.value != s.clock.value + 1) {
+  const std::int64_t behind = clock.value - 1 - s.clock.value;
+  if (contributions.size() != n_contributions_ || behind < 0 || behind > delay_) {
     fail(ErrorKind::argument,
          "table \"{}\" is pushed with {} contributions to step {}, where {} to step {} are due", table.name,
          contributions.size(), clock.value, n_contributions_, s.clock.value + 1);

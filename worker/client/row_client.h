@@ -22,9 +22,9 @@ namespace varscope {
 // given, and the memory of a request until that is ready. Throws Error(protocol) for what no server may send.
 class RowClient {
  public:
-  // `n_contributions`: of each push.
+  // `n_contributions`: of each push. `delay`: StepRule's.
   RowClient(Transport& transport, const ClusterMap& cluster, const RowPlan& plan, WorkerId worker,
-            int n_buckets, std::size_t n_contributions);
+            int n_buckets, std::size_t n_contributions, std::int64_t delay = 0);
 
   const RowPlan& plan() const { return plan_; }
 
@@ -43,7 +43,8 @@ class RowClient {
     const std::uint32_t* counts = nullptr;
   };
   // Pushes step `clock`: a contribution for each of maximal_nodes(), or, of a ticket, one. The memory is free
-  // again at once. REQUIRES ready(table), and that the rows were asked for at step clock - 1.
+  // again at once. REQUIRES ready(table), and that the rows were asked for at step clock - 1, or so many before as the
+  // delay allows.
   void push(TableId table, Clock clock, std::uint32_t flags, std::span<const Contribution> contributions,
             const PushOfTicket* ticket = nullptr);
 
@@ -89,6 +90,7 @@ class RowClient {
   WorkerId worker_;
   RowCodec codec_;
   std::size_t n_contributions_;
+  std::int64_t delay_;
   IdVector<TableId, State> states_;
   int n_due_ = 0;
 };

@@ -279,7 +279,7 @@ void Trainer::want_rows(Clock clock) {
     tables_.add(i, parts_.model.feeds(batches_[i].view(n)));
     data_ns_ += now_ns() - started;
   }
-  tables_.want(Clock(clock.value - 1));
+  tables_.want(parts_.flush.read_by(clock, parts_.first));
   wanted_ = clock;
 }
 

@@ -244,7 +244,8 @@ void ExchangeWorker::wait_to_read(Clock clock) {
 
 void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
   const int n = plan_.size();
-  if (row_worker_ && wanted_ != clock) row_worker_->want(clock);
+  if (row_worker_ && wanted_ != clock)
+    row_worker_->want(clock, exchange_.flush.read_by(clock, Clock(exchange_.first)));
   wait_to_read(clock);
   if (exchange_.before_step) exchange_.before_step(client_.worker(), clock);
   for (int k = 0; k < n; ++k) {  // workers take buckets in different orders
@@ -270,9 +271,11 @@ void ExchangeWorker::push_step(Clock clock, std::uint32_t extra_flags) {
   client_.send_to_coordinator(make_header(MessageType::step_report, client_.worker().value, clock),
                               to_binary(report));
   // Some ask before their step is over, others when the next one begins.
-  if (!row_worker_ || clock.value % 3 == client_.worker().value % 2 || clock.value >= exchange_.steps) return;
+  if (!row_worker_ || (exchange_.pulls_at_flushes && exchange_.flush.is_flush(clock)) ||
+      clock.value % 3 == client_.worker().value % 2 || clock.value >= exchange_.steps)
+    return;
   wanted_ = Clock(clock.value + 1);
-  row_worker_->want(wanted_);
+  row_worker_->want(wanted_, exchange_.flush.read_by(wanted_, Clock(exchange_.first)));
 }
 
 Digest ExchangeWorker::run() {
@@ -331,7 +334,9 @@ ExchangeServer::ExchangeServer(Transport& transport, const ClusterMap& cluster, 
                           .histogram_every_steps = e.histogram_every_steps,
                           .rows = &rows_,
                           .seed = e.seed,
-                          .rule = {.delay = e.flush.delay}};
+                          .rule = {.delay = e.flush.delay},
+                          .first = Clock(e.first),
+                          .flush = e.flush};
   if (!e.checkpoint_dir.empty()) {
     CheckpointConfig config;
     config.every_steps = e.every_steps;

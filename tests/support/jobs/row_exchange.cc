@@ -107,7 +107,7 @@ RowWorker::Step RowWorker::sorted(const RowPlan::Table& table, std::vector<std::
   return step;
 }
 
-void RowWorker::want(Clock clock) {
+void RowWorker::want(Clock clock, Clock read) {
   for (const RowPlan::Table& table : plan_.tables()) {
     std::vector<std::uint64_t> ids;
     for (int leaf = leaves_.begin; leaf < leaves_.end; ++leaf) {
@@ -116,7 +116,7 @@ void RowWorker::want(Clock clock) {
     }
     Step& step = steps_[static_cast<std::size_t>(table.id.value)];
     step = sorted(table, std::move(ids));
-    client_.rows().want(table.id, Clock(clock.value - 1), step.of_servers, step.values.data());
+    client_.rows().want(table.id, read, step.of_servers, step.values.data());
   }
 }
 
@@ -217,13 +217,18 @@ ReferenceTable::ReferenceTable(const Exchange& e, const RowPlan::Table& table)
       life_(e.variables[static_cast<std::size_t>(table.variable)], layout_, optimizer_, e.seed) {}
 
 ReferenceTable::Sums ReferenceTable::gradients(std::int64_t step, int n_leaves) const {
+  return gradients(step, n_leaves, life_, step);
+}
+
+ReferenceTable::Sums ReferenceTable::gradients(std::int64_t step, int n_leaves,
+                                               const ReferenceTableLife& read, std::int64_t read_at) const {
   std::vector<Sums> leaves(static_cast<std::size_t>(n_leaves));
   for (int leaf = 0; leaf < n_leaves; ++leaf) {
     for (const std::uint64_t id : touched_rows(table_.id.value, leaf, step)) {
       Summed& summed = leaves[static_cast<std::size_t>(leaf)][id];
       summed.count = occurrences(id, leaf, step);
       summed.gradient.resize(table_.row_bytes());
-      fill_gradient(table_, id, leaf, step, life_.read(id, step).data(), summed.gradient.data());
+      fill_gradient(table_, id, leaf, step, read.read(id, read_at).data(), summed.gradient.data());
     }
   }
   int level = 0;
@@ -263,8 +268,13 @@ void add_reference_rows(const Exchange& e, int n_leaves, ValuesHash& hash) {
   const RowPlan plan = RowPlan::make(e.variables, 1);
   for (const RowPlan::Table& table : plan.tables()) {
     ReferenceTable reference(e, table);
-    for (std::int64_t step = 1; step <= e.steps && table.trainable; ++step)
-      reference.apply(step, reference.gradients(step, n_leaves));
+    std::vector<ReferenceTableLife> after;  // each step
+    for (std::int64_t step = 1; step <= e.steps && table.trainable; ++step) {
+      after.push_back(reference.life());
+      const std::int64_t read = e.flush.read_by(Clock(step), Clock(0)).value;
+      reference.apply(step,
+                      reference.gradients(step, n_leaves, after[static_cast<std::size_t>(read)], read + 1));
+    }
     reference.add_to(hash);
   }
 }

@@ -21,7 +21,8 @@ std::vector<std::uint64_t> touched_rows(int table, int leaf, std::int64_t step);
 class RowWorker {
  public:
   RowWorker(PsClient& client, const RowPlan& plan, const ClusterMap& cluster, WorkerId worker);
-  void want(Clock clock);  // for the step that makes `clock`
+  // For the step that makes `clock`, as they are after step `read`.
+  void want(Clock clock, Clock read);
   void push(Clock clock, std::uint32_t flags);
   // Values of rows that are only read, of one table; ids in any order, each once.
   std::vector<std::byte> read(TableId table, const std::vector<std::uint64_t>& ids, Clock clock);
@@ -50,6 +51,8 @@ class ReferenceTable {
   ReferenceTable& operator=(const ReferenceTable&) = delete;
   // The gradients of a step, summed over the tree of those who have a row.
   Sums gradients(std::int64_t step, int n_leaves) const;
+  // Where the step reads the rows of `read` as of step `read_at`.
+  Sums gradients(std::int64_t step, int n_leaves, const ReferenceTableLife& read, std::int64_t read_at) const;
   // Of each part, rows in the order of mix_row_id().
   std::vector<double> squares(const Sums& gradients) const;
   // Multiplies by `factor`, in the table's dtype, and does the step. Throws std::runtime_error where there is

@@ -66,6 +66,13 @@ TEST(FlushRule, WithADelayAStepReadsOlderValuesButNoneFromBeforeAFlush) {
           EXPECT_EQ(rule.read_by(Clock(step), Clock(first)), Clock(expected))
               << "step " << step << " from " << first << ", delay " << delay;
         }
+        for (std::int64_t v = first; v < 40; ++v) {
+          std::optional<Clock> last_reader;
+          for (std::int64_t step = first + 1; step <= 40; ++step)
+            if (rule.read_by(Clock(step), Clock(first)) == Clock(v)) last_reader = Clock(step);
+          EXPECT_EQ(rule.last_reader(Clock(v), Clock(first)), last_reader)
+              << "values after step " << v << " from " << first << ", delay " << delay;
+        }
       }
     }
   }
