@@ -54,7 +54,8 @@ Server::Server(const Parts& parts)
                                   parts.rule,
                                   parts.first,
                                   parts.record,
-                                  parts.replay};
+                                  parts.replay,
+                                  parts.flush};
   if (parts.rule.is_bsp()) {
     steps_ = std::make_unique<BulkSteps>(steps);
   } else {

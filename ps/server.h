@@ -43,6 +43,7 @@ class Server final : private MessageHandler, private StepListener {
     std::int64_t staleness_every_steps = 0;  // StalenessReport; 0: at the end alone
     StepRecord* record = nullptr;            // StepProtocol::Parts
     RecordedOrder* replay = nullptr;         // the same
+    FlushRule flush = {};                    // the same
   };
   explicit Server(const Parts& parts);
   Server(const Server&) = delete;

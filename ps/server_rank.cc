@@ -61,7 +61,8 @@ ServerRank::ServerRank(const Parts& parts)
                                 parts.first,
                                 parts.staleness_every_steps,
                                 pointer(record_),
-                                pointer(replay_)});
+                                pointer(replay_),
+                                parts.flush});
 }
 
 void ServerRank::make_record(const Parts& parts) {

@@ -82,6 +82,7 @@ class ServerRank {
     std::int64_t staleness_every_steps = 0;  // 0: how stale reads are is said at the end alone
     std::optional<Record> record = {};       // nothing: the run is not recorded
     std::optional<Replay> replay = {};       // nothing: it is no replay
+    FlushRule flush = {};                    // after which steps workers hold no residuals of compression
   };
   // Throws Error(checkpoint, io), and what `fill` throws.
   explicit ServerRank(const Parts& parts);

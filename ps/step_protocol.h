@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "common/base/types.h"
+#include "common/config/flush_rule.h"
 #include "common/config/step_rule.h"
 #include "common/placement/bucket_plan.h"
 #include "common/placement/cluster.h"
@@ -49,6 +50,7 @@ class StepProtocol {
     Clock first{0};                   // of the values that the run starts from
     StepRecord* record = nullptr;     // of what is applied and answered; null: none
     RecordedOrder* replay = nullptr;  // what is to be done in which order; null: as it comes
+    FlushRule flush = {};             // after which steps workers hold no residuals
   };
   virtual ~StepProtocol() = default;
   virtual void on_push(WorkerId worker, const Message& push) = 0;

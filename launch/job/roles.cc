@@ -111,7 +111,8 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
       .seed = static_cast<std::uint64_t>(job.job.seed),
       .rule = context.rule,
       .first = context.train.first,
-      .staleness_every_steps = job.train.log_every_steps};
+      .staleness_every_steps = job.train.log_every_steps,
+      .flush = context.train.flush};
   if (context.saves()) parts.saves.emplace(saves());
   if (context.start.is_replay()) {
     parts.replay.emplace(ServerRank::Replay{context.fs, context.start.replay});

@@ -112,9 +112,6 @@ TEST(CompressedJobs, ThatCannotBeAreRefusedBeforeTheyBegin) {
   EXPECT_THAT(adam.err,
               HasSubstr("model.compression: onebit (of variable \"hidden1/weights\"): does not go with "
                         "optimizer adam"));
-  const Ended asp = run(train_on({1, 1}, dir / "b", "bf16", set({"cluster.consistency=asp"})));
-  EXPECT_EQ(asp.code, 2) << asp.all();
-  EXPECT_THAT(asp.err, HasSubstr("compression is for cluster.consistency: bsp as yet"));
 }
 
 TEST(CompressedJobs, EndWithTheVariablesNameWhereAGradientIsNotFinite) {

@@ -14,7 +14,8 @@ namespace varscope {
 
 // A worker's gradients of compressed variables, between backward and push: of each of its leaves the encoded
 // slices, which are sent from here, and what they have lost, where the codec has a residual. Encoding is by
-// leaf and slice, so that the bits depend on neither the number of workers nor that of servers.
+// leaf and slice, so that the bits depend on neither the number of workers nor that of servers. Where each
+// push is applied by itself, a worker has one leaf: that of whatever ticket it has, as tickets wander.
 //
 // Memory: for each leaf the encoded bytes, and with residuals that of the gradients. Owns it; borrows the
 // variables' memory. One thread.
@@ -30,10 +31,21 @@ class GradientCoder {
   void encode(const Bucket& bucket, std::size_t leaf, int buffer, Clock clock);
   // Adds what earlier gradients have lost to the one in the buffer, which goes up in full; nothing is left.
   void add_residual(const Bucket& bucket, std::size_t leaf, int buffer);
+  // Where each push is applied by itself, before encode() and add_residual(): the gradient counts for `share`
+  // of a step. What is kept back counts for the share that it was made with, so it is multiplied to count for
+  // as much as before. False, and nothing changes, where the share is so small that this would be by more
+  // than kMostGrowth: this push goes up in full, by itself, and what is kept back waits. REQUIRES: share > 0.
+  static constexpr double kMostGrowth = 16;
+  bool set_share(const Bucket& bucket, double share);
+  // The share that what is kept back counts for; 0: nothing is. Only where set_share() is called.
+  double share(const Bucket& bucket) const { return buckets_[bucket.id].share; }
+  // Nothing is kept back any more: it has been pushed.
+  void clear_residual(const Bucket& bucket);
   // The encoded bytes of one wire chunk.
   std::span<const std::byte> encoded(const Bucket& bucket, std::size_t leaf, int chunk) const;
   // What a leaf's gradients have lost, in the order of the bucket's elements; empty without residuals.
   std::span<float> residual(const Bucket& bucket, std::size_t leaf);
+  std::span<const float> residual(const Bucket& bucket, std::size_t leaf) const;
   // Of both, for `n_leaves` leaves.
   static std::int64_t n_bytes(const BucketPlan& plan, int n_leaves);
 
@@ -43,6 +55,8 @@ class GradientCoder {
     std::vector<std::size_t> chunk_at;  // in these; and the end
     AlignedBytes encoded;
     AlignedBytes residuals;
+    double share = 0;       // of the residuals; 0: there are none
+    double next_share = 0;  // of what is encoded next
   };
   float* gradient(const BucketSlice& slice, int buffer) const;
 

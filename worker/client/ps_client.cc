@@ -77,6 +77,10 @@ void PsClient::pull_all(Clock clock) {
     pull(bucket, clock, clock, form_of_values(bucket), kFlagDrained);
 }
 
+void PsClient::pull_all_full(Clock clock) {
+  for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock, WireForm::full, kFlagDrained);
+}
+
 void PsClient::wait_for_step(BucketId id, Clock step) {
   wait(id);
   const Bucket& bucket = plan_[id];
@@ -147,25 +151,15 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags) {
 void PsClient::push(BucketId id, Clock clock, std::uint32_t flags, const GradientCoder& coder) {
   const std::int64_t started = now_ns();
   const Bucket& bucket = plan_[id];
-  const int n_leaves = cluster_.leaves_of(worker_).size();
   const MessageHeader header = begin_push(bucket, clock, flags | kFlagEncoded);
-  send_header(bucket, header, {}, WireForm::encoded, n_leaves);
-  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
-    for (int leaf = 0; leaf < n_leaves; ++leaf) {
-      codec_.send_encoded(cluster_.rank_of(bucket.server), bucket, chunk, leaf,
-                          coder.encoded(bucket, static_cast<std::size_t>(leaf), chunk));
-      ++state_of(id).sends;
-    }
-  }
-  ++n_busy_;
+  send_encoded(bucket, header, {}, coder, cluster_.leaves_of(worker_).size());
   communicate_ns_ += now_ns() - started;
 }
 
-void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
-  const std::int64_t started = now_ns();
-  const Bucket& bucket = plan_[id];
-  State& state = state_of(id);
-  check_ready(ready(id), bucket);
+// Of one ticket: posts what comes back.
+MessageHeader PsClient::begin_push(const Bucket& bucket, Clock clock, const PushOfTicket& ticket) {
+  State& state = state_of(bucket.id);
+  check_ready(ready(bucket.id), bucket);
   state.ack_only = ticket.details.next_step == PushDetails::kNone;
   if (state.ack_only) {
     state.header_due = true;
@@ -177,8 +171,57 @@ void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
   MessageHeader header = make_header(MessageType::push, worker_.value, clock);
   header.leaf_begin = ticket.leaf_begin;
   header.flags = state.ack_only ? kFlagAck : 0;
+  return header;
+}
+
+void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  const MessageHeader header = begin_push(bucket, clock, ticket);
   send_gradients(bucket, header, bytes_of(ticket.details), ticket.details.share > 0 ? 1 : 0);
   communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket, const GradientCoder& coder) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  MessageHeader header = begin_push(bucket, clock, ticket);
+  header.flags |= kFlagEncoded;
+  send_encoded(bucket, header, bytes_of(ticket.details), coder, 1);
+  communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::push_residual(BucketId id, Clock clock, const GradientCoder& coder) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  const double share = coder.share(bucket);
+  const PushDetails details{.next_step = PushDetails::kNone, .share = share, .n_leaves = 1};
+  MessageHeader header = begin_push(bucket, clock, PushOfTicket{0, details});
+  header.flags |= kFlagFlush;
+  send_header(bucket, header, bytes_of(details), WireForm::full, share > 0 ? 1 : 0);
+  for (int chunk = 0; share > 0 && chunk < bucket.n_wire_chunks(); ++chunk) {
+    const WireChunk part = bucket.wire_chunk(chunk);
+    codec_.send_as_is(
+        Flow::gradients, cluster_.rank_of(bucket.server), bucket, chunk, 0,
+        std::as_bytes(coder.residual(bucket, 0))
+            .subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.n_bytes)));
+    ++state_of(id).sends;
+  }
+  ++n_busy_;
+  communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::send_encoded(const Bucket& bucket, MessageHeader header, std::string_view body,
+                            const GradientCoder& coder, int n_leaves) {
+  send_header(bucket, header, body, WireForm::encoded, n_leaves);
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
+    for (int leaf = 0; leaf < n_leaves; ++leaf) {
+      codec_.send_as_is(Flow::gradients, cluster_.rank_of(bucket.server), bucket, chunk, leaf,
+                        coder.encoded(bucket, static_cast<std::size_t>(leaf), chunk));
+      ++state_of(bucket.id).sends;
+    }
+  }
+  ++n_busy_;
 }
 
 // Of a push of n contributions.

@@ -43,6 +43,9 @@ class PsClient final : private MessageHandler {
 
   // Asks for every bucket's value at `clock` or later. Does not wait.
   void pull_all(Clock clock);
+  // The same, all of it in full: where all workers have come together. Each does so once then: a run that is
+  // replayed counts these reads.
+  void pull_all_full(Clock clock);
   // Pushes one bucket's gradients of step `clock`: LocalSumPlan::contributions[i] from gradient buffer i.
   // REQUIRES ready(bucket), and all values of the step before (wait_all()): the server refuses a step that
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
@@ -55,6 +58,11 @@ class PsClient final : private MessageHandler {
   // next values are received, or an ack (PushDetails::kNone). A push of no samples (share 0) sends none.
   // REQUIRES ready(bucket).
   void push(BucketId bucket, Clock clock, const PushOfTicket& ticket);
+  // The same, with the gradients that the coder has encoded as its first leaf.
+  void push(BucketId bucket, Clock clock, const PushOfTicket& ticket, const GradientCoder& coder);
+  // What the coder has kept back of the bucket's gradients, before all come together after step `clock`; an
+  // ack is the answer. Its memory may not be touched until the bucket is ready again. REQUIRES ready(bucket).
+  void push_residual(BucketId bucket, Clock clock, const GradientCoder& coder);
   // Until what step `step` may be computed with is there; asks for it where the last answer is too old.
   void wait_for_step(BucketId bucket, Clock step);
   void wait_all_for_step(Clock step);
@@ -109,8 +117,11 @@ class PsClient final : private MessageHandler {
   void post_value_receives(const Bucket& bucket, Clock wanted, WireForm form);
   void pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form, std::uint32_t flags = 0);
   MessageHeader begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags);
+  MessageHeader begin_push(const Bucket& bucket, Clock clock, const PushOfTicket& ticket);
   void send_header(const Bucket& bucket, MessageHeader header, std::string_view body, WireForm form, int n);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
+  void send_encoded(const Bucket& bucket, MessageHeader header, std::string_view body,
+                    const GradientCoder& coder, int n_leaves);
   void note_gate(const MessageHeader& answer);
   void on_message(const Message& message) override;
   void on_completion(const Completion& completion) override;
