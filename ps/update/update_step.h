@@ -23,7 +23,9 @@ struct UpdateStep {
   // have done, and nothing decays again.
   bool is_flush = false;
 
-  static UpdateStep whole(Clock clock) { return {clock, 1, static_cast<double>(clock.value), 1, false, false}; }
+  static UpdateStep whole(Clock clock) {
+    return {clock, 1, static_cast<double>(clock.value), 1, false, false};
+  }
 };
 
 }  // namespace varscope
