@@ -40,7 +40,8 @@ void ClusterConfig::describe(Keys& keys) {
   keys.key(
       "drain_every_steps", drain_every_steps,
       "with compression onebit or topk: at multiples of it gradients go up in full with all that earlier ones have "
-      "lost. Checkpoints are cut at such steps, and at those of checkpoint.every_steps and of evaluations",
+      "lost; in ssp and asp all workers come together after them. Checkpoints are cut at such steps, and at those of "
+      "checkpoint.every_steps and of evaluations",
       {.unit = "steps", .min = 1, .max = kMostOfRun});
   keys.key("record", record,
            "ssp, asp: in run_dir/record, who was dealt what and in which order servers did what; `varscope "

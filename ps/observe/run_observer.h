@@ -29,6 +29,7 @@ struct StepSummary {
   BatchSums sums;                            // over the global batch
   WorkerTimes times;                         // of all workers together
   std::optional<StreamSummary> stream = {};  // in a stream, of each step that is logged, and of some others
+  CompressionReport compression = {};        // of all workers; norms every train.log_every_steps
 };
 struct EpochSummary {
   Clock clock;
@@ -73,6 +74,9 @@ struct FinishSummary {
   std::optional<StreamSummary> stream = {};
   std::vector<TableReport> tables = {};
   std::optional<ConsistencySummary> consistency = {};  // where there is no BSP
+  // Up to the last report of each worker: without what all read at the end. Norms are those of the last
+  // measurement.
+  CompressionReport compression = {};
 };
 
 // The first loss or value that is not finite.

@@ -92,7 +92,23 @@ void GradientCoder::encode(const Bucket& bucket, std::size_t leaf, int buffer, C
     }
     to += n_encoded;
   }
-  if (!residuals.empty()) coded.share = coded.next_share;
+  if (residuals.empty()) return;
+  coded.share = coded.next_share;
+  if (measures_) measure(bucket, leaf, buffer);
+}
+
+void GradientCoder::measure(const Bucket& bucket, std::size_t leaf, int buffer) {
+  const std::span<const float> r = std::as_const(*this).residual(bucket, leaf);
+  double gradients = 0;
+  for (const BucketSlice& s : bucket.slices)
+    gradients += kernels::sum_of_squares(gradient(s, buffer), s.n_elements);
+  measured_.add(bucket.scope, kernels::sum_of_squares(r.data(), static_cast<std::int64_t>(r.size())),
+                gradients);
+}
+
+std::vector<CompressionReport::Residual> GradientCoder::take_norms() {
+  measures_ = false;
+  return std::exchange(measured_, {}).residuals;
 }
 
 void GradientCoder::add_residual(const Bucket& bucket, std::size_t leaf, int buffer) {

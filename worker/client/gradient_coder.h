@@ -8,6 +8,7 @@
 #include "common/base/ids.h"
 #include "common/base/tensor.h"
 #include "common/placement/bucket_plan.h"
+#include "common/transport/compression_report.h"
 #include "worker/client/variable_memory.h"
 
 namespace varscope {
@@ -46,6 +47,10 @@ class GradientCoder {
   // What a leaf's gradients have lost, in the order of the bucket's elements; empty without residuals.
   std::span<float> residual(const Bucket& bucket, std::size_t leaf);
   std::span<const float> residual(const Bucket& bucket, std::size_t leaf) const;
+  // Adds up, until take_norms(), the norms of gradients that are encoded and of what each leaves behind, by
+  // scope. Costs a read of both.
+  void start_norms() { measures_ = true; }
+  std::vector<CompressionReport::Residual> take_norms();
   // Of both, for `n_leaves` leaves.
   static std::int64_t n_bytes(const BucketPlan& plan, int n_leaves);
 
@@ -60,7 +65,11 @@ class GradientCoder {
   };
   float* gradient(const BucketSlice& slice, int buffer) const;
 
+  void measure(const Bucket& bucket, std::size_t leaf, int buffer);
+
   VariableMemory& memory_;
+  bool measures_ = false;
+  CompressionReport measured_;  // its norms
   IdVector<BucketId, Coded> buckets_;
 };
 

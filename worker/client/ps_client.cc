@@ -232,6 +232,12 @@ void PsClient::send_header(const Bucket& bucket, MessageHeader header, std::stri
   header.n_bytes =
       static_cast<std::uint64_t>(wire_bytes(bucket, Flow::gradients, form)) * static_cast<std::uint64_t>(n);
   header.n_contributions = n;
+  traffic_.up += static_cast<std::int64_t>(header.n_bytes);
+  // What is flushed has been left out before, which would not have been without compression.
+  const std::int64_t n_full = (header.flags & kFlagFlush) != 0 ? 0
+                              : form == WireForm::encoded      ? std::ssize(contributions_)
+                                                               : n;
+  traffic_.full_up += n_full * bucket.n_bytes();
   transport_.send_message(cluster_.rank_of(bucket.server), header, body);
 }
 
@@ -294,7 +300,11 @@ void PsClient::on_message(const Message& message) {
          to_string(type_of(h)), h.clock, h.n_bytes, h.bucket, bucket.scope, state.wanted.value);
   }
   state.header_due = false;
-  if (!is_ack) state.holds = Clock(h.clock);
+  if (!is_ack) {
+    state.holds = Clock(h.clock);
+    traffic_.down += static_cast<std::int64_t>(h.n_bytes);
+    traffic_.full_down += bucket.n_bytes();
+  }
   note_gate(h);
   if (ready(bucket.id)) --n_busy_;
 }

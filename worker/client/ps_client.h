@@ -12,6 +12,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
+#include "common/transport/compression_report.h"
 #include "common/transport/fed_file.h"
 #include "common/transport/message_loop.h"
 #include "common/transport/push_details.h"
@@ -100,6 +101,8 @@ class PsClient final : private MessageHandler {
   // Nanoseconds spent waiting, and in posting and polling, since the last call.
   std::int64_t take_wait_ns() { return std::exchange(wait_ns_, 0); }
   std::int64_t take_communicate_ns() { return std::exchange(communicate_ns_, 0); }
+  // Data of dense variables that were sent and have come, since the last call; no norms.
+  CompressionReport take_traffic() { return std::exchange(traffic_, {}); }
   // Of the waiting, what servers held answers back for, until other workers had pushed (SSP).
   std::int64_t take_gate_ns() { return std::exchange(gate_ns_, 0); }
 
@@ -156,6 +159,7 @@ class PsClient final : private MessageHandler {
   std::int64_t wait_ns_ = 0;
   std::int64_t communicate_ns_ = 0;
   std::int64_t gate_ns_ = 0;
+  CompressionReport traffic_;
   std::int64_t longest_gate_ns_ = 0;  // of the answers that have come in the wait under way
 };
 

@@ -200,6 +200,7 @@ void Trainer::train_step(Clock clock) {
 
 std::vector<BatchSums> Trainer::run_logical_workers(Clock clock) {
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
+  if (measures_norms(clock)) coder_.start_norms();
   std::vector<BatchSums> sums;
   sums.reserve(parts_.sum_plan.leaves.size());
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
@@ -371,6 +372,8 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
   // Any step of a stream may be the last one for a while, and be saved after it has ended.
   const bool has_state = (is_bsp ? (flags_ & kFlagCut) != 0 : ticket_.is_cut) || parts_.train.is_stream();
   StepReport report{std::move(sums), {}, has_state ? state_text(clock) : ""};
+  report.compression = parts_.client.take_traffic();
+  report.compression.residuals = coder_.take_norms();
   WorkerTimes& t = report.times;
   t.wait_ns = parts_.client.take_wait_ns();
   t.gate_ns = parts_.client.take_gate_ns();

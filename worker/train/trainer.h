@@ -113,6 +113,7 @@ class Trainer {
   static std::int64_t planned_steps(const Parts& parts);
   bool leaf_goes_encoded(const Bucket& bucket, Clock clock) const;
   void code_gradient(const Bucket& bucket, std::size_t logical_worker, Clock clock);
+  bool measures_norms(Clock clock) const;
   void bind_gradients(int buffer);
   void read(Batch& batch, int v, Clock clock);
   void want_rows(Clock clock);

@@ -14,6 +14,14 @@ bool Trainer::leaf_goes_encoded(const Bucket& bucket, Clock clock) const {
   return is_coded_by_leaf(bucket) && goes_encoded(bucket, clock, parts_.flush, planned_steps(parts_));
 }
 
+// Once for each line of metrics: at its step, or where that goes up in full at the one before.
+bool Trainer::measures_norms(Clock clock) const {
+  const std::int64_t every = parts_.job.train.log_every_steps;
+  if (every == 0 || !parts_.flush.has_residuals) return false;
+  const Clock next(clock.value + 1);
+  return clock.value % every == 0 || (next.value % every == 0 && parts_.flush.is_flush(next));
+}
+
 // The gradient of one logical worker is complete, and is in its buffer.
 void Trainer::code_gradient(const Bucket& bucket, std::size_t logical_worker, Clock clock) {
   const int buffer = parts_.sum_plan.leaves[logical_worker].buffer;
