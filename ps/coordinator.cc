@@ -271,7 +271,9 @@ void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& repo
   for (const StepReport& report : reports) {
     for (const BatchSums& leaf : report.leaves) step.sums += leaf;
     step.times += report.times;
+    step.compression += report.compression;
   }
+  note_compression(clock, step.compression);
   completed_ = clock;
   times_ += step.times;
   state_.epoch += step.sums;
@@ -297,6 +299,12 @@ void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& repo
   if (!is_finite || is_suspected)
     inquire({.step = clock.value, .loss = is_finite ? "" : not_finite_text(step.sums.loss)});
   if (waits_for_evaluation(clock)) awaited_ = clock;
+}
+
+void Coordinator::note_compression(Clock clock, const CompressionReport& step) {
+  if (!step.residuals.empty()) compression_.residuals.clear();  // the newest are kept
+  compression_ += step;
+  for (const std::string& note : residuals_.add(clock, step)) observer_.on_note(note);
 }
 
 void Coordinator::release_unless_not_finite(Clock clock) {
@@ -565,6 +573,7 @@ void Coordinator::on_hash_report(const Message& message) {
   finish.ended_why = ended_why_;
   finish.ended_by = ended_by_;
   if (stream_) finish.stream = stream_->summary();
+  finish.compression = compression_;
   finish.tables = std::move(tables_);
   if (ledger_) finish.consistency = ledger_->total(now_ns());
   if (quorum_) finish.dropped = quorum_->total();

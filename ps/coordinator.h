@@ -26,6 +26,7 @@
 #include "ps/observe/run_observer.h"
 #include "ps/record/recorded_order.h"
 #include "ps/record/step_record.h"
+#include "ps/residual_watch.h"
 #include "ps/step_quorum.h"
 #include "ps/stream/stream_control.h"
 #include "ps/ticket_dealer.h"
@@ -161,6 +162,7 @@ class Coordinator {
   void complete_step();
   void complete_step(Clock clock, const std::vector<StepReport>& reports,
                      const IdVector<WorkerId, std::string>& states, bool is_cut);
+  void note_compression(Clock clock, const CompressionReport& step);
   void give_overdue_save_up();
   void on_eval_report(const Message& message);
   void finish_evaluation(const Evaluation& evaluation);
@@ -192,6 +194,8 @@ class Coordinator {
   std::int64_t final_tries_ = 0;
   std::vector<Evaluation> evaluations_;
   WorkerTimes times_;
+  CompressionReport compression_;  // FinishSummary's
+  ResidualWatch residuals_;
   HistogramMerger histograms_;
   ValuesHash hash_;
   int hash_reports_ = 0;

@@ -10,12 +10,14 @@
 
 namespace varscope {
 
-// Whether all workers must have the values of step `clock`, and none of a later one. Where a run is recorded,
+// Whether all workers must have the values of step `clock`, and none of a later one. Where compression keeps
+// something back they flush it then. Where a run is recorded,
 // at each cut: what a worker read before could not be had from the checkpoint. REQUIRES: the step that is
 // being opened.
 bool Coordinator::drains_after(Clock clock) const {
   return clock >= train_.last || is_evaluated(clock) || (record_ != nullptr && current_is_cut_) ||
-         (replay_ != nullptr && replay_->is_drained(clock));
+         (replay_ != nullptr && replay_->is_drained(clock)) ||
+         (train_.flush.has_residuals && train_.flush.is_flush(clock));
 }
 
 // Step `clock` may be dealt from now on. Where it is cut, servers are told first, so that they hold what is

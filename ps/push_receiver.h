@@ -16,7 +16,7 @@ namespace varscope {
 
 // Receives pushes that are applied one by one, chunk by chunk, each chunk whole. Every worker has an equal
 // part of the memory, and one chunk at least, so that none waits for another's data. Its pushes are received
-// in the order of their announcements.
+// in the order of their announcements. Encoded gradients are decoded to float32.
 //
 // Owns the buffers; borrows the rest. One thread.
 class PushReceiver {
@@ -31,7 +31,8 @@ class PushReceiver {
   PushReceiver(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
                std::size_t max_bytes);
 
-  void announce(WorkerId worker, BucketId bucket);
+  // `form`: in which its gradients come. REQUIRES that the bucket has it.
+  void announce(WorkerId worker, BucketId bucket, WireForm form);
   // One posted receive has completed. Throws Error(protocol) for a chunk that is not whole.
   Chunk on_received(const Completion& completion);
   // The chunk's memory is free again.
@@ -40,7 +41,12 @@ class PushReceiver {
  private:
   struct Push {
     BucketId bucket;
+    WireForm form;
     int next_chunk = 0;  // to post a receive for
+  };
+  struct Posted {
+    AlignedBytes gradient;
+    std::size_t taken = 0;  // of the worker's memory
   };
   struct Lane {  // of one worker
     std::deque<Push> announced;
@@ -53,7 +59,7 @@ class PushReceiver {
   const ClusterMap& cluster_;
   std::size_t max_bytes_;  // of one worker
   IdVector<WorkerId, Lane> lanes_;
-  std::map<std::tuple<WorkerId, BucketId, int>, AlignedBytes> posted_;
+  std::map<std::tuple<WorkerId, BucketId, int>, Posted> posted_;
   BufferPool pool_;
 };
 

@@ -55,6 +55,11 @@ PushSteps::PushSteps(const Parts& parts)
     BucketState& state = buckets_[id];
     state.low = parts.first;
     state.units.assign(n_chunks, start);
+    if (parts.plan[id].is_pushed() && parts.plan[id].compression.has_residual() &&
+        parts.flush.has_residuals) {
+      const Clock next = parts.flush.next_cut(Clock(parts.first.value + 1));
+      for (Unit& unit : state.units) unit.flush = next;
+    }
     state.streams = IdVector<WorkerId, Stream>(parts.cluster.n_workers());
     for (Stream& s : state.streams) {
       s.read_at.assign(n_chunks, 0);
@@ -142,6 +147,28 @@ PushSteps::Ticket PushSteps::ticket_of(WorkerId worker, const Message& push) con
   return ticket;
 }
 
+// What compression has kept back before all come together.
+PushSteps::Ticket PushSteps::flush_of(WorkerId worker, const Bucket& bucket, const Message& push) const {
+  const MessageHeader& h = push.header;
+  Ticket ticket{.step = Clock(h.clock), .details = push_details(push.body, push.from), .is_flush = true};
+  const bool is_known = bucket.compression.has_residual() && (h.flags & kFlagEncoded) == 0;
+  if (!is_known || (h.flags & kFlagAck) == 0 || h.clock <= parts_.first.value || h.clock > kMostSteps) {
+    fail(ErrorKind::protocol,
+         "worker {} flushed bucket {} ({}) after step {}, where nothing is kept back that could be",
+         worker.value, h.bucket, bucket.scope, h.clock);
+  }
+  return ticket;
+}
+
+WireForm PushSteps::form_of(WorkerId worker, const Bucket& bucket, const MessageHeader& push) const {
+  if ((push.flags & kFlagEncoded) == 0) return WireForm::full;
+  if (!codec_of(bucket, Flow::gradients)) {
+    fail(ErrorKind::protocol, "worker {} pushed encoded gradients to bucket {} ({}), which is not compressed",
+         worker.value, push.bucket, bucket.scope);
+  }
+  return WireForm::encoded;
+}
+
 std::int64_t PushSteps::number_of(WorkerId worker, const Ticket& ticket) const {
   const std::int64_t before = ticket.step.value - 1;
   if (parts_.rule.is_dynamic()) return before * parts_.cluster.logical_workers + ticket.leaf_begin;
@@ -158,9 +185,11 @@ void PushSteps::push(WorkerId worker, const Message& message) {
   const Bucket& bucket = own_bucket(parts_, worker, h);
   check_is_pushed(bucket, worker);
   Stream& stream = buckets_[bucket.id].streams[worker];
-  const Ticket ticket = ticket_of(worker, message);
+  const WireForm form = form_of(worker, bucket, h);
+  const Ticket ticket =
+      (h.flags & kFlagFlush) != 0 ? flush_of(worker, bucket, message) : ticket_of(worker, message);
   const bool is_empty = ticket.details.share == 0;
-  const auto expected = static_cast<std::uint64_t>(is_empty ? 0 : bucket.n_bytes());
+  const auto expected = static_cast<std::uint64_t>(is_empty ? 0 : wire_bytes(bucket, Flow::gradients, form));
   if (stream.is_pushing || stream.reads || h.n_bytes != expected) {
     fail(ErrorKind::protocol, "worker {} pushed {} bytes of step {} to bucket {} ({}){}, expected {}",
          worker.value, h.n_bytes, h.clock, h.bucket, bucket.scope,
@@ -177,9 +206,10 @@ void PushSteps::push(WorkerId worker, const Message& message) {
   if (!stream.is_acked) {  // of kNotKnown anything will do
     stream.reads = Clock(ticket.details.next_step);
     stream.reads_for = Reads::push;
+    stream.form = form_of_values(bucket);
     stream.next_chunk = 0;
   }
-  if (!is_empty) return receiver_.announce(worker, bucket.id);
+  if (!is_empty) return receiver_.announce(worker, bucket.id, form);
   if (parts_.replay != nullptr) {
     for (int chunk = 0; chunk < n_chunks; ++chunk) play_early(bucket, chunk, worker, nullptr);
     return;
@@ -198,6 +228,7 @@ void PushSteps::pull(WorkerId worker, const MessageHeader& pull) {
   watch_.announced(stream.timer);
   stream.reads = Clock(pull.clock + 1);
   stream.reads_for = (pull.flags & kFlagDrained) != 0 ? Reads::drained : Reads::again;
+  stream.form = (pull.flags & kFlagEncoded) != 0 ? form_of_values(bucket) : WireForm::full;
   stream.next_chunk = 0;
   if (parts_.replay != nullptr && bucket.is_pushed()) {
     for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) play(bucket, chunk);
@@ -243,22 +274,33 @@ UpdateStep PushSteps::count(Unit& unit, WorkerId worker, const Ticket& ticket, s
   return {step, share, unit.applied, is_discounted ? 1 / std::max(1.0, delay * share) : 1, true};
 }
 
+// Counts in that a worker has flushed. It is no part of a step, nor of the sum of shares.
+UpdateStep PushSteps::flush(Unit& unit, const Ticket& ticket) {
+  if (ticket.step == unit.flush && ++unit.n_flushed == parts_.cluster.n_workers()) {
+    unit.flush = parts_.flush.next_cut(Clock(ticket.step.value + 1));
+    unit.n_flushed = 0;
+  }
+  return {ticket.step, ticket.details.share, unit.applied, 1, true, true};
+}
+
 // `gradient`: of the chunk; null: the push is of no samples.
 void PushSteps::apply(const Bucket& bucket, WorkerId worker, int chunk, std::byte* gradient) {
   BucketState& state = buckets_[bucket.id];
   Stream& stream = state.streams[worker];
   const auto at = static_cast<std::size_t>(chunk);
   Unit& unit = state.units[at];
-  const Clock before = unit.tickets.low();
-  const UpdateStep step = count(unit, worker, stream.ticket, stream.read_at[at], bucket.scope);
-  if (std::int64_t& held = stream.lead_due[at]; held >= 0)
+  const Clock before = unit.low();
+  const bool is_flush = stream.ticket.is_flush;
+  const UpdateStep step = is_flush ? flush(unit, stream.ticket)
+                                   : count(unit, worker, stream.ticket, stream.read_at[at], bucket.scope);
+  if (std::int64_t& held = stream.lead_due[at]; held >= 0 && !is_flush)
     watch_.read(stream.ticket.step.value - 1 - std::exchange(held, -1));
   const WireChunk part = bucket.wire_chunk(chunk);
   if (gradient != nullptr) updater_.update(bucket.id, part.first_element, part.n_elements, gradient, step);
-  if (parts_.record != nullptr) parts_.record->applied(units_.of(bucket.id, chunk), worker);
+  if (parts_.record != nullptr) record_push(units_.of(bucket.id, chunk), worker, stream.ticket);
   stream.applied[at] = true;
   --stream.n_missing;
-  if (unit.tickets.low() > before && before == state.low) ++state.n_above;
+  if (unit.low() > before && before == state.low) ++state.n_above;
 }
 
 // After chunks of a push have been applied: answers that have waited for them, and what follows where they
@@ -277,11 +319,15 @@ void PushSteps::end_chunk(const Bucket& bucket, WorkerId worker) {
     for (WorkerId other : state.streams.ids()) answer(bucket, other);
   }
   if (state.n_above < static_cast<int>(state.units.size())) return;
-  state.low = std::ranges::min(state.units, {}, [](const Unit& u) { return u.tickets.low(); }).tickets.low();
+  state.low = std::ranges::min(state.units, {}, &Unit::low).low();
   state.n_above = static_cast<int>(
-      std::ranges::count_if(state.units, [&](const Unit& u) { return u.tickets.low() > state.low; }));
+      std::ranges::count_if(state.units, [&](const Unit& u) { return u.low() > state.low; }));
   shard_.set_clock(bucket.id, state.low);
   parts_.listener.on_step_end(state.low, false);
+}
+
+void PushSteps::record_push(int unit, WorkerId worker, const Ticket& ticket) {
+  ticket.is_flush ? parts_.record->flushed(unit, worker) : parts_.record->applied(unit, worker);
 }
 
 void PushSteps::record_answer(int unit, WorkerId worker, const Stream& stream) {
@@ -303,7 +349,7 @@ void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
       if (answer == Answer::due) return;
     }
     if (!may_read_chunk(bucket, stream, chunk)) return;
-    if (!answers_.try_send(worker, bucket.id, chunk, shard_.value(bucket.id))) {
+    if (!answers_.try_send(worker, bucket.id, chunk, shard_.value(bucket.id), stream.form)) {
       unsent_[worker].insert(bucket.id);
       return;
     }
@@ -321,7 +367,7 @@ void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
   stream.reads.reset();
   MessageHeader header = make_header(MessageType::value, shard_.server().value, stream.seen);
   header.bucket = bucket.id.value;
-  header.n_bytes = static_cast<std::uint64_t>(bucket.n_bytes());
+  header.n_bytes = static_cast<std::uint64_t>(wire_bytes(bucket, Flow::values, stream.form));
   header.gated_ns = static_cast<std::uint64_t>(watch_.answered(stream.timer, header.n_bytes));
   parts_.transport.send_message(parts_.cluster.rank_of(worker), header);
 }

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -28,7 +30,12 @@ namespace varscope {
 // answer holds the worker's own pushes. A chunk is a run of whole slices, received, applied and copied for an
 // answer as a whole: a slice in an answer is of one version; two slices may be of two. See
 // docs/consistency.md. With Parts::replay both in the order of a recorded run instead: nothing is limited by
-// memory then, as the order decides who waits. One thread; borrows everything it is given.
+// memory then, as the order decides who waits.
+//
+// Compressed gradients come encoded, and are decoded before they are applied. Where workers keep back what
+// that loses (CodecType), each flushes it to every bucket of such variables when all come together, at the
+// steps of Parts::flush: a step is over in a bucket only when all have. A flush is no ticket, and counts for
+// none. One thread; borrows everything it is given.
 class PushSteps final : public StepProtocol, private RowGate {
  public:
   // REQUIRES a plan of ChunkRule::whole_slices.
@@ -52,16 +59,22 @@ class PushSteps final : public StepProtocol, private RowGate {
  private:
   // What has been applied to a chunk, or a table.
   struct Unit {
+    static constexpr Clock kNoFlush{std::numeric_limits<std::int64_t>::max()};
     TicketCount tickets;
+    // The last step of which, and of all before, everything is in.
+    Clock low() const { return std::min(tickets.low(), Clock(flush.value - 1)); }
     std::int64_t leaves = 0;  // of all steps, those without samples too
     double applied = 0;       // steps, as the sum of shares
     std::int64_t pushes = 0;  // since the start
+    Clock flush = kNoFlush;   // the next step after which workers flush what compression has kept back
+    int n_flushed = 0;        // workers that have, after that step
   };
   struct Ticket {
     Clock step;
     int leaf_begin = 0;
     PushDetails details;
     std::int64_t read_at = 0;  // of rows: Unit::pushes that the answer to its request held
+    bool is_flush = false;     // none: what compression has kept back before all came together at `step`
   };
   // What asks for values: a push for its answer, a worker for which that was too old, or all, who have come
   // together.
@@ -74,6 +87,7 @@ class PushSteps final : public StepProtocol, private RowGate {
     int n_missing = 0;           // of these
     std::optional<Clock> reads;  // the ticket's step that an answer is due for
     Reads reads_for = Reads::push;
+    WireForm form = WireForm::full;     // of that answer
     int next_chunk = 0;                 // of that answer
     Clock seen{0};                      // what all its chunks so far hold
     std::vector<std::int64_t> read_at;  // Unit::pushes that each chunk of the last answer held
@@ -90,7 +104,7 @@ class PushSteps final : public StepProtocol, private RowGate {
   };
   // Where a recorded run is replayed: what is not in its order yet, of a unit.
   struct Copy {  // made when it was, for a worker that may not have asked yet
-    AlignedBytes values;
+    StagedAnswers::Copy values;
     Clock holds;
   };
   struct Turn {
@@ -119,12 +133,16 @@ class PushSteps final : public StepProtocol, private RowGate {
   void pull(WorkerId worker, const MessageHeader& pull);
   void rows_push(WorkerId worker, const Message& message);
   Ticket ticket_of(WorkerId worker, const Message& push) const;
+  Ticket flush_of(WorkerId worker, const Bucket& bucket, const Message& push) const;
+  WireForm form_of(WorkerId worker, const Bucket& bucket, const MessageHeader& push) const;
   std::int64_t number_of(WorkerId worker, const Ticket& ticket) const;
   UpdateStep count(Unit& unit, WorkerId worker, const Ticket& ticket, std::int64_t read_at,
                    std::string_view what);
+  UpdateStep flush(Unit& unit, const Ticket& ticket);
   void apply(const Bucket& bucket, WorkerId worker, int chunk, std::byte* gradient);
   void end_chunk(const Bucket& bucket, WorkerId worker);
   void answer(const Bucket& bucket, WorkerId worker);
+  void record_push(int unit, WorkerId worker, const Ticket& ticket);
   void record_answer(int unit, WorkerId worker, const Stream& stream);
   void take_rows(const std::optional<RowExchange::Whole>& whole);
   void apply_rows(TableId id, WorkerId worker);

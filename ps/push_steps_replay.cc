@@ -80,6 +80,11 @@ void PushSteps::play(const Bucket& bucket, int chunk) {
         turn.answers[event->worker].ends_with_drain = parts_.replay->ends_with_drain(unit, event->worker);
         apply_early(bucket, chunk, event->worker);
         break;
+      case RecordEvent::What::flushed:
+        if (!turn.early.contains(event->worker)) return;
+        parts_.replay->advance(unit);
+        apply_early(bucket, chunk, event->worker);
+        break;
       default:
         copy_for(bucket, chunk, *event);
     }
@@ -119,13 +124,14 @@ PushSteps::Answer PushSteps::answer_in_order(const Bucket& bucket, int chunk, Wo
   if (stream.reads_for == Reads::push && answers.ends_with_drain) {
     const Clock holds = buckets_[bucket.id].units[at].tickets.low();
     stream.seen = chunk == 0 ? holds : std::min(stream.seen, holds);
-    answers_.send(worker, bucket.id, chunk, answers_.copy(bucket.id, chunk, shard_.value(bucket.id)));
+    answers_.send(worker, bucket.id, chunk, answers_.copy(bucket.id, chunk, shard_.value(bucket.id)),
+                  stream.form);
     return Answer::sent;
   }
   std::deque<Copy>& copies = stream.reads_for == Reads::drained ? answers.drained : answers.answered;
   if (copies.empty()) return parts_.replay->next(unit) ? Answer::due : Answer::free;
   stream.seen = chunk == 0 ? copies.front().holds : std::min(stream.seen, copies.front().holds);
-  answers_.send(worker, bucket.id, chunk, std::move(copies.front().values));
+  answers_.send(worker, bucket.id, chunk, std::move(copies.front().values), stream.form);
   copies.pop_front();
   return Answer::sent;
 }

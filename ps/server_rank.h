@@ -83,7 +83,8 @@ class ServerRank {
     std::int64_t staleness_every_steps = 0;  // 0: how stale reads are is said at the end alone
     std::optional<Record> record = {};       // nothing: the run is not recorded
     std::optional<Replay> replay = {};       // nothing: it is no replay
-    FlushRule flush = {};                    // which values each step reads, where there is a delay
+    FlushRule flush = {};                    // which values each step reads where there is a delay, and after
+                                             // which steps workers hold no residuals of compression
   };
   // Throws Error(checkpoint, io), and what `fill` throws.
   explicit ServerRank(const Parts& parts);

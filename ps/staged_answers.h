@@ -13,9 +13,9 @@
 
 namespace varscope {
 
-// Sends values from copies, so that updates go on while they leave. Every worker has an equal part of the
-// memory, and one chunk at least: one that does not take its answers holds nobody else up. Owns the copies;
-// borrows the rest. One thread.
+// Sends values from copies, so that updates go on while they leave. A copy has the form in which it travels.
+// Every worker has an equal part of the memory, and one chunk at least: one that does not take its answers
+// holds nobody else up. Owns the copies; borrows the rest. One thread.
 class StagedAnswers {
  public:
   StagedAnswers(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,
@@ -26,21 +26,29 @@ class StagedAnswers {
         max_bytes_(max_bytes / static_cast<std::size_t>(cluster.n_workers())),
         in_use_(cluster.n_workers(), 0) {}
 
-  // Copies the chunk's values and sends them. False when the worker has no memory left: later, after an
-  // on_sent() of it.
-  bool try_send(WorkerId to, BucketId bucket, int chunk, const std::byte* bucket_values);
+  // A chunk's values as they were when it was made, in full.
+  struct Copy {
+    AlignedBytes bytes;
+    std::size_t n_bytes = 0;
+  };
+  // Copies the chunk's values, encoded where `form` says so, and sends them. False when the worker has no
+  // memory left: later, after an on_sent() of it.
+  bool try_send(WorkerId to, BucketId bucket, int chunk, const std::byte* bucket_values, WireForm form);
   void on_sent(const Completion& completion);
   // The same in two: a copy that is sent when it is asked for. It counts against no limit until then, nor
   // waits for one.
-  AlignedBytes copy(BucketId bucket, int chunk, const std::byte* bucket_values);
-  void send(WorkerId to, BucketId bucket, int chunk, AlignedBytes copy);
+  Copy copy(BucketId bucket, int chunk, const std::byte* bucket_values);
+  void send(WorkerId to, BucketId bucket, int chunk, Copy copy, WireForm form);
 
  private:
+  Copy encoded(BucketId bucket, int chunk, const std::byte* values);
+  void send_copy(WorkerId to, BucketId bucket, int chunk, Copy copy);
+
   WireCodec codec_;
   const BucketPlan& plan_;
   const ClusterMap& cluster_;
-  std::size_t max_bytes_;  // of one worker
-  std::multimap<std::tuple<WorkerId, BucketId, int>, AlignedBytes> leaving_;
+  std::size_t max_bytes_;                                             // of one worker
+  std::multimap<std::tuple<WorkerId, BucketId, int>, Copy> leaving_;  // in the form in which they travel
   BufferPool pool_;
   IdVector<WorkerId, std::size_t> in_use_;
 };

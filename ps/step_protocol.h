@@ -50,7 +50,8 @@ class StepProtocol {
     Clock first{0};                   // of the values that the run starts from
     StepRecord* record = nullptr;     // of what is applied and answered; null: none
     RecordedOrder* replay = nullptr;  // what is to be done in which order; null: as it comes
-    FlushRule flush = {};             // which values each step reads, where there is a delay
+    FlushRule flush = {};             // which values each step reads where there is a delay, and after which
+                                      // steps workers hold no residuals
   };
   virtual ~StepProtocol() = default;
   virtual void on_push(WorkerId worker, const Message& push) = 0;

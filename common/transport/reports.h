@@ -8,6 +8,7 @@
 
 #include "common/base/hash.h"
 #include "common/base/score_counts.h"
+#include "common/transport/compression_report.h"
 #include "common/transport/staleness_report.h"
 
 namespace varscope {
@@ -63,10 +64,11 @@ struct BatchSums {
 struct StepReport {
   std::vector<BatchSums> leaves;  // of this worker's logical workers, in order
   WorkerTimes times;
-  std::string state;  // a WorkerState as text, when this step is a cut
+  std::string state;                   // a WorkerState as text, when this step is a cut
+  CompressionReport compression = {};  // since the last report
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
-    ar& leaves& times& state;
+    ar& leaves& times& state& compression;
   }
 };
 

@@ -64,6 +64,9 @@ inline constexpr std::uint32_t kFlagDrained = 64;
 inline constexpr std::uint32_t kFlagBegin = 256;
 // Flag of push: gradients come encoded, those of each leaf by themselves; of pull: values may.
 inline constexpr std::uint32_t kFlagEncoded = 128;
+// Flag of push, where each is applied by itself: what compression has kept back so far, before all come
+// together. It is of no ticket; PushDetails has the share that its gradients had, 0 where nothing is left.
+inline constexpr std::uint32_t kFlagFlush = 512;
 // "Flags" of step_report and request: kRequestSave, kRequestStop (common/transport/run_requests.h).
 // "Flags" of norm_sums and norm_scales: which norms.
 inline constexpr std::uint32_t kNormsOfGradients = 1;  // before the update, for optimizer.clip

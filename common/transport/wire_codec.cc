@@ -55,6 +55,18 @@ std::int64_t wire_bytes(const Bucket& bucket, Flow flow, WireForm form) {
   return n;
 }
 
+void encode_chunk(const Bucket& bucket, const WireChunk& chunk, std::span<const std::byte> elements,
+                  std::span<std::byte> to) {
+  const Codec codec = codec_of(bucket, Flow::values).value();
+  const auto* values = reinterpret_cast<const float*>(elements.data());
+  for (const BucketSlice& s : bucket.slices_of(chunk)) {
+    const std::size_t n = slice_bytes(codec, s);
+    encode_values({values, static_cast<std::size_t>(s.n_elements)}, to.first(n));
+    values += s.n_elements;
+    to = to.subspan(n);
+  }
+}
+
 void WireCodec::send(Flow flow, Rank to, const Bucket& bucket, int chunk, int contribution,
                      std::span<const ConstPiece> elements) {
   transport_.post_send(to, tag_of(flow, bucket.id), elements, request(flow, bucket, chunk, contribution));
@@ -63,7 +75,6 @@ void WireCodec::send(Flow flow, Rank to, const Bucket& bucket, int chunk, int co
 void WireCodec::send_encoded_values(Rank to, const Bucket& bucket, int chunk, int contribution,
                                     std::span<const std::byte> elements) {
   const RequestKey key = request(Flow::values, bucket, chunk, contribution);
-  const Codec codec = codec_of(bucket, Flow::values).value();
   const WireChunk part = bucket.wire_chunk(chunk);
   const auto n_bytes = static_cast<std::size_t>(wire_bytes(bucket, Flow::values, WireForm::encoded, part));
   const auto [at, is_new] = sending_.try_emplace(key_of(key));
@@ -72,23 +83,16 @@ void WireCodec::send_encoded_values(Rank to, const Bucket& bucket, int chunk, in
          bucket.id.value, contribution);
   }
   at->second = {pool_.take(n_bytes), n_bytes};
-  std::span<std::byte> to_bytes(at->second.bytes.get(), n_bytes);
-  const auto* values = reinterpret_cast<const float*>(elements.data());
-  for (const BucketSlice& s : bucket.slices_of(part)) {
-    const std::size_t n = slice_bytes(codec, s);
-    encode_values({values, static_cast<std::size_t>(s.n_elements)}, to_bytes.first(n));
-    values += s.n_elements;
-    to_bytes = to_bytes.subspan(n);
-  }
+  encode_chunk(bucket, part, elements, {at->second.bytes.get(), n_bytes});
   const ConstPiece piece{at->second.bytes.get(), n_bytes};
   transport_.post_send(to, tag_of(Flow::values, bucket.id), std::span(&piece, 1), key);
 }
 
-void WireCodec::send_encoded(Rank to, const Bucket& bucket, int chunk, int contribution,
-                             std::span<const std::byte> bytes) {
+void WireCodec::send_as_is(Flow flow, Rank to, const Bucket& bucket, int chunk, int contribution,
+                           std::span<const std::byte> bytes) {
   const ConstPiece piece{bytes.data(), bytes.size()};
-  transport_.post_send(to, tag_of(Flow::gradients, bucket.id), std::span(&piece, 1),
-                       request(Flow::gradients, bucket, chunk, contribution));
+  transport_.post_send(to, tag_of(flow, bucket.id), std::span(&piece, 1),
+                       request(flow, bucket, chunk, contribution));
 }
 
 void WireCodec::receive(Flow flow, Rank from, const Bucket& bucket, int chunk, int contribution,

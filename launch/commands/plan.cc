@@ -24,6 +24,7 @@
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"
 #include "worker/client/gradient_coder.h"
+#include "worker/train/trainer.h"
 #include "worker/train/worker_memory.h"
 
 namespace varscope {
@@ -141,46 +142,47 @@ std::string load_text(const BucketPlan& plan, std::int64_t model_bytes, int n_se
   return out;
 }
 
-// How workers sum their leaves: of the worker with most, and of all.
+// How workers sum their leaves: of the worker with most, and of all. Outside BSP of a ticket.
 struct WorkerSums {
-  std::int64_t most = 0, most_leaves = 0, buffers = 0;
+  std::int64_t most = 0, most_coded = 0, buffers = 0;  // gradients of a push, codes of one
   std::int64_t contributions = 0;
 };
 
-WorkerSums worker_sums(const ClusterMap& cluster) {
+WorkerSums worker_sums(const ClusterMap& cluster, const StepRule& rule) {
   WorkerSums all;
   for (const WorkerId w : cluster.workers.ids()) {
     const LeafRange leaves = cluster.leaves_of(w);
-    const LocalSumPlan sums = LocalSumPlan::make(leaves, cluster.logical_workers);
+    const LocalSumPlan sums = rule.is_bsp() ? LocalSumPlan::make(leaves, cluster.logical_workers)
+                                            : ticket_sum_plan(rule, cluster, w);
     all.most = std::max(all.most, std::ssize(sums.contributions));
-    all.most_leaves = std::max<std::int64_t>(all.most_leaves, leaves.size());
+    all.most_coded = std::max<std::int64_t>(all.most_coded, rule.is_bsp() ? leaves.size() : 1);
     all.buffers = std::max<std::int64_t>(all.buffers, sums.n_buffers);
     all.contributions += std::ssize(sums.contributions);
   }
   return all;
 }
 
-// What one worker pushes and pulls in a step: the one with most.
-std::string pushes_text(const BucketPlan& plan, const WorkerSums& sums) {
+// What one worker pushes and pulls in a step: the one with most. Outside BSP, for a ticket.
+std::string pushes_text(const BucketPlan& plan, const WorkerSums& sums, const StepRule& rule) {
   std::int64_t n_pushed = 0, pushed = 0, messages = 0, pulled = 0, chunks = 0;
   for (const Bucket& b : plan.buckets()) {
     if (!b.is_pushed()) continue;
     const bool is_encoded = codec_of(b, Flow::gradients).has_value();
-    const std::int64_t n = is_encoded ? sums.most_leaves : sums.most;
+    const std::int64_t n = is_encoded ? sums.most_coded : sums.most;
     ++n_pushed;
     messages += n * b.n_wire_chunks() + 1;
     pushed += n * wire_bytes(b, Flow::gradients, is_encoded ? WireForm::encoded : WireForm::full);
     chunks += b.n_wire_chunks();
     pulled += wire_bytes(b, Flow::values, form_of_values(b));
   }
-  return fmt::format(
-      "\nper step and worker: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n", n_pushed,
-      bytes_text(pushed), messages, bytes_text(pulled), chunks + n_pushed);
+  return fmt::format("\nper {}: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n",
+                     rule.is_bsp() ? "step and worker" : "ticket", n_pushed, bytes_text(pushed), messages,
+                     bytes_text(pulled), chunks + n_pushed);
 }
 
 // "per step: 1,000 bytes up, 4,000 bytes down", and by which form.
-std::string traffic_text(const BucketPlan& plan, const ClusterMap& cluster) {
-  const StepTraffic t = step_traffic(plan, cluster);
+std::string traffic_text(const BucketPlan& plan, const ClusterMap& cluster, const StepRule& rule) {
+  const StepTraffic t = step_traffic(plan, cluster, rule);
   std::string out = fmt::format("per step, all workers: {} bytes up, {} bytes down\n", with_commas(t.up),
                                 with_commas(t.down));
   std::set<std::string> forms;
@@ -227,9 +229,9 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   if (detail == PlanDetail::slices) out += slices_text(model->table, n_servers);
   out += load_text(plan, model_bytes, n_servers);
 
-  const WorkerSums sums = worker_sums(cluster);
-  out += pushes_text(plan, sums);
-  out += traffic_text(plan, cluster);
+  const WorkerSums sums = worker_sums(cluster, rule);
+  out += pushes_text(plan, sums, rule);
+  out += traffic_text(plan, cluster, rule);
   std::int64_t gradients = 0;
   const bool servers_take_norms = job.cluster.consistency == Consistency::bsp;  // else workers do, in place
   for (int s = 0; s < n_servers && servers_take_norms; ++s) {
@@ -239,8 +241,9 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   std::int64_t receive = 0;
   for (const Bucket& b : plan.buckets()) {
     const bool is_encoded = codec_of(b, Flow::gradients).has_value();
-    receive += (is_encoded ? std::int64_t{2} * cluster.logical_workers : sums.contributions) *
-               std::min(b.n_wire_chunks(), Aggregator::Limits{}.max_window) * b.largest_chunk_bytes();
+    receive +=
+        (is_encoded && rule.is_bsp() ? std::int64_t{2} * cluster.logical_workers : sums.contributions) *
+        std::min(b.n_wire_chunks(), Aggregator::Limits{}.max_window) * b.largest_chunk_bytes();
   }
   const CheckpointSize checkpoint = CheckpointSize::of(plan, cluster, hosts, slots, job.checkpoint);
   const WorkerMemory worker =
@@ -248,10 +251,8 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
                     model->evaluation ? &*model->evaluation : nullptr, *model->train, model->test.get());
   const std::int64_t n_sets = rule.delay + 1;
   const std::string sets = n_sets > 1 ? fmt::format(", {} of each: cluster.delay", n_sets) : "";
-  std::int64_t coded = 0;
-  for (const WorkerId w : cluster.workers.ids())
-    coded =
-        std::max(coded, GradientCoder::n_bytes(plan, cluster.leaves_of(w).size(), static_cast<int>(n_sets)));
+  const std::int64_t coded =
+      GradientCoder::n_bytes(plan, static_cast<int>(sums.most_coded), static_cast<int>(n_sets));
   const std::string compressing =
       coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
   std::string more =

@@ -96,6 +96,12 @@ RecordHeader record_header(const StartPacket& start, const ClusterMap& cluster, 
                       .settings = hyperparameters(start.job)};
   header.settings.erase("cluster.logical_workers");
   header.settings["train.eval_every_epochs"] = std::to_string(start.job.train.eval_every_epochs);
+  // Where compression keeps something back, what says when that is flushed.
+  const auto is_lossy = [](const VariableSpec& v) { return v.compression.has_residual(); };
+  if (std::ranges::any_of(facts.table.variables(), is_lossy)) {
+    header.settings["cluster.drain_every_steps"] = std::to_string(start.job.cluster.drain_every_steps);
+    header.settings["checkpoint.every_steps"] = std::to_string(start.job.checkpoint.every_steps);
+  }
   header.settings["the samples of data.train"] = facts.train.content.hex();
   header.settings["the samples of data.test"] = facts.test.content.hex();
   return header;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <ctime>
+#include <utility>
 
 #include "common/base/clock.h"
 #include "launch/process/version.h"
@@ -93,6 +94,17 @@ json consistency_fields(const ConsistencySummary& s) {
   return fields;
 }
 
+// Of the variables that are not compressed, too; nothing where none is.
+void add_compression(const RunFacts& facts, const CompressionReport& c, json& fields) {
+  if (facts.variables.compressions().empty()) return;
+  json all{{"bytes_up", c.up},
+           {"bytes_down", c.down},
+           {"up", CompressionReport::share(c.up, c.full_up)},
+           {"down", CompressionReport::share(c.down, c.full_down)}};
+  for (const CompressionReport::Residual& r : c.residuals) all["residual"][r.scope] = r.ratio();
+  fields["compression"] = std::move(all);
+}
+
 }  // namespace
 
 MetricsFile::MetricsFile(const RunFacts& facts)
@@ -134,6 +146,7 @@ void MetricsFile::on_step(const StepSummary& step) {
     for (const WorkerId w : step.dropped.workers) workers.push_back(w.value);
     write("dropped", step.clock, {{"workers", workers}, {"samples", step.dropped.samples}});
   }
+  compression_ += step.compression;
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every == 0 || step.clock.value % every != 0) return;
   json fields{{"epoch", step.epoch},
@@ -144,6 +157,7 @@ void MetricsFile::on_step(const StepSummary& step) {
     fields.erase("epoch");
     fields.update(stream_fields(*step.stream));
   }
+  add_compression(facts_, std::exchange(compression_, {}), fields);
   write("step", step.clock, fields);
   speed_.start_window();
 }
@@ -209,6 +223,7 @@ void MetricsFile::on_finish(const FinishSummary& finish) {
                       {"checkpoint", finish.best->checkpoint}};
   }
   if (finish.dropped) fields["dropped"] = dropped_fields(*finish.dropped);
+  add_compression(facts_, finish.compression, fields);
   if (finish.consistency) fields["consistency"] = consistency_fields(*finish.consistency);
   for (const TableReport& table : finish.tables) {
     fields["tables"].push_back({{"name", table.name},

@@ -42,6 +42,7 @@ class MetricsFile final : public RunObserver {
   AppendedFile file_;
   std::int64_t started_ns_;
   RunSpeed speed_;
+  CompressionReport compression_;                           // since the last line of a step
   nlohmann::json last_metrics_ = nlohmann::json::object();  // of the last evaluation, those that are a number
 };
 

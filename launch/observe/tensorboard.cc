@@ -157,6 +157,7 @@ void TensorBoard::write_start(const std::vector<std::string>& header) {
 void TensorBoard::on_step(const StepSummary& step) {
   speed_.add(step.sums);
   times_ += step.times;
+  compression_ += step.compression;
   ++n_steps_;
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every == 0 || step.clock.value % every != 0) return;
@@ -184,11 +185,21 @@ void TensorBoard::on_step(const StepSummary& step) {
     add_bytes("bytes/server_0_sent_per_step", traffic_.bytes_sent, traffic_before_.bytes_sent);
     add_bytes("bytes/server_0_received_per_step", traffic_.bytes_received, traffic_before_.bytes_received);
   }
+  add_compression(scalars);
   write(step.clock, scalars);
   speed_.start_window();
   times_ = {};
   n_steps_ = 0;
   traffic_before_ = traffic_;
+}
+
+void TensorBoard::add_compression(std::vector<Scalar>& scalars) {
+  const CompressionReport c = std::exchange(compression_, {});
+  if (facts_.variables.compressions().empty()) return;
+  scalars.push_back({"compression/up", CompressionReport::share(c.up, c.full_up)});
+  scalars.push_back({"compression/down", CompressionReport::share(c.down, c.full_down)});
+  for (const CompressionReport::Residual& r : c.residuals)
+    scalars.push_back({"compression/residual/" + r.scope, r.ratio()});
 }
 
 void TensorBoard::on_epoch(const EpochSummary& epoch) {

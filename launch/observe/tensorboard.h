@@ -47,6 +47,7 @@ class TensorBoard final : public RunObserver {
   void write_text(const std::string& tag, const std::string& markdown);
   void write_hyperparameters();
   void tell_problem();
+  void add_compression(std::vector<Scalar>& scalars);
 
   const RunFacts& facts_;
   const TransportStats& traffic_;
@@ -56,6 +57,7 @@ class TensorBoard final : public RunObserver {
   // Since the last scalars of training.
   RunSpeed speed_;
   WorkerTimes times_;
+  CompressionReport compression_;
   std::int64_t n_steps_ = 0;
   TransportStats traffic_before_;
 };

@@ -356,6 +356,17 @@ void Terminal::print_times(const FinishSummary& finish) {
                    share(t.compute_ns), share(t.data_ns), share(t.communicate_ns), share(t.wait_ns)));
 }
 
+void Terminal::print_compression(const CompressionReport& c) {
+  if (facts_.variables.compressions().empty() || c.full_up == 0) return;
+  std::string text = fmt::format("  compression  {} up, {} of what it would be in full; {} down, {}",
+                                 bytes_text(c.up), figure(CompressionReport::share(c.up, c.full_up)),
+                                 bytes_text(c.down), figure(CompressionReport::share(c.down, c.full_down)));
+  const auto most = std::ranges::max_element(c.residuals, {}, &CompressionReport::Residual::ratio);
+  if (most != c.residuals.end())
+    text += fmt::format("; kept back {} of the gradients' norm in {}", figure(most->ratio()), most->scope);
+  line(text);
+}
+
 void Terminal::print_actual_cost() {
   if (n_saves_ == 0) return;
   const double stall_s = save_stall_s_ / n_saves_, copy_s = save_copy_s_ / n_saves_,
@@ -425,6 +436,7 @@ void Terminal::on_finish(const FinishSummary& finish) {
     print_times(finish);
   }
   if (finish.dropped) line("  dropped      " + text_of(*finish.dropped));
+  print_compression(finish.compression);
   if (finish.consistency) {
     for (const auto& [name, text] : lines_of(*finish.consistency))
       line(fmt::format("  {:<12} {}", name, text));

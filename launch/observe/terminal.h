@@ -44,6 +44,7 @@ class Terminal final : public RunObserver {
   void log_step(const StepSummary& step);
   void print_stream(const StreamSummary& s, bool has_done_nothing);
   void print_times(const FinishSummary& finish);
+  void print_compression(const CompressionReport& compression);
   void print_actual_cost();
 
   const RunFacts& facts_;

@@ -31,6 +31,7 @@ struct StepSummary {
   WorkerTimes times;                         // of all workers together
   std::optional<StreamSummary> stream = {};  // in a stream, of each step that is logged, and of some others
   DroppedStep dropped = {};                  // with backup workers: who is not in `sums`
+  CompressionReport compression = {};        // of all workers; norms every train.log_every_steps
 };
 struct EpochSummary {
   Clock clock;
@@ -76,6 +77,9 @@ struct FinishSummary {
   std::vector<TableReport> tables = {};
   std::optional<ConsistencySummary> consistency = {};  // where there is no BSP
   std::optional<DroppedSummary> dropped = {};          // with backup workers
+  // Up to the last report of each worker: without what all read at the end. Norms are those of the last
+  // measurement.
+  CompressionReport compression = {};
 };
 
 // The first loss or value that is not finite.

@@ -63,6 +63,7 @@ struct RecordEvent {
     answered,   // its values were copied for the worker, as the answer to a push, or when that was too old
     drained,    // the same, after all had come together
     redrained,  // the same, before the cut that the segment begins with, and with its values
+    flushed,    // a push of what compression has kept back, which is of no ticket
     cut         // in RecordedOrder only: in the file it is a record of all units
   };
   static constexpr int kBitsOfWorker = 13, kMostWorkers = 1 << kBitsOfWorker;

@@ -49,6 +49,7 @@ std::optional<RecordEvent::What> RecordedOrder::find(int unit, std::size_t begin
     }
     const RecordEvent event = RecordEvent::decoded(u.events[i]);
     if (event.what == RecordEvent::What::cut || event.worker != worker) continue;
+    if (event.what == RecordEvent::What::flushed) continue;  // nothing was computed for it
     if (skip == SkipAnswers::yes && event.what == RecordEvent::What::answered) continue;
     return event.what;
   }

@@ -29,6 +29,8 @@ void StepRecord::applied(int unit, WorkerId worker) {
   units_[static_cast<std::size_t>(unit)].read_since.clear();
 }
 
+void StepRecord::flushed(int unit, WorkerId worker) { add(unit, {RecordEvent::What::flushed, worker}); }
+
 void StepRecord::answered(int unit, WorkerId worker) { add(unit, {RecordEvent::What::answered, worker}); }
 
 void StepRecord::drained(int unit, WorkerId worker) {

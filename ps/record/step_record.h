@@ -22,6 +22,7 @@ class StepRecord {
   StepRecord& operator=(const StepRecord&) = delete;
 
   void applied(int unit, WorkerId worker);
+  void flushed(int unit, WorkerId worker);
   void answered(int unit, WorkerId worker);
   void drained(int unit, WorkerId worker);
   // All units hold the steps up to `step`, and nothing of a later one. `hashes`: of their values. Ends the

@@ -74,12 +74,33 @@ std::vector<AdamCorrection> first_corrections(const OptimizerConfig& config) {
   return all;
 }
 
+// What compression has kept back of pushes with this share: the part of v and of each sum that they would
+// have moved, had they had it. Momentum keeps what it is, and moves v by what is new to it.
+template <class T>
+bool flush_momentum(const OptimizerConfig& s, const PushConstants& push, T* v, const T* g, T* m,
+                    std::int64_t n) {
+  const double of_rest = s.type == OptimizerType::nesterov ? 1 + push.first.decay : 1;
+  const bool is_finite = kernels::sgd(v, g, static_cast<T>(push.loop_rate * of_rest), n);
+  kernels::add_scaled(m, g, T(1), n);
+  return is_finite;
+}
+
+void check_flush(const OptimizerConfig& s, const UpdateStep& step) {
+  const bool is_adaptive = is_adam(s) || s.type == OptimizerType::rmsprop;
+  if (!step.is_flush || !is_adaptive) return;
+  fail(
+      ErrorKind::argument,
+      "optimizer {} cannot take what compression has kept back before step {}: it divides by the size of each "
+      "gradient",
+      to_string(s.type), step.clock.value);
+}
+
 template <class T>
 bool update_as(const OptimizerConfig& s, bool is_row, const PushConstants& push, const AdamCorrection& adam,
                T* v, T* g, std::span<std::byte* const> slots, std::int64_t n) {
   const auto slot = [&](std::size_t i) { return reinterpret_cast<T*>(slots[i]); };
   const T lr = static_cast<T>(push.loop_rate), eps = static_cast<T>(s.epsilon);
-  if (s.weight_decay != 0) {
+  if (s.weight_decay != 0 && !push.step.is_flush) {
     if (s.type == OptimizerType::adamw) {
       kernels::decay(v, static_cast<T>(push.rate * s.weight_decay), n);
     } else {
@@ -91,8 +112,10 @@ bool update_as(const OptimizerConfig& s, bool is_row, const PushConstants& push,
     case OptimizerType::sgd:
       return kernels::sgd(v, g, lr, n);
     case OptimizerType::momentum:
+      if (push.step.is_flush) return flush_momentum(s, push, v, g, slot(0), n);
       return kernels::momentum(v, g, slot(0), lr, static_cast<T>(push.first.decay), n);
     case OptimizerType::nesterov:
+      if (push.step.is_flush) return flush_momentum(s, push, v, g, slot(0), n);
       return kernels::nesterov(v, g, slot(0), lr, static_cast<T>(push.first.decay), n);
     case OptimizerType::rowwise_adagrad:
       if (is_row) return kernels::rowwise_adagrad(v, g, slot(0), lr, eps, n);
@@ -181,6 +204,7 @@ void Optimizer::start_row_slots(DType dtype, const std::byte* value, std::span<s
 
 bool Optimizer::update(DType dtype, std::byte* value, std::byte* gradient, std::span<std::byte* const> slots,
                        std::int64_t n, const UpdateStep& step) const {
+  check_flush(config_, step);
   const PushConstants push = constants(step);
   return update(Of::dense, dtype, value, gradient, slots, n, push, push.adam);
 }

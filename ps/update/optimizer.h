@@ -51,6 +51,12 @@ const char* to_string(OptimizerType type);
 // constants. With q = r = 1 all is as above, to the last bit. Pushes of one gradient g whose q add up to 1
 // leave in m, a and n what one step does, but for rounding: powers of mu, rho and b multiply. This is CNTK's
 // momentum_as_time_constant_schedule, where the size of a minibatch does not matter.
+// A flush (UpdateStep::is_flush) is the rest r of pushes with share q, which have done without it:
+//   sgd       v -= lr q r
+//   momentum  m += c r;  v -= lr q c r;  nesterov v -= lr q (1 + mu^q) c r. What these pushes and their rest
+//             have done together is what the pushes with it would have done, but for rounding
+//   adagrad, rowwise_adagrad, ftrl  as a push of r. There is no decay of weights, and rmsprop, adam and adamw
+//             take none: Error(argument)
 // 1 - rho and 1 - b are formed in double, also for float32 values. Adam's powers are functions of t, not
 // state. An element's result does not depend on its place in the span; of rowwise_adagrad in a table a row's
 // does not on anything beyond the row. Immutable, so safe from any thread on disjoint spans.

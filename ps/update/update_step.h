@@ -19,8 +19,13 @@ struct UpdateStep {
   double rate = 1;
   // One of several pushes of a step: others of the same clock may come before and after.
   bool is_push = false;
+  // Its gradient is what compression has kept back of earlier pushes with that share: it adds to what these
+  // have done, and nothing decays again.
+  bool is_flush = false;
 
-  static UpdateStep whole(Clock clock) { return {clock, 1, static_cast<double>(clock.value), 1, false}; }
+  static UpdateStep whole(Clock clock) {
+    return {clock, 1, static_cast<double>(clock.value), 1, false, false};
+  }
 };
 
 }  // namespace varscope

@@ -1,8 +1,11 @@
 #include "worker/client/gradient_coder.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "common/base/error.h"
+#include "common/base/norm_kernels.h"
 #include "common/base/sum.h"
 #include "common/transport/wire_codec.h"
 
@@ -46,10 +49,32 @@ float* GradientCoder::gradient(const BucketSlice& slice, int buffer) const {
   return memory_.gradient(buffer, slice.variable).as<float>().data() + slice.variable_begin;
 }
 
-std::span<float> GradientCoder::residual(const Bucket& bucket, std::size_t leaf) {
+std::span<const float> GradientCoder::residual(const Bucket& bucket, std::size_t leaf) const {
   if (!bucket.compression.has_residual()) return {};
   const auto n = static_cast<std::size_t>(bucket.n_elements);
-  return {reinterpret_cast<float*>(buckets_[bucket.id].residuals.get()) + leaf * n, n};
+  return {reinterpret_cast<const float*>(buckets_[bucket.id].residuals.get()) + leaf * n, n};
+}
+
+std::span<float> GradientCoder::residual(const Bucket& bucket, std::size_t leaf) {
+  const std::span<const float> r = std::as_const(*this).residual(bucket, leaf);
+  return {const_cast<float*>(r.data()), r.size()};
+}
+
+bool GradientCoder::set_share(const Bucket& bucket, double share) {
+  Coded& coded = buckets_[bucket.id];
+  const std::span<float> r = residual(bucket, 0);
+  if (coded.share > share * kMostGrowth) return false;
+  if (coded.share > 0 && coded.share != share)
+    kernels::scale(r.data(), static_cast<float>(coded.share / share), static_cast<std::int64_t>(r.size()));
+  if (coded.share > 0) coded.share = share;
+  coded.next_share = share;
+  return true;
+}
+
+void GradientCoder::clear_residual(const Bucket& bucket) {
+  const std::span<float> r = residual(bucket, 0);
+  std::ranges::fill(r, 0.0F);
+  buckets_[bucket.id].share = 0;
 }
 
 void GradientCoder::encode(const Bucket& bucket, std::size_t leaf, int buffer, Clock clock) {
@@ -71,6 +96,23 @@ void GradientCoder::encode(const Bucket& bucket, std::size_t leaf, int buffer, C
     }
     to += n_encoded;
   }
+  if (residuals.empty()) return;
+  coded.share = coded.next_share;
+  if (measures_) measure(bucket, leaf, buffer);
+}
+
+void GradientCoder::measure(const Bucket& bucket, std::size_t leaf, int buffer) {
+  const std::span<const float> r = std::as_const(*this).residual(bucket, leaf);
+  double gradients = 0;
+  for (const BucketSlice& s : bucket.slices)
+    gradients += kernels::sum_of_squares(gradient(s, buffer), s.n_elements);
+  measured_.add(bucket.scope, kernels::sum_of_squares(r.data(), static_cast<std::int64_t>(r.size())),
+                gradients);
+}
+
+std::vector<CompressionReport::Residual> GradientCoder::take_norms() {
+  measures_ = false;
+  return std::exchange(measured_, {}).residuals;
 }
 
 void GradientCoder::add_residual(const Bucket& bucket, std::size_t leaf, int buffer) {
@@ -82,6 +124,7 @@ void GradientCoder::add_residual(const Bucket& bucket, std::size_t leaf, int buf
              static_cast<std::size_t>(s.n_elements) * sizeof(float));
   }
   std::memset(residuals.data(), 0, residuals.size_bytes());
+  buckets_[bucket.id].share = 0;
 }
 
 std::span<const std::byte> GradientCoder::encoded(const Bucket& bucket, std::size_t leaf, int chunk,

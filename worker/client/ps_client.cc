@@ -89,6 +89,10 @@ void PsClient::pull_pushed(Clock clock) {
   }
 }
 
+void PsClient::pull_all_full(Clock clock) {
+  for (const Bucket& bucket : plan_.buckets()) pull(bucket, clock, clock, WireForm::full, kFlagDrained);
+}
+
 void PsClient::wait_for_step(BucketId id, Clock step) {
   wait(id);
   const Bucket& bucket = plan_[id];
@@ -160,24 +164,14 @@ void PsClient::push(BucketId id, Clock clock, std::uint32_t flags, const Gradien
                     std::string_view body) {
   const std::int64_t started = now_ns();
   const Bucket& bucket = plan_[id];
-  const int n_leaves = cluster_.leaves_of(worker_).size();
   const MessageHeader header = begin_push(bucket, clock, flags | kFlagEncoded);
-  send_header(bucket, header, body, WireForm::encoded, n_leaves);
-  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
-    for (int leaf = 0; leaf < n_leaves; ++leaf) {
-      codec_.send_encoded(cluster_.rank_of(bucket.server), bucket, chunk, key_of(leaf, clock),
-                          coder.encoded(bucket, static_cast<std::size_t>(leaf), chunk, clock));
-      ++state_of(id, clock).sends;
-    }
-  }
-  ++busy_of(clock);
+  send_encoded(bucket, header, body, coder, cluster_.leaves_of(worker_).size());
   communicate_ns_ += now_ns() - started;
 }
 
-void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
-  const std::int64_t started = now_ns();
-  const Bucket& bucket = plan_[id];
-  State& state = state_of(id, clock);
+// Of one ticket: posts what comes back.
+MessageHeader PsClient::begin_push(const Bucket& bucket, Clock clock, const PushOfTicket& ticket) {
+  State& state = state_of(bucket.id, clock);
   check_ready(state.is_ready(), bucket);
   state.ack_only = ticket.details.next_step == PushDetails::kNone;
   if (state.ack_only) {
@@ -190,8 +184,58 @@ void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
   MessageHeader header = make_header(MessageType::push, worker_.value, clock);
   header.leaf_begin = ticket.leaf_begin;
   header.flags = state.ack_only ? kFlagAck : 0;
+  return header;
+}
+
+void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  const MessageHeader header = begin_push(bucket, clock, ticket);
   send_gradients(bucket, header, bytes_of(ticket.details), ticket.details.share > 0 ? 1 : 0);
   communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::push(BucketId id, Clock clock, const PushOfTicket& ticket, const GradientCoder& coder) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  MessageHeader header = begin_push(bucket, clock, ticket);
+  header.flags |= kFlagEncoded;
+  send_encoded(bucket, header, bytes_of(ticket.details), coder, 1);
+  communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::push_residual(BucketId id, Clock clock, const GradientCoder& coder) {
+  const std::int64_t started = now_ns();
+  const Bucket& bucket = plan_[id];
+  const double share = coder.share(bucket);
+  const PushDetails details{.next_step = PushDetails::kNone, .share = share, .n_leaves = 1};
+  MessageHeader header = begin_push(bucket, clock, PushOfTicket{0, details});
+  header.flags |= kFlagFlush;
+  send_header(bucket, header, bytes_of(details), WireForm::full, share > 0 ? 1 : 0);
+  for (int chunk = 0; share > 0 && chunk < bucket.n_wire_chunks(); ++chunk) {
+    const WireChunk part = bucket.wire_chunk(chunk);
+    codec_.send_as_is(
+        Flow::gradients, cluster_.rank_of(bucket.server), bucket, chunk, 0,
+        std::as_bytes(coder.residual(bucket, 0))
+            .subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.n_bytes)));
+    ++state_of(id, clock).sends;
+  }
+  ++busy_of(clock);
+  communicate_ns_ += now_ns() - started;
+}
+
+void PsClient::send_encoded(const Bucket& bucket, MessageHeader header, std::string_view body,
+                            const GradientCoder& coder, int n_leaves) {
+  send_header(bucket, header, body, WireForm::encoded, n_leaves);
+  const Clock clock(header.clock);
+  for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
+    for (int leaf = 0; leaf < n_leaves; ++leaf) {
+      codec_.send_as_is(Flow::gradients, cluster_.rank_of(bucket.server), bucket, chunk, key_of(leaf, clock),
+                        coder.encoded(bucket, static_cast<std::size_t>(leaf), chunk, clock));
+      ++state_of(bucket.id, clock).sends;
+    }
+  }
+  ++busy_of(clock);
 }
 
 // Of a push of n contributions.
@@ -202,6 +246,12 @@ void PsClient::send_header(const Bucket& bucket, MessageHeader header, std::stri
   header.n_bytes =
       static_cast<std::uint64_t>(wire_bytes(bucket, Flow::gradients, form)) * static_cast<std::uint64_t>(n);
   header.n_contributions = n;
+  traffic_.up += static_cast<std::int64_t>(header.n_bytes);
+  // What is flushed has been left out before, which would not have been without compression.
+  const std::int64_t n_full = (header.flags & kFlagFlush) != 0 ? 0
+                              : form == WireForm::encoded      ? std::ssize(contributions_)
+                                                               : n;
+  traffic_.full_up += n_full * bucket.n_bytes();
   transport_.send_message(cluster_.rank_of(bucket.server), header, body);
 }
 
@@ -267,7 +317,11 @@ void PsClient::on_message(const Message& message) {
          to_string(type_of(h)), h.clock, h.n_bytes, h.bucket, bucket.scope, state.wanted.value);
   }
   state.header_due = false;
-  if (!is_ack) state.holds = Clock(h.clock);
+  if (!is_ack) {
+    state.holds = Clock(h.clock);
+    traffic_.down += static_cast<std::int64_t>(h.n_bytes);
+    traffic_.full_down += bucket.n_bytes();
+  }
   note_gate(h);
   if (state.is_ready()) --busy_of(Clock(h.clock));
 }

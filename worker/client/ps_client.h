@@ -13,6 +13,7 @@
 #include "common/placement/bucket_plan.h"
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
+#include "common/transport/compression_report.h"
 #include "common/transport/counted_workers.h"
 #include "common/transport/fed_file.h"
 #include "common/transport/message_loop.h"
@@ -47,6 +48,9 @@ class PsClient final : private MessageHandler {
   void pull_all(Clock clock);
   // The same of what is pushed.
   void pull_pushed(Clock clock);
+  // The same, all of it in full: where all workers have come together. Each does so once then: a run that is
+  // replayed counts these reads.
+  void pull_all_full(Clock clock);
   // Pushes one bucket's gradients of step `clock`: LocalSumPlan::contributions[i] from gradient buffer i.
   // REQUIRES ready(bucket), and all values of the step before (wait_all()): the server refuses a step that
   // begins before that one has ended in all its buckets. Neither its gradients nor its values may be touched
@@ -62,6 +66,11 @@ class PsClient final : private MessageHandler {
   // next values are received, or an ack (PushDetails::kNone). A push of no samples (share 0) sends none.
   // REQUIRES ready(bucket).
   void push(BucketId bucket, Clock clock, const PushOfTicket& ticket);
+  // The same, with the gradients that the coder has encoded as its first leaf.
+  void push(BucketId bucket, Clock clock, const PushOfTicket& ticket, const GradientCoder& coder);
+  // What the coder has kept back of the bucket's gradients, before all come together after step `clock`; an
+  // ack is the answer. Its memory may not be touched until the bucket is ready again. REQUIRES ready(bucket).
+  void push_residual(BucketId bucket, Clock clock, const GradientCoder& coder);
   // Until what step `step` may be computed with is there; asks for it where the last answer is too old.
   void wait_for_step(BucketId bucket, Clock step);
   void wait_all_for_step(Clock step);
@@ -115,6 +124,8 @@ class PsClient final : private MessageHandler {
   // Nanoseconds spent waiting, and in posting and polling, since the last call.
   std::int64_t take_wait_ns() { return std::exchange(wait_ns_, 0); }
   std::int64_t take_communicate_ns() { return std::exchange(communicate_ns_, 0); }
+  // Data of dense variables that were sent and have come, since the last call; no norms.
+  CompressionReport take_traffic() { return std::exchange(traffic_, {}); }
   // Of the waiting, what servers held answers back for, until other workers had pushed (SSP).
   std::int64_t take_gate_ns() { return std::exchange(gate_ns_, 0); }
 
@@ -141,9 +152,12 @@ class PsClient final : private MessageHandler {
   void post_value_receives(const Bucket& bucket, Clock wanted, WireForm form);
   void pull(const Bucket& bucket, Clock clock, Clock wanted, WireForm form, std::uint32_t flags = 0);
   MessageHeader begin_push(const Bucket& bucket, Clock clock, std::uint32_t flags);
+  MessageHeader begin_push(const Bucket& bucket, Clock clock, const PushOfTicket& ticket);
   void send_header(const Bucket& bucket, MessageHeader header, std::string_view body, WireForm form, int n);
   void send_gradients(const Bucket& bucket, MessageHeader header, std::string_view body, int n);
   void take_step_go(const Message& message);
+  void send_encoded(const Bucket& bucket, MessageHeader header, std::string_view body,
+                    const GradientCoder& coder, int n_leaves);
   void note_gate(const MessageHeader& answer);
   void on_message(const Message& message) override;
   void on_completion(const Completion& completion) override;
@@ -179,6 +193,7 @@ class PsClient final : private MessageHandler {
   std::int64_t wait_ns_ = 0;
   std::int64_t communicate_ns_ = 0;
   std::int64_t gate_ns_ = 0;
+  CompressionReport traffic_;
   std::int64_t longest_gate_ns_ = 0;  // of the answers that have come in the wait under way
 };
 

@@ -39,9 +39,6 @@ void check_compression(const VariableStore& store, const JobConfig& config) {
   for (const Variable* v : store.variables()) {
     const Compression& c = v->spec().compression;
     if (!c.exists()) continue;
-    if (config.cluster.consistency != Consistency::bsp)
-      refuse_compression(*v,
-                         "compression is for cluster.consistency: bsp as yet; remove it, or train in bsp");
     if (v->dtype() != DType::float32) {
       refuse_compression(
           *v, fmt::format("the variable is {}, and only float32 is compressed; say compression: none "

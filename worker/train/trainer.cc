@@ -19,7 +19,9 @@ Trainer::Trainer(const Parts& parts)
       states_(parts.model.graph, static_cast<int>(parts.sum_plan.leaves.size()), parts.train.largest_part(),
               static_cast<std::uint64_t>(parts.job.job.seed)),
       tables_({parts.model.graph, executor_, parts.variables, parts.client, parts.sum_plan}),
-      coder_(parts.client.plan(), parts.memory, static_cast<int>(parts.sum_plan.leaves.size())),
+      coder_(parts.client.plan(), parts.memory,
+             parts.rule.is_bsp() ? static_cast<int>(parts.sum_plan.leaves.size()) : 1),
+      coded_pushes_({parts.client, coder_, parts.flush, planned_steps(parts)}),
       server_rows_(parts.client, parts.variables),
       pending_(parts.client.plan().size()),
       read_(parts.first) {
@@ -73,11 +75,7 @@ void Trainer::bind_memory(int buffer, Clock clock) {
 }
 
 RunEnd Trainer::run() {
-  parts_.client.pull_all(parts_.first);
-  parts_.client.wait_all();
-  parts_.memory.spread_values(parts_.memory.set_of(parts_.first));  // what is never pushed comes once
-  start_times();
-  if (parts_.evaluate_first) evaluate(parts_.first);
+  meet(parts_.first, parts_.evaluate_first ? Evaluates::yes : Evaluates::no);
   const Clock done = parts_.rule.is_bsp() ? run_steps() : run_tickets();
   const bool is_stopped = (flags_ & kFlagStop) != 0;
   if (parts_.train.is_stream() && parts_.test != nullptr && !is_stopped) evaluate(done);
@@ -87,6 +85,16 @@ RunEnd Trainer::run() {
                                     state_text(done));
   parts_.client.wait_shutdown();
   return is_stopped ? RunEnd::stopped : RunEnd::finished;
+}
+
+// All workers read the same values. Evaluations read them in full.
+void Trainer::meet(Clock clock, Evaluates evaluates) {
+  parts_.rule.is_bsp() ? parts_.client.pull_all(clock) : parts_.client.pull_all_full(clock);
+  parts_.client.wait_all();
+  parts_.memory.spread_values(parts_.memory.set_of(clock));  // what is never pushed comes once
+  start_times();
+  if (evaluates == Evaluates::yes) evaluate(clock);
+  parts_.client.round_values(clock);
 }
 
 // Returns the last step.
@@ -200,6 +208,7 @@ void Trainer::train_step(Clock clock) {
 
 std::vector<BatchSums> Trainer::run_logical_workers(Clock clock) {
   for (PendingBucket& b : pending_) b.n_missing = b.n_variables;
+  if (measures_norms(clock)) coder_.start_norms();
   std::vector<BatchSums> sums;
   sums.reserve(parts_.sum_plan.leaves.size());
   for (std::size_t i = 0; i < parts_.sum_plan.leaves.size(); ++i)
@@ -351,7 +360,7 @@ void Trainer::finish_variable(const Variable& variable, std::size_t logical_work
   const bool is_last = logical_worker + 1 == parts_.sum_plan.leaves.size();
   const bool is_awaited = is_last || !parts_.sum_plan.leaves[logical_worker].merges.empty();
   for (BucketId id : parts_.client.plan().of_variable(table_index(variable))) {
-    if (!is_awaited && !is_coded(parts_.client.plan()[id])) continue;
+    if (!is_awaited && !is_coded_by_leaf(parts_.client.plan()[id])) continue;
     PendingBucket& pending = pending_[id];
     if (--pending.n_missing > 0) continue;
     pending.n_missing = pending.n_variables;
@@ -360,8 +369,8 @@ void Trainer::finish_variable(const Variable& variable, std::size_t logical_work
 }
 
 void Trainer::finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock) {
-  if (is_coded(bucket)) code_gradient(bucket, logical_worker, clock);
-  const bool is_encoded = goes_encoded(bucket, clock);
+  if (is_coded_by_leaf(bucket)) code_gradient(bucket, logical_worker, clock);
+  const bool is_encoded = leaf_goes_encoded(bucket, clock);
   for (const LocalSumPlan::Merge& m : parts_.sum_plan.leaves[logical_worker].merges) {
     if (!is_encoded) {
       parts_.memory.add_gradients(bucket, parts_.memory.buffer_of(m.into, clock),
@@ -383,6 +392,8 @@ void Trainer::report_step(Clock clock, std::vector<BatchSums> sums) {
   // Any step of a stream may be the last one for a while, and be saved after it has ended.
   const bool has_state = (is_bsp ? (flags_ & kFlagCut) != 0 : ticket_.is_cut) || parts_.train.is_stream();
   StepReport report{std::move(sums), {}, has_state ? state_text(clock) : ""};
+  report.compression = parts_.client.take_traffic();
+  report.compression.residuals = coder_.take_norms();
   WorkerTimes& t = report.times;
   t.wait_ns = parts_.client.take_wait_ns();
   t.gate_ns = parts_.client.take_gate_ns();
@@ -435,7 +446,7 @@ void Trainer::load_locals() {
 void Trainer::evaluate(Clock clock) {
   const std::int64_t started = now_ns();
   parts_.client.wait_all();
-  parts_.client.pull_full(clock);
+  if (parts_.rule.is_bsp()) parts_.client.pull_full(clock);  // else they have come in full
   parts_.client.wait_all();
   for (std::size_t i = 0; i < parts_.variables.size(); ++i) {
     evaluator_->executor().bind(*parts_.variables[i],

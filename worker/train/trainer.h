@@ -13,6 +13,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/reports.h"
 #include "common/transport/run_requests.h"
+#include "worker/client/coded_pushes.h"
 #include "worker/client/ps_client.h"
 #include "worker/client/variable_memory.h"
 #include "worker/data/batch_source.h"
@@ -81,6 +82,8 @@ class Trainer {
     Clock held_after{0};         // PushDetails
     bool is_cut = false;         // the step is cut
   };
+  enum class Evaluates : std::uint8_t { no, yes };
+  void meet(Clock clock, Evaluates evaluates);
   Clock run_steps();
   bool goes_on(Clock done, bool was_evaluated);
   // trainer_backups.cc
@@ -115,9 +118,11 @@ class Trainer {
   void finish_variable(const Variable& variable, std::size_t logical_worker, Clock clock);
   void finish_bucket(const Bucket& bucket, std::size_t logical_worker, Clock clock);
   // trainer_compression.cc
-  bool is_coded(const Bucket& bucket) const { return coder_.handles(bucket); }
-  bool goes_encoded(const Bucket& bucket, Clock clock) const;
+  bool is_coded_by_leaf(const Bucket& bucket) const { return parts_.rule.is_bsp() && coder_.handles(bucket); }
+  static std::int64_t planned_steps(const Parts& parts);
+  bool leaf_goes_encoded(const Bucket& bucket, Clock clock) const;
   void code_gradient(const Bucket& bucket, std::size_t logical_worker, Clock clock);
+  bool measures_norms(Clock clock) const;
   void bind_memory(int buffer, Clock clock);
   void read(Batch& batch, int v, Clock clock);
   void want_rows(Clock clock);
@@ -143,6 +148,7 @@ class Trainer {
   std::vector<Batch> batches_;  // one, or with tables of each logical worker: rows are asked for all at once
   TableSteps tables_;
   GradientCoder coder_;
+  CodedPushes coded_pushes_;      // where tickets are dealt
   std::optional<PushClip> clip_;  // where this worker clips its pushes by norm
   ServerRows server_rows_;
   Clock wanted_{-1};                          // the step whose rows have been asked for

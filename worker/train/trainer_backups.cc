@@ -63,7 +63,7 @@ void Trainer::push_counted(const PsClient::StepGo& go) {
   const std::string body = counted_push(go).to_bytes();
   for (const Bucket& bucket : parts_.client.plan().buckets()) {
     if (!bucket.is_pushed()) continue;
-    if (goes_encoded(bucket, go.step)) {
+    if (leaf_goes_encoded(bucket, go.step)) {
       parts_.client.push(bucket.id, go.step, flags_, coder_, body);
     } else {
       parts_.client.push(bucket.id, go.step, flags_, body);

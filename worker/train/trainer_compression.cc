@@ -3,19 +3,29 @@
 
 namespace varscope {
 
-// Whether the gradients of a step leave encoded. The config decides, so that all workers agree beforehand.
-bool Trainer::goes_encoded(const Bucket& bucket, Clock clock) const {
-  if (!is_coded(bucket)) return false;
-  const bool is_planned = parts_.job.follow() == nullptr || parts_.job.train.max_steps > 0;
-  const std::int64_t last_full = bucket.compression.last_full_step(is_planned ? parts_.last.value : 0);
-  const bool is_flush = bucket.compression.has_residual() && parts_.flush.is_flush(clock);
-  return clock.value > last_full && !is_flush;
+std::int64_t Trainer::planned_steps(const Parts& parts) {
+  // Not `last`: a replay of a run may end earlier.
+  const bool is_planned = parts.job.follow() == nullptr || parts.job.train.max_steps > 0;
+  return is_planned ? parts.flush.last.value : 0;
+}
+
+// BSP: whether a leaf's gradient of the step leaves encoded; all workers agree beforehand.
+bool Trainer::leaf_goes_encoded(const Bucket& bucket, Clock clock) const {
+  return is_coded_by_leaf(bucket) && goes_encoded(bucket, clock, parts_.flush, planned_steps(parts_));
+}
+
+// Once for each line of metrics: at its step, or where that goes up in full at the one before.
+bool Trainer::measures_norms(Clock clock) const {
+  const std::int64_t every = parts_.job.train.log_every_steps;
+  if (every == 0 || !parts_.flush.has_residuals) return false;
+  const Clock next(clock.value + 1);
+  return clock.value % every == 0 || (next.value % every == 0 && parts_.flush.is_flush(next));
 }
 
 // The gradient of one logical worker is complete, and is in its buffer.
 void Trainer::code_gradient(const Bucket& bucket, std::size_t logical_worker, Clock clock) {
   const int buffer = parts_.memory.buffer_of(parts_.sum_plan.leaves[logical_worker].buffer, clock);
-  if (goes_encoded(bucket, clock)) {
+  if (leaf_goes_encoded(bucket, clock)) {
     coder_.encode(bucket, logical_worker, buffer, clock);
   } else {
     coder_.add_residual(bucket, logical_worker, buffer);

@@ -86,7 +86,7 @@ PushOfTicket Trainer::push_of_ticket() {
 }
 
 void Trainer::push_of_ticket(const Bucket& bucket) {
-  parts_.client.push(bucket.id, ticket_.step, push_of_ticket());
+  coded_pushes_.push(bucket, ticket_.step, push_of_ticket());
 }
 
 // The gradients are scaled before any of them leaves: pushes and backward do not overlap.
@@ -104,6 +104,7 @@ void Trainer::clip_and_push(const std::vector<BatchSums>& sums) {
 // where the run ends with these.
 bool Trainer::drain(Clock clock) {
   parts_.client.wait_all();
+  coded_pushes_.push_rest(clock);
   tables_.settle(clock);
   parts_.client.send_to_coordinator(make_header(MessageType::drained, parts_.client.worker().value, clock),
                                     {});
@@ -113,10 +114,8 @@ bool Trainer::drain(Clock clock) {
          "the coordinator sent a go of step {} to worker {}, which waits for the end of {}", go.clock,
          parts_.client.worker().value, clock.value);
   }
-  parts_.client.pull_all(clock);
-  parts_.client.wait_all();
   flags_ = go.flags;
-  if (evaluates_after(clock)) evaluate(clock);
+  meet(clock, evaluates_after(clock) ? Evaluates::yes : Evaluates::no);
   start_times();
   return (go.flags & kFlagEnd) == 0;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,6 +19,7 @@
 #include "ps/server_rank.h"
 #include "tests/support/jobs/ps_exchange.h"
 #include "tests/support/references/plan_checks.h"
+#include "worker/client/coded_pushes.h"
 #include "worker/client/ps_client.h"
 #include "worker/client/variable_memory.h"
 
@@ -27,22 +29,39 @@ namespace {
 constexpr std::uint64_t kRows = 11;
 constexpr int kUnits = 3;
 
+}  // namespace
+
 // Those of exchange_table(), of which a bucket has several chunks, and a table.
-VariableTable variables() {
+VariableTable recorded_variables(const RecordedExchange& e) {
   std::vector<VariableSpec> all = exchange_table().variables();
-  all[0].shape = Shape{1400, 201};  // two slices
+  all[0].shape = e.weights.value_or(Shape{1400, 201});
+  if (e.is_counting) all[0] = make_spec("large/weights", DType::float32, all[0].shape);
+  for (VariableSpec& v : all) {
+    if (v.dtype == DType::float32 && v.shape.rank() == 2) v.compression = e.compression;
+  }
   VariableSpec rows = make_spec("rows/table", DType::float32, Shape{0, kUnits}, Initializer::normal(0, 1));
   rows.table = TableSpec{IdType::uint64, 4};
   all.push_back(rows);
   return VariableTable(std::move(all));
 }
 
-OptimizerConfig optimizer() {
+namespace {
+
+OptimizerConfig optimizer(const RecordedExchange& e) {
   OptimizerConfig config;
+  if (e.is_counting || e.compression.exists()) {
+    config.type = e.is_counting ? OptimizerType::sgd : OptimizerType::momentum;
+    config.learning_rate = e.is_counting ? 1 : 0.05;
+    return config;
+  }
   config.type = OptimizerType::adam;
   config.learning_rate = 0.05;
   config.staleness_discount = StalenessDiscount::inverse;
   return config;
+}
+
+bool is_without_samples(const RecordedExchange& e, std::int64_t step, int leaf) {
+  return step % 4 == 0 && (e.is_counting ? leaf < e.n_leaves / 2 : leaf == 0);
 }
 
 // What workers have read; threads share it.
@@ -78,16 +97,26 @@ class Worker {
       : e_(e),
         cluster_(cluster),
         reads_(reads),
-        variables_(variables()),
+        variables_(recorded_variables(e)),
         plan_(BucketPlan::make(variables_, e.n_servers, ChunkRule::whole_slices)),
         row_plan_(RowPlan::make(variables_, e.n_servers)),
         memory_(variables_, 1),
+        coder_(plan_, memory_, 1),
         client_(transport, cluster, plan_, row_plan_, worker, memory_,
                 {.rule = e.rule, .first = Clock(e.first)}),
+        pushes_({client_, coder_, e.flush, e.steps}),
         random_(e.seed * 100 + static_cast<std::uint64_t>(worker.value)) {}
 
+  void add_to(RecordedResult& result) const {
+    result.weights = weights_;
+    result.kept_back = std::max(result.kept_back, kept_back_);
+    result.most_kept_back = std::max(result.most_kept_back, most_kept_back_);
+  }
+
   void run() {
-    client_.pull_all(Clock(e_.first));
+    client_.pull_all_full(Clock(e_.first));
+    client_.wait_all();
+    client_.round_values();
     client_.ask_for_ticket();
     std::int64_t done = e_.first;
     while (true) {
@@ -118,7 +147,25 @@ class Worker {
   std::string state_text(std::int64_t step) const {
     return to_text(WorkerState{.worker = client_.worker().value, .clock = step});
   }
-  bool is_short(std::int64_t step, int leaf) const { return step % 4 == 0 && leaf == 0; }
+  bool is_short(std::int64_t step, int leaf) const { return is_without_samples(e_, step, leaf); }
+  // Over the ticket's leaves that have samples.
+  template <class T>
+  T counted_mean(const MessageHeader& go, std::int64_t element) const {
+    const int n = e_.rule.is_dynamic() ? 1 : cluster_.leaves_of(client_.worker()).size();
+    T sum = 0;
+    int n_with_samples = 0;
+    for (int leaf = go.leaf_begin; leaf < go.leaf_begin + n; ++leaf) {
+      if (is_short(go.clock, leaf)) continue;
+      sum += static_cast<T>(counted_gradient(element, leaf, go.clock));
+      ++n_with_samples;
+    }
+    return n_with_samples > 0 ? sum / static_cast<T>(n_with_samples) : T(0);
+  }
+  double kept_back(const Bucket& bucket) {
+    double most = 0;
+    for (const float r : coder_.residual(bucket, 0)) most = std::max(most, static_cast<double>(std::abs(r)));
+    return coder_.handles(bucket) ? most : 0;
+  }
 
   void compute(const MessageHeader& go) {
     const int n = e_.rule.is_dynamic() ? 1 : cluster_.leaves_of(client_.worker()).size();
@@ -141,7 +188,9 @@ class Worker {
       if (!bucket.is_pushed()) continue;
       fill_gradients(bucket, go);
       if (random_() % 3 == 0) pause();
-      client_.push(bucket.id, step, push_of(go, n));
+      pushes_.push(bucket, step, push_of(go, n));
+      if (e_.forgets_residuals) coder_.clear_residual(bucket);
+      most_kept_back_ = std::max(most_kept_back_, kept_back(bucket));
     }
     push_rows(go, n);
     report(go, n);
@@ -198,7 +247,8 @@ class Worker {
     const auto gradient = memory_.gradient(0, variable).template as<T>();
     for (std::int64_t i = slice.variable_begin; i < slice.variable_begin + slice.n_elements; ++i) {
       const auto at = static_cast<std::size_t>(i);
-      gradient[at] = synthetic_gradient(variable, i, go.leaf_begin, go.clock, values[at]);
+      gradient[at] = e_.is_counting ? counted_mean<T>(go, i)
+                                    : synthetic_gradient(variable, i, go.leaf_begin, go.clock, values[at]);
     }
   }
   void fill_gradients(const Bucket& bucket, const MessageHeader& go) {
@@ -234,11 +284,13 @@ class Worker {
 
   bool drain(Clock clock) {
     client_.wait_all();
+    pushes_.push_rest(clock);
+    for (const Bucket& bucket : plan_.buckets()) kept_back_ = std::max(kept_back_, kept_back(bucket));
     want(clock, {}, true);
     client_.wait_all();
     client_.send_to_coordinator(make_header(MessageType::drained, client_.worker().value, clock), {});
     const MessageHeader go = client_.wait_ticket();
-    client_.pull_all(clock);
+    client_.pull_all_full(clock);
     want(clock, {}, true);
     client_.wait_all();
     if (e_.evaluates_every > 0 && clock.value % e_.evaluates_every == 0) {
@@ -246,6 +298,9 @@ class Worker {
       as_of.leaf_begin = -1 - client_.worker().value;
       read(as_of);
     }
+    const auto weights = std::as_const(memory_).value(0).as<float>();
+    weights_.assign(weights.begin(), weights.end());
+    client_.round_values();
     return (go.flags & kFlagEnd) == 0;
   }
 
@@ -256,7 +311,11 @@ class Worker {
   BucketPlan plan_;
   RowPlan row_plan_;
   VariableMemory memory_;
+  GradientCoder coder_;
   PsClient client_;
+  CodedPushes pushes_;
+  std::vector<float> weights_;
+  double kept_back_ = 0, most_kept_back_ = 0;
   std::mt19937_64 random_;
   std::optional<MessageHeader> next_go_;
   double share_ = 0;
@@ -270,7 +329,7 @@ class Server final : private RunObserver {
          RecordedResult& result)
       : e_(e),
         result_(result),
-        variables_(variables()),
+        variables_(recorded_variables(e)),
         plan_(BucketPlan::make(variables_, e.n_servers, ChunkRule::whole_slices)),
         row_plan_(RowPlan::make(variables_, e.n_servers)) {
     ServerRank::Parts parts{
@@ -279,12 +338,13 @@ class Server final : private RunObserver {
         .variables = variables_,
         .plan = plan_,
         .id = id,
-        .optimizer = optimizer(),
+        .optimizer = optimizer(e),
         .fill = [this](ParameterShard& shard, TableShards& tables) { fill(shard, tables); },
         .start_id = fmt::format("start{}", e.first),
         .rows = &row_plan_,
         .rule = e.rule,
-        .first = Clock(e.first)};
+        .first = Clock(e.first),
+        .flush = e.flush};
     const std::string checkpoints = e.run_dir + "/checkpoints";
     if (e.replay) {
       parts.replay.emplace(ServerRank::Replay{fs_, *e.replay});
@@ -305,7 +365,7 @@ class Server final : private RunObserver {
     if (id == ServerId(0)) {
       const Clock last = e.replay ? e.replay->last : Clock(e.steps);
       parts.control.emplace(
-          ServerRank::Control{TrainPlan{Clock(e.first), last, 0, e.evaluates_every}, *this});
+          ServerRank::Control{TrainPlan{Clock(e.first), last, 0, e.evaluates_every, false, e.flush}, *this});
     }
     server_.emplace(parts);
   }
@@ -332,6 +392,28 @@ class Server final : private RunObserver {
 
 }  // namespace
 
+float counted_gradient(std::int64_t element, int leaf, std::int64_t step) {
+  // Half of the elements have one value, half another: so means of signs are sums of powers of two, too.
+  const float size = element % 2 == 0 ? 1 : 3;
+  const bool is_negative = (leaf + step) % 3 == 0;
+  return (is_negative ? -size : size) * static_cast<float>(1 << ((leaf + step) % 3));
+}
+
+double counted_sum(const RecordedExchange& e, std::int64_t element) {
+  double sum = 0;
+  for (std::int64_t step = e.first + 1; step <= e.steps; ++step) {
+    int n = 0;
+    double of_step = 0;
+    for (int leaf = 0; leaf < e.n_leaves; ++leaf) {
+      if (is_without_samples(e, step, leaf)) continue;
+      ++n;
+      of_step += static_cast<double>(counted_gradient(element, leaf, step));
+    }
+    sum += of_step / n;
+  }
+  return sum;
+}
+
 RecordedResult run_exchange(const RecordedExchange& e) {
   const int n_ranks = e.n_servers + e.n_workers;
   const ClusterMap cluster = assign_roles(std::vector<std::string>(static_cast<std::size_t>(n_ranks), "host"),
@@ -346,7 +428,12 @@ RecordedResult run_exchange(const RecordedExchange& e) {
       if (const auto s = cluster.server_at(rank)) {
         Server(*transport, cluster, e, *s, result).run();
       } else {
-        Worker(*transport, cluster, e, *cluster.worker_at(rank), reads).run();
+        Worker worker(*transport, cluster, e, *cluster.worker_at(rank), reads);
+        worker.run();
+        const std::lock_guard lock(mutex);
+        worker.add_to(result);
+        result.bytes_up += transport->stats().bytes_sent;
+        result.bytes_down += transport->stats().bytes_received;
       }
     } catch (const Aborted&) {
       return;  // the error of another rank is being reported

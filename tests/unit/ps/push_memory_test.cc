@@ -74,28 +74,29 @@ TEST_F(PushMemory, AWorkerThatTakesNoAnswersKeepsItsOwnPartOnly) {
   std::vector<double> values(static_cast<std::size_t>(large_.n_elements), 3);
   const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
   const WorkerId deaf(0), other(1);
-  EXPECT_TRUE(answers.try_send(deaf, large_.id, 0, bytes));
-  EXPECT_TRUE(answers.try_send(deaf, large_.id, 1, bytes));
-  EXPECT_FALSE(answers.try_send(deaf, large_.id, 2, bytes));
+  EXPECT_TRUE(answers.try_send(deaf, large_.id, 0, bytes, WireForm::full));
+  EXPECT_TRUE(answers.try_send(deaf, large_.id, 1, bytes, WireForm::full));
+  EXPECT_FALSE(answers.try_send(deaf, large_.id, 2, bytes, WireForm::full));
   for (int round = 0; round < 5; ++round) {
     for (int chunk = 0; chunk < 2; ++chunk) {
       const std::vector<double>& got = receive_values(other, large_, chunk);
-      ASSERT_TRUE(answers.try_send(other, large_.id, chunk, bytes)) << "round " << round;
+      ASSERT_TRUE(answers.try_send(other, large_.id, chunk, bytes, WireForm::full)) << "round " << round;
       ASSERT_EQ(done(end_of(other)).size(), 1U);
       EXPECT_EQ(got.front(), 3);
     }
     for (const Completion& sent : done(server())) answers.on_sent(sent);
   }
-  EXPECT_FALSE(answers.try_send(deaf, large_.id, 2, bytes)) << "the other's memory is not its";
+  EXPECT_FALSE(answers.try_send(deaf, large_.id, 2, bytes, WireForm::full))
+      << "the other's memory is not its";
 }
 
 TEST_F(PushMemory, AnAnswerIsWhatTheValuesWereWhenItWasMade) {
   StagedAnswers answers(server(), plan_, cluster_, 8 * kChunk);
   std::vector<double> values(static_cast<std::size_t>(large_.n_elements), 3);
   const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
-  ASSERT_TRUE(answers.try_send(WorkerId(0), large_.id, 1, bytes));
+  ASSERT_TRUE(answers.try_send(WorkerId(0), large_.id, 1, bytes, WireForm::full));
   values.assign(values.size(), 4);
-  ASSERT_TRUE(answers.try_send(WorkerId(0), large_.id, 1, bytes));
+  ASSERT_TRUE(answers.try_send(WorkerId(0), large_.id, 1, bytes, WireForm::full));
   values.assign(values.size(), 5);
   const std::vector<double>& first = receive_values(WorkerId(0), large_, 1);
   const std::vector<double>& second = receive_values(WorkerId(0), large_, 1);
@@ -108,20 +109,20 @@ TEST_F(PushMemory, OneChunkIsAlwaysAnswered) {
   StagedAnswers answers(server(), plan_, cluster_, 1);
   std::vector<double> values(static_cast<std::size_t>(large_.n_elements), 3);
   const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
-  EXPECT_TRUE(answers.try_send(WorkerId(0), large_.id, 0, bytes));
-  EXPECT_FALSE(answers.try_send(WorkerId(0), small_.id, 0, bytes)) << "not even a small one";
-  EXPECT_TRUE(answers.try_send(WorkerId(1), large_.id, 0, bytes));
+  EXPECT_TRUE(answers.try_send(WorkerId(0), large_.id, 0, bytes, WireForm::full));
+  EXPECT_FALSE(answers.try_send(WorkerId(0), small_.id, 0, bytes, WireForm::full)) << "not even a small one";
+  EXPECT_TRUE(answers.try_send(WorkerId(1), large_.id, 0, bytes, WireForm::full));
   receive_values(WorkerId(0), large_, 0);
   for (const Completion& sent : done(server())) answers.on_sent(sent);
-  EXPECT_TRUE(answers.try_send(WorkerId(0), small_.id, 0, bytes));
+  EXPECT_TRUE(answers.try_send(WorkerId(0), small_.id, 0, bytes, WireForm::full));
 }
 
 TEST_F(PushMemory, APushThatDoesNotComeHoldsItsOwnersPartOnly) {
   PushReceiver receiver(server(), plan_, cluster_, 4 * kChunk);  // two chunks each
-  receiver.announce(WorkerId(0), large_.id);                     // and nothing comes
+  receiver.announce(WorkerId(0), large_.id, WireForm::full);     // and nothing comes
   EXPECT_EQ(server().stats().data_receives, 2U);
   send_gradients(WorkerId(1), large_, 7);
-  receiver.announce(WorkerId(1), large_.id);
+  receiver.announce(WorkerId(1), large_.id, WireForm::full);
   EXPECT_EQ(server().stats().data_receives, 4U);
   int n_chunks = 0;
   for (int turn = 0; turn < 10; ++turn) {
@@ -144,8 +145,8 @@ TEST_F(PushMemory, PushesAreReceivedInTheOrderOfTheirAnnouncements) {
   PushReceiver receiver(server(), plan_, cluster_, 2);  // one chunk each, however large
   send_gradients(WorkerId(0), large_, 7);
   send_gradients(WorkerId(0), small_, 8);
-  receiver.announce(WorkerId(0), large_.id);
-  receiver.announce(WorkerId(0), small_.id);
+  receiver.announce(WorkerId(0), large_.id, WireForm::full);
+  receiver.announce(WorkerId(0), small_.id, WireForm::full);
   std::string seen;
   for (int turn = 0; turn < 10; ++turn) {
     const std::vector<Completion> completed = done(server());
@@ -161,7 +162,7 @@ TEST_F(PushMemory, PushesAreReceivedInTheOrderOfTheirAnnouncements) {
 
 TEST_F(PushMemory, AChunkThatIsNotWholeIsRefused) {
   PushReceiver receiver(server(), plan_, cluster_, 4 * kChunk);
-  receiver.announce(WorkerId(0), small_.id);
+  receiver.announce(WorkerId(0), small_.id, WireForm::full);
   const std::vector<double> half(50, 1);
   const ConstPiece piece{reinterpret_cast<const std::byte*>(half.data()), half.size() * sizeof(double)};
   WireCodec(end_of(WorkerId(0))).send(Flow::gradients, Rank(0), small_, 0, 0, std::span(&piece, 1));

@@ -249,6 +249,17 @@ TEST_F(PushProtocol, RefusesDetailsThatCannotBe) {
             "protocol: rank 1 sent a sums of squares, but workers take norms themselves in this mode");
 }
 
+TEST_F(PushProtocol, RefusesCodesAndFlushesWhereNothingIsCompressed) {
+  MessageHeader h = push(0, 3);
+  h.flags |= kFlagEncoded;
+  EXPECT_EQ(answer(kSsp, h, {.share = 0.5, .n_leaves = 1}),
+            "protocol: worker 0 pushed encoded gradients to bucket 0 (large), which is not compressed");
+  h.flags = kFlagAck | kFlagFlush;
+  EXPECT_EQ(
+      answer(kSsp, h, {.share = 0.5, .n_leaves = 1}),
+      "protocol: worker 0 flushed bucket 0 (large) after step 3, where nothing is kept back that could be");
+}
+
 TEST_F(PushProtocol, HoldsWhatAWorkerSendsBehindAPushThatWaitsForACut) {
   start(kSsp);
   command(MessageType::cut, 3);

@@ -581,6 +581,64 @@ TEST(UpdateShares, AMovingAverageThatGetsAStepInSharesIsWhereOneStepWouldTakeIt)
               std::pow(0.9, 0.25) * expected + (1 - std::pow(0.9, 0.25)) * 2, 1e-14);
 }
 
+UpdateStep flush_of(std::int64_t step, double share) {
+  return {Clock(step), share, static_cast<double>(step), 1, true, true};
+}
+
+// A push without a part of its gradient, and that part afterwards, are the push with it.
+TEST(UpdateShares, WhatIsFlushedCompletesThePushesThatHaveDoneWithoutIt) {
+  for (const OptimizerType type : {OptimizerType::sgd, OptimizerType::momentum, OptimizerType::nesterov}) {
+    const Optimizer optimizer(config_of(type));
+    for (const double share : {1.0, 0.25, 0.03}) {
+      Numbers numbers(7);
+      const std::vector<double> start = some<double>(9, numbers);
+      State<double> whole(optimizer, Of::dense, start), parts(optimizer, Of::dense, start);
+      for (int t = 1; t <= 3; ++t) {
+        const std::vector<double> sent = some<double>(9, numbers), kept = some<double>(9, numbers);
+        std::vector<double> both(9);
+        for (std::size_t i = 0; i < both.size(); ++i) both[i] = sent[i] + kept[i];
+        whole.update(both, push_of(t, share, t), t);
+        parts.update(sent, push_of(t, share, t), t);
+        parts.update(kept, flush_of(t, share), t);
+      }
+      for (std::size_t i = 0; i < start.size(); ++i) {
+        EXPECT_NEAR(parts.v[i], whole.v[i], 1e-14) << to_string(type) << " " << share;
+        for (std::size_t s = 0; s < whole.slots.size(); ++s)
+          EXPECT_NEAR(parts.slots[s][i], whole.slots[s][i], 1e-13) << to_string(type) << " " << share;
+      }
+    }
+  }
+}
+
+TEST(UpdateShares, AFlushAddsToSumsOfSquaresAsAPushDoes) {
+  const Optimizer optimizer(config_of(OptimizerType::adagrad));
+  State<double> state(optimizer, Of::dense, {1.0});
+  state.update({2.0}, flush_of(1, 0.25), 1);
+  EXPECT_NEAR(state.slots[0][0], 0.2 + 0.25 * 4, 1e-14);
+  EXPECT_NEAR(state.v[0], 1 - 0.03 * 0.25 * 2 / (std::sqrt(0.2 + 0.25 * 4) + 1e-6), 1e-14);
+}
+
+TEST(UpdateShares, AFlushDecaysNothing) {
+  const Optimizer decaying(config_of(OptimizerType::momentum, 0.1));
+  State<double> state(decaying, Of::dense, {1.0});
+  state.update({2.0}, push_of(1, 0.5, 0.5), 1);
+  const double v = state.v[0], m = state.slots[0][0];
+  state.update({0.0}, flush_of(1, 0.5), 1);
+  EXPECT_EQ(state.v[0], v);
+  EXPECT_EQ(state.slots[0][0], m);
+}
+
+TEST(UpdateShares, RulesThatDivideByTheSizeOfEachGradientTakeNoFlush) {
+  for (const OptimizerType type : {OptimizerType::adam, OptimizerType::adamw, OptimizerType::rmsprop}) {
+    const Optimizer optimizer(config_of(type));
+    State<double> state(optimizer, Of::dense, {1.0});
+    EXPECT_EQ(thrown([&] { state.update({2.0}, flush_of(4, 0.5), 1); }),
+              std::string("argument: optimizer ") + to_string(type) +
+                  " cannot take what compression has kept back before step 4: it divides by the size of each "
+                  "gradient");
+  }
+}
+
 // What a push is clipped to does not depend on how much it is worth.
 TEST(UpdateShares, AreOfTheGradientThatHasBeenClipped) {
   OptimizerConfig config = config_of(OptimizerType::adagrad);

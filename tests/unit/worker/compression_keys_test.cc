@@ -102,11 +102,9 @@ TEST(CompressionKeys, SignsDoNotGoWithOptimizersThatDivideByGradients) {
     EXPECT_EQ(refusal("onebit", "optimizer: {type: " + std::string(optimizer) + "}\n"), "no error");
 }
 
-TEST(CompressionKeys, IsForBspAndFloat32AsYet) {
-  EXPECT_THAT(
-      refusal("bf16", "cluster: {consistency: asp}\n"),
-      HasSubstr("job.yaml:4:16: model.compression: bf16 (of variable \"a/weights\"): compression is for "
-                "cluster.consistency: bsp as yet"));
+TEST(CompressionKeys, IsForFloat32AsYetAndForAnyConsistency) {
+  for (const char* mode : {"{consistency: asp}", "{consistency: ssp, staleness: 1}"})
+    EXPECT_EQ(refusal("bf16", "cluster: " + std::string(mode) + "\n"), "no error");
   EXPECT_THAT(refusal("fp16\n  dtype: float64"),
               HasSubstr("the variable is float64, and only float32 is compressed"));
 }

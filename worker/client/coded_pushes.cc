@@ -1,0 +1,37 @@
+#include "worker/client/coded_pushes.h"
+
+#include "common/transport/wire_codec.h"
+
+namespace varscope {
+
+bool goes_encoded(const Bucket& bucket, Clock step, const FlushRule& flush, std::int64_t planned) {
+  if (!codec_of(bucket, Flow::gradients)) return false;
+  const bool is_flush = bucket.compression.has_residual() && flush.is_flush(step);
+  return step.value > bucket.compression.last_full_step(planned) && !is_flush;
+}
+
+void CodedPushes::push(const Bucket& bucket, Clock step, const PushOfTicket& push) {
+  GradientCoder& coder = parts_.coder;
+  if (push.details.share == 0 || !coder.handles(bucket)) return parts_.client.push(bucket.id, step, push);
+  const bool takes_rest = coder.set_share(bucket, push.details.share);
+  if (takes_rest && goes_encoded(bucket, step, parts_.flush, parts_.planned)) {
+    coder.encode(bucket, 0, 0, step);
+    return parts_.client.push(bucket.id, step, push, coder);
+  }
+  if (takes_rest) coder.add_residual(bucket, 0, 0);
+  parts_.client.push(bucket.id, step, push);
+}
+
+void CodedPushes::push_rest(Clock clock) {
+  const auto is_kept = [](const Bucket& b) { return b.is_pushed() && b.compression.has_residual(); };
+  const IdVector<BucketId, Bucket>& buckets = parts_.client.plan().buckets();
+  for (const Bucket& bucket : buckets) {
+    if (is_kept(bucket)) parts_.client.push_residual(bucket.id, clock, parts_.coder);
+  }
+  parts_.client.wait_all();
+  for (const Bucket& bucket : buckets) {
+    if (is_kept(bucket)) parts_.coder.clear_residual(bucket);
+  }
+}
+
+}  // namespace varscope
