@@ -105,7 +105,8 @@ void BulkSteps::check_order(WorkerId worker, const MessageHeader& push, std::str
        read);
 }
 
-// Once nothing of the bucket is being sent: the pushes of its next round, or of the one that others have begun.
+// Once nothing of the bucket is being sent: the pushes of its next round, or of the one that others have
+// begun.
 void BulkSteps::announce_deferred(BucketId id) {
   BucketState& state = state_of(id);
   if (state.sends_in_flight > 0) return;

@@ -72,7 +72,8 @@ class RowExchange {
   };
   std::optional<Whole> on_push(WorkerId worker, const Message& push);
   std::optional<Whole> on_completion(const Completion& completion);
-  // With a delay these return nothing. Whatever has come, this returns such a table, once, until there is none.
+  // With a delay these return nothing. Whatever has come, this returns such a table, once, until there is
+  // none.
   std::optional<Whole> take_whole();
   // Of a table that waits for apply(): the squares of its gradients, by part (RowSquares).
   std::span<const double> row_squares(TableId id);

@@ -87,7 +87,7 @@ Figures measure_random(const ConsistencyOptions& options) {
   return race(options, "M3", "a tenth of all steps 10x slower", job_of(options, "who: random, share: 0.1", 4),
               {{ssp_mode(2, "dynamic"), at_least(1.3)},
                {asp_mode("dynamic"), at_least(1.8)},
-               {delay_mode(1), at_least(1.2)}});
+               {delay_mode(1), at_least(1.1)}});
 }
 
 Figures measure_nobody_slow(const ConsistencyOptions& options) {

@@ -39,8 +39,9 @@ struct FlushRule {
       if (n > 0) next = std::min(next, (clock.value / n + 1) * n);
     return Clock(next);
   }
-  // After which step the values are that step `step` of a BSP run is computed with: `delay` steps behind those
-  // of the step before, but none that is older than the last flush, or than `first`, which the run begins with.
+  // After which step the values are that step `step` of a BSP run is computed with: `delay` steps behind
+  // those of the step before, but none that is older than the last flush, or than `first`, which the run
+  // begins with.
   Clock read_by(Clock step, Clock first) const {
     const std::int64_t before = step.value - 1;
     std::int64_t read = std::max(first.value, before - delay);

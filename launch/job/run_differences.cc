@@ -33,8 +33,8 @@ std::string text_of(const ConfigNode& leaf) {
   return "[" + text + "]";
 }
 
-// The keys of a mode are one matter: "ssp, staleness 2, dealing auto"; "bsp, delay 1, ...". Runs of before modes were there are
-// bsp, and discount nothing.
+// The keys of a mode are one matter: "ssp, staleness 2, dealing auto"; "bsp, delay 1, ...". Runs of before
+// modes were there are bsp, and discount nothing.
 void settle_mode(Leaves& leaves) {
   const auto take = [&](const char* path, const char* absent) {
     const auto node = leaves.extract(path);

@@ -110,6 +110,8 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"CheckpointRename", "checkpoint.rename={h/bias: h/weights}", "checkpoint.rename"},
         Mistake{"Steps", "train.epochs=1000000000001", "train.epochs: 1000000000001 is out of range"},
         Mistake{"Staleness", "cluster.consistency=ssp", "cluster.staleness: missing; ssp needs it"},
+        Mistake{"Delay", "cluster={consistency: asp, delay: 1}",
+                "cluster.delay: does not go with cluster.consistency: asp"},
         Mistake{"Dealing", "cluster.dealing=dynamic",
                 "cluster.dealing: dynamic does not go with cluster.consistency: bsp"},
         Mistake{"LogicalWorkers", "cluster.logical_workers=4294967298",

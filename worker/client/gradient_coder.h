@@ -28,9 +28,9 @@ class GradientCoder {
   // Whether the bucket's gradients are compressed at all.
   bool handles(const Bucket& bucket) const { return buckets_[bucket.id].n_encoded > 0; }
   // Encodes the gradient of a leaf, in gradient buffer `buffer`, with what earlier ones have lost. The buffer
-  // is free at once; the bytes stay until the next encode() into the clock's set: REQUIRES that they have been
-  // sent. Leaves are encoded in the order of their steps. Throws
-  // Error(not_finite), naming the variable, for one that is not finite: some encodings would hide it.
+  // is free at once; the bytes stay until the next encode() into the clock's set: REQUIRES that they have
+  // been sent. Leaves are encoded in the order of their steps. Throws Error(not_finite), naming the variable,
+  // for one that is not finite: some encodings would hide it.
   void encode(const Bucket& bucket, std::size_t leaf, int buffer, Clock clock);
   // Adds what earlier gradients have lost to the one in the buffer, which goes up in full; nothing is left.
   void add_residual(const Bucket& bucket, std::size_t leaf, int buffer);

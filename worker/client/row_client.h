@@ -43,8 +43,8 @@ class RowClient {
     const std::uint32_t* counts = nullptr;
   };
   // Pushes step `clock`: a contribution for each of maximal_nodes(), or, of a ticket, one. The memory is free
-  // again at once. REQUIRES ready(table), and that the rows were asked for at step clock - 1, or so many before as the
-  // delay allows.
+  // again at once. REQUIRES ready(table), and that the rows were asked for at step clock - 1, or so many
+  // before as the delay allows.
   void push(TableId table, Clock clock, std::uint32_t flags, std::span<const Contribution> contributions,
             const PushOfTicket* ticket = nullptr);
 

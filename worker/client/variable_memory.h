@@ -9,9 +9,9 @@ namespace varscope {
 
 // A worker's memory for the variables that live on servers: one arena of values, into which pulls land and
 // from which ops read, and `n_gradient_buffers` arenas of gradients with the same layout, into which backward
-// writes and from which pushes are sent. With cluster.delay several sets of these: values after step v land in
-// set v mod n_sets, and gradients of step t are in the buffers of set t mod n_sets. A buffer is called by its
-// number among those of all sets. Each variable starts on a 64-byte boundary. Owns its memory; not
+// writes and from which pushes are sent. With cluster.delay several sets of these: values after step v land
+// in set v mod n_sets, and gradients of step t are in the buffers of set t mod n_sets. A buffer is called by
+// its number among those of all sets. Each variable starts on a 64-byte boundary. Owns its memory; not
 // thread-safe.
 class VariableMemory {
  public:

@@ -156,19 +156,6 @@ TEST(ExactState, OfEveryWayOfClipping) {
   }
 }
 
-// The values of steps before that of the checkpoint are in none.
-TEST(ExactState, OfEveryDelay) {
-  for (const char* delay : {"1", "2"}) {
-    SCOPED_TRACE(delay);
-    Job job;
-    job.cluster = std::string(", delay: ") + delay + ", drain_every_steps: " + std::to_string(kFirst);
-    expect_exact(job);
-    job.layers = "    - {type: dense, units: 6, activation: tanh}\n    - {type: batch_norm, momentum: 0.8}\n";
-    job.rest = "optimizer: {type: adam, learning_rate: 0.02, clip: {type: global_norm, limit: 0.1}}\n";
-    expect_exact(job);
-  }
-}
-
 void write_text_file(const std::string& path) {
   std::mt19937 random(3);
   std::string text;
@@ -188,6 +175,27 @@ Job one_hot_job(const std::string& file) {
   Job job = text_job(file, "");
   job.layers = "    - {type: one_hot, depth: 40}\n";
   return job;
+}
+
+// The values of steps before that of the checkpoint are in none.
+TEST(ExactState, OfEveryDelay) {
+  const TempDir dir;
+  const std::string text = dir / "text";
+  write_text_file(text);
+  for (const char* delay : {"1", "2"}) {
+    SCOPED_TRACE(delay);
+    Job job;
+    const std::string keys =
+        std::string(", delay: ") + delay + ", drain_every_steps: " + std::to_string(kFirst);
+    job.cluster = keys;
+    expect_exact(job);
+    job.layers = "    - {type: dense, units: 6, activation: tanh}\n    - {type: batch_norm, momentum: 0.8}\n";
+    job.rest = "optimizer: {type: adam, learning_rate: 0.02, clip: {type: global_norm, limit: 0.1}}\n";
+    expect_exact(job);
+    job = text_job(text, "    - {type: lstm, units: 5}\n");
+    job.cluster = keys;
+    expect_exact(job);
+  }
 }
 
 TEST(ExactState, OfEveryLayer) {

@@ -49,7 +49,8 @@ TEST(PlanMemory, CountsTheSetsOfADelay) {
   EXPECT_THAT(plan_of("none", 4, 2),
               HasSubstr("; a worker 218.3 KiB (values and 2 gradient buffers, 3 of each: cluster.delay) + "));
   // Of codes there are two sets then, of what they lose one.
-  EXPECT_THAT(plan_of("onebit", 2, 1), HasSubstr(" + 24.0 KiB (compressed gradients, and what they lose) + "));
+  EXPECT_THAT(plan_of("onebit", 2, 1),
+              HasSubstr(" + 24.0 KiB (compressed gradients, and what they lose) + "));
 }
 
 }  // namespace

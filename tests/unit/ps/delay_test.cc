@@ -302,6 +302,27 @@ TEST(Delay, RowsOfTablesAreTheSameWhoeverIsSlow) {
   }
 }
 
+// Norms need all of a step's gradients: rows and buckets of the next one wait for them, and they for nobody.
+TEST(Delay, ClippingByNormsIsOfTheStepItself) {
+  Exchange e = delayed_rows(2, 9, 4);
+  e.optimizer.clip = {ClipType::global_norm, 0.5};
+  std::vector<VariableSpec> all = e.variables.variables();
+  all.push_back(
+      testing::make_spec("large/weights", DType::float32, Shape{600, 401}, Initializer::normal(0, 1)));
+  all.back().constraint = Constraint::max_norm(3);
+  e.variables = VariableTable(std::move(all));
+  const ExchangeResult one = run_over_loopback(e, 1, 1, 4);
+  EXPECT_EQ(one.error, "");
+  for (std::uint64_t seed = 0; seed < 2; ++seed) {
+    const ExchangeResult other =
+        run_over_loopback(e, 3, 4, 4, {.seed = seed, .max_delay_polls = 15, .silent_rank = {}});
+    EXPECT_EQ(other.error, "");
+    EXPECT_EQ(other.hash.value_or(Digest{}).hex(), one.hash.value_or(Digest{1, 1}).hex());
+  }
+  e.optimizer.clip = {};
+  EXPECT_NE(run_over_loopback(e, 1, 1, 4).hash.value_or(Digest{}).hex(), one.hash.value_or(Digest{}).hex());
+}
+
 TEST(Delay, RowsGoOnFromACheckpoint) {
   const testing::TempDir dir;
   Exchange e = delayed_rows(2, 11, 4);
