@@ -51,7 +51,7 @@ class BulkSteps final : public StepProtocol {
     int n_answered = 0;                                        // all chunks below this
     std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends
   };
-  void take_counted(WorkerId worker, const Message& push);
+  void take_counted(WorkerId worker, const Message& push, std::string_view details);
   void announce(WorkerId worker, const MessageHeader& push);
   void scale_sum(const Aggregator::ReadyChunk& chunk) const;
   void apply(const Aggregator::ReadyChunk& chunk);

@@ -30,9 +30,9 @@ struct CountedResult {
   std::string error;  // the first rank's; "" when all went well
   std::optional<FinishSummary> finish;
   std::vector<StepSummary> steps;
-  IdVector<WorkerId, Digest> worker_hash;
-  IdVector<WorkerId, int> n_dropped;    // steps, as the worker saw it
-  IdVector<WorkerId, int> n_catch_ups;  // how often it went on with the newest values
+  IdVector<WorkerId, Digest> worker_hash;  // without rows of tables
+  IdVector<WorkerId, int> n_dropped;       // steps, as the worker saw it
+  IdVector<WorkerId, int> n_catch_ups;     // how often it went on with the newest values
 };
 CountedResult run_counted(const CountedExchange& e);
 
