@@ -20,11 +20,11 @@
 
 namespace varscope {
 
-// BSP (Valiant, CACM 1990): sums the pushes of all workers in the canonical order, applies the optimizer wire
-// chunk by wire chunk, and answers each with its new value as soon as it has one; where norms are needed,
-// DeferredUpdate says when. See docs/data_path.md. With backup workers (Chen et al. 2016) the pushes of a step
-// are those of the workers that they name; who is not among them asks for the values. One thread; borrows
-// everything it is given.
+// BSP (Valiant, CACM 1990): sums the pushes of all workers in the canonical order, applies the optimizer
+// wire chunk by wire chunk, and answers each with its new value as soon as it has one; where norms are
+// needed, DeferredUpdate says when. See docs/data_path.md. With backup workers (Chen et al. 2016) the pushes
+// of a step are those of the workers that they name; who is not among them asks for the values. One thread;
+// borrows everything it is given.
 class BulkSteps final : public StepProtocol {
  public:
   explicit BulkSteps(const Parts& parts);

@@ -29,8 +29,8 @@ inline ChunkRule chunk_rule(const StepRule& rule) {
 // key, the variable and what to do.
 void check_rule_of_model(const JobConfig& job, const Graph& graph, bool is_sequential);
 
-// Whether cluster.backup_workers and these roles go together: fewer than workers, and one logical worker each.
-// Throws Error(config) at the key.
+// Whether cluster.backup_workers and these roles go together: fewer than workers, and one logical worker
+// each. Throws Error(config) at the key.
 void check_backups_of_cluster(const JobConfig& job, const ClusterMap& cluster);
 
 }  // namespace varscope

@@ -1,4 +1,5 @@
-// Jobs with backup workers as their users start them: late workers are dropped and listed, and hold nobody up.
+// Jobs with backup workers as their users start them: late workers are dropped and listed, and hold nobody
+// up.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>

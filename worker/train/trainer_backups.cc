@@ -4,9 +4,9 @@
 
 namespace varscope {
 
-// Trains step `clock`, or drops it where it has been let go without this worker. Returns the step whose values
-// are on their way: that one, or the newest that has been let go. None is let go after an evaluated one before
-// all workers have evaluated, so no evaluation is missed.
+// Trains step `clock`, or drops it where it has been let go without this worker. Returns the step whose
+// values are on their way: that one, or the newest that has been let go. None is let go after an evaluated
+// one before all workers have evaluated, so no evaluation is missed.
 Clock Trainer::train_counted_step(Clock clock) {
   if (parts_.train.begins_pass(clock)) states_.reset();
   computing_ = clock;

@@ -36,7 +36,8 @@ struct CountedResult {
 };
 CountedResult run_counted(const CountedExchange& e);
 
-// The run by definition, where in each step the workers count that are not late: one process, whole variables.
+// The run by definition, where in each step the workers count that are not late: one process, whole
+// variables.
 Digest counted_reference_hash(const CountedExchange& e);
 // What all samples of the step weigh over what the counted ones weigh; and their numbers.
 CountedPush counted_push(const CountedExchange& e, Clock step, const CountedWorkers& counted);

@@ -451,8 +451,8 @@ class BackupServer : public ::testing::Test {
   RowPlan rows = RowPlan::make(variables, 1);
 };
 
-// The values that it asked for stay on their way: the others make three steps meanwhile. What it takes then is
-// what it asked for.
+// The values that it asked for stay on their way: the others make three steps meanwhile. What it takes then
+// is what it asked for.
 TEST_F(BackupServer, OneThatTakesNothingHoldsNobodyUp) {
   VariableMemory first(variables, 1), second(variables, 1);
   std::vector<float> late(300'000);
