@@ -46,8 +46,8 @@ class Aggregator {
   Aggregator(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster)
       : Aggregator(transport, plan, cluster, Limits{}) {}
 
-  // From now on rounds sum the gradients of these workers alone: the tree is the same, absent leaves are passed
-  // through. REQUIRES: each worker has one leaf; no round is open.
+  // From now on rounds sum the gradients of these workers alone: the tree is the same, absent leaves are
+  // passed through. REQUIRES: each worker has one leaf; no round is open.
   void count_only(const CountedWorkers& counted) { counted_.emplace(counted, cluster_); }
   // A push of the bucket has been announced. REQUIRES: the bucket is on this server and is pushed, and its
   // previous round has ended.

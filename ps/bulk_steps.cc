@@ -51,7 +51,7 @@ void BulkSteps::on_push(WorkerId worker, const Message& message) {
          push.clock, id.value, bucket.scope, shard_.clock(id).value);
   }
   check_order(worker, push, bucket.scope);
-  if (shared_) take_counted(worker, message);
+  if (shared_) take_counted(worker, message, message.body);
   BucketState& state = state_of(id);
   // The value is still being sent to somebody, and this push might complete the round that changes it: not
   // under MPI's hands. (The values of a round itself leave only when all its pushes have been announced.)
@@ -64,9 +64,9 @@ void BulkSteps::on_push(WorkerId worker, const Message& message) {
 
 // The first push of a step says whose gradients it is made of; all others say the same. Rounds of the step
 // before have ended: check_order().
-void BulkSteps::take_counted(WorkerId worker, const Message& push) {
+void BulkSteps::take_counted(WorkerId worker, const Message& push, std::string_view details) {
   const Clock step(push.header.clock);
-  CountedPush says = CountedPush::from_bytes(push.body, parts_.cluster.n_workers(), push.from);
+  CountedPush says = CountedPush::from_bytes(details, parts_.cluster.n_workers(), push.from);
   if (!says.counted.has(worker)) {
     fail(ErrorKind::protocol, "worker {} pushed step {}, of which its own gradient does not count",
          worker.value, step.value);
@@ -79,6 +79,7 @@ void BulkSteps::take_counted(WorkerId worker, const Message& push) {
   counting_ = std::move(says);
   counting_step_ = step;
   aggregator_.count_only(counting_.counted);
+  if (rows_) rows_->count_only(counting_.counted);
   answered_.clear();
   for (WorkerId w : parts_.cluster.workers.ids()) {
     if (counting_.counted.has(w)) answered_.push_back(parts_.cluster.rank_of(w));
@@ -127,8 +128,19 @@ void BulkSteps::on_rows_wanted(WorkerId worker, const MessageHeader& wanted) {
 
 void BulkSteps::on_rows_push(WorkerId worker, const Message& push) {
   check_order(worker, push.header, "rows");
-  on_whole_table(rows_->on_push(worker, push));
-  apply_whole_tables();
+  if (!shared_) {
+    on_whole_table(rows_->on_push(worker, push));
+    apply_whole_tables();
+    return;
+  }
+  // Where the step is not the next one, on_push() says so.
+  const TableId id(push.header.bucket);
+  const bool is_next = rows_->is_known(id) && push.header.clock == rows_->clock(id).value + 1;
+  const std::size_t n_details = std::min(CountedPush::n_bytes(parts_.cluster.n_workers()), push.body.size());
+  if (is_next) take_counted(worker, push, std::string_view(push.body).substr(0, n_details));
+  Message rest = push;
+  rest.body.erase(0, n_details);
+  on_whole_table(rows_->on_push(worker, rest));
 }
 
 // With a delay what has come may have been the last request that a table's pushes waited for, and where
@@ -143,11 +155,14 @@ void BulkSteps::on_whole_table(const std::optional<RowExchange::Whole>& whole) {
   const TableId id = whole->table;
   if (!deferred_.keeps_rows()) return apply_table(id, 1);
   const Clock step(rows_->clock(id).value + 1);
-  deferred_.give_row_squares(rows_->plan()[id].variable, rows_->row_squares(id), step);
+  const std::span<const double> squares = rows_->row_squares(id);
+  std::vector<double> scaled(squares.begin(), squares.end());
+  for (double& s : scaled) s *= counting_.gradient_scale * counting_.gradient_scale;
+  deferred_.give_row_squares(rows_->plan()[id].variable, scaled, step);
 }
 
 void BulkSteps::apply_table(TableId id, double scale) {
-  const RowExchange::Applied applied = rows_->apply(id, scale);
+  const RowExchange::Applied applied = rows_->apply(id, scale * counting_.gradient_scale);
   finish_unit(applied.clock, applied.flags);
 }
 

@@ -54,7 +54,7 @@ class BulkSteps final : public StepProtocol {
     std::vector<std::pair<WorkerId, MessageHeader>> deferred;  // pushes that wait for our own sends, and
                                                                // of later steps
   };
-  void take_counted(WorkerId worker, const Message& push);
+  void take_counted(WorkerId worker, const Message& push, std::string_view details);
   void announce(WorkerId worker, const MessageHeader& push);
   void announce_deferred(BucketId id);
   void scale_sum(const Aggregator::ReadyChunk& chunk) const;

@@ -45,12 +45,13 @@ struct TrainPlan {
 };
 
 // Server 0's control plane: collects the workers' step reports, lets the next step go (the step barrier of
-// BSP; with backup workers the first gradients make a step, see StepQuorum) or, where pushes are applied one by one, deals out the tickets of the steps that are open; decides
-// which steps are cut for a checkpoint, sums losses and evaluations in a fixed order, and ends the run. It
-// never touches values or gradients. At the first loss or value that is not finite it asks all
-// servers what they have found by then, so that what it says does not depend on who was first; with
-// OnNan::stop no further step is let go, and once a save that is under way has ended, tick() throws
-// Error(not_finite). Messages only; driven by the server's loop; not thread-safe.
+// BSP; with backup workers the first gradients make a step, see StepQuorum) or, where pushes are applied one
+// by one, deals out the tickets of the steps that are open; decides which steps are cut for a checkpoint,
+// sums losses and evaluations in a fixed order, and ends the run. It never touches values or gradients. At
+// the first loss or value that is not finite it asks all servers what they have found by then, so that what
+// it says does not depend on who was first; with OnNan::stop no further step is let go, and once a save that
+// is under way has ended, tick() throws Error(not_finite). Messages only; driven by the server's loop; not
+// thread-safe.
 class Coordinator {
  public:
   struct Parts {
@@ -76,8 +77,9 @@ class Coordinator {
   explicit Coordinator(const Parts& parts);
 
   void start();
-  // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report, histograms, staleness
-  // and request; outside BSP ticket_request and drained too, with backup workers gradient_done; others throw Error(protocol).
+  // Takes step_report, eval_report, finished, shard_report, hash_report, finite_report, histograms,
+  // staleness and request; outside BSP ticket_request and drained too, with backup workers gradient_done;
+  // others throw Error(protocol).
   void on_message(const Message& message);
   void tick();
   // Somebody asks for kRequestSave or kRequestStop (bits); obeyed at the next step that is let go.

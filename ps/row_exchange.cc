@@ -36,6 +36,25 @@ RowExchange::RowExchange(const Parts& parts)
   }
 }
 
+void RowExchange::count_only(const CountedWorkers& counted) {
+  std::vector<TreeNode> present;
+  for (WorkerId w : counted.ids()) {
+    if (!counted.has(w)) continue;
+    present.push_back(maximal_nodes(parts_.cluster.leaves_of(w), parts_.cluster.logical_workers).front());
+  }
+  tree_ = ReductionTree::of_present(std::move(present), parts_.cluster.logical_workers);
+  counted_ = counted;
+}
+
+// Of steps that have been applied without the worker: no push follows.
+void RowExchange::forget_requests(TableId id, WorkerId worker) {
+  Stream& stream = tables_[id].streams[worker];
+  while (stream.n_pushed < stream.n_wanted && stream.to_push().clock < shard(id).clock()) {
+    stream.to_push().is_open = false;
+    ++stream.n_pushed;
+  }
+}
+
 const RowPlan::Table& RowExchange::own_table(WorkerId worker, const MessageHeader& header) const {
   const TableId id(header.bucket);
   if (!parts_.plan.has(id) || !is_here(id)) {
@@ -80,6 +99,7 @@ void RowExchange::on_wanted(WorkerId worker, const MessageHeader& wanted) {
   request.n_rows = n;
   request.n_due = codec_.receive(RowFlow::ids, parts_.cluster.rank_of(worker), table.id, worker.value,
                                  request.ids.of(wanted.n_bytes));
+  if (counted_ && !is_read && is_pushed(table.id)) forget_requests(table.id, worker);
   if (request.n_due > 0) return;
   answer(table.id, worker);
 }
@@ -261,11 +281,14 @@ std::optional<RowExchange::Whole> RowExchange::on_completion(const Completion& c
 
 std::optional<RowExchange::Whole> RowExchange::push_is_whole(TableId id, WorkerId worker) {
   Table& state = tables_[id];
-  if (parts_.gate == nullptr && ++state.n_whole < parts_.cluster.n_workers()) return std::nullopt;
+  const int n_pushes = counted_ ? counted_->count() : parts_.cluster.n_workers();
+  if (parts_.gate == nullptr && ++state.n_whole < n_pushes) return std::nullopt;
   if (parts_.gate != nullptr) {
     check_push(id, worker);
   } else {  // before anything is changed
-    for (WorkerId w : state.streams.ids()) check_push(id, w);
+    for (WorkerId w : state.streams.ids()) {
+      if (counts(w)) check_push(id, w);
+    }
   }
   if (is_delayed()) return std::nullopt;
   return Whole{id, worker};
@@ -319,7 +342,10 @@ void RowExchange::gather(TableId id, const Stream& stream) {
 
 void RowExchange::gather_contributions(TableId id) {
   contributions_.clear();
-  for (const Stream& stream : tables_[id].streams) gather(id, stream);
+  const Table& state = tables_[id];
+  for (WorkerId w : state.streams.ids()) {
+    if (counts(w)) gather(id, state.streams[w]);
+  }
 }
 
 void RowExchange::apply_push(TableId id, WorkerId worker, const UpdateStep& step) {
@@ -353,7 +379,12 @@ RowExchange::Applied RowExchange::apply(TableId id, double scale) {
   const std::uint32_t flags = state.flags;
   state.n_announced = state.n_whole = 0;
   state.is_taken = false;
-  for (Stream& stream : state.streams) {
+  for (WorkerId w : state.streams.ids()) {
+    if (!counts(w)) {
+      forget_requests(id, w);
+      continue;
+    }
+    Stream& stream = state.streams[w];
     stream.is_pushed = false;
     stream.to_push().is_open = false;
     ++stream.n_pushed;

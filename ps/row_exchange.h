@@ -11,6 +11,7 @@
 #include "common/placement/canonical_sum.h"
 #include "common/placement/cluster.h"
 #include "common/placement/row_plan.h"
+#include "common/transport/counted_workers.h"
 #include "common/transport/row_codec.h"
 #include "common/transport/transport.h"
 #include "ps/tables/row_norms.h"
@@ -43,6 +44,9 @@ class RowGate {
 // until its round begins, its data with MPI. The pushes of a step are not applied before all workers have
 // been answered by the rows that this changes.
 //
+// With backup workers the pushes of a step are those of the workers that count. Others' requests for it are
+// answered, and forgotten once the step is applied: no push of them follows.
+//
 // A worker has one request of a table without an answer at most; the next step's may come before that step is
 // applied. One thread; borrows everything. Throws Error(protocol) that names worker, table and field.
 class RowExchange {
@@ -63,6 +67,9 @@ class RowExchange {
   // Tables here that are pushed in each step.
   int n_pushed() const { return n_pushed_; }
 
+  // From now on the pushes of a step are those of these workers, each of one leaf. REQUIRES: no push is here
+  // that is not applied.
+  void count_only(const CountedWorkers& counted);
   void on_wanted(WorkerId worker, const MessageHeader& wanted);
   // Both return the table of which all pushes of the step under way are here now, if there is one, or with a
   // gate the push: it waits for apply(), or apply_push(), and stays as it is until then.
@@ -92,6 +99,7 @@ class RowExchange {
   void reach(TableId id, Clock clock);
   // It is here, and trained.
   bool is_pushed(TableId id) const { return is_here(id) && parts_.plan[id].trainable; }
+  bool is_known(TableId id) const { return parts_.plan.has(id) && is_here(id); }
   const RowPlan& plan() const { return parts_.plan; }
   Clock clock(TableId id) const { return shard(id).clock(); }  // the last step that is applied
   // Some table has not applied step `clock`.
@@ -130,6 +138,8 @@ class RowExchange {
     bool is_taken = false;              // take_whole() has returned it
     std::optional<RowSquares> squares;  // made when first asked for
   };
+  bool counts(WorkerId worker) const { return !counted_ || counted_->has(worker); }
+  void forget_requests(TableId id, WorkerId worker);
   const RowPlan::Table& own_table(WorkerId worker, const MessageHeader& header) const;
   TableShard& shard(TableId id) const { return *parts_.shards[id]; }
   bool is_here(TableId id) const { return parts_.plan[id].has_parts[parts_.server]; }
@@ -159,6 +169,7 @@ class RowExchange {
   Parts parts_;
   RowCodec codec_;
   ReductionTree tree_;
+  std::optional<CountedWorkers> counted_;  // nothing: all
   IdVector<WorkerId, int> n_contributions_;
   IdVector<TableId, Table> tables_;
   int n_pushed_ = 0;

@@ -31,7 +31,8 @@ class StepQuorum {
   };
   explicit StepQuorum(Parts parts);
 
-  // The worker has its gradient of step `clock`. Throws Error(protocol) for a step that it cannot have one of.
+  // The worker has its gradient of step `clock`. Throws Error(protocol) for a step that it cannot have one
+  // of.
   void on_done(WorkerId worker, Clock clock);
   // Whose gradients make the step after the last one that was let go; nothing while more are waited for.
   std::optional<CountedWorkers> chosen() const;

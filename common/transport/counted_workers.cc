@@ -56,6 +56,10 @@ std::string CountedPush::to_bytes() const {
   return bytes + counted.to_bytes();
 }
 
+std::size_t CountedPush::n_bytes(int n_workers) {
+  return kScaleBytes + (static_cast<std::size_t>(n_workers) + 7) / 8;
+}
+
 CountedPush CountedPush::from_bytes(std::string_view body, int n_workers, Rank from) {
   CountedPush push;
   if (body.size() < kScaleBytes) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -42,6 +43,7 @@ struct CountedPush {
   CountedWorkers counted;
 
   std::string to_bytes() const;
+  static std::size_t n_bytes(int n_workers);
   // Throws Error(protocol) that names the rank.
   static CountedPush from_bytes(std::string_view body, int n_workers, Rank from);
   friend bool operator==(const CountedPush&, const CountedPush&) = default;

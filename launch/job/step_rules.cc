@@ -41,12 +41,6 @@ void check_backups(const JobConfig& job, const Graph& graph, bool is_sequential)
         first_state(graph)->name()));
   }
   for (const Variable* v : graph.variables()) {
-    if (v->spec().is_table()) {
-      refuse(
-          fmt::format("the sparse table \"{}\": its rows are asked for before it is known whose gradients "
-                      "count; remove the key, or make the layer dense",
-                      v->name()));
-    }
     if (v->spec().compression.has_residual()) {
       refuse(
           fmt::format("the compression of \"{}\", which keeps on each worker what its gradients have lost: "

@@ -24,13 +24,13 @@ inline ChunkRule chunk_rule(const StepRule& rule) {
 }
 
 // What of a model does not go with the job's mode: constraints by norm of dense variables outside bsp; state
-// that is carried on where parts of steps go to whoever asks; with backup workers such a state, sparse tables,
-// and compression with residuals. `graph`: that of training. Throws
-// Error(config), with the place of the layer or key, the variable and what to do.
+// that is carried on where parts of steps go to whoever asks; with backup workers such a state, and
+// compression with residuals. `graph`: that of training. Throws Error(config), with the place of the layer or
+// key, the variable and what to do.
 void check_rule_of_model(const JobConfig& job, const Graph& graph, bool is_sequential);
 
-// Whether cluster.backup_workers and these roles go together: fewer than workers, and one logical worker each.
-// Throws Error(config) at the key.
+// Whether cluster.backup_workers and these roles go together: fewer than workers, and one logical worker
+// each. Throws Error(config) at the key.
 void check_backups_of_cluster(const JobConfig& job, const ClusterMap& cluster);
 
 }  // namespace varscope

@@ -23,8 +23,9 @@ namespace varscope {
 //   record/server-<NNNN>/from-<step>.events  what one server did, in which order
 //
 // A segment begins where the values of <step> are, at a start or a cut, and ends with the next cut: the next
-// one goes on. Each is a file of records (common/base/record_file.h), the first of which is a RecordHeader as
-// a text archive. With backup workers there are no events of servers. The others begin with a byte that says what follows; all numbers are little-endian:
+// one goes on. Each is a file of records (common/base/record_file.h), the first of which is a RecordHeader
+// as a text archive. With backup workers there are no events of servers. The others begin with a byte that
+// says what follows; all numbers are little-endian:
 //
 //   events = 'E' {unit: u32  n: u32  event: u16 * n}*      of each unit in their order
 //   cut    = 'C' step: i64  hash: u64 * n_units            of all units, after the events before it

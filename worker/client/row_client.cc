@@ -58,7 +58,8 @@ void RowClient::want(TableId id, Clock clock, std::span<const std::span<const st
 }
 
 void RowClient::push(TableId id, Clock clock, std::uint32_t flags,
-                     std::span<const Contribution> contributions, const PushOfTicket* ticket) {
+                     std::span<const Contribution> contributions, const PushOfTicket* ticket,
+                     std::string_view details) {
   const RowPlan::Table& table = plan_[id];
   const State& s = state(id);
   if (!ready(id))
@@ -78,9 +79,9 @@ void RowClient::push(TableId id, Clock clock, std::uint32_t flags,
   header.bucket = id.value;
   header.leaf_begin = ticket != nullptr ? ticket->leaf_begin : cluster_.leaves_of(worker_).begin;
   header.flags = flags;
-  const std::string details(ticket != nullptr ? bytes_of(ticket->details) : "");
+  const std::string body(ticket != nullptr ? bytes_of(ticket->details) : details);
   for (ServerId server : s.shares.ids()) {
-    if (table.has_parts[server]) push_share(table, server, header, details, contributions);
+    if (table.has_parts[server]) push_share(table, server, header, body, contributions);
   }
 }
 

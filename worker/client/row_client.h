@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/growing_bytes.h"
@@ -44,9 +45,9 @@ class RowClient {
   };
   // Pushes step `clock`: a contribution for each of maximal_nodes(), or, of a ticket, one. The memory is free
   // again at once. REQUIRES ready(table), and that the rows were asked for at step clock - 1, or so many
-  // before as the delay allows.
+  // before as the delay allows. `details`: with backup workers a CountedPush.
   void push(TableId table, Clock clock, std::uint32_t flags, std::span<const Contribution> contributions,
-            const PushOfTicket* ticket = nullptr);
+            const PushOfTicket* ticket = nullptr, std::string_view details = {});
 
   // The rows are there, and what was pushed has left.
   bool ready(TableId table) const { return state(table).n_due == 0; }

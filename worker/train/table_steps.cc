@@ -125,14 +125,15 @@ void TableSteps::row_squares(int variable, std::span<double> of_parts) const {
 
 void TableSteps::scale(int variable, double factor) { of_variable(variable).sums.scale(0, factor); }
 
-void TableSteps::push(Clock clock, std::uint32_t flags, const PushOfTicket* ticket) {
+void TableSteps::push(Clock clock, std::uint32_t flags, const PushOfTicket* ticket,
+                      std::string_view details) {
   std::vector<RowClient::Contribution> contributions;
   for (const auto& table : tables_) {
     if (!table->plan.trainable) continue;
     contributions.clear();
     for (int c = 0; c < static_cast<int>(parts_.sum_plan.contributions.size()); ++c)
       contributions.push_back({table->sums.touched(c), table->sums.gradients(c), table->sums.counts(c)});
-    parts_.client.rows().push(table->plan.id, clock, flags, contributions, ticket);
+    parts_.client.rows().push(table->plan.id, clock, flags, contributions, ticket, details);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "common/base/growing_bytes.h"
@@ -53,8 +54,9 @@ class TableSteps {
   // ps/tables has them; and multiplies them by `factor`. Throws Error(argument) for what is no trained table.
   void row_squares(int variable, std::span<double> of_parts) const;
   void scale(int variable, double factor);
-  // `ticket`: where each push is applied by itself.
-  void push(Clock clock, std::uint32_t flags, const PushOfTicket* ticket = nullptr);
+  // `ticket`: where each push is applied by itself. `details`: with backup workers a CountedPush.
+  void push(Clock clock, std::uint32_t flags, const PushOfTicket* ticket = nullptr,
+            std::string_view details = {});
   // Waits until what has been pushed is applied, where each push is by itself.
   void settle(Clock clock);
 

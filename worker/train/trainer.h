@@ -32,10 +32,10 @@ void check_statistics(const Graph& graph, std::int64_t batch, std::int64_t logic
 
 // A worker rank's training loop. In BSP: for each step, its logical workers' parts of the global batch
 // forward and backward; each bucket is pushed as soon as backward has finished it, and waited for only when
-// forward reads it. With backup workers it is pushed when all is computed, by those who were first; the others
-// drop it and go on with the newest values (trainer_backups.cc). In SSP and ASP: the same for each ticket that server 0 deals out (trainer_tickets.cc).
-// The numbered path is in docs/data_path.md, tickets are in docs/consistency.md. One thread; borrows
-// everything.
+// forward reads it. With backup workers it is pushed when all is computed, by those who were first; the
+// others drop it and go on with the newest values (trainer_backups.cc). In SSP and ASP: the same for each
+// ticket that server 0 deals out (trainer_tickets.cc). The numbered path is in docs/data_path.md, tickets
+// are in docs/consistency.md. One thread; borrows everything.
 class Trainer {
  public:
   struct Parts {

@@ -4,13 +4,14 @@
 
 namespace varscope {
 
-// Trains step `clock`, or drops it where it has been let go without this worker. Returns the step whose values
-// are on their way: that one, or the newest that has been let go. None is let go after an evaluated one before
-// all workers have evaluated, so no evaluation is missed.
+// Trains step `clock`, or drops it where it has been let go without this worker. Returns the step whose
+// values are on their way: that one, or the newest that has been let go. None is let go after an evaluated
+// one before all workers have evaluated, so no evaluation is missed.
 Clock Trainer::train_counted_step(Clock clock) {
   if (parts_.train.begins_pass(clock)) states_.reset();
   computing_ = clock;
   std::vector<BatchSums> sums;
+  if (!is_left_behind() && !tables_.empty() && wanted_ != clock) want_rows(clock);
   if (!is_left_behind()) sums = run_logical_workers(clock);
   if (!is_left_behind()) {
     // All values of the step before are here: whoever is named has computed with exactly these.
@@ -28,6 +29,7 @@ Clock Trainer::train_counted_step(Clock clock) {
   released_ = true;
   report_step(clock, std::move(sums));
   released_ = false;
+  if (!tables_.empty() && asks_early(clock)) want_rows(Clock(clock.value + 1));
   return clock;
 }
 
@@ -70,6 +72,7 @@ void Trainer::push_counted(const PsClient::StepGo& go) {
     }
     parts_.client.progress();
   }
+  if (!tables_.empty()) tables_.push(go.step, flags_, nullptr, body);
 }
 
 // What was computed is dropped. The values may be newer than the step that they are asked for, or of several

@@ -1,11 +1,11 @@
 #include "tests/support/jobs/counted_exchange.h"
 
-#include <algorithm>
 #include <atomic>
 #include <thread>
 
 #include "common/base/serialize.h"
 #include "common/transport/wire.h"
+#include "tests/support/jobs/row_exchange.h"
 #include "tests/support/jobs/run_ranks.h"
 
 namespace varscope::testing {
@@ -91,7 +91,9 @@ class CountedWorker {
         plan_(BucketPlan::make(e.exchange.variables, cluster.n_servers())),
         rows_(RowPlan::make(e.exchange.variables, cluster.n_servers())),
         memory_(e.exchange.variables, 1),
-        client_(transport, cluster, plan_, rows_, worker, memory_, {.rule = rule_of(e)}) {}
+        client_(transport, cluster, plan_, rows_, worker, memory_, {.rule = rule_of(e)}) {
+    if (!rows_.empty()) row_worker_.emplace(client_, rows_, cluster, worker);
+  }
 
   Digest run() {
     Clock clock(e_.exchange.first);
@@ -101,7 +103,8 @@ class CountedWorker {
     client_.wait_all();
     ValuesHash hash(e_.exchange.variables);
     for (std::size_t i = 0; i < e_.exchange.variables.size(); ++i)
-      add_values(e_.exchange.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
+      if (!e_.exchange.variables[i].is_table())
+        add_values(e_.exchange.variables[i], memory_.value(static_cast<int>(i)).bytes(), hash);
     client_.send_to_coordinator(make_header(MessageType::finished, client_.worker().value, clock), "");
     client_.wait_shutdown();
     return hash.finish();
@@ -110,11 +113,19 @@ class CountedWorker {
   int n_catch_ups() const { return n_catch_ups_; }
 
  private:
+  void want(Clock clock) {
+    row_worker_->want(clock, Clock(clock.value - 1));
+    wanted_ = clock;
+  }
+
   void sleep() {
     while (shared_.newest_step < e_.sleeps_until) std::this_thread::yield();
   }
 
   Clock step(Clock clock) {
+    // Some of those that are late have asked for rows all the same.
+    const bool asks = !e_.is_late(clock, client_.worker()) || clock.value % 2 == 0;
+    if (row_worker_ && wanted_ != clock && asks) want(clock);
     if (!e_.is_late(clock, client_.worker())) {
       client_.wait_all();
       for (const Bucket& bucket : plan_.buckets()) compute(bucket, clock);
@@ -123,6 +134,9 @@ class CountedWorker {
     const PsClient::StepGo go = client_.wait_newest_go(clock);
     if (go.step == clock && go.counted.has(client_.worker())) {
       push(go);
+      // Some ask before their step is over, others when the next one begins.
+      if (row_worker_ && clock.value % 3 == client_.worker().value % 2 && clock.value < e_.exchange.steps)
+        want(Clock(clock.value + 1));
       return clock;
     }
     n_dropped_ += static_cast<int>(go.step.value - clock.value) + 1;
@@ -140,6 +154,7 @@ class CountedWorker {
       if (bucket.is_pushed()) client_.push(bucket.id, go.step, go.flags, body);
       client_.progress();
     }
+    if (row_worker_) row_worker_->push(go.step, go.flags, body);
     StepReport report;
     report.leaves = {{0.5 + at, 1, e_.samples(go.step, client_.worker())}};
     client_.send_to_coordinator(make_header(MessageType::step_report, at, go.step), to_binary(report));
@@ -170,6 +185,8 @@ class CountedWorker {
   RowPlan rows_;
   VariableMemory memory_;
   PsClient client_;
+  std::optional<RowWorker> row_worker_;  // where there are tables
+  Clock wanted_{-1};
   int n_dropped_ = 0, n_catch_ups_ = 0;
 };
 
@@ -196,6 +213,7 @@ void serve(Transport& transport, const ClusterMap& cluster, const CountedExchang
       .start_id = "test",
       .limits = e.exchange.limits,
       .rows = &rows,
+      .seed = e.exchange.seed,
       .rule = rule_of(e)};
   RecordHeader header{.program_version = "test",
                       .start_id = "test",
@@ -233,11 +251,21 @@ Digest counted_reference_hash(const CountedExchange& e) {
   ValuesHash hash(e.exchange.variables);
   for (std::size_t i = 0; i < e.exchange.variables.size(); ++i) {
     const VariableSpec& v = e.exchange.variables[i];
+    if (v.is_table()) continue;
     Tensor value(v.dtype, v.shape);
     v.fill(value.view(), e.exchange.seed, 0);
     if (v.is_pushed() && v.dtype == DType::float32) train_counted<float>(e, static_cast<int>(i), value);
     if (v.is_pushed() && v.dtype == DType::float64) train_counted<double>(e, static_cast<int>(i), value);
     add_values(v, value.view().bytes(), hash);
+  }
+  const RowPlan rows = RowPlan::make(e.exchange.variables, 1);
+  for (const RowPlan::Table& table : rows.tables()) {
+    ReferenceTable reference(e.exchange, table);
+    for (int step = 1; step <= e.exchange.steps && table.trainable; ++step) {
+      const CountedPush push = counted_push(e, Clock(step), counted_of(e, Clock(step)));
+      reference.apply(step, reference.gradients(step, e.n_workers, &push.counted), push.gradient_scale);
+    }
+    reference.add_to(hash);
   }
   return hash.finish();
 }

@@ -30,13 +30,14 @@ struct CountedResult {
   std::string error;  // the first rank's; "" when all went well
   std::optional<FinishSummary> finish;
   std::vector<StepSummary> steps;
-  IdVector<WorkerId, Digest> worker_hash;
-  IdVector<WorkerId, int> n_dropped;    // steps, as the worker saw it
-  IdVector<WorkerId, int> n_catch_ups;  // how often it went on with the newest values
+  IdVector<WorkerId, Digest> worker_hash;  // without rows of tables
+  IdVector<WorkerId, int> n_dropped;       // steps, as the worker saw it
+  IdVector<WorkerId, int> n_catch_ups;     // how often it went on with the newest values
 };
 CountedResult run_counted(const CountedExchange& e);
 
-// The run by definition, where in each step the workers count that are not late: one process, whole variables.
+// The run by definition, where in each step the workers count that are not late: one process, whole
+// variables.
 Digest counted_reference_hash(const CountedExchange& e);
 // What all samples of the step weigh over what the counted ones weigh; and their numbers.
 CountedPush counted_push(const CountedExchange& e, Clock step, const CountedWorkers& counted);

@@ -134,7 +134,7 @@ std::vector<std::byte> RowWorker::read(TableId id, const std::vector<std::uint64
   return values;
 }
 
-void RowWorker::push(Clock clock, std::uint32_t flags) {
+void RowWorker::push(Clock clock, std::uint32_t flags, std::string_view details) {
   for (const RowPlan::Table& table : plan_.tables()) {
     Step& step = steps_[static_cast<std::size_t>(table.id.value)];
     client_.wait_rows(table.id);
@@ -175,7 +175,7 @@ void RowWorker::push(Clock clock, std::uint32_t flags) {
     for (std::size_t c = 0; c < gradients.size(); ++c)
       contributions.push_back(
           {positions[c], gradients[c].data(), table.counts_ids() ? counts[c].data() : nullptr});
-    client_.rows().push(table.id, clock, flags, contributions);
+    client_.rows().push(table.id, clock, flags, contributions, nullptr, details);
   }
 }
 
@@ -216,14 +216,17 @@ ReferenceTable::ReferenceTable(const Exchange& e, const RowPlan::Table& table)
       layout_(layout_of(table, optimizer_)),
       life_(e.variables[static_cast<std::size_t>(table.variable)], layout_, optimizer_, e.seed) {}
 
-ReferenceTable::Sums ReferenceTable::gradients(std::int64_t step, int n_leaves) const {
-  return gradients(step, n_leaves, life_, step);
+ReferenceTable::Sums ReferenceTable::gradients(std::int64_t step, int n_leaves,
+                                               const CountedWorkers* counted) const {
+  return gradients(step, n_leaves, life_, step, counted);
 }
 
 ReferenceTable::Sums ReferenceTable::gradients(std::int64_t step, int n_leaves,
-                                               const ReferenceTableLife& read, std::int64_t read_at) const {
+                                               const ReferenceTableLife& read, std::int64_t read_at,
+                                               const CountedWorkers* counted) const {
   std::vector<Sums> leaves(static_cast<std::size_t>(n_leaves));
   for (int leaf = 0; leaf < n_leaves; ++leaf) {
+    if (counted != nullptr && !counted->has(WorkerId(leaf))) continue;
     for (const std::uint64_t id : touched_rows(table_.id.value, leaf, step)) {
       Summed& summed = leaves[static_cast<std::size_t>(leaf)][id];
       summed.count = occurrences(id, leaf, step);

@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <map>
+#include <string_view>
 #include <vector>
 
 #include "common/placement/canonical_sum.h"
 #include "common/placement/row_plan.h"
+#include "common/transport/counted_workers.h"
 #include "tests/support/jobs/ps_exchange.h"
 #include "tests/support/references/table_life.h"
 #include "worker/client/ps_client.h"
@@ -23,7 +25,8 @@ class RowWorker {
   RowWorker(PsClient& client, const RowPlan& plan, const ClusterMap& cluster, WorkerId worker);
   // For the step that makes `clock`, as they are after step `read`.
   void want(Clock clock, Clock read);
-  void push(Clock clock, std::uint32_t flags);
+  // `details`: with backup workers a CountedPush.
+  void push(Clock clock, std::uint32_t flags, std::string_view details = {});
   // Values of rows that are only read, of one table; ids in any order, each once.
   std::vector<std::byte> read(TableId table, const std::vector<std::uint64_t>& ids, Clock clock);
 
@@ -49,10 +52,11 @@ class ReferenceTable {
   ReferenceTable(const Exchange& e, const RowPlan::Table& table);
   ReferenceTable(const ReferenceTable&) = delete;
   ReferenceTable& operator=(const ReferenceTable&) = delete;
-  // The gradients of a step, summed over the tree of those who have a row.
-  Sums gradients(std::int64_t step, int n_leaves) const;
+  // The gradients of a step, summed over the tree of those who have a row, and who count where that is said.
+  Sums gradients(std::int64_t step, int n_leaves, const CountedWorkers* counted = nullptr) const;
   // Where the step reads the rows of `read` as of step `read_at`.
-  Sums gradients(std::int64_t step, int n_leaves, const ReferenceTableLife& read, std::int64_t read_at) const;
+  Sums gradients(std::int64_t step, int n_leaves, const ReferenceTableLife& read, std::int64_t read_at,
+                 const CountedWorkers* counted = nullptr) const;
   // Of each part, rows in the order of mix_row_id().
   std::vector<double> squares(const Sums& gradients) const;
   // Multiplies by `factor`, in the table's dtype, and does the step. Throws std::runtime_error where there is

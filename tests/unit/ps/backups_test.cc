@@ -263,6 +263,65 @@ TEST(BackupWorkers, BitsDoNotDependOnTheNumberOfServersWithNormsEither) {
   EXPECT_NE(*first, counted_reference_hash(some_exchange())) << "nothing was clipped";
 }
 
+// Tables of two precisions, on several servers, and one that is never trained.
+void add_tables(CountedExchange& e) {
+  std::vector<VariableSpec> all(e.exchange.variables.variables().begin(),
+                                e.exchange.variables.variables().end());
+  const auto add = [&](const char* name, DType dtype, std::int64_t units, int parts, bool trainable) {
+    all.push_back(make_spec(name, dtype, Shape{0, units}, Initializer::normal(0, 1), trainable));
+    all.back().table = TableSpec{IdType::uint64, parts};
+  };
+  add("user/table", DType::float32, 16, 64, true);
+  add("item/table", DType::float64, 3, 2, true);
+  add("fixed/table", DType::float32, 4, 8, false);
+  e.exchange.variables = VariableTable(std::move(all));
+}
+
+TEST(BackupWorkers, RowsOfTablesAreTheMeanOverThoseThatCount) {
+  for (const auto& [servers, workers, backups] : {std::tuple{1, 2, 1}, {2, 5, 2}, {3, 4, 1}}) {
+    SCOPED_TRACE(fmt::format("S {} W {} b {}", servers, workers, backups));
+    CountedExchange e = some_exchange();
+    add_tables(e);
+    e.exchange.steps = 12;
+    e.n_servers = servers;
+    e.n_workers = workers;
+    e.n_backups = backups;
+    make_some_late(e, static_cast<std::uint64_t>(workers));
+    const CountedResult r = run_counted(e);
+    ASSERT_EQ(r.error, "");
+    EXPECT_EQ(r.finish->values_hash, counted_reference_hash(e));
+  }
+}
+
+TEST(BackupWorkers, OneThatSleptLeavesNoRequestForRowsBehind) {
+  CountedExchange e = some_exchange();
+  add_tables(e);
+  e.exchange.steps = 9;
+  e.sleeper = WorkerId(2);
+  e.sleeps_until = 4;
+  e.is_late = [](Clock, WorkerId w) { return w.value == 2; };
+  const CountedResult r = run_counted(e);
+  ASSERT_EQ(r.error, "");
+  EXPECT_EQ(r.finish->values_hash, counted_reference_hash(e));
+}
+
+TEST(BackupWorkers, ClippedRowsHaveTheSameBitsOnAnyServersAndInAReplay) {
+  std::optional<Digest> first;
+  TempDir dir;
+  for (const int servers : {1, 2, 3}) {
+    CountedExchange e = some_exchange();
+    add_tables(e);
+    e.n_servers = servers;
+    e.exchange.optimizer.clip.type = ClipType::global_norm;
+    e.exchange.optimizer.clip.limit = 1;
+    (servers == 1 ? e.record_dir : e.replay_dir) = dir.path();
+    const CountedResult r = run_counted(e);
+    ASSERT_EQ(r.error, "");
+    if (!first) first = r.finish->values_hash;
+    EXPECT_EQ(r.finish->values_hash, *first) << servers;
+  }
+}
+
 // It takes nothing while others make four steps: it goes on with the newest values, at once.
 TEST(BackupWorkers, OneThatWakesFindsTheNewestStep) {
   CountedExchange e = some_exchange();
@@ -315,6 +374,7 @@ TEST(BackupWorkers, WhereAllCountTheBitsAreThoseOfBsp) {
   TempDir dir;
   PosixFs fs;
   CountedExchange e = some_exchange();
+  add_tables(e);
   e.n_workers = 3;
   {
     const RecordHeader header{.program_version = "test",
@@ -391,8 +451,8 @@ class BackupServer : public ::testing::Test {
   RowPlan rows = RowPlan::make(variables, 1);
 };
 
-// The values that it asked for stay on their way: the others make three steps meanwhile. What it takes then is
-// what it asked for.
+// The values that it asked for stay on their way: the others make three steps meanwhile. What it takes then
+// is what it asked for.
 TEST_F(BackupServer, OneThatTakesNothingHoldsNobodyUp) {
   VariableMemory first(variables, 1), second(variables, 1);
   std::vector<float> late(300'000);
