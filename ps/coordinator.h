@@ -25,8 +25,8 @@
 #include "ps/not_finite_text.h"
 #include "ps/observe/run_observer.h"
 #include "ps/record/recorded_order.h"
-#include "ps/residual_watch.h"
 #include "ps/record/step_record.h"
+#include "ps/residual_watch.h"
 #include "ps/stream/stream_control.h"
 #include "ps/ticket_dealer.h"
 

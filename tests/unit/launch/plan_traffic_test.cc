@@ -13,9 +13,10 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 // Two workers. Weights of 144 x 40, 23,040 bytes; weights below min_bytes and biases, together 1,800 bytes.
-std::string plan_of(const std::string& compression, int n_leaves) {
+std::string plan_of(const std::string& compression, int n_leaves,
+                    const std::string& mode = "consistency: bsp") {
   const std::string text =
-      "job: {name: t}\ncluster: {logical_workers: " + std::to_string(n_leaves) +
+      "job: {name: t}\ncluster: {" + mode + ", logical_workers: " + std::to_string(n_leaves) +
       "}\ndata: {train: {type: digits, samples: 64, size: 12}}\nmodel:\n  compression: " + compression +
       "\n  loss: softmax_cross_entropy\n  layers:\n"
       "    - {type: dense, scope: a, units: 40}\n"
@@ -40,6 +41,16 @@ TEST(PlanTraffic, CountsCompressedLeaves) {
   EXPECT_THAT(plan_of("bf16", 4), HasSubstr(" 49,680 bytes up, 49,680 bytes down\n"))
       << "four codes are as long as two sums in full";
   EXPECT_THAT(plan_of("onebit", 2), HasSubstr(" + 23.3 KiB (compressed gradients, and what they lose) + "));
+}
+
+TEST(PlanTraffic, CountsTicketsWhereEachPushIsAppliedByItself) {
+  const std::string by_worker = plan_of("bf16", 4, "consistency: asp, dealing: static");
+  EXPECT_THAT(by_worker, HasSubstr("\nper ticket: "));
+  EXPECT_THAT(by_worker,
+              HasSubstr("\nper step, all workers: 26,640 bytes up, 49,680 bytes down\n"
+                        "compression: bf16; 0.5362 of the bytes up in full (49,680), 1.0000 of those down "));
+  EXPECT_THAT(plan_of("bf16", 4, "consistency: asp, dealing: dynamic"),
+              HasSubstr("\nper step, all workers: 53,280 bytes up, 99,360 bytes down\n"));
 }
 
 }  // namespace
