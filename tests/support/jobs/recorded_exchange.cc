@@ -433,7 +433,6 @@ RecordedResult run_exchange(const RecordedExchange& e) {
         const std::lock_guard lock(mutex);
         worker.add_to(result);
         result.bytes_up += transport->stats().bytes_sent;
-        result.bytes_down += transport->stats().bytes_received;
       }
     } catch (const Aborted&) {
       return;  // the error of another rank is being reported

@@ -53,8 +53,7 @@ struct RecordedResult {
   std::vector<float> weights;
   double kept_back = 0;        // the largest that a worker's coder has kept back in a drain
   double most_kept_back = 0;   // the same, at any time
-  std::uint64_t bytes_up = 0;  // data of all workers
-  std::uint64_t bytes_down = 0;
+  std::uint64_t bytes_up = 0;  // data that all workers have sent
   // What all workers have read, in the order of the tickets: a digest for each.
   std::vector<std::string> reads;
   // What they have read at an evaluation, by its step.

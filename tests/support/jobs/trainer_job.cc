@@ -120,12 +120,14 @@ TrainerJobResult run_trainers(const std::string& config, int n_workers) {
   std::mutex mutex;
   result.error = run_ranks(hub, n_ranks, [&](Rank rank) {
     const auto transport = hub.endpoint(rank);
-    if (const auto server = plans.cluster.server_at(rank))
-      return JobServer(*transport, plans, *server, result).run();
-    train_as(plans, *plans.cluster.worker_at(rank), *transport);
+    const auto server = plans.cluster.server_at(rank);
+    if (server) {
+      JobServer(*transport, plans, *server, result).run();
+    } else {
+      train_as(plans, *plans.cluster.worker_at(rank), *transport);
+    }
     const std::lock_guard lock(mutex);
-    result.bytes_up += transport->stats().bytes_sent;
-    result.bytes_down += transport->stats().bytes_received;
+    (server ? result.bytes_down : result.bytes_up) += transport->stats().bytes_sent;
   });
   return result;
 }

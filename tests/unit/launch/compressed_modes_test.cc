@@ -20,7 +20,7 @@ constexpr const char* kTypes[] = {"none", "bf16", "fp16", "onebit", "topk, ratio
 // A perceptron for small digits. 450 samples in batches of 64, so that the last batch of an epoch leaves some
 // leaves without samples.
 std::string config(const std::string& mode, const std::string& compression, int n_leaves,
-                   const std::string& more = "", int n_steps = 64) {
+                   const std::string& more = "", int n_steps = 96) {
   return fmt::format(
       "job: {{name: t}}\n"
       "cluster: {{servers: {}, logical_workers: {}, drain_every_steps: 10, {}}}\n"
@@ -28,7 +28,7 @@ std::string config(const std::string& mode, const std::string& compression, int 
       "model:\n  compression: {{{}, start_step: 2}}\n  loss: softmax_cross_entropy\n  layers:\n"
       "    - {{type: dense, scope: a, units: 40, activation: relu}}\n"
       "    - {{type: dense, scope: b, units: 10}}\n"
-      "optimizer: {{type: momentum, learning_rate: 0.5, momentum: 0.5{}}}\n"
+      "optimizer: {{type: momentum, learning_rate: 0.2, momentum: 0.5{}}}\n"
       "train: {{batch: 64, epochs: 100, max_steps: {}, eval_every_epochs: 3, log_every_steps: 8}}\n"
       "checkpoint: {{every_steps: 0, at_end: false}}\n",
       n_leaves == 1 ? 1 : 2, n_leaves, mode, compression, more, n_steps);
@@ -53,22 +53,25 @@ std::string compression_of(const Case& c) {
   return fmt::format("type: {}, values: {}", kTypes[c.type], c.values);
 }
 
-class CompressedModes : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(All, CompressedModes, ::testing::ValuesIn(cases()), [](const auto& info) {
+std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   std::string name =
       fmt::format("{}_{}_{}", kModes[info.param.mode], kTypes[info.param.type], info.param.values);
   std::erase_if(name, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; });
   return name;
-});
+}
+
+class CompressedModes : public ::testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(All, CompressedModes, ::testing::ValuesIn(cases()), name_of);
 
 TEST_P(CompressedModes, Learn) {
   const TrainerJobResult result =
       run_trainers(config(kModes[GetParam().mode], compression_of(GetParam()), 4), 2);
   ASSERT_EQ(result.error, "");
-  EXPECT_EQ(result.steps.size(), 64U);
+  EXPECT_EQ(result.steps.size(), 96U);
   const auto loss = [](const BatchSums& s) { return s.loss / static_cast<double>(s.samples); };
-  ASSERT_EQ(result.evaluations.size(), 3U);
-  EXPECT_LT(loss(result.evaluations.back().sums), 0.8 * loss(result.evaluations.front().sums));
+  EXPECT_EQ(result.evaluations.size(), 4U);
+  ASSERT_EQ(result.epochs.size(), 12U);
+  EXPECT_LT(loss(result.epochs.back().sums), 0.75 * loss(result.epochs.front().sums));
   EXPECT_TRUE(result.notes.empty()) << result.notes.front();
 }
 
@@ -93,8 +96,8 @@ TEST(CompressedModesThatClip, LearnAndAreHeldToTheLimit) {
       const TrainerJobResult held =
           run_trainers(config(mode, compression, 4, ", clip: {type: global_norm, limit: 0.001}"), 2);
       ASSERT_EQ(free.error + held.error, "");
-      const auto loss = [](const TrainerJobResult& r) { return r.evaluations.back().sums.loss; };
-      EXPECT_LT(loss(free), 0.9 * loss(held)) << "so small a limit hardly moves: " << mode;
+      const auto loss = [](const TrainerJobResult& r) { return r.epochs.back().sums.loss; };
+      EXPECT_LT(loss(free), 0.75 * loss(held)) << "so small a limit hardly moves: " << mode;
       const TrainerJobResult wide =
           run_trainers(config(mode, compression, 1, ", clip: {type: global_norm, limit: 1e6}", 12), 1);
       EXPECT_EQ(wide.hash, run_trainers(config(mode, compression, 1, "", 12), 1).hash) << mode;
@@ -105,15 +108,24 @@ TEST(CompressedModesThatClip, LearnAndAreHeldToTheLimit) {
 TEST(CompressedModesThatAreNotFinite, EndWithTheVariablesName) {
   for (const char* mode : {kModes[1], kModes[4]}) {
     std::string text = config(mode, "type: onebit", 2);
-    text.replace(text.find("learning_rate: 0.5"), 18, "learning_rate: 1e30");
+    text.replace(text.find("learning_rate: 0.2"), 18, "learning_rate: 1e30");
     text.replace(text.find("start_step: 2"), 13, "start_step: 0");
     text.replace(text.find("train: {batch"), 13, "train: {on_nan: warn, batch");
     EXPECT_THAT(run_trainers(text, 2).error, HasSubstr("so that it cannot be compressed")) << mode;
   }
 }
 
+std::vector<Case> reported_cases() {
+  std::vector<Case> some = cases();
+  std::erase_if(some, [](const Case& c) { return c.mode == 1 || c.mode == 2 || c.type == 2 || c.type == 4; });
+  return some;
+}
+
+class CompressionReports : public ::testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Some, CompressionReports, ::testing::ValuesIn(reported_cases()), name_of);
+
 // All data of dense variables is counted by who sends or receives it; of the last meeting nobody reports.
-TEST_P(CompressedModes, ReportTheBytesThatTravel) {
+TEST_P(CompressionReports, SayTheBytesThatTravel) {
   const std::string text = config(kModes[GetParam().mode], compression_of(GetParam()), 4, "", 20);
   const TrainerJobResult result = run_trainers(text, 2);
   ASSERT_EQ(result.error, "");
@@ -130,7 +142,7 @@ TEST_P(CompressedModes, ReportTheBytesThatTravel) {
   }
   EXPECT_LE(c.down, static_cast<std::int64_t>(result.bytes_down));
   EXPECT_GT(c.down, static_cast<std::int64_t>(result.bytes_down) / 2);
-  EXPECT_EQ(c.up < c.full_up, GetParam().type != 0 && !is_bsp);
+  EXPECT_EQ(c.up < c.full_up, GetParam().type != 0 && (is_lossy || !is_bsp));
   EXPECT_EQ(c.down < c.full_down, std::string(GetParam().values) == "bf16");
   ASSERT_EQ(c.residuals.size(), is_lossy ? 1U : 0U) << "the other scope is too small to be compressed";
   if (!is_lossy) return;
@@ -142,7 +154,7 @@ TEST_P(CompressedModes, ReportTheBytesThatTravel) {
 }
 
 // A step that goes up in full has nothing to measure: the one before is.
-TEST(CompressionReports, AreOfTheStepBeforeOneThatGoesUpInFull) {
+TEST(NormsOfWhatIsKeptBack, AreOfTheStepBeforeOneThatGoesUpInFull) {
   for (const char* mode : {kModes[0], kModes[4]}) {
     std::string text = config(mode, "type: onebit", 2, "", 20);
     text.replace(text.find("log_every_steps: 8"), 18, "log_every_steps: 10");

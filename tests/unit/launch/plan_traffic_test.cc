@@ -13,10 +13,10 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 // Two workers. Weights of 144 x 40, 23,040 bytes; weights below min_bytes and biases, together 1,800 bytes.
-std::string plan_of(const std::string& compression, int n_leaves, int delay = 0) {
+std::string plan_of(const std::string& compression, int n_leaves,
+                    const std::string& mode = "consistency: bsp") {
   const std::string text =
-      "job: {name: t}\ncluster: {logical_workers: " + std::to_string(n_leaves) +
-      ", delay: " + std::to_string(delay) +
+      "job: {name: t}\ncluster: {" + mode + ", logical_workers: " + std::to_string(n_leaves) +
       "}\ndata: {train: {type: digits, samples: 64, size: 12}}\nmodel:\n  compression: " + compression +
       "\n  loss: softmax_cross_entropy\n  layers:\n"
       "    - {type: dense, scope: a, units: 40}\n"
@@ -46,11 +46,21 @@ TEST(PlanTraffic, CountsCompressedLeaves) {
 // 24,840 bytes of values and of each of two gradient buffers.
 TEST(PlanMemory, CountsTheSetsOfADelay) {
   EXPECT_THAT(plan_of("none", 4), HasSubstr("; a worker 72.8 KiB (values and 2 gradient buffers) + "));
-  EXPECT_THAT(plan_of("none", 4, 2),
+  EXPECT_THAT(plan_of("none", 4, "delay: 2"),
               HasSubstr("; a worker 218.3 KiB (values and 2 gradient buffers, 3 of each: cluster.delay) + "));
   // Of codes there are two sets then, of what they lose one.
-  EXPECT_THAT(plan_of("onebit", 2, 1),
+  EXPECT_THAT(plan_of("onebit", 2, "delay: 1"),
               HasSubstr(" + 24.0 KiB (compressed gradients, and what they lose) + "));
+}
+
+TEST(PlanTraffic, CountsTicketsWhereEachPushIsAppliedByItself) {
+  const std::string by_worker = plan_of("bf16", 4, "consistency: asp, dealing: static");
+  EXPECT_THAT(by_worker, HasSubstr("\nper ticket: "));
+  EXPECT_THAT(by_worker,
+              HasSubstr("\nper step, all workers: 26,640 bytes up, 49,680 bytes down\n"
+                        "compression: bf16; 0.5362 of the bytes up in full (49,680), 1.0000 of those down "));
+  EXPECT_THAT(plan_of("bf16", 4, "consistency: asp, dealing: dynamic"),
+              HasSubstr("\nper step, all workers: 53,280 bytes up, 99,360 bytes down\n"));
 }
 
 }  // namespace

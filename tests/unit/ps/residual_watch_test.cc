@@ -41,9 +41,9 @@ TEST(ResidualWatch, LooksAtEachScopeBeginningWithItsFirstLoss) {
 }
 
 TEST(CompressionReport, AddsUpWorkersScopeByScope) {
-  CompressionReport all{.up = 1, .down = 2, .full_up = 10, .full_down = 20};
+  CompressionReport all{.up = 1, .down = 2, .full_up = 10, .full_down = 20, .residuals = {}};
   all.add("a", 9, 1);
-  CompressionReport other{.up = 4, .down = 8, .full_up = 10, .full_down = 20};
+  CompressionReport other{.up = 4, .down = 8, .full_up = 10, .full_down = 20, .residuals = {}};
   other.add("b", 16, 4);
   other.add("a", 16, 0);
   all += other;
