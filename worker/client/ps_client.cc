@@ -306,9 +306,8 @@ void PsClient::on_message(const Message& message) {
     fail(ErrorKind::protocol, "server {} answered for bucket {}, which does not exist", h.sender, h.bucket);
   }
   const Bucket& bucket = plan_[BucketId(h.bucket)];
-  if (h.clock < 0)
-    fail(ErrorKind::protocol, "server {} answered for step {}, which does not exist", h.sender, h.clock);
-  State& state = state_of(bucket.id, Clock(h.clock));
+  const Clock version(std::max<std::int64_t>(h.clock, 0));
+  State& state = state_of(bucket.id, version);
   const bool is_ack = type_of(h) == MessageType::ack;
   if (!state.header_due || h.clock < state.wanted.value || is_ack != state.ack_only ||
       (!is_ack && h.n_bytes != static_cast<std::uint64_t>(wire_bytes(bucket, Flow::values, state.form)))) {
@@ -323,7 +322,7 @@ void PsClient::on_message(const Message& message) {
     traffic_.full_down += bucket.n_bytes();
   }
   note_gate(h);
-  if (state.is_ready()) --busy_of(Clock(h.clock));
+  if (state.is_ready()) --busy_of(version);
 }
 
 // Of several that have come while this worker was busy, the newest counts.

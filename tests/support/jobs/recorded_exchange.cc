@@ -116,7 +116,7 @@ class Worker {
   void run() {
     client_.pull_all_full(Clock(e_.first));
     client_.wait_all();
-    client_.round_values();
+    client_.round_values(Clock(e_.first));
     client_.ask_for_ticket();
     std::int64_t done = e_.first;
     while (true) {
@@ -300,7 +300,7 @@ class Worker {
     }
     const auto weights = std::as_const(memory_).value(0).as<float>();
     weights_.assign(weights.begin(), weights.end());
-    client_.round_values();
+    client_.round_values(clock);
     return (go.flags & kFlagEnd) == 0;
   }
 

@@ -38,6 +38,26 @@ Exchange delayed(std::int64_t delay, int steps, std::int64_t drain_every = 4) {
   return e;
 }
 
+// Beside dense variables: rows of odd sizes, fewer parts than servers, one not trained, one whose rows come
+// late and go.
+Exchange delayed_rows(std::int64_t delay, int steps, std::int64_t drain_every) {
+  const auto table = [](const std::string& name, DType dtype, std::int64_t units, int parts) {
+    VariableSpec spec = testing::make_spec(name, dtype, Shape{0, units}, Initializer::normal(0, 1));
+    spec.table = TableSpec{IdType::uint64, parts};
+    return spec;
+  };
+  Exchange e = delayed(delay, steps, drain_every);
+  std::vector<VariableSpec> all = {
+      table("user/table", DType::float32, 16, 64), e.variables[2], table("item/table", DType::float64, 3, 2),
+      table("brief/table", DType::float32, 4, 8), table("fixed/table", DType::float32, 4, 8)};
+  all[3].table->entry = 2;
+  all[3].table->expire_steps = 3;
+  all[4].trainable = false;
+  e.variables = VariableTable(std::move(all));
+  e.optimizer.type = OptimizerType::adagrad;
+  return e;
+}
+
 ExchangeResult expect_reference(const Exchange& e, int n_servers, int n_workers, int n_leaves,
                                 LoopbackFaults faults = {}) {
   SCOPED_TRACE(::testing::Message() << "delay " << e.flush.delay << ", " << n_servers << " servers, "
@@ -152,28 +172,82 @@ TEST(Delay, WhatIsNotFiniteIsToldOfItsStepWhoeverIsSlow) {
   }
 }
 
+// A server and one worker by hand, whose steps are as the test says.
+class DelayByHand {
+ public:
+  explicit DelayByHand(const Exchange& e)
+      : exchange_(e),
+        server_(*servers_, cluster_, exchange_, ServerId(0)),
+        worker_(*mine_, cluster_, exchange_, WorkerId(0)),
+        error_(std::async(std::launch::async, [this] { return thrown([this] { server_.run(); }); })) {
+    client().pull_all(Clock(0));
+    client().wait_all();
+  }
+  PsClient& client() { return worker_.client(); }
+  // What the server ends with.
+  std::string error() {
+    while (error_.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) client().progress();
+    return error_.get();
+  }
+
+ private:
+  Exchange exchange_;
+  ClusterMap cluster_ = assign_roles({"a", "a"}, 1, 1);
+  LoopbackHub hub_{2};
+  std::unique_ptr<Transport> servers_ = hub_.endpoint(Rank(0)), mine_ = hub_.endpoint(Rank(1));
+  ExchangeServer server_;
+  ExchangeWorker worker_;
+  std::future<std::string> error_;
+};
+
+const BucketId kSmall(1);
+
 // One bucket is ahead of the others by as much as it may be, and by more.
 TEST(Delay, AStepThatBeginsBeforeTheOneThatItReadsHasEndedIsRefused) {
-  const Exchange e = delayed(1, 9);
-  const ClusterMap cluster = assign_roles({"a", "a"}, 1, 1);
-  LoopbackHub hub(2);
-  const auto servers = hub.endpoint(Rank(0)), mine = hub.endpoint(Rank(1));
-  ExchangeServer server(*servers, cluster, e, ServerId(0));
-  ExchangeWorker worker(*mine, cluster, e, WorkerId(0));
-  auto error = std::async(std::launch::async, [&] { return thrown([&] { server.run(); }); });
-  PsClient& client = worker.client();
-  client.pull_all(Clock(0));
-  client.wait_all();
-  const BucketId small(1);
-  client.push(small, Clock(1), 0);
-  client.push(small, Clock(2), 0);
-  EXPECT_NE(thrown([&] { client.push(small, Clock(3), 0); }), "no error") << "its memory is in use";
-  client.wait_version(small, Clock(1));
-  client.wait(small);
-  client.push(small, Clock(3), 0);
-  while (error.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) client.progress();
-  EXPECT_EQ(error.get(),
+  DelayByHand by_hand(delayed(1, 9));
+  PsClient& client = by_hand.client();
+  client.push(kSmall, Clock(1), 0);
+  client.push(kSmall, Clock(2), 0);
+  EXPECT_NE(thrown([&] { client.push(kSmall, Clock(3), 0); }), "no error") << "its memory is in use";
+  client.wait(kSmall);
+  client.push(kSmall, Clock(3), 0);
+  EXPECT_EQ(by_hand.error(),
             "protocol: worker 0 pushed step 3 of bucket 1 (small) before it had all values of step 1");
+}
+
+TEST(Delay, AStepIsNotCutWhereALaterOneHasBeenApplied) {
+  Exchange e = delayed(1, 9);
+  DelayByHand by_hand(e);
+  PsClient& client = by_hand.client();
+  client.push(kSmall, Clock(1), kFlagCut);
+  client.push(kSmall, Clock(2), 0);
+  client.wait(kSmall);
+  for (const Bucket& bucket : client.plan().buckets()) {
+    if (bucket.is_pushed() && bucket.id != kSmall) client.push(bucket.id, Clock(1), kFlagCut);
+  }
+  EXPECT_EQ(by_hand.error(), "protocol: step 1 is cut, but server 0 has applied pushes of step 2");
+}
+
+TEST(Delay, RowsOfAnotherStepThanTheOneThatIsReadAreRefused) {
+  DelayByHand by_hand(delayed_rows(1, 9, 4));
+  const std::vector<std::span<const std::uint64_t>> none(1);
+  std::byte nothing{};
+  by_hand.client().rows().want(TableId(0), Clock(1), none, &nothing);
+  EXPECT_EQ(by_hand.error(),
+            "protocol: worker 0 asked for rows of table \"user/table\" at step 1, where step 0 was due");
+}
+
+TEST(Delay, AClientNeedsAsManySetsOfMemoryAsStepsMayBeUnderWay) {
+  const Exchange e = delayed(2, 9);
+  const ClusterMap cluster = assign_roles({"a", "a"}, 1, 1);
+  const BucketPlan plan = BucketPlan::make(e.variables, 1);
+  const RowPlan rows = RowPlan::make(e.variables, 1);
+  LoopbackHub hub(2);
+  const auto transport = hub.endpoint(Rank(1));
+  VariableMemory memory(e.variables, 1, 2);
+  EXPECT_EQ(
+      thrown([&] { PsClient(*transport, cluster, plan, rows, WorkerId(0), memory, {.rule = {.delay = 2}}); }),
+      "argument: 2 sets of memory with a delay of 2");
 }
 
 // Server 0's side by hand: one server and two workers, of which only messages are seen.
@@ -259,26 +333,6 @@ TEST_F(DelayedCoordinator, AsksForWhatIsNotFiniteWhenItsStepIsOver) {
   EXPECT_EQ(steps_of(MessageType::finite_request, *server), (Steps{}));
   for (const int w : {0, 1}) report(coordinator, w, 2);
   EXPECT_EQ(steps_of(MessageType::finite_request, *server), (Steps{2}));
-}
-
-// Beside dense variables: rows of odd sizes, fewer parts than servers, one not trained, one whose rows come
-// late and go.
-Exchange delayed_rows(std::int64_t delay, int steps, std::int64_t drain_every) {
-  const auto table = [](const std::string& name, DType dtype, std::int64_t units, int parts) {
-    VariableSpec spec = testing::make_spec(name, dtype, Shape{0, units}, Initializer::normal(0, 1));
-    spec.table = TableSpec{IdType::uint64, parts};
-    return spec;
-  };
-  Exchange e = delayed(delay, steps, drain_every);
-  std::vector<VariableSpec> all = {
-      table("user/table", DType::float32, 16, 64), e.variables[2], table("item/table", DType::float64, 3, 2),
-      table("brief/table", DType::float32, 4, 8), table("fixed/table", DType::float32, 4, 8)};
-  all[3].table->entry = 2;
-  all[3].table->expire_steps = 3;
-  all[4].trainable = false;
-  e.variables = VariableTable(std::move(all));
-  e.optimizer.type = OptimizerType::adagrad;
-  return e;
 }
 
 TEST(Delay, RowsOfTablesAreThoseOfTheSameStep) {
