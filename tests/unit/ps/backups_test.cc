@@ -396,6 +396,27 @@ TEST(BackupWorkers, WhereAllCountTheBitsAreThoseOfBsp) {
   EXPECT_EQ(r.finish->values_hash, *all.hash);
 }
 
+TEST(BackupRecord, EndsWhereItMakesNoSense) {
+  TempDir dir;
+  PosixFs fs;
+  const RecordHeader header{
+      .program_version = "test", .start_id = "test", .servers = 1, .workers = 3, .rule = {.backups = 1}};
+  {
+    TicketRecord record(SegmentWriter::Parts{fs, tickets_dir(dir.path()), "", header, {}}, Clock(0));
+    record.counted(Clock(1), some_of(3, {0, 2}));
+    record.counted(Clock(3), some_of(3, {0, 1}));
+    record.counted(Clock(2), some_of(3, {0, 1}));
+  }
+  const RecordedTickets tickets(fs, dir.path(), Clock(0));
+  EXPECT_EQ(tickets.header().rule.backups, 1);
+  EXPECT_EQ(tickets.last(), Clock(1));
+  EXPECT_EQ(tickets.why_ended(), "a record of who was dealt what makes no sense");
+  ASSERT_NE(tickets.counted(Clock(1)), nullptr);
+  EXPECT_THAT(numbers(*tickets.counted(Clock(1))), ElementsAre(0, 2));
+  EXPECT_EQ(tickets.counted(Clock(2)), nullptr);
+  EXPECT_THAT(replayable_steps(fs, dir.path()), ElementsAre(Clock(0)));
+}
+
 // --- a server that is told nonsense, and one whose worker takes nothing
 
 // One server and three workers, of which a backup; no coordinator.
