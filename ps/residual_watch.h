@@ -10,8 +10,8 @@
 namespace varscope {
 
 // Looks at what compression keeps back of gradients, scope by scope, relative to these. With error feedback
-// it stays within bounds that depend on the codec; where it grows and grows the feedback diverges, and what is
-// flushed is no gradient any more. One thread.
+// it stays within bounds that depend on the codec; where it grows and grows the feedback diverges, and what
+// is flushed is no gradient any more. One thread.
 class ResidualWatch {
  public:
   // The growth since the first measurement that a person is told of.

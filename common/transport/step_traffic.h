@@ -19,8 +19,8 @@ struct StepTraffic {
   std::int64_t full_down = 0;
 };
 
-// `plan` is of the cluster's servers, and made for the rule. Compressed gradients are counted encoded; those of other steps are
-// `full_up` bytes (Compression::last_full_step(), FlushRule).
+// `plan` is of the cluster's servers, and made for the rule. Compressed gradients are counted encoded; those
+// of other steps are `full_up` bytes (Compression::last_full_step(), FlushRule).
 StepTraffic step_traffic(const BucketPlan& plan, const ClusterMap& cluster, const StepRule& rule = {});
 
 }  // namespace varscope

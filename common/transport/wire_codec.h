@@ -35,8 +35,9 @@ void encode_chunk(const Bucket& bucket, const WireChunk& chunk, std::span<const 
                   std::span<std::byte> to);
 
 // What wire chunks are while they travel. In full they are the bytes of their elements as they lie in memory,
-// so that nothing is staged at either end. Codes are staged: of values they are made by
-// encode_chunk(), of gradients by whoever keeps the residuals (send_as_is()); both are decoded by arrived(). Nobody else knows that form.
+// so that nothing is staged at either end. Codes are staged: of values they are made by encode_chunk(), of
+// gradients by whoever keeps the residuals (send_as_is()); both are decoded by arrived(). Nobody else knows
+// that form.
 //
 // Borrows the transport; owns what is staged. Not thread-safe.
 class WireCodec {
@@ -51,7 +52,8 @@ class WireCodec {
   // that are under way at a time have contributions of their own.
   void send_encoded_values(Rank to, const Bucket& bucket, int chunk, int contribution,
                            std::span<const std::byte> elements);
-  // A chunk that has the form in which it travels already; `bytes` must stay unchanged until the send has completed.
+  // A chunk that has the form in which it travels already; `bytes` must stay unchanged until the send has
+  // completed.
   void send_as_is(Flow flow, Rank to, const Bucket& bucket, int chunk, int contribution,
                   std::span<const std::byte> bytes);
   // `elements`: where the chunk goes; they are there after arrived(). Encoded, a slice lies in one piece.
