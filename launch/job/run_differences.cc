@@ -144,10 +144,9 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "train.on_nan",
                                   "train.stop",
                                   "train.metrics"};
-  constexpr std::array kOfCluster = {"cluster.blas_threads",      "cluster.consistency",
-                                     "cluster.staleness",         "cluster.dealing",
-                                     "cluster.delay",             "cluster.drain_every_steps",
-                                     "cluster.backup_workers"};
+  constexpr std::array kOfCluster = {
+      "cluster.blas_threads", "cluster.consistency",       "cluster.staleness",     "cluster.dealing",
+      "cluster.delay",        "cluster.drain_every_steps", "cluster.backup_workers"};
   return std::ranges::find(kOfCluster, path) != kOfCluster.end() ||
          std::ranges::none_of(kOthers, [&](const char* other) { return is_below(path, other); });
 }

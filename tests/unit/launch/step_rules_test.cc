@@ -127,6 +127,7 @@ TEST(StepRules, TrainingRefusesInTheSameWords) {
   EXPECT_THAT(trained, HasSubstr("variable \"h/weights\" has constraint unit_norm"));
   EXPECT_EQ(trained, refusal(config));
 }
+
 // --- backup workers
 
 TEST(BackupRules, WhatADroppedStepWouldLeaveAHoleInIsRefused) {
@@ -227,96 +228,95 @@ TEST(ModeWords, SayWhatADelayMeans) {
       ElementsAre(HasSubstr("bsp, delay 2: step t is computed with the values after step t-3: "),
                   HasSubstr("every 2,000 steps"),
                   "  optimizer    lr/(1-momentum) = 1; a delay adds momentum: lower it"));
-  TEST(ModeWords, SayWhatBackupWorkersCost) {
-    EXPECT_THAT(
-        words("backup_workers: 2"),
-        ElementsAre(
-            "  consistency  bsp, 2 backup workers: a step is the mean over the first workers that have their "
-            "gradient, all but 2",
-            "               what the late ones have computed is dropped, and is listed; bits depend on who was late",
-            "               a worker that dies ends the run all the same: backups stand in for the late only"));
-  }
+}
 
-  TEST(ModeWords, SayWhatSspAndAspPromiseAndWhatNot) {
-    const std::string timing =
-        "               bits depend on timing; a resumed run is a valid one, not the same one";
-    EXPECT_THAT(
-        words("consistency: ssp, staleness: 2"),
-        ElementsAre(
-            "  consistency  ssp: values are at most 2 steps behind those of bsp; each sample of an epoch "
-            "is learnt exactly once",
-            timing));
-    EXPECT_THAT(words("consistency: ssp, staleness: 1"), Contains(HasSubstr("at most 1 step behind")));
-    EXPECT_THAT(
-        words("consistency: asp"),
-        ElementsAre(
-            "  consistency  asp: values may be behind those of bsp by any number of steps; each sample "
-            "of an epoch is learnt exactly once",
-            timing));
-    EXPECT_THAT(
-        words("consistency: asp, logical_workers: 4"),
-        Contains(
-            "               bits depend on timing, with cluster.logical_workers all the same; a resumed run "
-            "is a valid one, not the same one"));
-  }
+TEST(ModeWords, SayWhatBackupWorkersCost) {
+  EXPECT_THAT(
+      words("backup_workers: 2"),
+      ElementsAre(
+          "  consistency  bsp, 2 backup workers: a step is the mean over the first workers that have their "
+          "gradient, all but 2",
+          "               what the late ones have computed is dropped, and is listed; bits depend on who was late",
+          "               a worker that dies ends the run all the same: backups stand in for the late only"));
+}
 
-  TEST(ModeWords, WarnOfMomentumOutsideBsp) {
-    const auto last = [](const std::string& optimizer) {
-      return words("consistency: asp", optimizer).back();
-    };
-    EXPECT_EQ(last("{type: momentum, learning_rate: 0.1, momentum: 0.9}"),
-              "  optimizer    lr/(1-momentum) = 1; asynchrony adds momentum: lower it");
-    EXPECT_EQ(last("{type: nesterov, learning_rate: 0.05, momentum: 0.5}"),
-              "  optimizer    lr/(1-momentum) = 0.1; asynchrony adds momentum: lower it");
-    for (const char* type : {"adam", "adamw"})
-      EXPECT_EQ(last(fmt::format("{{type: {}}}", type)),
-                "  optimizer    beta1 = 0.9; asynchrony adds momentum: lower it");
-    for (const char* without : {"{type: sgd}", "{type: adagrad}", "{type: rmsprop}", "{type: ftrl}",
-                                "{type: momentum, momentum: 0}", "{type: adam, beta1: 0}"})
-      EXPECT_THAT(last(without), HasSubstr("bits depend on timing")) << without;
-  }
+TEST(ModeWords, SayWhatSspAndAspPromiseAndWhatNot) {
+  const std::string timing =
+      "               bits depend on timing; a resumed run is a valid one, not the same one";
+  EXPECT_THAT(
+      words("consistency: ssp, staleness: 2"),
+      ElementsAre(
+          "  consistency  ssp: values are at most 2 steps behind those of bsp; each sample of an epoch "
+          "is learnt exactly once",
+          timing));
+  EXPECT_THAT(words("consistency: ssp, staleness: 1"), Contains(HasSubstr("at most 1 step behind")));
+  EXPECT_THAT(
+      words("consistency: asp"),
+      ElementsAre("  consistency  asp: values may be behind those of bsp by any number of steps; each sample "
+                  "of an epoch is learnt exactly once",
+                  timing));
+  EXPECT_THAT(
+      words("consistency: asp, logical_workers: 4"),
+      Contains(
+          "               bits depend on timing, with cluster.logical_workers all the same; a resumed run "
+          "is a valid one, not the same one"));
+}
 
-  TEST(ModeWords, NameTheModeAndWhoGetsWhat) {
-    EXPECT_EQ(mode_text({}), "BSP");
-    EXPECT_EQ(mode_text({.delay = 2}), "BSP, delay 2");
-    EXPECT_EQ(mode_text({.backups = 1}), "BSP, 1 backup worker");
-    EXPECT_EQ(mode_text({.backups = 3}), "BSP, 3 backup workers");
-    EXPECT_EQ(mode_text({Consistency::ssp, 2, Dealing::to_whoever_asks}), "SSP(2), dealing dynamic");
-    EXPECT_EQ(mode_text({Consistency::asp, 0, Dealing::in_place}), "ASP, dealing static");
-  }
+TEST(ModeWords, WarnOfMomentumOutsideBsp) {
+  const auto last = [](const std::string& optimizer) { return words("consistency: asp", optimizer).back(); };
+  EXPECT_EQ(last("{type: momentum, learning_rate: 0.1, momentum: 0.9}"),
+            "  optimizer    lr/(1-momentum) = 1; asynchrony adds momentum: lower it");
+  EXPECT_EQ(last("{type: nesterov, learning_rate: 0.05, momentum: 0.5}"),
+            "  optimizer    lr/(1-momentum) = 0.1; asynchrony adds momentum: lower it");
+  for (const char* type : {"adam", "adamw"})
+    EXPECT_EQ(last(fmt::format("{{type: {}}}", type)),
+              "  optimizer    beta1 = 0.9; asynchrony adds momentum: lower it");
+  for (const char* without : {"{type: sgd}", "{type: adagrad}", "{type: rmsprop}", "{type: ftrl}",
+                              "{type: momentum, momentum: 0}", "{type: adam, beta1: 0}"})
+    EXPECT_THAT(last(without), HasSubstr("bits depend on timing")) << without;
+}
 
-  TEST(ModeWords, AreInTheHeaderOfARun) {
-    const JobConfig config = job("consistency: ssp, staleness: 2");
-    const ClusterMap cluster = assign_roles({"n1", "n1", "n1"}, 1, 2);
-    const VariableTable none;
-    RunFacts facts{config, cluster, none, {"n1", "n1", "n1"}, TrainPlan{Clock(0), Clock(8), 4}, 8, 4,
-                   "run",  1,       ""};
-    facts.rule = step_rule_of(config, false);
-    EXPECT_THAT(header_lines(facts),
-                AllOf(Contains(HasSubstr("2 logical workers; SSP(2), dealing dynamic")),
-                      Contains(HasSubstr("consistency  ssp: values are at most 2 steps behind")),
-                      Contains(HasSubstr("bits depend on timing"))));
-    const JobConfig bulk = job("consistency: bsp");
-    const RunFacts of_bsp{bulk,  cluster, none, {"n1", "n1", "n1"}, TrainPlan{Clock(0), Clock(8), 4}, 8, 4,
-                          "run", 1,       ""};
-    EXPECT_THAT(header_lines(of_bsp), AllOf(Contains(HasSubstr("2 logical workers; BSP")),
-                                            Contains(HasSubstr("consistency  bsp: the same bits")),
-                                            Not(Contains(HasSubstr("depend on timing")))));
-  }
+TEST(ModeWords, NameTheModeAndWhoGetsWhat) {
+  EXPECT_EQ(mode_text({}), "BSP");
+  EXPECT_EQ(mode_text({.delay = 2}), "BSP, delay 2");
+  EXPECT_EQ(mode_text({.backups = 1}), "BSP, 1 backup worker");
+  EXPECT_EQ(mode_text({.backups = 3}), "BSP, 3 backup workers");
+  EXPECT_EQ(mode_text({Consistency::ssp, 2, Dealing::to_whoever_asks}), "SSP(2), dealing dynamic");
+  EXPECT_EQ(mode_text({Consistency::asp, 0, Dealing::in_place}), "ASP, dealing static");
+}
 
-  TEST(ModeWords, AreInThePlan) {
-    const auto plan = [](const JobConfig& config) {
-      return plan_text(config, 2, 2, PlanDetail::summary, LayerRegistry::built_in());
-    };
-    EXPECT_THAT(
-        plan(job("consistency: asp", kDense, kDigits, "{type: momentum, learning_rate: 0.1, momentum: 0.9}")),
-        AllOf(HasSubstr(
-                  "t: 2 servers, 2 workers, 2 logical workers; ASP, dealing dynamic\n  consistency  asp: "),
-              HasSubstr("\n  optimizer    lr/(1-momentum) = 1; ")));
-    EXPECT_THAT(
-        plan(job("consistency: bsp")),
-        HasSubstr("t: 2 servers, 2 workers, 2 logical workers; BSP\n  consistency  bsp: the same bits"));
-  }
+TEST(ModeWords, AreInTheHeaderOfARun) {
+  const JobConfig config = job("consistency: ssp, staleness: 2");
+  const ClusterMap cluster = assign_roles({"n1", "n1", "n1"}, 1, 2);
+  const VariableTable none;
+  RunFacts facts{config, cluster, none, {"n1", "n1", "n1"}, TrainPlan{Clock(0), Clock(8), 4}, 8, 4,
+                 "run",  1,       ""};
+  facts.rule = step_rule_of(config, false);
+  EXPECT_THAT(header_lines(facts),
+              AllOf(Contains(HasSubstr("2 logical workers; SSP(2), dealing dynamic")),
+                    Contains(HasSubstr("consistency  ssp: values are at most 2 steps behind")),
+                    Contains(HasSubstr("bits depend on timing"))));
+  const JobConfig bulk = job("consistency: bsp");
+  const RunFacts of_bsp{bulk,  cluster, none, {"n1", "n1", "n1"}, TrainPlan{Clock(0), Clock(8), 4}, 8, 4,
+                        "run", 1,       ""};
+  EXPECT_THAT(header_lines(of_bsp), AllOf(Contains(HasSubstr("2 logical workers; BSP")),
+                                          Contains(HasSubstr("consistency  bsp: the same bits")),
+                                          Not(Contains(HasSubstr("depend on timing")))));
+}
+
+TEST(ModeWords, AreInThePlan) {
+  const auto plan = [](const JobConfig& config) {
+    return plan_text(config, 2, 2, PlanDetail::summary, LayerRegistry::built_in());
+  };
+  EXPECT_THAT(
+      plan(job("consistency: asp", kDense, kDigits, "{type: momentum, learning_rate: 0.1, momentum: 0.9}")),
+      AllOf(
+          HasSubstr("t: 2 servers, 2 workers, 2 logical workers; ASP, dealing dynamic\n  consistency  asp: "),
+          HasSubstr("\n  optimizer    lr/(1-momentum) = 1; ")));
+  EXPECT_THAT(
+      plan(job("consistency: bsp")),
+      HasSubstr("t: 2 servers, 2 workers, 2 logical workers; BSP\n  consistency  bsp: the same bits"));
+}
 
 }  // namespace
 }  // namespace varscope
