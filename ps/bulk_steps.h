@@ -25,8 +25,8 @@ namespace varscope {
 // chunk by wire chunk, and answers each with its new value as soon as it has one; where norms are needed,
 // DeferredUpdate says when. With a delay (StepRule) pushes of later steps wait until their bucket's round has
 // ended; nothing else differs. With backup workers (Chen et al. 2016) the pushes of a step are those of the
-// workers that they name; who is not among them asks for the values. See docs/data_path.md. One thread; borrows
-// everything it is given.
+// workers that they name; who is not among them asks for the values. See docs/data_path.md. One thread;
+// borrows everything it is given.
 class BulkSteps final : public StepProtocol {
  public:
   explicit BulkSteps(const Parts& parts);

@@ -19,7 +19,7 @@ struct StepRule {
   Consistency consistency = Consistency::bsp;
   std::int64_t staleness = 0;  // ssp: steps
   Dealing dealing = Dealing::in_place;
-  std::int64_t delay = 0;  // bsp: steps that a worker may begin before it has the values of the one before
+  std::int64_t delay = 0;    // bsp: steps that a worker may begin before it has the values of the one before
   std::int64_t backups = 0;  // bsp: so many workers' gradients of a step are not waited for, and are dropped
 
   bool is_bsp() const { return consistency == Consistency::bsp; }

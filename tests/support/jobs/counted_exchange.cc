@@ -198,7 +198,7 @@ struct Heard final : RunObserver {
 };
 
 void serve(Transport& transport, const ClusterMap& cluster, const CountedExchange& e, ServerId id,
-           Heard& heard) {
+           Heard& heard, LoopbackHub& hub) {
   PosixFs fs;
   const BucketPlan plan = BucketPlan::make(e.exchange.variables, cluster.n_servers());
   const RowPlan rows = RowPlan::make(e.exchange.variables, cluster.n_servers());
@@ -229,7 +229,9 @@ void serve(Transport& transport, const ClusterMap& cluster, const CountedExchang
         TrainPlan{.first = Clock(0), .last = Clock(e.exchange.steps), .steps_per_epoch = 2}, heard});
     parts.control->samples = e.samples;
   }
-  ServerRank(parts).run();
+  ServerRank server(parts);
+  const AbortOnFailure guard(hub);
+  server.run();
 }
 
 }  // namespace
@@ -282,9 +284,11 @@ CountedResult run_counted(const CountedExchange& e) {
   Heard heard;  // of server 0; the others tell nothing
   result.error = run_ranks(hub, n_ranks, [&](Rank rank) {
     const auto transport = hub.endpoint(rank);
-    if (const auto server = cluster.server_at(rank)) return serve(*transport, cluster, e, *server, heard);
+    if (const auto server = cluster.server_at(rank))
+      return serve(*transport, cluster, e, *server, heard, hub);
     const WorkerId w = *cluster.worker_at(rank);
     CountedWorker worker(*transport, cluster, e, w, shared);
+    const AbortOnFailure guard(hub);
     result.worker_hash[w] = worker.run();
     result.n_dropped[w] = worker.n_dropped();
     result.n_catch_ups[w] = worker.n_catch_ups();

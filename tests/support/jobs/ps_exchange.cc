@@ -383,6 +383,7 @@ ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers
     const auto transport = hub.endpoint(rank);
     if (const auto worker = cluster.worker_at(rank)) {
       ExchangeWorker exchange(*transport, cluster, mine, *worker);
+      const AbortOnFailure guard(hub);
       result.worker_hash[*worker] = exchange.run();
       if (worker->value == 0) result.values = exchange.values();
       const std::lock_guard lock(mutex);
@@ -390,6 +391,7 @@ ExchangeResult run_over_loopback(const Exchange& e, int n_servers, int n_workers
       return;
     }
     ExchangeServer server(*transport, cluster, mine, *cluster.server_at(rank));
+    const AbortOnFailure guard(hub);
     server.run();
     {
       const std::lock_guard lock(mutex);

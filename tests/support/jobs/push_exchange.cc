@@ -167,11 +167,14 @@ PushResult run_pushes(const PushExchange& e, int n_servers, int n_workers, int n
         const auto transport = hub.endpoint(rank);
         if (const auto worker = cluster.worker_at(rank)) {
           PushWorker mine(*transport, cluster, e, *worker, pushed);
+          const AbortOnFailure guard(hub);
           mine.run();
           const std::lock_guard lock(mutex);
           return result.reads.add(mine.findings());
         }
-        CountingServer(*transport, cluster, e, *cluster.server_at(rank), result).run();
+        CountingServer server(*transport, cluster, e, *cluster.server_at(rank), result);
+        const AbortOnFailure guard(hub);
+        server.run();
       },
       e.limit_s);
   return result;

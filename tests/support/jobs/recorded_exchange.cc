@@ -18,6 +18,7 @@
 #include "ps/checkpointing/restore.h"
 #include "ps/server_rank.h"
 #include "tests/support/jobs/ps_exchange.h"
+#include "tests/support/jobs/run_ranks.h"
 #include "tests/support/references/plan_checks.h"
 #include "worker/client/coded_pushes.h"
 #include "worker/client/ps_client.h"
@@ -426,9 +427,12 @@ RecordedResult run_exchange(const RecordedExchange& e) {
     const std::unique_ptr<Transport> transport = hub.endpoint(rank);
     try {
       if (const auto s = cluster.server_at(rank)) {
-        Server(*transport, cluster, e, *s, result).run();
+        Server server(*transport, cluster, e, *s, result);
+        const AbortOnFailure guard(hub);
+        server.run();
       } else {
         Worker worker(*transport, cluster, e, *cluster.worker_at(rank), reads);
+        const AbortOnFailure guard(hub);
         worker.run();
         const std::lock_guard lock(mutex);
         worker.add_to(result);

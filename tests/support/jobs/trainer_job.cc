@@ -82,7 +82,7 @@ class JobServer : private RunObserver {
   std::optional<ServerRank> server_;
 };
 
-void train_as(const Plans& p, WorkerId id, Transport& transport) {
+void train_as(const Plans& p, WorkerId id, Transport& transport, LoopbackHub& hub) {
   const auto model = model_of(p.job);
   const LocalSumPlan sums = p.rule.is_bsp()
                                 ? LocalSumPlan::make(p.cluster.leaves_of(id), p.cluster.logical_workers)
@@ -107,7 +107,9 @@ void train_as(const Plans& p, WorkerId id, Transport& transport) {
                        p.train.last};
   parts.flush = p.train.flush;
   parts.rule = p.rule;
-  Trainer(parts).run();
+  Trainer trainer(parts);
+  const AbortOnFailure guard(hub);
+  trainer.run();
 }
 
 }  // namespace
@@ -122,9 +124,11 @@ TrainerJobResult run_trainers(const std::string& config, int n_workers) {
     const auto transport = hub.endpoint(rank);
     const auto server = plans.cluster.server_at(rank);
     if (server) {
-      JobServer(*transport, plans, *server, result).run();
+      JobServer job(*transport, plans, *server, result);
+      const AbortOnFailure guard(hub);
+      job.run();
     } else {
-      train_as(plans, *plans.cluster.worker_at(rank), *transport);
+      train_as(plans, *plans.cluster.worker_at(rank), *transport, hub);
     }
     const std::lock_guard lock(mutex);
     (server ? result.bytes_down : result.bytes_up) += transport->stats().bytes_sent;
