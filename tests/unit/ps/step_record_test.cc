@@ -39,7 +39,7 @@ class StepRecordTest : public ::testing::Test {
   std::vector<std::string> events(RecordedOrder& order, int unit) {
     std::vector<std::string> all;
     while (const auto event = order.next(unit)) {
-      constexpr const char* kNames[] = {"applied", "answered", "drained", "redrained", "cut"};
+      constexpr const char* kNames[] = {"applied", "answered", "drained", "redrained", "flushed", "cut"};
       const std::string name = kNames[static_cast<int>(event->what)];
       if (event->what == What::cut) {
         all.push_back(fmt::format("cut {}", order.pass_cut(unit, 7, "unit").step.value));
