@@ -7,6 +7,7 @@
 
 #include "common/transport/step_traffic.h"
 #include "common/transport/wire.h"
+#include "tests/support/case_stride.h"
 #include "tests/support/jobs/ps_exchange.h"
 #include "tests/support/references/plan_checks.h"
 #include "tests/support/temp_dir.h"
@@ -77,6 +78,7 @@ TEST_P(CompressedExchange, EqualsTheReferenceForOddNumbersOfLeaves) {
   e.steps = 4;
   e.flush.last = Clock(4);
   for (const int leaves : {1, 3, 7}) {
+    if (leaves != 3 && testing::kCaseStride > 1) continue;
     const ExchangeResult result = run_over_loopback(e, 2, std::min(2, leaves), leaves);
     ASSERT_EQ(result.error, "");
     EXPECT_EQ(result.hash->hex(), reference_hash(e, leaves).hex()) << leaves << " logical workers";

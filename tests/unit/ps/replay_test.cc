@@ -9,6 +9,7 @@
 #include "checkpoint/format/manifest.h"
 #include "common/base/record_file.h"
 #include "common/files/little_endian.h"
+#include "tests/support/case_stride.h"
 #include "tests/support/jobs/recorded_exchange.h"
 #include "tests/support/temp_dir.h"
 
@@ -47,8 +48,11 @@ class Replay : public ::testing::TestWithParam<Mode> {
 INSTANTIATE_TEST_SUITE_P(Modes, Replay, ::testing::ValuesIn(kModes),
                          [](const auto& info) { return std::string(info.param.name); });
 
+// Of so many rounds under a sanitizer a half.
+constexpr std::uint64_t rounds(std::uint64_t n) { return testing::kCaseStride == 1 ? n : n / 2; }
+
 TEST_P(Replay, ReadsWhatTheRunHasReadWhateverTheDelays) {
-  for (std::uint64_t seed = 1; seed <= 2; ++seed) {
+  for (std::uint64_t seed = 1; seed <= rounds(2); ++seed) {
     SCOPED_TRACE(seed);
     const TempDir dir;
     RecordedExchange e = exchange(dir);
@@ -69,7 +73,7 @@ TEST_P(Replay, ReadsWhatTheRunHasReadWhateverTheDelays) {
 
 // Also where one is late, and the others could be at the next step.
 TEST_P(Replay, AllReadTheSameAtAnEvaluation) {
-  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+  for (std::uint64_t seed = 1; seed <= rounds(6); ++seed) {
     const TempDir dir;
     RecordedExchange e = exchange(dir);
     e.saves_every = 0;
@@ -200,7 +204,7 @@ TEST(ReplayOfAnotherRecord, IsFoundOutAtTheNextCut) {
 // As kills leave it: each file ends somewhere, most often in the middle of a record.
 TEST(TornRecord, IsReplayedAsFarAsItGoesAndThenToAnEnd) {
   std::mt19937_64 random(4);
-  for (int round = 0; round < 8; ++round) {
+  for (int round = 0; round < static_cast<int>(rounds(8)); ++round) {
     SCOPED_TRACE(round);
     const TempDir dir;
     RecordedExchange e{.rule = kModes[round % 4].rule, .run_dir = dir.path(), .saves_every = 5, .replay = {}};
