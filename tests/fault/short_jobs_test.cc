@@ -62,12 +62,17 @@ struct ShortJob {
         stopped_after_ms(draw.from(0, 250)),
         stopped_for_ms(draw.from(20, 300)),
         evaluates(draw.one_in(2)) {
-    mode = draw.of<const char*>({"bsp", "ssp", "ssp", "asp", "asp"});
+    mode = draw.of<const char*>({"bsp", "bsp", "ssp", "ssp", "asp", "asp"});
     keys = {"cluster.consistency=" + mode, fmt::format("cluster.servers={}", servers),
             fmt::format("cluster.logical_workers={}", leaves)};
     if (mode != "bsp")
       keys.push_back(fmt::format("cluster.dealing={}", draw.of<const char*>({"static", "dynamic"})));
     if (mode == "ssp") keys.push_back(fmt::format("cluster.staleness={}", draw.from(1, 3)));
+    if (mode == "bsp") keys.push_back(fmt::format("cluster.delay={}", draw.from(0, 2)));
+    if (mode == "bsp" && workers > 1 && draw.one_in(3)) {
+      keys = {fmt::format("cluster.servers={}", servers),
+              fmt::format("cluster.backup_workers={}", draw.from(1, workers - 1))};
+    }
     if (draw.one_in(3)) return;
     const char* who =
         draw.of<const char*>({"who: rotating", "who: fixed, worker: 0", "who: random, share: 0.3"});
@@ -151,6 +156,7 @@ void run_one(const ShortJob& spec) {
   const Summary summary = summary_of(ended.out);
   EXPECT_EQ(summary.step, spec.steps()) << ended.all();
   EXPECT_FALSE(summary.hash.empty()) << ended.all();
+  // With backup workers what counts of a step makes up for what is dropped.
   EXPECT_NEAR(sum_of_rows(dir / "run", dir), kBatch * spec.steps(), 0.01) << ended.all();
 }
 
