@@ -1,4 +1,4 @@
-// Consistency modes beside BSP (docs/performance.md, M1 to M6), their quality, and their curves:
+// Consistency modes beside BSP (docs/performance.md, M1 to M7), their quality, and their curves:
 //   bench_consistency [--only M1,M3] [--trials N] [--json FILE] [--quick]
 //   bench_consistency --quality | --curves FILE
 #include <cstdio>
@@ -17,11 +17,9 @@
 namespace varscope::bench {
 namespace {
 
-const FigureGroup<ConsistencyOptions> kGroups[] = {{{"M1"}, measure_rotating},
-                                                   {{"M2"}, measure_one_slow},
-                                                   {{"M3"}, measure_random},
-                                                   {{"M4"}, measure_nobody_slow},
-                                                   {{"M6"}, measure_slow_link}};
+const FigureGroup<ConsistencyOptions> kGroups[] = {{{"M1"}, measure_rotating},  {{"M2"}, measure_one_slow},
+                                                   {{"M3"}, measure_random},    {{"M4"}, measure_nobody_slow},
+                                                   {{"M6"}, measure_slow_link}, {{"M7"}, measure_recording}};
 const FigureGroup<ConsistencyOptions> kQuality[] = {{{"M5"}, measure_quality}};
 
 int main_of(int argc, char** argv) {

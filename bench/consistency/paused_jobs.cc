@@ -41,11 +41,12 @@ checkpoint: {{every_steps: 0, at_end: false}}
 }
 
 void run_job(const ConsistencyOptions& options, const ScratchDir& dir, const std::string& config_file,
-             int workers, const Args& keys) {
+             int workers, const Args& keys, const Args& more) {
   Args command = {options.mpirun,  "--quiet", "-n",       std::to_string(workers + 1),
                   options.program, "train",   config_file};
   for (const std::string& key : keys) command.insert(command.end(), {"--set", key});
   command.insert(command.end(), {"--set", "job.run_dir=" + dir / "run"});
+  command.insert(command.end(), more.begin(), more.end());
   run_command(command, dir / "output");
 }
 

@@ -41,10 +41,10 @@ struct PausedJob {
 };
 std::string yaml_of(const PausedJob& job);
 
-// A whole run by mpirun, of one server and so many workers: it writes metrics to dir/run/metrics.jsonl.
+// A whole run by mpirun, of one server and so many workers, with `more` options: it writes metrics to dir/run/metrics.jsonl.
 // Throws std::runtime_error with what it printed when it fails.
 void run_job(const ConsistencyOptions& options, const ScratchDir& dir, const std::string& config_file,
-             int workers, const Args& keys);
+             int workers, const Args& keys, const Args& more = {});
 
 // Samples per second of a run of the job, from its first step on.
 double speed_of(const ConsistencyOptions& options, const PausedJob& job, const Mode& mode);
@@ -55,5 +55,6 @@ Figures measure_one_slow(const ConsistencyOptions&);     // M2
 Figures measure_random(const ConsistencyOptions&);       // M3
 Figures measure_nobody_slow(const ConsistencyOptions&);  // M4
 Figures measure_slow_link(const ConsistencyOptions&);    // M6
+Figures measure_recording(const ConsistencyOptions&);    // M7
 
 }  // namespace varscope::bench
