@@ -41,8 +41,9 @@ struct PausedJob {
 };
 std::string yaml_of(const PausedJob& job);
 
-// A whole run by mpirun, of one server and so many workers, with `more` options: it writes metrics to dir/run/metrics.jsonl.
-// Throws std::runtime_error with what it printed when it fails.
+// A whole run by mpirun, of one server and so many workers, with `more` options: it writes metrics to
+// dir/run/metrics.jsonl, and what it prints to dir/output. Throws std::runtime_error with what it printed
+// when it fails.
 void run_job(const ConsistencyOptions& options, const ScratchDir& dir, const std::string& config_file,
              int workers, const Args& keys, const Args& more = {});
 
