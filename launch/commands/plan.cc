@@ -199,6 +199,62 @@ std::string traffic_text(const BucketPlan& plan, const ClusterMap& cluster, cons
                      share(t.down, t.full_down), with_commas(t.full_down));
 }
 
+// What a server receives pushes into: the ring of each bucket, up to the limit of all.
+std::int64_t receive_bytes(const BucketPlan& plan, const ClusterMap& cluster, const StepRule& rule,
+                           const WorkerSums& sums) {
+  std::int64_t receive = 0;
+  for (const Bucket& b : plan.buckets()) {
+    const bool is_encoded = codec_of(b, Flow::gradients).has_value();
+    receive +=
+        (is_encoded && rule.is_bsp() ? std::int64_t{2} * cluster.logical_workers : sums.contributions) *
+        std::min(b.n_wire_chunks(), Aggregator::Limits{}.max_window) * b.largest_chunk_bytes();
+  }
+  return std::min(receive, static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes));
+}
+
+// What some jobs need on a server besides, at most.
+std::string more_of_server(const JobConfig& job, const BucketPlan& plan, const StepRule& rule,
+                           int n_servers) {
+  std::int64_t gradients = 0, answers = 0;
+  for (int i = 0; i < n_servers; ++i) {
+    const ServerId s(i);
+    if (rule.is_bsp())  // else workers take norms, in place
+      gradients = std::max(gradients, DeferredUpdate::gradient_bytes(plan, job.optimizer.clip, s));
+    if (rule.has_backups())
+      answers = std::max(answers, static_cast<std::int64_t>(SharedAnswers::bytes_for(plan, s, rule.backups)));
+  }
+  std::string text;
+  if (gradients > 0) text += fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients));
+  if (rule.has_backups())
+    text += fmt::format(" + {} (answers that late workers take later)", bytes_text(answers));
+  return text;
+}
+
+std::string memory_text(const JobConfig& job, const ClusterMap& cluster,
+                        const std::vector<std::string>& hosts, const BucketPlan& plan, const StepRule& rule,
+                        const WorkerSums& sums, const WorkerModel& model) {
+  const auto slots = static_cast<std::int64_t>(Optimizer(job.optimizer).slots().size());
+  const CheckpointSize checkpoint = CheckpointSize::of(plan, cluster, hosts, slots, job.checkpoint);
+  const WorkerMemory worker =
+      worker_memory(job, cluster.logical_workers, model.model,
+                    model.evaluation ? &*model.evaluation : nullptr, *model.train, model.test.get());
+  const std::int64_t n_sets = rule.delay + 1;
+  const std::string sets = n_sets > 1 ? fmt::format(", {} of each: cluster.delay", n_sets) : "";
+  const std::int64_t coded =
+      GradientCoder::n_bytes(plan, static_cast<int>(sums.most_coded), static_cast<int>(n_sets));
+  const std::string compressing =
+      coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
+  return fmt::format(
+      "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
+      "snapshot); a worker {} (values and {} gradient buffers{}){} + {} (activations of {} samples) + {} "
+      "(evaluation) + {} (data)\n",
+      bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(receive_bytes(plan, cluster, rule, sums)),
+      more_of_server(job, plan, rule, cluster.n_servers()), bytes_text(checkpoint.snapshot_bytes),
+      bytes_text(n_sets * model.table.n_bytes() * (1 + sums.buffers)), sums.buffers, sets, compressing,
+      bytes_text(worker.activations), with_commas(worker.largest_part), bytes_text(worker.evaluation),
+      bytes_text(worker.data));
+}
+
 }  // namespace
 
 std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDetail detail,
@@ -213,7 +269,6 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const StepRule rule = step_rule_of(job, carries_state(*model));
   const BucketPlan plan = BucketPlan::make(model->table, n_servers, chunk_rule(rule));
   const Optimizer optimizer(job.optimizer);
-  const auto slots = static_cast<std::int64_t>(optimizer.slots().size());
   const std::int64_t model_bytes = model->table.n_bytes();
 
   std::string out = fmt::format("{}: {} servers, {} workers, {} logical workers; {}\n", job.job.name,
@@ -232,47 +287,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   const WorkerSums sums = worker_sums(cluster, rule);
   out += pushes_text(plan, sums, rule);
   out += traffic_text(plan, cluster, rule);
-  std::int64_t gradients = 0;
-  const bool servers_take_norms = job.cluster.consistency == Consistency::bsp;  // else workers do, in place
-  for (int s = 0; s < n_servers && servers_take_norms; ++s) {
-    gradients = std::max(gradients, DeferredUpdate::gradient_bytes(plan, job.optimizer.clip, ServerId(s)));
-  }
-  const auto ring = static_cast<std::int64_t>(Aggregator::Limits{}.max_bytes);
-  std::int64_t receive = 0;
-  for (const Bucket& b : plan.buckets()) {
-    const bool is_encoded = codec_of(b, Flow::gradients).has_value();
-    receive +=
-        (is_encoded && rule.is_bsp() ? std::int64_t{2} * cluster.logical_workers : sums.contributions) *
-        std::min(b.n_wire_chunks(), Aggregator::Limits{}.max_window) * b.largest_chunk_bytes();
-  }
-  const CheckpointSize checkpoint = CheckpointSize::of(plan, cluster, hosts, slots, job.checkpoint);
-  const WorkerMemory worker =
-      worker_memory(job, cluster.logical_workers, model->model,
-                    model->evaluation ? &*model->evaluation : nullptr, *model->train, model->test.get());
-  const std::int64_t n_sets = rule.delay + 1;
-  const std::string sets = n_sets > 1 ? fmt::format(", {} of each: cluster.delay", n_sets) : "";
-  const std::int64_t coded =
-      GradientCoder::n_bytes(plan, static_cast<int>(sums.most_coded), static_cast<int>(n_sets));
-  const std::string compressing =
-      coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
-  std::string more =
-      gradients > 0 ? fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients)) : "";
-  if (rule.has_backups()) {
-    std::size_t answers = 0;
-    for (int s = 0; s < n_servers; ++s)
-      answers = std::max(answers, SharedAnswers::bytes_for(plan, ServerId(s), rule.backups));
-    more += fmt::format(" + {} (answers that late workers take later)",
-                        bytes_text(static_cast<std::int64_t>(answers)));
-  }
-  out += fmt::format(
-      "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
-      "snapshot); a worker {} (values and {} gradient buffers{}){} + {} (activations of {} samples) + {} "
-      "(evaluation) + {} (data)\n",
-      bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(std::min(ring, receive)), more,
-      bytes_text(checkpoint.snapshot_bytes), bytes_text(n_sets * model_bytes * (1 + sums.buffers)),
-      sums.buffers, sets, compressing, bytes_text(worker.activations), with_commas(worker.largest_part),
-      bytes_text(worker.evaluation), bytes_text(worker.data));
-  return out;
+  return out + memory_text(job, cluster, hosts, plan, rule, sums, *model);
 }
 
 }  // namespace varscope
