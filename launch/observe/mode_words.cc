@@ -42,7 +42,8 @@ std::string promise_of_bsp(const JobConfig& job, const StepRule& rule) {
 // Where a delay ends, and with it what a checkpoint need not hold.
 std::string drains_text(const JobConfig& job) {
   std::string saves;
-  if (job.checkpoint.every_steps > 0) saves = fmt::format(" and every {}", with_commas(job.checkpoint.every_steps));
+  if (job.checkpoint.every_steps > 0)
+    saves = fmt::format(" and every {}", with_commas(job.checkpoint.every_steps));
   return fmt::format(
       "all workers come together, and checkpoints are cut, every {}{} steps, at evaluations and at the end",
       with_commas(job.cluster.drain_every_steps), saves);
