@@ -13,6 +13,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/support/jobs/counting_job.h"
 #include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
@@ -132,44 +133,20 @@ TEST(BackupJob, EpochsWithAShortLastBatchEnd) {
   }
 }
 
-// A table with a row for each sample, whose gradient is -1 whatever the values are. Three of four equal parts
-// count, so that a sample that counts adds 4/3 to its row.
+// Three of four equal parts count, so that a sample that counts adds 4/3 to its row.
 TEST(BackupJob, RowsOfATableCountTheSamplesThatWereNotDropped) {
   constexpr int kRows = 2048;
   const ScratchDir dir;
-  std::string rows = "id,y\n";
-  for (int i = 0; i < kRows; ++i) rows += std::to_string(i * 7919 + 13) + ",1000000\n";
-  write_text(dir / "rows.csv", rows);
-  write_text(dir / "count.yaml", R"(job: {name: count}
-data:
-  train:
-    type: csv
-    files: rows.csv
-    schema:
-      label: {column: y, type: number}
-      features:
-        id: {columns: [id], ids: uint64}
-model:
-  layers:
-    - {type: embedding, scope: id, input: id, units: 1, combiner: sum, table: {ids: uint64}, initializer: zeros, name: row}
-  loss: absolute_error
-optimizer: {type: sgd, learning_rate: 64}
-train: {batch: 64, epochs: 3}
-)");
-  train(
-      mpirun(6, Args{"train", dir / "count.yaml"} +
-                    set({"job.run_dir=" + (dir / "run"), "cluster.servers=2", "cluster.backup_workers=1"})));
+  const std::string config = write_counting_job(dir, {.rows = kRows, .epochs = 3});
+  train(mpirun(6, Args{"train", config} + set({"job.run_dir=" + (dir / "run"), "cluster.servers=2",
+                                               "cluster.backup_workers=1"})));
   const json total = metrics_of(dir / "run").finish["dropped"];
   EXPECT_EQ(total["samples"], 3 * kRows / 4);
-  const Ended e = run(varscope({"predict", dir / "run", "--in", dir / "rows.csv", "--out", dir / "p.csv"}));
-  ASSERT_EQ(e.code, 0) << e.all();
-  std::ifstream in(dir / "p.csv");
-  std::string line;
   std::int64_t n_counted = 0;
-  for (std::getline(in, line); std::getline(in, line);) {
-    const double times = std::stod(line.substr(line.rfind(',') + 1)) * 3 / 4;
-    EXPECT_NEAR(times, std::round(times), 1e-4) << line;
-    EXPECT_LE(times, 3.001) << line;
+  for (const double row : counted_rows(dir, dir / "run")) {
+    const double times = row * 3 / 4;
+    EXPECT_NEAR(times, std::round(times), 1e-4);
+    EXPECT_LE(times, 3.001);
     n_counted += std::llround(times);
   }
   EXPECT_EQ(n_counted, 3 * kRows - 3 * kRows / 4);

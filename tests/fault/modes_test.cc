@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <random>
 #include <set>
 
+#include "tests/support/jobs/counting_job.h"
 #include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
@@ -56,47 +56,21 @@ TEST_P(EachMode, OneWorkerAloneGivesTheBitsOfBsp) {
   }
 }
 
-constexpr int kRows = 2048, kBatch = 64, kEpochs = 40;
+constexpr int kRows = 2048, kBatch = CountingJob::kBatch, kEpochs = 40;
 
-// A table with a row for each sample, whose gradient is -1 whatever the values are: a row counts how often
-// its sample has been learnt from. All numbers are exact in float32.
 std::string counting_config(const ScratchDir& dir) {
-  std::string rows = "id,y\n";
-  for (int i = 0; i < kRows; ++i) rows += std::to_string(i * 7919 + 13) + ",1000000\n";
-  write_text(dir / "rows.csv", rows);
-  const std::string path = dir / "count.yaml";
-  write_text(path, R"(job: {name: count}
-cluster: {logical_workers: 8}
-data:
-  train:
-    type: csv
-    files: rows.csv
-    schema:
-      label: {column: y, type: number}
-      features:
-        id: {columns: [id], ids: uint64}
-model:
-  layers:
-    - {type: embedding, scope: id, input: id, units: 1, combiner: sum, table: {ids: uint64}, initializer: zeros, name: row}
-  loss: absolute_error
-optimizer: {type: sgd, learning_rate: 64}
-train: {batch: 64, epochs: 40, log_every_steps: 10}
-checkpoint: {every_steps: 20, keep: 2}
-)");
-  return path;
+  return write_counting_job(dir, {.rows = kRows,
+                                  .epochs = kEpochs,
+                                  .of_train = ", log_every_steps: 10",
+                                  .sections = "cluster: {logical_workers: 8}\n"
+                                              "checkpoint: {every_steps: 20, keep: 2}\n"});
 }
 
 // How often each of the samples has counted.
-std::set<std::string> counts_of(const std::string& run_dir, const ScratchDir& dir) {
-  const Ended e = run(varscope({"predict", run_dir, "--in", dir / "rows.csv", "--out", dir / "p.csv"}));
-  EXPECT_EQ(e.code, 0) << e.all();
-  std::ifstream in(dir / "p.csv");
-  std::set<std::string> values;
-  std::string line;
-  int n = 0;
-  for (std::getline(in, line); std::getline(in, line); ++n) values.insert(line.substr(line.rfind(',') + 1));
-  EXPECT_EQ(n, kRows);
-  return values;
+std::set<double> counts_of(const std::string& run_dir, const ScratchDir& dir) {
+  const std::vector<double> counts = counted_rows(dir, run_dir);
+  EXPECT_EQ(counts.size(), static_cast<std::size_t>(kRows));
+  return {counts.begin(), counts.end()};
 }
 
 TEST_P(EachMode, EverySampleCountsOnceInEachEpoch) {
@@ -104,7 +78,7 @@ TEST_P(EachMode, EverySampleCountsOnceInEachEpoch) {
   train(mpirun(5, Args{"train", counting_config(dir)} +
                       set({"job.run_dir=" + (dir / "run"), "cluster.servers=2", "train.epochs=3"}) +
                       mode().keys));
-  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{"3"});
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<double>{3});
 }
 
 // Each start has another number of servers and workers, and another mode.
@@ -134,7 +108,7 @@ TEST(KilledModes, EverySampleCountsOnceInEachEpochAllTheSame) {
     ASSERT_LT(start, 5) << ended.all();
   }
   EXPECT_GE(n_kills, 3);
-  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{std::to_string(kEpochs)});
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<double>{kEpochs});
 }
 
 TEST_P(EachMode, IsStoppedBySignalAndGoesOn) {
@@ -151,7 +125,7 @@ TEST_P(EachMode, IsStoppedBySignalAndGoesOn) {
   EXPECT_EQ(stopped.code, 75) << stopped.all();
   const Summary rest = train(mpirun(3, args + Args{"--resume"}));
   EXPECT_GE(rest.first_step, 40);
-  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{std::to_string(kEpochs)});
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<double>{kEpochs});
 }
 
 TEST(ResumedModes, SayThatTheRunGoesOnInAnotherMode) {
@@ -175,7 +149,7 @@ TEST(ResumedModes, SayThatTheRunGoesOnInAnotherMode) {
       << rest.err;
   EXPECT_NE(rest.out.find("8 logical workers; BSP\n  consistency  bsp: the same bits"), std::string::npos)
       << rest.out;
-  EXPECT_EQ(counts_of(dir / "run", dir), std::set<std::string>{"2"});
+  EXPECT_EQ(counts_of(dir / "run", dir), std::set<double>{2});
 }
 
 // The others train on; the save that it is missing in is given up, and the next one works.

@@ -10,16 +10,17 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
+#include <numeric>
 #include <random>
 #include <thread>
 
+#include "tests/support/jobs/counting_job.h"
 #include "tests/support/jobs/job.h"
 
 namespace varscope::testing {
 namespace {
 
-constexpr int kBatch = 64;
+constexpr int kBatch = CountingJob::kBatch;
 
 int environment_number(const char* name, int otherwise) {
   const char* text = std::getenv(name);
@@ -42,8 +43,6 @@ class Draw {
   std::mt19937_64 random_;
 };
 
-// A table with a row for each sample, to which each visit in a whole batch adds 1, and what a visit in the
-// epoch's last, shorter one adds makes that as much in sum.
 struct ShortJob {
   int servers, workers, leaves, rows, epochs, cut_every, stopped, stopped_after_ms, stopped_for_ms;
   bool evaluates;
@@ -88,46 +87,15 @@ struct ShortJob {
         rows, workers, epochs, cut_every, evaluates ? "" : "not ", pause, stopped, stopped_after_ms,
         stopped_for_ms, fmt::join(keys, " "));
   }
-  std::string yaml(const std::string& csv) const {
-    const std::string source = fmt::format(
-        "{{type: csv, files: {}, schema: {{label: {{column: y, type: number}}, "
-        "features: {{id: {{columns: [id], ids: uint64}}}}}}}}",
-        csv);
-    return fmt::format(
-        R"(job: {{name: short}}
-data:
-  train: {}
-{}model:
-  layers:
-    - {{type: embedding, scope: id, input: id, units: 1, combiner: sum, table: {{ids: uint64}}, initializer: zeros, name: row}}
-{}  loss: absolute_error
-optimizer: {{type: sgd, learning_rate: {}}}
-train: {{batch: {}, epochs: {}, eval_every_epochs: 1}}
-checkpoint: {{every_steps: {}, keep: 2}}
-)",
-        source, evaluates ? "  test: " + source + "\n" : "",
-        pause.empty() ? "" : "    - {type: pause, " + pause + "}\n", kBatch, kBatch, epochs, cut_every);
+  CountingJob counting() const {
+    return {.rows = rows,
+            .epochs = epochs,
+            .evaluates = evaluates,
+            .pause = pause,
+            .of_train = ", eval_every_epochs: 1",
+            .sections = fmt::format("checkpoint: {{every_steps: {}, keep: 2}}\n", cut_every)};
   }
 };
-
-void write_rows(const std::string& path, int n) {
-  std::string rows = "id,y\n";
-  for (int i = 0; i < n; ++i) rows += fmt::format("{},1000000\n", i * 7919 + 13);
-  write_text(path, rows);
-}
-
-// What all rows have counted.
-double sum_of_rows(const std::string& run_dir, const ScratchDir& dir) {
-  Command command = varscope({"predict", run_dir, "--in", dir / "rows.csv", "--out", dir / "p.csv"});
-  command.argv.front() = VARSCOPE_PAUSED_BINARY;
-  const Ended e = run(command);
-  EXPECT_EQ(e.code, 0) << e.all();
-  std::ifstream in(dir / "p.csv");
-  double sum = 0;
-  std::string line;
-  for (std::getline(in, line); std::getline(in, line);) sum += std::stod(line.substr(line.rfind(',') + 1));
-  return sum;
-}
 
 // Stops the rank for a moment, wherever it is by then.
 void stop_for_a_moment(Job& job, const ShortJob& spec) {
@@ -142,9 +110,7 @@ void stop_for_a_moment(Job& job, const ShortJob& spec) {
 
 void run_one(const ShortJob& spec) {
   const ScratchDir dir;
-  write_rows(dir / "rows.csv", spec.rows);
-  write_text(dir / "job.yaml", spec.yaml("rows.csv"));
-  Args args = Args{"train", dir / "job.yaml"} + set({"job.run_dir=" + (dir / "run")});
+  Args args = Args{"train", write_counting_job(dir, spec.counting())} + set({"job.run_dir=" + (dir / "run")});
   for (const std::string& key : spec.keys) args = args + set({key});
   Command command = mpirun(spec.servers + spec.workers, args);
   std::ranges::replace(command.argv, std::string(VARSCOPE_BINARY), std::string(VARSCOPE_PAUSED_BINARY));
@@ -157,12 +123,14 @@ void run_one(const ShortJob& spec) {
   EXPECT_EQ(summary.step, spec.steps()) << ended.all();
   EXPECT_FALSE(summary.hash.empty()) << ended.all();
   // With backup workers what counts of a step makes up for what is dropped.
-  EXPECT_NEAR(sum_of_rows(dir / "run", dir), kBatch * spec.steps(), 0.01) << ended.all();
+  const std::vector<double> rows = counted_rows(dir, dir / "run", VARSCOPE_PAUSED_BINARY);
+  EXPECT_NEAR(std::accumulate(rows.begin(), rows.end(), 0.0), kBatch * spec.steps(), 0.01) << ended.all();
 }
 
 TEST(ShortJobs, AllEndAndEverySampleCounts) {
   const int n = environment_number("VARSCOPE_SHORT_JOBS", 8);
   const int seed = environment_number("VARSCOPE_SHORT_JOBS_SEED", 1);
+  ASSERT_GT(n, 0) << "VARSCOPE_SHORT_JOBS";
   for (int i = 0; i < n && !HasFailure(); ++i) {
     Draw draw(static_cast<std::uint64_t>(seed) * 1'000'003 + static_cast<std::uint64_t>(i));
     const ShortJob spec(draw);
