@@ -4,7 +4,6 @@
 #include <charconv>
 #include <utility>
 
-#include "checkpoint/directory/scan.h"
 #include "common/base/error.h"
 #include "common/base/serialize.h"
 
@@ -22,6 +21,17 @@ std::optional<Clock> step_of(std::string_view name) {
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
   if (error != std::errc{} || end != name.data() + name.size() || step < 0) return std::nullopt;
   return Clock(step);
+}
+
+// As far as a header's numbers may be believed before anything is computed with them.
+void check_numbers(const RecordHeader& header, const std::string& path) {
+  constexpr std::int64_t kMostSteps = std::int64_t{1} << 40, kMost = std::int64_t{1} << 20;
+  const auto is_count = [](std::int64_t n) { return n >= 0 && n <= kMost; };
+  if (header.from <= kMostSteps && is_count(header.servers) && is_count(header.workers) &&
+      is_count(header.logical_workers))
+    return;
+  fail(ErrorKind::data, "the header of {} has numbers that make no sense: step {}, {} servers, {} workers",
+       path, header.from, header.servers, header.workers);
 }
 
 }  // namespace
@@ -50,71 +60,6 @@ RecordHeader read_header(Fs& fs, const std::string& path) {
   return SegmentChain(fs, parent_path(path), step_of(base_name(path)).value_or(Clock(0))).header();
 }
 
-SegmentWriter::SegmentWriter(Parts parts, Clock first) : parts_(std::move(parts)), from_(first) {
-  parts_.fs.make_dirs(parts_.dir);
-  for (const Clock step : list_segments(parts_.fs, parts_.dir)) {
-    if (step >= first) parts_.fs.remove_all(segment_path(parts_.dir, step));
-  }
-  open(first);
-}
-
-SegmentWriter::~SegmentWriter() { write(); }
-
-// Runs what may fail for lack of room; then the record is over.
-template <class F>
-void SegmentWriter::guarded(const F& f) {
-  if (file_ == nullptr) return;
-  try {
-    f();
-  } catch (const Error& e) {
-    file_.reset();
-    if (!parts_.tell) return;
-    parts_.tell(fmt::format(
-        "the record of this run (cluster.record) ends here, and the run goes on without it: {}", e.what()));
-  }
-}
-
-void SegmentWriter::open(Clock from) {
-  from_ = from;
-  parts_.header.from = from.value;
-  file_ = parts_.fs.create_exclusive(segment_path(parts_.dir, from));
-  std::string bytes;
-  append_record(bytes, to_text(parts_.header));
-  file_->write(std::as_bytes(std::span(bytes)));
-}
-
-void SegmentWriter::append(std::string_view record) {
-  if (file_ != nullptr) append_record(pending_, record);
-}
-
-void SegmentWriter::write() {
-  if (pending_.empty()) return;
-  guarded([&] { file_->write(std::as_bytes(std::span(pending_))); });
-  pending_.clear();
-}
-
-void SegmentWriter::begin(Clock from) {
-  write();
-  guarded([&] {
-    file_->close();
-    open(from);
-    remove_old();
-  });
-}
-
-// A segment is of use as long as the values it begins with, or older ones, are kept; the first one of a run,
-// which needs none, as long as the checkpoint that it leads to. While that is being written there is none.
-void SegmentWriter::remove_old() {
-  if (parts_.checkpoint_dir.empty()) return;
-  const std::vector<CheckpointName> kept = list_checkpoints(parts_.fs, parts_.checkpoint_dir);
-  if (kept.empty()) return;
-  const std::vector<Clock> steps = list_segments(parts_.fs, parts_.dir);
-  for (std::size_t i = 0; i + 1 < steps.size(); ++i) {
-    const Clock needed = steps[i].value == 0 ? steps[i + 1] : steps[i];
-    if (needed.value < kept.back().step) parts_.fs.remove_all(segment_path(parts_.dir, steps[i]));
-  }
-}
-
 SegmentChain::SegmentChain(Fs& fs, std::string dir, Clock from) : fs_(fs), dir_(std::move(dir)) {
   open(from);
 }
@@ -137,6 +82,7 @@ void SegmentChain::open(Clock from) {
   RecordHeader header = from_text<RecordHeader>(text, "the header of " + path);
   if (header.from != from.value)
     fail(ErrorKind::data, "{} is of step {}, as its header says", path, header.from);
+  check_numbers(header, path);
   header_ = std::move(header);
 }
 

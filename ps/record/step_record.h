@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/transport/counted_workers.h"
-#include "ps/record/record_files.h"
+#include "ps/record/segment_writer.h"
 
 namespace varscope {
 

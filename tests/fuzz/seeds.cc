@@ -64,6 +64,34 @@ void row_pieces() {
              waiting + std::string{1, 0, 1} + row(9, 20) + u64(2));
 }
 
+// Two steps of three workers, with a cut between them.
+void recorded_runs() {
+  const auto record = [](const std::string& bytes) {
+    return std::string(1, static_cast<char>(bytes.size())) + bytes;
+  };
+  const auto i64 = [](std::int64_t n) { return raw<std::int64_t>({n}); };
+  const auto events = [](std::uint32_t unit, const std::vector<std::uint16_t>& all) {
+    return raw<std::uint32_t>({unit, static_cast<std::uint32_t>(all.size())}) + raw<std::uint16_t>(all);
+  };
+  const std::string order =
+      record("E" + events(0, {0, 1 << 13, 1, 1 << 13 | 1, 2 << 13 | 2}) + events(1, {4 << 13 | 2, 2})) +
+      record("C" + i64(1) + i64(1) + i64(7)) + std::string("\xff\0", 2) +
+      record("E" + events(0, {3 << 13, 0}));
+  const std::string tickets = record("O" + i64(1) + std::string(1, '\0')) +
+                              record("D" + i64(0) + raw<std::uint32_t>({2})) +
+                              record("D" + i64(1) + raw<std::uint32_t>({0})) + record("O" + i64(2) + "\1");
+  const std::string counted = record("M" + i64(1) + "\5") + record("M" + i64(2) + "\7");
+  for (const char how : {12, 32}) {
+    const std::string asp{how, 0}, bsp{how, 2}, file{how, 1};
+    seed("record", "order" + std::to_string(how), asp + order);
+    seed("record", "tickets" + std::to_string(how), asp + tickets);
+    seed("record", "counted" + std::to_string(how), bsp + counted);
+    std::string whole;
+    append_record(whole, tickets.substr(1, 10));
+    seed("record", "file" + std::to_string(how), file + whole);
+  }
+}
+
 void arrays() {
   const std::string x = npy("<f4", "2, 2", raw<float>({1, 2, 3, 4})),
                     y = npy("<i8", "2,", raw<std::int64_t>({1, 0})),
@@ -183,6 +211,7 @@ int main(int argc, char** argv) {
   root = argv[1];
   tables();
   row_pieces();
+  recorded_runs();
   gradients();
   arrays();
   records();

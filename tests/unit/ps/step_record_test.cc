@@ -15,6 +15,7 @@
 namespace varscope {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::TempDir;
@@ -183,6 +184,20 @@ TEST_F(StepRecordTest, WhatMakesNoSenseEndsTheRecord) {
     RecordedOrder order(fs, dir.path(), {Clock(0)});
     EXPECT_THAT(events(order, 0), ElementsAre("applied 1"));
     EXPECT_THAT(order.why_ended(), HasSubstr("makes no sense"));
+  }
+}
+
+TEST_F(StepRecordTest, AHeaderWhoseNumbersMakeNoSenseIsRefusedByItsName) {
+  for (int RecordHeader::*number :
+       {&RecordHeader::servers, &RecordHeader::workers, &RecordHeader::logical_workers}) {
+    for (const int wrong : {-1, 1 << 30}) {
+      SegmentWriter::Parts bad = parts(-1);
+      bad.header.*number = wrong;
+      { SegmentWriter writer(bad, Clock(0)); }
+      EXPECT_THAT(thrown([&] { RecordedTickets(fs, dir.path(), Clock(0)); }),
+                  AllOf(HasSubstr("the header of "), HasSubstr("tickets/from-000000000.events has numbers "),
+                        HasSubstr("that make no sense: step 0, ")));
+    }
   }
 }
 
