@@ -44,12 +44,28 @@ void settle_mode(Leaves& leaves) {
   const std::string staleness = take("cluster.staleness", "0"), dealing = take("cluster.dealing", "auto");
   if (mode == "ssp") mode += ", staleness " + staleness;
   if (mode != "bsp") mode += ", dealing " + dealing;
-  const std::string delay = take("cluster.delay", "0"), drains = take("cluster.drain_every_steps", "100");
-  if (delay != "0") mode += ", delay " + delay + ", drained every " + drains + " steps";
+  if (const std::string delay = take("cluster.delay", "0"); delay != "0")
+    mode += ", delay " + delay + ", drained every " + take("cluster.drain_every_steps", "100") + " steps";
   if (const std::string backups = take("cluster.backup_workers", "0"); backups != "0")
     mode += ", backup workers " + backups;
   leaves["cluster.consistency"] = mode;
   leaves.emplace("optimizer.staleness_discount", "none");
+}
+
+// Where all workers come together (FlushRule).
+constexpr std::array kDrainKeys = {"cluster.drain_every_steps", "checkpoint.every_steps",
+                                   "train.eval_every_epochs"};
+
+bool is_drain_key(std::string_view path) { return std::ranges::find(kDrainKeys, path) != kDrainKeys.end(); }
+
+// Whether that decides what is computed: with a delay, and where compression keeps something back.
+bool depends_on_drains(const Leaves& leaves) {
+  const auto keeps_back = [](const auto& leaf) {
+    const bool is_codec = leaf.first.ends_with(".compression") || leaf.first.ends_with(".compression.type");
+    return is_codec && (leaf.second == "onebit" || leaf.second == "topk");
+  };
+  const auto delay = leaves.find("cluster.delay");
+  return (delay != leaves.end() && delay->second != "0") || std::ranges::any_of(leaves, keeps_back);
 }
 
 // The names of a loss and of no activation may be written in two ways each.
@@ -144,10 +160,9 @@ bool is_part_of(const std::string& path, ConfigPart part) {
                                   "train.on_nan",
                                   "train.stop",
                                   "train.metrics"};
-  constexpr std::array kOfCluster = {
-      "cluster.blas_threads", "cluster.consistency",       "cluster.staleness",     "cluster.dealing",
-      "cluster.delay",        "cluster.drain_every_steps", "cluster.backup_workers"};
-  return std::ranges::find(kOfCluster, path) != kOfCluster.end() ||
+  constexpr std::array kOfCluster = {"cluster.blas_threads", "cluster.consistency", "cluster.staleness",
+                                     "cluster.dealing",      "cluster.delay",       "cluster.backup_workers"};
+  return std::ranges::find(kOfCluster, path) != kOfCluster.end() || is_drain_key(path) ||
          std::ranges::none_of(kOthers, [&](const char* other) { return is_below(path, other); });
 }
 
@@ -234,6 +249,7 @@ std::map<std::string, std::string> hyperparameters(const JobConfig& job) {
   std::erase_if(all, [](const auto& leaf) {
     constexpr std::array kMore = {"job.seed", "cluster.logical_workers", "train.batch", "train.epochs",
                                   "train.max_steps"};
+    if (leaf.first == "checkpoint.every_steps" || leaf.first == "train.eval_every_epochs") return true;
     return !is_part_of(leaf.first, ConfigPart::run) && !is_part_of(leaf.first, ConfigPart::data) &&
            std::ranges::find(kMore, leaf.first) == kMore.end();
   });
@@ -245,6 +261,7 @@ std::map<std::string, std::string> computing_config(const JobConfig& job) {
   std::erase_if(all, [](const auto& leaf) {
     return !is_part_of(leaf.first, ConfigPart::run) && !is_part_of(leaf.first, ConfigPart::data);
   });
+  if (job.data.test_source() == nullptr) all.erase("train.eval_every_epochs");
   return all;
 }
 
@@ -253,8 +270,15 @@ std::vector<std::string> config_differences(const std::map<std::string, std::str
   std::vector<std::string> lines;
   if (before.empty()) return lines;
   Leaves today = computing_config(now), then = before;
+  const bool has_drains = depends_on_drains(today) || depends_on_drains(then);
   settle(today);
   settle(then);
+  // Checkpoints of older versions do not have all of them.
+  for (const char* key : kDrainKeys) {
+    if (has_drains && then.contains(key) && today.contains(key)) continue;
+    then.erase(key);
+    today.erase(key);
+  }
   Leaves all = then;
   all.insert(today.begin(), today.end());
   const auto value = [](const Leaves& leaves, const std::string& path) {

@@ -10,9 +10,12 @@
 namespace varscope {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Key;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 JobConfig job(const std::string& optimizer = "{type: sgd, learning_rate: 0.1}",
@@ -42,7 +45,7 @@ TEST(ConfigDifferences, NamesEachKeyThatChangesTheResult) {
   EXPECT_THAT(differences(job("{type: sgd, learning_rate: 0.1}", "{epochs: 1, batch: 8}", "tanh")),
               ElementsAre("model.layers.0.activation: relu in the checkpoint's run, tanh now"));
   EXPECT_THAT(differences(job("{type: sgd, learning_rate: 0.1, clip: {type: global_norm, limit: 5}}")),
-              ::testing::Contains("optimizer.clip.limit: nothing in the checkpoint's run, 5 now"));
+              Contains("optimizer.clip.limit: nothing in the checkpoint's run, 5 now"));
 }
 
 // That is told from the tables themselves, and changes no value of a row that is there.
@@ -120,6 +123,36 @@ TEST(ConfigDifferences, OfADelayTellItsDrainsToo) {
   EXPECT_THAT(lines("drain_every_steps: 50", "drain_every_steps: 60"), IsEmpty());
 }
 
+// They are also where checkpoints are asked for, and where what compression keeps back is sent.
+TEST(ConfigDifferences, TellWhereWorkersComeTogetherOnlyWhereValuesDependOnIt) {
+  const auto made = [](const std::string& cluster, int every, const std::string& codec) {
+    return parse_job(read_yaml_text(fmt::format("job: {{name: t}}\ndata: {{train: {{type: digits}}}}\n"
+                                                "model: {{layers: [{{type: dense, units: 10}}], "
+                                                "loss: softmax_cross_entropy, compression: {}}}\n"
+                                                "optimizer: {{type: sgd, learning_rate: 0.1}}\n"
+                                                "cluster: {{{}}}\ncheckpoint: {{every_steps: {}}}\n",
+                                                codec, cluster, every),
+                                    "job.yaml"),
+                     "job.yaml");
+  };
+  const auto lines = [](const JobConfig& before, const JobConfig& now) {
+    return config_differences(computing_config(before), now, ConfigPart::training);
+  };
+  const std::string saves = "checkpoint.every_steps: 20 in the checkpoint's run, 30 now";
+  const std::string drains = "cluster.drain_every_steps: 50 in the checkpoint's run, 60 now";
+  const std::string d50 = "drain_every_steps: 50", d60 = "drain_every_steps: 60", delay = "delay: 1, ";
+  EXPECT_THAT(lines(made(d50, 20, "none"), made(d60, 30, "none")), IsEmpty());
+  EXPECT_THAT(lines(made(d50, 20, "bf16"), made(d60, 30, "bf16")), IsEmpty());
+  EXPECT_THAT(lines(made(d50, 20, "onebit"), made(d60, 30, "onebit")), ElementsAre(saves, drains));
+  EXPECT_THAT(lines(made(d50, 20, "{type: topk, ratio: 0.1}"), made(d60, 20, "{type: topk, ratio: 0.1}")),
+              ElementsAre(drains));
+  EXPECT_THAT(lines(made(delay + d50, 20, "none"), made(delay + d50, 30, "none")), ElementsAre(saves));
+  auto older = computing_config(made(delay + d50, 20, "none"));
+  older.erase("checkpoint.every_steps");
+  EXPECT_THAT(config_differences(older, made(delay + d50, 30, "none"), ConfigPart::training), IsEmpty());
+  EXPECT_THAT(hyperparameters(made(delay + d50, 20, "none")), Not(Contains(Key("checkpoint.every_steps"))));
+}
+
 // Their runs were bsp, and discounted nothing.
 TEST(ConfigDifferences, CheckpointsOfBeforeModesWereThereAreOfBsp) {
   auto before = computing_config(job());
@@ -134,7 +167,7 @@ TEST(ConfigDifferences, CheckpointsOfBeforeModesWereThereAreOfBsp) {
   const JobConfig discounted = job("{type: sgd, learning_rate: 0.1, staleness_discount: inverse}",
                                    "{epochs: 1, batch: 8}", "relu", "cluster: {consistency: asp}\n");
   EXPECT_THAT(config_differences(before, discounted, ConfigPart::run),
-              ::testing::Contains("optimizer.staleness_discount: none in the checkpoint's run, inverse now"));
+              Contains("optimizer.staleness_discount: none in the checkpoint's run, inverse now"));
 }
 
 TEST(ConfigDifferences, TellsPartsApart) {
