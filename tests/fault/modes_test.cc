@@ -1,5 +1,6 @@
 // SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over
 // kills, and a stopped worker holds nobody up for longer than a save may take.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -81,19 +82,18 @@ TEST_P(EachMode, EverySampleCountsOnceInEachEpoch) {
   EXPECT_EQ(counts_of(dir / "run", dir), std::set<double>{3});
 }
 
-// Each start has another number of servers and workers, and another mode.
-TEST(KilledModes, EverySampleCountsOnceInEachEpochAllTheSame) {
-  const ScratchDir dir;
-  const std::string config = counting_config(dir);
+// Kills a rank of the run five times. Each start has another number of servers and workers, and another
+// mode.
+void run_over_kills(const std::string& config, const std::string& run_dir) {
   std::mt19937_64 random(20261128);
   int n_kills = 0;
   for (int start = 0;; ++start) {
     const int servers = 1 + static_cast<int>(random() % 3), workers = 1 + static_cast<int>(random() % 4);
-    const bool resumes = std::ranges::any_of(names_in(dir / "run/checkpoints"),
+    const bool resumes = std::ranges::any_of(names_in(run_dir + "/checkpoints"),
                                              [](const std::string& n) { return n.starts_with("step-"); });
     Job job(mpirun(servers + workers,
                    Args{"train", config} +
-                       set({"job.run_dir=" + (dir / "run"), "cluster.servers=" + std::to_string(servers)}) +
+                       set({"job.run_dir=" + run_dir, "cluster.servers=" + std::to_string(servers)}) +
                        modes()[random() % 4].keys + (resumes ? Args{"--resume"} : Args{})));
     if (start < 5) {
       const std::vector<pid_t> pids = job.rank_pids(servers + workers, kStartSeconds);
@@ -108,7 +108,42 @@ TEST(KilledModes, EverySampleCountsOnceInEachEpochAllTheSame) {
     ASSERT_LT(start, 5) << ended.all();
   }
   EXPECT_GE(n_kills, 3);
+}
+
+TEST(KilledModes, EverySampleCountsOnceInEachEpochAllTheSame) {
+  const ScratchDir dir;
+  run_over_kills(counting_config(dir), dir / "run");
   EXPECT_EQ(counts_of(dir / "run", dir), std::set<double>{kEpochs});
+}
+
+// Each sample adds 1 to the weight of its column. Most of that is kept back for many steps before it is sent.
+TEST(KilledModes, NothingIsLostThatCompressionKeepsBack) {
+  const ScratchDir dir;
+  constexpr int kColumns = 256;
+  std::string rows, columns;
+  for (int i = 0; i < kRows; ++i) rows += fmt::format("1000000 {}:1\n", i % kColumns + 1);
+  for (int i = 0; i < kColumns; ++i) columns += fmt::format("0 {}:1\n", i + 1);
+  write_text(dir / "rows.txt", rows);
+  write_text(dir / "columns.txt", columns);
+  write_text(
+      dir / "count.yaml",
+      fmt::format("job: {{name: count}}\n"
+                  "data: {{train: {{type: libsvm, files: rows.txt, label: number}}}}\n"
+                  "model:\n"
+                  "  layers: [{{type: dense, units: 1, bias: false, initializer: zeros}}]\n"
+                  "  loss: absolute_error\n"
+                  "  compression: {{type: topk, ratio: 0.02, start_step: 0, min_bytes: 4, values: bf16}}\n"
+                  "optimizer: {{type: sgd, learning_rate: {0}}}\n"
+                  "train: {{batch: {0}, epochs: {1}, log_every_steps: 10}}\n"
+                  "cluster: {{logical_workers: 8, drain_every_steps: 50}}\n"
+                  "checkpoint: {{every_steps: 20, keep: 2}}\n",
+                  kBatch, kEpochs));
+  run_over_kills(dir / "count.yaml", dir / "run");
+  const Ended predicted =
+      run(varscope({"predict", dir / "run", "--in", dir / "columns.txt", "--out", dir / "counts.csv"}));
+  ASSERT_EQ(predicted.code, 0) << predicted.all();
+  const std::vector<double> counts = last_column(dir / "counts.csv");
+  EXPECT_EQ(counts, std::vector<double>(kColumns, kEpochs * kRows / kColumns));
 }
 
 TEST_P(EachMode, IsStoppedBySignalAndGoesOn) {

@@ -7,18 +7,10 @@
 #include "common/transport/wire.h"
 #include "tests/support/jobs/row_exchange.h"
 #include "tests/support/jobs/run_ranks.h"
+#include "tests/support/references/lone_optimizer.h"
 
 namespace varscope::testing {
 namespace {
-
-void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash) {
-  const std::vector<Slice> slices = slice_variable(v.shape, v.dtype);
-  for (std::size_t i = 0; i < slices.size(); ++i) {
-    const std::byte* begin = memory + static_cast<std::size_t>(slices[i].linear_begin()) * size_of(v.dtype);
-    const auto n = static_cast<std::size_t>(slices[i].n_elements()) * size_of(v.dtype);
-    hash.add(v.name, static_cast<std::int64_t>(i), digest_of(std::span(begin, n)));
-  }
-}
 
 // The canonical sum in which some leaves are absent, by recursion; nothing where all of them are.
 template <class T>
@@ -43,19 +35,13 @@ CountedWorkers counted_of(const CountedExchange& e, Clock step) {
 template <class T>
 void train_counted(const CountedExchange& e, int variable, Tensor& value) {
   const VariableSpec& spec = e.exchange.variables[static_cast<std::size_t>(variable)];
-  const Optimizer optimizer(e.exchange.optimizer);
-  std::vector<Tensor> slots;
-  std::vector<std::byte*> memory;
-  for (std::size_t i = 0; i < optimizer.slots().size(); ++i) slots.emplace_back(value.dtype(), value.shape());
-  for (Tensor& s : slots) memory.push_back(s.view().bytes());
-  optimizer.start_slots(value.dtype(), value.view().bytes(), memory, value.n_elements());
-  Tensor gradient(value.dtype(), value.shape());
+  LoneOptimizer optimizer(e.exchange.optimizer, value);
   std::size_t width = 1;
   while (width < static_cast<std::size_t>(e.n_workers)) width *= 2;
   for (int step = 1; step <= e.exchange.steps; ++step) {
     const CountedWorkers counted = counted_of(e, Clock(step));
     const CountedPush push = counted_push(e, Clock(step), counted);
-    const auto v = value.as<T>(), g = gradient.as<T>();
+    const auto v = value.as<T>(), g = optimizer.gradient().as<T>();
     std::vector<std::optional<T>> leaves(static_cast<std::size_t>(e.n_workers));
     for (std::size_t i = 0; i < v.size(); ++i) {
       for (WorkerId w : counted.ids()) {
@@ -70,8 +56,7 @@ void train_counted(const CountedExchange& e, int variable, Tensor& value) {
         v[i] = static_cast<T>(spec.average_decay) * v[i] + static_cast<T>(1 - spec.average_decay) * g[i];
     }
     if (spec.average_decay >= 0) continue;
-    optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
-                     UpdateStep::whole(Clock(step)));
+    optimizer.update(step);
   }
 }
 

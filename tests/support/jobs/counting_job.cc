@@ -31,12 +31,16 @@ std::vector<double> counted_rows(const ScratchDir& dir, const std::string& run_d
   command.argv.front() = program;
   const Ended e = run(command);
   EXPECT_EQ(e.code, 0) << e.all();
-  std::ifstream in(dir / "p.csv");
-  std::vector<double> counts;
+  return last_column(dir / "p.csv");
+}
+
+std::vector<double> last_column(const std::string& path) {
+  std::ifstream in(path);
+  std::vector<double> numbers;
   std::string line;
   for (std::getline(in, line); std::getline(in, line);)
-    counts.push_back(std::stod(line.substr(line.rfind(',') + 1)));
-  return counts;
+    numbers.push_back(std::stod(line.substr(line.rfind(',') + 1)));
+  return numbers;
 }
 
 }  // namespace varscope::testing

@@ -15,10 +15,10 @@
 #include "tests/support/jobs/row_exchange.h"
 #include "tests/support/jobs/run_ranks.h"
 #include "tests/support/references/canonical_reference.h"
+#include "tests/support/references/lone_optimizer.h"
 #include "tests/support/references/plan_checks.h"
 
 namespace varscope::testing {
-namespace {
 
 void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash) {
   const std::vector<Slice> slices = slice_variable(v.shape, v.dtype);
@@ -28,6 +28,8 @@ void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash
     hash.add(v.name, static_cast<std::int64_t>(i), digest_of(std::span(begin, n)));
   }
 }
+
+namespace {
 
 // All that a variable has been.
 template <class T>
@@ -47,19 +49,12 @@ class Versions {
 
 template <class T>
 void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
-  const Optimizer optimizer(e.optimizer);
-  std::vector<Tensor> slots;
-  std::vector<std::byte*> memory;
-  for (std::size_t i = 0; i < optimizer.slots().size(); ++i) slots.emplace_back(value.dtype(), value.shape());
-  memory.reserve(slots.size());
-  for (Tensor& s : slots) memory.push_back(s.view().bytes());
-  optimizer.start_slots(value.dtype(), value.view().bytes(), memory, value.n_elements());
-  Tensor gradient(value.dtype(), value.shape());
+  LoneOptimizer optimizer(e.optimizer, value);
   const double decay = e.variables[static_cast<std::size_t>(variable)].average_decay;
   std::vector<T> leaves(static_cast<std::size_t>(n_leaves));
   Versions<T> versions(e);
   for (int step = 1; step <= e.steps; ++step) {
-    const auto v = value.as<T>(), g = gradient.as<T>();
+    const auto v = value.as<T>(), g = optimizer.gradient().as<T>();
     const std::vector<T> read = versions.read(step, v);
     for (std::size_t i = 0; i < v.size(); ++i) {
       for (int leaf = 0; leaf < n_leaves; ++leaf) {
@@ -70,8 +65,7 @@ void train_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
       if (decay >= 0) v[i] = static_cast<T>(decay) * v[i] + static_cast<T>(1 - decay) * g[i];
     }
     if (decay >= 0) continue;
-    optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
-                     UpdateStep::whole(Clock(step)));
+    optimizer.update(step);
   }
 }
 
@@ -92,14 +86,7 @@ void code_alone(const VariableSpec& v, const Codec& codec, std::span<float> g, s
 void train_compressed_alone(const Exchange& e, int variable, int n_leaves, Tensor& value) {
   const VariableSpec& spec = e.variables[static_cast<std::size_t>(variable)];
   const Compression& c = spec.compression;
-  const Optimizer optimizer(e.optimizer);
-  std::vector<Tensor> slots;
-  std::vector<std::byte*> memory;
-  for (std::size_t i = 0; i < optimizer.slots().size(); ++i) slots.emplace_back(value.dtype(), value.shape());
-  memory.reserve(slots.size());
-  for (Tensor& s : slots) memory.push_back(s.view().bytes());
-  optimizer.start_slots(value.dtype(), value.view().bytes(), memory, value.n_elements());
-  Tensor gradient(value.dtype(), value.shape());
+  LoneOptimizer optimizer(e.optimizer, value);
   const auto n = static_cast<std::size_t>(value.n_elements());
   std::vector<std::vector<float>> leaves(static_cast<std::size_t>(n_leaves), std::vector<float>(n)),
       lost = leaves;
@@ -120,10 +107,9 @@ void train_compressed_alone(const Exchange& e, int variable, int n_leaves, Tenso
     }
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t leaf = 0; leaf < leaves.size(); ++leaf) of_element[leaf] = leaves[leaf][i];
-      gradient.as<float>()[i] = canonical_sum(of_element);
+      optimizer.gradient().as<float>()[i] = canonical_sum(of_element);
     }
-    optimizer.update(value.dtype(), value.view().bytes(), gradient.view().bytes(), memory, value.n_elements(),
-                     UpdateStep::whole(Clock(step)));
+    optimizer.update(step);
   }
 }
 

@@ -68,6 +68,8 @@ T synthetic_gradient(int variable, std::int64_t element, int leaf, std::int64_t 
 // The run by definition: one process, whole variables, no slices, buckets, chunks or messages. Knows neither
 // clipping nor constraints.
 Digest reference_hash(const Exchange& e, int n_leaves);
+// Adds a variable that lies whole in memory to the hash of all values.
+void add_values(const VariableSpec& v, const std::byte* memory, ValuesHash& hash);
 
 class RowWorker;
 

@@ -62,8 +62,10 @@ class JobServer : private RunObserver {
                             .rows = &p.rows,
                             .rule = p.rule,
                             .flush = p.train.flush};
-    if (id == ServerId(0))
+    if (id == ServerId(0)) {
       parts.control.emplace(ServerRank::Control{p.train, *this, p.state, p.facts.evaluation});
+      parts.control->on_nan = p.job.train.on_nan;
+    }
     server_.emplace(parts);
   }
   void run() { server_->run(); }
