@@ -58,11 +58,32 @@ function(varscope_filter_of file out)
   set(${out} "${filter}" PARENT_SCOPE)
 endfunction()
 
-# add_unit_tests(PROGRAM FOLDER folder TESTS name ... LIBS ... [TIMEOUT s]): one GoogleTest program of the files
-# folder/name.cc, and for each of them a test NAME that runs its suites. PROGRAM.lists_every_test fails when a test of the
-# program belongs to no file's suites, or to those of two files.
+# What has one thread has no races: the thread sanitizer is given only tests that say that they start threads (THREADS below).
+# In builds without sanitizers a test that does not say so fails when it starts one (tests/support/jobs/one_thread.cc).
+if(NOT VARSCOPE_SANITIZE AND NOT TARGET varscope_one_thread)
+  add_library(varscope_one_thread OBJECT ${VARSCOPE_TEST_SUPPORT}/jobs/one_thread.cc)
+  target_link_libraries(varscope_one_thread PRIVATE varscope_flags)
+endif()
+
+# varscope_watch_threads(PROGRAM TEST ...): these tests of the program start no threads.
+function(varscope_watch_threads program)
+  if(NOT VARSCOPE_SANITIZE)
+    target_link_libraries(${program} PRIVATE varscope_one_thread ${CMAKE_DL_LIBS})
+    set_property(TEST ${ARGN} APPEND PROPERTY ENVIRONMENT VARSCOPE_TEST_ONE_THREAD=1)
+  endif()
+endfunction()
+
+# add_unit_tests(PROGRAM FOLDER folder TESTS name ... [THREADS name ...] LIBS ... [TIMEOUT s]): one GoogleTest program of the
+# files folder/name.cc, and for each of them a test NAME that runs its suites. THREADS: those of TESTS that start threads.
+# PROGRAM.lists_every_test fails when a test of the program belongs to no file's suites, or to those of two files.
 function(add_unit_tests program)
-  cmake_parse_arguments(A "" "FOLDER;TIMEOUT" "TESTS;LIBS" ${ARGN})
+  cmake_parse_arguments(A "" "FOLDER;TIMEOUT" "TESTS;THREADS;LIBS" ${ARGN})
+  if(VARSCOPE_SANITIZE MATCHES "thread")
+    set(A_TESTS ${A_THREADS})
+  endif()
+  if(NOT A_TESTS)
+    return()
+  endif()
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 60)
   endif()
@@ -80,6 +101,10 @@ function(add_unit_tests program)
     add_test(NAME ${name} COMMAND ${program} --gtest_filter=${filter})
     set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${timeout} ENVIRONMENT "${VARSCOPE_TEST_ENVIRONMENT}")
   endforeach()
+  list(REMOVE_ITEM A_TESTS ${A_THREADS})
+  if(A_TESTS)
+    varscope_watch_threads(${program} ${A_TESTS})
+  endif()
   add_test(NAME ${program}.lists_every_test
     COMMAND ${VARSCOPE_TEST_SUPPORT}/every_test_is_listed.sh $<TARGET_FILE:${program}> ${filters})
   set_tests_properties(${program}.lists_every_test PROPERTIES LABELS unit TIMEOUT 60
@@ -100,15 +125,17 @@ function(varscope_test_options target)
 endfunction()
 
 # What every file of a test program parses is precompiled once, for all of them. Each file still includes what it needs: a
-# build with CMAKE_DISABLE_PRECOMPILE_HEADERS=ON (tools/check_tidy) fails otherwise. The product has no precompiled headers:
-# GCC 12 then takes inlined functions of the standard library for ours, and warns of overlaps that are not there.
+# build with CMAKE_DISABLE_PRECOMPILE_HEADERS=ON (tools/check_tidy) fails otherwise.
 function(varscope_test_program target)
   varscope_test_options(${target})
   target_precompile_headers(${target} REUSE_FROM varscope_test_headers)
 endfunction()
 
-# add_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s]): a GoogleTest program of one process.
+# add_unit_test(NAME SOURCES ... LIBS ... [TIMEOUT s]): a GoogleTest program of one process and one thread.
 function(add_unit_test name)
+  if(VARSCOPE_SANITIZE MATCHES "thread")
+    return()
+  endif()
   cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 60)
@@ -121,6 +148,7 @@ function(add_unit_test name)
   add_dependencies(unit_and_mpi_tests ${name})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${timeout} ENVIRONMENT "${VARSCOPE_TEST_ENVIRONMENT}")
+  varscope_watch_threads(${name} ${name})
 endfunction()
 
 # varscope_mpi_command(NP TARGET OUT [ARGS...]): the command line that runs a program on NP ranks.

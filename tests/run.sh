@@ -7,8 +7,9 @@ usage() {
 usage: tests/run.sh [--asan] [--tsan] [CTEST ARGUMENTS]
 Installs missing packages, builds preset release and runs its tests.
   --asan   then builds preset asan too, and runs its unit and mpi tests under address and undefined-behaviour sanitizers
-  --tsan   then builds preset tsan too, and runs its unit tests, and the mpi tests of one and two ranks, under the thread
-           sanitizer
+  --tsan   then builds preset tsan too, and runs the unit tests that start threads, and the mpi tests of one and two ranks,
+           under the thread sanitizer
+While the tests of a preset run, the next one is built beside them at the lowest priority.
 What follows goes to ctest: tests/run.sh -L unit; tests/run.sh -R checkpoint
 Results are also written to build/PRESET/tests.xml; tools/check_skips lists what was skipped in there.
 VARSCOPE_JOBS: compilers, and cores for tests, at a time (default: all cores).
@@ -61,9 +62,24 @@ timed() {
   return $status
 }
 
-# test_preset PRESET TARGET [CTEST ARGUMENTS]: builds and tests.
-test_preset() {
-  timed "building preset $1" build "$1" "$2" && timed "testing preset $1" run_tests "$1" "${@:3}"
+# Tests mostly wait for each other, so the next preset is built beside them, at the lowest priority: begin_build PRESET TARGET.
+# end_build waits for it, and shows what it said where it failed.
+build_log=$(mktemp)
+builder=
+stop_building() { [[ -z $builder ]] || kill -- "-$builder" 2>/dev/null || true; }
+trap 'stop_building; rm -f "$build_log"' EXIT
+begin_build() {
+  set -m  # a process group of its own, so that all of it can be stopped
+  { renice -n 19 "$BASHPID" >/dev/null 2>&1 || true; build "$1" "$2"; } >"$build_log" 2>&1 &
+  builder=$!
+  set +m
+}
+end_build() {
+  local status=0
+  wait "$builder" || status=$?
+  builder=
+  [[ $status -eq 0 ]] || cat "$build_log"
+  return $status
 }
 
 # A run without a selection that finds no tests has tested nothing.
@@ -72,11 +88,21 @@ arguments=("$@")
 
 timed "installing packages" tools/install_packages.sh
 failed=()
-test_preset release all "${arguments[@]}" || failed+=(release)
-for sanitizer in "${sanitizers[@]}"; do
+presets=(release "${sanitizers[@]}")
+for i in "${!presets[@]}"; do
+  preset=${presets[i]} labels=()
+  if [[ $i -eq 0 ]]; then
+    timed "building preset $preset" build "$preset" all || failed+=("$preset")
+  else
+    timed "waiting for preset $preset to be built" end_build || failed+=("$preset")
+    labels=(-L '^(unit|mpi)$')
+  fi
+  next=${presets[i + 1]:-}
+  [[ -z $next ]] || begin_build "$next" unit_and_mpi_tests
+  [[ " ${failed[*]} " != *" $preset "* ]] || continue
   fixed_addresses=()
-  [[ $sanitizer != tsan ]] || prepare_for_tsan || { failed+=(tsan); continue; }
-  test_preset "$sanitizer" unit_and_mpi_tests -L '^(unit|mpi)$' "${arguments[@]}" || failed+=("$sanitizer")
+  [[ $preset != tsan ]] || prepare_for_tsan || { failed+=(tsan); continue; }
+  timed "testing preset $preset" run_tests "$preset" "${labels[@]}" "${arguments[@]}" || failed+=("$preset")
 done
 if [[ ${#failed[@]} -gt 0 ]]; then
   echo "run.sh: FAILED: ${failed[*]}" >&2
