@@ -24,6 +24,9 @@ void check_staleness(const JobConfig& config) {
            "0 is too little for ssp: that is bsp; set it to 1 or more, or cluster.consistency to bsp");
   }
   if (cluster.staleness == 0) return;
+  if (cluster.consistency == Consistency::bsp && cluster.delay > 0)
+    refuse(config, path,
+           "does not go with cluster.delay, which says how many steps values are behind; remove it");
   refuse(
       config, path,
       cluster.consistency == Consistency::bsp

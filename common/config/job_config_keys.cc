@@ -45,9 +45,9 @@ void ClusterConfig::describe(Keys& keys) {
   keys.key(
       "drain_every_steps", drain_every_steps,
       "with compression onebit or topk: at multiples of it gradients go up in full with all that earlier ones have "
-      "lost; with delay: no step begins before all workers have the values of such a step; in ssp and asp: all workers "
-      "come together after them. Checkpoints are cut at such steps, and at those of checkpoint.every_steps and of "
-      "evaluations",
+      "lost, and in ssp and asp all workers come together after such a step; with delay: no step begins before all "
+      "workers have the values of such a step. With these checkpoints are cut at such steps only, and at those of "
+      "checkpoint.every_steps and of evaluations",
       {.unit = "steps", .min = 1, .max = kMostOfRun});
   keys.key(
       "backup_workers", backup_workers,

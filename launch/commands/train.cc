@@ -51,6 +51,13 @@ void warn_of_start(const JobContext& context) {
   warn(context.values.warnings());
   const Manifest* resumed = context.values.resumed();
   if (resumed == nullptr || resumed->logical_workers == context.cluster.logical_workers) return;
+  if (context.job().cluster.consistency != Consistency::bsp) {
+    warn(
+        {fmt::format("the checkpoint was made with {} logical workers, this job has {}: a step is made of so "
+                     "many parts; cluster.logical_workers: {} keeps them",
+                     resumed->logical_workers, context.cluster.logical_workers, resumed->logical_workers)});
+    return;
+  }
   warn({fmt::format(
       "the checkpoint was made with {} logical workers, this job has {}: gradients are summed in "
       "another order, so the bits will differ from an uninterrupted run's; set "

@@ -1,7 +1,6 @@
 #include "launch/job/replay.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <set>
 #include <utility>
 
@@ -20,11 +19,6 @@ std::string without_slashes(std::string path) {
   return path;
 }
 
-bool are_one(const std::string& a, const std::string& b) {
-  return std::filesystem::weakly_canonical(without_slashes(a)) ==
-         std::filesystem::weakly_canonical(without_slashes(b));
-}
-
 // The recorded run's checkpoints, by their steps: in its own directory, or where the config says.
 std::map<std::int64_t, std::string> checkpoints_of(const TrainOptions& options, Fs& fs) {
   const JobConfig recorded = load_config(options.config, options.overrides);
@@ -33,6 +27,16 @@ std::map<std::int64_t, std::string> checkpoints_of(const TrainOptions& options, 
     for (const CheckpointName& c : list_checkpoints(fs, dir)) paths.emplace(c.step, c.path);
   }
   return paths;
+}
+
+// Throws Error(checkpoint) for what is no directory of a run.
+void check_directory(Fs& fs, const std::string& dir) {
+  if (!fs.is_directory(dir)) fail(ErrorKind::checkpoint, "--replay {}: there is no such directory", dir);
+  const std::string above = parent_path(dir);
+  if (dir == record_dir(above) && fs.is_directory(tickets_dir(above))) {
+    fail(ErrorKind::checkpoint, "--replay {}: this is the record of a run; name the run's directory, {}", dir,
+         above);
+  }
 }
 
 std::string text_of(const std::vector<Clock>& steps) {
@@ -44,15 +48,15 @@ std::string text_of(const std::vector<Clock>& steps) {
 }  // namespace
 
 JobConfig load_job(const TrainOptions& options) {
-  JobConfig job = load_config(options.config, options.overrides);
-  if (options.replay.empty() || !are_one(job.run_dir(), options.replay)) return job;
   std::vector<std::string> overrides = options.overrides;
-  overrides.push_back(fmt::format("job.run_dir=\"{}-replay\"", without_slashes(job.run_dir())));
+  if (!options.replay.empty())
+    overrides.push_back(fmt::format("job.run_dir=\"{}-replay\"", without_slashes(options.replay)));
   return load_config(options.config, overrides);
 }
 
 void prepare_replay(const TrainOptions& options, PreparedStart& start, Fs& fs, const VerifyFiles& verify) {
   const std::string dir = without_slashes(options.replay);
+  check_directory(fs, dir);
   const std::map<std::int64_t, std::string> checkpoints = checkpoints_of(options, fs);
   std::vector<Clock> steps = replayable_steps(fs, dir);
   std::erase_if(steps, [&](Clock s) { return s.value > 0 && !checkpoints.contains(s.value); });
@@ -122,11 +126,15 @@ void check_replay(const RecordedRun& run, const RecordHeader& now) {
   compare("cluster.staleness", then.rule.staleness, now.rule.staleness);
   compare("cluster.backup_workers", then.rule.backups, now.rule.backups);
   const auto dealing = [](const RecordHeader& h) { return h.rule.is_dynamic() ? "dynamic" : "static"; };
-  compare("cluster.dealing", std::string(dealing(then)), std::string(dealing(now)));
+  if (then.rule.consistency == now.rule.consistency)
+    compare("cluster.dealing", std::string(dealing(then)), std::string(dealing(now)));
   std::set<std::string> names;
   for (const auto& settings : {then.settings, now.settings}) {
     for (const auto& [name, value] : settings) names.insert(name);
   }
+  for (const char* compared :
+       {"cluster.consistency", "cluster.staleness", "cluster.backup_workers", "cluster.dealing"})
+    names.erase(compared);
   const auto value = [](const RecordHeader& h, const std::string& name) {
     const auto it = h.settings.find(name);
     return it == h.settings.end() ? std::string("nothing") : it->second;
@@ -134,7 +142,18 @@ void check_replay(const RecordedRun& run, const RecordHeader& now) {
   for (const std::string& name : names) compare(name, value(then, name), value(now, name));
   if (text.empty()) compare("the variables of the model", then.variables, now.variables);
   if (text.empty()) return;
-  fail(ErrorKind::config, "{} can only be replayed as it was started:{}", run.dir, text);
+  fail(ErrorKind::config,
+       "{} can only be replayed as it was started:{}\n  its config is {}; it had {} server{} and {} worker{}",
+       run.dir, text, join_path(run.dir, "job.yaml"), then.servers, then.servers == 1 ? "" : "s",
+       then.workers, then.workers == 1 ? "" : "s");
+}
+
+std::string record_note(const JobConfig& job) {
+  const char* drains = job.cluster.consistency == Consistency::bsp
+                           ? ""
+                           : "; all workers come together where a checkpoint is cut";
+  return fmt::format("  record       {}{}; --replay {} does the same again", record_dir(job.run_dir()),
+                     drains, job.run_dir());
 }
 
 std::vector<std::string> replay_notes(const RecordedRun& run) {

@@ -9,9 +9,8 @@
 
 namespace varscope {
 
-// The job of a start: the config of the options. Of a replay it writes to a directory of its own:
-// <run_dir>-replay, unless the config or an override names another one than the recorded run's. Throws
-// Error(config).
+// The job of a start: the config of the options. A replay writes to a directory of its own, whatever the
+// config says of job.run_dir: that of the recorded run and "-replay". Throws Error(config).
 JobConfig load_job(const TrainOptions& options);
 
 // For rank 0: fills in what is replayed, and from which checkpoint; run_id is left as it is for a run that is
@@ -24,6 +23,8 @@ RecordHeader record_header(const StartPacket& start, const ClusterMap& cluster, 
 // Throws Error(config) with all that is not as it was in the recorded run.
 void check_replay(const RecordedRun& run, const RecordHeader& now);
 
+// A line for the header of a run that is recorded.
+std::string record_note(const JobConfig& job);
 // Lines for the header of a replay.
 std::vector<std::string> replay_notes(const RecordedRun& run);
 

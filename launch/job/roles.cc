@@ -163,7 +163,11 @@ void ServerRole::make_observers(const Transport& transport) {
   facts_->rule = c.rule;
   if (c.job().follow() == nullptr) write_left_out();
   if (c.start.is_replay()) {
+    facts_->replay_of = c.start.replay.dir;
+    facts_->n_compared = c.start.replay.compared.size();
     for (std::string& note : replay_notes(c.start.replay)) facts_->notes.push_back(std::move(note));
+  } else if (c.job().cluster.record) {
+    facts_->notes.push_back(record_note(c.job()));
   }
   if (const std::string line = scale_line(c.facts.model); !line.empty()) facts_->notes.push_back(line);
   if (c.job().output.metrics) metrics_file_.emplace(*facts_);

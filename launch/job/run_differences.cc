@@ -54,7 +54,7 @@ void settle_mode(Leaves& leaves) {
 
 // Where all workers come together (FlushRule).
 constexpr std::array kDrainKeys = {"cluster.drain_every_steps", "checkpoint.every_steps",
-                                   "train.eval_every_epochs"};
+                                   "train.eval_every_epochs", "train.epochs", "train.max_steps"};
 
 bool is_drain_key(std::string_view path) { return std::ranges::find(kDrainKeys, path) != kDrainKeys.end(); }
 
@@ -270,7 +270,7 @@ std::vector<std::string> config_differences(const std::map<std::string, std::str
   std::vector<std::string> lines;
   if (before.empty()) return lines;
   Leaves today = computing_config(now), then = before;
-  const bool has_drains = depends_on_drains(today) || depends_on_drains(then);
+  const bool has_drains = depends_on_drains(today) && depends_on_drains(then);
   settle(today);
   settle(then);
   // Checkpoints of older versions do not have all of them.

@@ -234,11 +234,17 @@ StartValues::StartValues(Fs& fs, const StartPacket& start, const ModelFacts& fac
 namespace {
 
 // What follows from a line of ConfigPart::training.
-std::string effect_of_change(std::string_view difference, OptimizerType type) {
+std::string effect_of_change(std::string_view difference, const JobConfig& job) {
   const std::string_view key = difference.substr(0, difference.find(':'));
-  std::string text = "; the bits will differ from those of a run that was not changed";
+  // In other modes there are no bits to keep.
+  std::string text = job.cluster.consistency == Consistency::bsp
+                         ? "; the bits will differ from those of a run that was not changed"
+                         : "; the run goes on with it";
+  if (key == "cluster.consistency" && difference.find("backup workers") != std::string_view::npos)
+    return text + "; what backup workers make late is dropped, and counts in no epoch";
   if (key == "cluster.consistency")
     return text + ", and each sample of an epoch is learnt exactly once all the same";
+  const OptimizerType type = job.optimizer.type;
   // Other rules change values little by little.
   constexpr std::array kKeys = {"optimizer.learning_rate", "optimizer.beta", "optimizer.l1", "optimizer.l2"};
   if (type != OptimizerType::ftrl || std::ranges::find(kKeys, key) == kKeys.end()) return text;
@@ -298,7 +304,7 @@ void StartValues::plan_resume(const StartPacket& start, const ModelFacts& facts)
   for (const std::string& line : of_test)
     warnings_.push_back(line + "; evaluations are not to be compared with earlier ones");
   for (const std::string& line : config_differences(saved->config, start.job, ConfigPart::training))
-    warnings_.push_back(line + effect_of_change(line, start.job.optimizer.type));
+    warnings_.push_back(line + effect_of_change(line, start.job));
 }
 
 // Of the values that the model takes.

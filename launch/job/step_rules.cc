@@ -90,10 +90,12 @@ void check_backups_of_cluster(const JobConfig& job, const ClusterMap& cluster) {
     fail_at(node != nullptr ? *node : job.root, job.file, path, text);
   };
   if (backups >= workers) {
-    refuse("cluster.backup_workers",
-           fmt::format("{} is too many for {} worker{}: a step needs one at least; set it to {} or less, or "
-                       "start more ranks",
-                       backups, workers, workers == 1 ? "" : "s", workers - 1));
+    refuse(
+        "cluster.backup_workers",
+        fmt::format("{} is too many for {} worker{}: a step needs one at least; set it to {}, or have more "
+                    "workers: more ranks of mpirun, or --workers of varscope plan",
+                    backups, workers, workers == 1 ? "" : "s",
+                    workers == 1 ? "0" : fmt::format("{} or less", workers - 1)));
   }
   if (cluster.logical_workers == workers) return;
   refuse("cluster.logical_workers",

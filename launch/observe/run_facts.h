@@ -42,6 +42,9 @@ struct RunFacts {
   std::optional<PredictedCost> predicted = {};
   std::optional<StreamPosition> stream = {};  // where the run goes on in a stream
   StepRule rule = {};                         // of the job, with dealing resolved
+  // Of a replay: the recorded run's directory, and after how many of its steps values are compared; "": none.
+  std::string replay_of = {};
+  std::size_t n_compared = 0;
   // For TensorBoard; nothing where there is none (output.tensorboard).
   std::string_view graph = {};                              // a GraphDef (launch/observe/graph_def.h)
   std::map<std::string, std::string> hyperparameters = {};  // values by the paths of their keys

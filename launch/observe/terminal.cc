@@ -178,6 +178,15 @@ void add_predicted_cost(const RunFacts& facts, std::vector<std::string>& lines) 
                               interval_text(forecast.interval_s, forecast.mtbf_s, facts.job.checkpoint)));
 }
 
+// Of a replay that has come to its end: a difference would have ended it.
+std::string verdict_text(const RunFacts& facts, Clock end) {
+  if (facts.n_compared == 0)
+    return "no step could be compared: the hash below is the recorded run's where that ended at this step";
+  if (end < facts.train.last) return "stopped; no value differed so far from the recorded run's";
+  return fmt::format("the same values as the recorded run's, compared after {} of its steps",
+                     facts.n_compared);
+}
+
 }  // namespace
 
 std::vector<std::string> header_lines(const RunFacts& facts) {
@@ -198,7 +207,11 @@ std::vector<std::string> header_lines(const RunFacts& facts) {
                                                    plural(n_hosts, "host")),
                    plural(c.n_servers(), "server"), plural(c.n_workers(), "worker"),
                    plural(c.logical_workers, "logical worker"), mode_text(facts.rule)));
-  for (std::string& text : mode_lines(job, facts.rule)) line(std::move(text));
+  if (facts.replay_of.empty()) {
+    for (std::string& text : mode_lines(job, facts.rule)) line(std::move(text));
+  } else {
+    line("  consistency  the order of pushes and reads, and so the bits, are those of the recorded run");
+  }
   line(fmt::format("  hosts        {}", roles_text(facts)));
   line(fmt::format("  model        {} in {} ({}), {}", plural(facts.variables.n_parameters(), "parameter"),
                    plural(static_cast<std::int64_t>(facts.variables.size()), "variable"),
@@ -211,7 +224,7 @@ std::vector<std::string> header_lines(const RunFacts& facts) {
     line(fmt::format("  batch        {}, {} per epoch, {} in all", plural(job.train.batch, "sample"),
                      plural(facts.train.steps_per_epoch, "step"), plural(steps, "step")));
   }
-  line(fmt::format("  checkpoints  {}", checkpoint_text(job)));
+  line("  checkpoints  " + (facts.replay_of.empty() ? checkpoint_text(job) : "none of a replay"));
   add_predicted_cost(facts, lines);
   if (job.output.tensorboard)
     line(fmt::format("  tensorboard  tensorboard --logdir {}", tensorboard_dir(job)));
@@ -441,11 +454,15 @@ void Terminal::on_finish(const FinishSummary& finish) {
     for (const auto& [name, text] : lines_of(*finish.consistency))
       line(fmt::format("  {:<12} {}", name, text));
   }
-  line(fmt::format(
-      "  checkpoints  {} written, {} failed, {} skipped, {} queued; training stopped {:.1f} ms for them",
-      finish.checkpoints, finish.failed_checkpoints, finish.skipped_checkpoints, finish.queued_checkpoints,
-      finish.checkpoint_stall_s * 1e3));
-  print_actual_cost();
+  if (facts_.replay_of.empty()) {
+    line(fmt::format(
+        "  checkpoints  {} written, {} failed, {} skipped, {} queued; training stopped {:.1f} ms for them",
+        finish.checkpoints, finish.failed_checkpoints, finish.skipped_checkpoints, finish.queued_checkpoints,
+        finish.checkpoint_stall_s * 1e3));
+    print_actual_cost();
+  } else {
+    line("  replay       " + verdict_text(facts_, finish.clock));
+  }
   line(fmt::format("  values hash  {}", finish.values_hash.hex()));
 }
 

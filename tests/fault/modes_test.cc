@@ -185,6 +185,29 @@ TEST(ResumedModes, SayThatTheRunGoesOnInAnotherMode) {
   EXPECT_NE(rest.out.find("8 logical workers; BSP\n  consistency  bsp: the same bits"), std::string::npos)
       << rest.out;
   EXPECT_EQ(counts_of(dir / "run", dir), std::set<double>{2});
+  // In these there are no bits to keep, and with backup workers not every sample counts.
+  const Ended again = run(mpirun(
+      4, args + Args{"--resume"} + set({"train.epochs=3", "cluster.logical_workers=6"}) + modes()[2].keys));
+  ASSERT_EQ(again.code, 0) << again.all();
+  EXPECT_NE(again.err.find(
+                "bsp in the checkpoint's run, ssp, staleness 2, dealing dynamic now; the run goes on with "
+                "it, and each sample of an epoch is learnt exactly once all the same"),
+            std::string::npos)
+      << again.err;
+  EXPECT_NE(again.err.find(
+                "the checkpoint was made with 8 logical workers, this job has 6: a step is made of so many "
+                "parts; cluster.logical_workers: 8 keeps them"),
+            std::string::npos)
+      << again.err;
+  const Ended dropping =
+      run(mpirun(3, args + Args{"--resume"} +
+                        set({"train.epochs=4", "cluster.logical_workers=2", "cluster.backup_workers=1"})));
+  ASSERT_EQ(dropping.code, 0) << dropping.all();
+  EXPECT_NE(
+      dropping.err.find("bsp, backup workers 1 now; the bits will differ from those of a run that was not "
+                        "changed; what backup workers make late is dropped, and counts in no epoch"),
+      std::string::npos)
+      << dropping.err;
 }
 
 // The others train on; the save that it is missing in is given up, and the next one works.

@@ -12,6 +12,7 @@ namespace {
 
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 Args asp(const std::string& run_dir) {
   return Args{"train", config_file("digits_mlp.yaml")} +
@@ -36,6 +37,13 @@ TEST(RecordedRun, IsReplayedToTheSameBits) {
     ASSERT_EQ(e.code, 0) << e.all();
     EXPECT_EQ(summary_of(e.out).hash, first.hash) << e.all();
     EXPECT_THAT(e.out, ContainsRegex("replay of .*/run: steps [0-9]+ to 300, where the record ends; "));
+    EXPECT_THAT(e.out,
+                HasSubstr("  consistency  the order of pushes and reads, and so the bits, are those of "));
+    EXPECT_THAT(e.out, HasSubstr("  checkpoints  none of a replay\n"));
+    EXPECT_THAT(
+        e.out, ContainsRegex("  replay       the same values as the recorded run's, compared after [0-9]+ of "
+                             "its steps\n"));
+    EXPECT_THAT(e.out, Not(HasSubstr("bits depend on timing")));
   }
   EXPECT_EQ(names_in(dir / "run/record/server-0001"), before);
   EXPECT_TRUE(names_in(dir / "run-replay/checkpoints").empty());
@@ -94,15 +102,28 @@ TEST(RecordedRun, IsReplayedOnlyAsItWasStarted) {
   EXPECT_THAT(refused(5, set({"optimizer.learning_rate=0.01"})),
               ContainsRegex("can only be replayed as it was started:\n"
                             "  workers: 2 in the recorded run, 3 now\n"
-                            "  optimizer.learning_rate: 0.05 in the recorded run, 0.01 now"));
+                            "  optimizer.learning_rate: 0.05 in the recorded run, 0.01 now\n"
+                            "  its config is .*/run/job.yaml; it had 2 servers and 2 workers"));
+  const std::string in_bsp = refused(4, set({"cluster.consistency=bsp", "cluster.record="}));
+  EXPECT_THAT(
+      in_bsp,
+      ContainsRegex("as it was started:\n  cluster.consistency: asp in the recorded run, bsp now\n  its "));
   EXPECT_THAT(refused(4, {"--from", "7"}),
               HasSubstr("--from 7: " + (dir / "run") + " can be replayed from step "));
   EXPECT_THAT(refused(4, set({"cluster.consistency=bsp"})),
               HasSubstr("cluster.record: does not go with cluster.consistency: bsp"));
   EXPECT_THAT(refused(4, {"--resume"}), HasSubstr("--resume excludes --replay"));
-  const Ended none = run(varscope(args + Args{"--replay", dir / "nothing"}));
-  EXPECT_EQ(none.code, 4) << none.all();
-  EXPECT_THAT(none.err, HasSubstr("nothing holds no record of a run to replay"));
+  const auto not_found = [&](const std::string& what) {
+    const Ended e = run(varscope(args + Args{"--replay", what}));
+    EXPECT_EQ(e.code, 4) << e.all();
+    return e.err;
+  };
+  EXPECT_THAT(not_found(dir / "nothing"), HasSubstr("nothing: there is no such directory"));
+  std::filesystem::create_directory(dir / "empty");
+  EXPECT_THAT(not_found(dir / "empty"), HasSubstr("empty holds no record of a run to replay"));
+  EXPECT_THAT(
+      not_found(dir / "run/record/"),
+      HasSubstr("/run/record: this is the record of a run; name the run's directory, " + (dir / "run")));
 }
 
 }  // namespace

@@ -369,6 +369,14 @@ INSTANTIATE_TEST_SUITE_P(
             "job.yaml:13:22: cluster.staleness: does not go with cluster.consistency: bsp, where no value is "
             "behind; remove it, or set that to ssp"},
         LineCase{
+            13, "cluster: {delay: 1, staleness: 2}",
+            "job.yaml:13:32: cluster.staleness: does not go with cluster.delay, which says how many steps values "
+            "are behind; remove it"},
+        LineCase{
+            13, "cluster: {consistency: async}",
+            "job.yaml:13:24: cluster.consistency: expected one of bsp, ssp, asp, got \"async\"; did you mean "
+            "\"asp\"?"},
+        LineCase{
             13, "cluster: {consistency: asp, staleness: 2}",
             "job.yaml:13:40: cluster.staleness: does not go with cluster.consistency: asp, which has no bound; "
             "remove it, or set that to ssp"},

@@ -382,6 +382,9 @@ TEST(Synonyms, KnowNothingThatIsNoCandidate) {
   EXPECT_EQ(synonym_of("Batch-Size", {"batch"}), "batch");
   EXPECT_EQ(synonym_of("linear", {"dense", "conv2d"}), "dense");
   EXPECT_EQ(synonym_of("SiLU", {"relu", "swish"}), "swish");
+  EXPECT_EQ(synonym_of("async", {"bsp", "ssp", "asp"}), "asp");
+  EXPECT_EQ(synonym_of("stale", {"bsp", "ssp", "asp"}), "ssp");
+  EXPECT_EQ(synonym_of("bfloat16", {"none", "bf16"}), "bf16");
   EXPECT_EQ(synonym_of("linear", {"cosine", "polynomial"}), "polynomial");
 }
 

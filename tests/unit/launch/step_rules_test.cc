@@ -166,9 +166,13 @@ TEST(BackupRules, AreFewerThanWorkersWithALogicalWorkerEach) {
   EXPECT_EQ(told("backup_workers: 2, logical_workers: 3", 3), "no error");
   EXPECT_THAT(
       told("backup_workers: 3", 3),
-      HasSubstr("job.yaml:2:27: cluster.backup_workers: 3 is too many for 3 workers: a step needs one at "
-                "least; set it to 2 or less, or start more ranks"));
-  EXPECT_THAT(told("backup_workers: 1", 1), HasSubstr("1 is too many for 1 worker: "));
+      HasSubstr(
+          "job.yaml:2:27: cluster.backup_workers: 3 is too many for 3 workers: a step needs one at "
+          "least; set it to 2 or less, or have more workers: more ranks of mpirun, or --workers of varscope "
+          "plan"));
+  EXPECT_THAT(
+      told("backup_workers: 1", 1),
+      HasSubstr("1 is too many for 1 worker: a step needs one at least; set it to 0, or have more workers"));
   EXPECT_THAT(
       told("backup_workers: 1, logical_workers: 4", 3),
       HasSubstr("job.yaml:2:47: cluster.logical_workers: 4 does not go with cluster.backup_workers and 3 "
