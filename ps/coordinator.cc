@@ -85,6 +85,7 @@ Coordinator::Coordinator(const Parts& parts)
 
 void Coordinator::start() {
   if (stop_) state_.stop = stop_->state();
+  if (dealer_ && current_ >= train_.last) is_ended_ = true;  // nothing is left to do, but for an evaluation
   if ((stop_ || quorum_) && train_.evaluates_first) {
     awaited_ = train_.first;
   } else if (stop_ && stop_->is_over()) {
@@ -92,8 +93,6 @@ void Coordinator::start() {
   } else if (!dealer_) {
     let_compute(Clock(train_.first.value + 1));
     release_due();
-  } else if (current_ >= train_.last) {
-    is_ended_ = true;  // nothing is left to do
   }
 }
 
@@ -164,7 +163,7 @@ void Coordinator::release(Clock clock) {
     return;
   }
   current_ = clock;
-  if (is_stopping_ && clock < train_.last && train_.flush.may_cut(clock)) {
+  if (is_stopping_ && clock < train_.last && may_stop_after(clock)) {
     is_stopped_ = true;
     train_.last = clock;
   }
@@ -177,6 +176,12 @@ void Coordinator::release(Clock clock) {
   go.flags = (current_is_cut_ ? kFlagCut : 0) | (is_stopped_ ? kFlagStop : 0);
   if (quorum_) return send_counted_go(go);
   for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
+}
+
+// What comes after a step of a record has been done only where the recorded run came together after it.
+bool Coordinator::may_stop_after(Clock clock) const {
+  if (follows_order()) return replay_->is_drained(clock);
+  return train_.flush.may_cut(clock);
 }
 
 void Coordinator::on_message(const Message& message) {
@@ -289,7 +294,7 @@ void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& repo
   }
   if (is_cut) {
     keep_progress();
-    checkpoints_->set_states(states, state_text());
+    checkpoints_->set_states(clock, states, state_text());
     if (!dealer_) send_to(cut_by_message_, MessageType::cut);
     if (quorum_ && record_ != nullptr) record_->begin(clock);
   }
@@ -383,6 +388,20 @@ void Coordinator::on_request(std::uint32_t what) {
     fail(ErrorKind::protocol, "a request for {}, which nobody knows", what);
   if (phase_ != Phase::training || is_stopping_) return;
   const std::string save = checkpoints_ != nullptr ? "a checkpoint" : "no checkpoint (none are configured)";
+  const char* wish = (what & kRequestStop) != 0 ? "to stop" : "for a checkpoint";
+  if (current_ >= train_.last && !stream_) {
+    is_stopping_ = is_asked_at_end_ = true;
+    return observer_.on_request(
+        fmt::format("a signal asks {}: the last step, {}, is under way; then {}, and the end", wish,
+                    train_.last.value, save));
+  }
+  if (follows_order()) {
+    is_stopping_ = (what & kRequestStop) != 0;
+    return observer_.on_request(
+        fmt::format("a signal asks {}: {}", wish,
+                    is_stopping_ ? "on to where the recorded run came together next, and the end"
+                                 : "a replay saves nothing"));
+  }
   if ((what & kRequestStop) != 0) {
     is_stopping_ = true;
     observer_.on_request(fmt::format("a signal asks to stop: {}{}, and the end",
@@ -509,7 +528,9 @@ std::string Coordinator::silent_workers() const {
 // Servers must not hold up what follows for a cut that somebody is too slow for.
 void Coordinator::give_overdue_save_up() {
   if (!dealer_ || cuts_.empty()) return checkpoints_->give_up_overdue(silent_workers());
-  checkpoints_->give_up_overdue(workers_with_tickets(cuts_.back()));
+  const std::string late = workers_with_tickets(cuts_.back());
+  checkpoints_->give_up_overdue(
+      late, late.empty() ? CheckpointCoordinator::Blame::anybody : CheckpointCoordinator::Blame::workers);
   const MessageHeader header = make_header(MessageType::cut_given_up, 0, cuts_.back());
   for (Rank server : cluster_.servers) transport_.send_message(server, header);
 }
@@ -540,7 +561,7 @@ void Coordinator::tick() {
   const std::int64_t retry = final_tries_++;
   if (begin_save(current_, retry, CheckpointCoordinator::Rows::all)) {
     keep_progress();
-    checkpoints_->set_states(final_states_, state_text());
+    checkpoints_->set_states(current_, final_states_, state_text());
     send_to(cut_by_push_, MessageType::cut, retry);
     send_to(cut_by_message_, MessageType::cut, retry);
   }

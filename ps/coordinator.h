@@ -159,7 +159,10 @@ class Coordinator {
   std::string step_of_next_cut() const;
   bool begin_cut(Clock clock);
   bool begin_save(Clock clock, std::int64_t retry, CheckpointCoordinator::Rows rows);
-  bool saves_at_end() const { return checkpoint_.at_end || is_stopped_; }
+  bool saves_at_end() const { return checkpoint_.at_end || is_stopped_ || is_asked_at_end_; }
+  // A replay in which a server's order of pushes is given.
+  bool follows_order() const { return replay_ != nullptr && dealer_.has_value(); }
+  bool may_stop_after(Clock clock) const;
   void on_step_report(WorkerId worker, const Message& message);
   void complete_step();
   void complete_step(Clock clock, const std::vector<StepReport>& reports,
@@ -234,7 +237,8 @@ class Coordinator {
   std::string ended_why_, ended_by_;
   bool is_queued_ = false;  // a cut, for the first step at which nothing is being written
   bool is_stopping_ = false;
-  bool is_stopped_ = false;  // before the last step that was planned
+  bool is_asked_at_end_ = false;  // by a signal, when the last step was under way already
+  bool is_stopped_ = false;       // before the last step that was planned
   int skipped_ = 0;
   int queued_ = 0;
   std::int64_t last_save_ns_;

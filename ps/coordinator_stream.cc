@@ -59,7 +59,7 @@ void Coordinator::save_idle() {
   if (!begin_save(current_, retry, CheckpointCoordinator::Rows::changed)) return;
   is_idle_save_ = true;
   keep_progress();
-  checkpoints_->set_states(states_of_last_, state_text());
+  checkpoints_->set_states(current_, states_of_last_, state_text());
   send_to(cut_by_push_, MessageType::cut, retry);
   send_to(cut_by_message_, MessageType::cut, retry);
 }

@@ -27,8 +27,7 @@ ServerRank::ServerRank(const Parts& parts)
   if (parts.record) make_record(parts);
   if (parts.replay) {
     const RecordedRun& run = parts.replay->run;
-    if (!parts.rule.is_bsp())
-      replay_.emplace(parts.replay->fs, run.dir, RecordedOrder::Options{run.from, run.compared, parts.id});
+    if (!parts.rule.is_bsp()) make_replay(parts, run);
     if (parts.control) ticket_replay_.emplace(parts.replay->fs, run.dir, run.from);
   }
   if (parts.control) {
@@ -64,6 +63,21 @@ ServerRank::ServerRank(const Parts& parts)
                                 pointer(record_),
                                 pointer(replay_),
                                 parts.flush});
+}
+
+// All that events are looked up by is compared first: the header is a file's.
+void ServerRank::make_replay(const Parts& parts, const RecordedRun& run) {
+  replay_.emplace(parts.replay->fs, run.dir, RecordedOrder::Options{run.from, run.compared, parts.id});
+  const RecordHeader& header = replay_->header();
+  const int n_units = RecordUnits(parts.plan, parts.rows, parts.id).count();
+  if (header.server == parts.id.value && header.servers == parts.cluster.n_servers() &&
+      header.workers == parts.cluster.n_workers() && header.n_units == n_units)
+    return;
+  fail(ErrorKind::data,
+       "{} is not of this server's part of the run: server {} of {}, {} workers, {} units in its header, and "
+       "server {} of {}, {} workers, {} units here",
+       segment_path(events_dir(run.dir, parts.id), run.from), header.server, header.servers, header.workers,
+       header.n_units, parts.id.value, parts.cluster.n_servers(), parts.cluster.n_workers(), n_units);
 }
 
 void ServerRank::make_record(const Parts& parts) {

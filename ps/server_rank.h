@@ -97,6 +97,7 @@ class ServerRank {
  private:
   void make_saves(const Parts& parts);
   void make_record(const Parts& parts);
+  void make_replay(const Parts& parts, const RecordedRun& run);
   Manifest manifest_of(const Parts& parts) const;
 
   Optimizer optimizer_;

@@ -26,6 +26,8 @@ while [[ $# -gt 0 ]]; do
 done
 
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+# What one clone has compiled is found by ccache in another one, in whatever folder that is.
+export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR:-1}
 jobs=${VARSCOPE_JOBS:-$(nproc)}
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || { echo "run.sh: VARSCOPE_JOBS=$jobs is not a number of jobs" >&2; exit 2; }
 

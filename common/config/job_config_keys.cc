@@ -66,7 +66,7 @@ void ClusterConfig::describe(Keys& keys) {
            {.unit = "seconds", .min = 1, .may_be_off = true});
   keys.key(
       "early_requests", early_requests,
-      "rows of sparse tables are asked for before the step that changes them is over; the bits are the same");
+      "bsp: rows of sparse tables are asked for before the step that changes them is over; the bits are the same");
   keys.key("blas_threads", blas_threads, "threads of OpenBLAS in each rank",
            {.unit = "threads", .min = 1, .max = 1 << 12});
 }

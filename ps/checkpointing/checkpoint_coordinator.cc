@@ -76,9 +76,9 @@ bool CheckpointCoordinator::begin(Clock clock, std::int64_t retry, Rows rows) {
   }
 }
 
-void CheckpointCoordinator::set_states(const IdVector<WorkerId, std::string>& worker_states,
+void CheckpointCoordinator::set_states(Clock clock, const IdVector<WorkerId, std::string>& worker_states,
                                        const std::string& coordinator_state) {
-  if (!pending_) return;
+  if (!pending_ || pending_->clock != clock) return;
   pending_->worker_states = worker_states;
   pending_->coordinator_state = coordinator_state;
   pending_->have_states = true;
@@ -176,11 +176,12 @@ bool CheckpointCoordinator::is_overdue() const {
 }
 
 // Whoever is stuck keeps others waiting: a server the workers, and a worker all servers. All are named.
-void CheckpointCoordinator::give_up_overdue(const std::string& silent_workers) {
+void CheckpointCoordinator::give_up_overdue(const std::string& silent_workers, Blame blame) {
   std::string who;
   if (const std::string servers = silent_servers(); !servers.empty()) who = "no report from " + servers;
   if (!pending_->have_states && !silent_workers.empty())
     who += (who.empty() ? "" : " and ") + ("no step report from " + silent_workers);
+  if (blame == Blame::workers) --failures_in_a_row_;
   give_up(fmt::format("{} within {:g} s (checkpoint.timeout_s)", who, config_.timeout_s));
 }
 

@@ -56,8 +56,10 @@ class CheckpointCoordinator {
   // What all servers are to be told before they cut for the save under way; nothing where it has no rows, or
   // always all of them. REQUIRES: begin() has just returned true.
   std::optional<SaveBase> save_base() const;
-  // Text archives.
-  void set_states(const IdVector<WorkerId, std::string>& worker_states, const std::string& coordinator_state);
+  // Text archives, as they are after step `clock`. Of another step than the save under way has, which may be
+  // the case once that of `clock` has been given up: of no use.
+  void set_states(Clock clock, const IdVector<WorkerId, std::string>& worker_states,
+                  const std::string& coordinator_state);
   void on_outcome(ShardOutcome outcome);
   // The evaluation of the values after a step; recorded with checkpoints of that step and later ones, before
   // they are committed or, on a disk thread, afterwards.
@@ -66,7 +68,10 @@ class CheckpointCoordinator {
   // True when reports are still missing after checkpoint.timeout_s: then give_up_overdue() is due, with the
   // workers that have not reported the step ("worker 1, worker 2", or empty).
   bool is_overdue() const;
-  void give_up_overdue(const std::string& silent_workers);
+  // `Blame::workers`: who is slow has gradients to compute before servers can cut, so nothing is wrong with
+  // the disk: it is no failure in a row (checkpoint.max_failures).
+  enum class Blame : std::uint8_t { anybody, workers };
+  void give_up_overdue(const std::string& silent_workers, Blame blame = Blame::anybody);
 
   // From now on a save that turns out not to be finite is not committed: it is removed, and
   // take_discarded() tells.

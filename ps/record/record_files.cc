@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <tuple>
 #include <utility>
 
 #include "common/base/error.h"
@@ -90,9 +91,17 @@ bool SegmentChain::open_next() {
   const std::vector<Clock> steps = list_segments(fs_, dir_);
   const auto next = std::ranges::upper_bound(steps, from());
   if (next == steps.end()) return false;
-  const std::string start = header_.start_id;
+  const RecordHeader before = header_;
   open(*next);
-  return header_.start_id == start;
+  if (header_.start_id != before.start_id) return false;
+  const auto numbers = [](const RecordHeader& h) {
+    return std::tuple(h.server, h.servers, h.workers, h.logical_workers, h.n_units);
+  };
+  if (numbers(header_) != numbers(before)) {
+    fail(ErrorKind::data, "the header of {} has other numbers of ranks or units than the segment before",
+         segment_path(dir_, *next));
+  }
+  return true;
 }
 
 bool SegmentChain::next(std::string& record) {

@@ -97,6 +97,27 @@ TEST_F(EarlyStopJob, EndsWherePatienceEndsAndKeepsTheBest) {
   EXPECT_EQ(end_of(alone).hash, end.hash);
 }
 
+// The last step was saved before it was evaluated: a resume begins with that, and then nothing is to do.
+TEST_F(EarlyStopJob, ThatHasComeToItsLastStepIsResumedAndEndsAgainInEveryMode) {
+  for (const char* mode : {"bsp", "ssp", "asp"}) {
+    SCOPED_TRACE(mode);
+    std::vector<std::string> keys{"--set", std::string("cluster.consistency=") + mode, "--set",
+                                  "train.max_steps=20"};
+    if (mode == std::string("ssp")) keys.insert(keys.end(), {"--set", "cluster.staleness=2"});
+    const Ended first = run(job(mode, keys));
+    ASSERT_EQ(first.code, 0) << first.all();
+    keys.emplace_back("--resume");
+    const Ended again = run(job(mode, keys), 60 * kSlowness);
+    ASSERT_EQ(again.code, 0) << again.all();
+    EXPECT_THAT(again.out, HasSubstr("nothing to do: "));
+    EXPECT_EQ(summary_of(again.out).hash, summary_of(first.out).hash);
+    // A patience that is over by then ends it all the same.
+    keys.insert(keys.end(), {"--set", "train.stop.patience=1"});
+    const Ended impatient = run(job(mode, keys), 60 * kSlowness);
+    EXPECT_EQ(impatient.code, 0) << impatient.all();
+  }
+}
+
 TEST_F(EarlyStopJob, KilledAndResumedItEndsAtTheSameStep) {
   const End whole = end_of(run(job("a"), 300 * kSlowness));
   for (const char* every : {"off", "7"}) {

@@ -90,6 +90,26 @@ TEST(RecordedRun, ThatWentNanDoesSoAgainAtTheSameStep) {
       ContainsRegex("node \".*\" \\(.*digits_mlp.yaml:[0-9]+:[0-9]+\\) made .*; as in the recorded run"));
 }
 
+// What follows in the record has been done only where the recorded run came together.
+TEST(RecordedRun, WhoseReplayIsStoppedEndsWhereItCameTogether) {
+  const ScratchDir dir;
+  const Args args =
+      asp(dir / "run") + set({"train.max_steps=4000", "checkpoint.every_steps=100", "checkpoint.keep=100",
+                              "train.log_every_steps=10", "train.epochs=1000"});
+  train(mpirun(5, args));
+  Job replay(mpirun(5, args + Args{"--replay", dir / "run", "--from", "0"}));
+  ASSERT_TRUE(replay.wait_until([&] { return replay.last_step() > 0; }, kStartSeconds)) << replay.err();
+  replay.send_signal(SIGUSR2);
+  const Ended stopped = replay.wait(60 * kSlowness);
+  ASSERT_TRUE(stopped.in_time) << stopped.all();
+  EXPECT_EQ(stopped.code, 75) << stopped.all();
+  EXPECT_THAT(
+      stopped.out,
+      HasSubstr("a signal asks to stop: on to where the recorded run came together next, and the end"));
+  EXPECT_THAT(stopped.out, HasSubstr("stopped; no value differed so far from the recorded run's"));
+  EXPECT_THAT(stopped.out, ContainsRegex("stopped early at step [0-9]+00 after ")) << stopped.all();
+}
+
 TEST(RecordedRun, IsReplayedOnlyAsItWasStarted) {
   const ScratchDir dir;
   const Args args = asp(dir / "run");

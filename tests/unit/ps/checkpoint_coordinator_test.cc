@@ -12,6 +12,7 @@
 #include "checkpoint/restore/reader.h"
 #include "tests/support/fs/fault_fs.h"
 #include "tests/support/references/checkpoint_fixture.h"
+#include "tests/support/thrown.h"
 
 namespace varscope {
 namespace {
@@ -22,6 +23,7 @@ using testing::FsOp;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::TempDir;
+using testing::thrown;
 using testing::tiny_model;
 
 class Heard : public RunObserver {
@@ -52,7 +54,7 @@ class CheckpointCoordinatorTest : public ::testing::Test {
     outcome.report = testing::write_part(fs, temporary_path(dir.path(), id),
                                          tiny_model(static_cast<unsigned>(step)), step, 0, 1, id);
     coordinator->on_outcome(outcome);
-    coordinator->set_states({"state of worker 0", "state of worker 1"}, "epoch");
+    coordinator->set_states(Clock(step), {"state of worker 0", "state of worker 1"}, "epoch");
   }
   void finish_work() {
     while (coordinator->has_pending_work()) {
@@ -217,6 +219,38 @@ TEST_F(CheckpointCoordinatorTest, ARetentionThatFailsIsNoFailedSave) {
   EXPECT_THAT(steps(), ElementsAre(2, 1));
   save(3);
   EXPECT_THAT(steps(), ElementsAre(3)) << "as many as needed";
+}
+
+// A save that is given up may be asked about later: the one under way is of another step.
+TEST_F(CheckpointCoordinatorTest, StatesOfAnotherStepAreNotThoseOfTheSave) {
+  start(0);
+  ASSERT_TRUE(coordinator->begin(Clock(6)));
+  const std::string id = coordinator->id();
+  ShardOutcome outcome{id, "", {}};
+  outcome.report = testing::write_part(fs, temporary_path(dir.path(), id), tiny_model(6), 6, 0, 1, id);
+  coordinator->on_outcome(outcome);
+  coordinator->set_states(Clock(3), {"old", "old"}, "old");
+  coordinator->tick();
+  EXPECT_FALSE(coordinator->idle()) << "it waits for the states of step 6";
+  coordinator->set_states(Clock(6), {"state of worker 0", "state of worker 1"}, "epoch");
+  finish_work();
+  EXPECT_EQ(coordinator->last_committed(), Clock(6));
+}
+
+// Nothing is wrong with the disk where a worker has not computed yet what a save waits for.
+TEST_F(CheckpointCoordinatorTest, SavesThatSlowWorkersHoldUpAreNoFailuresInARow) {
+  start(0);
+  for (int step = 1; step <= 5; ++step) {
+    ASSERT_TRUE(coordinator->begin(Clock(step)));
+    coordinator->give_up_overdue("worker 1", CheckpointCoordinator::Blame::workers);
+  }
+  ASSERT_TRUE(coordinator->begin(Clock(6)));
+  coordinator->give_up_overdue("");
+  ASSERT_TRUE(coordinator->begin(Clock(7)));
+  coordinator->give_up_overdue("");
+  ASSERT_TRUE(coordinator->begin(Clock(8)));
+  EXPECT_THAT(thrown([&] { coordinator->give_up_overdue(""); }),
+              HasSubstr("3 checkpoints in a row have failed"));
 }
 
 TEST_F(CheckpointCoordinatorTest, AStartFromAnOlderStepIsRecorded) {

@@ -83,7 +83,7 @@ TEST_F(EvaluationTest, CheckpointsKeepTheLossAndEachMetricThatIsANumber) {
   ShardOutcome outcome{id, "", {}};
   outcome.report = testing::write_part(fs, temporary_path(dir.path(), id), tiny_model(6), 6, 0, 1, id);
   checkpoints.on_outcome(outcome);
-  checkpoints.set_states({"state of worker 0", "state of worker 1"}, "epoch");
+  checkpoints.set_states(Clock(6), {"state of worker 0", "state of worker 1"}, "epoch");
   while (checkpoints.has_pending_work()) {
     checkpoints.tick();
     std::this_thread::yield();

@@ -148,7 +148,7 @@ class IncrementalSaves : public ::testing::TestWithParam<int> {
       EXPECT_FALSE(servers->checkpointer(s).poll()) << "it has nothing to go on from yet";
       servers->checkpointer(s).set_base(*base);
     }
-    coordinator->set_states({"state"}, "epoch");
+    coordinator->set_states(Clock(clock), {"state"}, "epoch");
     for (int s = 0; s < servers->n(); ++s) {
       std::optional<ShardOutcome> outcome;
       while (!(outcome = servers->checkpointer(s).poll())) std::this_thread::yield();

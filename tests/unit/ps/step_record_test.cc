@@ -201,6 +201,24 @@ TEST_F(StepRecordTest, AHeaderWhoseNumbersMakeNoSenseIsRefusedByItsName) {
   }
 }
 
+TEST_F(StepRecordTest, ASegmentOfOtherRanksThanTheOneBeforeEndsTheRecord) {
+  for (int RecordHeader::*number : {&RecordHeader::workers, &RecordHeader::servers}) {
+    SegmentWriter::Parts of_other = parts(0);
+    of_other.header.*number += 5;
+    {
+      StepRecord record(parts(0), Clock(0));
+      record.applied(0, WorkerId(1));
+      record.cut(Clock(3), std::vector<std::uint64_t>{7, 8});
+    }
+    { StepRecord record(of_other, Clock(3)); }
+    RecordedOrder order(fs, dir.path(), {Clock(0)});
+    EXPECT_THAT(events(order, 0), ElementsAre("applied 1", "cut 3"));
+    EXPECT_THAT(order.why_ended(),
+                AllOf(HasSubstr(
+                    "from-000000003.events has other numbers of ranks or units than the segment before")));
+  }
+}
+
 // Whole by their checksums, and anything else inside.
 TEST_F(StepRecordTest, AnyBytesAreReadToAnEnd) {
   std::mt19937 random(3);
