@@ -113,6 +113,20 @@ TEST(DelayedJob, EndsInTheSameBitsAfterAKill) {
 }
 
 // A signal comes at any step: the run goes on to the next one after which no older values are read.
+// All came together there, as they do not in a run that was planned to go on.
+TEST(DelayedJob, SaysThatTheEndOfAnEarlierPlanIsInItsBits) {
+  const ScratchDir dir;
+  const Args twice = set({"train.max_steps=40"});
+  train(train_on({1, 2}, dir / "run", 1, set({"train.max_steps=20"})));
+  const Ended more = run(train_on({1, 2}, dir / "run", 1, twice + Args{"--resume"}));
+  ASSERT_EQ(more.code, 0) << more.all();
+  EXPECT_THAT(more.err,
+              HasSubstr("the checkpoint is of step 20, the end of an earlier plan, where all workers came "
+                        "together; a run that is planned as this one does not at that step, so the bits "
+                        "will differ from its"));
+  EXPECT_NE(summary_of(more.out).hash, train(train_on({1, 2}, dir / "whole", 1, twice)).hash);
+}
+
 TEST(DelayedJob, StopsAtAStepThatChangesNoBits) {
   const ScratchDir dir;
   const Args more = set({"train.eval_every_epochs=0", "train.epochs=1000000", "checkpoint.every_steps=0",
