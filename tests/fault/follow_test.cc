@@ -772,7 +772,7 @@ TEST(Follow, AResumeWithOtherColumnsIsRefused) {
 TEST(OnlineDemo, LearnsAndServesThroughKillsAndAReversalOfTheLabels) {
   const ScratchDir dir;
   Command command{Args{"/bin/bash", std::string(VARSCOPE_CONFIGS) + "/../launch/online_demo.sh", "--seconds",
-                       "30", "--rate", "300", "--dir", dir / "demo"},
+                       "40", "--rate", "300", "--dir", dir / "demo"},
                   {{"VARSCOPE", VARSCOPE_BINARY}}};
   const Ended ended = run(command, 300 * kSlowness);
   EXPECT_EQ(ended.code, 0) << ended.all();
