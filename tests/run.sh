@@ -9,7 +9,7 @@ Installs missing packages, builds preset release and runs its tests.
   --asan   then builds preset asan too, and runs its unit and mpi tests under address and undefined-behaviour sanitizers
   --tsan   then builds preset tsan too, and runs the unit tests that start threads, and the mpi tests of one and two ranks,
            under the thread sanitizer
-While the tests of a preset run, the next one is built beside them at the lowest priority.
+While tests run, the other presets are built beside them at the lowest priority.
 What follows goes to ctest: tests/run.sh -L unit; tests/run.sh -R checkpoint
 Results are also written to build/PRESET/tests.xml; tools/check_skips lists what was skipped in there.
 VARSCOPE_JOBS: compilers, and cores for tests, at a time (default: all cores).
@@ -64,24 +64,28 @@ timed() {
   return $status
 }
 
-# Tests mostly wait for each other, so the next preset is built beside them, at the lowest priority: begin_build PRESET TARGET.
-# end_build waits for it, and shows what it said where it failed.
-build_log=$(mktemp)
+# Tests mostly wait for each other, so the other presets are built beside them, at the lowest priority: begin_builds PRESET...
+# end_build PRESET waits for one, and shows what it said where it failed.
+builds=$(mktemp -d)
 builder=
 stop_building() { [[ -z $builder ]] || kill -- "-$builder" 2>/dev/null || true; }
-trap 'stop_building; rm -f "$build_log"' EXIT
-begin_build() {
+trap 'stop_building; rm -rf "$builds"' EXIT
+begin_builds() {
   set -m  # a process group of its own, so that all of it can be stopped
-  { renice -n 19 "$BASHPID" >/dev/null 2>&1 || true; build "$1" "$2"; } >"$build_log" 2>&1 &
+  {
+    renice -n 19 "$BASHPID" >/dev/null 2>&1 || true
+    for preset in "$@"; do
+      code=0
+      build "$preset" unit_and_mpi_tests >"$builds/$preset.log" 2>&1 || code=$?
+      echo "$code" >"$builds/code" && mv "$builds/code" "$builds/$preset.code"
+    done
+  } &
   builder=$!
   set +m
 }
 end_build() {
-  local status=0
-  wait "$builder" || status=$?
-  builder=
-  [[ $status -eq 0 ]] || cat "$build_log"
-  return $status
+  while [[ ! -e $builds/$1.code ]] && kill -0 "$builder" 2>/dev/null; do sleep 1; done
+  [[ $(cat "$builds/$1.code" 2>/dev/null) == 0 ]] || { cat "$builds/$1.log"; return 1; }
 }
 
 # A run without a selection that finds no tests has tested nothing.
@@ -90,17 +94,15 @@ arguments=("$@")
 
 timed "installing packages" tools/install_packages.sh
 failed=()
-presets=(release "${sanitizers[@]}")
-for i in "${!presets[@]}"; do
-  preset=${presets[i]} labels=()
-  if [[ $i -eq 0 ]]; then
-    timed "building preset $preset" build "$preset" all || failed+=("$preset")
+for preset in release "${sanitizers[@]}"; do
+  labels=()
+  if [[ $preset == release ]]; then
+    timed "building preset $preset" build "$preset" || failed+=("$preset")
+    [[ ${#sanitizers[@]} -eq 0 ]] || begin_builds "${sanitizers[@]}"
   else
-    timed "waiting for preset $preset to be built" end_build || failed+=("$preset")
+    timed "waiting for preset $preset to be built" end_build "$preset" || failed+=("$preset")
     labels=(-L '^(unit|mpi)$')
   fi
-  next=${presets[i + 1]:-}
-  [[ -z $next ]] || begin_build "$next" unit_and_mpi_tests
   [[ " ${failed[*]} " != *" $preset "* ]] || continue
   fixed_addresses=()
   [[ $preset != tsan ]] || prepare_for_tsan || { failed+=(tsan); continue; }
