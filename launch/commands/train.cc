@@ -50,12 +50,12 @@ void warn_of_start(const JobContext& context) {
   warn(output_warnings(context.job()));
   warn(context.values.warnings());
   const Manifest* resumed = context.values.resumed();
-  // What was planned to end there has come together there.
-  if (resumed != nullptr && resumed->step < context.train.last.value &&
-      !context.train.flush.may_cut(Clock(resumed->step))) {
+  // All have come together there: an earlier plan ended there, or its keys said so.
+  if (resumed != nullptr && context.job().cluster.consistency == Consistency::bsp &&
+      resumed->step < context.train.last.value && !context.train.flush.may_cut(Clock(resumed->step))) {
     warn({fmt::format(
-        "the checkpoint is of step {}, the end of an earlier plan, where all workers came together; a "
-        "run that is planned as this one does not at that step, so the bits will differ from its",
+        "the checkpoint is of step {}: there all workers came together, which they do not in a run that is "
+        "planned as this one from its start, so the bits will differ from its",
         resumed->step)});
   }
   if (resumed == nullptr || resumed->logical_workers == context.cluster.logical_workers) return;

@@ -120,10 +120,10 @@ TEST(DelayedJob, SaysThatTheEndOfAnEarlierPlanIsInItsBits) {
   train(train_on({1, 2}, dir / "run", 1, set({"train.max_steps=20"})));
   const Ended more = run(train_on({1, 2}, dir / "run", 1, twice + Args{"--resume"}));
   ASSERT_EQ(more.code, 0) << more.all();
-  EXPECT_THAT(more.err,
-              HasSubstr("the checkpoint is of step 20, the end of an earlier plan, where all workers came "
-                        "together; a run that is planned as this one does not at that step, so the bits "
-                        "will differ from its"));
+  EXPECT_THAT(
+      more.err,
+      HasSubstr("the checkpoint is of step 20: there all workers came together, which they do not in a run "
+                "that is planned as this one from its start, so the bits will differ from its"));
   EXPECT_NE(summary_of(more.out).hash, train(train_on({1, 2}, dir / "whole", 1, twice)).hash);
 }
 
