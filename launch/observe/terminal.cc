@@ -181,7 +181,7 @@ void add_predicted_cost(const RunFacts& facts, std::vector<std::string>& lines) 
 // Of a replay that has come to its end: a difference would have ended it.
 std::string verdict_text(const RunFacts& facts, Clock end) {
   if (facts.n_compared == 0)
-    return "no step could be compared: the hash below is the recorded run's where that ended at this step";
+    return "no step could be compared; compare the values hash with the recorded run's";
   if (end < facts.train.last) return "stopped; no value differed so far from the recorded run's";
   return fmt::format("the same values as the recorded run's, compared after {} of its steps",
                      facts.n_compared);
