@@ -120,6 +120,7 @@ TEST(KilledModes, EverySampleCountsOnceInEachEpochAllTheSame) {
 TEST(KilledModes, NothingIsLostThatCompressionKeepsBack) {
   const ScratchDir dir;
   constexpr int kColumns = 256;
+  static_assert(kRows % kColumns == 0);
   std::string rows, columns;
   for (int i = 0; i < kRows; ++i) rows += fmt::format("1000000 {}:1\n", i % kColumns + 1);
   for (int i = 0; i < kColumns; ++i) columns += fmt::format("0 {}:1\n", i + 1);
@@ -143,7 +144,8 @@ TEST(KilledModes, NothingIsLostThatCompressionKeepsBack) {
       run(varscope({"predict", dir / "run", "--in", dir / "columns.txt", "--out", dir / "counts.csv"}));
   ASSERT_EQ(predicted.code, 0) << predicted.all();
   const std::vector<double> counts = last_column(dir / "counts.csv");
-  EXPECT_EQ(counts, std::vector<double>(kColumns, kEpochs * kRows / kColumns));
+  constexpr int kVisits = kEpochs * (kRows / kColumns);
+  EXPECT_EQ(counts, std::vector<double>(kColumns, kVisits));
 }
 
 TEST_P(EachMode, IsStoppedBySignalAndGoesOn) {
