@@ -148,6 +148,35 @@ TEST(KilledModes, NothingIsLostThatCompressionKeepsBack) {
   EXPECT_EQ(counts, std::vector<double>(kColumns, kVisits));
 }
 
+// At a rate that changes no value the loss of a step says with which state it was computed.
+TEST(KilledModes, CarriedStateComesBackToItsOwnWorker) {
+  const ScratchDir dir;
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += fmt::format("w{} ", i * i % 7);
+  write_text(dir / "words.txt", text);
+  write_text(
+      dir / "text.yaml",
+      "data: {train: {type: text, file: words.txt, vocabulary: 9, steps: 5}}\n"
+      "model:\n  loss: softmax_cross_entropy\n  layers:\n"
+      "    - {type: embedding, vocabulary: 9, units: 4, initializer: {type: uniform, low: -2, high: 2}}\n"
+      "    - {type: lstm, units: 6, initializer: {type: uniform, low: -2, high: 2}}\n"
+      "    - {type: dense, units: 9, each_step: true, initializer: {type: uniform, low: -2, high: 2}}\n"
+      "train: {epochs: 1, batch: 4, log_every_steps: 1}\n"
+      "optimizer: {type: sgd, learning_rate: 1.0e-30}\n"
+      "job: {name: t}\n");
+  const auto last_loss = [&](const std::string& run, int steps, const Args& keys) {
+    train(mpirun(3, Args{"train", dir / "text.yaml"} + keys +
+                        set({"job.run_dir=" + dir / run, fmt::format("train.max_steps={}", steps)})));
+    const std::string lines = read_text(dir / run + "/metrics.jsonl");
+    const std::size_t step = lines.rfind("\"event\":\"step\""), at = lines.find("\"loss\":", step);
+    return lines.substr(at, lines.find(',', at) - at);
+  };
+  const Args mode = set({"cluster.consistency=asp", "cluster.dealing=static"});
+  const std::string whole = last_loss("whole", 6, {});
+  EXPECT_NE(last_loss("mode", 4, mode), whole);
+  EXPECT_EQ(last_loss("mode", 6, mode + Args{"--resume"}), whole);
+}
+
 TEST_P(EachMode, IsStoppedBySignalAndGoesOn) {
   const ScratchDir dir;
   const Args args = Args{"train", counting_config(dir)} +

@@ -216,10 +216,11 @@ std::vector<BatchSums> Trainer::run_logical_workers(Clock clock) {
   return sums;
 }
 
-// Of this worker's logical worker among those of all.
+// Of this worker's logical worker among those of all. Where leaves stay with their worker it is known before
+// the first ticket: what they carry over a text is read back then.
 int Trainer::global_number(std::size_t logical_worker) const {
   const int begin =
-      parts_.rule.is_bsp() ? parts_.cluster.leaves_of(parts_.client.worker()).begin : ticket_.leaf_begin;
+      parts_.rule.is_dynamic() ? ticket_.leaf_begin : parts_.cluster.leaves_of(parts_.client.worker()).begin;
   return begin + static_cast<int>(logical_worker);
 }
 
