@@ -525,13 +525,19 @@ std::string Coordinator::silent_workers() const {
   return comma_list(names);
 }
 
-// Servers must not hold up what follows for a cut that somebody is too slow for.
 void Coordinator::give_overdue_save_up() {
   if (!dealer_ || cuts_.empty()) return checkpoints_->give_up_overdue(silent_workers());
   const std::string late = workers_with_tickets(cuts_.back());
   checkpoints_->give_up_overdue(
       late, late.empty() ? CheckpointCoordinator::Blame::anybody : CheckpointCoordinator::Blame::workers);
-  const MessageHeader header = make_header(MessageType::cut_given_up, 0, cuts_.back());
+}
+
+// Outside BSP servers must not hold up what follows for a cut that somebody is too slow for, nor for one that
+// another server could not write.
+void Coordinator::tell_given_up() {
+  const std::optional<Clock> step = checkpoints_->take_given_up();
+  if (!step || !dealer_) return;
+  const MessageHeader header = make_header(MessageType::cut_given_up, 0, *step);
   for (Rank server : cluster_.servers) transport_.send_message(server, header);
 }
 
@@ -539,6 +545,7 @@ void Coordinator::tick() {
   if (checkpoints_ != nullptr) {
     checkpoints_->tick();
     if (checkpoints_->is_overdue()) give_overdue_save_up();
+    tell_given_up();
     look_at_discarded_save();
   }
   if (!failure_.empty()) {

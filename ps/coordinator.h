@@ -169,6 +169,7 @@ class Coordinator {
                      const IdVector<WorkerId, std::string>& states, bool is_cut);
   void note_compression(Clock clock, const CompressionReport& step);
   void give_overdue_save_up();
+  void tell_given_up();
   void on_eval_report(const Message& message);
   void finish_evaluation(const Evaluation& evaluation);
   void go_on_after_evaluation();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/transport/wire.h"
 
@@ -83,13 +84,13 @@ bool PushSteps::holds(const Message& message) const {
   return is_push && push_details(message.body, message.from).held_after > cut_done_.value;
 }
 
+void PushSteps::take(WorkerId worker, const Message& message) {
+  if (held_[worker].empty() && !holds(message)) return handle(worker, message);
+  held_[worker].push_back({message, now_ns()});
+  watch_.holds();
+}
+
 void PushSteps::handle(WorkerId worker, const Message& message) {
-  std::deque<Message>& held = held_[worker];
-  if (!held.empty() || holds(message)) {
-    held.push_back(message);
-    watch_.holds();
-    return;
-  }
   switch (type_of(message.header)) {
     case MessageType::push:
       return push(worker, message);
@@ -103,19 +104,19 @@ void PushSteps::handle(WorkerId worker, const Message& message) {
   }
 }
 
-void PushSteps::on_push(WorkerId worker, const Message& push) { handle(worker, push); }
+void PushSteps::on_push(WorkerId worker, const Message& push) { take(worker, push); }
 
 void PushSteps::on_pull(WorkerId worker, const MessageHeader& pull) {
   check_step(worker, pull);
-  handle(worker, {parts_.cluster.rank_of(worker), pull, {}});
+  take(worker, {parts_.cluster.rank_of(worker), pull, {}});
 }
 
 void PushSteps::on_rows_wanted(WorkerId worker, const MessageHeader& wanted) {
   check_step(worker, wanted);
-  handle(worker, {parts_.cluster.rank_of(worker), wanted, {}});
+  take(worker, {parts_.cluster.rank_of(worker), wanted, {}});
 }
 
-void PushSteps::on_rows_push(WorkerId worker, const Message& push) { handle(worker, push); }
+void PushSteps::on_rows_push(WorkerId worker, const Message& push) { take(worker, push); }
 
 void PushSteps::on_norms(const Message& message) {
   fail(ErrorKind::protocol, "rank {} sent a {}, but workers take norms themselves in this mode",
@@ -125,11 +126,16 @@ void PushSteps::on_norms(const Message& message) {
 void PushSteps::go_on_after(Clock clock) {
   cut_done_ = std::max(cut_done_, clock);
   for (WorkerId w : held_.ids()) {
-    std::deque<Message> messages = std::exchange(held_[w], {});
-    for (const Message& message : messages) handle(w, message);
+    std::deque<Held>& held = held_[w];
+    while (!held.empty() && !holds(held.front().message)) {
+      const Held next = std::move(held.front());
+      held.pop_front();
+      held_ns_ = now_ns() - next.since_ns;
+      handle(w, next.message);
+      held_ns_ = 0;
+    }
   }
-  if (std::ranges::all_of(held_, [](const auto& messages) { return messages.empty(); }))
-    watch_.holds_nothing();
+  if (std::ranges::all_of(held_, [](const auto& held) { return held.empty(); })) watch_.holds_nothing();
 }
 
 PushSteps::Ticket PushSteps::ticket_of(WorkerId worker, const Message& push) const {
@@ -196,7 +202,7 @@ void PushSteps::push(WorkerId worker, const Message& message) {
          stream.is_pushing || stream.reads ? " before it had the answer to its last push" : "", expected);
   }
   const int n_chunks = bucket.n_wire_chunks();
-  watch_.announced(stream.timer);
+  watch_.announced(stream.timer, held_ns_);
   watch_.pushed(h.n_bytes);
   stream.is_pushing = true;
   stream.ticket = ticket;
@@ -225,7 +231,7 @@ void PushSteps::pull(WorkerId worker, const MessageHeader& pull) {
     fail(ErrorKind::protocol, "worker {} pulled bucket {} ({}) before it had the answer to its last push",
          worker.value, pull.bucket, bucket.scope);
   }
-  watch_.announced(stream.timer);
+  watch_.announced(stream.timer, held_ns_);
   stream.reads = Clock(pull.clock + 1);
   stream.reads_for = (pull.flags & kFlagDrained) != 0 ? Reads::drained : Reads::again;
   stream.form = (pull.flags & kFlagEncoded) != 0 ? form_of_values(bucket) : WireForm::full;
@@ -350,9 +356,11 @@ void PushSteps::answer(const Bucket& bucket, WorkerId worker) {
     }
     if (!may_read_chunk(bucket, stream, chunk)) return;
     if (!answers_.try_send(worker, bucket.id, chunk, shard_.value(bucket.id), stream.form)) {
+      watch_.untaken(stream.timer);
       unsent_[worker].insert(bucket.id);
       return;
     }
+    watch_.taken(stream.timer);
     const Unit& unit = state.units[static_cast<std::size_t>(chunk)];
     const Clock before(stream.reads->value - 1);
     const Clock holds = bucket.is_pushed() ? unit.tickets.low() : before;
@@ -420,7 +428,9 @@ void PushSteps::apply_rows(TableId id, WorkerId worker) {
   parts_.listener.on_step_end(unit.tickets.low(), false);
 }
 
-void PushSteps::on_wanted(TableId table, WorkerId worker) { watch_.announced(row_timers_[table][worker]); }
+void PushSteps::on_wanted(TableId table, WorkerId worker) {
+  watch_.announced(row_timers_[table][worker], held_ns_);
+}
 
 bool PushSteps::may_read(TableId table, WorkerId worker, Clock request) {
   if (parts_.replay != nullptr) {

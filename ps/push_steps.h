@@ -128,6 +128,7 @@ class PushSteps final : public StepProtocol, private RowGate {
   std::uint64_t hash_of(TableId id) const;
 
   bool holds(const Message& message) const;
+  void take(WorkerId worker, const Message& message);
   void handle(WorkerId worker, const Message& message);
   void push(WorkerId worker, const Message& message);
   void pull(WorkerId worker, const MessageHeader& pull);
@@ -163,7 +164,12 @@ class PushSteps final : public StepProtocol, private RowGate {
   IdVector<TableId, IdVector<WorkerId, StalenessWatch::Timer>> row_timers_;
   StalenessWatch watch_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
-  IdVector<WorkerId, std::deque<Message>> held_;
+  struct Held {
+    Message message;
+    std::int64_t since_ns;
+  };
+  IdVector<WorkerId, std::deque<Held>> held_;
+  std::int64_t held_ns_ = 0;                       // that what is being handled was held
   IdVector<WorkerId, std::set<BucketId>> unsent_;  // answers that wait for memory
   Clock cut_done_;                                 // the last cut that is over
   RecordUnits units_;

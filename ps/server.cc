@@ -103,8 +103,7 @@ void Server::on_message(const Message& message) {
     case MessageType::cut:
       return on_cut(Clock(h.clock), h.sequence);
     case MessageType::cut_given_up:
-      if (cut_asked_ && cut_asked_->first == Clock(h.clock)) cut_asked_.reset();
-      return steps_->go_on_after(Clock(h.clock));
+      return on_cut_given_up(Clock(h.clock));
     case MessageType::save_base:
       if (parts_.checkpointer == nullptr)
         fail(ErrorKind::protocol, "a checkpoint of step {} is announced, but none are configured", h.clock);
@@ -171,6 +170,18 @@ void Server::on_cut(Clock clock, std::int64_t retry) {
   cut_asked_ = {clock, retry};
 }
 
+// Whoever waits for all servers to be through with that save need not wait for this one.
+void Server::on_cut_given_up(Clock clock) {
+  if (cut_asked_ && cut_asked_->first == clock) {
+    ShardOutcome outcome;
+    outcome.checkpoint_id = checkpoint_id(clock, parts_.start_id, cut_asked_->second);
+    outcome.error = "the save was given up before this server had cut it";
+    cut_asked_.reset();
+    tell(outcome, clock);
+  }
+  steps_->go_on_after(clock);
+}
+
 // Every bucket and table here has all of step `clock` applied, and nothing of a later one: see StepProtocol.
 void Server::cut(Clock clock, std::int64_t retry) {
   if (parts_.checkpointer == nullptr)
@@ -182,12 +193,13 @@ void Server::cut(Clock clock, std::int64_t retry) {
 }
 
 void Server::report_outcome() {
-  const auto outcome = parts_.checkpointer->poll();
-  if (!outcome) return;
-  transport_.send_message(
-      parts_.cluster.rank_of(ServerId(0)),
-      make_header(MessageType::shard_report, shard_.server().value, Clock(outcome->report.step)),
-      to_binary(*outcome));
+  if (const auto outcome = parts_.checkpointer->poll()) tell(*outcome, Clock(outcome->report.step));
+}
+
+void Server::tell(const ShardOutcome& outcome, Clock step) {
+  transport_.send_message(parts_.cluster.rank_of(ServerId(0)),
+                          make_header(MessageType::shard_report, shard_.server().value, step),
+                          to_binary(outcome));
 }
 
 void Server::pass_requests_on() {

@@ -10,6 +10,7 @@
 #include "common/placement/cluster.h"
 #include "common/transport/message_loop.h"
 #include "common/transport/run_requests.h"
+#include "ps/checkpointing/shard_checkpointer.h"
 #include "ps/coordinator.h"
 #include "ps/step_protocol.h"
 #include "ps/store/parameter_shard.h"
@@ -60,8 +61,10 @@ class Server final : private MessageHandler, private StepListener {
   void on_completion(const Completion& completion) override { steps_->on_completion(completion); }
   void on_step_end(Clock clock, bool is_cut) override;
   void on_cut(Clock clock, std::int64_t retry);
+  void on_cut_given_up(Clock clock);
   void cut(Clock clock, std::int64_t retry);
   void report_outcome();
+  void tell(const ShardOutcome& outcome, Clock step);
   void pass_requests_on();
   void report_hashes();
   void answer_finite_request(Clock clock);

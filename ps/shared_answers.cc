@@ -38,12 +38,8 @@ bool SharedAnswers::try_send(std::span<const Rank> to, BucketId id, int chunk, c
                              WireForm form) {
   const Bucket& bucket = plan_[id];
   const WireChunk part = bucket.wire_chunk(chunk);
-  const auto n_bytes = static_cast<std::size_t>(part.n_bytes);
-  // The codec has a copy for each.
-  const std::size_t taken =
-      form == WireForm::full
-          ? BufferPool::class_of(n_bytes)
-          : to.size() * static_cast<std::size_t>(wire_bytes(bucket, Flow::values, form, part));
+  const auto n_bytes = static_cast<std::size_t>(wire_bytes(bucket, Flow::values, form, part));
+  const std::size_t taken = BufferPool::class_of(n_bytes);
   if (to.empty()) return true;
   if (in_use_ + taken > max_bytes_) return false;
   in_use_ += taken;
@@ -52,34 +48,27 @@ bool SharedAnswers::try_send(std::span<const Rank> to, BucketId id, int chunk, c
   const int number = take_number(free_copies_, size);
   copies_.resize(size);
   Copy& copy = copies_[static_cast<std::size_t>(number)];
-  copy = {nullptr, n_bytes, taken, static_cast<int>(to.size())};
+  copy = {pool_.take(n_bytes), n_bytes, static_cast<int>(to.size())};
   const std::byte* values = bucket_values + part.begin;
+  const std::span<std::byte> bytes(copy.bytes.get(), n_bytes);
   if (form == WireForm::full) {
-    copy.bytes = pool_.take(n_bytes);
-    std::memcpy(copy.bytes.get(), values, n_bytes);
+    std::memcpy(bytes.data(), values, n_bytes);
+  } else {
+    encode_chunk(bucket, part, {values, static_cast<std::size_t>(part.n_bytes)}, bytes);
   }
-  for (const Rank rank : to) {
-    const int slot = take_slot(number);
-    if (form == WireForm::encoded) {
-      codec_.send_encoded_values(rank, bucket, chunk, slot, {values, n_bytes});
-    } else {
-      const ConstPiece piece{copy.bytes.get(), n_bytes};
-      codec_.send(Flow::values, rank, bucket, chunk, slot, std::span(&piece, 1));
-    }
-  }
+  for (const Rank rank : to) codec_.send_as_is(Flow::values, rank, bucket, chunk, take_slot(number), bytes);
   return true;
 }
 
 bool SharedAnswers::on_sent(const Completion& completion) {
   const int slot = completion.key.contribution - first_slot_;
   if (slot < 0) return false;
-  codec_.sent(completion);
   free_slots_.push_back(slot);
   const int number = copy_of_slot_[static_cast<std::size_t>(slot)];
   Copy& copy = copies_[static_cast<std::size_t>(number)];
   if (--copy.n_sends > 0) return true;
-  in_use_ -= copy.taken;
-  if (copy.bytes) pool_.give(std::move(copy.bytes), copy.n_bytes);
+  in_use_ -= BufferPool::class_of(copy.n_bytes);
+  pool_.give(std::move(copy.bytes), copy.n_bytes);
   free_copies_.push_back(number);
   return true;
 }

@@ -12,10 +12,10 @@
 
 namespace varscope {
 
-// Sends values to several workers from one copy, so that the next update does not wait until all have them:
-// where there are backup workers, one that is late with its receives holds nobody up. The copies are limited;
-// beyond that the caller sends from the values' own memory, and waits. Owns the copies; borrows the rest. One
-// thread.
+// Sends values to several workers from one copy, which has the form in which they travel, so that the next
+// update does not wait until all have them: where there are backup workers, one that is late with its
+// receives holds nobody up. The copies are limited; beyond that the caller sends from the values' own memory,
+// and waits. Owns the copies; borrows the rest. One thread.
 class SharedAnswers {
  public:
   // What a server needs with so many backup workers: a copy of its pushed values for each worker that may be
@@ -41,8 +41,8 @@ class SharedAnswers {
 
  private:
   struct Copy {
-    AlignedBytes bytes;  // null where the codec has it
-    std::size_t n_bytes = 0, taken = 0;
+    AlignedBytes bytes;  // in the form in which it travels
+    std::size_t n_bytes = 0;
     int n_sends = 0;
   };
   // A number for each send under way, which makes its RequestKey another than all others'.

@@ -16,7 +16,11 @@ StalenessWatch::StalenessWatch(const StepRule& rule) {
   report_.leads.in_powers = rule.consistency != Consistency::ssp || rule.staleness > kMostSingleLeads;
 }
 
-void StalenessWatch::announced(Timer& timer) { timer = {.announced_ns = now_ns(), .gate_since_ns = {}}; }
+void StalenessWatch::announced(Timer& timer, std::int64_t held_ns) {
+  timer = {};
+  timer.announced_ns = now_ns() - held_ns;
+  timer.gated_ns = held_ns;
+}
 
 void StalenessWatch::gated(Timer& timer) {
   if (!timer.gate_since_ns) timer.gate_since_ns = now_ns();
@@ -27,12 +31,22 @@ void StalenessWatch::passed(Timer& timer) {
   timer.gated_ns += now_ns() - *std::exchange(timer.gate_since_ns, std::nullopt);
 }
 
+void StalenessWatch::untaken(Timer& timer) {
+  if (!timer.untaken_since_ns) timer.untaken_since_ns = now_ns();
+}
+
+void StalenessWatch::taken(Timer& timer) {
+  if (!timer.untaken_since_ns) return;
+  timer.untaken_ns += now_ns() - *std::exchange(timer.untaken_since_ns, std::nullopt);
+}
+
 std::int64_t StalenessWatch::answered(Timer& timer, std::uint64_t n_bytes) {
   passed(timer);
   report_.bytes_down += static_cast<std::int64_t>(n_bytes);
   ++report_.n_answers;
   report_.gate_ns += timer.gated_ns;
-  if (timer.announced_ns) report_.service_ns += now_ns() - *timer.announced_ns - timer.gated_ns;
+  if (timer.announced_ns)
+    report_.service_ns += now_ns() - *timer.announced_ns - timer.gated_ns - timer.untaken_ns;
   return std::exchange(timer, {}).gated_ns;
 }
 

@@ -1,7 +1,9 @@
-// Consistency modes beside BSP (docs/performance.md, M1 to M7), their quality, and their curves:
+// Consistency modes beside BSP (docs/performance.md, M1 to M8), their quality, and their curves:
 //   bench_consistency [--only M1,M3] [--trials N] [--json FILE] [--quick]
-//   bench_consistency --quality | --curves FILE
+//   bench_consistency --quality [--only M8] | --curves FILE
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -20,7 +22,8 @@ namespace {
 const FigureGroup<ConsistencyOptions> kGroups[] = {{{"M1"}, measure_rotating},  {{"M2"}, measure_one_slow},
                                                    {{"M3"}, measure_random},    {{"M4"}, measure_nobody_slow},
                                                    {{"M6"}, measure_slow_link}, {{"M7"}, measure_recording}};
-const FigureGroup<ConsistencyOptions> kQuality[] = {{{"M5"}, measure_quality}};
+const FigureGroup<ConsistencyOptions> kQuality[] = {{{"M5"}, measure_quality},
+                                                    {{"M8"}, measure_compressed_quality}};
 
 int main_of(int argc, char** argv) {
   ConsistencyOptions options;
@@ -31,16 +34,19 @@ int main_of(int argc, char** argv) {
   std::string json_file, curves;
   bool is_quality = false;
   CLI::App app("Consistency modes beside BSP");
+  std::vector<std::string> targets = all_targets(kGroups);
+  std::ranges::copy(all_targets(kQuality), std::back_inserter(targets));
   app.add_option("--only", only, "Targets, as M1,M3; all without it")
       ->delimiter(',')
-      ->check(CLI::IsMember(all_targets(kGroups)));
+      ->check(CLI::IsMember(targets));
   auto* trials = app.add_option("--trials", options.trials, "Rounds of all modes; of --quality: seeds")
                      ->check(CLI::Range(1, 1000));
   auto* steps =
       app.add_option("--steps", options.steps, "Global steps of a run of BSP; faster modes make more")
           ->check(CLI::Range(4, 1'000'000));
   app.add_option("--json", json_file, "Also write the figures to this file");
-  app.add_flag("--quality", is_quality, "M5 instead: Fashion-MNIST in each mode (VARSCOPE_DATA)");
+  app.add_flag("--quality", is_quality,
+               "M5 and M8 instead: Fashion-MNIST in each mode, and compressed (VARSCOPE_DATA)");
   app.add_option("--curves", curves, "Loss over time with a slow worker instead, as FILE.csv and FILE.svg");
   app.add_option("--program", options.program, "varscope with the layer `pause`, of this build without it");
   app.add_option("--mpirun", options.mpirun, "What starts the ranks");
@@ -54,7 +60,7 @@ int main_of(int argc, char** argv) {
     return 0;
   }
   const nlohmann::json all =
-      is_quality ? run_groups(kQuality, options, {}) : run_groups(kGroups, options, only);
+      is_quality ? run_groups(kQuality, options, only) : run_groups(kGroups, options, only);
   if (json_file.empty()) return 0;
   PosixFs fs;
   write_named_file(fs, json_file, all.dump(2) + "\n");

@@ -35,5 +35,7 @@ void write_curves(const ConsistencyOptions& options, const std::string& path);
 
 // M5: accuracy on Fashion-MNIST by the configs of each mode, W=4, beside BSP's; `trials` seeds.
 Figures measure_quality(const ConsistencyOptions& options);
+// M8: accuracy and loss of compressed gradients beside those in full, W=4, BSP; `trials` seeds.
+Figures measure_compressed_quality(const ConsistencyOptions& options);
 
 }  // namespace varscope::bench

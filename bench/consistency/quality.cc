@@ -1,6 +1,8 @@
-// What a mode costs in quality: accuracy beside BSP's (M5), and loss over time.
+// What modes and compression cost in quality: accuracy beside BSP's (M5, M8), and loss over time.
 #include <fmt/format.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -15,63 +17,139 @@ namespace {
 
 constexpr int kWorkers = 4;
 
-// Per cent of the test set that the last evaluation found right.
-double accuracy_in(const std::string& metrics) {
-  double accuracy = -1;
+// Of a run: per cent of the test set that the last evaluation found right, and the last epoch's loss.
+struct Quality {
+  double accuracy = -1, loss = -1;
+};
+Quality quality_in(const std::string& metrics) {
+  Quality quality;
   std::istringstream lines(metrics);
   for (std::string line; std::getline(lines, line);) {
     const auto record = nlohmann::json::parse(line);
-    if (record.at("event") == "eval") accuracy = 100 * record.at("accuracy").get<double>();
+    const auto& event = record.at("event");
+    if (event == "eval") quality.accuracy = 100 * record.at("accuracy").get<double>();
+    if (event == "epoch" || event == "step") quality.loss = record.at("loss").get<double>();
   }
-  if (accuracy < 0) throw std::runtime_error("the run has not evaluated its model");
-  return accuracy;
+  if (quality.accuracy < 0 || quality.loss < 0)
+    throw std::runtime_error("the run has not evaluated its model");
+  return quality;
 }
 
 struct QualityRun {
   const char* name;
   const char* suffix;  // of the config's name
-  double most_lost;    // points
+  Args keys;
+  double most_lost;  // points
 };
-constexpr QualityRun kRuns[] = {
-    {"BSP", "", 0}, {"SSP(2)", "_ssp", 1.5}, {"ASP", "_asp", 1.5}, {"delay 1", "_delay", 1}};
 
-double accuracy_of(const ConsistencyOptions& options, const QualityRun& run, int seed) {
+Quality quality_of(const ConsistencyOptions& options, const QualityRun& run, int seed) {
   const ScratchDir dir;
   std::string config = options.main_config;
   config.insert(config.rfind(".yaml"), run.suffix);
   Args keys = {fmt::format("job.seed={}", seed), "checkpoint.every_steps=0", "checkpoint.at_end=false"};
-  if (options.is_small) keys.push_back("train.max_steps=20");
+  if (options.is_small) {
+    keys.push_back("train.max_steps=20");
+    keys.push_back("train.log_every_steps=20");
+  }
+  keys.insert(keys.end(), run.keys.begin(), run.keys.end());
   run_job(options, dir, config, kWorkers, keys);
-  return accuracy_in(text_of_file(dir / "run/metrics.jsonl"));
+  return quality_in(text_of_file(dir / "run/metrics.jsonl"));
 }
 
-// Points that are lost against BSP: by the medians, and the least and most of the same seed.
-Figure points_lost(const QualityRun& run, const std::vector<double>& ours, const std::vector<double>& bsp) {
-  std::vector<double> lost;
-  lost.reserve(ours.size());
-  for (std::size_t i = 0; i < ours.size(); ++i) lost.push_back(bsp[i] - ours[i]);
-  Figure figure{"M5",
-                fmt::format("Fashion-MNIST, points of accuracy lost, W={}: {}", kWorkers, run.name),
-                "%",
-                Spread::of(ours),
-                Spread::of(bsp),
-                Spread::of(lost),
-                {Bound::at_most, run.most_lost}};
+// Of each run one quality for each seed; seeds in turns.
+std::vector<std::vector<Quality>> qualities_of(const ConsistencyOptions& options,
+                                               const std::vector<QualityRun>& runs) {
+  std::vector<std::vector<Quality>> all(runs.size());
+  for (int seed = 1; seed <= options.trials; ++seed) {
+    for (std::size_t i = 0; i < runs.size(); ++i) all[i].push_back(quality_of(options, runs[i], seed));
+  }
+  return all;
+}
+
+std::string text_of(const char* what, const QualityRun& run) {
+  return fmt::format("Fashion-MNIST, {}, W={}: {}", what, kWorkers, run.name);
+}
+
+// Points that are lost against the other: by the medians, and the least and most of the same seed.
+Figure points_lost(const char* target, const QualityRun& run, const std::vector<Quality>& ours,
+                   const std::vector<Quality>& others) {
+  std::vector<double> mine, theirs, lost;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    mine.push_back(ours[i].accuracy);
+    theirs.push_back(others[i].accuracy);
+    lost.push_back(theirs[i] - mine[i]);
+  }
+  Figure figure{
+      target,           text_of("points of accuracy lost", run), "%", Spread::of(mine), Spread::of(theirs),
+      Spread::of(lost), {Bound::at_most, run.most_lost}};
   figure.ratio.median = figure.ceiling.median - figure.ours.median;
   return figure;
+}
+
+Figure loss_ratio(const char* target, const QualityRun& run, const std::vector<Quality>& ours,
+                  const std::vector<Quality>& others) {
+  std::vector<double> mine, theirs, ratios;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    mine.push_back(ours[i].loss);
+    theirs.push_back(others[i].loss);
+    ratios.push_back(mine[i] / theirs[i]);
+  }
+  return {target,
+          text_of("loss of the last epoch", run),
+          "",
+          Spread::of(mine),
+          Spread::of(theirs),
+          Spread::of(ratios),
+          {Bound::at_most, 1.03}};
+}
+
+// Where the data set is not, nothing can be said of it.
+bool has_data() {
+  const char* data = std::getenv("VARSCOPE_DATA");
+  return std::filesystem::exists(std::filesystem::path(data != nullptr ? data : "data") / "fashion-mnist");
+}
+constexpr const char* kNoData =
+    "the data set is not here: launch/get_data.sh fashion-mnist, or VARSCOPE_DATA=DIR";
+
+QualityRun compressed(const char* name, const char* compression, const Args& more = {}) {
+  Args keys = more;
+  keys.push_back(std::string("model.compression=") + compression);
+  return {name, "", keys, 1};
 }
 
 }  // namespace
 
 Figures measure_quality(const ConsistencyOptions& options) {
-  std::vector<std::vector<double>> accuracies(std::size(kRuns));
-  for (int seed = 1; seed <= options.trials; ++seed) {
-    for (std::size_t i = 0; i < std::size(kRuns); ++i)
-      accuracies[i].push_back(accuracy_of(options, kRuns[i], seed));
-  }
+  const std::vector<QualityRun> runs{{"BSP", "", {}, 0},
+                                     {"SSP(2)", "_ssp", {}, 1.5},
+                                     {"ASP", "_asp", {}, 1.5},
+                                     {"delay 1", "_delay", {}, 1}};
+  if (!has_data()) return {skipped_figure("M5", text_of("points of accuracy lost", runs[1]), {}, kNoData)};
+  const auto all = qualities_of(options, runs);
   Figures figures;
-  for (std::size_t i = 1; i < std::size(kRuns); ++i)
-    figures.push_back(points_lost(kRuns[i], accuracies[i], accuracies[0]));
+  for (std::size_t i = 1; i < runs.size(); ++i) figures.push_back(points_lost("M5", runs[i], all[i], all[0]));
+  return figures;
+}
+
+// What codecs keep back comes late, which adds to a momentum: those are held against a run without one.
+Figures measure_compressed_quality(const ConsistencyOptions& options) {
+  const Args sgd{"optimizer.type=sgd", "optimizer.learning_rate=0.4", "optimizer.momentum="};
+  const std::vector<QualityRun> runs{{"none", "", {}, 0},
+                                     compressed("bf16", "bf16"),
+                                     compressed("bf16, values bf16", "{type: bf16, values: bf16}"),
+                                     compressed("fp16", "fp16"),
+                                     {"none, sgd", "", sgd, 0},
+                                     compressed("onebit, sgd", "onebit", sgd),
+                                     compressed("topk 1 %, sgd", "{type: topk, ratio: 0.01}", sgd)};
+  if (!has_data()) return {skipped_figure("M8", text_of("points of accuracy lost", runs[1]), {}, kNoData)};
+  const auto all = qualities_of(options, runs);
+  Figures figures;
+  for (std::size_t i = 1; i < runs.size(); ++i) {
+    if (i == 4) continue;
+    const std::vector<Quality>& base = all[i < 4 ? 0 : 4];
+    figures.push_back(points_lost("M8", runs[i], all[i], base));
+    figures.push_back(loss_ratio("M8", runs[i], all[i], base));
+  }
   return figures;
 }
 

@@ -27,7 +27,7 @@ struct MessageHeader {
   std::int32_t n_contributions = 0;  // pushes: how many follow, interleaved chunk by chunk
   std::uint32_t flags = 0;
   std::uint32_t n_body = 0;    // bytes after this header, in the same message
-  std::uint64_t gated_ns = 0;  // values and rows: how long they waited for other workers' pushes (SSP)
+  std::uint64_t gated_ns = 0;  // values and rows: how long they waited for other workers' pushes (SSP, cuts)
 };
 static_assert(sizeof(MessageHeader) == 64);
 

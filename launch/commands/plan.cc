@@ -274,6 +274,7 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   std::string out = fmt::format("{}: {} servers, {} workers, {} logical workers; {}\n", job.job.name,
                                 n_servers, n_workers, cluster.logical_workers, mode_text(rule));
   for (const std::string& line : mode_lines(job, rule)) out += line + "\n";
+  for (const std::string& line : compression_lines(job, rule, model->table)) out += line + "\n";
   out += "\n";
   out += tree_text(model->table, n_servers);
   out += fmt::format("total: {} parameters, {}\n", with_commas(model->table.n_parameters()),

@@ -1,5 +1,7 @@
 #include "launch/observe/mode_words.h"
 
+#include <map>
+
 #include "common/base/text.h"
 #include "common/config/binder.h"
 
@@ -39,14 +41,13 @@ std::string promise_of_bsp(const JobConfig& job, const StepRule& rule) {
   return text + fmt::format(" and of workers up to {}", with_commas(v));
 }
 
-// Where a delay ends, and with it what a checkpoint need not hold.
-std::string drains_text(const JobConfig& job) {
+// Where a delay, or what is kept back, ends, and with it what a checkpoint need not hold.
+std::string drains_text(const JobConfig& job, const char* what) {
   std::string saves;
   if (job.checkpoint.every_steps > 0)
     saves = fmt::format(" and every {}", with_commas(job.checkpoint.every_steps));
-  return fmt::format(
-      "all workers come together, and checkpoints are cut, every {}{} steps, at evaluations and at the end",
-      with_commas(job.cluster.drain_every_steps), saves);
+  return fmt::format("{}, and checkpoints are cut, every {}{} steps, at evaluations and at the end", what,
+                     with_commas(job.cluster.drain_every_steps), saves);
 }
 
 std::string bound_text(const StepRule& rule) {
@@ -58,9 +59,7 @@ std::string bound_text(const StepRule& rule) {
 
 // Asynchrony works as momentum does, which a velocity already has (Mitliagkas et al., Allerton 2016); nothing
 // for a rule without one.
-std::string momentum_text(const OptimizerConfig& optimizer, const StepRule& rule) {
-  const char* advice =
-      rule.is_bsp() ? "a delay adds momentum: lower it" : "asynchrony adds momentum: lower it";
+std::string momentum_text(const OptimizerConfig& optimizer, const char* advice) {
   switch (optimizer.type) {
     case OptimizerType::momentum:
     case OptimizerType::nesterov:
@@ -90,13 +89,15 @@ std::vector<std::string> mode_lines(const JobConfig& job, const StepRule& rule) 
   if (rule.has_backups()) return lines_of_backups(rule);
   std::vector<std::string> lines;
   const auto add_momentum = [&] {
-    if (const std::string text = momentum_text(job.optimizer, rule); !text.empty())
+    const char* advice =
+        rule.is_bsp() ? "a delay adds momentum: lower it" : "asynchrony adds momentum: lower it";
+    if (const std::string text = momentum_text(job.optimizer, advice); !text.empty())
       lines.push_back("  optimizer    " + text);
   };
   if (rule.is_bsp()) {
     lines.push_back("  consistency  " + promise_of_bsp(job, rule));
     if (rule.delay == 0) return lines;
-    lines.push_back("               " + drains_text(job));
+    lines.push_back("               " + drains_text(job, "all workers come together"));
     add_momentum();
     return lines;
   }
@@ -106,6 +107,28 @@ std::vector<std::string> mode_lines(const JobConfig& job, const StepRule& rule) 
       fmt::format("               bits depend on timing{}; a resumed run is a valid one, not the same one",
                   job.cluster.logical_workers > 0 ? ", with cluster.logical_workers all the same" : ""));
   add_momentum();
+  return lines;
+}
+
+std::vector<std::string> compression_lines(const JobConfig& job, const StepRule& rule,
+                                           const VariableTable& variables) {
+  std::map<std::string, int> n_of;
+  bool keeps_back = false;
+  for (const auto& [name, compression] : variables.compressions()) {
+    ++n_of[compression.str()];
+    keeps_back = keeps_back || compression.has_residual();
+  }
+  std::vector<std::string> lines;
+  for (const auto& [text, n] : n_of) {
+    lines.push_back(fmt::format("{}{} of {} variable{}",
+                                lines.empty() ? "  compression  " : "               ", text, with_commas(n),
+                                n == 1 ? "" : "s"));
+  }
+  if (!keeps_back) return lines;
+  lines.push_back("               " + drains_text(job, "what is kept back of gradients is sent"));
+  const std::string text =
+      momentum_text(job.optimizer, "what is kept back comes late, which adds momentum: lower it");
+  if (rule.is_bsp() && rule.delay == 0 && !text.empty()) lines.push_back("  optimizer    " + text);
   return lines;
 }
 

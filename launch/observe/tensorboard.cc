@@ -158,6 +158,7 @@ void TensorBoard::on_step(const StepSummary& step) {
   speed_.add(step.sums);
   times_ += step.times;
   compression_ += step.compression;
+  n_dropped_ += step.dropped.samples;
   ++n_steps_;
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every == 0 || step.clock.value % every != 0) return;
@@ -165,6 +166,11 @@ void TensorBoard::on_step(const StepSummary& step) {
                               {"optimizer/learning_rate", schedule_.rate(step.clock)},
                               {"speed/samples_per_s", speed_.window_samples_per_s()}};
   if (facts_.evaluation.has_accuracy) scalars.push_back({"accuracy/train", mean_accuracy(speed_.window())});
+  if (facts_.job.cluster.backup_workers > 0) {
+    const std::int64_t dropped = std::exchange(n_dropped_, 0), all = dropped + speed_.window().samples;
+    scalars.push_back(
+        {"consistency/dropped", all > 0 ? static_cast<double>(dropped) / static_cast<double>(all) : 0});
+  }
   if (step.stream) {
     scalars.push_back({"loss/progressive", mean_loss(step.stream->total)});
     scalars.push_back({"loss/progressive_window", mean_loss(step.stream->window)});
@@ -245,7 +251,8 @@ void TensorBoard::on_consistency(const ConsistencySummary& s) {
                               {"consistency/staleness_most", static_cast<double>(s.all.leads.most)},
                               {"consistency/delay_mean", s.all.delays.mean()},
                               {"consistency/lag_most", static_cast<double>(lag)},
-                              {"consistency/service_s", service_s}};
+                              {"consistency/service_s", service_s},
+                              {"consistency/held_s", static_cast<double>(s.all.held_ns) * 1e-9}};
   if (s.slowest) scalars.push_back({"consistency/slowest_ratio", s.slowest->ratio});
   if (total_s > 0) {
     scalars.push_back({"consistency/wait_gate", gate_s / total_s});

@@ -209,6 +209,7 @@ std::vector<std::string> header_lines(const RunFacts& facts) {
                    plural(c.logical_workers, "logical worker"), mode_text(facts.rule)));
   if (facts.replay_of.empty()) {
     for (std::string& text : mode_lines(job, facts.rule)) line(std::move(text));
+    for (std::string& text : compression_lines(job, facts.rule, facts.variables)) line(std::move(text));
   } else {
     line("  consistency  the order of pushes and reads, and so the bits, are those of the recorded run");
   }

@@ -277,6 +277,7 @@ void CheckpointCoordinator::give_up(const std::string& why) {
   given_up_.reset();
   if (pending_->n_due > 0) {
     given_up_ = GivenUp{pending_->id, now_ns() + ns_of(time_limit(config_.timeout_s)), pending_->n_due};
+    given_up_step_ = clock;
   }
   pending_.reset();
   ++n_failed_;

@@ -72,6 +72,9 @@ class CheckpointCoordinator {
   // the disk: it is no failure in a row (checkpoint.max_failures).
   enum class Blame : std::uint8_t { anybody, workers };
   void give_up_overdue(const std::string& silent_workers, Blame blame = Blame::anybody);
+  // The step of a save that has been given up, for whatever reason, while servers had it still to cut or to
+  // write: once.
+  std::optional<Clock> take_given_up() { return std::exchange(given_up_step_, std::nullopt); }
 
   // From now on a save that turns out not to be finite is not committed: it is removed, and
   // take_discarded() tells.
@@ -138,6 +141,7 @@ class CheckpointCoordinator {
   std::future<std::vector<std::string>> recording_;  // warnings
   std::vector<std::string> warnings_;  // of the start, when nobody listens yet: for the first tick()
   std::optional<GivenUp> given_up_;    // while servers are still at it
+  std::optional<Clock> given_up_step_;
   std::optional<Clock> last_committed_;
   std::string last_id_;         // of that
   std::set<std::string> told_;  // warnings of servers

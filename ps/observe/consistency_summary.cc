@@ -38,10 +38,12 @@ std::string waiting_text(const ConsistencySummary& s) {
     wait += w.wait_s;
   }
   const auto share = [&](double part) { return total > 0 ? 100 * std::max(0.0, part) / total : 0; };
-  std::string text = fmt::format(
-      "{}servers' answers {:.0f} %, evaluations and the end {:.0f} % of the workers' time",
-      s.rule.consistency == Consistency::ssp ? fmt::format("slower workers {:.0f} %, ", share(gate)) : "",
-      share(wait - gate - drain), share(drain));
+  // Without a bound workers wait for slower ones only where a cut holds what they have pushed.
+  const bool has_gate = s.rule.consistency == Consistency::ssp || s.all.n_holds > 0;
+  std::string text =
+      fmt::format("{}servers' answers {:.0f} %, evaluations and the end {:.0f} % of the workers' time",
+                  has_gate ? fmt::format("slower workers {:.0f} %, ", share(gate)) : "",
+                  share(wait - gate - drain), share(drain));
   if (s.all.n_holds > 0)
     text +=
         fmt::format("; pushes were held {:.2f} s for checkpoints", static_cast<double>(s.all.held_ns) * 1e-9);

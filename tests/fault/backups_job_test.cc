@@ -116,6 +116,36 @@ TEST(BackupJob, ASlowWorkerIsDroppedAndListedAndARecordedRunIsReplayed) {
   EXPECT_EQ(metrics_of(dir / "run-replay").dropped, m.dropped);
 }
 
+// Who counts is recorded; all else, what rounding makes of gradients and values too, follows from that. Each
+// with another number of workers and backups.
+TEST(BackupJob, CompressedGradientsAndValuesOfARecordedRunHaveTheSameBitsAgain) {
+  struct Case {
+    const char* compression;
+    int servers, workers, backups;
+  };
+  for (const Case& c : {Case{"{type: fp16}", 2, 3, 2}, Case{"{type: bf16, values: bf16}", 1, 6, 1}}) {
+    SCOPED_TRACE(c.compression);
+    const ScratchDir dir;
+    const auto run_on = [&](int servers, const Args& more) {
+      return run(mpirun(servers + c.workers,
+                        Args{"train", config_file("digits_mlp.yaml")} +
+                            set({"job.run_dir=" + (dir / "run"), "train.max_steps=30", "train.epochs=100",
+                                 "train.eval_every_epochs=0", "checkpoint.every_steps=0",
+                                 "cluster.servers=" + std::to_string(servers),
+                                 std::string("model.compression=") + c.compression,
+                                 "cluster.backup_workers=" + std::to_string(c.backups)}) +
+                            more));
+    };
+    const Ended job = run_on(c.servers, set({"cluster.record=true"}));
+    ASSERT_EQ(job.code, 0) << job.all();
+    EXPECT_EQ(metrics_of(dir / "run").dropped.size(), 30U);
+    EXPECT_LT(summary_of(job.out).test_loss, 2.2) << "it has learnt something";
+    const Ended again = run_on(c.servers, Args{"--replay", dir / "run"});
+    ASSERT_EQ(again.code, 0) << again.all();
+    EXPECT_EQ(summary_of(again.out).hash, summary_of(job.out).hash);
+  }
+}
+
 // A last batch of one sample, and evaluations in between: who has nothing to do is done first.
 TEST(BackupJob, EpochsWithAShortLastBatchEnd) {
   for (const auto& [workers, backups] : {std::pair{2, 1}, {4, 3}}) {

@@ -97,6 +97,25 @@ TEST_F(EarlyStopJob, EndsWherePatienceEndsAndKeepsTheBest) {
   EXPECT_EQ(end_of(alone).hash, end.hash);
 }
 
+// Other bits each time; what is kept, and what its line says, is the same.
+TEST_F(EarlyStopJob, EndsInEveryModeAndTheBestIsWhatItsLineSays) {
+  for (const auto& [name, keys] : {std::pair{"ssp", set({"cluster.consistency=ssp", "cluster.staleness=2"})},
+                                   {"asp", set({"cluster.consistency=asp", "cluster.dealing=static"})},
+                                   {"delay", set({"cluster.delay=1"})},
+                                   {"backups", set({"cluster.backup_workers=1"})}}) {
+    SCOPED_TRACE(name);
+    const Ended e = run(job(name, keys), 300 * kSlowness);
+    const End end = end_of(e);
+    EXPECT_EQ(end.step, end.best_step + 4 * 10);
+    expect_the_best_is_kept(name, end);
+    const Ended eval =
+        run(varscope({"eval", dir / "job.yaml", "--checkpoint",
+                      fmt::format("{}/step-{:09}", dir / name + "/checkpoints", end.best_step)}));
+    EXPECT_THAT(std::regex_replace(eval.out, std::regex(" +"), " "),
+                HasSubstr(end.best_line.substr(0, end.best_line.find(" after"))));
+  }
+}
+
 // The last step was saved before it was evaluated: a resume begins with that, and then nothing is to do.
 TEST_F(EarlyStopJob, ThatHasComeToItsLastStepIsResumedAndEndsAgainInEveryMode) {
   for (const char* mode : {"bsp", "ssp", "asp"}) {

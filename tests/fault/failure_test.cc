@@ -375,6 +375,21 @@ TEST(DeadRank, EndsTheJobWithOneMessage) {
   }
 }
 
+TEST(DeadRank, EndsTheJobWithOneMessageInEveryMode) {
+  for (const auto& [mode, rank, name] :
+       {std::tuple{"ssp", 0, "server 0"}, {"ssp", 1, "worker 0"}, {"asp", 2, "worker 1"}}) {
+    SCOPED_TRACE(std::string(mode) + ", " + name);
+    const ScratchDir dir;
+    Training t(dir, 3,
+               kNoneDue + set({std::string("cluster.consistency=") + mode}) +
+                   (mode == std::string("ssp") ? set({"cluster.staleness=2"}) : Args{}));
+    t.send(rank, SIGKILL);
+    expect_failure(t.job.wait(kEndSeconds), 128 + SIGKILL,
+                   {std::string("): ") + name + " on ",
+                    "(rank " + std::to_string(rank) + ") has died (killed, crashed or out of memory)"});
+  }
+}
+
 TEST(DeadRank, IsToldWithTheCommandThatGoesOn) {
   const ScratchDir dir;
   Training t(dir, 3, set({"checkpoint.every_steps=5"}));
@@ -412,6 +427,22 @@ TEST(StoppedRank, WorkerIsNamed) {
   t.send(2, SIGSTOP);
   expect_failure(t.job.wait(kEndSeconds), 13,
                  {"no sign of life from worker 1", "(rank 2)", "Look at that host"});
+}
+
+// Where the others need not wait for it, and go on for as long.
+TEST(StoppedRank, IsNamedInEveryMode) {
+  for (const auto& [mode, rank, name] :
+       {std::tuple{"ssp", 2, "worker 1"}, {"asp", 2, "worker 1"}, {"asp", 0, "server 0"}}) {
+    SCOPED_TRACE(std::string(mode) + ", " + name);
+    const ScratchDir dir;
+    Training t(dir, 3,
+               kShortStall + set({std::string("cluster.consistency=") + mode}) +
+                   (mode == std::string("ssp") ? set({"cluster.staleness=2"}) : Args{}));
+    t.send(rank, SIGSTOP);
+    expect_failure(t.job.wait(kEndSeconds), 13,
+                   {std::string("no sign of life from ") + name, "(rank " + std::to_string(rank) + ")",
+                    "cluster.stall_timeout_s"});
+  }
 }
 
 TEST(StoppedRank, GoesOnWhenContinuedInTime) {

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <fstream>
+#include <regex>
 
 #include <nlohmann/json.hpp>
 
@@ -25,7 +26,7 @@ std::vector<json> lines_of(const std::string& run_dir, const std::string& event)
   return lines;
 }
 
-// 4 ranks: one server. It stops being patient after a quarter of the stall limit.
+// 4 ranks: one server. It says after ten seconds that a ticket is late, which is before the stall limit.
 Args job_of(const std::string& run_dir, const char* mode) {
   return Args{"train", config_file("digits_mlp.yaml")} +
          set({"job.run_dir=" + run_dir, std::string("cluster.consistency=") + mode, "cluster.servers=1",
@@ -51,6 +52,15 @@ TEST_P(LateWorker, IsNamedAndSaysWhenItGoesOn) {
   EXPECT_TRUE(
       job.wait_until([&] { return says("note: worker 2 has had its ticket of step "); }, kStartSeconds))
       << job.out() << job.err();
+  // How far the others have gone on meanwhile.
+  const std::string out = job.out();
+  std::smatch told;
+  ASSERT_TRUE(std::regex_search(
+      out, told, std::regex("ticket of step (\\d+) for [^,]*, and the newest ticket is of step (\\d+):")))
+      << out;
+  const std::int64_t lead = std::stoll(told[2]) - std::stoll(told[1]);
+  EXPECT_GE(lead, is_ssp ? 3 : 100);
+  EXPECT_LE(lead, is_ssp ? 3 : 20'000) << "of SSP(2) values are two steps old";
   kill(pids[3], SIGCONT);
   EXPECT_TRUE(
       job.wait_until([&] { return says("note: worker 2 goes on: its ticket of step "); }, kStartSeconds))

@@ -1,5 +1,6 @@
 // Many short jobs, each drawn anew: mode, dealing, servers, workers, leaves, who is slow, when it is cut and
-// evaluated, who is stopped for a moment. All come to their end, and every sample counts once in each epoch.
+// evaluated, whether it is recorded, who is stopped for a moment. All come to their end, and every sample
+// counts once in each epoch.
 //   VARSCOPE_SHORT_JOBS: how many (8); VARSCOPE_SHORT_JOBS_SEED: of which series (1).
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -72,6 +73,8 @@ struct ShortJob {
       keys = {fmt::format("cluster.servers={}", servers),
               fmt::format("cluster.backup_workers={}", draw.from(1, workers - 1))};
     }
+    const bool has_record = mode != "bsp" || keys.back().starts_with("cluster.backup_workers");
+    if (has_record && draw.one_in(3)) keys.emplace_back("cluster.record=true");
     if (draw.one_in(3)) return;
     const char* who =
         draw.of<const char*>({"who: rotating", "who: fixed, worker: 0", "who: random, share: 0.3"});

@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <mutex>
 
 #include "checkpoint/restore/reader.h"
 #include "common/transport/wire.h"
 #include "ps/checkpointing/restore.h"
+#include "tests/support/fs/fault_fs.h"
 #include "tests/support/fs/unsynced_fs.h"
 #include "tests/support/jobs/push_worker.h"
 #include "tests/support/jobs/run_ranks.h"
@@ -41,6 +43,7 @@ class CountingServer : private RunObserver {
         .first = Clock(e.first)};
     if (!e.checkpoint_dir.empty())
       parts.saves.emplace(ServerRank::Saves{fs_, e.checkpoint_dir, e.checkpoint});
+    if (e.full_disk == server) fs_.fail_nth(FsOp::create, 1, ENOSPC);
     if (server == ServerId(0)) {
       const TrainPlan train{Clock(e.first), Clock(e.steps), 0, e.evaluates_every};
       parts.control.emplace(ServerRank::Control{train, *this});
@@ -69,7 +72,8 @@ class CountingServer : private RunObserver {
 
   const PushExchange& exchange_;
   PushResult& result_;
-  UnsyncedFs fs_;
+  UnsyncedFs disk_;
+  FaultFs fs_{disk_};
   BucketPlan plan_;
   RowPlan rows_;
   std::optional<ServerRank> server_;

@@ -56,6 +56,7 @@ struct PushExchange {
   // rounds in which nobody has.
   int late_reader_rounds = 0;
   std::function<void(std::int64_t)> on_saved = {};  // a step; on server 0's thread
+  std::optional<ServerId> full_disk = {};           // this server cannot write its part of its first save
 };
 
 // Three scopes, of which one has several chunks; a variable that is never pushed; no tables.

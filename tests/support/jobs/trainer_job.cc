@@ -9,6 +9,7 @@
 #include "ps/server_rank.h"
 #include "tests/support/jobs/run_ranks.h"
 #include "worker/data/batch_source.h"
+#include "worker/data/order.h"
 #include "worker/train/trainer.h"
 
 namespace varscope::testing {
@@ -65,6 +66,10 @@ class JobServer : private RunObserver {
     if (id == ServerId(0)) {
       parts.control.emplace(ServerRank::Control{p.train, *this, p.state, p.facts.evaluation});
       parts.control->on_nan = p.job.train.on_nan;
+      parts.control->samples = [&p](Clock clock, WorkerId worker) {
+        const std::int64_t n = batch_at(clock.value - 1, p.facts.train_samples, p.job.train.batch).size();
+        return logical_range(0, n, worker.value, p.cluster.n_workers()).size();
+      };
     }
     server_.emplace(parts);
   }
@@ -89,7 +94,7 @@ void train_as(const Plans& p, WorkerId id, Transport& transport, LoopbackHub& hu
   const LocalSumPlan sums = p.rule.is_bsp()
                                 ? LocalSumPlan::make(p.cluster.leaves_of(id), p.cluster.logical_workers)
                                 : ticket_sum_plan(p.rule, p.cluster, id);
-  VariableMemory memory(p.facts.table, sums.n_buffers);
+  VariableMemory memory(p.facts.table, sums.n_buffers, static_cast<int>(1 + p.rule.delay));
   PsClient client(transport, p.cluster, p.buckets, p.rows, id, memory, {.rule = p.rule});
   IndexedBatches samples(*model->train, {.batch = p.job.train.batch,
                                          .n_parts = p.cluster.logical_workers,

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/config/yaml_reader.h"
+#include "common/transport/step_traffic.h"
+#include "launch/job/job_setup.h"
+#include "launch/job/step_rules.h"
 #include "tests/support/jobs/trainer_job.h"
 
 namespace varscope {
@@ -151,6 +155,32 @@ TEST_P(CompressionReports, SayTheBytesThatTravel) {
   int n_measured = 0;
   for (const StepSummary& s : result.steps) n_measured += s.compression.residuals.empty() ? 0 : 1;
   EXPECT_EQ(n_measured, 2) << "steps 8 and 16";
+}
+
+// More steps move what `varscope plan` says. Where each push is applied by itself, a worker's last push is
+// answered by an ack or by values, as it knows by then that it is the last.
+TEST_P(CompressionReports, AreOfTheBytesThatThePlanSays) {
+  const std::string compression = compression_of(GetParam());
+  const auto run = [&](int n_steps) {
+    std::string text = config(kModes[GetParam().mode], compression, 4, "", n_steps);
+    text.replace(text.find("eval_every_epochs: 3"), 20, "eval_every_epochs: 0");
+    text.replace(text.find("samples: 450"), 12, "samples: 448");  // no short batch
+    text.replace(text.find("drain_every_steps: 10"), 21, "drain_every_steps: 1000");
+    return run_trainers(text, 2);
+  };
+  const TrainerJobResult before = run(12), after = run(42);
+  ASSERT_EQ(before.error + after.error, "");
+  const JobConfig job =
+      parse_job(read_yaml_text(config(kModes[GetParam().mode], compression, 4), "job.yaml"), "job.yaml");
+  const auto model = load_worker_model(job, LayerRegistry::built_in());
+  const ClusterMap cluster = assign_roles(std::vector<std::string>(4, "host"), 2, 4);
+  const StepRule rule = step_rule_of(job, false);
+  const StepTraffic plan = step_traffic(BucketPlan::make(model->table, 2, chunk_rule(rule)), cluster, rule);
+  const auto up = static_cast<std::int64_t>(after.bytes_up - before.bytes_up),
+             down = static_cast<std::int64_t>(after.bytes_down - before.bytes_down);
+  EXPECT_EQ(up, 30 * plan.up);
+  EXPECT_NEAR(static_cast<double>(down), static_cast<double>(30 * plan.down),
+              rule.is_bsp() ? 0 : static_cast<double>(plan.down));
 }
 
 // A step that goes up in full has nothing to measure: the one before is.

@@ -154,12 +154,16 @@ TEST_F(ConsistencyOutput, TensorBoardHasItsScalars) {
       scalars.insert(e.scalars.begin(), e.scalars.end());
     }
   }
-  const std::map<std::string, float> expected{
-      {"consistency/delay_mean", 5},           {"consistency/lag_most", 2},
-      {"consistency/service_s", 0.005F},       {"consistency/slowest_ratio", 4},
-      {"consistency/wait_gate", 0.125F},       {"consistency/wait_servers", 0.0625F},
-      {"consistency/wait_drains", 0.0625F},    {"consistency/staleness_most", 2},
-      {"consistency/staleness_mean", 4.0F / 3}};
+  const std::map<std::string, float> expected{{"consistency/delay_mean", 5},
+                                              {"consistency/lag_most", 2},
+                                              {"consistency/service_s", 0.005F},
+                                              {"consistency/slowest_ratio", 4},
+                                              {"consistency/wait_gate", 0.125F},
+                                              {"consistency/wait_servers", 0.0625F},
+                                              {"consistency/wait_drains", 0.0625F},
+                                              {"consistency/staleness_most", 2},
+                                              {"consistency/staleness_mean", 4.0F / 3},
+                                              {"consistency/held_s", 0.25F}};
   EXPECT_EQ(scalars, expected);
 }
 

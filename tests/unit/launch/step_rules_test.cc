@@ -7,6 +7,7 @@
 #include "common/config/yaml_reader.h"
 #include "launch/commands/plan.h"
 #include "launch/job/check_config.h"
+#include "launch/job/job_setup.h"
 #include "launch/observe/mode_words.h"
 #include "launch/observe/terminal.h"
 #include "tests/support/references/checkpoint_fixture.h"
@@ -278,6 +279,55 @@ TEST(ModeWords, WarnOfMomentumOutsideBsp) {
   for (const char* without : {"{type: sgd}", "{type: adagrad}", "{type: rmsprop}", "{type: ftrl}",
                               "{type: momentum, momentum: 0}", "{type: adam, beta1: 0}"})
     EXPECT_THAT(last(without), HasSubstr("bits depend on timing")) << without;
+}
+
+std::vector<std::string> words_of_compression(const std::string& of_first, const std::string& of_second,
+                                              const std::string& cluster = "drain_every_steps: 50",
+                                              const std::string& optimizer = "{type: sgd}") {
+  const JobConfig config = job(cluster,
+                               "    - {type: dense, scope: h, units: 40, compression: " + of_first +
+                                   "}\n    - {type: dense, scope: g, units: 40, compression: " + of_second +
+                                   "}\n    - {type: dense, scope: out, units: 10}\n",
+                               kDigits, optimizer);
+  return compression_lines(config, step_rule_of(config, false),
+                           load_worker_model(config, LayerRegistry::built_in())->table);
+}
+
+TEST(CompressionWords, SayHowVariablesTravel) {
+  EXPECT_THAT(words_of_compression("none", "none"), ElementsAre());
+  EXPECT_THAT(words_of_compression("bf16", "bf16"), ElementsAre("  compression  bf16 of 2 variables"));
+  EXPECT_THAT(words_of_compression("none", "{type: fp16, values: bf16}"),
+              ElementsAre("  compression  fp16, bf16 values of 1 variable"));
+}
+
+TEST(CompressionWords, SayWhenWhatIsKeptBackIsSent) {
+  EXPECT_THAT(words_of_compression("bf16", "{type: topk, ratio: 0.02}"),
+              ElementsAre("  compression  bf16 of 1 variable", "               topk(0.02) of 1 variable",
+                          "               what is kept back of gradients is sent, and checkpoints are cut, "
+                          "every 50 steps, at evaluations and at the end"));
+}
+
+TEST(CompressionWords, WarnOfMomentum) {
+  const auto last = [](const std::string& type, const std::string& cluster, const std::string& optimizer) {
+    return words_of_compression(type, "none", cluster, optimizer).back();
+  };
+  const std::string momentum = "{type: momentum, learning_rate: 0.1, momentum: 0.9}";
+  EXPECT_EQ(
+      last("onebit", "servers: 1", momentum),
+      "  optimizer    lr/(1-momentum) = 1; what is kept back comes late, which adds momentum: lower it");
+  EXPECT_THAT(last("onebit", "servers: 1", "{type: sgd}"),
+              HasSubstr("what is kept back of gradients is sent"));
+  EXPECT_THAT(last("bf16", "servers: 1", momentum), HasSubstr("  compression  bf16"));
+  EXPECT_THAT(last("onebit", "consistency: asp", momentum), Not(HasSubstr("optimizer")))
+      << "the lines of the mode have said it";
+}
+
+TEST(CompressionWords, AreInThePlan) {
+  const JobConfig config =
+      job("servers: 1",
+          "    - {type: dense, scope: h, units: 400, compression: bf16}\n    - {type: dense, units: 10}\n");
+  EXPECT_THAT(plan_text(config, 1, 2, PlanDetail::summary, LayerRegistry::built_in()),
+              HasSubstr("\n  compression  bf16 of 1 variable\n"));
 }
 
 TEST(ModeWords, NameTheModeAndWhoGetsWhat) {

@@ -10,6 +10,7 @@
 #include "common/transport/counted_workers.h"
 #include "common/transport/wire.h"
 #include "ps/record/step_record.h"
+#include "ps/shared_answers.h"
 #include "ps/step_quorum.h"
 #include "tests/support/jobs/counted_exchange.h"
 #include "tests/support/jobs/run_ranks.h"
@@ -517,6 +518,37 @@ TEST_F(BackupServer, OneThatTakesNothingHoldsNobodyUp) {
             }),
             "");
   EXPECT_TRUE(std::ranges::all_of(late, [](float v) { return v == 7; }));
+}
+
+// However many workers share a copy, and whatever its form: the memory is for those that may be late.
+TEST(SharedAnswers, OneCopyServesAllWhoseGradientsCount) {
+  for (const ValueForm values : {ValueForm::full, ValueForm::bf16}) {
+    VariableSpec spec = make_spec("a/w", DType::float32, Shape{300'000}, Initializer::constant(7));
+    spec.compression.values = values;
+    const VariableTable variables({spec});
+    const BucketPlan plan = BucketPlan::make(variables, 1);
+    LoopbackHub hub(9);
+    const ClusterMap cluster = assign_roles(std::vector<std::string>(9, "host"), 1, 0);
+    const auto server = hub.endpoint(Rank(0));
+    SharedAnswers answers(*server, plan, cluster, SharedAnswers::bytes_for(plan, ServerId(0), 1));
+    const std::vector<Rank> counted(cluster.workers.begin(), cluster.workers.end() - 1);
+    ASSERT_EQ(counted.size(), 7U);
+    const std::vector<float> memory(300'000, 7.0F);
+    const Bucket& bucket = plan[BucketId(0)];
+    const WireForm form = form_of_values(bucket);
+    const auto send_all = [&] {
+      for (int chunk = 0; chunk < bucket.n_wire_chunks(); ++chunk) {
+        if (!answers.try_send(counted, bucket.id, chunk, reinterpret_cast<const std::byte*>(memory.data()),
+                              form))
+          return false;
+      }
+      return true;
+    };
+    EXPECT_TRUE(send_all()) << "the answers of a step, which worker 0 does not take";
+    EXPECT_TRUE(send_all()) << "those of the next one";
+    EXPECT_EQ(send_all(), values == ValueForm::bf16) << "codes take half of it";
+    EXPECT_LE(answers.most_bytes_in_use(), SharedAnswers::bytes_for(plan, ServerId(0), 1));
+  }
 }
 
 TEST_F(BackupServer, PushesMustAgreeOnWhoCounts) {

@@ -74,6 +74,35 @@ TEST_P(CompressedExchange, EqualsTheReferenceForAnyServersAndWorkers) {
   }
 }
 
+TEST_P(CompressedExchange, EqualsTheReferenceForManyRanks) {
+  const Exchange e = compressed_exchange(GetParam());
+  const std::string expected = reference_hash(e, 8).hex();
+  for (const auto& [n_servers, n_workers] : {std::pair{4, 5}, {1, 8}, {4, 7}}) {
+    if (n_workers != 5 && testing::kCaseStride > 1) continue;
+    const ExchangeResult result = run_over_loopback(e, n_servers, n_workers, 8);
+    ASSERT_EQ(result.error, "");
+    EXPECT_EQ(result.hash->hex(), expected) << n_servers << " servers, " << n_workers << " workers";
+  }
+}
+
+// Norms are of the sums of what has been decoded.
+TEST_P(CompressedExchange, ClippedByNormsHasTheSameBitsForAnyServersAndWorkers) {
+  for (const ClipType type : {ClipType::norm, ClipType::global_norm}) {
+    Exchange e = compressed_exchange(GetParam());
+    e.optimizer.clip.type = type;
+    e.optimizer.clip.limit = 0.5;
+    std::optional<Digest> first;
+    for (const auto& [n_servers, n_workers] : {std::pair{1, 1}, {2, 4}, {3, 3}}) {
+      if (n_servers == 3 && testing::kCaseStride > 1) continue;
+      const ExchangeResult result = run_over_loopback(e, n_servers, n_workers, kLeaves);
+      ASSERT_EQ(result.error, "");
+      if (!first) first = result.hash;
+      EXPECT_EQ(*result.hash, *first) << n_servers << " servers, " << n_workers << " workers";
+    }
+    EXPECT_NE(*first, reference_hash(compressed_exchange(GetParam()), kLeaves)) << "nothing was clipped";
+  }
+}
+
 TEST_P(CompressedExchange, EqualsTheReferenceForOddNumbersOfLeaves) {
   Exchange e = compressed_exchange(GetParam());
   e.steps = 4;

@@ -174,6 +174,45 @@ TEST(PushCuts, ACutThatIsGivenUpLetsGoOfWhatItHolds) {
   }
 }
 
+// Variables of which server 0 has those that are pushed, and server 1 the others.
+VariableTable apart() {
+  for (int i = 0;; ++i) {
+    VariableTable all({testing::make_spec(fmt::format("pushed{}/weights", i), DType::float64, Shape{500}),
+                       testing::make_spec(fmt::format("kept{}/table", i), DType::float64, Shape{13},
+                                          Initializer::constant(7), false)});
+    const BucketPlan plan = BucketPlan::make(all, 2, ChunkRule::whole_slices);
+    const auto has_one = [&](int server, bool is_pushed) {
+      const std::vector<BucketId> own = plan.of_server(ServerId(server));
+      return own.size() == 1 && plan[own.front()].is_pushed() == is_pushed;
+    };
+    if (has_one(0, true) && has_one(1, false)) return all;
+  }
+}
+
+// Server 1 writes at once: its disk is full while server 0 still waits for the slow worker. Nothing is saved
+// then, so nobody waits.
+TEST(PushCuts, ACutThatOneServerCannotWriteLetsGoOfWhatOthersHold) {
+  for (const Dealing dealing : {Dealing::in_place, Dealing::to_whoever_asks}) {
+    const TempDir dir;
+    PushExchange e = with_saves(asp(dealing), dir, 12);
+    e.variables = apart();
+    e.full_disk = ServerId(1);
+    SlowWorker slow(15);
+    slow.join(e);
+    const PushResult result = run_pushes(e, 2, 2, 2);
+    expect_right(e, result);
+    EXPECT_GE(result.reads.most_lead(), 15);
+    ASSERT_EQ(result.failed_saves.size(), 1U);
+    EXPECT_TRUE(result.failed_saves[0].starts_with("12: ")) << result.failed_saves[0];
+    EXPECT_TRUE(
+        result.failed_saves[0].ends_with("No space left on device; free some space or choose another "
+                                         "directory"))
+        << result.failed_saves[0];
+    EXPECT_EQ(result.cuts, std::vector<std::int64_t>{24}) << "nobody waits for checkpoint.timeout_s";
+    EXPECT_EQ(text_of(check_cut(e, 24, 2)), "");
+  }
+}
+
 TEST(PushCuts, ARunGoesOnFromOneInAnyModeOnAnyRanks) {
   struct Part {
     PushExchange mode;

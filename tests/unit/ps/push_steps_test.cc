@@ -84,6 +84,19 @@ TEST(PushSteps, ALastStepInWhichLeavesHaveNoSamplesEnds) {
   }
 }
 
+// Some have more leaves than others, and where these are dealt as a whole there are workers with one alone.
+TEST(PushSteps, RunsOfManyWorkersEnd) {
+  for (const Dealing dealing : {Dealing::in_place, Dealing::to_whoever_asks}) {
+    for (PushExchange e : {ssp(2, dealing), asp(dealing)}) {
+      e.steps = 7;
+      e.last_is_short = true;
+      e.most_pauses = 50;
+      for (const Ranks& r : {Ranks{2, 5, 8}, Ranks{1, 6, 6}, Ranks{3, 7, 12}, Ranks{2, 8, 9}})
+        expect_right(e, run_pushes(e, r.servers, r.workers, r.leaves));
+    }
+  }
+}
+
 TEST(PushSteps, WorkersComeTogetherWhereTheValuesAreEvaluated) {
   for (const Dealing dealing : {Dealing::in_place, Dealing::to_whoever_asks}) {
     PushExchange e = with_rows(asp(dealing), 4);

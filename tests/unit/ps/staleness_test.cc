@@ -2,81 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <map>
-#include <memory>
 #include <vector>
 
 #include "common/base/clock.h"
-#include "common/transport/loopback_transport.h"
-#include "common/transport/push_details.h"
-#include "common/transport/wire.h"
-#include "ps/push_steps.h"
-#include "tests/support/references/plan_checks.h"
+#include "ps/update/schedule.h"
+#include "tests/support/jobs/one_by_one.h"
 
 namespace varscope {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::make_spec;
-
-struct NoListener final : StepListener {
-  void on_step_end(Clock, bool) override {}
-};
-
-// A server and its workers, each with one leaf, by hand: one thread, no gradients (pushes of no samples), one
-// variable in one chunk.
-class OneByOne {
- public:
-  OneByOne(StepRule rule, int n_workers)
-      : cluster_(assign_roles(std::vector<std::string>(static_cast<std::size_t>(1 + n_workers), "a"), 1,
-                              n_workers)),
-        hub_(1 + n_workers),
-        server_(hub_.endpoint(Rank(0))),
-        optimizer_(OptimizerConfig{}),
-        shard_(variables_, plan_, ServerId(0), optimizer_.slots()),
-        watch_(plan_, shard_),
-        steps_({.transport = *server_,
-                .cluster = cluster_,
-                .plan = plan_,
-                .optimizer = optimizer_,
-                .shard = shard_,
-                .watch = watch_,
-                .listener = listener_,
-                .rule = rule}) {
-    for (const Rank rank : cluster_.workers) workers_.push_back(hub_.endpoint(rank));
-  }
-  // The push of a step, whose worker computes step `step` + 1 next.
-  void push(int worker, std::int64_t step, std::int64_t held_after = 0) {
-    MessageHeader h = make_header(MessageType::push, worker, Clock(step));
-    h.bucket = 0;
-    h.leaf_begin = worker;
-    h.sequence = ++sequence_[worker];
-    const PushDetails details{.next_step = step + 1, .held_after = held_after, .share = 0, .n_leaves = 1};
-    steps_.on_push(WorkerId(worker), {cluster_.rank_of(WorkerId(worker)), h, std::string(bytes_of(details))});
-  }
-  // Answers that have come for a worker since the last call.
-  std::vector<MessageHeader> answers(int worker) {
-    std::vector<MessageHeader> all;
-    for (Message m; workers_[static_cast<std::size_t>(worker)]->poll_message(m);) all.push_back(m.header);
-    return all;
-  }
-  PushSteps& steps() { return steps_; }
-  StalenessReport report() const { return steps_.staleness(); }
-
- private:
-  VariableTable variables_{{make_spec("layer/weights", DType::float32, Shape{8, 4})}};
-  BucketPlan plan_ = BucketPlan::make(variables_, 1, ChunkRule::whole_slices);
-  ClusterMap cluster_;
-  LoopbackHub hub_;
-  std::unique_ptr<Transport> server_;
-  std::vector<std::unique_ptr<Transport>> workers_;
-  Optimizer optimizer_;
-  ParameterShard shard_;
-  FiniteWatch watch_;
-  NoListener listener_;
-  PushSteps steps_;
-  std::map<int, std::int64_t> sequence_;
-};
+using testing::OneByOne;
 
 // Until the clock shows another time.
 void pass_time() {
@@ -158,8 +94,105 @@ TEST(Staleness, TimeInWhichACutHoldsPushesIsCountedOnce) {
   EXPECT_EQ(r.n_holds, 1);
   EXPECT_GT(r.held_ns, 0);
   EXPECT_EQ(r.delays.count(), 4);
+  const auto fast = job.answers(0);
+  ASSERT_EQ(fast.size(), 2U);
+  EXPECT_EQ(fast[0].gated_ns, 0U);
+  EXPECT_GT(fast[1].gated_ns, 0U) << "its push was held for what worker 1 had to push";
+  EXPECT_GE(r.gate_ns, static_cast<std::int64_t>(fast[1].gated_ns));
   job.steps().go_on_after(Clock(2));
   EXPECT_EQ(job.report().held_ns, r.held_ns);
+}
+
+OptimizerConfig sgd_of(double rate) {
+  OptimizerConfig config;
+  config.type = OptimizerType::sgd;
+  config.learning_rate = rate;
+  return config;
+}
+
+// Worker 0 pushes five steps, then worker 1 its first, whose values are five pushes old; then both in turn.
+TEST(PushRates, AreDividedByTheShareOfStepsThatAPushIsLate) {
+  OptimizerConfig config = sgd_of(1);
+  double at = 0;
+  config.staleness_discount = StalenessDiscount::inverse;
+  OneByOne job(kAsp, 2, config);
+  const auto push = [&](int worker, std::int64_t step, double share, double delay) {
+    job.push_gradient(worker, step, 1, share);
+    at -= share / std::max(1.0, delay * share);
+    EXPECT_DOUBLE_EQ(job.value(), at) << "worker " << worker << ", step " << step;
+  };
+  for (std::int64_t step = 1; step <= 5; ++step) push(0, step, 0.5, 0);
+  push(1, 1, 0.5, 5);
+  push(1, 2, 0.5, 0);
+  push(0, 6, 0.5, 2);
+  push(1, 3, 0.25, 1);
+  push(0, 7, 0.75, 1);
+  push(0, 8, 0.5, 0);
+  push(0, 9, 0.5, 0);
+  push(0, 10, 0.5, 0);
+  push(1, 4, 0.25, 4);
+}
+
+TEST(PushRates, AreNotWhereNothingIsDiscounted) {
+  OneByOne job(kAsp, 2, sgd_of(1));
+  for (std::int64_t step = 1; step <= 5; ++step) job.push_gradient(0, step, 1, 0.5);
+  job.push_gradient(1, 1, 1, 0.5);
+  EXPECT_DOUBLE_EQ(job.value(), -3);
+}
+
+// Whoever pushes: the rate is that of as many samples in BSP.
+TEST(PushRates, FollowTheLeavesThatHaveBeenAppliedWhateverTheirSteps) {
+  OptimizerConfig config = sgd_of(1);
+  config.schedule.type = ScheduleType::exponential;
+  config.schedule.rate = 0.5;
+  config.schedule.decay_steps = 1;
+  const Schedule schedule(config);
+  OneByOne job(kAsp, 3, config);
+  double at = 0;
+  int n_pushes = 0;
+  const auto push = [&](int worker, std::int64_t step) {
+    job.push_gradient(worker, step, 1, 1.0 / 3);
+    at -= schedule.rate(Clock(1 + n_pushes++ / 3)) / 3;
+    EXPECT_NEAR(job.value(), at, 1e-15) << "worker " << worker << ", step " << step;
+  };
+  for (std::int64_t step = 1; step <= 4; ++step) push(0, step);
+  push(2, 1);
+  for (std::int64_t step = 1; step <= 3; ++step) push(1, step);
+  push(2, 2);
+}
+
+// Of pushes without samples, too: their step is over all the same.
+TEST(PushRates, CountLeavesWithoutSamples) {
+  OptimizerConfig config = sgd_of(1);
+  config.schedule.type = ScheduleType::exponential;
+  config.schedule.rate = 0.5;
+  config.schedule.decay_steps = 1;
+  OneByOne job(kAsp, 2, config);
+  job.push_gradient(0, 1, 1, 1);
+  job.push(1, 1);
+  job.push_gradient(1, 2, 1, 0.5);
+  EXPECT_DOUBLE_EQ(job.value(), -1.25);
+}
+
+// Of a gradient that stays the same the corrected moments are the gradient: each push goes its share of the
+// rate. Without the correction, or with one by whole steps, it would go further or less far.
+TEST(PushRates, OfAdamAreCorrectedByWhatHasBeenAppliedOfAllWorkers) {
+  OptimizerConfig config;
+  config.type = OptimizerType::adam;
+  config.learning_rate = 0.03;
+  config.epsilon = 0;
+  OneByOne job(kAsp, 4, config);
+  double at = 0;
+  const auto push = [&](int worker, std::int64_t step) {
+    job.push_gradient(worker, step, 0.5, 0.25);
+    at -= 0.03 / 4;
+    EXPECT_NEAR(job.value(), at, 1e-12) << "worker " << worker << ", step " << step;
+  };
+  for (std::int64_t step = 1; step <= 6; ++step) push(0, step);
+  for (std::int64_t step = 1; step <= 3; ++step) {
+    for (const int worker : {3, 1}) push(worker, step);
+  }
+  push(2, 1);
 }
 
 TEST(Tally, WhatHasComeSinceIsTheDifferenceAndSumsAddUp) {
