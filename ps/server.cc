@@ -122,6 +122,7 @@ void Server::on_message(const Message& message) {
       return;
     case MessageType::finite_report:
     case MessageType::histograms:
+    case MessageType::shard_report:
     case MessageType::staleness:
       // Without a coordinator nobody leads this run.
       if (parts_.coordinator != nullptr) parts_.coordinator->on_message(message);

@@ -44,6 +44,7 @@ struct ClusterConfig {
   DealingChoice dealing = DealingChoice::automatic;
   std::int64_t delay = 0;  // bsp
   std::int64_t drain_every_steps = 100;
+  std::int64_t settle_steps = 10;
   std::int64_t backup_workers = 0;  // bsp
   bool record = false;              // ssp, asp; bsp with backup_workers
   double stall_timeout_s = 60;

@@ -50,6 +50,12 @@ void ClusterConfig::describe(Keys& keys) {
       "checkpoint.every_steps and of evaluations",
       {.unit = "steps", .min = 1, .max = kMostOfRun});
   keys.key(
+      "settle_steps", settle_steps,
+      "with compression onebit or topk: in so many steps up to such a step, itself included, gradients go up in full, "
+      "each with a part of what earlier ones have lost, as all of it at once would throw the values about; no more than "
+      "half of the steps in between",
+      {.unit = "steps", .min = 1, .max = kMostOfRun});
+  keys.key(
       "backup_workers", backup_workers,
       "bsp: in each step so many workers are not waited for, the slowest; what they have computed of it is "
       "dropped, and bits depend on timing. Fewer than workers; 0 means that all are waited for",

@@ -411,7 +411,8 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
                 job.checkpoint.every_steps,
                 plan.evaluates_every,
                 plan.last,
-                job.cluster.delay};
+                job.cluster.delay,
+                job.cluster.settle_steps};
   if (resumed == nullptr) return plan;
   plan.first = Clock(resumed->step);
   plan.last = std::max(plan.last, plan.first);

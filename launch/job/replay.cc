@@ -104,6 +104,7 @@ RecordHeader record_header(const StartPacket& start, const ClusterMap& cluster, 
   const auto is_lossy = [](const VariableSpec& v) { return v.compression.has_residual(); };
   if (std::ranges::any_of(facts.table.variables(), is_lossy)) {
     header.settings["cluster.drain_every_steps"] = std::to_string(start.job.cluster.drain_every_steps);
+    header.settings["cluster.settle_steps"] = std::to_string(start.job.cluster.settle_steps);
     header.settings["checkpoint.every_steps"] = std::to_string(start.job.checkpoint.every_steps);
   }
   header.settings["the samples of data.train"] = facts.train.content.hex();

@@ -53,8 +53,8 @@ void settle_mode(Leaves& leaves) {
 }
 
 // Where all workers come together (FlushRule).
-constexpr std::array kDrainKeys = {"cluster.drain_every_steps", "checkpoint.every_steps",
-                                   "train.eval_every_epochs"};
+constexpr std::array kDrainKeys = {"cluster.drain_every_steps", "cluster.settle_steps",
+                                   "checkpoint.every_steps", "train.eval_every_epochs"};
 
 bool is_drain_key(std::string_view path) { return std::ranges::find(kDrainKeys, path) != kDrainKeys.end(); }
 

@@ -126,6 +126,11 @@ std::vector<std::string> compression_lines(const JobConfig& job, const StepRule&
   }
   if (!keeps_back) return lines;
   lines.push_back("               " + drains_text(job, "what is kept back of gradients is sent"));
+  if (job.cluster.settle_steps > 1) {
+    lines.push_back(fmt::format(
+        "               with gradients in full, in parts, in up to {} steps before (cluster.settle_steps)",
+        with_commas(job.cluster.settle_steps - 1)));
+  }
   const std::string text =
       momentum_text(job.optimizer, "what is kept back comes late, which adds momentum: lower it");
   if (rule.is_bsp() && rule.delay == 0 && !text.empty()) lines.push_back("  optimizer    " + text);

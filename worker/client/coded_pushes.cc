@@ -6,8 +6,13 @@ namespace varscope {
 
 bool goes_encoded(const Bucket& bucket, Clock step, const FlushRule& flush, std::int64_t planned) {
   if (!codec_of(bucket, Flow::gradients)) return false;
-  const bool is_flush = bucket.compression.has_residual() && flush.is_flush(step);
-  return step.value > bucket.compression.last_full_step(planned) && !is_flush;
+  const bool sends_residuals = bucket.compression.has_residual() && flush.part_sent(step) > 0;
+  return step.value > bucket.compression.last_full_step(planned) && !sends_residuals;
+}
+
+double residual_part(Clock step, const FlushRule& flush) {
+  const double part = flush.part_sent(step);
+  return part > 0 ? part : 1;
 }
 
 void CodedPushes::push(const Bucket& bucket, Clock step, const PushOfTicket& push) {
@@ -18,7 +23,7 @@ void CodedPushes::push(const Bucket& bucket, Clock step, const PushOfTicket& pus
     coder.encode(bucket, 0, 0, step);
     return parts_.client.push(bucket.id, step, push, coder);
   }
-  if (takes_rest) coder.add_residual(bucket, 0, 0);
+  if (takes_rest) coder.add_residual(bucket, 0, 0, residual_part(step, parts_.flush));
   parts_.client.push(bucket.id, step, push);
 }
 

@@ -12,6 +12,9 @@ namespace varscope {
 // In which steps gradients of a bucket leave encoded; the config alone decides. `planned`: the steps of the
 // run, 0 where nobody knows.
 bool goes_encoded(const Bucket& bucket, Clock step, const FlushRule& flush, std::int64_t planned);
+// Which part of what is kept back goes up with a gradient that does not: FlushRule::part_sent(), or all of it
+// where the gradient goes up in full for another reason.
+double residual_part(Clock step, const FlushRule& flush);
 
 // Pushes of compressed gradients where each push is applied by itself (SSP, ASP; docs/compression.md). What
 // codes lose of a worker's gradients is kept in the coder, for whatever ticket the worker has next. It goes

@@ -6,7 +6,6 @@
 
 #include "common/base/error.h"
 #include "common/base/norm_kernels.h"
-#include "common/base/sum.h"
 #include "common/transport/wire_codec.h"
 
 namespace varscope {
@@ -115,16 +114,20 @@ std::vector<CompressionReport::Residual> GradientCoder::take_norms() {
   return std::exchange(measured_, {}).residuals;
 }
 
-void GradientCoder::add_residual(const Bucket& bucket, std::size_t leaf, int buffer) {
+void GradientCoder::add_residual(const Bucket& bucket, std::size_t leaf, int buffer, double part) {
   const std::span<float> residuals = residual(bucket, leaf);
   if (residuals.empty()) return;
+  const auto factor = static_cast<float>(part);
   for (const BucketSlice& s : bucket.slices) {
-    add_into(DType::float32, reinterpret_cast<std::byte*>(gradient(s, buffer)),
-             reinterpret_cast<const std::byte*>(residuals.data() + s.bucket_begin),
-             static_cast<std::size_t>(s.n_elements) * sizeof(float));
+    float* g = gradient(s, buffer);
+    float* r = residuals.data() + s.bucket_begin;
+    for (std::int64_t i = 0; i < s.n_elements; ++i) {
+      const float sent = factor * r[i];
+      g[i] += sent;
+      r[i] -= sent;
+    }
   }
-  std::memset(residuals.data(), 0, residuals.size_bytes());
-  buckets_[bucket.id].share = 0;
+  if (part == 1) buckets_[bucket.id].share = 0;
 }
 
 std::span<const std::byte> GradientCoder::encoded(const Bucket& bucket, std::size_t leaf, int chunk,

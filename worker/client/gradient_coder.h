@@ -32,8 +32,9 @@ class GradientCoder {
   // been sent. Leaves are encoded in the order of their steps. Throws Error(not_finite), naming the variable,
   // for one that is not finite: some encodings would hide it.
   void encode(const Bucket& bucket, std::size_t leaf, int buffer, Clock clock);
-  // Adds what earlier gradients have lost to the one in the buffer, which goes up in full; nothing is left.
-  void add_residual(const Bucket& bucket, std::size_t leaf, int buffer);
+  // Adds a part of what earlier gradients have lost, in (0, 1], to the one in the buffer, which goes up in
+  // full; the rest is left.
+  void add_residual(const Bucket& bucket, std::size_t leaf, int buffer, double part = 1);
   // Where each push is applied by itself, before encode() and add_residual(): the gradient counts for `share`
   // of a step. What is kept back counts for the share that it was made with, so it is multiplied to count for
   // as much as before. False, and nothing changes, where the share is so small that this would be by more

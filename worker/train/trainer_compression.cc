@@ -14,12 +14,15 @@ bool Trainer::leaf_goes_encoded(const Bucket& bucket, Clock clock) const {
   return is_coded_by_leaf(bucket) && goes_encoded(bucket, clock, parts_.flush, planned_steps(parts_));
 }
 
-// Once for each line of metrics: at its step, or where that goes up in full at the one before.
+// Once for each line of metrics: at its step, or where that goes up in full at the last one before that does
+// not.
 bool Trainer::measures_norms(Clock clock) const {
   const std::int64_t every = parts_.job.train.log_every_steps;
-  if (every == 0 || !parts_.flush.has_residuals) return false;
+  const FlushRule& flush = parts_.flush;
+  if (every == 0 || !flush.has_residuals || flush.part_sent(clock) > 0) return false;
+  if (clock.value % every == 0) return true;
   const Clock next(clock.value + 1);
-  return clock.value % every == 0 || (next.value % every == 0 && parts_.flush.is_flush(next));
+  return flush.part_sent(next) > 0 && flush.next_flush(next).value / every > clock.value / every;
 }
 
 // The gradient of one logical worker is complete, and is in its buffer.
@@ -28,7 +31,7 @@ void Trainer::code_gradient(const Bucket& bucket, std::size_t logical_worker, Cl
   if (leaf_goes_encoded(bucket, clock)) {
     coder_.encode(bucket, logical_worker, buffer, clock);
   } else {
-    coder_.add_residual(bucket, logical_worker, buffer);
+    coder_.add_residual(bucket, logical_worker, buffer, residual_part(clock, parts_.flush));
   }
 }
 

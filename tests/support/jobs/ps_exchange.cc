@@ -17,6 +17,7 @@
 #include "tests/support/references/canonical_reference.h"
 #include "tests/support/references/lone_optimizer.h"
 #include "tests/support/references/plan_checks.h"
+#include "worker/client/coded_pushes.h"
 
 namespace varscope::testing {
 
@@ -95,15 +96,19 @@ void train_compressed_alone(const Exchange& e, int variable, int n_leaves, Tenso
   for (int step = 1; step <= e.steps; ++step) {
     seen = versions.read(step, value.as<float>());
     if (c.values == ValueForm::bf16) round_values(seen);
-    const bool is_full =
-        !c.type || step <= c.last_full_step(e.steps) || (c.has_residual() && e.flush.is_flush(Clock(step)));
+    const double part = c.has_residual() ? e.flush.part_sent(Clock(step)) : 0;
+    const bool is_full = !c.type || step <= c.last_full_step(e.steps) || part > 0;
     for (std::size_t leaf = 0; leaf < leaves.size(); ++leaf) {
       for (std::size_t i = 0; i < n; ++i) {
         leaves[leaf][i] = synthetic_gradient<float>(variable, static_cast<std::int64_t>(i),
                                                     static_cast<int>(leaf), step, seen[i]);
       }
       if (!is_full) code_alone(spec, c.codec(), leaves[leaf], lost[leaf]);
-      for (std::size_t i = 0; i < n && is_full; ++i) leaves[leaf][i] += std::exchange(lost[leaf][i], 0.0F);
+      for (std::size_t i = 0; i < n && is_full; ++i) {
+        const float sent = (part > 0 ? static_cast<float>(part) : 1.0F) * lost[leaf][i];
+        leaves[leaf][i] += sent;
+        lost[leaf][i] -= sent;
+      }
     }
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t leaf = 0; leaf < leaves.size(); ++leaf) of_element[leaf] = leaves[leaf][i];
@@ -194,7 +199,7 @@ void ExchangeWorker::let_go(Clock clock) {
 
 bool ExchangeWorker::goes_encoded(const Bucket& bucket, Clock clock) const {
   return coder_.handles(bucket) && clock.value > bucket.compression.last_full_step(exchange_.steps) &&
-         !(bucket.compression.has_residual() && exchange_.flush.is_flush(clock));
+         !(bucket.compression.has_residual() && exchange_.flush.part_sent(clock) > 0);
 }
 
 // One leaf's gradient, and what becomes of it.
@@ -206,7 +211,8 @@ void ExchangeWorker::compute(const Bucket& bucket, std::size_t leaf, Clock clock
     if (exchange_.forgets_residuals) std::ranges::fill(coder_.residual(bucket, leaf), 0.0F);
     return;
   }
-  if (coder_.handles(bucket)) coder_.add_residual(bucket, leaf, buffer);
+  if (coder_.handles(bucket))
+    coder_.add_residual(bucket, leaf, buffer, residual_part(clock, exchange_.flush));
   for (const auto& [into, from] : sums_.leaves[leaf].merges) {
     memory_.add_gradients(bucket, memory_.buffer_of(into, clock), memory_.buffer_of(from, clock));
   }

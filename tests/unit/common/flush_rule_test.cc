@@ -35,6 +35,47 @@ TEST(FlushRule, TheEndIsTheOnlyCutWhereNothingElseIsPlanned) {
   EXPECT_EQ(rule.next_cut(Clock(1)), Clock(9));
 }
 
+TEST(FlushRule, WhatIsKeptBackGoesUpInEqualParts) {
+  const FlushRule rule{.has_residuals = true, .every = 20, .last = Clock(90), .settle = 4};
+  double left = 1;
+  for (int step = 1; step <= 20; ++step) {
+    const double part = rule.part_sent(Clock(step));
+    EXPECT_DOUBLE_EQ(part * left, step > 16 ? 0.25 : 0) << step;
+    left -= part * left;
+  }
+  EXPECT_EQ(left, 0);
+  EXPECT_EQ(rule.part_sent(Clock(21)), 0);
+}
+
+TEST(FlushRule, AtMostHalfOfTheStepsBetweenFlushesAreInFull) {
+  const FlushRule rule{.has_residuals = true,
+                       .every = 100,
+                       .checkpoint_every = 93,
+                       .evaluation_every = 98,
+                       .last = Clock(105),
+                       .settle = 40};
+  const auto n_full = [&](int from, int to) {
+    int n = 0;
+    for (int step = from; step <= to; ++step) n += rule.part_sent(Clock(step)) > 0 ? 1 : 0;
+    return n;
+  };
+  EXPECT_EQ(n_full(1, 93), 40);
+  EXPECT_EQ(n_full(94, 98), 2);
+  EXPECT_EQ(n_full(99, 100), 1);
+  EXPECT_EQ(n_full(101, 105), 2);
+  EXPECT_EQ(n_full(106, 186), 40) << "a run that went beyond its end";
+  const FlushRule each{.has_residuals = true, .every = 1, .last = Clock(9), .settle = 10};
+  EXPECT_EQ(each.part_sent(Clock(3)), 1);
+}
+
+TEST(FlushRule, AllOfItGoesUpAtOnceWhereNothingSettles) {
+  const FlushRule rule{.has_residuals = true, .every = 20, .last = Clock(90)};
+  for (int step = 1; step < 20; ++step) EXPECT_EQ(rule.part_sent(Clock(step)), 0) << step;
+  EXPECT_EQ(rule.part_sent(Clock(20)), 1);
+  const FlushRule no_end{.has_residuals = true, .settle = 5};
+  EXPECT_EQ(no_end.part_sent(Clock(1000)), 0);
+}
+
 TEST(FlushRule, WithADelayOnlyStepsWithoutOlderValuesMayBeCut) {
   const FlushRule rule{.every = 10, .last = Clock(25), .delay = 1};
   EXPECT_TRUE(rule.is_needed());

@@ -304,7 +304,10 @@ TEST(CompressionWords, SayWhenWhatIsKeptBackIsSent) {
   EXPECT_THAT(words_of_compression("bf16", "{type: topk, ratio: 0.02}"),
               ElementsAre("  compression  bf16 of 1 variable", "               topk(0.02) of 1 variable",
                           "               what is kept back of gradients is sent, and checkpoints are cut, "
-                          "every 50 steps, at evaluations and at the end"));
+                          "every 50 steps, at evaluations and at the end",
+                          "               with gradients in full, in parts, in up to 9 steps before "
+                          "(cluster.settle_steps)"));
+  EXPECT_THAT(words_of_compression("none", "onebit", "settle_steps: 1").back(), HasSubstr("at the end"));
 }
 
 TEST(CompressionWords, WarnOfMomentum) {
@@ -315,8 +318,7 @@ TEST(CompressionWords, WarnOfMomentum) {
   EXPECT_EQ(
       last("onebit", "servers: 1", momentum),
       "  optimizer    lr/(1-momentum) = 1; what is kept back comes late, which adds momentum: lower it");
-  EXPECT_THAT(last("onebit", "servers: 1", "{type: sgd}"),
-              HasSubstr("what is kept back of gradients is sent"));
+  EXPECT_THAT(last("onebit", "servers: 1", "{type: sgd}"), HasSubstr("in parts, in up to 9 steps before"));
   EXPECT_THAT(last("bf16", "servers: 1", momentum), HasSubstr("  compression  bf16"));
   EXPECT_THAT(last("onebit", "consistency: asp", momentum), Not(HasSubstr("optimizer")))
       << "the lines of the mode have said it";

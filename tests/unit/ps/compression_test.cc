@@ -74,6 +74,23 @@ TEST_P(CompressedExchange, EqualsTheReferenceForAnyServersAndWorkers) {
   }
 }
 
+TEST_P(CompressedExchange, SettlesBeforeAFlushWithTheSameBits) {
+  Exchange e = compressed_exchange(GetParam());
+  e.steps = 14;
+  e.flush.every = 12;
+  e.flush.last = Clock(14);
+  const std::string at_once = reference_hash(e, kLeaves).hex();
+  e.flush.settle = 4;
+  const std::string expected = reference_hash(e, kLeaves).hex();
+  EXPECT_EQ(expected != at_once, e.flush.has_residuals);
+  for (const auto& [n_servers, n_workers] : {std::pair{1, 2}, {2, 4}, {3, 3}}) {
+    if (n_servers != 2 && testing::kCaseStride > 1) continue;
+    const ExchangeResult result = run_over_loopback(e, n_servers, n_workers, kLeaves);
+    ASSERT_EQ(result.error, "");
+    EXPECT_EQ(result.hash->hex(), expected) << n_servers << " servers, " << n_workers << " workers";
+  }
+}
+
 TEST_P(CompressedExchange, EqualsTheReferenceForManyRanks) {
   const Exchange e = compressed_exchange(GetParam());
   const std::string expected = reference_hash(e, 8).hex();
