@@ -133,7 +133,7 @@ Figures measure_quality(const ConsistencyOptions& options) {
 
 // What codecs keep back comes late, which adds to a momentum: those are held against a run without one.
 Figures measure_compressed_quality(const ConsistencyOptions& options) {
-  const Args sgd{"optimizer.type=sgd", "optimizer.learning_rate=0.4", "optimizer.momentum="};
+  const Args sgd{"optimizer.type=sgd", "optimizer.learning_rate=0.1", "optimizer.momentum="};
   const std::vector<QualityRun> runs{{"none", "", {}, 0},
                                      compressed("bf16", "bf16"),
                                      compressed("bf16, values bf16", "{type: bf16, values: bf16}"),
