@@ -44,16 +44,16 @@ void ClusterConfig::describe(Keys& keys) {
       {.unit = "steps", .min = 0, .max = 2});
   keys.key(
       "drain_every_steps", drain_every_steps,
-      "with compression onebit or topk: at multiples of it gradients go up in full with all that earlier ones have "
-      "lost, and in ssp and asp all workers come together after such a step; with delay: no step begins before all "
+      "with compression onebit or topk: after multiples of it nothing is kept back of gradients (settle_steps), "
+      "and in ssp and asp all workers come together; with delay: no step begins before all "
       "workers have the values of such a step. With these checkpoints are cut at such steps only, and at those of "
       "checkpoint.every_steps and of evaluations",
       {.unit = "steps", .min = 1, .max = kMostOfRun});
   keys.key(
       "settle_steps", settle_steps,
-      "with compression onebit or topk: in so many steps up to such a step, itself included, gradients go up in full, "
-      "each with a part of what earlier ones have lost, as all of it at once would throw the values about; no more than "
-      "half of the steps in between",
+      "with compression onebit or topk: the gradients of so many steps before checkpoints may be cut "
+      "(drain_every_steps, checkpoint.every_steps, evaluations) go up in full, each with a part of what earlier ones have "
+      "lost, as all of it at once would throw the values about; at most half of the steps in between",
       {.unit = "steps", .min = 1, .max = kMostOfRun});
   keys.key(
       "backup_workers", backup_workers,

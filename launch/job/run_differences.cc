@@ -58,14 +58,19 @@ constexpr std::array kDrainKeys = {"cluster.drain_every_steps", "cluster.settle_
 
 bool is_drain_key(std::string_view path) { return std::ranges::find(kDrainKeys, path) != kDrainKeys.end(); }
 
-// Whether that decides what is computed: with a delay, and where compression keeps something back.
-bool depends_on_drains(const Leaves& leaves) {
-  const auto keeps_back = [](const auto& leaf) {
+// Whether compression keeps something back.
+bool keeps_back(const Leaves& leaves) {
+  return std::ranges::any_of(leaves, [](const auto& leaf) {
     const bool is_codec = leaf.first.ends_with(".compression") || leaf.first.ends_with(".compression.type");
     return is_codec && (leaf.second == "onebit" || leaf.second == "topk");
-  };
+  });
+}
+
+// Whether one of these keys decides what is computed: where something is kept back, and with a delay.
+bool decides(std::string_view drain_key, const Leaves& leaves) {
+  if (keeps_back(leaves)) return true;
   const auto delay = leaves.find("cluster.delay");
-  return (delay != leaves.end() && delay->second != "0") || std::ranges::any_of(leaves, keeps_back);
+  return drain_key != "cluster.settle_steps" && delay != leaves.end() && delay->second != "0";
 }
 
 // The names of a loss and of no activation may be written in two ways each.
@@ -270,12 +275,15 @@ std::vector<std::string> config_differences(const std::map<std::string, std::str
   std::vector<std::string> lines;
   if (before.empty()) return lines;
   Leaves today = computing_config(now), then = before;
-  const bool has_drains = depends_on_drains(today) && depends_on_drains(then);
+  std::set<std::string> deciding;  // of the keys of drains
+  for (const char* key : kDrainKeys) {
+    if (decides(key, today) && decides(key, then)) deciding.insert(key);
+  }
   settle(today);
   settle(then);
   // Checkpoints of older versions do not have all of them.
   for (const char* key : kDrainKeys) {
-    if (has_drains && then.contains(key) && today.contains(key)) continue;
+    if (deciding.contains(key) && then.contains(key) && today.contains(key)) continue;
     then.erase(key);
     today.erase(key);
   }

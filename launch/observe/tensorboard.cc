@@ -9,6 +9,7 @@
 #include "common/base/ids.h"
 #include "common/config/config_node.h"
 #include "launch/observe/tensorboard.pb.h"
+#include "worker/data/order.h"
 
 namespace varscope {
 namespace {
@@ -159,6 +160,7 @@ void TensorBoard::on_step(const StepSummary& step) {
   times_ += step.times;
   compression_ += step.compression;
   n_dropped_ += step.dropped.samples;
+  n_samples_ += batch_at(step.clock.value - 1, facts_.train_samples, facts_.job.train.batch).size();
   ++n_steps_;
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every == 0 || step.clock.value % every != 0) return;
@@ -167,9 +169,9 @@ void TensorBoard::on_step(const StepSummary& step) {
                               {"speed/samples_per_s", speed_.window_samples_per_s()}};
   if (facts_.evaluation.has_accuracy) scalars.push_back({"accuracy/train", mean_accuracy(speed_.window())});
   if (facts_.job.cluster.backup_workers > 0) {
-    const std::int64_t dropped = std::exchange(n_dropped_, 0), all = dropped + speed_.window().samples;
     scalars.push_back(
-        {"consistency/dropped", all > 0 ? static_cast<double>(dropped) / static_cast<double>(all) : 0});
+        {"consistency/dropped", static_cast<double>(n_dropped_) / static_cast<double>(n_samples_)});
+    n_dropped_ = n_samples_ = 0;
   }
   if (step.stream) {
     scalars.push_back({"loss/progressive", mean_loss(step.stream->total)});

@@ -58,7 +58,7 @@ class TensorBoard final : public RunObserver {
   RunSpeed speed_;
   WorkerTimes times_;
   CompressionReport compression_;
-  std::int64_t n_dropped_ = 0;  // samples since the last point, with backup workers
+  std::int64_t n_dropped_ = 0, n_samples_ = 0;  // since the last point: with backup workers; of all
   std::int64_t n_steps_ = 0;
   TransportStats traffic_before_;
 };

@@ -1,5 +1,7 @@
 #include "worker/client/coded_pushes.h"
 
+#include <utility>
+
 #include "common/transport/wire_codec.h"
 
 namespace varscope {
@@ -23,7 +25,9 @@ void CodedPushes::push(const Bucket& bucket, Clock step, const PushOfTicket& pus
     coder.encode(bucket, 0, 0, step);
     return parts_.client.push(bucket.id, step, push, coder);
   }
-  if (takes_rest) coder.add_residual(bucket, 0, 0, residual_part(step, parts_.flush));
+  // A worker that has more tickets of the step takes one part along all the same.
+  if (takes_rest && std::exchange(part_of_[bucket.id], step) != step)
+    coder.add_residual(bucket, 0, 0, residual_part(step, parts_.flush));
   parts_.client.push(bucket.id, step, push);
 }
 

@@ -28,7 +28,8 @@ class CodedPushes {
     FlushRule flush;
     std::int64_t planned = 0;  // steps of the run; 0: nobody knows
   };
-  explicit CodedPushes(const Parts& parts) : parts_(parts) {}
+  explicit CodedPushes(const Parts& parts)
+      : parts_(parts), part_of_(parts.client.plan().buckets().size(), Clock(-1)) {}
 
   // The gradients of the ticket are in gradient buffer 0. REQUIRES: PsClient's of a push. Throws
   // Error(not_finite) as GradientCoder::encode().
@@ -39,6 +40,7 @@ class CodedPushes {
 
  private:
   Parts parts_;
+  IdVector<BucketId, Clock> part_of_;  // the last step in which a part of what is kept back was taken along
 };
 
 }  // namespace varscope

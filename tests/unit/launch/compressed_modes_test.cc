@@ -178,7 +178,10 @@ TEST_P(CompressionReports, AreOfTheBytesThatThePlanSays) {
   const StepTraffic plan = step_traffic(BucketPlan::make(model->table, 2, chunk_rule(rule)), cluster, rule);
   const auto up = static_cast<std::int64_t>(after.bytes_up - before.bytes_up),
              down = static_cast<std::int64_t>(after.bytes_down - before.bytes_down);
-  EXPECT_EQ(up, 30 * plan.up);
+  // A worker that had no ticket since the last drain has nothing to send before the next.
+  const bool may_be_idle = rule.is_dynamic() && GetParam().type >= 3;
+  EXPECT_NEAR(static_cast<double>(up), static_cast<double>(30 * plan.up),
+              may_be_idle ? static_cast<double>(plan.full_up) : 0);
   EXPECT_NEAR(static_cast<double>(down), static_cast<double>(30 * plan.down),
               rule.is_bsp() ? 0 : static_cast<double>(plan.down));
 }

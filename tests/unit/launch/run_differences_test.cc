@@ -146,8 +146,15 @@ TEST(ConfigDifferences, TellWhereWorkersComeTogetherOnlyWhereValuesDependOnIt) {
   EXPECT_THAT(lines(made(d50, 20, "onebit"), made(d60, 30, "onebit")), ElementsAre(saves, drains));
   EXPECT_THAT(lines(made(d50, 20, "{type: topk, ratio: 0.1}"), made(d60, 20, "{type: topk, ratio: 0.1}")),
               ElementsAre(drains));
+  EXPECT_THAT(lines(made("settle_steps: 5", 20, "onebit"), made("settle_steps: 6", 20, "onebit")),
+              ElementsAre("cluster.settle_steps: 5 in the checkpoint's run, 6 now"));
+  EXPECT_THAT(lines(made("settle_steps: 5", 20, "bf16"), made("settle_steps: 6", 20, "bf16")), IsEmpty());
+  EXPECT_THAT(lines(made(delay + "settle_steps: 5", 20, "none"), made(delay + "settle_steps: 6", 20, "none")),
+              IsEmpty());
   EXPECT_THAT(lines(made(delay + d50, 20, "none"), made(delay + d50, 30, "none")), ElementsAre(saves));
   EXPECT_THAT(lines(made(d50, 20, "onebit"), made(d60, 30, "none")), Not(Contains(HasSubstr("every_steps"))));
+  EXPECT_THAT(lines(made(delay + d50, 20, "onebit"), made(d50, 20, "onebit")),
+              ElementsAre(HasSubstr("cluster.consistency: bsp, delay 1, drained every 50 steps in the ")));
   auto older = computing_config(made(delay + d50, 20, "none"));
   older.erase("checkpoint.every_steps");
   EXPECT_THAT(config_differences(older, made(delay + d50, 30, "none"), ConfigPart::training), IsEmpty());

@@ -145,6 +145,20 @@ TEST_F(TensorBoardTest, WritesTheScalarsOfAWindowOfSteps) {
   EXPECT_FLOAT_EQ(curve("time/data")[4], 80.F / 250);
 }
 
+TEST_F(TensorBoardTest, WritesTheShareThatBackupWorkersDrop) {
+  job.cluster.backup_workers = 1;
+  const RunFacts facts = facts_from(0);
+  {
+    TensorBoard board(facts, traffic, warnings);
+    for (std::int64_t t = 1; t <= 4; ++t) {
+      StepSummary s = step(t);
+      s.dropped.samples = t <= 2 ? 4 : 0;  // of 8
+      board.on_step(s);
+    }
+  }
+  EXPECT_THAT(curve("consistency/dropped"), ElementsAre(std::pair(2, 0.5F), std::pair(4, 0.F)));
+}
+
 TEST_F(TensorBoardTest, WritesEpochsEvaluationsAndSaves) {
   const RunFacts facts = facts_from(0);
   {
