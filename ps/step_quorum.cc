@@ -57,6 +57,7 @@ void StepQuorum::let_go(CountedWorkers counted) {
   for (WorkerId w : counted.ids()) {
     const std::int64_t samples = parts_.samples(last_, w);
     total_.of_samples += samples;
+    dropped_.of_samples += samples;
     if (counted.has(w)) continue;
     dropped_.workers.push_back(w);
     dropped_.samples += samples;

@@ -9,7 +9,6 @@
 #include "common/base/ids.h"
 #include "common/config/config_node.h"
 #include "launch/observe/tensorboard.pb.h"
-#include "worker/data/order.h"
 
 namespace varscope {
 namespace {
@@ -160,7 +159,7 @@ void TensorBoard::on_step(const StepSummary& step) {
   times_ += step.times;
   compression_ += step.compression;
   n_dropped_ += step.dropped.samples;
-  n_samples_ += batch_at(step.clock.value - 1, facts_.train_samples, facts_.job.train.batch).size();
+  n_samples_ += step.dropped.of_samples;
   ++n_steps_;
   const std::int64_t every = facts_.job.train.log_every_steps;
   if (every == 0 || step.clock.value % every != 0) return;
@@ -170,7 +169,8 @@ void TensorBoard::on_step(const StepSummary& step) {
   if (facts_.evaluation.has_accuracy) scalars.push_back({"accuracy/train", mean_accuracy(speed_.window())});
   if (facts_.job.cluster.backup_workers > 0) {
     scalars.push_back(
-        {"consistency/dropped", static_cast<double>(n_dropped_) / static_cast<double>(n_samples_)});
+        {"consistency/dropped",
+         n_samples_ > 0 ? static_cast<double>(n_dropped_) / static_cast<double>(n_samples_) : 0});
     n_dropped_ = n_samples_ = 0;
   }
   if (step.stream) {

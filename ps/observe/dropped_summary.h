@@ -13,6 +13,7 @@ namespace varscope {
 struct DroppedStep {
   std::vector<WorkerId> workers;  // in rising order; also those that had no samples
   std::int64_t samples = 0;       // of them all
+  std::int64_t of_samples = 0;    // of the step, those that count too
 };
 
 // Of all steps since the start. A value type.

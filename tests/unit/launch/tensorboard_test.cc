@@ -152,7 +152,8 @@ TEST_F(TensorBoardTest, WritesTheShareThatBackupWorkersDrop) {
     TensorBoard board(facts, traffic, warnings);
     for (std::int64_t t = 1; t <= 4; ++t) {
       StepSummary s = step(t);
-      s.dropped.samples = t <= 2 ? 4 : 0;  // of 8
+      s.dropped.samples = t <= 2 ? 4 : 0;
+      s.dropped.of_samples = 8;
       board.on_step(s);
     }
   }

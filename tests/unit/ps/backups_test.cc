@@ -133,6 +133,7 @@ TEST(StepQuorum, TheFirstThatAreDoneMakeTheStep) {
   quorum.let_go(*quorum.chosen());
   EXPECT_THAT(quorum.dropped().workers, ElementsAre(WorkerId(2)));
   EXPECT_EQ(quorum.dropped().samples, 4);
+  EXPECT_EQ(quorum.dropped().of_samples, 16);
   EXPECT_FALSE(quorum.chosen()) << "nobody has the next step";
 }
 
