@@ -103,6 +103,33 @@ TEST(Staleness, TimeInWhichACutHoldsPushesIsCountedOnce) {
   EXPECT_EQ(job.report().held_ns, r.held_ns);
 }
 
+// What others make an answer wait for is no service of this server's: holds, the gate, a worker that takes
+// nothing.
+TEST(Staleness, OnlyItsOwnTimeIsAServersService) {
+  constexpr std::int64_t kOthers_ns = 2'000'000;
+  const auto wait = [] {
+    for (const std::int64_t start = now_ns(); now_ns() - start < kOthers_ns;) {
+    }
+  };
+  StalenessWatch watch(kSsp1);
+  StalenessWatch::Timer timer;
+  const std::int64_t start = now_ns();
+  StalenessWatch::announced(timer, kOthers_ns);
+  StalenessWatch::gated(timer);
+  wait();
+  StalenessWatch::passed(timer);
+  StalenessWatch::untaken(timer);
+  wait();
+  StalenessWatch::taken(timer);
+  wait();
+  const std::int64_t gated = watch.answered(timer, 8);
+  const std::int64_t all = now_ns() - start;
+  EXPECT_GE(gated, 2 * kOthers_ns) << "held, and at the gate";
+  EXPECT_EQ(watch.report().gate_ns, gated);
+  EXPECT_GE(watch.report().service_ns, kOthers_ns);
+  EXPECT_LE(watch.report().service_ns, all - 2 * kOthers_ns);
+}
+
 OptimizerConfig sgd_of(double rate) {
   OptimizerConfig config;
   config.type = OptimizerType::sgd;
