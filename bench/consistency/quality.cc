@@ -70,37 +70,40 @@ std::string text_of(const char* what, const QualityRun& run) {
   return fmt::format("Fashion-MNIST, {}, W={}: {}", what, kWorkers, run.name);
 }
 
-// Points that are lost against the other: by the medians, and the least and most of the same seed.
+enum class Against : std::uint8_t { difference, ratio };
+
+// One number of each seed's run beside that of another run: by the medians, and the least and most of the
+// same seed. A difference is what is lost.
+Figure compare(const char* target, const char* what, const QualityRun& run, double Quality::*number,
+               Against against, Goal goal, const std::vector<Quality>& ours,
+               const std::vector<Quality>& others) {
+  std::vector<double> mine, theirs, both;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    mine.push_back(ours[i].*number);
+    theirs.push_back(others[i].*number);
+    both.push_back(against == Against::ratio ? mine[i] / theirs[i] : theirs[i] - mine[i]);
+  }
+  Figure figure{target,
+                text_of(what, run),
+                against == Against::ratio ? "" : "%",
+                Spread::of(mine),
+                Spread::of(theirs),
+                Spread::of(both),
+                goal};
+  if (against == Against::difference) figure.ratio.median = figure.ceiling.median - figure.ours.median;
+  return figure;
+}
+
 Figure points_lost(const char* target, const QualityRun& run, const std::vector<Quality>& ours,
                    const std::vector<Quality>& others) {
-  std::vector<double> mine, theirs, lost;
-  for (std::size_t i = 0; i < ours.size(); ++i) {
-    mine.push_back(ours[i].accuracy);
-    theirs.push_back(others[i].accuracy);
-    lost.push_back(theirs[i] - mine[i]);
-  }
-  Figure figure{
-      target,           text_of("points of accuracy lost", run), "%", Spread::of(mine), Spread::of(theirs),
-      Spread::of(lost), {Bound::at_most, run.most_lost}};
-  figure.ratio.median = figure.ceiling.median - figure.ours.median;
-  return figure;
+  return compare(target, "points of accuracy lost", run, &Quality::accuracy, Against::difference,
+                 {Bound::at_most, run.most_lost}, ours, others);
 }
 
 Figure loss_ratio(const char* target, const QualityRun& run, const std::vector<Quality>& ours,
                   const std::vector<Quality>& others) {
-  std::vector<double> mine, theirs, ratios;
-  for (std::size_t i = 0; i < ours.size(); ++i) {
-    mine.push_back(ours[i].loss);
-    theirs.push_back(others[i].loss);
-    ratios.push_back(mine[i] / theirs[i]);
-  }
-  return {target,
-          text_of("loss of the last epoch", run),
-          "",
-          Spread::of(mine),
-          Spread::of(theirs),
-          Spread::of(ratios),
-          {Bound::at_most, 1.03}};
+  return compare(target, "loss of the last epoch", run, &Quality::loss, Against::ratio,
+                 {Bound::at_most, 1.03}, ours, others);
 }
 
 // Where the data set is not, nothing can be said of it.
@@ -144,11 +147,13 @@ Figures measure_compressed_quality(const ConsistencyOptions& options) {
   if (!has_data()) return {skipped_figure("M8", text_of("points of accuracy lost", runs[1]), {}, kNoData)};
   const auto all = qualities_of(options, runs);
   Figures figures;
+  std::size_t base = 0;
   for (std::size_t i = 1; i < runs.size(); ++i) {
-    if (i == 4) continue;
-    const std::vector<Quality>& base = all[i < 4 ? 0 : 4];
-    figures.push_back(points_lost("M8", runs[i], all[i], base));
-    figures.push_back(loss_ratio("M8", runs[i], all[i], base));
+    const bool is_base = runs[i].most_lost == 0;  // of those after it
+    if (is_base) base = i;
+    if (is_base) continue;
+    figures.push_back(points_lost("M8", runs[i], all[i], all[base]));
+    figures.push_back(loss_ratio("M8", runs[i], all[i], all[base]));
   }
   return figures;
 }
