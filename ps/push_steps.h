@@ -115,6 +115,10 @@ class PushSteps final : public StepProtocol, private RowGate {
     };
     std::map<WorkerId, Answers> answers;
   };
+  struct Held {  // until a cut is over
+    Message message;
+    std::int64_t since_ns;
+  };
   // push_steps_replay.cc
   void play(const Bucket& bucket, int chunk);
   void play_early(const Bucket& bucket, int chunk, WorkerId worker, std::byte* gradient);
@@ -164,10 +168,6 @@ class PushSteps final : public StepProtocol, private RowGate {
   IdVector<TableId, IdVector<WorkerId, StalenessWatch::Timer>> row_timers_;
   StalenessWatch watch_;
   IdVector<WorkerId, std::int64_t> sequence_;  // its last push
-  struct Held {
-    Message message;
-    std::int64_t since_ns;
-  };
   IdVector<WorkerId, std::deque<Held>> held_;
   std::int64_t held_ns_ = 0;                       // that what is being handled was held
   IdVector<WorkerId, std::set<BucketId>> unsent_;  // answers that wait for memory
