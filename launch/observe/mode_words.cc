@@ -119,6 +119,7 @@ std::vector<std::string> compression_lines(const JobConfig& job, const StepRule&
     keeps_back = keeps_back || compression.has_residual();
   }
   std::vector<std::string> lines;
+  lines.reserve(n_of.size() + 3);
   for (const auto& [text, n] : n_of) {
     lines.push_back(fmt::format("{}{} of {} variable{}",
                                 lines.empty() ? "  compression  " : "               ", text, with_commas(n),

@@ -154,7 +154,7 @@ TEST(KilledModes, NothingIsLostThatCompressionKeepsBack) {
       run(varscope({"predict", dir / "run", "--in", dir / "columns.txt", "--out", dir / "counts.csv"}));
   ASSERT_EQ(predicted.code, 0) << predicted.all();
   // To rounding: what is kept back is sent in parts.
-  constexpr double kVisits = kEpochs * (kRows / kColumns);
+  constexpr int kVisits = kEpochs * (kRows / kColumns);
   const std::vector<double> counts = last_column(dir / "counts.csv");
   EXPECT_EQ(counts.size(), static_cast<std::size_t>(kColumns));
   for (const double count : counts) EXPECT_NEAR(count, kVisits, 0.01);
