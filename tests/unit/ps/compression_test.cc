@@ -26,8 +26,8 @@ using testing::run_over_loopback;
 
 constexpr int kLeaves = 4;
 
-// The variables of the exchange and one more of shape `odd`, its float32 matrices compressed. Those of more than
-// `most` elements are left out.
+// The variables of the exchange and one more of shape `odd`, its float32 matrices compressed. Those of more
+// than `most` elements are left out.
 Exchange exchange_with(const Compression& compression, const Shape& odd, std::int64_t most) {
   Exchange e = default_exchange();
   std::vector<VariableSpec> all = e.variables.variables();
