@@ -145,6 +145,7 @@ bool Coordinator::begin_cut(Clock clock) {
 // Servers begin to write once they have both the cut and what it goes on from, in any order.
 bool Coordinator::begin_save(Clock clock, std::int64_t retry, CheckpointCoordinator::Rows rows) {
   if (!checkpoints_->begin(clock, retry, rows)) return false;
+  cut_id_ = checkpoints_->id();
   const std::optional<SaveBase> base = checkpoints_->save_base();
   if (!base) return true;
   const MessageHeader header = make_header(MessageType::save_base, 0, clock);
@@ -296,7 +297,7 @@ void Coordinator::complete_step(Clock clock, const std::vector<StepReport>& repo
     keep_progress();
     checkpoints_->set_states(clock, states, state_text());
     if (!dealer_) send_to(cut_by_message_, MessageType::cut);
-    if (quorum_ && record_ != nullptr) record_->begin(clock);
+    if (quorum_ && record_ != nullptr) record_->begin(clock, cut_id_);
   }
   const bool is_finite = std::isfinite(step.sums.loss);
   const bool is_suspected = suspected_ && *suspected_ <= clock;
@@ -416,9 +417,11 @@ Clock Coordinator::next_cut() const {
   return std::min(train_.last, train_.flush.next_cut(Clock(current_.value + 1)));
 }
 
-// "one more step"
+// "one more step". Where each push is applied by itself others may be some steps ahead.
 std::string Coordinator::steps_until_cut() const {
-  return train_.flush.is_needed() ? "on to " + step_of_next_cut() : "one more step";
+  if (train_.flush.is_needed()) return "on to " + step_of_next_cut();
+  return dealer_ ? fmt::format("on to step {}, the first that nobody has begun", next_cut().value)
+                 : "one more step";
 }
 
 std::string Coordinator::step_of_next_cut() const {

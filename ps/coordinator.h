@@ -228,6 +228,7 @@ class Coordinator {
   std::deque<OpenStep> open_;                // in their order
   std::vector<WorkerId> asking_;             // for a ticket, in their order
   std::vector<Clock> cuts_;                  // of steps since the start
+  std::string cut_id_;                       // of the last save that was begun
   std::optional<Clock> drain_;               // no step after this one is opened until it is over
   int n_drained_ = 0;                        // workers that say so
   int n_reading_ = 0;             // workers that have come together, and read before anybody gets a ticket

@@ -160,7 +160,7 @@ void Coordinator::on_drained(WorkerId worker, Clock clock) {
   if (clock < train_.last) n_reading_ = cluster_.n_workers();
   ledger_->on_drained(now_ns());
   drain_.reset();
-  if (record_ != nullptr && !cuts_.empty() && cuts_.back() == clock) record_->begin(clock);
+  if (record_ != nullptr && !cuts_.empty() && cuts_.back() == clock) record_->begin(clock, cut_id_);
   MessageHeader go = make_header(MessageType::go, 0, clock);
   go.flags = kFlagDrained | (is_stopped_ ? kFlagStop : 0) | (clock >= train_.last ? kFlagEnd : 0);
   for (Rank rank : cluster_.workers) transport_.send_message(rank, go);

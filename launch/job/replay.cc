@@ -39,6 +39,17 @@ void check_directory(Fs& fs, const std::string& dir) {
   }
 }
 
+// Whether the checkpoint is the one whose values the record begins with there: a later start of the run,
+// which recorded nothing, or another run may have put its own in its place.
+bool begins_with(Fs& fs, const std::string& run_dir, Clock step, const std::string& checkpoint) {
+  const RecordHeader header = read_header(fs, segment_path(tickets_dir(run_dir), step));
+  try {
+    return load_manifest(fs, checkpoint).manifest.id == header.checkpoint_id;
+  } catch (const Error&) {
+    return true;  // what is wrong with it is said where it is used
+  }
+}
+
 std::string text_of(const std::vector<Clock>& steps) {
   std::string text;
   for (const Clock step : steps) text += fmt::format("{}{}", text.empty() ? "" : ", ", step.value);
@@ -60,15 +71,28 @@ void prepare_replay(const TrainOptions& options, PreparedStart& start, Fs& fs, c
   const std::map<std::int64_t, std::string> checkpoints = checkpoints_of(options, fs);
   std::vector<Clock> steps = replayable_steps(fs, dir);
   std::erase_if(steps, [&](Clock s) { return s.value > 0 && !checkpoints.contains(s.value); });
+  std::vector<Clock> replaced;
+  std::erase_if(steps, [&](Clock s) {
+    if (s.value == 0 || begins_with(fs, dir, s, checkpoints.at(s.value))) return false;
+    replaced.push_back(s);
+    return true;
+  });
+  const std::string others =
+      replaced.empty() ? ""
+                       : fmt::format(
+                             "; the checkpoint of step {} is of another start of the run, which did not "
+                             "record it",
+                             text_of(replaced));
   if (steps.empty()) {
     fail(ErrorKind::checkpoint,
          "the record in {} begins at no step whose values are there: neither at the start of the run nor at "
-         "one of its checkpoints",
-         dir);
+         "one of its checkpoints{}",
+         dir, others);
   }
   const Clock from(options.from.value_or(steps.back().value));
   if (std::ranges::find(steps, from) == steps.end()) {
-    fail(ErrorKind::config, "--from {}: {} can be replayed from step {}", from.value, dir, text_of(steps));
+    fail(ErrorKind::config, "--from {}: {} can be replayed from step {}{}", from.value, dir, text_of(steps),
+         others);
   }
   StartPacket& packet = start.packet;
   packet.replay = recorded_run(fs, dir, from);

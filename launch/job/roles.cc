@@ -127,8 +127,10 @@ ServerRole::ServerRole(const JobContext& context, ServerId id, Transport& transp
   if (context.start.is_replay()) {
     parts.replay.emplace(ServerRank::Replay{context.fs, context.start.replay});
   } else if (job.cluster.record) {
+    RecordHeader header = record_header(context.start, context.cluster, context.facts);
+    if (context.values.resumed() != nullptr) header.checkpoint_id = context.values.resumed()->id;
     parts.record.emplace(ServerRank::Record{
-        context.fs, job.run_dir(), record_header(context.start, context.cluster, context.facts),
+        context.fs, job.run_dir(), std::move(header),
         [id](const std::string& what) { warn({fmt::format("server {}: {}", id.value, what)}); }});
   }
   if (id == ServerId(0)) {

@@ -46,12 +46,15 @@ struct RecordHeader {
   std::string variables = {};                        // their digest
   std::map<std::string, std::string> settings = {};  // of the config and the data, by name
   std::int64_t n_units = 0;
+  // Manifest::id of the checkpoint whose values the segment begins with, in segments of tickets; "": there is
+  // none. A later start of the run may have put another one in its place.
+  std::string checkpoint_id = {};
 
   template <class Archive>
   void serialize(Archive& ar, unsigned) {
     auto consistency = static_cast<int>(rule.consistency), dealing = static_cast<int>(rule.dealing);
     ar& program_version& start_id& from& server& servers& workers& logical_workers& consistency& rule
-        .staleness& dealing& rule.backups& variables& settings& n_units;
+        .staleness& dealing& rule.backups& variables& settings& n_units& checkpoint_id;
     rule.consistency = static_cast<Consistency>(consistency);
     rule.dealing = static_cast<Dealing>(dealing);
   }

@@ -16,7 +16,7 @@ SegmentWriter::SegmentWriter(Parts parts, Clock first) : parts_(std::move(parts)
   for (const Clock step : list_segments(parts_.fs, parts_.dir)) {
     if (step >= first) parts_.fs.remove_all(segment_path(parts_.dir, step));
   }
-  open(first);
+  open(first, parts_.header.checkpoint_id);
 }
 
 SegmentWriter::~SegmentWriter() { write(); }
@@ -35,8 +35,9 @@ void SegmentWriter::guarded(const F& f) {
   }
 }
 
-void SegmentWriter::open(Clock from) {
+void SegmentWriter::open(Clock from, const std::string& checkpoint_id) {
   from_ = from;
+  parts_.header.checkpoint_id = checkpoint_id;
   parts_.header.from = from.value;
   file_ = parts_.fs.create_exclusive(segment_path(parts_.dir, from));
   std::string bytes;
@@ -54,25 +55,27 @@ void SegmentWriter::write() {
   pending_.clear();
 }
 
-void SegmentWriter::begin(Clock from) {
+void SegmentWriter::begin(Clock from, const std::string& checkpoint_id) {
   write();
   guarded([&] {
     file_->close();
-    open(from);
+    open(from, checkpoint_id);
     remove_old();
   });
 }
 
 // A segment is of use as long as the values it begins with, or older ones, are kept; the first one of a run,
-// which needs none, as long as the checkpoint that it leads to. While that is being written there is none.
+// which needs none, as long as the first checkpoint of all. While that is being written there is none; and a
+// save that is given up leaves none, though some ranks may have begun a segment there.
 void SegmentWriter::remove_old() {
   if (parts_.checkpoint_dir.empty()) return;
   const std::vector<CheckpointName> kept = list_checkpoints(parts_.fs, parts_.checkpoint_dir);
   if (kept.empty()) return;
+  if (!first_kept_) first_kept_ = kept.back().step;
   const std::vector<Clock> steps = list_segments(parts_.fs, parts_.dir);
   for (std::size_t i = 0; i + 1 < steps.size(); ++i) {
-    const Clock needed = steps[i].value == 0 ? steps[i + 1] : steps[i];
-    if (needed.value < kept.back().step) parts_.fs.remove_all(segment_path(parts_.dir, steps[i]));
+    const std::int64_t needed = steps[i].value == 0 ? *first_kept_ : steps[i].value;
+    if (needed < kept.back().step) parts_.fs.remove_all(segment_path(parts_.dir, steps[i]));
   }
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -31,20 +33,21 @@ class SegmentWriter {
   void append(std::string_view record);
   bool is_empty() const { return pending_.empty(); }
   void write();
-  // Ends the segment and begins that of `from`. Segments that lead from nowhere to no checkpoint go.
-  // REQUIRES: later than the last one.
-  void begin(Clock from);
+  // Ends the segment and begins that of `from`, whose values are in the checkpoint of that id. Segments that
+  // lead from nowhere to no checkpoint go. REQUIRES: later than the last one.
+  void begin(Clock from, const std::string& checkpoint_id = "");
   Clock from() const { return from_; }
 
  private:
-  void open(Clock from);
+  void open(Clock from, const std::string& checkpoint_id);
   void remove_old();
   template <class F>
   void guarded(const F& f);
 
   Parts parts_;
   Clock from_;
-  std::unique_ptr<File> file_;  // null: the record has ended
+  std::optional<std::int64_t> first_kept_;  // the step of the oldest checkpoint that was seen first
+  std::unique_ptr<File> file_;              // null: the record has ended
   std::string pending_;
 };
 

@@ -94,8 +94,8 @@ void TicketRecord::counted(Clock step, const CountedWorkers& workers) {
   writer_.write();
 }
 
-void TicketRecord::begin(Clock from) {
-  if (from > writer_.from()) writer_.begin(from);
+void TicketRecord::begin(Clock from, const std::string& checkpoint_id) {
+  if (from > writer_.from()) writer_.begin(from, checkpoint_id);
 }
 
 }  // namespace varscope

@@ -60,7 +60,8 @@ class TicketRecord {
   // With backup workers: whose gradients make the step. It is in the file before anybody is told.
   void counted(Clock step, const CountedWorkers& workers);
   // All of step `from` is over, and nothing of a later one is dealt.
-  void begin(Clock from);
+  // `checkpoint_id`: of the save that was cut there.
+  void begin(Clock from, const std::string& checkpoint_id);
 
  private:
   SegmentWriter writer_;

@@ -90,6 +90,29 @@ TEST(RecordedRun, ThatWentNanDoesSoAgainAtTheSameStep) {
       ContainsRegex("node \".*\" \\(.*digits_mlp.yaml:[0-9]+:[0-9]+\\) made .*; as in the recorded run"));
 }
 
+// The run goes on from step 100 without a record, and writes another checkpoint of step 200.
+TEST(RecordedRun, DoesNotBeginWithTheValuesOfAnotherStart) {
+  const ScratchDir dir;
+  const Args args = asp(dir / "run") + set({"checkpoint.every_steps=100", "checkpoint.keep=100"});
+  const Summary first = train(mpirun(5, args));
+  ASSERT_THAT(first.checkpoints, ::testing::ElementsAre(100, 200, 300));
+  std::filesystem::remove_all(dir / "run/checkpoints/step-000000200");
+  std::filesystem::remove_all(dir / "run/checkpoints/step-000000300");
+  train(mpirun(
+      5, args + set({"cluster.record=false"}) + Args{"--resume", dir / "run/checkpoints/step-000000100"}));
+  ASSERT_THAT(names_in(dir / "run/checkpoints"), ::testing::Contains("step-000000200"));
+  const Args replay = args + Args{"--replay", dir / "run"};
+  const Ended e = run(mpirun(5, replay), 120 * kSlowness);
+  EXPECT_EQ(e.code, 0) << e.all();
+  EXPECT_THAT(e.out, ContainsRegex("replay of .*/run: steps 101 to 300, where the record ends; "));
+  EXPECT_EQ(summary_of(e.out).hash, first.hash) << e.all();
+  const Ended refused = run(mpirun(5, replay + Args{"--from", "200"}));
+  EXPECT_EQ(refused.code, 2) << refused.all();
+  EXPECT_THAT(refused.err,
+              HasSubstr("/run can be replayed from step 0, 100; the checkpoint of step 200 is of "
+                        "another start of the run, which did not record it"));
+}
+
 // What follows in the record has been done only where the recorded run came together.
 TEST(RecordedRun, WhoseReplayIsStoppedEndsWhereItCameTogether) {
   const ScratchDir dir;

@@ -273,6 +273,21 @@ TEST_F(StepRecordTest, SegmentsThatAreOlderThanEveryCheckpointGo) {
   EXPECT_EQ(segments(), (std::vector{Clock(6), Clock(9)}));
 }
 
+// Only some ranks have begun a segment at step 3, whose save was given up: all keep the start as long.
+TEST_F(StepRecordTest, TheStartIsKeptUntilTheFirstCheckpointThatThereWasGoes) {
+  StepRecord record(parts(0), Clock(0));
+  const std::vector<std::uint64_t> hashes{7, 8};
+  record.cut(Clock(3), hashes);
+  fs.make_dirs(dir / ("checkpoints/" + step_name(6)));
+  record.cut(Clock(6), hashes);
+  record.cut(Clock(9), hashes);
+  EXPECT_EQ(segments(), (std::vector{Clock(0), Clock(6), Clock(9)}));
+  fs.make_dirs(dir / ("checkpoints/" + step_name(9)));
+  fs.remove_all(dir / ("checkpoints/" + step_name(6)));
+  record.cut(Clock(12), hashes);
+  EXPECT_EQ(segments(), (std::vector{Clock(9), Clock(12)}));
+}
+
 TEST_F(StepRecordTest, WithoutRoomTheRunGoesOnAndIsToldSo) {
   StepRecord record(parts(0), Clock(0));
   fs.remove_all(events_dir(dir.path(), ServerId(0)));
@@ -294,7 +309,7 @@ TEST_F(StepRecordTest, TicketsAreThoseOfTheWorkersInTheirOrder) {
     for (int ticket = 0; ticket < 4; ++ticket) record.dealt(ticket, WorkerId(ticket % 2));
     record.opened(Clock(2), TicketRecord::Drained::yes);
     record.dealt(4, WorkerId(2));
-    record.begin(Clock(2));
+    record.begin(Clock(2), "save-2");
     record.opened(Clock(3), TicketRecord::Drained::no);
   }
   const RecordedTickets tickets(fs, dir.path(), Clock(0));
@@ -304,6 +319,11 @@ TEST_F(StepRecordTest, TicketsAreThoseOfTheWorkersInTheirOrder) {
   EXPECT_EQ(tickets.of_workers().at(2), (std::deque<std::int64_t>{4}));
   EXPECT_FALSE(tickets.is_drained(Clock(1)));
   EXPECT_TRUE(tickets.is_drained(Clock(2)));
+  const auto id_of = [&](std::int64_t from) {
+    return read_header(fs, segment_path(tickets_dir(dir.path()), Clock(from))).checkpoint_id;
+  };
+  EXPECT_EQ(id_of(0), "");
+  EXPECT_EQ(id_of(2), "save-2");
 }
 
 TEST_F(StepRecordTest, ARunWithoutARecordIsNamed) {
