@@ -42,6 +42,14 @@ struct ConsistencySummary {
 
 // Mean seconds from a push or pull to its answer, without the gate; 0 without answers.
 double mean_service_s(const StalenessReport& server);
+// The server that takes longest, and its ratio to the median one (of an even number the lower one): per
+// answer or per byte up and down, whichever is less, so that neither large slices nor few bytes make a server
+// slow. Nothing while some server has answered nothing.
+struct SlowServer {
+  int server = 0;
+  double ratio = 1;
+};
+std::optional<SlowServer> slowest_server(const std::vector<StalenessReport>& servers);
 // For a person, in short lines: how stale reads were, who was slow, what was waited for. The name of each
 // line comes first. Of a run in which nothing was read there are none.
 std::vector<std::pair<std::string, std::string>> lines_of(const ConsistencySummary& summary);

@@ -19,6 +19,7 @@ namespace varscope {
 namespace {
 
 using nlohmann::json;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using testing::make_variable;
 using testing::slurp;
@@ -184,6 +185,42 @@ TEST_F(ConsistencyOutput, TheTerminalSaysItAtTheEndAndOutsideBspAlone) {
   EXPECT_THAT(
       out,
       HasSubstr("\n  waited for   slower workers 12 %, servers' answers 6 %, evaluations and the end 6 %"));
+}
+
+TEST(SlowestServer, TakesLongerPerAnswerAndPerByte) {
+  const auto server = [](std::int64_t n_answers, std::int64_t service_ns, std::int64_t n_bytes) {
+    StalenessReport r;
+    r.n_answers = n_answers;
+    r.service_ns = service_ns;
+    r.bytes_up = r.bytes_down = n_bytes / 2;
+    return r;
+  };
+  const StalenessReport usual = server(10, 1000, 10'000);
+  EXPECT_FALSE(slowest_server({usual, server(0, 0, 0)})) << "one has answered nothing";
+  const auto of_large = slowest_server({usual, server(10, 8000, 80'000), usual});
+  ASSERT_TRUE(of_large);
+  EXPECT_DOUBLE_EQ(of_large->ratio, 1) << "its answers are as large as they take long";
+  const auto of_small = slowest_server({usual, usual, server(100, 8000, 20'000)});
+  EXPECT_DOUBLE_EQ(of_small->ratio, 1) << "it has many small answers";
+  const auto slow = slowest_server({usual, server(10, 3000, 5'000), usual, usual});
+  EXPECT_EQ(slow->server, 1);
+  EXPECT_DOUBLE_EQ(slow->ratio, 3) << "six times per byte, three times per answer";
+}
+
+TEST(SlowestServer, IsNamedWhereWorkersHaveWaitedForIt) {
+  const auto names = [](const ConsistencySummary& s) {
+    std::vector<std::string> all;
+    for (const auto& [name, text] : lines_of(s)) all.push_back(name + ": " + text);
+    return all;
+  };
+  ConsistencySummary s = summary();
+  EXPECT_THAT(names(s), ::testing::Not(Contains(HasSubstr("slow server: ")))) << "6 % of the time";
+  s.workers[1].wait_s = 1;
+  EXPECT_THAT(names(s),
+              Contains("slow server: server 1 took 2.5 times as long as the median server: 5.00 ms for "
+                       "an answer"));
+  s.servers[1].service_ns /= 2;
+  EXPECT_THAT(names(s), ::testing::Not(Contains(HasSubstr("slow server: ")))) << "1.25 times";
 }
 
 }  // namespace
