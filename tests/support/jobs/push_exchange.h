@@ -52,6 +52,8 @@ struct PushExchange {
   std::function<bool(WorkerId, Clock)> may_push = {};
   // The same, before it asks for its first ticket after the start, or after all have met at a step.
   std::function<bool(WorkerId, Clock)> may_ask = {};
+  // The same, after it has pushed: as long as it says so the worker looks at nothing, and takes no answer.
+  std::function<bool(WorkerId, Clock)> is_deaf = {};
   // Where all meet, worker 0 is late: it reads once somebody has begun to push a later step, or after so many
   // rounds in which nobody has.
   int late_reader_rounds = 0;

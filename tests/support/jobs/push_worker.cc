@@ -103,6 +103,8 @@ void PushWorker::compute(const Ticket& ticket) {
     client_.push(bucket.id, Clock(ticket.step), push_of(ticket));
   }
   for (const RowPlan::Table& table : row_plan_.tables()) push_rows(table, ticket);
+  while (exchange_.is_deaf && exchange_.is_deaf(client_.worker(), Clock(ticket.step)))
+    std::this_thread::yield();
   report(ticket);
 }
 

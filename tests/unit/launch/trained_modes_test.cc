@@ -43,10 +43,11 @@ void expect_same(const BatchSums& mine, const BatchSums& bsp) {
 
 // At a rate that changes no value, what a step and an epoch add up to depends on nothing but their samples:
 // whoever computed them, and whatever others were computing by then. The last batch of an epoch is short.
+// What dropout draws belongs to the samples, too.
 TEST(TrainedModes, SumStepsAndEpochsAsBspDoes) {
   const auto run = [](const char* mode) {
-    return run_trainers(job(std::string("logical_workers: 4, ") + mode, "", "type: sgd, learning_rate: 1e-30",
-                            "epochs: 3, eval_every_epochs: 3"),
+    return run_trainers(job(std::string("logical_workers: 4, ") + mode, "    - {type: dropout, rate: 0.3}\n",
+                            "type: sgd, learning_rate: 1e-30", "epochs: 3, eval_every_epochs: 3"),
                         3);
   };
   const TrainerJobResult bsp = run("consistency: bsp");

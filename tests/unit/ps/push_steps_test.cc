@@ -202,6 +202,7 @@ PushResult run_with_chunks(ChunkRule chunks, std::uint64_t seed) {
   e.chunks = chunks;
   e.steps = 12;
   e.seed = seed;
+  e.most_pauses = 100;
   e.faults = {.seed = seed, .max_delay_polls = 30, .silent_rank = {}};
   return run_pushes(e, 1, 3, 4);
 }
@@ -217,6 +218,31 @@ TEST(PushSteps, SlicesThatAreTornAreFoundAndWholeSlicesAreNot) {
   }
   EXPECT_GT(torn.n_wrong, 0);
   EXPECT_NE(torn.text().find("torn: element"), std::string::npos) << torn.text();
+}
+
+// Worker 2 takes nothing of what its pushes are answered with until the others have read for five steps more.
+// A server has memory for one answer of each worker at a time.
+TEST(PushSteps, AWorkerThatTakesNothingTearsNothingAndHoldsNobodyUp) {
+  std::int64_t n_reads = 0;
+  for (int round = 0; round < proof_rounds(6); ++round) {
+    PushExchange e = round % 2 == 0 ? asp() : with_rows(asp(), 4);
+    e.steps = 24;
+    e.seed = static_cast<std::uint64_t>(round);
+    e.limits = {.max_bytes = 1, .max_window = 1};
+    std::atomic<std::int64_t> newest = 0;
+    e.on_read = [&](WorkerId w, Clock step) {
+      if (w == WorkerId(2)) return;
+      std::int64_t seen = newest.load();
+      while (seen < step.value && !newest.compare_exchange_weak(seen, step.value)) continue;
+    };
+    e.is_deaf = [&](WorkerId w, Clock step) {
+      return w == WorkerId(2) && step.value % 3 == 1 && newest.load() < std::min(step.value + 5, e.steps);
+    };
+    const PushResult result = run_pushes(e, 2, 3, 4);
+    expect_right(e, result);
+    n_reads += result.reads.n_reads;
+  }
+  EXPECT_GT(n_reads, 10'000);
 }
 
 TEST(CountedTickets, WhatIsWrongIsFound) {

@@ -9,7 +9,7 @@
 #include "checkpoint/format/manifest.h"
 #include "common/base/record_file.h"
 #include "common/files/little_endian.h"
-#include "tests/support/case_stride.h"
+#include "tests/support/jobs/push_cases.h"
 #include "tests/support/jobs/recorded_exchange.h"
 #include "tests/support/temp_dir.h"
 
@@ -48,8 +48,7 @@ class Replay : public ::testing::TestWithParam<Mode> {
 INSTANTIATE_TEST_SUITE_P(Modes, Replay, ::testing::ValuesIn(kModes),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// Of so many rounds under a sanitizer a half.
-constexpr std::uint64_t rounds(std::uint64_t n) { return testing::kCaseStride == 1 ? n : n / 2; }
+std::uint64_t rounds(int n) { return static_cast<std::uint64_t>(testing::proof_rounds(n)); }
 
 TEST_P(Replay, ReadsWhatTheRunHasReadWhateverTheDelays) {
   for (std::uint64_t seed = 1; seed <= rounds(2); ++seed) {
