@@ -83,6 +83,10 @@ std::string comma_list(const std::vector<std::string>& words) {
   return out;
 }
 
+std::string counted(std::int64_t n, std::string_view what) {
+  return with_commas(n) + " " + std::string(what) + (n == 1 ? "" : "s");
+}
+
 std::string with_commas(std::int64_t n) {
   std::string s = std::to_string(n);
   for (int i = static_cast<int>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3)

@@ -29,6 +29,8 @@ std::string comma_list(const std::vector<std::string>& words);
 
 // "1,234,567"
 std::string with_commas(std::int64_t n);
+// "1 server", "1,000 servers"
+std::string counted(std::int64_t n, std::string_view what);
 // "2.5 s", "1m 05s", "3h 07m", "2.8e+06 hours"; less than nothing and NaN count as nothing.
 std::string duration_text(double seconds);
 // "512 B", "12.3 MiB"

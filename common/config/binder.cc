@@ -181,25 +181,26 @@ class Reader final : public Keys {
                       node_.find(variant_name_)->scalar, comma_list(types), join_keys(path_, variant_name_)));
     }
     std::ranges::sort(known);
-    std::string hint = did_you_mean(entry.key, known);
-    if (hint.empty()) hint = elsewhere(entry.key);
+    // A key in the wrong section is likelier than a misspelt one.
+    std::string hint = synonym_of(entry.key, known).empty() ? elsewhere(entry.key, Names::this_one) : "";
+    if (hint.empty()) hint = did_you_mean(entry.key, known);
+    if (hint.empty()) hint = elsewhere(entry.key, Names::synonym);
     fail_at(entry.key_mark, file_, "",
             fmt::format("{}: unknown key{}{} Allowed here: {}", join_keys(path_, shown_key(entry.key)), hint,
                         hint.empty() ? "." : "", known.empty() ? "nothing" : comma_list(known)));
   }
 
+  enum class Names : std::uint8_t { this_one, synonym };
   // A key of another section, by this name or another one for it.
-  std::string elsewhere(const std::string& key) const {
+  std::string elsewhere(const std::string& key, Names names) const {
     std::vector<std::string> last_parts;
     last_parts.reserve(everywhere_.size());
     for (const std::string& full : everywhere_) last_parts.push_back(full.substr(full.rfind('.') + 1));
-    for (const std::string& name : {key, synonym_of(key, last_parts)}) {
-      const auto found = std::ranges::find(last_parts, name);
-      if (name.empty() || found == last_parts.end()) continue;
-      return fmt::format("; did you mean \"{}\"?",
-                         everywhere_[static_cast<std::size_t>(found - last_parts.begin())]);
-    }
-    return "";
+    const std::string name = names == Names::this_one ? key : synonym_of(key, last_parts);
+    const auto found = std::ranges::find(last_parts, name);
+    if (name.empty() || found == last_parts.end()) return "";
+    return fmt::format("; did you mean \"{}\"?",
+                       everywhere_[static_cast<std::size_t>(found - last_parts.begin())]);
   }
 
   static std::string shown_key(const std::string& key) {

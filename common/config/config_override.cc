@@ -1,7 +1,9 @@
 #include "common/config/config_override.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/text.h"
@@ -57,6 +59,13 @@ void stamp(ConfigNode& node, const Mark& mark) {
   }
 }
 
+// Where a bare name stands for a section with that type: `compression: topk`.
+bool may_be_a_name(std::string_view path) {
+  constexpr std::array kSections{"compression", "initializer", "bias_initializer",
+                                 "regularizer", "constraint",  "partitioner"};
+  return std::ranges::find(kSections, path.substr(path.rfind('.') + 1)) != kSections.end();
+}
+
 // The child called `part`, made when missing.
 ConfigNode& step_into(ConfigNode& node, const std::string& part, const std::string& path, const Mark& mark) {
   if (node.is_null()) {
@@ -71,6 +80,12 @@ ConfigNode& step_into(ConfigNode& node, const std::string& part, const std::stri
                             node.items.size(), part));
     }
     return node.items[static_cast<std::size_t>(index)];
+  }
+  if (node.is_scalar() && may_be_a_name(path)) {
+    ConfigNode section = ConfigNode::map();
+    section.mark = node.mark;
+    section.add("type", node, node.mark);
+    node = std::move(section);
   }
   if (!node.is_map()) malformed(mark.origin, fmt::format("{} is {} and has no keys", path, node.describe()));
   if (ConfigEntry* entry = node.find_entry(part)) return entry->value;

@@ -18,8 +18,9 @@ void check_staleness(const JobConfig& config) {
   if (cluster.consistency == Consistency::ssp) {
     if (cluster.staleness > 0) return;
     if (config.root.find_path(path) == nullptr)
-      refuse(config, path,
-             "missing; ssp needs it: how many steps the values may be behind those of bsp, 1 or more");
+      refuse(
+          config, path,
+          "missing; ssp needs it: how many steps the values may be behind those of bsp, for example staleness: 2");
     refuse(config, path,
            "0 is too little for ssp: that is bsp; set it to 1 or more, or cluster.consistency to bsp");
   }
@@ -89,9 +90,10 @@ void check_consistency_keys(const JobConfig& config) {
   check_backups(config);
   if (consistency == Consistency::bsp) {
     if (config.cluster.record && config.cluster.backup_workers == 0) {
-      refuse(config, "cluster.record",
-             "does not go with cluster.consistency: bsp, where the same start gives the same bits: start it "
-             "again to see it again; remove the key, or set that to ssp or asp");
+      refuse(
+          config, "cluster.record",
+          "does not go with cluster.consistency: bsp without backup workers, where the same start gives the "
+          "same bits: start it again to see it again; remove the key");
     }
     if (config.cluster.dealing != DealingChoice::automatic) {
       refuse(config, "cluster.dealing",

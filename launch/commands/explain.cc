@@ -45,6 +45,16 @@ std::string text_of_layer(const std::vector<ExplainedKey>& keys, const std::stri
   return text;
 }
 
+// Of every key of that name, whatever its section; each once.
+std::string text_by_last_part(const std::vector<ExplainedKey>& keys, const std::string& name) {
+  std::string text;
+  std::set<std::string> told;
+  for (const ExplainedKey& key : keys) {
+    if (key.path.ends_with("." + name) && told.insert(without_type(key.path)).second) text += key.text;
+  }
+  return text.starts_with('\n') ? text.substr(1) : text;
+}
+
 [[noreturn]] void fail_unknown(const std::string& section, const std::vector<ExplainedKey>& job,
                                const LayerRegistry& layers) {
   std::set<std::string> sections;
@@ -86,6 +96,7 @@ std::string explain_config(const std::string& section, const LayerRegistry& laye
   if (text.empty()) text = text_of(every, fmt::format("data.train[type={}]", section));
   if (text.empty()) text = text_of(of_layers, section == "block" ? "model.layers[block]" : section);
   if (text.empty()) text = text_of_layer(of_layers, section);
+  if (text.empty()) text = text_by_last_part(every, section) + text_by_last_part(of_layers, section);
   if (text.empty()) fail_unknown(section, every, layers);
   return text;
 }

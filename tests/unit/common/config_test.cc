@@ -94,6 +94,10 @@ INSTANTIATE_TEST_SUITE_P(
                  "job.yaml:12:3: train.learning_rate: unknown key; did you mean \"optimizer.learning_rate\"? "
                  "Allowed here: " +
                      kTrainKeys},
+        LineCase{12, "  drain_every_steps: 3",
+                 "job.yaml:12:3: train.drain_every_steps: unknown key; did you mean "
+                 "\"cluster.drain_every_steps\"? Allowed here: " +
+                     kTrainKeys},
         LineCase{12, "  zzz: 3", "job.yaml:12:3: train.zzz: unknown key. Allowed here: " + kTrainKeys},
         LineCase{12, "  \"\": 3", "job.yaml:12:3: train.\"\": unknown key. Allowed here: " + kTrainKeys},
         LineCase{11, "trian:",
@@ -357,7 +361,7 @@ INSTANTIATE_TEST_SUITE_P(
         LineCase{
             13, "cluster: {consistency: ssp}",
             "job.yaml:13:24: cluster.staleness: missing; ssp needs it: how many steps the values may be behind "
-            "those of bsp, 1 or more"},
+            "those of bsp, for example staleness: 2"},
         LineCase{
             13, "cluster: {consistency: ssp, staleness: 0}",
             "job.yaml:13:40: cluster.staleness: 0 is too little for ssp: that is bsp; set it to 1 or more, or "
@@ -393,12 +397,24 @@ INSTANTIATE_TEST_SUITE_P(
             "job.yaml:13:45: cluster.backup_workers: does not go with cluster.consistency: asp, where no worker "
             "waits for a whole step; remove it, or set that to bsp"},
         LineCase{
+            13, "cluster: {consistency: ssp, staleness: 1, backup_workers: 1}",
+            "job.yaml:13:59: cluster.backup_workers: does not go with cluster.consistency: ssp, where no worker "
+            "waits for a whole step; remove it, or set that to bsp"},
+        LineCase{
+            13, "cluster: {delay: 1, backup_workers: 1}",
+            "job.yaml:13:37: cluster.backup_workers: does not go with cluster.delay: a late worker's step is "
+            "dropped, with a delay it is waited for; remove one of them"},
+        LineCase{
+            13, "cluster: {delay: 1, record: true}",
+            "job.yaml:13:29: cluster.record: does not go with cluster.consistency: bsp without backup workers, where "
+            "the same start gives the same bits: start it again to see it again; remove the key"},
+        LineCase{
             13, "cluster: {backup_workers: -1}",
             "job.yaml:13:27: cluster.backup_workers: -1 is out of range; allowed: 0 to 1048576 (workers)"},
         LineCase{
             13, "cluster: {consistency: bsp, record: true}",
-            "job.yaml:13:37: cluster.record: does not go with cluster.consistency: bsp, where the same start "
-            "gives the same bits: start it again to see it again; remove the key, or set that to ssp or asp"},
+            "job.yaml:13:37: cluster.record: does not go with cluster.consistency: bsp without backup workers, where "
+            "the same start gives the same bits: start it again to see it again; remove the key"},
         LineCase{
             13, "cluster: {consistency: asp, dealing: dynamc}",
             "job.yaml:13:38: cluster.dealing: expected one of auto, static, dynamic, got \"dynamc\"; did "
@@ -571,6 +587,23 @@ TEST(Override, ShowsTheRightFormWhenItIsMalformed) {
   check("model.layers.x=3",
         "model.layers is a list of 2, \"x\" is not one of its positions (they begin at 0)");
   check("train.epochs.x=3", "train.epochs is \"3\" and has no keys");
+}
+
+TEST(Override, MakesASectionOfABareName) {
+  const auto ratio = [](const std::string& first) {
+    ConfigNode root = read_yaml_text("model: {compression: topk, loss: mean_squared_error}", "job.yaml");
+    apply_override(root, first);
+    return root.find_path("model")->to_yaml();
+  };
+  EXPECT_EQ(
+      ratio("model.compression.ratio=0.1"),
+      read_yaml_text("{compression: {type: topk, ratio: 0.1}, loss: mean_squared_error}", "").to_yaml());
+  EXPECT_EQ(ratio("model.compression.type=bf16"),
+            read_yaml_text("{compression: {type: bf16}, loss: mean_squared_error}", "").to_yaml());
+  EXPECT_EQ(
+      message_of([&] { ratio("model.loss.type=huber"); }),
+      "--set model.loss.type=huber: model.loss is \"mean_squared_error\" and has no keys; expected --set "
+      "KEY=VALUE, for example --set train.epochs=3");
 }
 
 // --- suggestions
