@@ -1,9 +1,25 @@
 #include "ps/staged_answers.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 namespace varscope {
+
+std::size_t StagedAnswers::bytes_for(const BucketPlan& plan, ServerId server, int n_workers,
+                                     std::size_t max_bytes) {
+  const auto n = static_cast<std::size_t>(n_workers);
+  std::size_t all = 0, largest = 0;
+  for (const BucketId id : plan.of_server(server)) {
+    for (int chunk = 0; chunk < plan[id].n_wire_chunks(); ++chunk) {
+      const std::size_t taken =
+          BufferPool::class_of(static_cast<std::size_t>(plan[id].wire_chunk(chunk).n_bytes));
+      all += taken;
+      largest = std::max(largest, taken);
+    }
+  }
+  return n * std::max(largest, std::min(all, max_bytes / n));
+}
 
 bool StagedAnswers::try_send(WorkerId to, BucketId bucket, int chunk, const std::byte* bucket_values,
                              WireForm form) {

@@ -21,6 +21,7 @@
 #include "launch/observe/output.h"
 #include "ps/aggregator.h"
 #include "ps/shared_answers.h"
+#include "ps/staged_answers.h"
 #include "ps/update/deferred_update.h"
 #include "ps/update/optimizer.h"
 #include "worker/client/gradient_coder.h"
@@ -175,9 +176,10 @@ std::string pushes_text(const BucketPlan& plan, const WorkerSums& sums, const St
     chunks += b.n_wire_chunks();
     pulled += wire_bytes(b, Flow::values, form_of_values(b));
   }
-  return fmt::format("\nper {}: {} buckets; {} pushed in {} messages, {} pulled in {} messages\n",
-                     rule.is_bsp() ? "step and worker" : "ticket", n_pushed, bytes_text(pushed), messages,
-                     bytes_text(pulled), chunks + n_pushed);
+  return fmt::format("\nper {}: {}; {} pushed in {}, {} pulled in {}\n",
+                     rule.is_bsp() ? "step and worker" : "ticket", counted(n_pushed, "bucket"),
+                     bytes_text(pushed), counted(messages, "message"), bytes_text(pulled),
+                     counted(chunks + n_pushed, "message"));
 }
 
 // "per step: 1,000 bytes up, 4,000 bytes down", and by which form.
@@ -186,17 +188,22 @@ std::string traffic_text(const BucketPlan& plan, const ClusterMap& cluster, cons
   std::string out = fmt::format("per step, all workers: {} bytes up, {} bytes down\n", with_commas(t.up),
                                 with_commas(t.down));
   std::set<std::string> forms;
+  bool is_full_at_times = false;
   for (const Bucket& b : plan.buckets()) {
-    if (b.compression.exists()) forms.insert(b.compression.str());
+    if (!b.compression.exists()) continue;
+    forms.insert(b.compression.str());
+    is_full_at_times = is_full_at_times || b.compression.has_residual() ||
+                       (b.compression.type && b.compression.start_step > 0);
   }
   if (forms.empty()) return out;
   const auto share = [](std::int64_t part, std::int64_t whole) {
     return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 1;
   };
   return out +
-         fmt::format("compression: {}; {:.4f} of the bytes up in full ({}), {:.4f} of those down ({})\n",
+         fmt::format("compression: {}; {:.4f} of the bytes up in full ({}), {:.4f} of those down ({}){}\n",
                      comma_list({forms.begin(), forms.end()}), share(t.up, t.full_up), with_commas(t.full_up),
-                     share(t.down, t.full_down), with_commas(t.full_down));
+                     share(t.down, t.full_down), with_commas(t.full_down),
+                     is_full_at_times ? "; steps that go up in full are not in it" : "");
 }
 
 // What a server receives pushes into: the ring of each bucket, up to the limit of all.
@@ -214,10 +221,14 @@ std::int64_t receive_bytes(const BucketPlan& plan, const ClusterMap& cluster, co
 
 // What some jobs need on a server besides, at most.
 std::string more_of_server(const JobConfig& job, const BucketPlan& plan, const StepRule& rule,
-                           int n_servers) {
+                           const ClusterMap& cluster) {
   std::int64_t gradients = 0, answers = 0;
-  for (int i = 0; i < n_servers; ++i) {
+  for (int i = 0; i < cluster.n_servers(); ++i) {
     const ServerId s(i);
+    if (!rule.is_bsp()) {
+      answers = std::max(answers, static_cast<std::int64_t>(StagedAnswers::bytes_for(
+                                      plan, s, cluster.n_workers(), Aggregator::Limits{}.max_bytes)));
+    }
     if (rule.is_bsp())  // else workers take norms, in place
       gradients = std::max(gradients, DeferredUpdate::gradient_bytes(plan, job.optimizer.clip, s));
     if (rule.has_backups())
@@ -227,6 +238,7 @@ std::string more_of_server(const JobConfig& job, const BucketPlan& plan, const S
   if (gradients > 0) text += fmt::format(" + {} (gradients, to clip by norm)", bytes_text(gradients));
   if (rule.has_backups())
     text += fmt::format(" + {} (answers that late workers take later)", bytes_text(answers));
+  if (!rule.is_bsp()) text += fmt::format(" + {} (copies that answers leave from)", bytes_text(answers));
   return text;
 }
 
@@ -245,14 +257,14 @@ std::string memory_text(const JobConfig& job, const ClusterMap& cluster,
   const std::string compressing =
       coded > 0 ? fmt::format(" + {} (compressed gradients, and what they lose)", bytes_text(coded)) : "";
   return fmt::format(
-      "memory: a server up to {} (values and {} slots) + {} (receive buffers){} + {} (checkpoint "
-      "snapshot); a worker {} (values and {} gradient buffers{}){} + {} (activations of {} samples) + {} "
+      "memory: a server up to {} (values and {}) + {} (receive buffers){} + {} (checkpoint "
+      "snapshot); a worker {} (values and {}{}){} + {} (activations of {}) + {} "
       "(evaluation) + {} (data)\n",
-      bytes_text(checkpoint.largest_shard_bytes), slots, bytes_text(receive_bytes(plan, cluster, rule, sums)),
-      more_of_server(job, plan, rule, cluster.n_servers()), bytes_text(checkpoint.snapshot_bytes),
-      bytes_text(n_sets * model.table.n_bytes() * (1 + sums.buffers)), sums.buffers, sets, compressing,
-      bytes_text(worker.activations), with_commas(worker.largest_part), bytes_text(worker.evaluation),
-      bytes_text(worker.data));
+      bytes_text(checkpoint.largest_shard_bytes), counted(slots, "slot"),
+      bytes_text(receive_bytes(plan, cluster, rule, sums)), more_of_server(job, plan, rule, cluster),
+      bytes_text(checkpoint.snapshot_bytes), bytes_text(n_sets * model.table.n_bytes() * (1 + sums.buffers)),
+      counted(sums.buffers, "gradient buffer"), sets, compressing, bytes_text(worker.activations),
+      counted(worker.largest_part, "sample"), bytes_text(worker.evaluation), bytes_text(worker.data));
 }
 
 }  // namespace
@@ -266,13 +278,17 @@ std::string plan_text(const JobConfig& job, int n_servers, int n_workers, PlanDe
   checkpoint_names(job, model->table);  // throws where train would
   warn(model->warnings);
   warn(worker_warnings(job, cluster.logical_workers));
+  if (job.follow() == nullptr)
+    warn(start_step_warnings(job, model->table,
+                             last_step(job, steps_per_epoch(model->train->size(), job.train.batch))));
   const StepRule rule = step_rule_of(job, carries_state(*model));
   const BucketPlan plan = BucketPlan::make(model->table, n_servers, chunk_rule(rule));
   const Optimizer optimizer(job.optimizer);
   const std::int64_t model_bytes = model->table.n_bytes();
 
-  std::string out = fmt::format("{}: {} servers, {} workers, {} logical workers; {}\n", job.job.name,
-                                n_servers, n_workers, cluster.logical_workers, mode_text(rule));
+  std::string out = fmt::format("{}: {}, {}, {}; {}\n", job.job.name, counted(n_servers, "server"),
+                                counted(n_workers, "worker"),
+                                counted(cluster.logical_workers, "logical worker"), mode_text(rule));
   for (const std::string& line : mode_lines(job, rule)) out += line + "\n";
   for (const std::string& line : compression_lines(job, rule, model->table)) out += line + "\n";
   out += "\n";

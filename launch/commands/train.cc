@@ -25,6 +25,7 @@
 #include "launch/job/job_warnings.h"
 #include "launch/job/replay.h"
 #include "launch/job/roles.h"
+#include "launch/job/run_differences.h"
 #include "launch/job/saved_model.h"
 #include "launch/job/shared_verification.h"
 #include "launch/job/step_rules.h"
@@ -48,16 +49,21 @@ void warn_of_start(const JobContext& context) {
   warn(context.facts.warnings);
   warn(worker_warnings(context.job(), context.cluster.logical_workers));
   warn(output_warnings(context.job()));
+  warn(start_step_warnings(context.job(), context.facts.table, context.train.last));
   warn(context.values.warnings());
   const Manifest* resumed = context.values.resumed();
   // All have come together there: an earlier plan ended there, or its keys said so.
   if (resumed != nullptr && context.job().cluster.consistency == Consistency::bsp &&
       resumed->step < context.train.last.value && !context.train.flush.may_cut(Clock(resumed->step))) {
     warn({fmt::format(
-        "the checkpoint is of step {}: there all workers came together, which they do not in a run that is "
-        "planned as this one from its start, so the bits will differ from its",
-        resumed->step)});
+        "the checkpoint is of step {}: there {}, which {} not in a run that is planned as this one from its "
+        "start, so the bits will differ from its",
+        resumed->step,
+        context.train.flush.delay > 0 ? "all workers came together" : "compression kept nothing back",
+        context.train.flush.delay > 0 ? "they do" : "it does")});
   }
+  if (const auto before = resumed != nullptr ? compared_run(*resumed) : std::nullopt)
+    warn(full_step_differences(*before, context.facts.table, context.train.last));
   if (resumed == nullptr || resumed->logical_workers == context.cluster.logical_workers) return;
   if (context.job().cluster.consistency != Consistency::bsp) {
     warn(

@@ -312,6 +312,7 @@ void build_worker_model(WorkerModel& m, const JobConfig& job, const DataFacts& d
             "these layers have no variables: there is nothing to train");
   m.table = m.store.table();
   m.warnings = model_warnings(job, m.model);
+  for (std::string& w : compression_warnings(job, m.table)) m.warnings.push_back(std::move(w));
 }
 
 std::unique_ptr<WorkerModel> load_worker_model(const JobConfig& job, const LayerRegistry& layers,
@@ -400,7 +401,7 @@ TrainPlan make_train_plan(const JobConfig& job, const ModelFacts& facts, const M
   plan.steps_per_epoch = is_stream ? 0 : steps_per_epoch(facts.train_samples, job.train.batch);
   plan.last = is_stream ? last_step_of_stream(job, facts.table) : last_step(job, plan.steps_per_epoch);
   check_steps_of_tables(job, facts.table, plan.last);
-  state = {{}, facts.train_samples, job.train.batch, job.job.seed, compared_run_text(facts, job)};
+  state = {{}, facts.train_samples, job.train.batch, job.job.seed, compared_run_text(facts, job, plan.last)};
   // Evaluations that are further apart than steps are counted come after the last step only.
   if (!is_stream && job.data.test_source() != nullptr &&
       job.train.eval_every_epochs <= kMostSteps / plan.steps_per_epoch)

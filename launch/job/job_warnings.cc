@@ -141,7 +141,76 @@ void warn_of_symmetry(const Model& model, std::vector<std::string>& warnings) {
   }
 }
 
+// Whether a layer, or all, ask for compression: the first place where they do.
+const ConfigNode* asked_compression(const ConfigNode& node) {
+  for (const ConfigEntry& entry : node.entries) {
+    const ConfigNode& v = entry.value;
+    if (entry.key == "compression") {
+      const ConfigNode* type = v.is_map() ? v.find("type") : &v;
+      const ConfigNode* values = v.is_map() ? v.find("values") : nullptr;
+      if ((type != nullptr && type->is_scalar() && type->scalar != "none") ||
+          (values != nullptr && values->is_scalar() && values->scalar == "bf16"))
+        return &v;
+    } else if (const ConfigNode* found = asked_compression(v)) {
+      return found;
+    }
+  }
+  for (const ConfigNode& item : node.items) {
+    if (const ConfigNode* found = asked_compression(item)) return found;
+  }
+  return nullptr;
+}
+
 }  // namespace
+
+std::vector<std::string> compression_warnings(const JobConfig& job, const VariableTable& variables) {
+  std::vector<std::string> warnings;
+  const auto compressions = variables.compressions();
+  const ConfigNode* model = job.root.find_path("model");
+  const ConfigNode* asked = model != nullptr ? asked_compression(*model) : nullptr;
+  if (compressions.empty() && asked != nullptr) {
+    warnings.push_back(fmt::format(
+        "{}compression: no variable is compressed: biases, embeddings, tables and what is smaller "
+        "than min_bytes never are; remove it, or lower min_bytes",
+        position_of(asked->mark, job.file)));
+  }
+  bool keeps_back = false;
+  for (const auto& [name, c] : compressions) keeps_back = keeps_back || c.has_residual();
+  const auto warn_of_useless = [&](const char* key, std::int64_t value, std::int64_t usual, const char* who) {
+    if (value != usual)
+      warnings.push_back(
+          at(job, key, fmt::format("has no effect in this run: only {} need it; remove it", who)));
+  };
+  const ClusterConfig& cluster = job.cluster;
+  const ClusterConfig usual;
+  if (!keeps_back) {
+    warn_of_useless("cluster.settle_steps", cluster.settle_steps, usual.settle_steps,
+                    "compression by onebit and topk");
+  }
+  if (!keeps_back && cluster.delay == 0) {
+    warn_of_useless("cluster.drain_every_steps", cluster.drain_every_steps, usual.drain_every_steps,
+                    "cluster.delay, and compression by onebit and topk,");
+  }
+  return warnings;
+}
+
+std::vector<std::string> start_step_warnings(const JobConfig& job, const VariableTable& variables,
+                                             Clock last) {
+  std::vector<std::string> warnings;
+  const ConfigNode* model = job.root.find_path("model");
+  const ConfigNode* asked = model != nullptr ? asked_compression(*model) : nullptr;
+  const std::string place =
+      position_of(asked != nullptr ? asked->mark : job.root.mark, job.file) + "model.compression: ";
+  std::set<std::string> told;
+  for (const auto& [name, c] : variables.compressions()) {
+    if (!c.type || last.value <= 0 || c.last_full_step(last.value) < last.value) continue;
+    if (!told.insert(c.made_at).second) continue;
+    warnings.push_back(fmt::format(
+        "{}start_step: {} is not less than the {} steps of this run: no gradient is compressed; lower it",
+        c.made_at.empty() ? place : c.made_at, c.start_step, last.value));
+  }
+  return warnings;
+}
 
 std::vector<std::string> model_warnings(const JobConfig& job, const Model& model) {
   std::vector<std::string> warnings;

@@ -25,6 +25,14 @@ std::vector<std::string> worker_warnings(const JobConfig& job, std::int64_t logi
 // Of histograms for a TensorBoard that is not asked for, and of those that only bsp has.
 std::vector<std::string> output_warnings(const JobConfig& job);
 
+// Of compression that reaches no variable, and of keys that say when what is kept back is sent, where nothing
+// is.
+std::vector<std::string> compression_warnings(const JobConfig& job, const VariableTable& variables);
+// Of compression that begins after the run's last step; none where nobody knows that (0). Variables that came
+// from another rank do not say where they were made: then it stands at the first compression of the config.
+std::vector<std::string> start_step_warnings(const JobConfig& job, const VariableTable& variables,
+                                             Clock last);
+
 // The processors that this process may run on: "0 1 2 ...".
 std::string own_processors();
 // Of hosts with more ranks, or threads of OpenBLAS, than processors that they may run on. By rank: host, and

@@ -173,8 +173,36 @@ bool is_part_of(const std::string& path, ConfigPart part) {
 
 }  // namespace
 
-std::string compared_run_text(const ModelFacts& facts, const JobConfig& job) {
-  return to_text(ComparedRun{facts.train, facts.test, computing_config(job), facts.model});
+namespace {
+
+// In ComparedRun::config, which has the keys of the config besides.
+constexpr const char* kFullSteps = "the last step of which automatic compression sends gradients in full";
+
+// Nothing where no variable has such a compression.
+std::optional<std::int64_t> automatic_full_steps(const VariableTable& variables, Clock last) {
+  for (const auto& [name, c] : variables.compressions()) {
+    if (c.has_residual() && c.start_step == Compression::kAutomatic) return c.last_full_step(last.value);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string compared_run_text(const ModelFacts& facts, const JobConfig& job, Clock last) {
+  ComparedRun run{facts.train, facts.test, computing_config(job), facts.model};
+  if (const auto n = automatic_full_steps(facts.table, last)) run.config[kFullSteps] = std::to_string(*n);
+  return to_text(run);
+}
+
+std::vector<std::string> full_step_differences(const ComparedRun& before, const VariableTable& variables,
+                                               Clock last) {
+  const std::optional<std::int64_t> now = automatic_full_steps(variables, last);
+  const auto then = before.config.find(kFullSteps);
+  if (!now || then == before.config.end() || then->second == std::to_string(*now)) return {};
+  return {fmt::format(
+      "compression.start_step: -1: gradients go up in full up to step {} in the checkpoint's run, up to step {} "
+      "now, a tenth of another length; start_step: {} keeps it",
+      then->second, *now, then->second)};
 }
 
 std::optional<ComparedRun> compared_run(const Manifest& manifest) {
@@ -275,6 +303,7 @@ std::vector<std::string> config_differences(const std::map<std::string, std::str
   std::vector<std::string> lines;
   if (before.empty()) return lines;
   Leaves today = computing_config(now), then = before;
+  then.erase(kFullSteps);
   std::set<std::string> deciding;  // of the keys of drains
   for (const char* key : kDrainKeys) {
     if (decides(key, today) && decides(key, then)) deciding.insert(key);

@@ -1,5 +1,6 @@
 #include "launch/observe/mode_words.h"
 
+#include <algorithm>
 #include <map>
 
 #include "common/base/text.h"
@@ -41,13 +42,26 @@ std::string promise_of_bsp(const JobConfig& job, const StepRule& rule) {
   return text + fmt::format(" and of workers up to {}", with_commas(v));
 }
 
+// The periods, in steps, after which a delay, or what is kept back, ends: none is a multiple of another.
+std::vector<std::int64_t> drain_periods(const JobConfig& job) {
+  const std::int64_t drains = job.cluster.drain_every_steps, saves = job.checkpoint.every_steps;
+  if (saves <= 0 || saves % drains == 0) return {drains};
+  if (drains % saves == 0) return {saves};
+  return {drains, saves};
+}
+
 // Where a delay, or what is kept back, ends, and with it what a checkpoint need not hold.
 std::string drains_text(const JobConfig& job, const char* what) {
-  std::string saves;
-  if (job.checkpoint.every_steps > 0)
-    saves = fmt::format(" and every {}", with_commas(job.checkpoint.every_steps));
-  return fmt::format("{}, and checkpoints are cut, every {}{} steps, at evaluations and at the end", what,
-                     with_commas(job.cluster.drain_every_steps), saves);
+  std::string periods;
+  for (const std::int64_t n : drain_periods(job))
+    periods += fmt::format("{}every {}", periods.empty() ? "" : " and ", with_commas(n));
+  return fmt::format("{}, and checkpoints are cut, {} steps{} at the end", what, periods,
+                     job.data.test_source() != nullptr ? ", at evaluations and" : " and");
+}
+
+// In how many steps before such a one what is kept back goes up in parts, at most: FlushRule::part_sent().
+std::int64_t settling_steps(const JobConfig& job) {
+  return std::min(job.cluster.settle_steps, std::ranges::min(drain_periods(job)) / 2) - 1;
 }
 
 std::string bound_text(const StepRule& rule) {
@@ -59,17 +73,18 @@ std::string bound_text(const StepRule& rule) {
 
 // Asynchrony works as momentum does, which a velocity already has (Mitliagkas et al., Allerton 2016); nothing
 // for a rule without one.
-std::string momentum_text(const OptimizerConfig& optimizer, const char* advice) {
+std::string momentum_text(const OptimizerConfig& optimizer, const char* why) {
   switch (optimizer.type) {
     case OptimizerType::momentum:
     case OptimizerType::nesterov:
       if (optimizer.momentum <= 0) return "";
-      return fmt::format("lr/(1-momentum) = {:.4g}; {}", optimizer.learning_rate / (1 - optimizer.momentum),
-                         advice);
+      return fmt::format(
+          "lr/(1-momentum) = {:.4g}; {}: where the loss does not fall, lower the rate or momentum",
+          optimizer.learning_rate / (1 - optimizer.momentum), why);
     case OptimizerType::adam:
     case OptimizerType::adamw:
       if (optimizer.beta1 <= 0) return "";
-      return fmt::format("beta1 = {:.4g}; {}", optimizer.beta1, advice);
+      return fmt::format("beta1 = {:.4g}; {}: where the loss does not fall, lower it", optimizer.beta1, why);
     default:
       return "";
   }
@@ -89,9 +104,8 @@ std::vector<std::string> mode_lines(const JobConfig& job, const StepRule& rule) 
   if (rule.has_backups()) return lines_of_backups(rule);
   std::vector<std::string> lines;
   const auto add_momentum = [&] {
-    const char* advice =
-        rule.is_bsp() ? "a delay adds momentum: lower it" : "asynchrony adds momentum: lower it";
-    if (const std::string text = momentum_text(job.optimizer, advice); !text.empty())
+    const char* why = rule.is_bsp() ? "a delay adds momentum" : "asynchrony adds momentum";
+    if (const std::string text = momentum_text(job.optimizer, why); !text.empty())
       lines.push_back("  optimizer    " + text);
   };
   if (rule.is_bsp()) {
@@ -126,14 +140,15 @@ std::vector<std::string> compression_lines(const JobConfig& job, const StepRule&
                                 n == 1 ? "" : "s"));
   }
   if (!keeps_back) return lines;
-  lines.push_back("               " + drains_text(job, "what is kept back of gradients is sent"));
-  if (job.cluster.settle_steps > 1) {
+  lines.push_back("               " +
+                  (rule.delay > 0 ? "what is kept back of gradients is sent where all workers come together"
+                                  : drains_text(job, "what is kept back of gradients is sent")));
+  if (const std::int64_t n = settling_steps(job); n > 0) {
     lines.push_back(fmt::format(
-        "               with gradients in full, in parts, in up to {} steps before (cluster.settle_steps)",
-        with_commas(job.cluster.settle_steps - 1)));
+        "               with gradients in full, in parts, in up to {} step{} before (cluster.settle_steps)",
+        with_commas(n), n == 1 ? "" : "s"));
   }
-  const std::string text =
-      momentum_text(job.optimizer, "what is kept back comes late, which adds momentum: lower it");
+  const std::string text = momentum_text(job.optimizer, "what is kept back comes late, which adds momentum");
   if (rule.is_bsp() && rule.delay == 0 && !text.empty()) lines.push_back("  optimizer    " + text);
   return lines;
 }

@@ -21,6 +21,8 @@ struct Cluster {
   static constexpr int kOneProcess = 0;  // as `workers`
 };
 
+Args drains(int delay) { return delay > 0 ? set({"cluster.drain_every_steps=6"}) : Args{}; }
+
 // Four logical workers; 450 samples in batches of 64, so that the last batch leaves some without samples, and
 // evaluations are between drains.
 Command train_on(const Cluster& c, const std::string& run_dir, int delay, const Args& more = {}) {
@@ -28,9 +30,8 @@ Command train_on(const Cluster& c, const std::string& run_dir, int delay, const 
       Args{"train", config_file("digits_mlp.yaml")} +
       set({"data.train.samples=450", "train.eval_every_epochs=1", "output.metrics=false",
            "cluster.logical_workers=4", "job.run_dir=" + run_dir, "cluster.delay=" + std::to_string(delay),
-           "cluster.drain_every_steps=6", "cluster.servers=" + std::to_string(c.servers),
-           "train.max_steps=" + std::to_string(kSteps)}) +
-      more;
+           "cluster.servers=" + std::to_string(c.servers), "train.max_steps=" + std::to_string(kSteps)}) +
+      drains(delay) + more;
   return c.workers == Cluster::kOneProcess ? varscope(args) : mpirun(c.servers + c.workers, args);
 }
 
@@ -80,8 +81,8 @@ TEST(DelayedJob, HasTheSameRowsOfSparseTables) {
                       set({"data.train.samples=2000", "data.train.vocabulary=3000", "data.test.samples=500",
                            "data.test.vocabulary=3000", "train.batch=64", "cluster.logical_workers=4",
                            "job.run_dir=" + (dir / name), "cluster.delay=" + std::to_string(delay),
-                           "cluster.drain_every_steps=6", "cluster.servers=" + std::to_string(c.servers)}) +
-                      more;
+                           "cluster.servers=" + std::to_string(c.servers)}) +
+                      drains(delay) + more;
     return train(c.workers == Cluster::kOneProcess ? varscope(args) : mpirun(c.servers + c.workers, args));
   };
   const Summary one = train_rows({1, Cluster::kOneProcess}, "one", 2);

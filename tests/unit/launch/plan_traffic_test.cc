@@ -53,6 +53,19 @@ TEST(PlanMemory, CountsTheSetsOfADelay) {
               HasSubstr(" + 24.0 KiB (compressed gradients, and what they lose) + "));
 }
 
+// Each of two workers has copies of a server's values; small ones take 4 KiB each.
+TEST(PlanMemory, CountsTheCopiesThatAnswersLeaveFrom) {
+  EXPECT_THAT(plan_of("none", 4), Not(HasSubstr("copies that answers leave from")));
+  EXPECT_THAT(plan_of("none", 4, "consistency: asp"), HasSubstr(" KiB (copies that answers leave from) + "));
+}
+
+TEST(PlanTraffic, SaysWhichStepsItDoesNotCount) {
+  const char* words = "; steps that go up in full are not in it\n";
+  EXPECT_THAT(plan_of("onebit", 2), HasSubstr(words));
+  EXPECT_THAT(plan_of("{type: bf16, start_step: 3}", 2), HasSubstr(words));
+  EXPECT_THAT(plan_of("bf16", 2), Not(HasSubstr(words)));
+}
+
 TEST(PlanTraffic, CountsTicketsWhereEachPushIsAppliedByItself) {
   const std::string by_worker = plan_of("bf16", 4, "consistency: asp, dealing: static");
   EXPECT_THAT(by_worker, HasSubstr("\nper ticket: "));

@@ -6,6 +6,7 @@
 #include "common/base/serialize.h"
 #include "common/config/yaml_reader.h"
 #include "ps/coordinator_state.h"
+#include "tests/support/references/checkpoint_fixture.h"
 
 namespace varscope {
 namespace {
@@ -161,6 +162,29 @@ TEST(ConfigDifferences, TellWhereWorkersComeTogetherOnlyWhereValuesDependOnIt) {
   EXPECT_THAT(hyperparameters(made(delay + d50, 20, "none")), Not(Contains(Key("checkpoint.every_steps"))));
 }
 
+TEST(FullStepDifferences, AreOfAnAutomaticStartInARunOfAnotherLength) {
+  const auto table = [](const Compression& c) {
+    VariableSpec v = testing::make_variable("dense/weights", DType::float32, {64, 100});
+    v.compression = c;
+    return VariableTable({v});
+  };
+  const auto lines = [&](const Compression& c, std::int64_t before, std::int64_t now) {
+    ModelFacts facts;
+    facts.table = table(c);
+    const auto run = from_text<ComparedRun>(compared_run_text(facts, job(), Clock(before)), "a run");
+    EXPECT_THAT(config_differences(run.config, job(), ConfigPart::run), IsEmpty());
+    return full_step_differences(run, facts.table, Clock(now));
+  };
+  EXPECT_THAT(lines({.type = CodecType::onebit}, 1000, 1000), IsEmpty());
+  EXPECT_THAT(
+      lines({.type = CodecType::onebit}, 1000, 2000),
+      ElementsAre("compression.start_step: -1: gradients go up in full up to step 100 in the checkpoint's "
+                  "run, up to step 200 now, a tenth of another length; start_step: 100 keeps it"));
+  EXPECT_THAT(lines({.type = CodecType::topk, .start_step = 5}, 1000, 2000), IsEmpty());
+  EXPECT_THAT(lines({.type = CodecType::bf16}, 1000, 2000), IsEmpty());
+  EXPECT_THAT(lines({}, 1000, 2000), IsEmpty());
+}
+
 // Their runs were bsp, and discounted nothing.
 TEST(ConfigDifferences, CheckpointsOfBeforeModesWereThereAreOfBsp) {
   auto before = computing_config(job());
@@ -280,7 +304,7 @@ TEST(ComparedRun, StandsBehindTheCoordinatorsState) {
   EXPECT_FALSE(compared_run(m));
   ModelFacts facts;
   facts.train = {10, {2}, 3, digest_of("v"), digest_of("c")};
-  state.run = compared_run_text(facts, job());
+  state.run = compared_run_text(facts, job(), Clock(100));
   m.coordinator_state = to_manifest_text(state);
   EXPECT_EQ(from_text<CoordinatorState>(m.coordinator_state, "as older programs read it").seed, 1);
   const auto run = compared_run(m);

@@ -8,6 +8,7 @@
 #include "launch/commands/plan.h"
 #include "launch/job/check_config.h"
 #include "launch/job/job_setup.h"
+#include "launch/job/job_warnings.h"
 #include "launch/observe/mode_words.h"
 #include "launch/observe/terminal.h"
 #include "tests/support/references/checkpoint_fixture.h"
@@ -227,12 +228,13 @@ TEST(ModeWords, SayWhatADelayMeans) {
       ElementsAre(
           "  consistency  bsp, delay 1: step t is computed with the values after step t-2: the same bits "
           "whatever the timing, and on any number of servers and of workers up to 4",
-          drains + " steps, at evaluations and at the end"));
+          drains + " steps and at the end"));
   EXPECT_THAT(
       words("delay: 2, drain_every_steps: 2000", "{type: momentum, learning_rate: 0.1, momentum: 0.9}"),
-      ElementsAre(HasSubstr("bsp, delay 2: step t is computed with the values after step t-3: "),
-                  HasSubstr("every 2,000 steps"),
-                  "  optimizer    lr/(1-momentum) = 1; a delay adds momentum: lower it"));
+      ElementsAre(
+          HasSubstr("bsp, delay 2: step t is computed with the values after step t-3: "),
+          HasSubstr("every 2,000 steps"),
+          "  optimizer    lr/(1-momentum) = 1; a delay adds momentum: where the loss does not fall, lower the rate or momentum"));
 }
 
 TEST(ModeWords, SayWhatBackupWorkersCost) {
@@ -269,13 +271,15 @@ TEST(ModeWords, SayWhatSspAndAspPromiseAndWhatNot) {
 
 TEST(ModeWords, WarnOfMomentumOutsideBsp) {
   const auto last = [](const std::string& optimizer) { return words("consistency: asp", optimizer).back(); };
-  EXPECT_EQ(last("{type: momentum, learning_rate: 0.1, momentum: 0.9}"),
-            "  optimizer    lr/(1-momentum) = 1; asynchrony adds momentum: lower it");
-  EXPECT_EQ(last("{type: nesterov, learning_rate: 0.05, momentum: 0.5}"),
-            "  optimizer    lr/(1-momentum) = 0.1; asynchrony adds momentum: lower it");
+  EXPECT_EQ(
+      last("{type: momentum, learning_rate: 0.1, momentum: 0.9}"),
+      "  optimizer    lr/(1-momentum) = 1; asynchrony adds momentum: where the loss does not fall, lower the rate or momentum");
+  EXPECT_EQ(
+      last("{type: nesterov, learning_rate: 0.05, momentum: 0.5}"),
+      "  optimizer    lr/(1-momentum) = 0.1; asynchrony adds momentum: where the loss does not fall, lower the rate or momentum");
   for (const char* type : {"adam", "adamw"})
     EXPECT_EQ(last(fmt::format("{{type: {}}}", type)),
-              "  optimizer    beta1 = 0.9; asynchrony adds momentum: lower it");
+              "  optimizer    beta1 = 0.9; asynchrony adds momentum: where the loss does not fall, lower it");
   for (const char* without : {"{type: sgd}", "{type: adagrad}", "{type: rmsprop}", "{type: ftrl}",
                               "{type: momentum, momentum: 0}", "{type: adam, beta1: 0}"})
     EXPECT_THAT(last(without), HasSubstr("bits depend on timing")) << without;
@@ -304,10 +308,80 @@ TEST(CompressionWords, SayWhenWhatIsKeptBackIsSent) {
   EXPECT_THAT(words_of_compression("bf16", "{type: topk, ratio: 0.02}"),
               ElementsAre("  compression  bf16 of 1 variable", "               topk(0.02) of 1 variable",
                           "               what is kept back of gradients is sent, and checkpoints are cut, "
-                          "every 50 steps, at evaluations and at the end",
+                          "every 50 steps and at the end",
                           "               with gradients in full, in parts, in up to 9 steps before "
                           "(cluster.settle_steps)"));
   EXPECT_THAT(words_of_compression("none", "onebit", "settle_steps: 1").back(), HasSubstr("at the end"));
+  EXPECT_THAT(words_of_compression("none", "onebit", "settle_steps: 60, drain_every_steps: 50").back(),
+              HasSubstr("in up to 24 steps before"))
+      << "half of the steps between two";
+  EXPECT_THAT(words_of_compression("none", "onebit", "delay: 1").at(1),
+              HasSubstr("what is kept back of gradients is sent where all workers come together"));
+}
+
+TEST(ModeWords, NamePeriodsOnceAndEvaluationsWhereThereAreSome) {
+  const JobConfig with_test = job("delay: 1", kDense, std::string(kDigits) + ", test: " + kDigits);
+  EXPECT_THAT(mode_lines(with_test, step_rule_of(with_test, false)).at(1),
+              HasSubstr(", every 100 steps, at evaluations and at the end"));
+  const auto drains = [](const std::string& cluster) { return words(cluster).at(1); };
+  EXPECT_THAT(drains("delay: 1, drain_every_steps: 100}\ncheckpoint: {every_steps: 100"),
+              HasSubstr(", every 100 steps"));
+  EXPECT_THAT(drains("delay: 1, drain_every_steps: 100}\ncheckpoint: {every_steps: 500"),
+              HasSubstr(", every 100 steps"));
+  EXPECT_THAT(drains("delay: 1, drain_every_steps: 100}\ncheckpoint: {every_steps: 50"),
+              HasSubstr(", every 50 steps"));
+  EXPECT_THAT(drains("delay: 1, drain_every_steps: 100}\ncheckpoint: {every_steps: 30"),
+              HasSubstr(", every 100 and every 30 steps"));
+}
+
+TEST(CompressionWarnings, AreOfWhatHasNoEffect) {
+  const auto warnings = [](const std::string& cluster, const std::string& compression) {
+    const JobConfig config =
+        job(cluster, "    - {type: dense, scope: h, units: 40, compression: " + compression +
+                         "}\n    - {type: dense, scope: out, units: 10}\n");
+    return compression_warnings(config, load_worker_model(config, LayerRegistry::built_in())->table);
+  };
+  const std::string some = "servers: 1";
+  EXPECT_THAT(warnings(some, "none"), ElementsAre());
+  EXPECT_THAT(warnings(some, "bf16"), ElementsAre());
+  EXPECT_THAT(warnings("settle_steps: 5, drain_every_steps: 20", "onebit"), ElementsAre());
+  EXPECT_THAT(warnings("drain_every_steps: 20, delay: 1", "none"), ElementsAre());
+  EXPECT_THAT(warnings(some, "{type: none, min_bytes: 4}"), ElementsAre());
+  for (const char* in_vain :
+       {"{type: bf16, min_bytes: 1000000}", "{type: none, values: bf16, min_bytes: 1000000}"}) {
+    EXPECT_THAT(
+        warnings(some, in_vain),
+        ElementsAre(::testing::MatchesRegex(
+            "job.yaml:[0-9]+:[0-9]+: compression: no variable is compressed: biases, embeddings, tables and "
+            "what is smaller than min_bytes never are; remove it, or lower min_bytes")));
+  }
+  EXPECT_THAT(
+      warnings("drain_every_steps: 20", "bf16"),
+      ElementsAre(::testing::MatchesRegex(
+          "job.yaml:[0-9]+:[0-9]+: cluster.drain_every_steps: has no effect in this run: only cluster.delay, "
+          "and compression by onebit and topk, need it; remove it")));
+  EXPECT_THAT(warnings("delay: 1, settle_steps: 5", "bf16"),
+              ElementsAre(::testing::MatchesRegex(
+                  "job.yaml:[0-9]+:[0-9]+: cluster.settle_steps: has no effect in "
+                  "this run: only compression by onebit and topk need it; remove it")));
+}
+
+TEST(CompressionWarnings, AreOfAStartBehindTheEnd) {
+  const auto warnings = [](const std::string& compression, std::int64_t last) {
+    const JobConfig config =
+        job("servers: 1", "    - {type: dense, scope: h, units: 40, compression: " + compression +
+                              "}\n    - {type: dense, scope: out, units: 10}\n");
+    return start_step_warnings(config, load_worker_model(config, LayerRegistry::built_in())->table,
+                               Clock(last));
+  };
+  EXPECT_THAT(warnings("{type: bf16, start_step: 100}", 101), ElementsAre());
+  EXPECT_THAT(warnings("{type: bf16, start_step: 100}", 0), ElementsAre()) << "nobody knows how long it is";
+  EXPECT_THAT(warnings("onebit", 10), ElementsAre());
+  EXPECT_THAT(
+      warnings("{type: bf16, start_step: 100}", 100),
+      ElementsAre(::testing::MatchesRegex(
+          "job.yaml:[0-9]+:[0-9]+: .*compression: start_step: 100 is not less than the 100 steps of this run: "
+          "no gradient is compressed; lower it")));
 }
 
 TEST(CompressionWords, WarnOfMomentum) {
@@ -317,7 +391,7 @@ TEST(CompressionWords, WarnOfMomentum) {
   const std::string momentum = "{type: momentum, learning_rate: 0.1, momentum: 0.9}";
   EXPECT_EQ(
       last("onebit", "servers: 1", momentum),
-      "  optimizer    lr/(1-momentum) = 1; what is kept back comes late, which adds momentum: lower it");
+      "  optimizer    lr/(1-momentum) = 1; what is kept back comes late, which adds momentum: where the loss does not fall, lower the rate or momentum");
   EXPECT_THAT(last("onebit", "servers: 1", "{type: sgd}"), HasSubstr("in parts, in up to 9 steps before"));
   EXPECT_THAT(last("bf16", "servers: 1", momentum), HasSubstr("  compression  bf16"));
   EXPECT_THAT(last("onebit", "consistency: asp", momentum), Not(HasSubstr("optimizer")))
