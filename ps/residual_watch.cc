@@ -15,7 +15,7 @@ std::vector<std::string> ResidualWatch::add(Clock step, const CompressionReport&
     notes.push_back(fmt::format(
         "step {}: what compression keeps back of the gradients of \"{}\" is {:.3g} times as large as they are, "
         "{:.0f} times what it was at step {}: it does not come to rest. Lower optimizer.learning_rate or "
-        "cluster.drain_every_steps, raise the ratio of topk, or compress this scope with bf16",
+        "cluster.drain_every_steps, raise cluster.settle_steps or the ratio of topk, or compress this scope with bf16",
         step.value, r.scope, ratio, ratio / first.ratio, first.step.value));
   }
   return notes;

@@ -267,6 +267,11 @@ TEST(Explain, SaysKeysOfLayersAndDataSourcesOnce) {
       AllOf(StartsWith("data.train[type=idx]: images and labels in IDX files"), Not(HasSubstr("noise"))));
   EXPECT_THAT(output_of({"config", "--explain", "data.train.noise"}),
               StartsWith("data.train[type=digits].noise: a number, default 0.25"));
+  EXPECT_THAT(output_of({"config", "--explain", "staleness"}), StartsWith("cluster.staleness: "));
+  EXPECT_THAT(output_of({"config", "--explain", "drain_every_steps"}),
+              StartsWith("cluster.drain_every_steps: "));
+  const std::string everywhere = output_of({"config", "--explain", "learning_rate"});
+  EXPECT_THAT(everywhere, HasSubstr("optimizer.learning_rate: "));
   EXPECT_THAT(run(varscope({"config", "--explain=idz"})).err, HasSubstr("did you mean \"idx\"?"));
 }
 

@@ -1,6 +1,7 @@
 // SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over
 // kills, and a stopped worker holds nobody up for longer than a save may take.
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -274,8 +275,19 @@ TEST(StoppedWorker, HoldsNobodyUpForLongerThanASaveMayTake) {
       kStartSeconds))
       << job.out() << job.err();
   kill(pids[3], SIGCONT);
+  const std::string until = job.out() + job.err();
+  EXPECT_THAT(until, ::testing::ContainsRegex("given up[^\n]*worker 2|worker 2[^\n]*given up"));
   const Ended ended = job.wait(120 * kSlowness);
   EXPECT_EQ(ended.code, 0) << ended.all();
+  const std::vector<std::int64_t> saved = summary_of(ended.out).checkpoints;
+  ASSERT_FALSE(saved.empty());
+  EXPECT_GT(std::ranges::count_if(saved,
+                                  [&](std::int64_t step) {
+                                    return until.find(fmt::format("checkpoint of step {} ", step)) ==
+                                           std::string::npos;
+                                  }),
+            0)
+      << ended.all();
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ TEST(PushCuts, HoldExactlyTheStepsUpToTheirOwn) {
         e.steps = testing::kMostCountedSteps;
         e.seed = ++seed;
         e.most_pauses = 300;
+        if (round % 2 == 1) e.faults = {.seed = seed, .max_delay_polls = 20, .silent_rank = {}};
         EachCut each;
         each.join(e);
         SCOPED_TRACE(fmt::format("seed {}", seed));

@@ -14,6 +14,7 @@ using testing::asp;
 using testing::check_read;
 using testing::count_tickets;
 using testing::CountedRead;
+using testing::counting_table;
 using testing::expect_right;
 using testing::make_spec;
 using testing::proof_rounds;
@@ -181,6 +182,20 @@ TEST(PushSteps, ReadsThatAreAStepTooStaleAreFound) {
     const PushResult result = run_pushes(e, 1, 2, 2);
     EXPECT_EQ(result.error, "");
     EXPECT_GT(result.reads.n_wrong, 0);
+    EXPECT_NE(result.reads.text().find("its lead is 3, at most 2"), std::string::npos) << result.reads.text();
+  }
+}
+
+TEST(PushSteps, RowsThatAreAStepTooStaleAreFound) {
+  for (const Dealing dealing : {Dealing::in_place, Dealing::to_whoever_asks}) {
+    PushExchange e = ssp(3, dealing);
+    e.variables = VariableTable({counting_table("user/table", 2, 8), counting_table("item/table", 2, 1)});
+    e.staleness = 2;
+    SlowWorker slow(3);
+    slow.join(e);
+    const PushResult result = run_pushes(e, 1, 2, 2);
+    EXPECT_EQ(result.error, "");
+    EXPECT_NE(result.reads.text().find("row 0 of "), std::string::npos) << result.reads.text();
     EXPECT_NE(result.reads.text().find("its lead is 3, at most 2"), std::string::npos) << result.reads.text();
   }
 }

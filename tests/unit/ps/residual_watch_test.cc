@@ -24,7 +24,7 @@ TEST(ResidualWatch, TellsOnceWhereWhatIsKeptBackGrowsBeyondTenTimesTheFirst) {
       ElementsAre(
           "step 30: what compression keeps back of the gradients of \"hidden\" is 16.5 times as large as "
           "they are, 11 times what it was at step 10: it does not come to rest. Lower "
-          "optimizer.learning_rate or cluster.drain_every_steps, raise the ratio of topk, or compress "
+          "optimizer.learning_rate or cluster.drain_every_steps, raise cluster.settle_steps or the ratio of topk, or compress "
           "this scope with bf16"));
   EXPECT_THAT(watch.add(Clock(40), of(99, 2)), IsEmpty());
 }
