@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <utility>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/finite.h"
 #include "common/base/serialize.h"
-#include "common/base/text.h"
 #include "common/placement/cluster.h"
 #include "common/placement/row_plan.h"
 #include "common/transport/wire.h"
@@ -24,16 +22,6 @@ WorkerId sender_of(const Message& message, const ClusterMap& cluster) {
          to_string(type_of(message.header)), message.header.sender);
   }
   return *worker;
-}
-
-// What checkpoints keep of an evaluation: "loss", and each metric that is a number, by name.
-EvaluationRecord record_of(const EvalSummary& eval) {
-  EvaluationRecord record{eval.clock.value, {}};
-  if (eval.sums.samples > 0) record.values["loss"] = eval.sums.loss / eval.sums.total();
-  for (const MetricValue& v : eval.metrics) {
-    if (v.matrix.empty()) record.values[v.name] = v.value;
-  }
-  return record;
 }
 
 }  // namespace
@@ -112,48 +100,6 @@ void Coordinator::end_early() {
   for (Rank worker : cluster_.workers) transport_.send_message(worker, go);
 }
 
-bool Coordinator::cut_is_due(Clock clock) const {
-  if (checkpoints_ == nullptr) return false;
-  if (stop_ && is_evaluated(clock)) return true;
-  if (checkpoint_.every_steps > 0 && clock.value % checkpoint_.every_steps == 0) return true;
-  if (stream_ && checkpoint_.every_records > 0 &&
-      stream_->records_after(clock) / checkpoint_.every_records >
-          stream_->records() / checkpoint_.every_records)
-    return true;
-  return checkpoint_.every_seconds > 0 &&
-         static_cast<double>(now_ns() - last_save_ns_) * 1e-9 >= checkpoint_.every_seconds;
-}
-
-bool Coordinator::begin_cut(Clock clock) {
-  if (!train_.flush.may_cut(clock)) return false;  // what is due stays due
-  // Written while the last evaluation runs, which may take long. Where this does not come off, the final save
-  // tries again.
-  if (checkpoints_ != nullptr && clock == train_.last && saves_at_end())
-    return checkpoints_->idle() && begin_save(clock, final_tries_++, CheckpointCoordinator::Rows::all);
-  const bool is_due = cut_is_due(clock);
-  if (!is_due && !is_queued_) return false;
-  if (!checkpoints_->idle()) {
-    if (is_due && checkpoint_.when_busy == WhenBusy::skip) ++skipped_;
-    if (is_due && checkpoint_.when_busy == WhenBusy::queue && !std::exchange(is_queued_, true)) ++queued_;
-    return false;
-  }
-  is_queued_ = false;
-  last_save_ns_ = now_ns();
-  return begin_save(clock, 0, CheckpointCoordinator::Rows::changed);
-}
-
-// Servers begin to write once they have both the cut and what it goes on from, in any order.
-bool Coordinator::begin_save(Clock clock, std::int64_t retry, CheckpointCoordinator::Rows rows) {
-  if (!checkpoints_->begin(clock, retry, rows)) return false;
-  cut_id_ = checkpoints_->id();
-  const std::optional<SaveBase> base = checkpoints_->save_base();
-  if (!base) return true;
-  const MessageHeader header = make_header(MessageType::save_base, 0, clock);
-  for (ServerId s : cluster_.servers.ids())
-    transport_.send_message(cluster_.rank_of(s), header, to_binary(*base));
-  return true;
-}
-
 // Lets the workers push step `clock`. The decision to cut travels with the go, and from there with every
 // push, so that all servers cut at the same step without another round of messages.
 void Coordinator::release(Clock clock) {
@@ -197,6 +143,7 @@ void Coordinator::on_message(const Message& message) {
     case MessageType::drained:
       return on_drained(sender_of(message, cluster_), Clock(message.header.clock));
     case MessageType::eval_report:
+      sender_of(message, cluster_);
       return on_eval_report(message);
     case MessageType::finished:
       final_states_[sender_of(message, cluster_)] = message.body;
@@ -313,235 +260,10 @@ void Coordinator::note_compression(Clock clock, const CompressionReport& step) {
   for (const std::string& note : residuals_.add(clock, step)) observer_.on_note(note);
 }
 
-void Coordinator::release_unless_not_finite(Clock clock) {
-  if (on_nan_ == OnNan::warn || !(inquiry_ || not_finite_since_)) release(clock);
-}
-
-void Coordinator::inquire(NotFiniteStep step) {
-  if (not_finite_since_ || inquiry_) return;
-  inquiry_ = Inquiry{std::move(step), owners_.size()};
-  MessageHeader header = make_header(MessageType::finite_request, 0, Clock(inquiry_->step.step));
-  for (ServerId s : owners_) transport_.send_message(cluster_.rank_of(s), header);
-  if (owners_.empty()) finish_inquiry();
-}
-
-void Coordinator::on_finite_report(const Message& message) {
-  auto report = from_binary<FiniteReport>(message.body, "a report of what is not finite");
-  if (!cluster_.server_at(message.from) || (report.is_answer && !inquiry_) ||
-      (!report.is_answer && report.findings.empty())) {
-    fail(ErrorKind::protocol, "rank {} sent a {} that is not due", message.from.value,
-         to_string(type_of(message.header)));
-  }
-  if (!report.is_answer) {
-    const std::int64_t clock = report.findings.front().clock;
-    // Of a step under way the losses are not known yet, nor what else may be found of one before it.
-    if (clock > completed_.value) {
-      suspected_ = std::min(suspected_.value_or(Clock(clock)), Clock(clock));
-    } else {
-      inquire({.step = clock});
-    }
-    return;
-  }
-  std::ranges::move(report.findings, std::back_inserter(inquiry_->step.findings));
-  inquiry_->step.n_more += report.n_more;
-  if (--inquiry_->n_due == 0) finish_inquiry();
-}
-
-// The earliest step counts: what later ones made follows from it.
-void Coordinator::finish_inquiry() {
-  NotFiniteStep step = std::exchange(inquiry_, std::nullopt)->step;
-  const std::int64_t asked = step.step;
-  for (const NotFiniteFinding& f : step.findings) step.step = std::min(step.step, f.clock);
-  if (step.step < asked) step.loss = step.test_loss = "";
-  if (std::erase_if(step.findings, [&](const NotFiniteFinding& f) { return f.clock != step.step; }) > 0)
-    step.n_more = 0;
-  if (step.findings.empty() && step.loss.empty() && step.test_loss.empty()) return;
-  step.is_first = step.step == train_.first.value && !step.findings.empty();
-  NotFiniteSummary summary{Clock(step.step), text_of(step), {}, on_nan_ == OnNan::stop};
-  for (const NotFiniteFinding& f : step.findings) {
-    if (!f.variable.empty()) summary.variables.push_back(f.variable);
-  }
-  std::ranges::sort(summary.variables);
-  const auto same = std::ranges::unique(summary.variables);
-  summary.variables.erase(same.begin(), same.end());
-  not_finite_since_ = summary.clock;
-  if (summary.ends) {
-    failure_ = summary.what;
-    if (checkpoints_ != nullptr) checkpoints_->drop_from(summary.clock);
-  }
-  observer_.on_not_finite(summary);
-}
-
-// What the updates have not shown: a save has looked at every byte.
-void Coordinator::look_at_discarded_save() {
-  const std::optional<CheckpointCoordinator::Discarded> save = checkpoints_->take_discarded();
-  if (!save || not_finite_since_ || inquiry_) return;
-  NotFiniteStep step{.step = save->clock.value};
-  for (const NotFiniteTensor& t : save->tensors)
-    step.findings.push_back(
-        {NotFiniteFinding::Where::value, step.step, t.variable, t.slot, t.first_element, t.what});
-  inquiry_ = Inquiry{std::move(step), 0};
-  finish_inquiry();
-}
-
-void Coordinator::on_request(std::uint32_t what) {
-  if ((what & ~(kRequestSave | kRequestStop)) != 0)
-    fail(ErrorKind::protocol, "a request for {}, which nobody knows", what);
-  if (phase_ != Phase::training || is_stopping_) return;
-  const std::string save = checkpoints_ != nullptr ? "a checkpoint" : "no checkpoint (none are configured)";
-  const char* wish = (what & kRequestStop) != 0 ? "to stop" : "for a checkpoint";
-  if (current_ >= train_.last && !stream_) {
-    is_stopping_ = is_asked_at_end_ = true;
-    return observer_.on_request(
-        fmt::format("a signal asks {}: the last step, {}, is under way; then {}, and the end", wish,
-                    train_.last.value, save));
-  }
-  if (follows_order()) {
-    is_stopping_ = (what & kRequestStop) != 0;
-    return observer_.on_request(
-        fmt::format("a signal asks {}: {}", wish,
-                    is_stopping_ ? "on to where the recorded run came together next, and the end"
-                                 : "a replay saves nothing"));
-  }
-  if ((what & kRequestStop) != 0) {
-    is_stopping_ = true;
-    observer_.on_request(fmt::format("a signal asks to stop: {}{}, and the end",
-                                     starved_ ? "" : steps_until_cut() + ", ", save));
-  } else if (!std::exchange(is_queued_, checkpoints_ != nullptr)) {
-    observer_.on_request(fmt::format("a signal asks for a checkpoint: {} {}", save,
-                                     starved_ ? "now, unless all is saved" : "at " + step_of_next_cut()));
-  }
-}
-
-Clock Coordinator::next_cut() const {
-  return std::min(train_.last, train_.flush.next_cut(Clock(current_.value + 1)));
-}
-
-// "one more step". Where each push is applied by itself others may be some steps ahead.
-std::string Coordinator::steps_until_cut() const {
-  if (train_.flush.is_needed()) return "on to " + step_of_next_cut();
-  return dealer_ ? fmt::format("on to step {}, the first that nobody has begun", next_cut().value)
-                 : "one more step";
-}
-
-std::string Coordinator::step_of_next_cut() const {
-  if (!train_.flush.is_needed()) return "the next step";
-  return fmt::format("step {}, where {}", next_cut().value,
-                     train_.flush.has_residuals ? "compression has nothing left to send"
-                                                : "all workers come together (cluster.delay)");
-}
-
-std::string Coordinator::state_text() const { return to_manifest_text(state_); }
-
-void Coordinator::on_eval_report(const Message& message) {
-  sender_of(message, cluster_);
-  const auto report = from_binary<EvalReport>(message.body, "an evaluation report");
-  const Clock clock(message.header.clock);
-  auto found =
-      std::find_if(evaluations_.begin(), evaluations_.end(), [&](const auto& e) { return e.clock == clock; });
-  // Of a worker without batches, after all others: it says nothing.
-  if (found == evaluations_.end() && report.batches.empty() && evaluated_ && clock <= *evaluated_) return;
-  if (found == evaluations_.end()) {
-    if (report.n_batches < 0 || report.n_batches > (1 << 24)) {
-      fail(ErrorKind::protocol, "rank {} reports an evaluation of {} batches", message.from.value,
-           report.n_batches);
-    }
-    const auto n = static_cast<std::size_t>(report.n_batches);
-    evaluations_.push_back({clock, std::vector<std::optional<Evaluation::Batch>>(n), n});
-    found = std::prev(evaluations_.end());
-  }
-  if (report.sums.size() != report.batches.size() || report.reals.size() != report.batches.size() ||
-      (!found->counts.empty() && !report.counts.empty() && found->counts.size() != report.counts.size())) {
-    fail(ErrorKind::protocol,
-         "rank {} reports {} evaluation batches with {} sums, {} real and {} integer metrics",
-         message.from.value, report.batches.size(), report.sums.size(), report.reals.size(),
-         report.counts.size());
-  }
-  found->counts.resize(std::max(found->counts.size(), report.counts.size()), 0);
-  for (std::size_t i = 0; i < report.counts.size(); ++i) found->counts[i] += report.counts[i];
-  found->scores.merge(report.scores);
-  for (std::size_t i = 0; i < report.batches.size(); ++i) {
-    const auto batch = static_cast<std::size_t>(report.batches[i]);
-    if (batch >= found->batches.size() || found->batches[batch]) {
-      fail(ErrorKind::protocol, "rank {} reports evaluation batch {} of {}, or twice", message.from.value,
-           batch, found->batches.size());
-    }
-    found->batches[batch] = {report.sums[i], report.reals[i]};
-    --found->missing;
-  }
-  if (found->missing > 0) return;
-  const Evaluation evaluation = std::move(*found);
-  evaluations_.erase(found);
-  finish_evaluation(evaluation);
-}
-
-void Coordinator::finish_evaluation(const Evaluation& evaluation) {
-  const std::int64_t per_epoch = train_.steps_per_epoch;
-  const std::int64_t epoch = per_epoch > 0 ? (evaluation.clock.value + per_epoch - 1) / per_epoch : 1;
-  EvalSummary summary{evaluation.clock, epoch, {}, {}};
-  std::vector<double> reals;
-  for (const auto& batch : evaluation.batches) {  // in order, whoever evaluated it
-    summary.sums += batch->sums;
-    merge_reals(evaluation_, reals, batch->reals);
-  }
-  summary.metrics = metric_values(evaluation_, summary.sums, evaluation.counts, reals, evaluation.scores);
-  observer_.on_eval(summary);
-  EvaluationRecord record = record_of(summary);
-  if (stream_) record.values.merge(stream_->metrics(evaluation_.has_accuracy));
-  if (checkpoints_ != nullptr) checkpoints_->on_evaluation(record);
-  if (!std::isfinite(summary.sums.loss))
-    inquire({.step = evaluation.clock.value, .test_loss = not_finite_text(summary.sums.loss)});
-  if (stop_) {
-    const auto value = record.values.find(stop_->rule().metric);
-    stop_->add(record.step, value != record.values.end() ? value->second : std::nan(""));
-    state_.stop = stop_->state();
-  }
-  evaluated_ = evaluation.clock;
-  if (awaited_ == evaluated_) go_on_after_evaluation();
-}
-
-void Coordinator::go_on_after_evaluation() {
-  awaited_.reset();
-  if (stop_ && stop_->is_over()) return end_early();
-  let_compute(Clock(current_.value + 1));
-  dealer_ ? deal() : release_due();
-}
-
-// What the last updates made, no worker's loss has shown.
-void Coordinator::begin_final_save() {
-  phase_ = Phase::final_save;
-  inquire({.step = current_.value});
-}
-
 void Coordinator::send_to(const std::vector<ServerId>& servers, MessageType type, std::int64_t retry) {
   MessageHeader header = make_header(type, 0, current_);
   header.sequence = retry;
   for (ServerId s : servers) transport_.send_message(cluster_.rank_of(s), header);
-}
-
-std::string Coordinator::silent_workers() const {
-  std::vector<std::string> names;
-  for (WorkerId w : cluster_.workers.ids()) {
-    const bool is_silent = open_.empty() || !open_.front().reports[static_cast<std::size_t>(w.value)];
-    if (is_silent && counts(w)) names.push_back(fmt::format("worker {}", w.value));
-  }
-  return comma_list(names);
-}
-
-void Coordinator::give_overdue_save_up() {
-  if (!dealer_ || cuts_.empty()) return checkpoints_->give_up_overdue(silent_workers());
-  const std::string late = workers_with_tickets(cuts_.back());
-  checkpoints_->give_up_overdue(
-      late, late.empty() ? CheckpointCoordinator::Blame::anybody : CheckpointCoordinator::Blame::workers);
-}
-
-// Outside BSP servers must not hold up what follows for a cut that somebody is too slow for, nor for one that
-// another server could not write.
-void Coordinator::tell_given_up() {
-  const std::optional<Clock> step = checkpoints_->take_given_up();
-  if (!step || !dealer_) return;
-  const MessageHeader header = make_header(MessageType::cut_given_up, 0, *step);
-  for (Rank server : cluster_.servers) transport_.send_message(server, header);
 }
 
 void Coordinator::tick() {
