@@ -1,4 +1,4 @@
-// When the coordinator has a checkpoint cut, at whose wish, and what becomes of a save that does not come off.
+// When the coordinator has a checkpoint cut, at whose wish, and what becomes of a save that fails.
 #include <algorithm>
 #include <utility>
 

@@ -18,7 +18,7 @@ std::size_t StagedAnswers::bytes_for(const BucketPlan& plan, ServerId server, in
       largest = std::max(largest, taken);
     }
   }
-  return n * std::max(largest, std::min(all, max_bytes / n));
+  return n * std::max(largest, std::min(2 * all, max_bytes / n));
 }
 
 bool StagedAnswers::try_send(WorkerId to, BucketId bucket, int chunk, const std::byte* bucket_values,

@@ -18,8 +18,8 @@ namespace varscope {
 // holds nobody else up. Owns the copies; borrows the rest. One thread.
 class StagedAnswers {
  public:
-  // What a server needs at most for all workers, within `max_bytes`: for each a copy of all values of the
-  // server, or as much as its part holds.
+  // What a server needs at most for all workers, within `max_bytes`: for each two copies of all values of the
+  // server, the answer to a push and to a request after it, or as much as its part holds.
   static std::size_t bytes_for(const BucketPlan& plan, ServerId server, int n_workers, std::size_t max_bytes);
 
   StagedAnswers(Transport& transport, const BucketPlan& plan, const ClusterMap& cluster,

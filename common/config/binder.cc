@@ -181,9 +181,12 @@ class Reader final : public Keys {
                       node_.find(variant_name_)->scalar, comma_list(types), join_keys(path_, variant_name_)));
     }
     std::ranges::sort(known);
-    // A key in the wrong section is likelier than a misspelt one.
-    std::string hint = synonym_of(entry.key, known).empty() ? elsewhere(entry.key, Names::this_one) : "";
-    if (hint.empty()) hint = did_you_mean(entry.key, known);
+    // A key in the wrong section is likelier than one that is badly misspelt.
+    std::string hint = did_you_mean(entry.key, known);
+    const std::string near = nearest(entry.key, known);
+    if (synonym_of(entry.key, known).empty() && edit_distance(entry.key, near) > 1) {
+      if (std::string other = elsewhere(entry.key, Names::this_one); !other.empty()) hint = std::move(other);
+    }
     if (hint.empty()) hint = elsewhere(entry.key, Names::synonym);
     fail_at(entry.key_mark, file_, "",
             fmt::format("{}: unknown key{}{} Allowed here: {}", join_keys(path_, shown_key(entry.key)), hint,
@@ -196,7 +199,8 @@ class Reader final : public Keys {
     std::vector<std::string> last_parts;
     last_parts.reserve(everywhere_.size());
     for (const std::string& full : everywhere_) last_parts.push_back(full.substr(full.rfind('.') + 1));
-    const std::string name = names == Names::this_one ? key : synonym_of(key, last_parts);
+    const bool is_vague = key == "mode" || key == "bound" || key == "backup";  // of many things
+    const std::string name = names == Names::this_one ? key : is_vague ? "" : synonym_of(key, last_parts);
     const auto found = std::ranges::find(last_parts, name);
     if (name.empty() || found == last_parts.end()) return "";
     return fmt::format("; did you mean \"{}\"?",

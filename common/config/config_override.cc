@@ -63,7 +63,8 @@ void stamp(ConfigNode& node, const Mark& mark) {
 bool may_be_a_name(std::string_view path) {
   constexpr std::array kSections{"compression", "initializer", "bias_initializer",
                                  "regularizer", "constraint",  "partitioner"};
-  return std::ranges::find(kSections, path.substr(path.rfind('.') + 1)) != kSections.end();
+  return path == "model.loss" ||
+         std::ranges::find(kSections, path.substr(path.rfind('.') + 1)) != kSections.end();
 }
 
 // The child called `part`, made when missing.
@@ -81,7 +82,7 @@ ConfigNode& step_into(ConfigNode& node, const std::string& part, const std::stri
     }
     return node.items[static_cast<std::size_t>(index)];
   }
-  if (node.is_scalar() && may_be_a_name(path)) {
+  if (double number = 0; node.is_scalar() && may_be_a_name(path) && !parse_number(node.scalar, number)) {
     ConfigNode section = ConfigNode::map();
     section.mark = node.mark;
     section.add("type", node, node.mark);

@@ -45,12 +45,13 @@ std::string text_of_layer(const std::vector<ExplainedKey>& keys, const std::stri
   return text;
 }
 
-// Of every key of that name, whatever its section; each once.
+// Of every key of that name, whatever its section; what is the same but for the section once.
 std::string text_by_last_part(const std::vector<ExplainedKey>& keys, const std::string& name) {
   std::string text;
   std::set<std::string> told;
   for (const ExplainedKey& key : keys) {
-    if (key.path.ends_with("." + name) && told.insert(without_type(key.path)).second) text += key.text;
+    if (key.path.ends_with("." + name) && told.insert(key.text.substr(key.text.find(name))).second)
+      text += key.text;
   }
   return text.starts_with('\n') ? text.substr(1) : text;
 }
@@ -96,7 +97,8 @@ std::string explain_config(const std::string& section, const LayerRegistry& laye
   if (text.empty()) text = text_of(every, fmt::format("data.train[type={}]", section));
   if (text.empty()) text = text_of(of_layers, section == "block" ? "model.layers[block]" : section);
   if (text.empty()) text = text_of_layer(of_layers, section);
-  if (text.empty()) text = text_by_last_part(every, section) + text_by_last_part(of_layers, section);
+  if (text.empty()) text = text_by_last_part(once, section) + text_by_last_part(of_layers, section);
+  if (text.empty()) text = text_by_last_part(every, section);
   if (text.empty()) fail_unknown(section, every, layers);
   return text;
 }

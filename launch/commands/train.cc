@@ -49,7 +49,8 @@ void warn_of_start(const JobContext& context) {
   warn(context.facts.warnings);
   warn(worker_warnings(context.job(), context.cluster.logical_workers));
   warn(output_warnings(context.job()));
-  warn(start_step_warnings(context.job(), context.facts.table, context.train.last));
+  if (!context.start.is_replay())  // which has its end from the record
+    warn(start_step_warnings(context.job(), context.facts.table, context.train.last));
   warn(context.values.warnings());
   const Manifest* resumed = context.values.resumed();
   // All have come together there: an earlier plan ended there, or its keys said so.
@@ -62,8 +63,8 @@ void warn_of_start(const JobContext& context) {
         context.train.flush.delay > 0 ? "all workers came together" : "compression kept nothing back",
         context.train.flush.delay > 0 ? "they do" : "it does")});
   }
-  if (const auto before = resumed != nullptr ? compared_run(*resumed) : std::nullopt)
-    warn(full_step_differences(*before, context.facts.table, context.train.last));
+  if (resumed != nullptr && !context.start.is_replay())
+    warn(full_step_differences(*resumed, context.facts.table, context.train.last));
   if (resumed == nullptr || resumed->logical_workers == context.cluster.logical_workers) return;
   if (context.job().cluster.consistency != Consistency::bsp) {
     warn(

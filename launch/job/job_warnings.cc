@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string_view>
@@ -161,6 +162,22 @@ const ConfigNode* asked_compression(const ConfigNode& node) {
   return nullptr;
 }
 
+// Where a compression has this start_step.
+std::optional<Mark> start_step_mark(const ConfigNode& node, std::int64_t start_step) {
+  for (const ConfigEntry& entry : node.entries) {
+    const bool is_compression = entry.key == "compression" && entry.value.is_map();
+    const ConfigNode* value = is_compression ? entry.value.find("start_step") : nullptr;
+    std::int64_t n = 0;
+    if (value != nullptr && value->is_scalar() && parse_number(value->scalar, n) && n == start_step)
+      return value->mark;
+    if (const auto found = start_step_mark(entry.value, start_step)) return found;
+  }
+  for (const ConfigNode& item : node.items) {
+    if (const auto found = start_step_mark(item, start_step)) return found;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::vector<std::string> compression_warnings(const JobConfig& job, const VariableTable& variables) {
@@ -170,7 +187,7 @@ std::vector<std::string> compression_warnings(const JobConfig& job, const Variab
   const ConfigNode* asked = model != nullptr ? asked_compression(*model) : nullptr;
   if (compressions.empty() && asked != nullptr) {
     warnings.push_back(fmt::format(
-        "{}compression: no variable is compressed: biases, embeddings, tables and what is smaller "
+        "{}compression: no variable is compressed: biases, embeddings, tables, what is not trained and what is smaller "
         "than min_bytes never are; remove it, or lower min_bytes",
         position_of(asked->mark, job.file)));
   }
@@ -178,18 +195,17 @@ std::vector<std::string> compression_warnings(const JobConfig& job, const Variab
   for (const auto& [name, c] : compressions) keeps_back = keeps_back || c.has_residual();
   const auto warn_of_useless = [&](const char* key, std::int64_t value, std::int64_t usual, const char* who) {
     if (value != usual)
-      warnings.push_back(
-          at(job, key, fmt::format("has no effect in this run: only {} need it; remove it", who)));
+      warnings.push_back(at(job, key, fmt::format("has no effect in this run: only {} it; remove it", who)));
   };
   const ClusterConfig& cluster = job.cluster;
   const ClusterConfig usual;
   if (!keeps_back) {
     warn_of_useless("cluster.settle_steps", cluster.settle_steps, usual.settle_steps,
-                    "compression by onebit and topk");
+                    "compression by onebit and topk needs");
   }
   if (!keeps_back && cluster.delay == 0) {
     warn_of_useless("cluster.drain_every_steps", cluster.drain_every_steps, usual.drain_every_steps,
-                    "cluster.delay, and compression by onebit and topk,");
+                    "cluster.delay, and compression by onebit and topk, need");
   }
   return warnings;
 }
@@ -197,17 +213,15 @@ std::vector<std::string> compression_warnings(const JobConfig& job, const Variab
 std::vector<std::string> start_step_warnings(const JobConfig& job, const VariableTable& variables,
                                              Clock last) {
   std::vector<std::string> warnings;
-  const ConfigNode* model = job.root.find_path("model");
-  const ConfigNode* asked = model != nullptr ? asked_compression(*model) : nullptr;
-  const std::string place =
-      position_of(asked != nullptr ? asked->mark : job.root.mark, job.file) + "model.compression: ";
-  std::set<std::string> told;
+  std::set<std::int64_t> told;
   for (const auto& [name, c] : variables.compressions()) {
     if (!c.type || last.value <= 0 || c.last_full_step(last.value) < last.value) continue;
-    if (!told.insert(c.made_at).second) continue;
+    if (!told.insert(c.start_step).second) continue;
     warnings.push_back(fmt::format(
-        "{}start_step: {} is not less than the {} steps of this run: no gradient is compressed; lower it",
-        c.made_at.empty() ? place : c.made_at, c.start_step, last.value));
+        "{}compression.start_step: {} is not less than the {} steps of this run: no gradient of \"{}\" is "
+        "compressed; lower it",
+        position_of(start_step_mark(job.root, c.start_step).value_or(job.root.mark), job.file), c.start_step,
+        last.value, name));
   }
   return warnings;
 }

@@ -28,8 +28,7 @@ std::vector<std::string> output_warnings(const JobConfig& job);
 // Of compression that reaches no variable, and of keys that say when what is kept back is sent, where nothing
 // is.
 std::vector<std::string> compression_warnings(const JobConfig& job, const VariableTable& variables);
-// Of compression that begins after the run's last step; none where nobody knows that (0). Variables that came
-// from another rank do not say where they were made: then it stands at the first compression of the config.
+// Of compression that begins after the run's last step; none where nobody knows that (0).
 std::vector<std::string> start_step_warnings(const JobConfig& job, const VariableTable& variables,
                                              Clock last);
 

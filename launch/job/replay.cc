@@ -20,11 +20,11 @@ std::string without_slashes(std::string path) {
 }
 
 // The recorded run's checkpoints, by their steps: in its own directory, or where the config says.
-std::map<std::int64_t, std::string> checkpoints_of(const TrainOptions& options, Fs& fs) {
+std::map<std::int64_t, std::vector<std::string>> checkpoints_of(const TrainOptions& options, Fs& fs) {
   const JobConfig recorded = load_config(options.config, options.overrides);
-  std::map<std::int64_t, std::string> paths;
+  std::map<std::int64_t, std::vector<std::string>> paths;
   for (const std::string& dir : {join_path(options.replay, "checkpoints"), recorded.checkpoint_dir()}) {
-    for (const CheckpointName& c : list_checkpoints(fs, dir)) paths.emplace(c.step, c.path);
+    for (const CheckpointName& c : list_checkpoints(fs, dir)) paths[c.step].push_back(c.path);
   }
   return paths;
 }
@@ -68,21 +68,26 @@ JobConfig load_job(const TrainOptions& options) {
 void prepare_replay(const TrainOptions& options, PreparedStart& start, Fs& fs, const VerifyFiles& verify) {
   const std::string dir = without_slashes(options.replay);
   check_directory(fs, dir);
-  const std::map<std::int64_t, std::string> checkpoints = checkpoints_of(options, fs);
+  const auto checkpoints = checkpoints_of(options, fs);
   std::vector<Clock> steps = replayable_steps(fs, dir);
   std::erase_if(steps, [&](Clock s) { return s.value > 0 && !checkpoints.contains(s.value); });
+  std::map<Clock, std::string> begins;
   std::vector<Clock> replaced;
   std::erase_if(steps, [&](Clock s) {
-    if (s.value == 0 || begins_with(fs, dir, s, checkpoints.at(s.value))) return false;
+    if (s.value == 0) return false;
+    for (const std::string& path : checkpoints.at(s.value)) {
+      if (begins_with(fs, dir, s, path)) return begins.emplace(s, path), false;
+    }
     replaced.push_back(s);
     return true;
   });
-  const std::string others =
-      replaced.empty() ? ""
-                       : fmt::format(
-                             "; the checkpoint of step {} is of another start of the run, which did not "
-                             "record it",
-                             text_of(replaced));
+  std::string others;
+  if (!replaced.empty()) {
+    others = fmt::format(
+        "; of step {} there is only another checkpoint than the recorded one: a later start of the run has "
+        "written it, or it was resharded",
+        text_of(replaced));
+  }
   if (steps.empty()) {
     fail(ErrorKind::checkpoint,
          "the record in {} begins at no step whose values are there: neither at the start of the run nor at "
@@ -103,7 +108,7 @@ void prepare_replay(const TrainOptions& options, PreparedStart& start, Fs& fs, c
                     why));
   }
   if (from.value == 0) return;
-  packet.resume_path = checkpoints.at(from.value);
+  packet.resume_path = begins.at(from);
   Verification v = verify_whole(fs, packet.resume_path, verify);
   std::string text;
   for (const std::string& p : v.problems) text += "\n  " + p;

@@ -194,15 +194,18 @@ std::string compared_run_text(const ModelFacts& facts, const JobConfig& job, Clo
   return to_text(run);
 }
 
-std::vector<std::string> full_step_differences(const ComparedRun& before, const VariableTable& variables,
+std::vector<std::string> full_step_differences(const Manifest& resumed, const VariableTable& variables,
                                                Clock last) {
+  const std::optional<ComparedRun> before = compared_run(resumed);
   const std::optional<std::int64_t> now = automatic_full_steps(variables, last);
-  const auto then = before.config.find(kFullSteps);
-  if (!now || then == before.config.end() || then->second == std::to_string(*now)) return {};
+  if (!before || !now || !before->config.contains(kFullSteps)) return {};
+  std::int64_t then = 0;
+  parse_number(before->config.at(kFullSteps), then);
+  if (then == *now || resumed.step >= std::max(then, *now)) return {};
   return {fmt::format(
       "compression.start_step: -1: gradients go up in full up to step {} in the checkpoint's run, up to step {} "
       "now, a tenth of another length; start_step: {} keeps it",
-      then->second, *now, then->second)};
+      then, *now, then)};
 }
 
 std::optional<ComparedRun> compared_run(const Manifest& manifest) {

@@ -39,8 +39,9 @@ std::map<std::string, std::string> hyperparameters(const JobConfig& job);
 // For CoordinatorState::run. `last`: the step that the run is planned to end with.
 std::string compared_run_text(const ModelFacts& facts, const JobConfig& job, Clock last);
 // Where compression keeps something back from a tenth of the run on (compression.start_step: -1), a run of
-// another length does so from another step on: what is other than in the checkpoint's run, or nothing.
-std::vector<std::string> full_step_differences(const ComparedRun& before, const VariableTable& variables,
+// another length does so from another step on: what is other than in the checkpoint's run, where that is not
+// past. `last`: the step that the run is planned to end with now.
+std::vector<std::string> full_step_differences(const Manifest& resumed, const VariableTable& variables,
                                                Clock last);
 // What a checkpoint keeps of its run; nothing for one that no run has made, of a version that did not keep
 // it, and where it cannot be read.

@@ -55,8 +55,9 @@ std::string drains_text(const JobConfig& job, const char* what) {
   std::string periods;
   for (const std::int64_t n : drain_periods(job))
     periods += fmt::format("{}every {}", periods.empty() ? "" : " and ", with_commas(n));
-  return fmt::format("{}, and checkpoints are cut, {} steps{} at the end", what, periods,
-                     job.data.test_source() != nullptr ? ", at evaluations and" : " and");
+  return fmt::format(
+      "{}, and checkpoints are cut, {} steps{} at the end", what, periods,
+      job.data.test_source() != nullptr && job.train.eval_every_epochs > 0 ? ", at evaluations and" : " and");
 }
 
 // In how many steps before such a one what is kept back goes up in parts, at most: FlushRule::part_sent().

@@ -70,10 +70,12 @@ double mean_service_s(const StalenessReport& server) {
 }
 
 std::optional<SlowServer> slowest_server(const std::vector<StalenessReport>& servers) {
+  std::vector<int> answering;
   std::vector<double> per_answer, per_byte;
   for (const StalenessReport& s : servers) {
     const std::int64_t n_bytes = s.bytes_up + s.bytes_down;
-    if (s.n_answers == 0 || n_bytes == 0) return {};
+    if (s.n_answers == 0 || n_bytes == 0) continue;  // it owns nothing
+    answering.push_back(static_cast<int>(&s - servers.data()));
     per_answer.push_back(mean_service_s(s));
     per_byte.push_back(static_cast<double>(s.service_ns) / static_cast<double>(n_bytes));
   }
@@ -84,9 +86,9 @@ std::optional<SlowServer> slowest_server(const std::vector<StalenessReport>& ser
     return median > 0 ? of[server] / median : 1;
   };
   std::optional<SlowServer> slowest;
-  for (std::size_t i = 0; i < servers.size(); ++i) {
+  for (std::size_t i = 0; i < answering.size(); ++i) {
     const double ratio = std::min(over_median(per_answer, i), over_median(per_byte, i));
-    if (!slowest || ratio > slowest->ratio) slowest = SlowServer{static_cast<int>(i), ratio};
+    if (!slowest || ratio > slowest->ratio) slowest = SlowServer{answering[i], ratio};
   }
   return slowest;
 }

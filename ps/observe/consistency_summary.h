@@ -44,7 +44,7 @@ struct ConsistencySummary {
 double mean_service_s(const StalenessReport& server);
 // The server that takes longest, and its ratio to the median one (of an even number the lower one): per
 // answer or per byte up and down, whichever is less, so that neither large slices nor few bytes make a server
-// slow. Nothing while some server has answered nothing.
+// slow. Nothing while none has answered; servers that own nothing are left out.
 struct SlowServer {
   int server = 0;
   double ratio = 1;

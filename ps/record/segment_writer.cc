@@ -1,5 +1,6 @@
 #include "ps/record/segment_writer.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -65,8 +66,9 @@ void SegmentWriter::begin(Clock from, const std::string& checkpoint_id) {
 }
 
 // A segment is of use as long as the values it begins with, or older ones, are kept; the first one of a run,
-// which needs none, as long as the first checkpoint of all. While that is being written there is none; and a
-// save that is given up leaves none, though some ranks may have begun a segment there.
+// which needs none, as long as the first checkpoint of all, with those that lead there: a save that was given
+// up has left none, though some ranks may have begun a segment there. While the first one is being written
+// there is none.
 void SegmentWriter::remove_old() {
   if (parts_.checkpoint_dir.empty()) return;
   const std::vector<CheckpointName> kept = list_checkpoints(parts_.fs, parts_.checkpoint_dir);
@@ -74,7 +76,7 @@ void SegmentWriter::remove_old() {
   if (!first_kept_) first_kept_ = kept.back().step;
   const std::vector<Clock> steps = list_segments(parts_.fs, parts_.dir);
   for (std::size_t i = 0; i + 1 < steps.size(); ++i) {
-    const std::int64_t needed = steps[i].value == 0 ? *first_kept_ : steps[i].value;
+    const std::int64_t needed = steps[0].value == 0 ? std::max(steps[i].value, *first_kept_) : steps[i].value;
     if (needed < kept.back().step) parts_.fs.remove_all(segment_path(parts_.dir, steps[i]));
   }
 }

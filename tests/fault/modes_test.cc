@@ -1,7 +1,6 @@
 // SSP and ASP as their users start them: one worker gives the bits of BSP, every sample counts once over
 // kills, and a stopped worker holds nobody up for longer than a save may take.
 #include <fmt/format.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -9,6 +8,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <random>
+#include <regex>
 #include <set>
 
 #include "tests/support/jobs/counting_job.h"
@@ -267,27 +267,15 @@ TEST(StoppedWorker, HoldsNobodyUpForLongerThanASaveMayTake) {
   const std::vector<pid_t> pids = job.rank_pids(4, kStartSeconds);
   ASSERT_EQ(pids.size(), 4U);
   kill(pids[3], SIGSTOP);
-  EXPECT_TRUE(job.wait_until(
-      [&] {
-        return job.err().find("given up") != std::string::npos ||
-               job.out().find("given up") != std::string::npos;
-      },
-      kStartSeconds))
+  const std::regex named("given up[^\n]*worker 2");
+  EXPECT_TRUE(job.wait_until([&] { return std::regex_search(job.out() + job.err(), named); }, kStartSeconds))
       << job.out() << job.err();
+  const std::vector<std::int64_t> before = summary_of(job.out()).checkpoints;
   kill(pids[3], SIGCONT);
-  const std::string until = job.out() + job.err();
-  EXPECT_THAT(until, ::testing::ContainsRegex("given up[^\n]*worker 2|worker 2[^\n]*given up"));
   const Ended ended = job.wait(120 * kSlowness);
   EXPECT_EQ(ended.code, 0) << ended.all();
-  const std::vector<std::int64_t> saved = summary_of(ended.out).checkpoints;
-  ASSERT_FALSE(saved.empty());
-  EXPECT_GT(std::ranges::count_if(saved,
-                                  [&](std::int64_t step) {
-                                    return until.find(fmt::format("checkpoint of step {} ", step)) ==
-                                           std::string::npos;
-                                  }),
-            0)
-      << ended.all();
+  // One of those that are due on the way, and the last one.
+  EXPECT_GE(summary_of(ended.out).checkpoints.size(), before.size() + 2) << ended.all();
 }
 
 }  // namespace

@@ -109,8 +109,8 @@ TEST(RecordedRun, DoesNotBeginWithTheValuesOfAnotherStart) {
   const Ended refused = run(mpirun(5, replay + Args{"--from", "200"}));
   EXPECT_EQ(refused.code, 2) << refused.all();
   EXPECT_THAT(refused.err,
-              HasSubstr("/run can be replayed from step 0, 100; the checkpoint of step 200 is of "
-                        "another start of the run, which did not record it"));
+              HasSubstr("/run can be replayed from step 0, 100; of step 200 there is only another "
+                        "checkpoint than the recorded one: a later start of the run has written it"));
 }
 
 // What follows in the record has been done only where the recorded run came together.

@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/base/serialize.h"
 #include "common/transport/reports.h"
 #include "common/transport/wire.h"
@@ -103,8 +104,12 @@ void PushWorker::compute(const Ticket& ticket) {
     client_.push(bucket.id, Clock(ticket.step), push_of(ticket));
   }
   for (const RowPlan::Table& table : row_plan_.tables()) push_rows(table, ticket);
-  while (exchange_.is_deaf && exchange_.is_deaf(client_.worker(), Clock(ticket.step)))
+  const std::int64_t began_ns = now_ns();
+  while (exchange_.is_deaf && exchange_.is_deaf(client_.worker(), Clock(ticket.step))) {
+    if (now_ns() - began_ns > std::int64_t{1'000'000'000} * exchange_.limit_s)
+      break;  // another rank has failed
     std::this_thread::yield();
+  }
   report(ticket);
 }
 

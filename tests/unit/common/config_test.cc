@@ -98,6 +98,9 @@ INSTANTIATE_TEST_SUITE_P(
                  "job.yaml:12:3: train.drain_every_steps: unknown key; did you mean "
                  "\"cluster.drain_every_steps\"? Allowed here: " +
                      kTrainKeys},
+        LineCase{12, "  stop: {metrics: accuracy}",
+                 "job.yaml:12:10: train.stop.metrics: unknown key; did you mean \"metric\"? Allowed here: "
+                 "metric, min_delta, patience"},
         LineCase{12, "  zzz: 3", "job.yaml:12:3: train.zzz: unknown key. Allowed here: " + kTrainKeys},
         LineCase{12, "  \"\": 3", "job.yaml:12:3: train.\"\": unknown key. Allowed here: " + kTrainKeys},
         LineCase{11, "trian:",
@@ -600,10 +603,13 @@ TEST(Override, MakesASectionOfABareName) {
       read_yaml_text("{compression: {type: topk, ratio: 0.1}, loss: mean_squared_error}", "").to_yaml());
   EXPECT_EQ(ratio("model.compression.type=bf16"),
             read_yaml_text("{compression: {type: bf16}, loss: mean_squared_error}", "").to_yaml());
+  EXPECT_EQ(ratio("model.loss.type=huber"),
+            read_yaml_text("{compression: topk, loss: {type: huber}}", "").to_yaml());
+  ConfigNode number = read_yaml_text("model: {layers: [{type: dense, initializer: 0.1}]}", "job.yaml");
   EXPECT_EQ(
-      message_of([&] { ratio("model.loss.type=huber"); }),
-      "--set model.loss.type=huber: model.loss is \"mean_squared_error\" and has no keys; expected --set "
-      "KEY=VALUE, for example --set train.epochs=3");
+      message_of([&] { apply_override(number, "model.layers.0.initializer.value=2"); }),
+      "--set model.layers.0.initializer.value=2: model.layers.0.initializer is \"0.1\" and has no keys; "
+      "expected --set KEY=VALUE, for example --set train.epochs=3");
 }
 
 // --- suggestions

@@ -196,7 +196,11 @@ TEST(SlowestServer, TakesLongerPerAnswerAndPerByte) {
     return r;
   };
   const StalenessReport usual = server(10, 1000, 10'000);
-  EXPECT_FALSE(slowest_server({usual, server(0, 0, 0)})) << "one has answered nothing";
+  EXPECT_FALSE(slowest_server({server(0, 0, 0)})) << "nobody has answered";
+  const auto among = slowest_server({server(0, 0, 0), usual, server(10, 2000, 10'000)});
+  ASSERT_TRUE(among);
+  EXPECT_EQ(among->server, 2) << "server 0 owns nothing";
+  EXPECT_DOUBLE_EQ(among->ratio, 2);
   const auto of_large = slowest_server({usual, server(10, 8000, 80'000), usual});
   ASSERT_TRUE(of_large);
   EXPECT_DOUBLE_EQ(of_large->ratio, 1) << "its answers are as large as they take long";

@@ -168,18 +168,24 @@ TEST(FullStepDifferences, AreOfAnAutomaticStartInARunOfAnotherLength) {
     v.compression = c;
     return VariableTable({v});
   };
-  const auto lines = [&](const Compression& c, std::int64_t before, std::int64_t now) {
+  const auto lines = [&](const Compression& c, std::int64_t before, std::int64_t now,
+                         std::int64_t step = 150) {
     ModelFacts facts;
     facts.table = table(c);
-    const auto run = from_text<ComparedRun>(compared_run_text(facts, job(), Clock(before)), "a run");
-    EXPECT_THAT(config_differences(run.config, job(), ConfigPart::run), IsEmpty());
-    return full_step_differences(run, facts.table, Clock(now));
+    CoordinatorState state;
+    state.run = compared_run_text(facts, job(), Clock(before));
+    Manifest resumed;
+    resumed.step = step;
+    resumed.coordinator_state = to_manifest_text(state);
+    EXPECT_THAT(config_differences(compared_run(resumed)->config, job(), ConfigPart::run), IsEmpty());
+    return full_step_differences(resumed, facts.table, Clock(now));
   };
   EXPECT_THAT(lines({.type = CodecType::onebit}, 1000, 1000), IsEmpty());
   EXPECT_THAT(
       lines({.type = CodecType::onebit}, 1000, 2000),
       ElementsAre("compression.start_step: -1: gradients go up in full up to step 100 in the checkpoint's "
                   "run, up to step 200 now, a tenth of another length; start_step: 100 keeps it"));
+  EXPECT_THAT(lines({.type = CodecType::onebit}, 1000, 2000, 200), IsEmpty()) << "both are past";
   EXPECT_THAT(lines({.type = CodecType::topk, .start_step = 5}, 1000, 2000), IsEmpty());
   EXPECT_THAT(lines({.type = CodecType::bf16}, 1000, 2000), IsEmpty());
   EXPECT_THAT(lines({}, 1000, 2000), IsEmpty());

@@ -352,8 +352,8 @@ TEST(CompressionWarnings, AreOfWhatHasNoEffect) {
     EXPECT_THAT(
         warnings(some, in_vain),
         ElementsAre(::testing::MatchesRegex(
-            "job.yaml:[0-9]+:[0-9]+: compression: no variable is compressed: biases, embeddings, tables and "
-            "what is smaller than min_bytes never are; remove it, or lower min_bytes")));
+            "job.yaml:[0-9]+:[0-9]+: compression: no variable is compressed: biases, embeddings, tables, what "
+            "is not trained and what is smaller than min_bytes never are; remove it, or lower min_bytes")));
   }
   EXPECT_THAT(
       warnings("drain_every_steps: 20", "bf16"),
@@ -363,7 +363,7 @@ TEST(CompressionWarnings, AreOfWhatHasNoEffect) {
   EXPECT_THAT(warnings("delay: 1, settle_steps: 5", "bf16"),
               ElementsAre(::testing::MatchesRegex(
                   "job.yaml:[0-9]+:[0-9]+: cluster.settle_steps: has no effect in "
-                  "this run: only compression by onebit and topk need it; remove it")));
+                  "this run: only compression by onebit and topk needs it; remove it")));
 }
 
 TEST(CompressionWarnings, AreOfAStartBehindTheEnd) {
@@ -380,8 +380,8 @@ TEST(CompressionWarnings, AreOfAStartBehindTheEnd) {
   EXPECT_THAT(
       warnings("{type: bf16, start_step: 100}", 100),
       ElementsAre(::testing::MatchesRegex(
-          "job.yaml:[0-9]+:[0-9]+: .*compression: start_step: 100 is not less than the 100 steps of this run: "
-          "no gradient is compressed; lower it")));
+          "job.yaml:[0-9]+:[0-9]+: compression.start_step: 100 is not less than the 100 steps of this run: no "
+          "gradient of \"h/weights\" is compressed; lower it")));
 }
 
 TEST(CompressionWords, WarnOfMomentum) {

@@ -238,7 +238,6 @@ TEST(PushSteps, SlicesThatAreTornAreFoundAndWholeSlicesAreNot) {
 // Worker 2 takes nothing of what its pushes are answered with until the others have read for five steps more.
 // A server has memory for one answer of each worker at a time.
 TEST(PushSteps, AWorkerThatTakesNothingTearsNothingAndHoldsNobodyUp) {
-  std::int64_t n_reads = 0;
   for (int round = 0; round < proof_rounds(6); ++round) {
     PushExchange e = round % 2 == 0 ? asp() : with_rows(asp(), 4);
     e.steps = 24;
@@ -255,9 +254,8 @@ TEST(PushSteps, AWorkerThatTakesNothingTearsNothingAndHoldsNobodyUp) {
     };
     const PushResult result = run_pushes(e, 2, 3, 4);
     expect_right(e, result);
-    n_reads += result.reads.n_reads;
+    EXPECT_GT(result.reads.n_reads, 24 * 3 * 10);
   }
-  EXPECT_GT(n_reads, 10'000);
 }
 
 TEST(CountedTickets, WhatIsWrongIsFound) {

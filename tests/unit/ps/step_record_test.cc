@@ -281,7 +281,9 @@ TEST_F(StepRecordTest, TheStartIsKeptUntilTheFirstCheckpointThatThereWasGoes) {
   fs.make_dirs(dir / ("checkpoints/" + step_name(6)));
   record.cut(Clock(6), hashes);
   record.cut(Clock(9), hashes);
-  EXPECT_EQ(segments(), (std::vector{Clock(0), Clock(6), Clock(9)}));
+  EXPECT_EQ(segments(), (std::vector{Clock(0), Clock(3), Clock(6), Clock(9)}));
+  RecordedOrder order(fs, dir.path(), {Clock(0)});
+  EXPECT_THAT(events(order, 0), ElementsAre("cut 3", "cut 6", "cut 9"));
   fs.make_dirs(dir / ("checkpoints/" + step_name(9)));
   fs.remove_all(dir / ("checkpoints/" + step_name(6)));
   record.cut(Clock(12), hashes);
