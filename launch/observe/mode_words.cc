@@ -146,8 +146,9 @@ std::vector<std::string> compression_lines(const JobConfig& job, const StepRule&
                                   : drains_text(job, "what is kept back of gradients is sent")));
   if (const std::int64_t n = settling_steps(job); n > 0) {
     lines.push_back(fmt::format(
-        "               with gradients in full, in parts, in up to {} step{} before (cluster.settle_steps)",
-        with_commas(n), n == 1 ? "" : "s"));
+        "               in parts: with such a step and up to {} before it, whose gradients go up in full "
+        "(cluster.settle_steps)",
+        with_commas(n)));
   }
   const std::string text = momentum_text(job.optimizer, "what is kept back comes late, which adds momentum");
   if (rule.is_bsp() && rule.delay == 0 && !text.empty()) lines.push_back("  optimizer    " + text);

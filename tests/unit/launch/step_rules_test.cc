@@ -309,11 +309,12 @@ TEST(CompressionWords, SayWhenWhatIsKeptBackIsSent) {
               ElementsAre("  compression  bf16 of 1 variable", "               topk(0.02) of 1 variable",
                           "               what is kept back of gradients is sent, and checkpoints are cut, "
                           "every 50 steps and at the end",
-                          "               with gradients in full, in parts, in up to 9 steps before "
+                          "               in parts: with such a step and up to 9 before it, whose "
+                          "gradients go up in full "
                           "(cluster.settle_steps)"));
   EXPECT_THAT(words_of_compression("none", "onebit", "settle_steps: 1").back(), HasSubstr("at the end"));
   EXPECT_THAT(words_of_compression("none", "onebit", "settle_steps: 60, drain_every_steps: 50").back(),
-              HasSubstr("in up to 24 steps before"))
+              HasSubstr("up to 24 before it"))
       << "half of the steps between two";
   EXPECT_THAT(words_of_compression("none", "onebit", "delay: 1").at(1),
               HasSubstr("what is kept back of gradients is sent where all workers come together"));
@@ -392,7 +393,7 @@ TEST(CompressionWords, WarnOfMomentum) {
   EXPECT_EQ(
       last("onebit", "servers: 1", momentum),
       "  optimizer    lr/(1-momentum) = 1; what is kept back comes late, which adds momentum: where the loss does not fall, lower the rate or momentum");
-  EXPECT_THAT(last("onebit", "servers: 1", "{type: sgd}"), HasSubstr("in parts, in up to 9 steps before"));
+  EXPECT_THAT(last("onebit", "servers: 1", "{type: sgd}"), HasSubstr("up to 9 before it"));
   EXPECT_THAT(last("bf16", "servers: 1", momentum), HasSubstr("  compression  bf16"));
   EXPECT_THAT(last("onebit", "consistency: asp", momentum), Not(HasSubstr("optimizer")))
       << "the lines of the mode have said it";
