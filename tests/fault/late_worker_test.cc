@@ -74,7 +74,8 @@ TEST_P(LateWorker, IsNamedAndSaysWhenItGoesOn) {
   EXPECT_THAT(ended.out, ::testing::HasSubstr("\n  staleness    reads were "));
   const std::vector<json> lines = lines_of(dir / "run", "consistency"),
                           finish = lines_of(dir / "run", "finish");
-  ASSERT_GE(lines.size(), 3U);
+  // In asp all steps may be over at once, when the worker goes on: one line covers them.
+  ASSERT_GE(lines.size(), is_ssp ? 3U : 1U);
   ASSERT_EQ(finish.size(), 1U);
   const json& all = finish[0]["consistency"];
   std::int64_t n_reads = 0;
