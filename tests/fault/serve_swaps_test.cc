@@ -66,7 +66,8 @@ TEST(ServeSwaps, HundredsUnderLoadTakeTheMemoryOfTwoVersions) {
   const std::string checkpoints = dir / "run/checkpoints";
   Replica replica(dir / "run", {"--poll-ms", "10", "--threads", "2"});
   ASSERT_TRUE(replica.wait_until_ready()) << replica.job.out() << replica.job.err();
-  constexpr std::int64_t kWide = 4096, kValues = 4 * (257 * kWide + (kWide + 1) * 16 + 17 * 10);
+  [[maybe_unused]] constexpr std::int64_t kWide = 4096,
+                                          kValues = 4 * (257 * kWide + (kWide + 1) * 16 + 17 * 10);
   const Json zeros = Json::array({std::vector<std::vector<int>>(16, std::vector<int>(16, 0))});
   Load load(replica.port, 2, http_post("/v1/models/m:predict", Json{{"instances", zeros}}.dump()));
   // Sums of what is there after each swap: the old version may be gone by then, or not yet.
@@ -82,7 +83,7 @@ TEST(ServeSwaps, HundredsUnderLoadTakeTheMemoryOfTwoVersions) {
     (2 * i < kSwaps ? of_first : of_second) += memory_of(replica.job.pid(), "VmRSS");
   }
   load.stop();
-  const std::int64_t peak = memory_of(replica.job.pid(), "VmHWM");
+  [[maybe_unused]] const std::int64_t peak = memory_of(replica.job.pid(), "VmHWM");
   EXPECT_EQ(load.n_bad, 0);
   EXPECT_GT(load.n_good, kSwaps);
 #ifndef VARSCOPE_SANITIZED
