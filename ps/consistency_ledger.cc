@@ -5,6 +5,7 @@
 
 #include "common/base/error.h"
 #include "common/base/text.h"
+#include "ps/observe/lower_median.h"
 
 namespace varscope {
 namespace {
@@ -13,14 +14,6 @@ constexpr std::int64_t kLook_ns = 100'000'000;
 
 double seconds(std::int64_t ns) { return static_cast<double>(ns) * 1e-9; }
 
-// Of an even number the lower one. REQUIRES some.
-template <class T>
-T median(std::vector<T> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
-  std::ranges::nth_element(values, middle);
-  return *middle;
-}
-
 std::optional<ConsistencySummary::Slowest> slowest_of(
     const std::vector<ConsistencySummary::Worker>& workers) {
   std::vector<double> means;
@@ -28,7 +21,7 @@ std::optional<ConsistencySummary::Slowest> slowest_of(
     if (w.tickets == 0) return std::nullopt;
     means.push_back(w.ticket_compute_s);
   }
-  const double middle = median(means);
+  const double middle = lower_median(means);
   if (middle <= 0) return std::nullopt;
   const auto most = std::ranges::max_element(means);
   return ConsistencySummary::Slowest{static_cast<int>(most - means.begin()), *most / middle};
@@ -160,7 +153,7 @@ std::optional<std::int64_t> ConsistencyLedger::late_after_ns() const {
     if (w.tickets > 0) means.push_back(static_cast<double>(w.ticket_ns) / static_cast<double>(w.tickets));
   }
   if (means.empty()) return std::nullopt;
-  return static_cast<std::int64_t>(std::max(parts_.late_s * 1e9, kLateTimes * median(means)));
+  return static_cast<std::int64_t>(std::max(parts_.late_s * 1e9, kLateTimes * lower_median(means)));
 }
 
 bool ConsistencyLedger::is_late(const Worker& worker, std::int64_t limit_ns, std::int64_t now) const {

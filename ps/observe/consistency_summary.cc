@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/base/text.h"
+#include "ps/observe/lower_median.h"
 
 namespace varscope {
 namespace {
@@ -80,9 +81,7 @@ std::optional<SlowServer> slowest_server(const std::vector<StalenessReport>& ser
     per_byte.push_back(static_cast<double>(s.service_ns) / static_cast<double>(n_bytes));
   }
   const auto over_median = [](const std::vector<double>& of, std::size_t server) {
-    std::vector<double> sorted = of;
-    std::ranges::sort(sorted);
-    const double median = sorted[(sorted.size() - 1) / 2];
+    const double median = lower_median(of);
     return median > 0 ? of[server] / median : 1;
   };
   std::optional<SlowServer> slowest;
