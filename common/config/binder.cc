@@ -182,19 +182,19 @@ class Reader final : public Keys {
     }
     std::ranges::sort(known);
     // A key in the wrong section is likelier than one that is badly misspelt.
-    std::string hint = did_you_mean(entry.key, known);
-    const std::string near = nearest(entry.key, known);
-    if (synonym_of(entry.key, known).empty() && edit_distance(entry.key, near) > 1) {
-      if (std::string other = elsewhere(entry.key, Names::this_one); !other.empty()) hint = std::move(other);
+    std::string meant = nearest(entry.key, known);
+    if (synonym_of(entry.key, known).empty() && edit_distance(entry.key, meant) > 1) {
+      if (std::string other = elsewhere(entry.key, Names::this_one); !other.empty()) meant = std::move(other);
     }
-    if (hint.empty()) hint = elsewhere(entry.key, Names::synonym);
+    if (meant.empty()) meant = elsewhere(entry.key, Names::synonym);
+    const std::string hint = meant.empty() ? "" : fmt::format("; did you mean \"{}\"?", meant);
     fail_at(entry.key_mark, file_, "",
             fmt::format("{}: unknown key{}{} Allowed here: {}", join_keys(path_, shown_key(entry.key)), hint,
                         hint.empty() ? "." : "", known.empty() ? "nothing" : comma_list(known)));
   }
 
   enum class Names : std::uint8_t { this_one, synonym };
-  // A key of another section, by this name or another one for it.
+  // The path of a key of another section, by this name or another one for it; "" where there is none.
   std::string elsewhere(const std::string& key, Names names) const {
     std::vector<std::string> last_parts;
     last_parts.reserve(everywhere_.size());
@@ -203,8 +203,7 @@ class Reader final : public Keys {
     const std::string name = names == Names::this_one ? key : is_vague ? "" : synonym_of(key, last_parts);
     const auto found = std::ranges::find(last_parts, name);
     if (name.empty() || found == last_parts.end()) return "";
-    return fmt::format("; did you mean \"{}\"?",
-                       everywhere_[static_cast<std::size_t>(found - last_parts.begin())]);
+    return everywhere_[static_cast<std::size_t>(found - last_parts.begin())];
   }
 
   static std::string shown_key(const std::string& key) {
