@@ -13,9 +13,7 @@ const char* dealing_name(const StepRule& rule) {
   return choice_name(kDealings, rule.is_dynamic() ? DealingChoice::to_whoever_asks : DealingChoice::in_place);
 }
 
-std::string backups_text(const StepRule& rule) {
-  return fmt::format("{} backup worker{}", with_commas(rule.backups), rule.backups == 1 ? "" : "s");
-}
+std::string backups_text(const StepRule& rule) { return counted(rule.backups, "backup worker"); }
 
 // What such a run promises, and what it does not.
 std::vector<std::string> lines_of_backups(const StepRule& rule) {
@@ -68,8 +66,7 @@ std::int64_t settling_steps(const JobConfig& job) {
 std::string bound_text(const StepRule& rule) {
   if (rule.consistency == Consistency::asp)
     return "asp: values may be behind those of bsp by any number of steps";
-  return fmt::format("ssp: values are at most {} step{} behind those of bsp", with_commas(rule.staleness),
-                     rule.staleness == 1 ? "" : "s");
+  return fmt::format("ssp: values are at most {} behind those of bsp", counted(rule.staleness, "step"));
 }
 
 // Asynchrony works as momentum does, which a velocity already has (Mitliagkas et al., Allerton 2016); nothing
@@ -136,9 +133,8 @@ std::vector<std::string> compression_lines(const JobConfig& job, const StepRule&
   std::vector<std::string> lines;
   lines.reserve(n_of.size() + 3);
   for (const auto& [text, n] : n_of) {
-    lines.push_back(fmt::format("{}{} of {} variable{}",
-                                lines.empty() ? "  compression  " : "               ", text, with_commas(n),
-                                n == 1 ? "" : "s"));
+    lines.push_back(fmt::format("{}{} of {}", lines.empty() ? "  compression  " : "               ", text,
+                                counted(n, "variable")));
   }
   if (!keeps_back) return lines;
   lines.push_back("               " +
