@@ -4,12 +4,12 @@
 #include <signal.h>
 
 #include <chrono>
-#include <fstream>
 #include <thread>
 
 #include <nlohmann/json.hpp>
 
 #include "tests/support/jobs/job.h"
+#include "tests/support/jobs/metrics_lines.h"
 
 namespace varscope::testing {
 namespace {
@@ -26,15 +26,6 @@ void slow_down(pid_t pid, Job& job) {
     kill(pid, SIGCONT);
     std::this_thread::sleep_for(5ms);
   }
-}
-
-json consistency_at_the_end(const std::string& run_dir) {
-  std::ifstream in(run_dir + "/metrics.jsonl");
-  for (std::string line; std::getline(in, line);) {
-    const json parsed = json::parse(line, nullptr, false);
-    if (!parsed.is_discarded() && parsed["event"] == "finish") return parsed["consistency"];
-  }
-  return {};
 }
 
 class SlowServer : public ::testing::TestWithParam<const char*> {};
@@ -66,7 +57,9 @@ TEST_P(SlowServer, IsNamed) {
   ASSERT_EQ(ended.code, 0) << ended.all();
   EXPECT_THAT(ended.out, ::testing::ContainsRegex(
                              "\n  slow server  server 1 took [0-9.]+ times as long as the median server: "));
-  const json servers = consistency_at_the_end(dir / "run")["servers"];
+  const std::vector<json> finish = metrics_lines(dir / "run", "finish");
+  ASSERT_EQ(finish.size(), 1U);
+  const json& servers = finish[0]["consistency"]["servers"];
   ASSERT_EQ(servers.size(), 2U);
   EXPECT_GT(servers[1]["service_wait_s"].get<double>(), 2 * servers[0]["service_wait_s"].get<double>());
 }
