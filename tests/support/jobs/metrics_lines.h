@@ -8,8 +8,8 @@
 
 namespace varscope::testing {
 
-// The lines of a run's metrics.jsonl with this event, in their order. One that is being written, as at the end
-// while the run goes on, is left out.
+// The lines of a run's metrics.jsonl with this event, in their order. One that is still being written is left
+// out.
 inline std::vector<nlohmann::json> metrics_lines(const std::string& run_dir, const std::string& event) {
   std::ifstream in(run_dir + "/metrics.jsonl");
   std::vector<nlohmann::json> lines;

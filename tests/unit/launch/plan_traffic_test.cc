@@ -53,8 +53,8 @@ TEST(PlanMemory, CountsTheSetsOfADelay) {
               HasSubstr(" + 24.0 KiB (compressed gradients, and what they lose) + "));
 }
 
-// Each of two workers has two copies of the values of a server: 12,160 bytes in one chunk, which takes 16 KiB,
-// and 1,640, which takes 4.
+// Each of two workers has two copies of the values of a server: 12,160 bytes in one chunk, which takes
+// 16 KiB, and 1,640, which takes 4.
 TEST(PlanMemory, CountsTheCopiesThatAnswersLeaveFrom) {
   EXPECT_THAT(plan_of("none", 4), Not(HasSubstr("copies that answers leave from")));
   EXPECT_THAT(plan_of("none", 4, "consistency: asp"),
